@@ -1,0 +1,53 @@
+# Every target does its own set-up: libtorch and CMake arrive in .venv, and .deps/ holds the links that
+# .cargo/config.toml points cargo at, so that plain `cargo build`, `cargo run` and `cargo test` work afterwards.
+#
+#   make demo          the main job: train, score, attack, report on generated digits (runs/demo/report.html)
+#   make test          all tests
+#   make lint          rustfmt, clippy with warnings as errors, docs without warnings
+#   make bench         criterion benches, then the peers (PyTorch, JAX) in one table
+#
+# LIBTORCH=/path        use this libtorch 2.11.0 instead of the one from PyPI
+# TORCH_INDEX_URL=URL   take torch from this index (for example the small CPU build)
+# PYTHON=python3        the interpreter that makes .venv
+
+SHELL         := /bin/bash
+PYTHON        ?= python3
+TORCH_VERSION := 2.11.0
+VENV          := .venv
+DEPS          := .deps
+# A libtorch of the user's own is remembered in .deps/libtorch; changing LIBTORCH makes the link anew.
+LIBTORCH_KEY  := $(DEPS)/.libtorch-$(if $(LIBTORCH),$(shell printf %s '$(LIBTORCH)' | cksum | cut -d' ' -f1),pypi)
+PIP           := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
+# The variables of .cargo/config.toml yield to the caller's own: clear them so that every target uses .deps.
+CARGO         := env -u LIBTORCH -u LIBTORCH_USE_PYTORCH cargo
+
+.PHONY: all setup build demo test lint bench peers clean
+all: build
+
+setup: $(LIBTORCH_KEY) $(DEPS)/cmake
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(DEPS):
+	mkdir -p $@
+
+$(DEPS)/.libtorch-pypi: | $(VENV)/bin/python $(DEPS)
+	$(PIP) $(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL)) torch==$(TORCH_VERSION)
+	ln -sfn "$$($(VENV)/bin/python -c 'import importlib.util as u; print(u.find_spec("torch").submodule_search_locations[0])')" $(DEPS)/libtorch
+	rm -f $(DEPS)/.libtorch-*; touch $@
+
+ifneq ($(LIBTORCH),)
+$(LIBTORCH_KEY): | $(DEPS)
+	@test -f "$(LIBTORCH)/lib/libtorch.so" || { echo "LIBTORCH=$(LIBTORCH): no lib/libtorch.so there" >&2; exit 2; }
+	ln -sfn "$(abspath $(LIBTORCH))" $(DEPS)/libtorch
+	rm -f $(DEPS)/.libtorch-*; touch $@
+endif
+
+# HDF5 needs CMake >= 3.26; the system's is used where it is new enough.
+$(DEPS)/cmake: | $(VENV)/bin/python $(DEPS)
+	@if cmake --version 2>/dev/null | awk 'NR==1 {split($$3, v, "."); ok = v[1] > 3 || (v[1] == 3 && v[2] >= 26)} END {exit !ok}'; then \
+	  ln -sfn "$$(command -v cmake)" $@; \
+	else \
+	  echo "$(PIP) cmake"; $(PIP) 'cmake>=3.26,<5' && ln -sfn "$(CURDIR)/$(VENV)/bin/cmake" $@; \
+	fi

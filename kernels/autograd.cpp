@@ -1,0 +1,193 @@
+// Batched vector-Jacobian products and the few libtorch services that tch does not bind.
+//
+// libtorch has no public vmap, but its shared library exports functorch's interpreter stack, which is what
+// torch.func runs on: push a Vmap layer, wrap the cotangents as batched tensors, call autograd, unwrap, pop.
+#include "pullback.h"
+
+#include <ATen/Context.h>
+#include <ATen/functorch/BatchedTensorImpl.h>
+#include <ATen/functorch/DynamicLayer.h>
+#include <c10/core/Allocator.h>
+#include <c10/util/ThreadLocalDebugInfo.h>
+#include <dlfcn.h>
+#include <torch/csrc/autograd/autograd.h>
+#include <ATen/ATen.h>
+
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+namespace {
+
+thread_local std::string last_error;
+
+template <class F> const char* protect(F&& body) {
+  try {
+    body();
+    return nullptr;
+  } catch (const c10::Error& e) {
+    last_error = e.what_without_backtrace();
+  } catch (const std::exception& e) {
+    last_error = e.what();
+  } catch (...) {
+    last_error = "unknown C++ exception";
+  }
+  return last_error.c_str();
+}
+
+const at::Tensor& tensor(const void* p) { return *static_cast<const at::Tensor*>(p); }
+
+// A Vmap layer that is popped on every way out.
+class VmapLayer {
+ public:
+  explicit VmapLayer(int64_t size)
+      : level_(at::functorch::initAndPushDynamicLayer(at::functorch::TransformType::Vmap, c10::SymInt(size),
+                                                      at::functorch::RandomnessType::Error)) {}
+  ~VmapLayer() { at::functorch::popDynamicLayerAndDeleteMetadata(); }
+  VmapLayer(const VmapLayer&) = delete;
+  VmapLayer& operator=(const VmapLayer&) = delete;
+  int64_t level() const { return level_; }
+
+ private:
+  int64_t level_;
+};
+
+at::Tensor vjp_vmapped(const at::Tensor& out, const at::Tensor& in, const at::Tensor& cotangents,
+                          bool create_graph) {
+  const int64_t k = cotangents.size(0);
+  VmapLayer layer(k);
+  auto batched = at::functorch::makeBatched(cotangents, 0, layer.level());
+  auto grads = torch::autograd::grad({out}, {in}, {batched}, /*retain_graph=*/true, create_graph,
+                                     /*allow_unused=*/true);
+  if (!grads[0].defined()) return {};
+  auto* impl = at::functorch::maybeGetBatchedImpl(grads[0]);
+  // A gradient that does not depend on the cotangent comes back unbatched: the same for every k.
+  if (impl == nullptr || impl->level() != layer.level()) {
+    auto sizes = grads[0].sizes().vec();
+    sizes.insert(sizes.begin(), k);
+    return grads[0].unsqueeze(0).expand(sizes);
+  }
+  return impl->value().movedim(impl->bdim(), 0);
+}
+
+at::Tensor vjp_looped(const at::Tensor& out, const at::Tensor& in, const at::Tensor& cotangents,
+                         bool create_graph) {
+  std::vector<at::Tensor> rows;
+  rows.reserve(cotangents.size(0));
+  for (const auto& c : cotangents.unbind(0)) {
+    auto grads = torch::autograd::grad({out}, {in}, {c}, /*retain_graph=*/true, create_graph, /*allow_unused=*/true);
+    if (!grads[0].defined()) return {};
+    rows.push_back(grads[0]);
+  }
+  return at::stack(rows);
+}
+
+// Adds up live bytes; c10's allocators report to it through the thread's debug info. Backward passes on CUDA run on
+// autograd's own thread, which inherits the debug info, hence the lock.
+class MemoryCounter : public c10::MemoryReportingInfoBase {
+ public:
+  void reportMemoryUsage(void*, int64_t size, size_t, size_t, c10::Device) override {
+    std::lock_guard<std::mutex> lock(mutex_);
+    live_ += size;
+    peak_ = std::max(peak_, live_);
+  }
+  bool memoryProfilingEnabled() const override { return true; }
+  int64_t peak() const { return peak_; }
+
+ private:
+  std::mutex mutex_;
+  int64_t live_ = 0, peak_ = 0;
+};
+
+struct MemoryScope {
+  std::shared_ptr<MemoryCounter> counter = std::make_shared<MemoryCounter>();
+  c10::DebugInfoGuard guard{c10::DebugInfoKind::PROFILER_STATE, counter};
+};
+thread_local std::unique_ptr<MemoryScope> memory_scope;
+
+std::vector<at::Tensor> list(void** p, int64_t n) {
+  std::vector<at::Tensor> v;
+  v.reserve(n);
+  for (int64_t i = 0; i < n; ++i) v.push_back(tensor(p[i]));
+  return v;
+}
+
+}  // namespace
+
+extern "C" {
+
+const char* pb_vjp(void** result, const void* out, const void* in, const void* cotangents, int vmapped,
+                   int create_graph) {
+  return protect([&] {
+    const auto &y = tensor(out), &x = tensor(in), &c = tensor(cotangents);
+    at::Tensor g;
+    if (y.requires_grad()) {
+      g = vmapped ? vjp_vmapped(y, x, c, create_graph) : vjp_looped(y, x, c, create_graph);
+    }
+    if (!g.defined()) {
+      auto sizes = x.sizes().vec();
+      sizes.insert(sizes.begin(), c.size(0));
+      g = at::zeros(sizes, x.options().requires_grad(false));
+    }
+    *result = new at::Tensor(std::move(g));
+  });
+}
+
+const char* pb_memory_begin() {
+  return protect([&] {
+    TORCH_CHECK(!memory_scope, "memory is being counted on this thread already");
+    memory_scope = std::make_unique<MemoryScope>();
+  });
+}
+
+const char* pb_memory_end(int64_t* peak) {
+  return protect([&] {
+    TORCH_CHECK(memory_scope, "memory is not being counted on this thread");
+    *peak = memory_scope->counter->peak();
+    memory_scope.reset();
+  });
+}
+
+const char* pb_cuda_memory(int64_t* free_bytes, int64_t* total_bytes) {
+  return protect([&] {
+    // libtorch_cuda has loaded the CUDA runtime; asking the loader for it spares us CUDA's headers.
+    using MemGetInfo = int (*)(size_t*, size_t*);
+    auto* f = reinterpret_cast<MemGetInfo>(dlsym(RTLD_DEFAULT, "cudaMemGetInfo"));
+    TORCH_CHECK(f, "the CUDA runtime is not loaded");
+    size_t free_b = 0, total_b = 0;
+    TORCH_CHECK(f(&free_b, &total_b) == 0, "cudaMemGetInfo failed");
+    *free_bytes = static_cast<int64_t>(free_b);
+    *total_bytes = static_cast<int64_t>(total_b);
+  });
+}
+
+const char* pb_exact_math() {
+  return protect([&] {
+    auto& context = at::globalContext();
+    // Only the math backend of attention can be differentiated twice and vmapped.
+    context.setSDPUseFlash(false);
+    context.setSDPUseMemEfficient(false);
+    context.setSDPUseCuDNN(false);
+    context.setSDPUseMath(true);
+    context.setAllowTF32CuDNN(false);
+    context.setAllowTF32CuBLAS(false);
+  });
+}
+
+const char* pb_fused_adam(void** params, void** grads, void** exp_avgs, void** exp_avg_sqs, void** steps, int64_t n,
+                          double lr, double beta1, double beta2, double weight_decay, double eps) {
+  return protect([&] {
+    at::NoGradGuard no_grad;
+    auto p = list(params, n), g = list(grads, n), m = list(exp_avgs, n), v = list(exp_avg_sqs, n), s = list(steps, n);
+    // The operator reads each step after it was raised, as torch.optim does.
+    at::_foreach_add_(s, 1);
+    at::_fused_adam_(p, g, m, v, /*max_exp_avg_sqs=*/{}, s, lr, beta1, beta2, weight_decay, eps, /*amsgrad=*/false,
+                     /*maximize=*/false);
+  });
+}
+
+int pb_has_cuda_build() { return at::hasCUDA() || dlsym(RTLD_DEFAULT, "cudaMemGetInfo") != nullptr; }
+}

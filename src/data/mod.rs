@@ -1,0 +1,62 @@
+//! File bytes to [`Batch`]: every kind of data set behind one [`Source`].
+
+use crate::error::Result;
+use tch::Tensor;
+
+/// Shape of one image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+pub struct ImageShape {
+    /// C, 1 or 3.
+    pub channels: i64,
+    /// H in pixels.
+    pub height: i64,
+    /// W in pixels.
+    pub width: i64,
+}
+
+impl ImageShape {
+    /// D = C*H*W, the length of a flattened image.
+    pub fn dim(self) -> i64 {
+        self.channels * self.height * self.width
+    }
+}
+
+/// Which part of a data set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Split {
+    /// The training part.
+    Train,
+    /// The test part.
+    #[default]
+    Test,
+}
+
+/// Some samples of a data set, on the CPU.
+#[derive(Debug)]
+pub struct Batch {
+    /// [B, C, H, W] f32 in [0, 1].
+    pub images: Tensor,
+    /// [B] i64, where the data set has labels.
+    pub labels: Option<Tensor>,
+    /// Position of each row in the data set.
+    pub index: Vec<u64>,
+}
+
+/// A data set that is read in pieces; nothing holds it whole unless it is small.
+pub trait Source: Send + Sync {
+    /// What it is, for result files and reports: `strokes`, or the path.
+    fn name(&self) -> &str;
+    /// Number of samples in the chosen split, after any limit.
+    fn len(&self) -> usize;
+    /// True where there is no sample.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+    /// Shape of every image.
+    fn shape(&self) -> ImageShape;
+    /// True where samples carry class labels.
+    fn has_labels(&self) -> bool;
+    /// Reads the samples at `index` (each < `len`), in that order; runs of neighbours are read together.
+    fn read(&self, index: &[u64]) -> Result<Batch>;
+}

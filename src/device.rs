@@ -1,0 +1,123 @@
+//! Device choice, precision, memory budget, synchronisation.
+
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::str::FromStr;
+use tch::{Cuda, Device, Kind};
+
+/// Where to compute, as the user says it: `auto`, `cpu`, `cuda`, `cuda:N`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum DeviceChoice {
+    /// CUDA where libtorch sees a device, else the CPU.
+    #[default]
+    Auto,
+    /// The host.
+    Cpu,
+    /// CUDA device N.
+    Cuda(usize),
+}
+
+impl FromStr for DeviceChoice {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "cpu" => Ok(Self::Cpu),
+            "cuda" => Ok(Self::Cuda(0)),
+            _ => text
+                .strip_prefix("cuda:")
+                .and_then(|n| n.parse().ok())
+                .map(Self::Cuda)
+                .ok_or_else(|| Error::request("device", "auto, cpu, cuda or cuda:N", text)),
+        }
+    }
+}
+
+impl TryFrom<String> for DeviceChoice {
+    type Error = Error;
+    fn try_from(text: String) -> Result<Self> {
+        text.parse()
+    }
+}
+
+impl From<DeviceChoice> for String {
+    fn from(choice: DeviceChoice) -> String {
+        choice.to_string()
+    }
+}
+
+impl std::fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(n) => write!(f, "cuda:{n}"),
+        }
+    }
+}
+
+impl DeviceChoice {
+    /// The device meant, checked to exist.
+    pub fn resolve(self) -> Result<Device> {
+        let seen = if Cuda::is_available() { Cuda::device_count().max(0) as usize } else { 0 };
+        match self {
+            Self::Cpu => Ok(Device::Cpu),
+            Self::Auto => Ok(if seen > 0 { Device::Cuda(0) } else { Device::Cpu }),
+            Self::Cuda(n) if n < seen => Ok(Device::Cuda(n)),
+            Self::Cuda(n) => Err(Error::request(
+                format!("device cuda:{n}"),
+                "a CUDA device that libtorch sees",
+                match seen {
+                    0 => "none".to_owned(),
+                    1 => "only cuda:0".to_owned(),
+                    s => format!("cuda:0 to cuda:{}", s - 1),
+                },
+            )),
+        }
+    }
+}
+
+/// A device's name as files and reports show it: `cpu`, `cuda:0`.
+pub fn name(device: Device) -> String {
+    match device {
+        Device::Cuda(n) => format!("cuda:{n}"),
+        _ => "cpu".to_owned(),
+    }
+}
+
+/// Floating-point precision of a pass.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// Jacobians in single precision, Gram matrix and eigenvalues in double.
+    #[default]
+    F32,
+    /// The whole pass in double.
+    F64,
+}
+
+impl Precision {
+    /// The tensor kind of the model's pass.
+    pub fn kind(self) -> Kind {
+        match self {
+            Self::F32 => Kind::Float,
+            Self::F64 => Kind::Double,
+        }
+    }
+
+    /// `f32` or `f64`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F64 => "f64",
+        }
+    }
+}
+
+/// Waits until all work queued on `device` is done; nothing to wait for on the CPU.
+pub fn synchronize(device: Device) {
+    if let Device::Cuda(n) = device {
+        Cuda::synchronize(n as i64);
+    }
+}

@@ -1,0 +1,109 @@
+//! What can go wrong, with what was expected and what was found, and which exit code it earns.
+
+use std::path::{Path, PathBuf};
+
+/// An error of the engine. Its display is one line.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The request was wrong: usage, configuration, or a file that is not what it should be.
+    #[error("{subject}: expected {expected}, found {found}")]
+    Request {
+        /// The file, key or value in question.
+        subject: String,
+        /// What would have been right.
+        expected: String,
+        /// What came instead.
+        found: String,
+    },
+    /// Reading or writing failed underway.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A libtorch operation failed; only the first line of its message is shown.
+    #[error("libtorch: {}", first_line(&.0.to_string()))]
+    Torch(#[from] tch::TchError),
+    /// The HDF5 library failed on a file that had been opened properly.
+    #[error("{}: HDF5: {}", path.display(), first_line(&source.to_string()))]
+    Hdf5 {
+        /// The file.
+        path: PathBuf,
+        /// The library's reason.
+        source: hdf5::Error,
+    },
+    /// A native routine of this crate failed.
+    #[error("{routine}: {}", first_line(message))]
+    Native {
+        /// The routine's name.
+        routine: &'static str,
+        /// Its message.
+        message: String,
+    },
+    /// The user asked to stop; what was done so far is kept.
+    #[error("interrupted; what was finished is kept")]
+    Interrupted,
+}
+
+/// Result with the engine's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// A wrong request: `subject` names the file, key or value.
+    pub fn request(
+        subject: impl Into<String>,
+        expected: impl Into<String>,
+        found: impl Into<String>,
+    ) -> Self {
+        Self::Request { subject: subject.into(), expected: expected.into(), found: found.into() }
+    }
+
+    /// An I/O failure on `path`. What the user named wrongly (a missing file, a folder for a file, no
+    /// permission) is a wrong request; the rest failed underway.
+    pub fn io(path: impl AsRef<Path>, source: std::io::Error) -> Self {
+        Self::Io { path: path.as_ref().to_owned(), source }
+    }
+
+    /// An HDF5 failure on `path`.
+    pub fn hdf5(path: impl AsRef<Path>, source: hdf5::Error) -> Self {
+        Self::Hdf5 { path: path.as_ref().to_owned(), source }
+    }
+
+    /// The process exit code: 2 where the request was wrong, 1 for anything else.
+    pub fn exit_code(&self) -> u8 {
+        use std::io::ErrorKind as K;
+        match self {
+            Self::Request { .. } => 2,
+            Self::Io { source, .. }
+                if matches!(
+                    source.kind(),
+                    K::NotFound | K::PermissionDenied | K::NotADirectory | K::IsADirectory | K::ReadOnlyFilesystem
+                ) =>
+            {
+                2
+            }
+            _ => 1,
+        }
+    }
+}
+
+/// The first line of a message: libtorch and HDF5 append stack traces.
+fn first_line(message: &str) -> &str {
+    message.lines().next().unwrap_or_default().trim_end()
+}
+
+/// Checks a tensor's shape and names it where it is wrong.
+///
+/// `expected` may hold `-1` for a free axis.
+pub fn ensure_shape(name: &str, tensor: &tch::Tensor, expected: &[i64]) -> Result<()> {
+    let found = tensor.size();
+    let fits = found.len() == expected.len()
+        && found.iter().zip(expected).all(|(f, e)| *e < 0 || f == e);
+    if fits {
+        Ok(())
+    } else {
+        Err(Error::request(format!("shape of {name}"), format!("{expected:?}"), format!("{found:?}")))
+    }
+}

@@ -1,0 +1,52 @@
+//! How the lower layers speak without printing: they tell an [`Observer`], and the command line draws it.
+
+use crate::error::{Error, Result};
+
+/// Something worth telling while work goes on.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// A piece of work of `total` units begins; `done` of them were finished by an earlier run.
+    Begin {
+        /// What is being done ("scoring").
+        task: &'a str,
+        /// What one unit is, in the plural ("images").
+        unit: &'a str,
+        /// How many units there are.
+        total: u64,
+        /// How many need not be done again.
+        done: u64,
+    },
+    /// `0` more units are done.
+    Advance(u64),
+    /// The piece of work that began last has ended.
+    End,
+    /// A line of result or state, such as an epoch's losses.
+    Note(&'a str),
+    /// Something doubtful that the user should see.
+    Warning(&'a str),
+    /// Detail for `--verbose`.
+    Detail(&'a str),
+}
+
+/// Listens to events and says whether to stop.
+pub trait Observer: Sync {
+    /// Receives one event.
+    fn on(&self, event: Event<'_>);
+    /// True once the user has asked to stop.
+    fn interrupted(&self) -> bool {
+        false
+    }
+    /// [`Error::Interrupted`] once the user has asked to stop; call it between units of work.
+    fn check(&self) -> Result<()> {
+        if self.interrupted() { Err(Error::Interrupted) } else { Ok(()) }
+    }
+}
+
+/// Listens to nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Silent;
+
+impl Observer for Silent {
+    fn on(&self, _: Event<'_>) {}
+}

@@ -1,0 +1,16 @@
+//! One integration binary, so that libtorch is linked once. Files mirror src/.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod attack; //    budgets, goals, the paper's limits
+mod cli; //       what a user types, rightly and wrongly
+mod correlate; // rank correlations and bootstrap
+mod data; //      every format, good and broken
+mod device; //    device choice, seeds
+mod golden; //    whole passes against float64 reference values
+mod jacobian; //  batched VJPs against loops and finite differences
+mod model; //     architectures, checkpoints, TorchScript
+mod report; //    the page
+mod score; //     formulas
+mod spectrum; //  eigenvalues against LAPACK, edge cases
+mod store; //     HDF5 files as h5py reads them
+mod train; //     losses, resume, determinism
