@@ -16,6 +16,7 @@ pub mod jacobian; // per-sample Jacobians and the planner that sizes a pass
 pub mod metric; //   pullback metrics as factors A with G = A^T A
 pub mod spectrum; // eigenvalues and directions from the Gram matrix of the factor
 pub mod score; //    from a spectrum to numbers
+pub mod correlate; // rank correlations with bootstrap intervals
 pub mod attack; //   goals, budgets, attacks; run() is the only judge
 pub mod store; //    results in HDF5
 pub mod report; //   stored results -> one HTML page
