@@ -1,5 +1,8 @@
 //! Images to posteriors and back: the [`Vae`] trait and the architectures behind it.
 
+pub mod shift; //      how far two inputs land apart
+pub mod similarity; // PSNR, SSIM, MS-SSIM
+
 use crate::error::Result;
 use tch::Tensor;
 
