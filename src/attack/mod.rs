@@ -2,6 +2,7 @@
 //!
 //! A new attack is one file with an `impl Attack`, one variant of [`AttackSpec`] and one row in tests/attack.rs.
 
+mod best;
 mod budget;
 mod doubt;
 mod goal;
@@ -14,7 +15,7 @@ mod spectral;
 pub use budget::{Budget, Norm, TOLERANCE};
 pub use doubt::Doubts;
 pub use goal::Goal;
-pub use pgd::{PgdSpec, Start};
+pub use pgd::{PgdSpec, Schedule, Start};
 pub use random::RandomSpec;
 pub use run::{Attacked, judge, run, worst};
 pub use spec::{AttackSpec, Overrides, distinct};

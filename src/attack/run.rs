@@ -1,6 +1,6 @@
 //! The only judge: brings what an attack proposes into its budget, keeps the worst per sample, and measures it.
 
-use super::pgd::{Best, exceeds};
+use super::best::{Best, exceeds};
 use super::{Attack, AttackSpec, Budget, Family, Goal, TOLERANCE, Victim};
 use crate::error::{Error, Result};
 use crate::model::shift::{self, Reading};
@@ -78,7 +78,7 @@ pub fn judge(
             if let Some(s) = &proposal.stalled {
                 stalled = stalled.f_logical_or(s)?;
             }
-            // A lone candidate needs no comparison, and so no pass of the model.
+            // A lone candidate is the best unseen: no pass of the model for a comparison.
             let lone = attack.trials() == 1 && proposal.candidates.len() == 1;
             for candidate in &proposal.candidates {
                 let size = budget.measure(x, candidate)?;
@@ -87,14 +87,14 @@ pub fn judge(
                 let finite = candidate.f_where_self(&candidate.f_isfinite()?, x)?;
                 let fair = budget.project_to(x, &finite, &radius)?;
                 let damage = if lone {
-                    radius.shallow_clone()
+                    size
                 } else {
                     attack.goal().value(victim, &fair)?
                 };
                 best.offer(fair, damage)?;
             }
         }
-        let images = best.images.unwrap_or_else(|| x.shallow_clone());
+        let images = best.into_images().unwrap_or_else(|| x.shallow_clone());
         ensure_within(name, budget, x, &images, &radius)?;
         let moved = Reading::of(victim.vae(), &images)?;
         Ok(Attacked {

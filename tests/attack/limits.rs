@@ -2,7 +2,7 @@
 
 use super::toy::{Toy, images, jacobian, list, spectrum};
 use pullback::attack::{
-    AttackSpec, Attacked, Budget, Goal, Norm, PgdSpec, SpectralSpec, Start, Victim, run,
+    AttackSpec, Attacked, Budget, Goal, Norm, PgdSpec, Schedule, SpectralSpec, Start, Victim, run,
 };
 use tch::Kind;
 
@@ -137,7 +137,7 @@ fn pgd_finds_the_first_eigenvalue() {
     let lambda = list(&spectrum(&toy.pullback(&x)).values.select(1, 0));
     let budget = Budget::new(Norm::L2, 1e-3, None).unwrap();
     let spec = AttackSpec::Pgd(PgdSpec {
-        step: Some(0.5),
+        schedule: Schedule::Linear,
         ..PgdSpec::default()
     });
     let hit = &run(&spec, &victim, &budget).unwrap()[0];

@@ -422,3 +422,37 @@ fn what_does_not_fit_is_a_wrong_request() {
         "eps: expected a finite number > 0",
     );
 }
+
+#[test]
+#[allow(clippy::print_stdout)]
+fn the_device_agrees_with_the_host() {
+    if !tch::Cuda::is_available() {
+        println!("skipped: the_device_agrees_with_the_host (no CUDA device)");
+        return;
+    }
+    let device = tch::Device::Cuda(0);
+    let (host, toy) = (Toy::tanh(Kind::Double), Toy::tanh(Kind::Double).to(device));
+    let x = images(51, 6);
+    let index: Vec<u64> = (0..6).collect();
+    let eigen = spectrum(&jacobian(&host, &x));
+    let moved = Spectrum {
+        values: eigen.values.to_device(device),
+        directions: eigen.directions.as_ref().map(|d| d.to_device(device)),
+    };
+    let on_host = Victim::new(&host, &x, &index, 1, Some(&eigen)).unwrap();
+    let on_device = Victim::new(&toy, &x.to_device(device), &index, 1, Some(&moved)).unwrap();
+    for norm in [Norm::L2, Norm::Linf] {
+        let budget = Budget::new(norm, 0.05, Some((0.0, 1.0))).unwrap();
+        for spec in all() {
+            let found = run(&spec, &on_device, &budget).unwrap();
+            for (a, b) in found.iter().zip(&run(&spec, &on_host, &budget).unwrap()) {
+                assert_eq!(a.images.device(), device);
+                for ((name, a), (_, b)) in a.measures.iter().zip(&b.measures) {
+                    for (a, b) in list(a).into_iter().zip(list(b)) {
+                        assert!((a - b).abs() <= 1e-6 * (1.0 + b.abs()), "{name}: {a} {b}");
+                    }
+                }
+            }
+        }
+    }
+}

@@ -25,12 +25,13 @@ fn names_and_maps() {
         }
     }
     let spec: AttackSpec = serde_yaml::from_str(
-        "{kind: pgd, steps: 7, step: 0.2, restarts: 3, start: spectral, goal: recon-mse}",
+        "{kind: pgd, steps: 7, step: 0.2, schedule: linear, restarts: 3, start: spectral, goal: recon-mse}",
     )
     .unwrap();
     let expected = PgdSpec {
         steps: 7,
         step: Some(0.2),
+        schedule: Schedule::Linear,
         restarts: 3,
         start: Start::Spectral,
         goal: Goal::ReconMse,

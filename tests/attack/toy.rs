@@ -5,7 +5,7 @@ use pullback::model::{Posterior, Vae};
 use pullback::seed::{self, Stage};
 use pullback::spectrum::Spectrum;
 use std::cell::Cell;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// Standard normal [rows, columns] numbers, f64.
 pub fn normal(key: u64, rows: usize, columns: usize) -> Tensor {
@@ -57,6 +57,20 @@ impl Toy {
             decoder: normal(3, 16, 3).to_kind(kind),
             encoded: Cell::new(0),
             decoded: Cell::new(0),
+        }
+    }
+
+    /// The same model on another device.
+    pub fn to(self, device: Device) -> Self {
+        Self {
+            body: match self.body {
+                Body::Tanh(hidden) => Body::Tanh(hidden.to_device(device)),
+                Body::Linear => Body::Linear,
+            },
+            mean: self.mean.to_device(device),
+            log_var: self.log_var.to_device(device),
+            decoder: self.decoder.to_device(device),
+            ..self
         }
     }
 
@@ -141,5 +155,10 @@ pub fn jacobian(toy: &Toy, x: &Tensor) -> Tensor {
 
 /// A tensor's values on the host.
 pub fn list(t: &Tensor) -> Vec<f64> {
-    Vec::try_from(&t.to_kind(Kind::Double).flatten(0, -1)).unwrap()
+    Vec::try_from(
+        &t.to_device(Device::Cpu)
+            .to_kind(Kind::Double)
+            .flatten(0, -1),
+    )
+    .unwrap()
 }
