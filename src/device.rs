@@ -60,10 +60,18 @@ impl std::fmt::Display for DeviceChoice {
 impl DeviceChoice {
     /// The device meant, checked to exist.
     pub fn resolve(self) -> Result<Device> {
-        let seen = if Cuda::is_available() { Cuda::device_count().max(0) as usize } else { 0 };
+        let seen = if Cuda::is_available() {
+            Cuda::device_count().max(0) as usize
+        } else {
+            0
+        };
         match self {
             Self::Cpu => Ok(Device::Cpu),
-            Self::Auto => Ok(if seen > 0 { Device::Cuda(0) } else { Device::Cpu }),
+            Self::Auto => Ok(if seen > 0 {
+                Device::Cuda(0)
+            } else {
+                Device::Cpu
+            }),
             Self::Cuda(n) if n < seen => Ok(Device::Cuda(n)),
             Self::Cuda(n) => Err(Error::request(
                 format!("device cuda:{n}"),
@@ -120,4 +128,31 @@ pub fn synchronize(device: Device) {
     if let Device::Cuda(n) = device {
         Cuda::synchronize(n as i64);
     }
+}
+
+/// Bytes that a computation on `device` may take: four fifths of a CUDA device's free memory, half of the memory that
+/// the host (or this process's cgroup) has available.
+pub fn memory_budget(device: Device) -> Result<u64> {
+    match device {
+        Device::Cuda(_) => crate::ffi::memory::cuda_memory().map(|(free, _)| free / 5 * 4),
+        _ => Ok(host_available().unwrap_or(2 << 30) / 2),
+    }
+}
+
+/// MemAvailable of /proc/meminfo, or what is left under the cgroup's limit where that is less.
+fn host_available() -> Option<u64> {
+    let meminfo = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = meminfo.lines().find(|l| l.starts_with("MemAvailable:"))?;
+    let available = line.split_whitespace().nth(1)?.parse::<u64>().ok()? * 1024;
+    let read = |name: &str| -> Option<u64> {
+        std::fs::read_to_string(format!("/sys/fs/cgroup/{name}"))
+            .ok()?
+            .trim()
+            .parse()
+            .ok()
+    };
+    let under_limit = read("memory.max")
+        .zip(read("memory.current"))
+        .map(|(max, used)| max.saturating_sub(used));
+    Some(under_limit.map_or(available, |left| left.min(available)))
 }

@@ -46,7 +46,8 @@ pub fn generator(seed: u64, stage: Stage, index: u64, stream: u64) -> ChaCha8Rng
 pub fn normal(seed: u64, stage: Stage, index: &[u64], width: usize) -> Result<Tensor> {
     rows(index, width, |i, row| {
         let mut rng = generator(seed, stage, i, 0);
-        row.iter_mut().for_each(|x| *x = rng.sample::<f32, _>(StandardNormal));
+        row.iter_mut()
+            .for_each(|x| *x = rng.sample::<f32, _>(StandardNormal));
     })
 }
 
@@ -54,7 +55,8 @@ pub fn normal(seed: u64, stage: Stage, index: &[u64], width: usize) -> Result<Te
 pub fn uniform(seed: u64, stage: Stage, index: &[u64], width: usize) -> Result<Tensor> {
     rows(index, width, |i, row| {
         let mut rng = generator(seed, stage, i, 0);
-        row.iter_mut().for_each(|x| *x = rng.random_range(-1.0f32..1.0));
+        row.iter_mut()
+            .for_each(|x| *x = rng.random_range(-1.0f32..1.0));
     })
 }
 
@@ -62,7 +64,9 @@ fn rows(index: &[u64], width: usize, fill: impl Fn(u64, &mut [f32]) + Sync) -> R
     use rayon::prelude::*;
     let mut data = vec![0f32; index.len() * width];
     if width > 0 {
-        data.par_chunks_mut(width).zip(index.par_iter()).for_each(|(row, i)| fill(*i, row));
+        data.par_chunks_mut(width)
+            .zip(index.par_iter())
+            .for_each(|(row, i)| fill(*i, row));
     }
     Ok(Tensor::f_from_slice(&data)?.f_reshape([index.len() as i64, width as i64])?)
 }

@@ -1,1 +1,324 @@
-//! Tests of `jacobian`.
+//! Batched Jacobians against loops, closed forms and finite differences; the planner's choices.
+
+use crate::toy::{Collapsed, TanhMlp, rand};
+use pullback::ffi::{self, Graph, VjpMode};
+use pullback::jacobian::{self, BatchSize, Mode, Pass, Planner, Reach, Ways};
+use pullback::metric::{Metric, MetricKind, ensure_independent};
+use pullback::model::{Posterior, Vae};
+use std::time::Duration;
+use tch::{Device, Kind, Tensor};
+
+const ALL: Mode = Mode::Vmapped(usize::MAX);
+
+/// Largest |a - b|; NaN anywhere makes it infinite.
+fn gap(a: &Tensor, b: &Tensor) -> f64 {
+    assert_eq!(a.size(), b.size());
+    let gap = (a - b).abs().max().double_value(&[]);
+    if gap.is_nan() { f64::INFINITY } else { gap }
+}
+
+fn encoded(vae: &TanhMlp, x: &Tensor) -> (Tensor, Tensor) {
+    let x = x.detach().set_requires_grad(true);
+    let q = vae.encode(&x).unwrap();
+    (x, q.mean)
+}
+
+#[test]
+fn rows_agree_with_central_differences() {
+    let vae = TanhMlp::new(12, 9, 3, 1);
+    let x = rand(&[4, 1, 3, 4], 7);
+    let (input, mean) = encoded(&vae, &x);
+    let j = jacobian::rows(&mean, &input, ALL).unwrap();
+    assert_eq!(j.size(), [4, 3, 12]);
+    let h = 1e-6;
+    for d in 0..12 {
+        let step = Tensor::zeros([12], (Kind::Double, Device::Cpu));
+        let _ = step.get(d).fill_(h);
+        let step = step.reshape([1, 1, 3, 4]);
+        let difference = (vae.encode(&(&x + &step)).unwrap().mean
+            - vae.encode(&(&x - &step)).unwrap().mean)
+            / (2.0 * h);
+        assert!(gap(&j.select(2, d), &difference) < 1e-9);
+        // Negative control: another column does not fit.
+        assert!(gap(&j.select(2, (d + 1) % 12), &difference) > 1e-6);
+    }
+}
+
+#[test]
+fn every_mode_gives_the_same_rows_and_columns() {
+    let vae = TanhMlp::new(16, 10, 5, 2);
+    let (x, mean) = encoded(&vae, &rand(&[6, 1, 4, 4], 3));
+    let reference = jacobian::rows(&mean, &x, Mode::Looped).unwrap();
+    for mode in [ALL, Mode::Vmapped(1), Mode::Vmapped(2), Mode::Vmapped(4)] {
+        assert!(
+            gap(&jacobian::rows(&mean, &x, mode).unwrap(), &reference) < 1e-14,
+            "{mode:?}"
+        );
+    }
+    let z = mean.detach().set_requires_grad(true);
+    let image = vae.decode(&z).unwrap().flatten(1, -1);
+    let by_rows = jacobian::rows(&image, &z, Mode::Looped).unwrap();
+    for mode in [ALL, Mode::Looped, Mode::Vmapped(2)] {
+        assert!(
+            gap(&jacobian::columns(&image, &z, mode).unwrap(), &by_rows) < 1e-13,
+            "{mode:?}"
+        );
+    }
+}
+
+#[test]
+fn an_output_that_ignores_the_input_has_a_zero_jacobian() {
+    let x = rand(&[3, 2, 2, 2], 1).set_requires_grad(true);
+    let constant = Tensor::ones([3, 4], (Kind::Double, Device::Cpu));
+    let free = constant.detach().set_requires_grad(true) * 2.0;
+    for output in [constant, free] {
+        for mode in [ALL, Mode::Looped] {
+            let j = jacobian::rows(&output, &x, mode).unwrap();
+            assert_eq!(j.size(), [3, 4, 8]);
+            assert_eq!(j.abs().max().double_value(&[]), 0.0);
+        }
+    }
+}
+
+#[test]
+fn cotangents_of_another_shape_are_refused() {
+    let x = rand(&[3, 4], 1).set_requires_grad(true);
+    let y = x.sin();
+    let wrong = Tensor::ones([1, 2, 4], (Kind::Double, Device::Cpu));
+    let error = ffi::vjp(&y, &x, &wrong, VjpMode::Looped, Graph::Constant).unwrap_err();
+    assert_eq!(error.exit_code(), 2);
+}
+
+#[test]
+fn an_error_inside_a_vmapped_pass_leaves_the_next_one_usable() {
+    let vae = TanhMlp::new(16, 10, 5, 2);
+    let (x, mean) = encoded(&vae, &rand(&[2, 1, 4, 4], 3));
+    let unrelated = rand(&[2, 4], 9); // does not require gradients
+    let cotangents = Tensor::ones([2, 2, 5], (Kind::Double, Device::Cpu));
+    assert!(
+        ffi::vjp(
+            &mean,
+            &unrelated,
+            &cotangents,
+            VjpMode::Vmapped,
+            Graph::Constant
+        )
+        .is_err()
+    );
+    assert!(ffi::vjp(&mean, &x, &cotangents, VjpMode::Vmapped, Graph::Constant).is_ok());
+}
+
+#[test]
+fn stochastic_is_the_mean_over_noise_of_the_sampled_metrics() {
+    // E_eps[J_eps^T J_eps], J_eps = J_mu + diag(eps) J_sigma, over eps = +-1 (a two-point law with the same moments).
+    let vae = TanhMlp::new(6, 8, 2, 5);
+    let x = rand(&[3, 1, 2, 3], 4);
+    let ways = Ways {
+        rows: ALL,
+        columns: ALL,
+    };
+    let g = |kind| {
+        let a = Metric::at(&vae, &x, kind, ways).unwrap();
+        a.factor().transpose(1, 2).bmm(a.factor())
+    };
+    let input = x.detach().set_requires_grad(true);
+    let q = vae.encode(&input).unwrap();
+    let sigma = q.std().unwrap();
+    let mut expected = Tensor::zeros([3, 6, 6], (Kind::Double, Device::Cpu));
+    for signs in [[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]] {
+        let eps = Tensor::from_slice(&signs);
+        let j = jacobian::rows(&(&q.mean + &sigma * &eps), &input, ALL).unwrap();
+        expected += j.transpose(1, 2).bmm(&j) / 4.0;
+    }
+    assert!(gap(&g(MetricKind::Stochastic), &expected) < 1e-12);
+    assert!(
+        gap(&g(MetricKind::Mean), &expected) > 1e-6,
+        "negative control"
+    );
+}
+
+#[test]
+fn output_is_the_metric_of_the_whole_map() {
+    let vae = TanhMlp::new(6, 8, 2, 5);
+    let x = rand(&[3, 1, 2, 3], 4);
+    let metric = Metric::at(
+        &vae,
+        &x,
+        MetricKind::Output,
+        Ways {
+            rows: ALL,
+            columns: ALL,
+        },
+    )
+    .unwrap();
+    let input = x.detach().set_requires_grad(true);
+    let q = vae.encode(&input).unwrap();
+    let j = jacobian::rows(
+        &vae.decode(&q.mean).unwrap().flatten(1, -1),
+        &input,
+        Mode::Looped,
+    )
+    .unwrap();
+    let expected = j.transpose(1, 2).bmm(&j);
+    assert!(
+        gap(
+            &metric.factor().transpose(1, 2).bmm(metric.factor()),
+            &expected
+        ) < 1e-12
+    );
+    let v = rand(&[3, 6, 2], 8);
+    assert!(gap(&metric.apply(&v).unwrap(), &expected.bmm(&v)) < 1e-12);
+}
+
+#[test]
+fn a_collapsed_posterior_has_a_zero_factor() {
+    let x = rand(&[2, 1, 2, 2], 4);
+    for kind in MetricKind::ALL {
+        let metric = Metric::at(
+            &Collapsed,
+            &x,
+            kind,
+            Ways {
+                rows: ALL,
+                columns: ALL,
+            },
+        )
+        .unwrap();
+        assert_eq!(metric.factor().abs().max().double_value(&[]), 0.0, "{kind}");
+    }
+}
+
+/// Subtracts the batch mean: what batch normalisation in training mode does.
+struct Interacting(TanhMlp);
+impl Vae for Interacting {
+    fn encode(&self, x: &Tensor) -> pullback::Result<Posterior> {
+        self.0
+            .encode(&(x - x.mean_dim([0i64].as_slice(), true, x.kind())))
+    }
+    fn decode(&self, z: &Tensor) -> pullback::Result<Tensor> {
+        self.0.decode(z)
+    }
+}
+
+#[test]
+fn samples_that_interact_are_refused() {
+    let x = rand(&[5, 1, 3, 4], 7);
+    let vae = TanhMlp::new(12, 9, 3, 1);
+    ensure_independent(&vae, &x, Reach::EncoderAndDecoder).unwrap();
+    let error = ensure_independent(&Interacting(vae), &x, Reach::Encoder).unwrap_err();
+    assert_eq!(error.exit_code(), 2);
+    assert!(error.to_string().contains("batch norm"), "{error}");
+}
+
+/// Runs the planner on a made-up machine: seconds a sample and bytes a sample as functions of the pass.
+fn simulate(
+    planner: &mut Planner,
+    total: usize,
+    seconds: impl Fn(Pass) -> f64,
+    bytes: impl Fn(Pass) -> f64,
+) -> f64 {
+    let (mut done, mut time) = (0, 0.0);
+    while done < total {
+        let pass = planner.next(total - done);
+        assert!(pass.samples >= 1 && pass.samples <= total - done);
+        let t = seconds(pass) * pass.samples as f64;
+        planner.record(
+            pass,
+            Duration::from_secs_f64(t),
+            (bytes(pass) * pass.samples as f64) as u64,
+        );
+        time += t;
+        done += pass.samples;
+    }
+    time
+}
+
+/// Looping is `ratio` times as dear as one vmapped pass; both pay an overhead a pass; large passes leave the cache.
+fn machine(ratio: f64, cache: f64) -> impl Fn(Pass) -> f64 {
+    move |pass: Pass| {
+        let n = pass.samples as f64;
+        let way = if pass.ways.rows == Mode::Looped {
+            ratio
+        } else {
+            1.0
+        };
+        1e-4 * way * (1.0 + 20.0 / n + if n > cache { 0.5 } else { 0.0 })
+    }
+}
+
+#[test]
+fn the_planner_comes_within_a_tenth_of_the_best_fixed_choice() {
+    for (ratio, cache) in [
+        (0.4, 1e9),
+        (0.4, 300.0),
+        (3.0, 1e9),
+        (3.0, 100.0),
+        (1.0, 1e9),
+    ] {
+        let cost = machine(ratio, cache);
+        let mut planner = Planner::new(BatchSize::Auto, 1 << 40, Reach::Encoder);
+        let time = simulate(&mut planner, 20_000, &cost, |_| 1e3);
+        let best = [16, 64, 256, 1024, 4096]
+            .iter()
+            .flat_map(|&samples| {
+                [ALL, Mode::Looped].map(|m| {
+                    cost(Pass {
+                        samples,
+                        ways: Ways {
+                            rows: m,
+                            columns: m,
+                        },
+                    })
+                })
+            })
+            .fold(f64::INFINITY, f64::min)
+            * 20_000.0;
+        assert!(
+            time < best * 1.1,
+            "ratio {ratio}, cache {cache}: {time} against {best}"
+        );
+    }
+}
+
+#[test]
+fn the_planner_stays_within_its_memory() {
+    let budget = 1e8;
+    let bytes = |pass: Pass| {
+        if pass.ways.rows == Mode::Looped {
+            1e5
+        } else {
+            1e6
+        }
+    };
+    let mut planner = Planner::new(BatchSize::Auto, budget as u64, Reach::Encoder);
+    let mut done = 0;
+    while done < 20_000 {
+        let pass = planner.next(20_000 - done);
+        assert!(bytes(pass) * pass.samples as f64 <= budget, "{pass:?}");
+        let seconds = 1e-5 * (1.0 + 500.0 / pass.samples as f64);
+        planner.record(
+            pass,
+            Duration::from_secs_f64(seconds * pass.samples as f64),
+            (bytes(pass) * pass.samples as f64) as u64,
+        );
+        done += pass.samples;
+    }
+    // Looping fits a thousand samples, and larger passes pay here: it must have grown past the vmapped limit of 100.
+    assert!(planner.next(20_000).samples > 100);
+}
+
+#[test]
+fn a_pass_that_ran_out_of_memory_is_halved_until_nothing_is_left() {
+    let mut planner = Planner::new(BatchSize::Fixed(8), 1 << 40, Reach::Encoder);
+    let mut sizes = vec![];
+    loop {
+        let pass = planner.next(100);
+        sizes.push(pass.samples);
+        assert!(sizes.len() < 30, "{sizes:?}");
+        if !planner.out_of_memory(pass) {
+            break;
+        }
+    }
+    assert_eq!(sizes[0], 8);
+    assert_eq!(*sizes.last().unwrap(), 1);
+}

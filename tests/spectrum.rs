@@ -1,1 +1,168 @@
-//! Tests of `spectrum`.
+//! Spectra against the dense D x D eigenproblem, and at the edges.
+
+use crate::toy::{Collapsed, TanhMlp, rand};
+use pullback::jacobian::{BatchSize, Mode, Ways};
+use pullback::metric::{Metric, MetricKind};
+use pullback::model::{Posterior, Vae};
+use pullback::spectrum::{Engine, Spectrum};
+use tch::{Device, Kind, Tensor};
+
+const WAYS: Ways = Ways {
+    rows: Mode::Vmapped(usize::MAX),
+    columns: Mode::Looped,
+};
+
+fn max(t: &Tensor) -> f64 {
+    let m = t.abs().max().double_value(&[]);
+    if m.is_nan() { f64::INFINITY } else { m }
+}
+
+#[test]
+fn eigenpairs_are_those_of_the_dense_metric() {
+    let vae = TanhMlp::new(12, 9, 3, 1);
+    for kind in MetricKind::ALL {
+        let metric = Metric::at(&vae, &rand(&[4, 1, 3, 4], 7), kind, WAYS).unwrap();
+        let g = metric.factor().transpose(1, 2).bmm(metric.factor());
+        let dense = g.linalg_eigvalsh("L").flip([-1]);
+        let spectrum = Spectrum::of(&metric, 3).unwrap();
+        let r = spectrum.values.size()[1];
+        assert_eq!(
+            r,
+            if matches!(kind, MetricKind::Mean | MetricKind::Output) {
+                3
+            } else {
+                6
+            }
+        );
+        assert!(
+            max(&(&spectrum.values - dense.narrow(1, 0, r))) < 1e-12 * max(&dense),
+            "{kind}"
+        );
+        let v = spectrum.directions.unwrap();
+        let residual = metric.apply(&v.transpose(1, 2)).unwrap().transpose(1, 2)
+            - &v * spectrum.values.narrow(1, 0, 3).unsqueeze(-1);
+        assert!(max(&residual) < 1e-10 * max(&dense), "{kind}");
+        assert!(
+            max(&(v
+                .square()
+                .sum_dim_intlist([-1i64].as_slice(), false, Kind::Double)
+                - 1.0))
+                < 1e-12
+        );
+        // The sign rule.
+        let peak = v.abs().argmax(-1, true);
+        assert!(v.gather(-1, &peak, false).min().double_value(&[]) > 0.0);
+    }
+}
+
+#[test]
+fn more_latents_than_pixels_report_one_eigenvalue_a_pixel() {
+    let vae = TanhMlp::new(4, 9, 7, 3);
+    for kind in MetricKind::ALL {
+        let metric = Metric::at(&vae, &rand(&[3, 1, 2, 2], 7), kind, WAYS).unwrap();
+        let spectrum = Spectrum::of(&metric, 4).unwrap();
+        assert_eq!(spectrum.values.size(), [3, 4], "{kind}");
+        let g = metric.factor().transpose(1, 2).bmm(metric.factor());
+        assert!(
+            max(&(&spectrum.values - g.linalg_eigvalsh("L").flip([-1]))) < 1e-12,
+            "{kind}"
+        );
+        assert_eq!(Spectrum::of(&metric, 5).unwrap_err().exit_code(), 2);
+    }
+}
+
+#[test]
+fn a_zero_metric_has_zero_eigenvalues_and_no_direction() {
+    let metric = Metric::at(
+        &Collapsed,
+        &rand(&[2, 1, 2, 2], 1),
+        MetricKind::Stochastic,
+        WAYS,
+    )
+    .unwrap();
+    let spectrum = Spectrum::of(&metric, 2).unwrap();
+    assert_eq!(max(&spectrum.values), 0.0);
+    assert_eq!(max(&spectrum.directions.unwrap()), 0.0);
+}
+
+#[test]
+fn directions_beyond_the_rank_are_zero() {
+    // Two equal rows: rank 1.
+    let row = rand(&[1, 1, 5], 2);
+    let metric = Metric::from_factor(Tensor::cat(&[&row, &row], 1)).unwrap();
+    let spectrum = Spectrum::of(&metric, 2).unwrap();
+    let v = spectrum.directions.unwrap();
+    assert!((v.get(0).get(0).norm().double_value(&[]) - 1.0).abs() < 1e-12);
+    assert_eq!(max(&v.get(0).get(1)), 0.0);
+    assert!(spectrum.values.double_value(&[0, 1]) < 1e-14 * spectrum.values.double_value(&[0, 0]));
+}
+
+#[test]
+fn ill_scaled_rows_keep_their_leading_eigenvalues() {
+    // diag(1e8, 1, 1e-4) as rows: the Gram matrix in double holds lambda down to 1e-16 lambda_1.
+    let scale = Tensor::from_slice(&[1e4, 1.0, 1e-2]).reshape([1, 3, 1]);
+    let q = Tensor::linalg_qr(&rand(&[6, 3], 4), "reduced")
+        .0
+        .transpose(0, 1)
+        .unsqueeze(0);
+    let spectrum = Spectrum::of(&Metric::from_factor(q * scale).unwrap(), 3).unwrap();
+    for (i, expected) in [1e8, 1.0, 1e-4].into_iter().enumerate() {
+        let got = spectrum.values.double_value(&[0, i as i64]);
+        assert!(
+            (got - expected).abs() < 1e-7 * expected.max(1e-3),
+            "{got} against {expected}"
+        );
+    }
+}
+
+struct NotFinite(TanhMlp);
+impl Vae for NotFinite {
+    fn encode(&self, x: &Tensor) -> pullback::Result<Posterior> {
+        let q = self.0.encode(x)?;
+        Ok(Posterior {
+            mean: q.mean * f64::NAN,
+            log_var: q.log_var,
+        })
+    }
+    fn decode(&self, z: &Tensor) -> pullback::Result<Tensor> {
+        self.0.decode(z)
+    }
+}
+
+#[test]
+fn weights_that_are_not_numbers_are_named() {
+    let vae = NotFinite(TanhMlp::new(4, 5, 2, 3));
+    let metric = Metric::at(&vae, &rand(&[3, 1, 2, 2], 7), MetricKind::Mean, WAYS).unwrap();
+    let error = Spectrum::of(&metric, 1).unwrap_err();
+    assert_eq!(error.exit_code(), 2);
+    assert!(error.to_string().contains("finite"), "{error}");
+}
+
+#[test]
+fn spectra_do_not_depend_on_batch_size_or_order() {
+    let vae = TanhMlp::new(36, 20, 4, 1);
+    let x = rand(&[150, 1, 6, 6], 7).to_kind(Kind::Float);
+    for kind in [Kind::Float, Kind::Double] {
+        let tolerance = if kind == Kind::Float { 1e-6 } else { 1e-13 };
+        for metric in MetricKind::ALL {
+            let spectra = |x: &Tensor, batch| {
+                Engine::new(metric, 1, Device::Cpu, kind, batch)
+                    .unwrap()
+                    .spectra(&vae, x)
+                    .unwrap()
+            };
+            let reference = spectra(&x, BatchSize::Fixed(150));
+            for batch in [BatchSize::Auto, BatchSize::Fixed(1), BatchSize::Fixed(7)] {
+                let other = spectra(&x, batch);
+                assert!(
+                    max(&(&other.values - &reference.values)) < tolerance * max(&reference.values)
+                );
+            }
+            let backwards = spectra(&x.flip([0]), BatchSize::Auto);
+            assert!(
+                max(&(backwards.values.flip([0]) - &reference.values))
+                    < tolerance * max(&reference.values)
+            );
+        }
+    }
+}

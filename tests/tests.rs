@@ -13,4 +13,5 @@ mod report; //    the page
 mod score; //     formulas
 mod spectrum; //  eigenvalues against LAPACK, edge cases
 mod store; //     HDF5 files as h5py reads them
+mod toy; //       small models with known weights
 mod train; //     losses, resume, determinism

@@ -99,7 +99,7 @@ fn conv() -> ModelSpec {
             sigma: 0.5,
             mean: Mean::Identity,
         }),
-            })
+    })
 }
 
 fn spec(epochs: u32) -> TrainSpec {
@@ -597,6 +597,26 @@ fn one_seed_one_result() {
         let (a, b, c) = (train(1), train(1), train(2));
         assert!(a.0 == b.0 && same(&a.1, &b.1));
         assert!(a.0 != c.0 && !same(&a.1, &c.1));
+    }
+}
+
+/// Held on the device or read as needed: the same, the step of batch + 1 samples included.
+#[test]
+fn reading_ahead_changes_nothing() {
+    for (model, n) in [(mlp(), 40), (conv(), 33)] {
+        let train = |hold_mib| {
+            let mut network = Network::new(&model, 1, CPU, Kind::Float).unwrap();
+            let spec = TrainSpec {
+                hold_mib,
+                ..spec(2)
+            };
+            let valid = Some(images(10, "valid"));
+            let history =
+                fit(&mut network, images(n, "x"), valid, &spec, 1, None, &Silent).unwrap();
+            (untimed(history), state_of(&network))
+        };
+        let (held, read) = (train(1), train(0));
+        assert!(held.0 == read.0 && same(&held.1, &read.1));
     }
 }
 

@@ -1,9 +1,11 @@
 //! The fused Adam step of libtorch (ATen `_fused_adam_`): one call for all parameters.
-#![allow(unsafe_code)]
 
 use crate::error::{Error, Result};
-use std::ffi::{CStr, c_char, c_void};
+use std::ffi::{c_char, c_void};
 use tch::{Kind, Tensor};
+
+/// Name in errors.
+const ROUTINE: &str = "fused Adam";
 
 /// Coefficients of one Adam step.
 ///
@@ -126,22 +128,12 @@ pub fn fused_adam(
             step.eps,
         )
     };
-    if message.is_null() {
-        return Ok(());
-    }
-    // SAFETY: not null, so a NUL-terminated message that lives until this thread's next native call.
-    let message = unsafe { CStr::from_ptr(message) }
-        .to_string_lossy()
-        .into_owned();
-    Err(Error::Native {
-        routine: "fused Adam",
-        message,
-    })
+    super::check(ROUTINE, message)
 }
 
 fn mismatch(message: String) -> Error {
     Error::Native {
-        routine: "fused Adam",
+        routine: ROUTINE,
         message: format!("expected {message}"),
     }
 }

@@ -1,3 +1,42 @@
-//! (see the module map in lib.rs)
+//! The only unsafe code: safe wrappers, which check first, around the native routines of `kernels/pullback.h`.
+#![allow(unsafe_code)]
+
 pub mod adam;
+pub mod autograd;
+pub mod memory;
 pub mod module;
+
+use crate::error::{Error, Result};
+use std::ffi::{CStr, c_char};
+
+pub use autograd::{Graph, VjpMode, vjp};
+
+unsafe extern "C" {
+    fn pb_exact_math() -> *const c_char;
+    fn pb_has_cuda_build() -> i32;
+}
+
+/// Turns a native routine's answer into a `Result`.
+pub(crate) fn check(routine: &'static str, message: *const c_char) -> Result<()> {
+    if message.is_null() {
+        return Ok(());
+    }
+    // SAFETY: the native side returns null or a NUL-terminated string that lives until this thread's next call.
+    let message = unsafe { CStr::from_ptr(message) }
+        .to_string_lossy()
+        .into_owned();
+    Err(Error::Native { routine, message })
+}
+
+/// Process-wide settings for exact derivatives: attention by its math backend (the fused ones have no double
+/// backward), no TF32 in convolutions and matrix products.
+pub fn exact_math() -> Result<()> {
+    // SAFETY: takes no argument; sets flags of libtorch's global context.
+    check("exact_math", unsafe { pb_exact_math() })
+}
+
+/// True where the CUDA half of libtorch is linked into this process.
+pub fn has_cuda_build() -> bool {
+    // SAFETY: takes no argument and only reads.
+    unsafe { pb_has_cuda_build() != 0 }
+}

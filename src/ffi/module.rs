@@ -1,5 +1,4 @@
 //! TorchScript modules: load, convert, ask for methods, call them without graph rewriting.
-#![allow(unsafe_code)]
 
 use crate::error::{Error, Result};
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
@@ -32,6 +31,8 @@ unsafe extern "C" {
     ) -> *const c_char;
 }
 
+/// Name in errors.
+const ROUTINE: &str = "TorchScript";
 /// Most tensors that a method may return.
 const CAPACITY: usize = 8;
 
@@ -141,20 +142,12 @@ impl Module {
 }
 
 fn succeed(message: *const c_char) -> Result<()> {
-    if message.is_null() {
-        return Ok(());
-    }
-    // SAFETY: not null, so a NUL-terminated message that lives until this thread's next native call.
-    Err(native(
-        unsafe { CStr::from_ptr(message) }
-            .to_string_lossy()
-            .into_owned(),
-    ))
+    super::check(ROUTINE, message)
 }
 
 fn native(message: String) -> Error {
     Error::Native {
-        routine: "TorchScript",
+        routine: ROUTINE,
         message,
     }
 }

@@ -1,1 +1,114 @@
-//! (see the module map in lib.rs)
+//! From a spectrum to numbers: one formula a function, on eigenvalues [B, R'] f64, descending, >= 0; each gives [B] f64.
+//!
+//! Natural logarithms; p_i = lambda_i / sum lambda; 0 ln 0 = 0. Where every eigenvalue is zero (posterior collapse)
+//! `spectral_radius`, `trace`, `von_neumann_entropy`, `rank` and `log_det` are 0, `effective_rank` is 1, and the ratios
+//! `entropy_maxnorm`, `anisotropy`, `stable_rank`, `condition` are NaN.
+
+use crate::error::Result;
+use crate::spectrum::RANK_CUT;
+use tch::{Kind, Tensor};
+
+/// A score's name and formula.
+pub type Score = (&'static str, fn(&Tensor) -> Result<Tensor>);
+
+/// Every score, in the order of files and tables.
+pub const SCORES: [Score; 10] = [
+    ("spectral_radius", spectral_radius),
+    ("trace", trace),
+    ("von_neumann_entropy", von_neumann_entropy),
+    ("entropy_maxnorm", entropy_maxnorm),
+    ("rank", rank),
+    ("log_det", log_det),
+    ("effective_rank", effective_rank),
+    ("anisotropy", anisotropy),
+    ("stable_rank", stable_rank),
+    ("condition", condition),
+];
+
+/// All scores of `values` [B, R'].
+pub fn all(values: &Tensor) -> Result<Vec<(&'static str, Tensor)>> {
+    crate::error::ensure_shape("eigenvalues", values, &[-1, -1])?;
+    SCORES
+        .iter()
+        .map(|(name, score)| Ok((*name, score(values)?)))
+        .collect()
+}
+
+/// lambda_1.
+pub fn spectral_radius(values: &Tensor) -> Result<Tensor> {
+    Ok(values.f_select(1, 0)?)
+}
+
+/// sum lambda_i.
+pub fn trace(values: &Tensor) -> Result<Tensor> {
+    sum(values)
+}
+
+/// - sum p_i ln p_i; 0 for a zero spectrum.
+pub fn von_neumann_entropy(values: &Tensor) -> Result<Tensor> {
+    let p = shares(values)?;
+    // xlogy(0, 0) = 0.
+    Ok(sum(&p.f_xlogy(&p)?)?.f_neg()?.f_clamp_min(0.0)?)
+}
+
+/// - sum s_i ln(s_i + 1e-10) with s_i = lambda_i / lambda_1; NaN for a zero spectrum.
+///
+/// Source: the authors' code (`trainer.py`), which normalises by the largest eigenvalue where the paper's text has the
+/// trace.
+pub fn entropy_maxnorm(values: &Tensor) -> Result<Tensor> {
+    let s = values.f_div(&values.f_narrow(1, 0, 1)?)?;
+    Ok(sum(&s.f_mul(&s.f_add_scalar(1e-10)?.f_log()?)?)?.f_neg()?)
+}
+
+/// Number of lambda_i > 1e-10 lambda_1.
+pub fn rank(values: &Tensor) -> Result<Tensor> {
+    sum(&counted(values)?.f_to_kind(Kind::Double)?)
+}
+
+/// Sum of ln lambda_i over those that `rank` counts.
+pub fn log_det(values: &Tensor) -> Result<Tensor> {
+    let one = Tensor::f_ones([1], (Kind::Double, values.device()))?;
+    sum(&values.f_where_self(&counted(values)?, &one)?.f_log()?)
+}
+
+/// exp(von_neumann_entropy), between 1 and R'.
+pub fn effective_rank(values: &Tensor) -> Result<Tensor> {
+    Ok(von_neumann_entropy(values)?.f_exp()?)
+}
+
+/// lambda_1 / trace; NaN for a zero spectrum.
+pub fn anisotropy(values: &Tensor) -> Result<Tensor> {
+    Ok(spectral_radius(values)?.f_div(&trace(values)?)?)
+}
+
+/// trace / lambda_1; NaN for a zero spectrum.
+pub fn stable_rank(values: &Tensor) -> Result<Tensor> {
+    Ok(trace(values)?.f_div(&spectral_radius(values)?)?)
+}
+
+/// lambda_1 / the smallest lambda_i that `rank` counts; NaN for a zero spectrum.
+pub fn condition(values: &Tensor) -> Result<Tensor> {
+    let infinity = Tensor::f_full([1], f64::INFINITY, (Kind::Double, values.device()))?;
+    let smallest = values
+        .f_where_self(&counted(values)?, &infinity)?
+        .f_amin([1i64].as_slice(), false)?;
+    let ratio = spectral_radius(values)?.f_div(&smallest)?;
+    // A zero spectrum counts none: 0 / infinity is 0, but the ratio is undefined.
+    let nan = Tensor::f_full([1], f64::NAN, (Kind::Double, values.device()))?;
+    Ok(ratio.f_where_self(&smallest.f_isfinite()?, &nan)?)
+}
+
+/// p_i = lambda_i / sum lambda, [B, R']; 0 for a zero spectrum.
+fn shares(values: &Tensor) -> Result<Tensor> {
+    let total = values.f_sum_dim_intlist([1i64].as_slice(), true, Kind::Double)?;
+    Ok(values.f_div(&total)?.f_nan_to_num(0.0, 0.0, 0.0)?)
+}
+
+/// Which lambda_i > 1e-10 lambda_1, [B, R'] bool.
+fn counted(values: &Tensor) -> Result<Tensor> {
+    Ok(values.f_gt_tensor(&values.f_narrow(1, 0, 1)?.f_mul_scalar(RANK_CUT)?)?)
+}
+
+fn sum(values: &Tensor) -> Result<Tensor> {
+    Ok(values.f_sum_dim_intlist([1i64].as_slice(), false, Kind::Double)?)
+}

@@ -1,1 +1,122 @@
-//! (see the module map in lib.rs)
+//! Eigenvalues and unit eigenvectors of a pullback metric, from the small Gram matrix of its factor.
+
+mod engine;
+
+pub use engine::Engine;
+
+use crate::error::{Error, Result};
+use crate::metric::Metric;
+use rayon::prelude::*;
+use tch::{Device, Kind, Tensor};
+
+/// The eigenpairs of G at B points.
+#[derive(Debug)]
+pub struct Spectrum {
+    /// [B, min(R, D)] f64, descending, >= 0.
+    pub values: Tensor,
+    /// The first K unit eigenvectors in input space, [B, K, D] f64, the entry of largest magnitude positive. A
+    /// direction whose eigenvalue is not above 1e-10 lambda_1 (beyond the `rank` score) is zero: none is defined.
+    pub directions: Option<Tensor>,
+}
+
+/// Eigenvalues at or below this share of lambda_1 do not count, as in the `rank` score.
+pub const RANK_CUT: f64 = 1e-10;
+
+impl Spectrum {
+    /// The spectrum of `metric`, with the `top` leading directions (0: none).
+    ///
+    /// # Errors
+    /// Where the Jacobian has an entry that is not finite, naming the row of the batch; `top` beyond min(R, D).
+    pub fn of(metric: &Metric, top: usize) -> Result<Self> {
+        let gram = metric.gram()?;
+        ensure_finite(&gram)?;
+        let count = metric.rank_bound();
+        if top as i64 > count {
+            return Err(Error::request(
+                "top",
+                format!("at most {count} directions, min(R, D)"),
+                top.to_string(),
+            ));
+        }
+        if top == 0 {
+            let values = descending(&eigenvalues(&gram)?, count)?;
+            return Ok(Self {
+                values,
+                directions: None,
+            });
+        }
+        let (values, vectors) = gram.f_linalg_eigh("L")?;
+        let vectors = vectors.f_flip([-1])?.f_narrow(-1, 0, top as i64)?;
+        let values = descending(&values, count)?;
+        let directions = directions(
+            metric.factor(),
+            &values.f_narrow(1, 0, top as i64)?,
+            &values,
+            &vectors,
+        )?;
+        Ok(Self {
+            values,
+            directions: Some(directions),
+        })
+    }
+}
+
+/// Ascending eigenvalues [B, R] of symmetric matrices [B, R, R]. LAPACK takes one matrix at a time on the CPU, so that
+/// the batch is shared among threads here.
+fn eigenvalues(gram: &Tensor) -> Result<Tensor> {
+    let batch = gram.size()[0];
+    let threads = rayon::current_num_threads() as i64;
+    if gram.device() != Device::Cpu || threads == 1 || batch < 2 * threads {
+        return Ok(gram.f_linalg_eigvalsh("L")?);
+    }
+    let parts = gram.f_chunk(threads, 0)?;
+    let values: Vec<Tensor> = parts
+        .into_par_iter()
+        .map(|part| part.f_linalg_eigvalsh("L"))
+        .collect::<Result<_, _>>()?;
+    Ok(Tensor::f_cat(&values, 0)?)
+}
+
+/// LAPACK's ascending order to ours, rounding below zero cut off, the first `count` kept.
+fn descending(ascending: &Tensor, count: i64) -> Result<Tensor> {
+    Ok(ascending
+        .f_flip([-1])?
+        .f_clamp_min(0.0)?
+        .f_narrow(-1, 0, count)?
+        .f_contiguous()?)
+}
+
+/// v_i = A^T u_i / sqrt(lambda_i), normalised once more, its sign fixed.
+fn directions(factor: &Tensor, values: &Tensor, all: &Tensor, vectors: &Tensor) -> Result<Tensor> {
+    // [B, K, R] x [B, R, D]
+    let v = vectors.f_transpose(1, 2)?.f_bmm(factor)?;
+    let length = v
+        .f_square()?
+        .f_sum_dim_intlist([-1i64].as_slice(), true, Kind::Double)?
+        .f_sqrt()?;
+    let peak = v.f_abs()?.f_argmax(-1, true)?;
+    let sign = v.f_gather(-1, &peak, false)?.f_sign()?;
+    let counted = values
+        .f_gt_tensor(&(all.f_narrow(1, 0, 1)? * RANK_CUT))?
+        .f_unsqueeze(-1)?;
+    let scale = sign.f_div(&length.f_clamp_min(f64::MIN_POSITIVE)?)?;
+    Ok(v.f_mul(&scale)?
+        .f_where_self(&counted, &Tensor::f_zeros([1], (Kind::Double, v.device()))?)?)
+}
+
+/// Names the first sample whose Gram matrix is not finite.
+fn ensure_finite(gram: &Tensor) -> Result<()> {
+    // isfinite of the sum of |.|: one number a sample, one comparison on the host.
+    let sums = gram
+        .f_abs()?
+        .f_sum_dim_intlist([1i64, 2].as_slice(), false, Kind::Double)?;
+    let finite: Vec<bool> = Vec::<bool>::try_from(sums.f_isfinite()?.f_to_device(Device::Cpu)?)?;
+    match finite.iter().position(|f| !f) {
+        None => Ok(()),
+        Some(row) => Err(Error::request(
+            format!("the model's Jacobian at row {row} of the batch"),
+            "finite numbers",
+            "NaN or infinity (weights that are not finite?)",
+        )),
+    }
+}

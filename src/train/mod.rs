@@ -71,9 +71,10 @@ pub fn fit(
         }
     }
     let (device, kind) = (network.device(), network.kind());
-    let train = Feed::new(train, device, kind)?;
+    let hold = spec.hold_mib << 20;
+    let train = Feed::new(train, device, kind, hold)?;
     let valid = valid
-        .map(|source| Feed::new(source, device, kind))
+        .map(|source| Feed::new(source, device, kind, hold))
         .transpose()?;
     let least = if network.spec().normalization() == Normalization::Batch {
         2
@@ -87,10 +88,12 @@ pub fn fit(
             "1",
         ));
     }
+    let batch = spec.batch.max(least);
     let run = Run {
         network,
         adam: Adam::new(network.parameters())?,
-        steps: feed::steps(train.len(), spec.batch.max(least), least),
+        steps: feed::steps(train.len(), batch, least),
+        batch,
         train,
         valid,
         spec,
@@ -126,6 +129,7 @@ struct Run<'a> {
     adam: Adam,
     train: Feed,
     valid: Option<Feed>,
+    batch: usize,
     steps: Vec<std::ops::Range<usize>>,
     spec: &'a TrainSpec,
     seed: u64,
@@ -185,7 +189,7 @@ impl Run<'_> {
     fn settings(&self) -> serde_json::Value {
         json!({
             "model": self.network.spec(),
-            "train": self.spec,
+            "train": TrainSpec { hold_mib: 0, ..self.spec.clone() },
             "seed": self.seed,
             "kind": format!("{:?}", self.network.kind()),
             "data": { "name": self.train.name(), "samples": self.train.len() },
@@ -206,12 +210,13 @@ impl Run<'_> {
             u64::from(spec.epochs) * self.steps.len() as u64,
         );
         let (mut lr, mut beta) = (0.0, 0.0);
+        let mut pass = self.train.pass(&order, self.batch)?;
         let mut sums = Tensor::f_zeros([4i64], (Kind::Double, device))?;
         for (i, range) in self.steps.iter().enumerate() {
             self.observer.check()?;
             let step = u64::from(epoch) * per_epoch + i as u64;
             (lr, beta) = (spec.lr_at(step, all), spec.beta_at(step, per_epoch));
-            let x = self.train.images(&order[range.clone()])?;
+            let x = pass.images(range.clone())?;
             let eps = noise.rows(range.clone())?;
             let loss = if spec.mixup.is_on() {
                 let mixes = Mix::draw(
@@ -314,9 +319,10 @@ impl Run<'_> {
         );
         let mut sums = Tensor::f_zeros([4i64], (Kind::Double, device))?;
         let _no_grad = tch::no_grad_guard();
+        let mut pass = feed.pass(&order, VALIDATION_BATCH)?;
         for range in feed::steps(n, VALIDATION_BATCH, 1) {
             self.observer.check()?;
-            let x = feed.images(&order[range.clone()])?;
+            let x = pass.images(range.clone())?;
             let loss = loss(
                 network,
                 &x,

@@ -32,6 +32,9 @@ pub struct TrainSpec {
     pub beta2: f64,
     /// Mixup; off by default.
     pub mixup: MixupSpec,
+    /// Largest data set, in MiB, that is held in the device's memory; a larger one is read anew in every epoch, ahead of
+    /// its use. The result is the same.
+    pub hold_mib: u64,
 }
 
 impl Default for TrainSpec {
@@ -49,6 +52,7 @@ impl Default for TrainSpec {
             beta1: 0.9,
             beta2: 0.999,
             mixup: MixupSpec::default(),
+            hold_mib: 2048,
         }
     }
 }
@@ -137,6 +141,12 @@ impl TrainSpec {
             (0.0..1.0).contains(&self.beta2),
             "0 to below 1",
             self.beta2.to_string(),
+        )?;
+        check(
+            "hold_mib",
+            self.hold_mib <= 1 << 30,
+            "0 to 2^30",
+            self.hold_mib.to_string(),
         )?;
         self.mixup.validate()
     }

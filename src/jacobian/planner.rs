@@ -1,0 +1,316 @@
+//! How large a pass should be: samples a batch, cotangents a backward pass, chosen by measuring real work.
+//!
+//! No one choice is fastest: one vmapped pass wins on small batches and on GPUs, a loop of backward passes wins on a
+//! convolutional encoder with a large batch on a CPU, and the best batch fits the caches. The planner therefore tries
+//! growing batches, each way of pulling cotangents back, on the first samples of the job itself (nothing measured is
+//! thrown away), keeps whichever had the highest rate, and never tries a pass whose memory, extrapolated from measured
+//! peaks, exceeds the budget.
+
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// Samples a pass, as the user says it: `auto` or a number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum BatchSize {
+    /// Chosen by measuring.
+    #[default]
+    Auto,
+    /// This many; only the cotangents a pass are chosen by measuring.
+    Fixed(usize),
+}
+
+impl std::str::FromStr for BatchSize {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self> {
+        match (text, text.parse::<usize>()) {
+            ("auto", _) => Ok(Self::Auto),
+            (_, Ok(n)) if n > 0 => Ok(Self::Fixed(n)),
+            _ => Err(Error::request("batch", "auto or a whole number >= 1", text)),
+        }
+    }
+}
+
+impl TryFrom<String> for BatchSize {
+    type Error = Error;
+    fn try_from(text: String) -> Result<Self> {
+        text.parse()
+    }
+}
+
+impl From<BatchSize> for String {
+    fn from(batch: BatchSize) -> Self {
+        batch.to_string()
+    }
+}
+
+impl std::fmt::Display for BatchSize {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Fixed(n) => write!(f, "{n}"),
+        }
+    }
+}
+
+/// How the cotangents of one Jacobian are pulled back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// One backward pass each.
+    Looped,
+    /// At most this many in one vmapped backward pass.
+    Vmapped(usize),
+}
+
+/// How the two Jacobians of a pass are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ways {
+    /// Rows of the encoder's Jacobian.
+    pub rows: Mode,
+    /// Columns of the decoder's Jacobian, where the metric has one.
+    pub columns: Mode,
+}
+
+/// What the planner asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pass {
+    /// Samples in the pass.
+    pub samples: usize,
+    /// How their Jacobians are taken.
+    pub ways: Ways,
+}
+
+/// Whether a metric needs the decoder's Jacobian too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Only the encoder's.
+    Encoder,
+    /// The encoder's and the decoder's.
+    EncoderAndDecoder,
+}
+
+/// One candidate at the size being explored.
+#[derive(Clone, Copy, Debug)]
+struct Candidate {
+    ways: Ways,
+    /// Best seconds a sample at the size being explored, and how often it was measured there.
+    seconds: f64,
+    tries: u32,
+    /// Most bytes a sample that it ever took.
+    bytes: f64,
+}
+
+/// Learns, pass by pass, which size and way is fastest within a memory budget.
+#[derive(Debug)]
+pub struct Planner {
+    batch: BatchSize,
+    budget: f64,
+    /// Those still worth trying.
+    candidates: Vec<Candidate>,
+    /// The size being explored.
+    size: usize,
+    /// The fastest pass so far, and its seconds a sample.
+    best: Option<(Pass, f64)>,
+    exploring: bool,
+    /// Passes never exceed this; lowered when one ran out of memory all the same.
+    ceiling: usize,
+}
+
+/// The first size that is measured: too small to be slow, large enough to say something.
+const FIRST: usize = 16;
+/// Growth from one explored size to the next.
+const GROWTH: usize = 4;
+/// A larger pass must take less than this share of the smaller one's time a sample for growth to go on.
+const WORTH: f64 = 0.97;
+/// A way this much slower than the best at some size is not tried at larger ones.
+const HOPELESS: f64 = 1.4;
+/// More cotangents than this rarely pay in one backward pass on a CPU, and take memory in proportion.
+const CHUNK: usize = 16;
+
+impl Planner {
+    /// A planner for passes that may take `budget` bytes.
+    pub fn new(batch: BatchSize, budget: u64, reach: Reach) -> Self {
+        let modes = [
+            Mode::Vmapped(usize::MAX),
+            Mode::Looped,
+            Mode::Vmapped(CHUNK),
+        ];
+        let mut ways: Vec<Ways> = modes
+            .iter()
+            .map(|m| Ways {
+                rows: *m,
+                columns: *m,
+            })
+            .collect();
+        if reach == Reach::EncoderAndDecoder {
+            ways.push(Ways {
+                rows: Mode::Looped,
+                columns: Mode::Vmapped(usize::MAX),
+            });
+            ways.push(Ways {
+                rows: Mode::Vmapped(usize::MAX),
+                columns: Mode::Looped,
+            });
+        }
+        let fresh = |ways| Candidate {
+            ways,
+            seconds: f64::INFINITY,
+            tries: 0,
+            bytes: 0.0,
+        };
+        Self {
+            batch,
+            budget: budget as f64,
+            candidates: ways.into_iter().map(fresh).collect(),
+            size: match batch {
+                BatchSize::Auto => FIRST,
+                BatchSize::Fixed(n) => n,
+            },
+            best: None,
+            exploring: true,
+            ceiling: usize::MAX,
+        }
+    }
+
+    /// The next pass, of at most `remaining` samples (and at least one).
+    pub fn next(&self, remaining: usize) -> Pass {
+        let (samples, ways) = match (self.exploring, self.best) {
+            (true, _) | (_, None) => {
+                let least = self.candidates.iter().min_by_key(|c| c.tries);
+                (
+                    self.size,
+                    least.map_or(
+                        Ways {
+                            rows: Mode::Looped,
+                            columns: Mode::Looped,
+                        },
+                        |c| c.ways,
+                    ),
+                )
+            }
+            (false, Some((best, _))) => (best.samples, best.ways),
+        };
+        // A tail that would be a sliver joins the last pass.
+        let samples = if self.batch == BatchSize::Auto && remaining < samples + samples / 4 {
+            remaining
+        } else {
+            samples
+        };
+        Pass {
+            samples: samples
+                .min(self.fitting(ways))
+                .min(self.ceiling)
+                .min(remaining)
+                .max(1),
+            ways,
+        }
+    }
+
+    /// True while sizes are being tried, and so while timings must be exact (synchronised).
+    pub fn is_exploring(&self) -> bool {
+        self.exploring
+    }
+
+    /// Learns what a pass took. `peak` is the most bytes that were live in it.
+    pub fn record(&mut self, pass: Pass, time: Duration, peak: u64) {
+        let seconds = time.as_secs_f64() / pass.samples.max(1) as f64;
+        let size = self.size;
+        let Some(candidate) = self.candidates.iter_mut().find(|c| c.ways == pass.ways) else {
+            return;
+        };
+        candidate.bytes = candidate
+            .bytes
+            .max(peak as f64 / pass.samples.max(1) as f64);
+        // A tail's rate says nothing of the size that is being explored.
+        if !self.exploring || pass.samples < size.min(self.ceiling) {
+            return;
+        }
+        candidate.seconds = candidate.seconds.min(seconds);
+        candidate.tries += 1;
+        if self.best.is_none_or(|(_, s)| seconds < s) {
+            self.best = Some((pass, seconds));
+        }
+        // The very first passes also pay for warming up: each way is measured twice there.
+        let wanted = if size == FIRST || matches!(self.batch, BatchSize::Fixed(_)) {
+            2
+        } else {
+            1
+        };
+        if self.candidates.iter().all(|c| c.tries >= wanted) {
+            self.judge();
+        }
+    }
+
+    /// Learns that a pass ran out of memory; false where nothing smaller is left to try.
+    pub fn out_of_memory(&mut self, pass: Pass) -> bool {
+        if let Some(c) = self.candidates.iter_mut().find(|c| c.ways == pass.ways) {
+            c.bytes = c.bytes.max(self.budget / pass.samples.max(1) as f64 * 2.0);
+        }
+        if pass.samples == 1 {
+            let had = self.candidates.len();
+            self.candidates.retain(|c| c.ways != pass.ways);
+            self.best = None;
+            self.exploring = true;
+            return had > 1;
+        }
+        self.ceiling = pass.samples / 2;
+        self.size = self.size.min(self.ceiling);
+        if self
+            .best
+            .is_some_and(|(best, _)| best.samples > self.ceiling)
+        {
+            self.best = None;
+            self.exploring = true;
+        }
+        true
+    }
+
+    /// All ways were measured at this size: drop the hopeless ones, and grow or settle.
+    fn judge(&mut self) {
+        let fastest = self
+            .candidates
+            .iter()
+            .map(|c| c.seconds)
+            .fold(f64::INFINITY, f64::min);
+        self.candidates.retain(|c| c.seconds <= fastest * HOPELESS);
+        let next = self.size * GROWTH;
+        let improved = self
+            .best
+            .is_some_and(|(best, s)| best.samples >= self.size && s <= fastest);
+        let gained = self.size == FIRST || improved;
+        let fits =
+            next <= self.ceiling && self.candidates.iter().any(|c| next <= self.fitting(c.ways));
+        if matches!(self.batch, BatchSize::Fixed(_)) || !gained || !fits {
+            self.exploring = false;
+            return;
+        }
+        self.size = next;
+        let candidates = std::mem::take(&mut self.candidates);
+        self.candidates = candidates
+            .into_iter()
+            .filter(|c| next <= self.fits(c))
+            .collect();
+        for c in &mut self.candidates {
+            (c.seconds, c.tries) = (f64::INFINITY, 0);
+        }
+        // From here on only a gain that is worth its memory counts.
+        self.best = self.best.map(|(pass, s)| (pass, s * WORTH));
+    }
+
+    /// The most samples whose memory, extrapolated from what these ways took, fits the budget.
+    fn fitting(&self, ways: Ways) -> usize {
+        self.candidates
+            .iter()
+            .find(|c| c.ways == ways)
+            .map_or(usize::MAX, |c| self.fits(c))
+    }
+
+    fn fits(&self, candidate: &Candidate) -> usize {
+        if candidate.bytes > 0.0 {
+            (self.budget / candidate.bytes) as usize
+        } else {
+            usize::MAX
+        }
+    }
+}

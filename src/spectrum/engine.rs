@@ -1,0 +1,120 @@
+//! Spectra of any number of images, in passes that the planner sizes.
+
+use super::Spectrum;
+use crate::device;
+use crate::error::{Error, Result};
+use crate::ffi::memory::peak_bytes;
+use crate::jacobian::{BatchSize, Pass, Planner};
+use crate::metric::{Metric, MetricKind, ensure_independent};
+use crate::model::Vae;
+use std::time::Instant;
+use tch::{Device, Kind, Tensor};
+
+/// Takes images to spectra of one metric of one model, and remembers between calls what it learned of speed and memory.
+#[derive(Debug)]
+pub struct Engine {
+    metric: MetricKind,
+    top: usize,
+    device: Device,
+    kind: Kind,
+    planner: Planner,
+    checked: bool,
+}
+
+impl Engine {
+    /// An engine for `metric` with `top` directions; passes run on `device` in precision `kind`.
+    pub fn new(
+        metric: MetricKind,
+        top: usize,
+        device: Device,
+        kind: Kind,
+        batch: BatchSize,
+    ) -> Result<Self> {
+        let planner = Planner::new(batch, device::memory_budget(device)?, metric.reach());
+        Ok(Self {
+            metric,
+            top,
+            device,
+            kind,
+            planner,
+            checked: false,
+        })
+    }
+
+    /// The spectra of `images` [N, C, H, W], which may lie on the host: eigenvalues [N, min(R, D)] f64 and directions
+    /// [N, K, D] f32, both on the engine's device.
+    ///
+    /// # Errors
+    /// Where samples interact in the model, where it is not finite, or where not even one sample fits the memory.
+    pub fn spectra(&mut self, vae: &dyn Vae, images: &Tensor) -> Result<Spectrum> {
+        let total = images.size().first().copied().unwrap_or(0) as usize;
+        if total == 0 {
+            return Err(Error::request("images", "at least one", "none"));
+        }
+        let images = images.f_to_device(self.device)?.f_to_kind(self.kind)?;
+        if !self.checked {
+            ensure_independent(vae, &images, self.metric.reach())?;
+            self.checked = true;
+        }
+        let (mut values, mut directions) = (Vec::new(), Vec::new());
+        let mut first = 0;
+        while first < total {
+            let pass = self.planner.next(total - first);
+            match self.pass(
+                vae,
+                &images.f_narrow(0, first as i64, pass.samples as i64)?,
+                pass,
+            ) {
+                Ok(spectrum) => {
+                    values.push(spectrum.values);
+                    if let Some(v) = spectrum.directions {
+                        directions.push(v.f_to_kind(Kind::Float)?);
+                    }
+                    first += pass.samples;
+                }
+                Err(error) if is_out_of_memory(&error) && self.planner.out_of_memory(pass) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let directions = if self.top == 0 {
+            None
+        } else {
+            Some(Tensor::f_cat(&directions, 0)?)
+        };
+        Ok(Spectrum {
+            values: Tensor::f_cat(&values, 0)?,
+            directions,
+        })
+    }
+
+    /// The planner, for what it has settled on.
+    pub fn planner(&self) -> &Planner {
+        &self.planner
+    }
+
+    /// One pass; timed and weighed while the planner is still learning.
+    fn pass(&mut self, vae: &dyn Vae, x: &Tensor, pass: Pass) -> Result<Spectrum> {
+        let work = || Spectrum::of(&Metric::at(vae, x, self.metric, pass.ways)?, self.top);
+        if !self.planner.is_exploring() {
+            return work();
+        }
+        device::synchronize(self.device);
+        let start = Instant::now();
+        let (spectrum, peak) = peak_bytes(work)?;
+        device::synchronize(self.device);
+        self.planner.record(pass, start.elapsed(), peak);
+        Ok(spectrum)
+    }
+}
+
+/// libtorch's words for a failed allocation, on the CPU and on CUDA.
+fn is_out_of_memory(error: &Error) -> bool {
+    let text = error.to_string();
+    [
+        "out of memory",
+        "not enough memory",
+        "can't allocate memory",
+    ]
+    .iter()
+    .any(|words| text.contains(words))
+}
