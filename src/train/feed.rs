@@ -23,42 +23,24 @@ pub(crate) struct Feed {
 
 impl Feed {
     /// `hold` is the largest data set, in bytes of `kind`, that is held on the device.
-    pub(crate) fn new(
-        source: Arc<dyn Source>,
-        device: Device,
-        kind: Kind,
-        hold: u64,
-    ) -> Result<Self> {
+    pub(crate) fn new(source: Arc<dyn Source>, device: Device, kind: Kind, hold: u64) -> Result<Self> {
         let (n, shape) = (source.len(), source.shape());
         if n == 0 || n as u64 >= u64::from(u32::MAX) {
-            return Err(Error::request(
-                source.name(),
-                "1 to 2^32 - 2 samples",
-                n.to_string(),
-            ));
+            return Err(Error::request(source.name(), "1 to 2^32 - 2 samples", n.to_string()));
         }
         let bytes = n as u64 * shape.dim() as u64 * kind.elt_size_in_bytes() as u64;
         let held = if bytes <= hold {
-            let all = Tensor::f_empty(
-                [n as i64, shape.channels, shape.height, shape.width],
-                (kind, device),
-            )?;
+            let all = Tensor::f_empty([n as i64, shape.channels, shape.height, shape.width], (kind, device))?;
             for start in (0..n).step_by(PIECE) {
                 let index: Vec<u64> = (start..n.min(start + PIECE)).map(|i| i as u64).collect();
                 let images = source.read(&index)?.images;
-                all.f_narrow(0, start as i64, index.len() as i64)?
-                    .f_copy_(&images)?;
+                all.f_narrow(0, start as i64, index.len() as i64)?.f_copy_(&images)?;
             }
             Some(all)
         } else {
             None
         };
-        Ok(Self {
-            source,
-            held,
-            device,
-            kind,
-        })
+        Ok(Self { source, held, device, kind })
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -78,11 +60,7 @@ impl Feed {
             }
             None => Rows::Read(data::batches(self.source.clone(), order.to_vec(), batch)),
         };
-        Ok(Pass {
-            rows,
-            device: self.device,
-            kind: self.kind,
-        })
+        Ok(Pass { rows, device: self.device, kind: self.kind })
     }
 }
 
@@ -114,19 +92,12 @@ impl Pass<'_> {
                 while have < len {
                     let Some(batch) = batches.next().transpose()? else {
                         let message = format!("{have} samples where {len} were due");
-                        return Err(Error::Native {
-                            routine: "training data",
-                            message,
-                        });
+                        return Err(Error::Native { routine: "training data", message });
                     };
                     have += batch.index.len() as i64;
                     images.push(batch.images);
                 }
-                let all = if images.len() == 1 {
-                    images.remove(0)
-                } else {
-                    Tensor::f_cat(&images, 0)?
-                };
+                let all = if images.len() == 1 { images.remove(0) } else { Tensor::f_cat(&images, 0)? };
                 Ok(all.f_to_device(self.device)?.f_to_kind(self.kind)?)
             }
         }
@@ -136,22 +107,14 @@ impl Pass<'_> {
 /// The order of the training samples in an epoch.
 pub(crate) fn order(seed: u64, epoch: u32, n: usize) -> Vec<u64> {
     let mut order: Vec<u64> = (0..n as u64).collect();
-    order.shuffle(&mut seed::generator(
-        seed,
-        Stage::Shuffle,
-        u64::from(epoch),
-        0,
-    ));
+    order.shuffle(&mut seed::generator(seed, Stage::Shuffle, u64::from(epoch), 0));
     order
 }
 
 /// Cuts an epoch's order into steps. No sample is dropped; a last batch of one sample joins the one before where
 /// `least` is 2, for batch statistics of one sample are none.
 pub(crate) fn steps(n: usize, batch: usize, least: usize) -> Vec<std::ops::Range<usize>> {
-    let mut steps: Vec<_> = (0..n)
-        .step_by(batch)
-        .map(|start| start..n.min(start + batch))
-        .collect();
+    let mut steps: Vec<_> = (0..n).step_by(batch).map(|start| start..n.min(start + batch)).collect();
     if steps.len() > 1 && steps.last().is_some_and(|last| last.len() < least) {
         steps.pop();
         if let Some(last) = steps.last_mut() {
@@ -185,16 +148,7 @@ impl<'a> Noise<'a> {
         device: Device,
         kind: Kind,
     ) -> Self {
-        Self {
-            seed,
-            stage,
-            epoch,
-            order,
-            width,
-            device,
-            kind,
-            window: None,
-        }
+        Self { seed, stage, epoch, order, width, device, kind, window: None }
     }
 
     /// Noise of the samples at the places `range` of the order, [range, width].
@@ -206,13 +160,9 @@ impl<'a> Noise<'a> {
             }
         }
         let end = self.order.len().min((range.start + WINDOW).max(range.end));
-        let keys: Vec<u64> = self.order[range.start..end]
-            .iter()
-            .map(|i| u64::from(self.epoch) << 32 | i)
-            .collect();
-        let rows = seed::normal(self.seed, self.stage, &keys, self.width)?
-            .f_to_device(self.device)?
-            .f_to_kind(self.kind)?;
+        let keys: Vec<u64> = self.order[range.start..end].iter().map(|i| u64::from(self.epoch) << 32 | i).collect();
+        let rows =
+            seed::normal(self.seed, self.stage, &keys, self.width)?.f_to_device(self.device)?.f_to_kind(self.kind)?;
         let wanted = rows.f_narrow(0, 0, range.len() as i64)?;
         self.window = Some((range.start, rows));
         Ok(wanted)
