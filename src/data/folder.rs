@@ -1,6 +1,6 @@
 //! A folder of PNG and JPEG images: one subfolder a class, or flat.
 
-use crate::data::open::{Entry, list};
+use crate::data::open::{Entry, image_shape, list};
 use crate::data::probe::{Colour, Header, format, jpeg_is_whole, probe};
 use crate::data::rows::{self, first_line, wrong};
 use crate::data::{Batch, ImageShape, Source, Split};
@@ -88,11 +88,10 @@ fn common_shape(files: &[PathBuf]) -> Result<Option<ImageShape>> {
             first.colour = Colour::Rgb;
         }
     }
-    Ok(common.map(|header| ImageShape {
-        channels: if header.colour == Colour::Rgb { 3 } else { 1 },
-        height: header.height.into(),
-        width: header.width.into(),
-    }))
+    let Some((header, first)) = common.zip(files.first()) else { return Ok(None) };
+    let channels = if header.colour == Colour::Rgb { 3 } else { 1 };
+    let place = first.display().to_string();
+    image_shape(&place, channels, header.height.into(), header.width.into()).map(Some)
 }
 
 /// Decodes the image at `path` into `out`, [C, H, W] in [0, 1]: 8-bit values / 255, 16-bit values / 65535.

@@ -1,6 +1,6 @@
 //! HDF5 files with `/images` and, where known, `/labels`; only the rows asked for are read.
 
-use crate::data::open::Entry;
+use crate::data::open::{Entry, image_shape};
 use crate::data::rows::{self, first_line, wrong};
 use crate::data::{Batch, ImageShape, Source, Split};
 use crate::error::{Error, Result};
@@ -73,15 +73,11 @@ impl Hdf5 {
         let file = File::with_options()
             .with_fapl(|plist| plist.chunk_cache(12_421, CHUNK_CACHE, 0.75))
             .open(path)
-            .map_err(|e| wrong(path, "a readable HDF5 file", first_line(&e)))?;
+            .map_err(|e| unreadable(path, &e))?;
         let (group, prefix) = group_of(&file, path, split)?;
         let place = format!("{}: {prefix}/images", path.display());
         let images = dataset(&group, path, &prefix, "images")?;
-        let shape = images.shape();
-        let (len, shape) = image_shape(&shape).ok_or_else(|| {
-            let expected = "[N, H, W] or [N, C, H, W] with C 1 or 3, none of them 0";
-            Error::request(place.clone(), expected, format!("{shape:?}"))
-        })?;
+        let (len, shape) = layout(&place, &images.shape())?;
         let pixels =
             pixels_of(&images).map_err(|found| Error::request(place, "uint8, float16, float32 or float64", found))?;
         let labels = match group.link_exists("labels") {
@@ -126,6 +122,11 @@ impl Hdf5 {
     }
 }
 
+/// A file that HDF5 cannot make sense of is the wrong file, wherever in it that shows.
+fn unreadable(path: &Path, e: &hdf5::Error) -> Error {
+    wrong(path, "a readable HDF5 file", first_line(e))
+}
+
 /// The group that holds the images of `split`, and its path without a trailing slash.
 fn group_of(file: &File, path: &Path, split: Split) -> Result<(Group, String)> {
     let of = |split: Split| {
@@ -136,11 +137,11 @@ fn group_of(file: &File, path: &Path, split: Split) -> Result<(Group, String)> {
         (Some(group), _) => Ok((group, format!("/{}", split.name()))),
         (None, true) => Err(wrong(path, format!("/{}/images", split.name()), "only the other split's group")),
         (None, false) if file.link_exists("images") => {
-            let root = file.group("/").map_err(|e| Error::hdf5(path, e))?;
+            let root = file.group("/").map_err(|e| unreadable(path, &e))?;
             Ok((root, String::new()))
         }
         (None, false) => {
-            let names = file.member_names().map_err(|e| Error::hdf5(path, e))?;
+            let names = file.member_names().map_err(|e| unreadable(path, &e))?;
             let found = match names.as_slice() {
                 [] => "an empty file".to_owned(),
                 few if few.len() <= 6 => format!("/{}", few.join(", /")),
@@ -156,19 +157,16 @@ fn dataset(group: &Group, path: &Path, prefix: &str, name: &str) -> Result<Datas
 }
 
 /// N and the shape of one image, from [N, H, W] or [N, C, H, W].
-fn image_shape(axes: &[usize]) -> Option<(usize, ImageShape)> {
+fn layout(place: &str, axes: &[usize]) -> Result<(usize, ImageShape)> {
     let (n, channels, height, width) = match *axes {
         [n, height, width] => (n, 1, height, width),
         [n, channels @ (1 | 3), height, width] => (n, channels, height, width),
-        _ => return None,
+        _ => return Err(Error::request(place, "[N, H, W] or [N, C, H, W] with C 1 or 3", format!("{axes:?}"))),
     };
-    let pixels = height.checked_mul(width)?.checked_mul(channels)?;
-    // One image must fit in memory as f64 with room to spare.
-    if n == 0 || pixels == 0 || pixels > isize::MAX as usize / 64 {
-        return None;
+    if n == 0 {
+        return Err(Error::request(place, "at least one image", format!("{axes:?}")));
     }
-    let shape = ImageShape { channels: channels as i64, height: height as i64, width: width as i64 };
-    Some((n, shape))
+    Ok((n, image_shape(place, channels as u64, height as u64, width as u64)?))
 }
 
 /// How the pixels are stored, or else the name of a type that does not do.

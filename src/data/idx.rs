@@ -3,7 +3,7 @@
 //! Source: LeCun, Cortes & Burges, "The MNIST database", file formats: a big-endian header (two zero bytes, the type,
 //! the number of axes, each axis as u32), then the values.
 
-use crate::data::open::Entry;
+use crate::data::open::{Entry, image_shape};
 use crate::data::rows::{self, first_line, wrong};
 use crate::data::{Batch, ImageShape, Source, Split};
 use crate::error::{Error, Result};
@@ -42,11 +42,11 @@ impl Idx {
         })?;
         let images = Array::open(&path, 3)?;
         let [count, height, width] = [images.axes[0], images.axes[1], images.axes[2]];
-        if count == 0 || height == 0 || width == 0 {
-            return Err(wrong(&path, "at least one image and one pixel", format!("axes {:?}", images.axes)));
+        if count == 0 {
+            return Err(wrong(&path, "at least one image", "none"));
         }
+        let shape = image_shape(&path.display().to_string(), 1, height.into(), width.into())?;
         let labels = choose(folder, entries, split, "labels-idx1-ubyte")?.map(|p| labels(&p, count)).transpose()?;
-        let shape = ImageShape { channels: 1, height: i64::from(height), width: i64::from(width) };
         Ok(Self { images, labels, len: count as usize, shape, name: folder.display().to_string() })
     }
 }

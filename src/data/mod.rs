@@ -68,9 +68,9 @@ impl Split {
 /// Some samples of a data set, on the CPU.
 #[derive(Debug)]
 pub struct Batch {
-    /// [B, C, H, W] f32 in [0, 1].
+    /// `[B, C, H, W]` f32 in `[0, 1]`.
     pub images: Tensor,
-    /// [B] i64, where the data set has labels.
+    /// `[B]` i64, where the data set has labels.
     pub labels: Option<Tensor>,
     /// Position of each row in the data set.
     pub index: Vec<u64>,

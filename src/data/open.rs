@@ -76,6 +76,19 @@ fn recognise_folder(path: &Path, split: Split) -> Result<Box<dyn Source>> {
     Err(wrong(path, KINDS, found))
 }
 
+/// Values in one image at most: a header that tells more is damaged, and memory must not be asked for it.
+const LARGEST: u64 = 1 << 28;
+
+/// The shape of an image whose axes a file tells; `place` names the file.
+pub fn image_shape(place: &str, channels: u64, height: u64, width: u64) -> Result<ImageShape> {
+    let dim = height.checked_mul(width).and_then(|plane| plane.checked_mul(channels));
+    if dim.is_none_or(|d| d == 0 || d > LARGEST) {
+        let expected = format!("images of 1 to {LARGEST} values");
+        return Err(Error::request(place, expected, format!("{channels} x {height} x {width} (C x H x W)")));
+    }
+    Ok(ImageShape { channels: channels as i64, height: height as i64, width: width as i64 })
+}
+
 /// A visible entry of a folder.
 #[derive(Debug)]
 pub struct Entry {

@@ -3,6 +3,8 @@
 
 pub mod adam;
 pub mod autograd;
+pub mod adam;
+pub mod module;
 pub mod memory;
 pub mod module;
 

@@ -21,10 +21,10 @@ def image(name, picture, **options):
     picture.save(HERE / name, **options)
     with Image.open(HERE / name) as read:
         top = 65535 if read.mode.startswith("I") else 255
-        if read.mode == "P":
+        if read.mode in ("P", "RGBA"):
             read = read.convert("RGB")
-        elif read.mode == "RGBA":
-            read = read.convert("RGB")
+        elif read.mode in ("1", "LA"):
+            read = read.convert("L")
         pixels = np.asarray(read)
     expected[name] = {"shape": list(pixels.shape), "top": top, "pixels": pixels.flatten().tolist()}
 
@@ -38,6 +38,8 @@ image("palette.png", Image.fromarray(colour).quantize(16))
 image("grey16.png", Image.fromarray((h * 7001 + w * 17).astype(np.uint16)))
 opaque = np.concatenate([colour, np.full((9, 7, 1), 255, np.uint8)], -1)
 image("opaque.png", Image.fromarray(opaque))
+image("grey_alpha.png", Image.fromarray(np.stack([grey, np.full_like(grey, 255)], -1)))
+image("grey_bits.png", Image.fromarray(grey > 90))
 clear = opaque.copy()
 clear[4, 3, 3] = 128
 image("clear.png", Image.fromarray(clear))
@@ -49,6 +51,9 @@ image("grey.jpg", Image.fromarray(soft[..., 2]), quality=92)
 image("colour444.jpg", Image.fromarray(soft), quality=92, subsampling=0)
 image("colour420.jpg", Image.fromarray(soft), quality=92, subsampling=2)
 image("progressive.jpg", Image.fromarray(soft), quality=92, progressive=True)
+comment = Image.Exif()
+comment[0x010E] = "a segment before the frame"
+image("grey_exif.jpg", Image.fromarray(soft[..., 2]), quality=92, exif=comment)
 (HERE / "expected.json").write_text(json.dumps(expected, separators=(",", ":")))
 
 n, c, h, w = np.mgrid[0:6, 0:3, 0:4, 0:5]
