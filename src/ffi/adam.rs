@@ -1,9 +1,11 @@
 //! The fused Adam step of libtorch (ATen `_fused_adam_`): one call for all parameters.
-#![allow(unsafe_code)]
 
 use crate::error::{Error, Result};
-use std::ffi::{CStr, c_char, c_void};
+use std::ffi::{c_char, c_void};
 use tch::{Kind, Tensor};
+
+/// Name in errors.
+const ROUTINE: &str = "fused Adam";
 
 /// Coefficients of one Adam step.
 ///
@@ -50,33 +52,19 @@ pub fn fused_adam(
     steps: &[Tensor],
     step: AdamStep,
 ) -> Result<()> {
-    for (name, list) in [
-        ("grads", grads),
-        ("exp_avgs", exp_avgs),
-        ("exp_avg_sqs", exp_avg_sqs),
-        ("steps", steps),
-    ] {
+    for (name, list) in [("grads", grads), ("exp_avgs", exp_avgs), ("exp_avg_sqs", exp_avg_sqs), ("steps", steps)] {
         if list.len() != params.len() {
-            return Err(mismatch(format!(
-                "{} {name}, found {}",
-                params.len(),
-                list.len()
-            )));
+            return Err(mismatch(format!("{} {name}, found {}", params.len(), list.len())));
         }
     }
     for (i, p) in params.iter().enumerate() {
         let kind = p.f_kind()?;
         if !matches!(kind, Kind::Float | Kind::Double) {
-            return Err(mismatch(format!(
-                "parameter {i} of kind Float or Double, found {kind:?}"
-            )));
+            return Err(mismatch(format!("parameter {i} of kind Float or Double, found {kind:?}")));
         }
-        for (name, t) in [
-            ("parameter", p),
-            ("gradient", &grads[i]),
-            ("mean", &exp_avgs[i]),
-            ("square", &exp_avg_sqs[i]),
-        ] {
+        for (name, t) in
+            [("parameter", p), ("gradient", &grads[i]), ("mean", &exp_avgs[i]), ("square", &exp_avg_sqs[i])]
+        {
             let fits = t.defined()
                 && t.size() == p.size()
                 && t.f_kind()? == kind
@@ -91,24 +79,14 @@ pub fn fused_adam(
             }
         }
         let s = &steps[i];
-        if !s.defined() || s.numel() != 1 || s.f_kind()? != Kind::Float || s.device() != p.device()
-        {
-            return Err(mismatch(format!(
-                "step {i} one f32 on {:?}, found another",
-                p.device()
-            )));
+        if !s.defined() || s.numel() != 1 || s.f_kind()? != Kind::Float || s.device() != p.device() {
+            return Err(mismatch(format!("step {i} one f32 on {:?}, found another", p.device())));
         }
     }
-    let pointers = |list: &[Tensor]| -> Vec<*mut c_void> {
-        list.iter().map(|t| t.as_ptr().cast_mut().cast()).collect()
-    };
-    let (mut p, mut g, mut m, mut v, mut s) = (
-        pointers(params),
-        pointers(grads),
-        pointers(exp_avgs),
-        pointers(exp_avg_sqs),
-        pointers(steps),
-    );
+    let pointers =
+        |list: &[Tensor]| -> Vec<*mut c_void> { list.iter().map(|t| t.as_ptr().cast_mut().cast()).collect() };
+    let (mut p, mut g, mut m, mut v, mut s) =
+        (pointers(params), pointers(grads), pointers(exp_avgs), pointers(exp_avg_sqs), pointers(steps));
     // SAFETY: five arrays of n tensors, each alive for the call through the borrowed slices; shapes, kinds, devices and
     // contiguity were checked above; the routine keeps no pointer.
     let message = unsafe {
@@ -126,22 +104,9 @@ pub fn fused_adam(
             step.eps,
         )
     };
-    if message.is_null() {
-        return Ok(());
-    }
-    // SAFETY: not null, so a NUL-terminated message that lives until this thread's next native call.
-    let message = unsafe { CStr::from_ptr(message) }
-        .to_string_lossy()
-        .into_owned();
-    Err(Error::Native {
-        routine: "fused Adam",
-        message,
-    })
+    super::check(ROUTINE, message)
 }
 
 fn mismatch(message: String) -> Error {
-    Error::Native {
-        routine: "fused Adam",
-        message: format!("expected {message}"),
-    }
+    Error::Native { routine: ROUTINE, message: format!("expected {message}") }
 }

@@ -1,5 +1,4 @@
 //! TorchScript modules: load, convert, ask for methods, call them without graph rewriting.
-#![allow(unsafe_code)]
 
 use crate::error::{Error, Result};
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
@@ -15,11 +14,7 @@ unsafe extern "C" {
         use_double: c_int,
     ) -> *const c_char;
     fn pb_module_free(module: *mut c_void);
-    fn pb_module_has(
-        result: *mut c_int,
-        module: *mut c_void,
-        method: *const c_char,
-    ) -> *const c_char;
+    fn pb_module_has(result: *mut c_int, module: *mut c_void, method: *const c_char) -> *const c_char;
     fn pb_module_non_finite(name: *mut *const c_char, module: *mut c_void) -> *const c_char;
     fn pb_module_call(
         results: *mut *mut c_void,
@@ -32,6 +27,8 @@ unsafe extern "C" {
     ) -> *const c_char;
 }
 
+/// Name in errors.
+const ROUTINE: &str = "TorchScript";
 /// Most tensors that a method may return.
 const CAPACITY: usize = 8;
 
@@ -72,14 +69,7 @@ impl Module {
         };
         let mut raw = ptr::null_mut();
         // SAFETY: `name` is NUL-terminated and outlives the call; `raw` receives an owned pointer on success.
-        succeed(unsafe {
-            pb_module_load(
-                &mut raw,
-                name.as_ptr(),
-                cuda,
-                c_int::from(kind == Kind::Double),
-            )
-        })?;
+        succeed(unsafe { pb_module_load(&mut raw, name.as_ptr(), cuda, c_int::from(kind == Kind::Double)) })?;
         let raw = NonNull::new(raw).ok_or_else(|| native("no module".to_owned()))?;
         Ok(Self { raw })
     }
@@ -99,11 +89,7 @@ impl Module {
         // SAFETY: `raw` is alive, `name` writable.
         succeed(unsafe { pb_module_non_finite(&mut name, self.raw.as_ptr()) })?;
         // SAFETY: null or a NUL-terminated string that lives until this thread's next call.
-        Ok((!name.is_null()).then(|| {
-            unsafe { CStr::from_ptr(name) }
-                .to_string_lossy()
-                .into_owned()
-        }))
+        Ok((!name.is_null()).then(|| unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned()))
     }
 
     /// Calls a method of one tensor.
@@ -125,38 +111,20 @@ impl Module {
         })?;
         if !kind.is_null() {
             // SAFETY: a NUL-terminated string that lives until this thread's next call.
-            return Ok(Returned::Other(
-                unsafe { CStr::from_ptr(kind) }
-                    .to_string_lossy()
-                    .into_owned(),
-            ));
+            return Ok(Returned::Other(unsafe { CStr::from_ptr(kind) }.to_string_lossy().into_owned()));
         }
         // SAFETY: the first `count` entries are heap-allocated tensors that now belong to us.
-        let tensors = results
-            .iter()
-            .take(count.max(0) as usize)
-            .map(|p| unsafe { Tensor::from_ptr(p.cast()) });
+        let tensors = results.iter().take(count.max(0) as usize).map(|p| unsafe { Tensor::from_ptr(p.cast()) });
         Ok(Returned::Tensors(tensors.collect()))
     }
 }
 
 fn succeed(message: *const c_char) -> Result<()> {
-    if message.is_null() {
-        return Ok(());
-    }
-    // SAFETY: not null, so a NUL-terminated message that lives until this thread's next native call.
-    Err(native(
-        unsafe { CStr::from_ptr(message) }
-            .to_string_lossy()
-            .into_owned(),
-    ))
+    super::check(ROUTINE, message)
 }
 
 fn native(message: String) -> Error {
-    Error::Native {
-        routine: "TorchScript",
-        message,
-    }
+    Error::Native { routine: ROUTINE, message }
 }
 
 fn c_string(bytes: &[u8]) -> Result<CString> {

@@ -35,10 +35,7 @@ pub struct Model {
 
 impl std::fmt::Debug for Model {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Model")
-            .field("path", &self.path)
-            .field("spec", &self.spec)
-            .finish_non_exhaustive()
+        f.debug_struct("Model").field("path", &self.path).field("spec", &self.spec).finish_non_exhaustive()
     }
 }
 
@@ -48,11 +45,7 @@ impl std::fmt::Debug for Model {
 /// One line that names the file and what is wrong with it.
 pub fn open(path: &Path, device: Device, kind: Kind) -> Result<Model> {
     if !matches!(kind, Kind::Float | Kind::Double) {
-        return Err(Error::request(
-            "precision",
-            "f32 or f64",
-            format!("{kind:?}"),
-        ));
+        return Err(Error::request("precision", "f32 or f64", format!("{kind:?}")));
     }
     let found = std::fs::metadata(path).map_err(|e| Error::io(path, e))?;
     if found.is_dir() {
@@ -91,13 +84,7 @@ pub fn network(folder: &Path, device: Device, kind: Kind) -> Result<Network> {
     let architecture = Architecture::new(&spec)?;
     let contents = safetensors::read(&weights)?;
     let subject = weights.display().to_string();
-    let parameters = Parameters::from_named(
-        architecture.slots(),
-        contents.tensors,
-        &subject,
-        device,
-        kind,
-    )?;
+    let parameters = Parameters::from_named(architecture.slots(), contents.tensors, &subject, device, kind)?;
     Ok(Network::with_parameters(&spec, architecture, parameters))
 }
 
@@ -106,42 +93,24 @@ pub fn save(folder: &Path, network: &Network) -> Result<()> {
     std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
     let config = folder.join(CONFIG_FILE);
     if !config.exists() {
-        let text = serde_yaml::to_string(&serde_json::json!({ "model": network.spec() })).map_err(
-            |e| {
-                Error::request(
-                    config.display().to_string(),
-                    "a model to write",
-                    e.to_string(),
-                )
-            },
-        )?;
+        let text = serde_yaml::to_string(&serde_json::json!({ "model": network.spec() }))
+            .map_err(|e| Error::request(config.display().to_string(), "a model to write", e.to_string()))?;
         write_atomically(&config, text.as_bytes())?;
     }
-    let tensors: Vec<(&str, Tensor)> = network
-        .parameters()
-        .iter()
-        .map(|(slot, tensor)| (slot.name.as_str(), tensor.shallow_clone()))
-        .collect();
+    let tensors: Vec<(&str, Tensor)> =
+        network.parameters().iter().map(|(slot, tensor)| (slot.name.as_str(), tensor.shallow_clone())).collect();
     safetensors::write(&folder.join(WEIGHTS_FILE), &tensors, None)
 }
 
 /// The `model` key of a `config.yaml`.
 fn read_spec(path: &Path) -> Result<ModelSpec> {
     let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
-    let wrong =
-        |expected: &str, found: String| Error::request(path.display().to_string(), expected, found);
-    let yaml: serde_yaml::Value = serde_yaml::from_str(&text)
-        .map_err(|e| wrong("YAML", first_line(&e.to_string()).to_owned()))?;
-    let model = yaml
-        .get("model")
-        .cloned()
-        .ok_or_else(|| wrong("a key `model`", "none".to_owned()))?;
-    serde_yaml::from_value(model).map_err(|e| {
-        wrong(
-            "a model under the key `model`",
-            first_line(&e.to_string()).to_owned(),
-        )
-    })
+    let wrong = |expected: &str, found: String| Error::request(path.display().to_string(), expected, found);
+    let yaml: serde_yaml::Value =
+        serde_yaml::from_str(&text).map_err(|e| wrong("YAML", first_line(&e.to_string()).to_owned()))?;
+    let model = yaml.get("model").cloned().ok_or_else(|| wrong("a key `model`", "none".to_owned()))?;
+    serde_yaml::from_value(model)
+        .map_err(|e| wrong("a model under the key `model`", first_line(&e.to_string()).to_owned()))
 }
 
 /// SHA-256 of a file in hex, read piece by piece.
@@ -155,27 +124,18 @@ pub fn sha256(path: &Path) -> Result<String> {
         }
         hash.update(&piece[..n]);
     }
-    Ok(hash
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect())
+    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// Writes a file beside its place and moves it there, so that it is there whole or not at all.
 pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
-    let folder = path
-        .parent()
-        .filter(|p| !p.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut file = tempfile::Builder::new()
         .prefix(".pullback-")
         .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
         .tempfile_in(folder)
         .map_err(|e| Error::io(folder, e))?;
-    file.write_all(bytes)
-        .and_then(|()| file.as_file().sync_all())
-        .map_err(|e| Error::io(path, e))?;
+    file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(|e| Error::io(path, e))?;
     file.persist(path).map_err(|e| Error::io(path, e.error))?;
     Ok(())
 }

@@ -5,11 +5,7 @@ use super::spec::ConvSpec;
 use crate::data::ImageShape;
 
 /// Encoder on [B, C, H, W] and decoder to [B, C, H, W]; returns them with the encoder's width.
-pub(crate) fn layers(
-    spec: &ConvSpec,
-    image: ImageShape,
-    slots: &mut Vec<Slot>,
-) -> (Vec<Layer>, Vec<Layer>, i64) {
+pub(crate) fn layers(spec: &ConvSpec, image: ImageShape, slots: &mut Vec<Slot>) -> (Vec<Layer>, Vec<Layer>, i64) {
     // Channels, height and width before each convolution and after the last.
     let mut sizes = vec![[image.channels, image.height, image.width]];
     let mut encoder = Sequence::new(slots, "encoder", spec.normalization, spec.activation);
@@ -40,18 +36,10 @@ pub(crate) fn layers(
     decoder.activate(last[0]);
     for (i, pair) in sizes.windows(2).enumerate().rev() {
         let (wide, narrow) = (pair[0], pair[1]);
-        decoder.conv_transpose(
-            narrow[0],
-            wide[0],
-            [wide[1] - 2 * narrow[1], wide[2] - 2 * narrow[2]],
-        );
+        decoder.conv_transpose(narrow[0], wide[0], [wide[1] - 2 * narrow[1], wide[2] - 2 * narrow[2]]);
         if i > 0 {
             decoder.activate(wide[0]);
         }
     }
-    (
-        encoder,
-        decoder.finish(),
-        if spec.hidden > 0 { spec.hidden } else { flat },
-    )
+    (encoder, decoder.finish(), if spec.hidden > 0 { spec.hidden } else { flat })
 }

@@ -77,23 +77,12 @@ impl Layer {
     pub(crate) fn apply(self, tensors: &[Tensor], x: &Tensor, mode: Mode) -> Result<Tensor> {
         Ok(match self {
             Self::Linear { at } => x.f_linear(&tensors[at], Some(&tensors[at + 1]))?,
-            Self::Conv { at } => x.f_conv2d(
-                &tensors[at],
-                Some(&tensors[at + 1]),
-                [2i64, 2],
-                [1i64, 1],
-                [1i64, 1],
-                1,
-            )?,
-            Self::ConvTranspose { at, extra } => x.f_conv_transpose2d(
-                &tensors[at],
-                Some(&tensors[at + 1]),
-                [2i64, 2],
-                [1i64, 1],
-                extra,
-                1,
-                [1i64, 1],
-            )?,
+            Self::Conv { at } => {
+                x.f_conv2d(&tensors[at], Some(&tensors[at + 1]), [2i64, 2], [1i64, 1], [1i64, 1], 1)?
+            }
+            Self::ConvTranspose { at, extra } => {
+                x.f_conv_transpose2d(&tensors[at], Some(&tensors[at + 1]), [2i64, 2], [1i64, 1], extra, 1, [1i64, 1])?
+            }
             Self::BatchNorm { at } => {
                 if mode == Mode::Train {
                     let _ = tch::no_grad(|| tensors[at + 4].shallow_clone().f_add_scalar_(1))?;
@@ -117,12 +106,7 @@ impl Layer {
 }
 
 /// Applies layers in turn.
-pub(crate) fn apply_all(
-    layers: &[Layer],
-    tensors: &[Tensor],
-    x: &Tensor,
-    mode: Mode,
-) -> Result<Tensor> {
+pub(crate) fn apply_all(layers: &[Layer], tensors: &[Tensor], x: &Tensor, mode: Mode) -> Result<Tensor> {
     let mut x = x.shallow_clone();
     for layer in layers {
         x = layer.apply(tensors, &x, mode)?;
@@ -146,13 +130,7 @@ impl<'a> Sequence<'a> {
         normalization: Normalization,
         activation: Activation,
     ) -> Self {
-        Self {
-            slots,
-            prefix,
-            layers: Vec::new(),
-            normalization,
-            activation,
-        }
+        Self { slots, prefix, layers: Vec::new(), normalization, activation }
     }
 
     pub(crate) fn finish(self) -> Vec<Layer> {
@@ -160,38 +138,20 @@ impl<'a> Sequence<'a> {
     }
 
     pub(crate) fn linear(&mut self, inputs: i64, outputs: i64) {
-        let at = affine(
-            self.slots,
-            &self.name(),
-            vec![outputs, inputs],
-            outputs,
-            inputs,
-        );
+        let at = affine(self.slots, &self.name(), vec![outputs, inputs], outputs, inputs);
         self.layers.push(Layer::Linear { at });
     }
 
     pub(crate) fn conv(&mut self, inputs: i64, outputs: i64) {
         let shape = vec![outputs, inputs, KERNEL, KERNEL];
-        let at = affine(
-            self.slots,
-            &self.name(),
-            shape,
-            outputs,
-            inputs * KERNEL * KERNEL,
-        );
+        let at = affine(self.slots, &self.name(), shape, outputs, inputs * KERNEL * KERNEL);
         self.layers.push(Layer::Conv { at });
     }
 
     pub(crate) fn conv_transpose(&mut self, inputs: i64, outputs: i64, extra: [i64; 2]) {
         let shape = vec![inputs, outputs, KERNEL, KERNEL];
         // PyTorch takes the second axis for fan-in here too, although inputs add up along the first.
-        let at = affine(
-            self.slots,
-            &self.name(),
-            shape,
-            outputs,
-            outputs * KERNEL * KERNEL,
-        );
+        let at = affine(self.slots, &self.name(), shape, outputs, outputs * KERNEL * KERNEL);
         self.layers.push(Layer::ConvTranspose { at, extra });
     }
 
@@ -213,18 +173,10 @@ impl<'a> Sequence<'a> {
                 ("running_mean", Role::Statistic(0.0)),
                 ("running_var", Role::Statistic(1.0)),
             ] {
-                self.slots.push(Slot {
-                    name: format!("{name}.{suffix}"),
-                    shape: vec![features],
-                    role,
-                });
+                self.slots.push(Slot { name: format!("{name}.{suffix}"), shape: vec![features], role });
             }
             let counter = format!("{name}.num_batches_tracked");
-            self.slots.push(Slot {
-                name: counter,
-                shape: vec![],
-                role: Role::Counter,
-            });
+            self.slots.push(Slot { name: counter, shape: vec![], role: Role::Counter });
             self.layers.push(Layer::BatchNorm { at });
         }
         self.layers.push(Layer::Activation(self.activation));
@@ -236,25 +188,11 @@ impl<'a> Sequence<'a> {
 }
 
 /// Adds the weight and bias of a linear map.
-pub(crate) fn affine(
-    slots: &mut Vec<Slot>,
-    name: &str,
-    shape: Vec<i64>,
-    outputs: i64,
-    fan_in: i64,
-) -> usize {
+pub(crate) fn affine(slots: &mut Vec<Slot>, name: &str, shape: Vec<i64>, outputs: i64, fan_in: i64) -> usize {
     let at = slots.len();
     let role = Role::Affine { fan_in };
-    slots.push(Slot {
-        name: format!("{name}.weight"),
-        shape,
-        role,
-    });
-    slots.push(Slot {
-        name: format!("{name}.bias"),
-        shape: vec![outputs],
-        role,
-    });
+    slots.push(Slot { name: format!("{name}.weight"), shape, role });
+    slots.push(Slot { name: format!("{name}.bias"), shape: vec![outputs], role });
     at
 }
 

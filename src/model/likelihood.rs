@@ -30,11 +30,7 @@ pub struct Gaussian {
 
 impl Default for Gaussian {
     fn default() -> Self {
-        Self {
-            scale: Scale::Fixed,
-            sigma: std::f64::consts::FRAC_1_SQRT_2,
-            mean: Mean::Sigmoid,
-        }
+        Self { scale: Scale::Fixed, sigma: std::f64::consts::FRAC_1_SQRT_2, mean: Mean::Sigmoid }
     }
 }
 
@@ -64,11 +60,9 @@ impl Likelihood {
     /// Checks every value; errors name the key.
     pub fn validate(self) -> Result<()> {
         match self {
-            Self::Gaussian(g) if !(1e-4..=1e4).contains(&g.sigma) => Err(Error::request(
-                "model.likelihood.sigma",
-                "1e-4 to 1e4",
-                g.sigma.to_string(),
-            )),
+            Self::Gaussian(g) if !(1e-4..=1e4).contains(&g.sigma) => {
+                Err(Error::request("model.likelihood.sigma", "1e-4 to 1e4", g.sigma.to_string()))
+            }
             _ => Ok(()),
         }
     }
@@ -84,10 +78,7 @@ impl Likelihood {
     /// g(z) from the decoder's last layer, any shape.
     pub fn mean(self, logits: &Tensor) -> Result<Tensor> {
         match self {
-            Self::Gaussian(Gaussian {
-                mean: Mean::Identity,
-                ..
-            }) => Ok(logits.shallow_clone()),
+            Self::Gaussian(Gaussian { mean: Mean::Identity, .. }) => Ok(logits.shallow_clone()),
             _ => Ok(logits.f_sigmoid()?),
         }
     }
@@ -100,12 +91,7 @@ impl Likelihood {
         crate::error::ensure_shape("the decoder's output", logits, &x.size())?;
         let g = match self {
             Self::Bernoulli => {
-                let pixels = logits.f_binary_cross_entropy_with_logits::<Tensor>(
-                    x,
-                    None,
-                    None,
-                    Reduction::None,
-                )?;
+                let pixels = logits.f_binary_cross_entropy_with_logits::<Tensor>(x, None, None, Reduction::None)?;
                 return sum_pixels(&pixels);
             }
             Self::Gaussian(g) => g,
@@ -114,9 +100,9 @@ impl Likelihood {
         let squares = sum_pixels(&self.mean(logits)?.f_sub(x)?.f_square()?)?;
         let half_ln_2pi = 0.5 * (2.0 * std::f64::consts::PI).ln();
         Ok(match log_sigma {
-            None => squares
-                .f_mul_scalar(0.5 / (g.sigma * g.sigma))?
-                .f_add_scalar(pixels * (g.sigma.ln() + half_ln_2pi))?,
+            None => {
+                squares.f_mul_scalar(0.5 / (g.sigma * g.sigma))?.f_add_scalar(pixels * (g.sigma.ln() + half_ln_2pi))?
+            }
             Some(log_sigma) => {
                 let precision = log_sigma.f_mul_scalar(-2.0)?.f_exp()?;
                 squares
@@ -131,7 +117,5 @@ impl Likelihood {
 
 /// [B, ...] to [B].
 fn sum_pixels(pixels: &Tensor) -> Result<Tensor> {
-    Ok(pixels
-        .f_flatten(1, -1)?
-        .f_sum_dim_intlist([1i64].as_slice(), false, None)?)
+    Ok(pixels.f_flatten(1, -1)?.f_sum_dim_intlist([1i64].as_slice(), false, None)?)
 }

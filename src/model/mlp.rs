@@ -6,11 +6,7 @@ use super::layer::{Layer, Sequence, Slot};
 use super::spec::MlpSpec;
 
 /// Encoder on [B, D] and decoder to [B, D]; returns them with the encoder's width.
-pub(crate) fn layers(
-    spec: &MlpSpec,
-    dim: i64,
-    slots: &mut Vec<Slot>,
-) -> (Vec<Layer>, Vec<Layer>, i64) {
+pub(crate) fn layers(spec: &MlpSpec, dim: i64, slots: &mut Vec<Slot>) -> (Vec<Layer>, Vec<Layer>, i64) {
     let mut encoder = Sequence::new(slots, "encoder", spec.normalization, spec.activation);
     let mut width = dim;
     for &hidden in &spec.hidden {

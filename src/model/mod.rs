@@ -52,15 +52,8 @@ impl Posterior {
     ///
     /// Source: Kingma & Welling 2014, appendix B: 1/2 sum_l (mu_l^2 + sigma_l^2 - 1 - ln sigma_l^2).
     pub fn kl(&self) -> Result<Tensor> {
-        let terms = self
-            .log_var
-            .f_exp()?
-            .f_sub(&self.log_var)?
-            .f_add(&self.mean.f_square()?)?
-            .f_add_scalar(-1.0)?;
-        Ok(terms
-            .f_sum_dim_intlist([1i64].as_slice(), false, None)?
-            .f_mul_scalar(0.5)?)
+        let terms = self.log_var.f_exp()?.f_sub(&self.log_var)?.f_add(&self.mean.f_square()?)?.f_add_scalar(-1.0)?;
+        Ok(terms.f_sum_dim_intlist([1i64].as_slice(), false, None)?.f_mul_scalar(0.5)?)
     }
 }
 

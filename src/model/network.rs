@@ -32,39 +32,23 @@ impl Architecture {
     /// The architecture of a specification whose image shape is known.
     pub fn new(spec: &ModelSpec) -> Result<Self> {
         spec.validate()?;
-        let image = spec.image().ok_or_else(|| {
-            Error::request("model.image", "channels, height and width", "nothing")
-        })?;
+        let image =
+            spec.image().ok_or_else(|| Error::request("model.image", "channels, height and width", "nothing"))?;
         let latent = spec.latent();
         let mut slots = Vec::new();
         let (encoder, decoder, features) = match spec {
             ModelSpec::Mlp(spec) => mlp::layers(spec, image.dim(), &mut slots),
             ModelSpec::Conv(spec) => conv::layers(spec, image, &mut slots),
         };
-        let mut head = |name| Layer::Linear {
-            at: layer::affine(&mut slots, name, vec![latent, features], latent, features),
-        };
+        let mut head =
+            |name| Layer::Linear { at: layer::affine(&mut slots, name, vec![latent, features], latent, features) };
         let (mean, log_var) = (head("mean"), head("log_var"));
         let log_sigma = spec.likelihood().learned_log_sigma().map(|start| {
-            slots.push(Slot {
-                name: "log_sigma".to_owned(),
-                shape: vec![1],
-                role: Role::Constant(start),
-            });
+            slots.push(Slot { name: "log_sigma".to_owned(), shape: vec![1], role: Role::Constant(start) });
             slots.len() - 1
         });
         let flat = matches!(spec, ModelSpec::Mlp(_));
-        Ok(Self {
-            slots,
-            encoder,
-            mean,
-            log_var,
-            decoder,
-            log_sigma,
-            image,
-            latent,
-            flat,
-        })
+        Ok(Self { slots, encoder, mean, log_var, decoder, log_sigma, image, latent, flat })
     }
 
     /// Name, shape and role of every tensor, in the order in which the forward functions take them.
@@ -84,17 +68,9 @@ impl Architecture {
 
     /// x [B, C, H, W] to the posterior, [B, L] each.
     pub fn encode(&self, tensors: &[Tensor], x: &Tensor, mode: Mode) -> Result<Posterior> {
-        let ImageShape {
-            channels,
-            height,
-            width,
-        } = self.image;
+        let ImageShape { channels, height, width } = self.image;
         ensure_shape("the model's input", x, &[-1, channels, height, width])?;
-        let x = if self.flat {
-            x.f_flatten(1, -1)?
-        } else {
-            x.shallow_clone()
-        };
+        let x = if self.flat { x.f_flatten(1, -1)? } else { x.shallow_clone() };
         let features = layer::apply_all(&self.encoder, tensors, &x, mode)?;
         Ok(Posterior {
             mean: self.mean.apply(tensors, &features, mode)?,
@@ -106,16 +82,8 @@ impl Architecture {
     pub fn decode_logits(&self, tensors: &[Tensor], z: &Tensor, mode: Mode) -> Result<Tensor> {
         ensure_shape("the decoder's input", z, &[-1, self.latent])?;
         let x = layer::apply_all(&self.decoder, tensors, z, mode)?;
-        let ImageShape {
-            channels,
-            height,
-            width,
-        } = self.image;
-        Ok(if self.flat {
-            x.f_reshape([-1, channels, height, width])?
-        } else {
-            x
-        })
+        let ImageShape { channels, height, width } = self.image;
+        Ok(if self.flat { x.f_reshape([-1, channels, height, width])? } else { x })
     }
 
     /// ln sigma of the likelihood, [1], where it is learned.
@@ -141,24 +109,12 @@ impl Network {
     pub fn new(spec: &ModelSpec, seed: u64, device: Device, kind: Kind) -> Result<Self> {
         let architecture = Architecture::new(spec)?;
         let parameters = Parameters::initial(architecture.slots(), seed, device, kind)?;
-        Ok(Self {
-            spec: spec.clone(),
-            architecture,
-            parameters,
-        })
+        Ok(Self { spec: spec.clone(), architecture, parameters })
     }
 
     /// A network with given weights, which fit the architecture's slots.
-    pub(crate) fn with_parameters(
-        spec: &ModelSpec,
-        architecture: Architecture,
-        parameters: Parameters,
-    ) -> Self {
-        Self {
-            spec: spec.clone(),
-            architecture,
-            parameters,
-        }
+    pub(crate) fn with_parameters(spec: &ModelSpec, architecture: Architecture, parameters: Parameters) -> Self {
+        Self { spec: spec.clone(), architecture, parameters }
     }
 
     /// What it is.
@@ -198,17 +154,12 @@ impl Network {
 
     /// z [B, L] to the decoder's last layer, [B, C, H, W], before the likelihood's sigmoid.
     pub fn decode_logits(&self, z: &Tensor, mode: Mode) -> Result<Tensor> {
-        self.architecture
-            .decode_logits(self.parameters.tensors(), z, mode)
+        self.architecture.decode_logits(self.parameters.tensors(), z, mode)
     }
 
     /// -ln p(x|z) of each sample, [B], from the decoder's last layer.
     pub fn nll(&self, logits: &Tensor, x: &Tensor) -> Result<Tensor> {
-        self.likelihood().nll(
-            logits,
-            x,
-            self.architecture.log_sigma(self.parameters.tensors()),
-        )
+        self.likelihood().nll(logits, x, self.architecture.log_sigma(self.parameters.tensors()))
     }
 }
 

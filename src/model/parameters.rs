@@ -24,9 +24,7 @@ impl Parameters {
                 Role::Affine { fan_in } => {
                     let n = shape.iter().product::<i64>() as usize;
                     let bound = 1.0 / (fan_in as f64).sqrt();
-                    seed::uniform(seed, Stage::Init, &[i as u64], n)?
-                        .f_mul_scalar(bound)?
-                        .f_reshape(shape)?
+                    seed::uniform(seed, Stage::Init, &[i as u64], n)?.f_mul_scalar(bound)?.f_reshape(shape)?
                 }
                 Role::Constant(value) | Role::Statistic(value) => {
                     Tensor::f_full(shape, value, (Kind::Float, Device::Cpu))?
@@ -35,12 +33,7 @@ impl Parameters {
             };
             tensors.push(placed(&tensor, slot, device, kind)?);
         }
-        Ok(Self {
-            slots: slots.to_vec(),
-            tensors,
-            device,
-            kind,
-        })
+        Ok(Self { slots: slots.to_vec(), tensors, device, kind })
     }
 
     /// Given tensors, taken by name.
@@ -57,13 +50,9 @@ impl Parameters {
         let mut named: std::collections::HashMap<_, _> = named.into_iter().collect();
         let mut tensors = Vec::with_capacity(slots.len());
         for slot in slots {
-            let tensor = named.remove(&slot.name).ok_or_else(|| {
-                Error::request(
-                    subject,
-                    format!("a tensor {}", slot.name),
-                    "none of that name",
-                )
-            })?;
+            let tensor = named
+                .remove(&slot.name)
+                .ok_or_else(|| Error::request(subject, format!("a tensor {}", slot.name), "none of that name"))?;
             if tensor.size() != slot.shape {
                 return Err(Error::request(
                     format!("{subject}: tensor {}", slot.name),
@@ -71,18 +60,11 @@ impl Parameters {
                     format!("{:?}", tensor.size()),
                 ));
             }
-            let floating = matches!(
-                tensor.f_kind()?,
-                Kind::Float | Kind::Double | Kind::Half | Kind::BFloat16
-            );
+            let floating = matches!(tensor.f_kind()?, Kind::Float | Kind::Double | Kind::Half | Kind::BFloat16);
             if floating != (slot.role != Role::Counter) {
                 return Err(Error::request(
                     format!("{subject}: tensor {}", slot.name),
-                    if floating {
-                        "an integer"
-                    } else {
-                        "floating-point numbers"
-                    },
+                    if floating { "an integer" } else { "floating-point numbers" },
                     format!("{:?}", tensor.f_kind()?),
                 ));
             }
@@ -102,12 +84,7 @@ impl Parameters {
                 format!("another one, {name}"),
             ));
         }
-        Ok(Self {
-            slots: slots.to_vec(),
-            tensors,
-            device,
-            kind,
-        })
+        Ok(Self { slots: slots.to_vec(), tensors, device, kind })
     }
 
     /// All tensors, in order.
@@ -122,9 +99,7 @@ impl Parameters {
 
     /// The tensor of that name.
     pub fn get(&self, name: &str) -> Option<&Tensor> {
-        self.iter()
-            .find(|(slot, _)| slot.name == name)
-            .map(|(_, tensor)| tensor)
+        self.iter().find(|(slot, _)| slot.name == name).map(|(_, tensor)| tensor)
     }
 
     /// Each with its slot.
@@ -134,19 +109,12 @@ impl Parameters {
 
     /// The trained ones (handles on the same storage), in order.
     pub fn trained(&self) -> Vec<Tensor> {
-        self.iter()
-            .filter(|(slot, _)| slot.role.is_trained())
-            .map(|(_, tensor)| tensor.shallow_clone())
-            .collect()
+        self.iter().filter(|(slot, _)| slot.role.is_trained()).map(|(_, tensor)| tensor.shallow_clone()).collect()
     }
 
     /// How many numbers are trained.
     pub fn count(&self) -> i64 {
-        self.slots
-            .iter()
-            .filter(|slot| slot.role.is_trained())
-            .map(|slot| slot.shape.iter().product::<i64>())
-            .sum()
+        self.slots.iter().filter(|slot| slot.role.is_trained()).map(|slot| slot.shape.iter().product::<i64>()).sum()
     }
 
     /// Where they are.
@@ -162,13 +130,6 @@ impl Parameters {
 
 /// The tensor on its device, of its kind, with storage of its own.
 fn placed(tensor: &Tensor, slot: &Slot, device: Device, kind: Kind) -> Result<Tensor> {
-    let kind = if slot.role == Role::Counter {
-        Kind::Int64
-    } else {
-        kind
-    };
-    Ok(tensor
-        .f_to_kind(kind)?
-        .f_to_device(device)?
-        .f_contiguous()?)
+    let kind = if slot.role == Role::Counter { Kind::Int64 } else { kind };
+    Ok(tensor.f_to_kind(kind)?.f_to_device(device)?.f_contiguous()?)
 }

@@ -22,20 +22,12 @@ pub struct Contents {
 /// Where it cannot be read, is truncated, or is not safetensors; the path is named.
 pub fn read(path: &Path) -> Result<Contents> {
     let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
-    let broken = |found: String| {
-        Error::request(
-            path.display().to_string(),
-            "a complete safetensors file",
-            found,
-        )
-    };
-    let (_, header) =
-        SafeTensors::read_metadata(&bytes).map_err(|e| broken(describe(&e, bytes.len())))?;
+    let broken = |found: String| Error::request(path.display().to_string(), "a complete safetensors file", found);
+    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| broken(describe(&e, bytes.len())))?;
     let views = SafeTensors::deserialize(&bytes).map_err(|e| broken(describe(&e, bytes.len())))?;
     let mut tensors = Vec::new();
     for (name, view) in views.tensors() {
-        let kind = kind_of(view.dtype())
-            .ok_or_else(|| broken(format!("tensor {name} of {:?}", view.dtype())))?;
+        let kind = kind_of(view.dtype()).ok_or_else(|| broken(format!("tensor {name} of {:?}", view.dtype())))?;
         let shape: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
         tensors.push((name, Tensor::f_from_data_size(view.data(), &shape, kind)?));
     }
@@ -51,41 +43,20 @@ pub fn write<N: AsRef<str>>(
 ) -> Result<()> {
     let mut buffers = Vec::with_capacity(tensors.len());
     for (name, tensor) in tensors {
-        let tensor = tensor
-            .f_detach()?
-            .f_to_device(Device::Cpu)?
-            .f_contiguous()?;
+        let tensor = tensor.f_detach()?.f_to_device(Device::Cpu)?.f_contiguous()?;
         let kind = tensor.f_kind()?;
         let dtype = dtype_of(kind).ok_or_else(|| {
-            Error::request(
-                format!("{}: tensor {}", path.display(), name.as_ref()),
-                "numbers",
-                format!("{kind:?}"),
-            )
+            Error::request(format!("{}: tensor {}", path.display(), name.as_ref()), "numbers", format!("{kind:?}"))
         })?;
         let mut bytes = vec![0u8; tensor.numel() * kind.elt_size_in_bytes()];
         tensor.f_copy_data_u8(&mut bytes, tensor.numel())?;
-        buffers.push((
-            name.as_ref(),
-            dtype,
-            tensor.size().iter().map(|&n| n as usize).collect(),
-            bytes,
-        ));
+        buffers.push((name.as_ref(), dtype, tensor.size().iter().map(|&n| n as usize).collect(), bytes));
     }
-    let unfit = |e: SafeTensorError| {
-        Error::request(
-            path.display().to_string(),
-            "tensors to write",
-            e.to_string(),
-        )
-    };
+    let unfit = |e: SafeTensorError| Error::request(path.display().to_string(), "tensors to write", e.to_string());
     let mut views = Vec::with_capacity(buffers.len());
     for (name, dtype, shape, bytes) in &buffers {
         let shape: &Vec<usize> = shape;
-        views.push((
-            *name,
-            TensorView::new(*dtype, shape.clone(), bytes).map_err(unfit)?,
-        ));
+        views.push((*name, TensorView::new(*dtype, shape.clone(), bytes).map_err(unfit)?));
     }
     let bytes = safetensors::tensor::serialize(views, &metadata).map_err(unfit)?;
     write_atomically(path, &bytes)
@@ -98,10 +69,9 @@ fn describe(error: &SafeTensorError, bytes: usize) -> String {
             format!("{bytes} bytes that end before its header does")
         }
         E::MetadataIncompleteBuffer => format!("{bytes} bytes, not as many as its header says"),
-        E::InvalidHeader
-        | E::InvalidHeaderStart
-        | E::InvalidHeaderDeserialization
-        | E::HeaderTooLarge => "something else".to_owned(),
+        E::InvalidHeader | E::InvalidHeaderStart | E::InvalidHeaderDeserialization | E::HeaderTooLarge => {
+            "something else".to_owned()
+        }
         other => format!("an invalid header ({other:?})"),
     }
 }

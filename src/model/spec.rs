@@ -213,11 +213,7 @@ impl ModelSpec {
             Self::Conv(spec) => {
                 within("model.hidden", spec.hidden, 0, WIDEST)?;
                 if spec.channels.is_empty() {
-                    return Err(Error::request(
-                        "model.channels",
-                        "at least one number of channels",
-                        "none",
-                    ));
+                    return Err(Error::request("model.channels", "at least one number of channels", "none"));
                 }
                 for (i, width) in spec.channels.iter().enumerate() {
                     within(&format!("model.channels[{i}]"), *width, 1, WIDEST)?;
@@ -242,11 +238,7 @@ fn within(key: &str, value: i64, low: i64, high: i64) -> Result<()> {
     if (low..=high).contains(&value) {
         Ok(())
     } else {
-        Err(Error::request(
-            key,
-            format!("{low} to {high}"),
-            value.to_string(),
-        ))
+        Err(Error::request(key, format!("{low} to {high}"), value.to_string()))
     }
 }
 

@@ -31,10 +31,7 @@ impl TorchScript {
             ),
             _ => error,
         })?;
-        for (method, signature) in [
-            ("encode", "encode(x) -> (mu, logvar)"),
-            ("decode", "decode(z) -> x_hat"),
-        ] {
+        for (method, signature) in [("encode", "encode(x) -> (mu, logvar)"), ("decode", "decode(z) -> x_hat")] {
             if !module.has(method)? {
                 return Err(Error::request(
                     subject,
@@ -44,32 +41,21 @@ impl TorchScript {
             }
         }
         if let Some(name) = module.non_finite()? {
-            return Err(Error::request(
-                format!("{subject}: tensor {name}"),
-                "finite numbers",
-                "a NaN or an infinity",
-            ));
+            return Err(Error::request(format!("{subject}: tensor {name}"), "finite numbers", "a NaN or an infinity"));
         }
-        Ok(Self {
-            module,
-            subject,
-            image: Cell::new(None),
-        })
+        Ok(Self { module, subject, image: Cell::new(None) })
     }
 
     /// Calls a method; what the module itself raises is the file's fault, what the machine lacks is not.
     fn call(&self, method: &str, input: &Tensor, expected: &str) -> Result<Vec<Tensor>> {
-        let returned = self
-            .module
-            .call(method, input)
-            .map_err(|error| match &error {
-                Error::Native { message, .. } if !out_of_memory(message) => Error::request(
-                    format!("{}: {method}", self.subject),
-                    format!("to take {:?} {:?}", input.kind(), input.size()),
-                    useful_line(message),
-                ),
-                _ => error,
-            })?;
+        let returned = self.module.call(method, input).map_err(|error| match &error {
+            Error::Native { message, .. } if !out_of_memory(message) => Error::request(
+                format!("{}: {method}", self.subject),
+                format!("to take {:?} {:?}", input.kind(), input.size()),
+                useful_line(message),
+            ),
+            _ => error,
+        })?;
         match returned {
             Returned::Tensors(tensors) => Ok(tensors),
             Returned::Other(kind) => Err(self.unexpected(method, expected, kind)),
@@ -112,10 +98,7 @@ impl Vae for TorchScript {
 
     fn decode(&self, z: &Tensor) -> Result<Tensor> {
         let expected = match self.image.get() {
-            Some([c, h, w]) => format!(
-                "one tensor x_hat of shape [B, {c}, {h}, {w}] or [B, {}]",
-                c * h * w
-            ),
+            Some([c, h, w]) => format!("one tensor x_hat of shape [B, {c}, {h}, {w}] or [B, {}]", c * h * w),
             None => "one tensor x_hat of shape [B, C, H, W] or [B, D]".to_owned(),
         };
         let expected = expected.as_str();
@@ -127,9 +110,7 @@ impl Vae for TorchScript {
         let size = x_hat.size();
         let fits = match (&size[..], self.image.get()) {
             ([b, c, h, w], known) => *b == batch && known.is_none_or(|image| image == [*c, *h, *w]),
-            ([b, d], known) => {
-                *b == batch && known.is_none_or(|image| image.iter().product::<i64>() == *d)
-            }
+            ([b, d], known) => *b == batch && known.is_none_or(|image| image.iter().product::<i64>() == *d),
             _ => false,
         };
         if !fits {
@@ -161,15 +142,9 @@ fn out_of_memory(message: &str) -> bool {
 fn what_was_loaded(path: &Path, message: &str) -> String {
     use std::io::Read;
     let mut head = [0u8; 4];
-    let read = std::fs::File::open(path)
-        .and_then(|mut f| f.read(&mut head))
-        .unwrap_or(0);
+    let read = std::fs::File::open(path).and_then(|mut f| f.read(&mut head)).unwrap_or(0);
     if &head[..read] != b"PK\x03\x04" {
-        return if read == 0 {
-            "an empty file".to_owned()
-        } else {
-            "something that is not a zip archive".to_owned()
-        };
+        return if read == 0 { "an empty file".to_owned() } else { "something that is not a zip archive".to_owned() };
     }
     if message.contains("constants.pkl") {
         return "a zip archive without code (a state dict of torch.save?)".to_owned();
@@ -186,17 +161,9 @@ fn useful_line(message: &str) -> String {
     let raised = |line: &&str| {
         line.split_once(": ").is_some_and(|(kind, _)| {
             (kind.ends_with("Error") || kind.ends_with("Exception"))
-                && kind
-                    .chars()
-                    .all(|c| c.is_alphanumeric() || "._".contains(c))
+                && kind.chars().all(|c| c.is_alphanumeric() || "._".contains(c))
         })
     };
-    let line = message
-        .lines()
-        .rev()
-        .find(raised)
-        .or_else(|| message.lines().find(|l| !l.trim().is_empty()));
-    line.unwrap_or("an error without a message")
-        .trim()
-        .to_owned()
+    let line = message.lines().rev().find(raised).or_else(|| message.lines().find(|l| !l.trim().is_empty()));
+    line.unwrap_or("an error without a message").trim().to_owned()
 }

@@ -1,14 +1,12 @@
 //! Batches for training: small data sets are held on the device, large ones are read as they are needed.
 
-use crate::data::Source;
+use crate::data::{self, Batches, Source};
 use crate::error::{Error, Result};
 use crate::seed::{self, Stage};
 use rand::seq::SliceRandom;
 use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
-/// Largest data set, in bytes of the training's kind, that is held on the device.
-const HELD_BYTES: u64 = 2 << 30;
 /// Samples read in one go while the data set is loaded.
 const PIECE: usize = 4096;
 /// Rows of noise drawn in one go.
@@ -24,37 +22,25 @@ pub(crate) struct Feed {
 }
 
 impl Feed {
-    pub(crate) fn new(source: Arc<dyn Source>, device: Device, kind: Kind) -> Result<Self> {
+    /// `hold` is the largest data set, in bytes of `kind`, that is held on the device.
+    pub(crate) fn new(source: Arc<dyn Source>, device: Device, kind: Kind, hold: u64) -> Result<Self> {
         let (n, shape) = (source.len(), source.shape());
         if n == 0 || n as u64 >= u64::from(u32::MAX) {
-            return Err(Error::request(
-                source.name(),
-                "1 to 2^32 - 2 samples",
-                n.to_string(),
-            ));
+            return Err(Error::request(source.name(), "1 to 2^32 - 2 samples", n.to_string()));
         }
         let bytes = n as u64 * shape.dim() as u64 * kind.elt_size_in_bytes() as u64;
-        let held = if bytes <= HELD_BYTES {
-            let all = Tensor::f_empty(
-                [n as i64, shape.channels, shape.height, shape.width],
-                (kind, device),
-            )?;
+        let held = if bytes <= hold {
+            let all = Tensor::f_empty([n as i64, shape.channels, shape.height, shape.width], (kind, device))?;
             for start in (0..n).step_by(PIECE) {
                 let index: Vec<u64> = (start..n.min(start + PIECE)).map(|i| i as u64).collect();
                 let images = source.read(&index)?.images;
-                all.f_narrow(0, start as i64, index.len() as i64)?
-                    .f_copy_(&images)?;
+                all.f_narrow(0, start as i64, index.len() as i64)?.f_copy_(&images)?;
             }
             Some(all)
         } else {
             None
         };
-        Ok(Self {
-            source,
-            held,
-            device,
-            kind,
-        })
+        Ok(Self { source, held, device, kind })
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -65,19 +51,55 @@ impl Feed {
         self.source.name()
     }
 
-    /// The images at `index`, [B, C, H, W] on the device.
-    pub(crate) fn images(&self, index: &[u64]) -> Result<Tensor> {
-        match &self.held {
+    /// Reads the data set once, in the given order and steps of `batch`.
+    pub(crate) fn pass(&self, order: &[u64], batch: usize) -> Result<Pass<'_>> {
+        let rows = match &self.held {
             Some(all) => {
-                let rows: Vec<i64> = index.iter().map(|&i| i as i64).collect();
-                Ok(all.f_index_select(0, &Tensor::f_from_slice(&rows)?.f_to_device(self.device)?)?)
+                let index: Vec<i64> = order.iter().map(|&i| i as i64).collect();
+                Rows::Held(all, Tensor::f_from_slice(&index)?.f_to_device(self.device)?)
             }
-            None => Ok(self
-                .source
-                .read(index)?
-                .images
-                .f_to_device(self.device)?
-                .f_to_kind(self.kind)?),
+            None => Rows::Read(data::batches(self.source.clone(), order.to_vec(), batch)),
+        };
+        Ok(Pass { rows, device: self.device, kind: self.kind })
+    }
+}
+
+/// One pass over a data set.
+pub(crate) struct Pass<'a> {
+    rows: Rows<'a>,
+    device: Device,
+    kind: Kind,
+}
+
+enum Rows<'a> {
+    /// All images and the order, both on the device.
+    Held(&'a Tensor, Tensor),
+    /// Batches read ahead.
+    Read(Batches),
+}
+
+impl Pass<'_> {
+    /// The images of the next step, which takes the places `range` of the order: [B, C, H, W] on the device. Steps
+    /// follow each other without gaps.
+    pub(crate) fn images(&mut self, range: std::ops::Range<usize>) -> Result<Tensor> {
+        let (start, len) = (range.start as i64, range.len() as i64);
+        match &mut self.rows {
+            Rows::Held(all, order) => Ok(all.f_index_select(0, &order.f_narrow(0, start, len)?)?),
+            Rows::Read(batches) => {
+                let mut images: Vec<Tensor> = Vec::with_capacity(1);
+                let mut have = 0;
+                // A step may take two batches: see `steps`.
+                while have < len {
+                    let Some(batch) = batches.next().transpose()? else {
+                        let message = format!("{have} samples where {len} were due");
+                        return Err(Error::Native { routine: "training data", message });
+                    };
+                    have += batch.index.len() as i64;
+                    images.push(batch.images);
+                }
+                let all = if images.len() == 1 { images.remove(0) } else { Tensor::f_cat(&images, 0)? };
+                Ok(all.f_to_device(self.device)?.f_to_kind(self.kind)?)
+            }
         }
     }
 }
@@ -85,22 +107,14 @@ impl Feed {
 /// The order of the training samples in an epoch.
 pub(crate) fn order(seed: u64, epoch: u32, n: usize) -> Vec<u64> {
     let mut order: Vec<u64> = (0..n as u64).collect();
-    order.shuffle(&mut seed::generator(
-        seed,
-        Stage::Shuffle,
-        u64::from(epoch),
-        0,
-    ));
+    order.shuffle(&mut seed::generator(seed, Stage::Shuffle, u64::from(epoch), 0));
     order
 }
 
 /// Cuts an epoch's order into steps. No sample is dropped; a last batch of one sample joins the one before where
 /// `least` is 2, for batch statistics of one sample are none.
 pub(crate) fn steps(n: usize, batch: usize, least: usize) -> Vec<std::ops::Range<usize>> {
-    let mut steps: Vec<_> = (0..n)
-        .step_by(batch)
-        .map(|start| start..n.min(start + batch))
-        .collect();
+    let mut steps: Vec<_> = (0..n).step_by(batch).map(|start| start..n.min(start + batch)).collect();
     if steps.len() > 1 && steps.last().is_some_and(|last| last.len() < least) {
         steps.pop();
         if let Some(last) = steps.last_mut() {
@@ -134,16 +148,7 @@ impl<'a> Noise<'a> {
         device: Device,
         kind: Kind,
     ) -> Self {
-        Self {
-            seed,
-            stage,
-            epoch,
-            order,
-            width,
-            device,
-            kind,
-            window: None,
-        }
+        Self { seed, stage, epoch, order, width, device, kind, window: None }
     }
 
     /// Noise of the samples at the places `range` of the order, [range, width].
@@ -155,13 +160,9 @@ impl<'a> Noise<'a> {
             }
         }
         let end = self.order.len().min((range.start + WINDOW).max(range.end));
-        let keys: Vec<u64> = self.order[range.start..end]
-            .iter()
-            .map(|i| u64::from(self.epoch) << 32 | i)
-            .collect();
-        let rows = seed::normal(self.seed, self.stage, &keys, self.width)?
-            .f_to_device(self.device)?
-            .f_to_kind(self.kind)?;
+        let keys: Vec<u64> = self.order[range.start..end].iter().map(|i| u64::from(self.epoch) << 32 | i).collect();
+        let rows =
+            seed::normal(self.seed, self.stage, &keys, self.width)?.f_to_device(self.device)?.f_to_kind(self.kind)?;
         let wanted = rows.f_narrow(0, 0, range.len() as i64)?;
         self.window = Some((range.start, rows));
         Ok(wanted)

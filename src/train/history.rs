@@ -55,9 +55,7 @@ impl History {
         let mut text =
             "epoch,beta,lr,loss,reconstruction,kl,mixup,valid_elbo,valid_reconstruction,valid_kl,seconds\n".to_owned();
         for e in &self.epochs {
-            let valid = e.valid.map_or(",,".to_owned(), |v| {
-                format!("{},{},{}", v.elbo, v.reconstruction, v.kl)
-            });
+            let valid = e.valid.map_or(",,".to_owned(), |v| format!("{},{},{}", v.elbo, v.reconstruction, v.kl));
             // Writing to a string cannot fail.
             let _ = writeln!(
                 text,
@@ -76,11 +74,7 @@ impl History {
     pub(crate) fn to_rows(&self) -> Vec<f64> {
         let mut rows = Vec::with_capacity(self.epochs.len() * ROW);
         for e in &self.epochs {
-            let nothing = Valid {
-                elbo: f64::NAN,
-                reconstruction: f64::NAN,
-                kl: f64::NAN,
-            };
+            let nothing = Valid { elbo: f64::NAN, reconstruction: f64::NAN, kl: f64::NAN };
             let v = e.valid.unwrap_or(nothing);
             let epoch = f64::from(e.epoch);
             rows.extend([epoch, e.beta, e.lr, e.loss, e.reconstruction, e.kl, e.mixup]);
@@ -98,15 +92,9 @@ impl History {
             reconstruction: r[4],
             kl: r[5],
             mixup: r[6],
-            valid: (!r[7].is_nan()).then_some(Valid {
-                elbo: r[7],
-                reconstruction: r[8],
-                kl: r[9],
-            }),
+            valid: (!r[7].is_nan()).then_some(Valid { elbo: r[7], reconstruction: r[8], kl: r[9] }),
             seconds: r[10],
         });
-        Self {
-            epochs: epochs.collect(),
-        }
+        Self { epochs: epochs.collect() }
     }
 }

@@ -53,10 +53,5 @@ pub fn loss(
         total = total.f_add(&term.f_mul_scalar(m.strength)?)?;
         mixup = Some(term);
     }
-    Ok(Loss {
-        total,
-        reconstruction,
-        kl,
-        mixup,
-    })
+    Ok(Loss { total, reconstruction, kl, mixup })
 }

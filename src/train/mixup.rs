@@ -42,11 +42,7 @@ pub struct MixupSpec {
 
 impl Default for MixupSpec {
     fn default() -> Self {
-        Self {
-            strength: 0.0,
-            alpha: 0.5,
-            pairing: Pairing::Shared,
-        }
+        Self { strength: 0.0, alpha: 0.5, pairing: Pairing::Shared }
     }
 }
 
@@ -70,18 +66,10 @@ impl MixupSpec {
     /// Checks every value; errors name the key.
     pub fn validate(&self) -> Result<()> {
         if !(self.strength.is_finite() && self.strength >= 0.0) {
-            return Err(Error::request(
-                "train.mixup.strength",
-                "0 or more",
-                self.strength.to_string(),
-            ));
+            return Err(Error::request("train.mixup.strength", "0 or more", self.strength.to_string()));
         }
         if !(self.alpha > 0.0 && self.alpha <= 1e3) {
-            return Err(Error::request(
-                "train.mixup.alpha",
-                "above 0, at most 1000",
-                self.alpha.to_string(),
-            ));
+            return Err(Error::request("train.mixup.alpha", "above 0, at most 1000", self.alpha.to_string()));
         }
         Ok(())
     }
@@ -103,10 +91,7 @@ impl Mix {
         let mut rng = seed::generator(seed, Stage::Mixup, key, 1);
         let images = Self::one(spec, &mut rng, batch)?;
         let latents = match spec.pairing {
-            Pairing::Shared => Self {
-                coefficient: images.coefficient,
-                partner: images.partner.shallow_clone(),
-            },
+            Pairing::Shared => Self { coefficient: images.coefficient, partner: images.partner.shallow_clone() },
             Pairing::Independent => Self::one(spec, &mut rng, batch)?,
         };
         Ok((images, latents))
@@ -118,10 +103,7 @@ impl Mix {
         let coefficient: f64 = rng.sample(beta);
         let mut partner: Vec<i64> = (0..batch as i64).collect();
         partner.shuffle(rng);
-        Ok(Self {
-            coefficient,
-            partner: Tensor::f_from_slice(&partner)?,
-        })
+        Ok(Self { coefficient, partner: Tensor::f_from_slice(&partner)? })
     }
 
     /// The combination of the rows of `x` [B, ...].
@@ -145,19 +127,11 @@ pub fn term(
     let (x_mixed, z_mixed) = (mixes.0.apply(x)?, mixes.1.apply(z)?);
     let posterior: Posterior = network.encode_in(&x_mixed, mode)?;
     let encoded = posterior.sample(noise)?;
-    let decoded = network
-        .likelihood()
-        .mean(&network.decode_logits(&z_mixed, mode)?)?;
-    Ok(posterior
-        .kl()?
-        .f_add(&squared(&x_mixed, &decoded)?)?
-        .f_add(&squared(&z_mixed, &encoded)?)?)
+    let decoded = network.likelihood().mean(&network.decode_logits(&z_mixed, mode)?)?;
+    Ok(posterior.kl()?.f_add(&squared(&x_mixed, &decoded)?)?.f_add(&squared(&z_mixed, &encoded)?)?)
 }
 
 /// |a - b|^2 of each row, [B].
 fn squared(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    Ok(a.f_sub(b)?
-        .f_square()?
-        .f_flatten(1, -1)?
-        .f_sum_dim_intlist([1i64].as_slice(), false, None::<Kind>)?)
+    Ok(a.f_sub(b)?.f_square()?.f_flatten(1, -1)?.f_sum_dim_intlist([1i64].as_slice(), false, None::<Kind>)?)
 }

@@ -71,26 +71,19 @@ pub fn fit(
         }
     }
     let (device, kind) = (network.device(), network.kind());
-    let train = Feed::new(train, device, kind)?;
-    let valid = valid
-        .map(|source| Feed::new(source, device, kind))
-        .transpose()?;
-    let least = if network.spec().normalization() == Normalization::Batch {
-        2
-    } else {
-        1
-    };
+    let hold = spec.hold_mib << 20;
+    let train = Feed::new(train, device, kind, hold)?;
+    let valid = valid.map(|source| Feed::new(source, device, kind, hold)).transpose()?;
+    let least = if network.spec().normalization() == Normalization::Batch { 2 } else { 1 };
     if train.len() < least {
-        return Err(Error::request(
-            train.name(),
-            "2 samples or more, for batch statistics",
-            "1",
-        ));
+        return Err(Error::request(train.name(), "2 samples or more, for batch statistics", "1"));
     }
+    let batch = spec.batch.max(least);
     let run = Run {
         network,
         adam: Adam::new(network.parameters())?,
-        steps: feed::steps(train.len(), spec.batch.max(least), least),
+        steps: feed::steps(train.len(), batch, least),
+        batch,
         train,
         valid,
         spec,
@@ -126,6 +119,7 @@ struct Run<'a> {
     adam: Adam,
     train: Feed,
     valid: Option<Feed>,
+    batch: usize,
     steps: Vec<std::ops::Range<usize>>,
     spec: &'a TrainSpec,
     seed: u64,
@@ -135,11 +129,7 @@ struct Run<'a> {
 impl Run<'_> {
     fn all(&self, folder: Option<&Path>) -> Result<History> {
         let settings = self.settings();
-        let state = State {
-            parameters: self.network.parameters(),
-            adam: &self.adam,
-            settings: &settings,
-        };
+        let state = State { parameters: self.network.parameters(), adam: &self.adam, settings: &settings };
         let mut history = match folder.map(|f| f.join(STATE_FILE)).filter(|f| f.exists()) {
             Some(file) => state.read(&file)?,
             None => History::default(),
@@ -162,11 +152,7 @@ impl Run<'_> {
         for epoch in done..self.spec.epochs {
             let start = Instant::now();
             let mut entry = self.epoch(epoch)?;
-            entry.valid = self
-                .valid
-                .as_ref()
-                .map(|feed| self.validate(feed))
-                .transpose()?;
+            entry.valid = self.valid.as_ref().map(|feed| self.validate(feed)).transpose()?;
             entry.seconds = start.elapsed().as_secs_f64();
             self.observer.on(Event::Note(&describe(&entry, self.spec)));
             history.epochs.push(entry);
@@ -185,7 +171,7 @@ impl Run<'_> {
     fn settings(&self) -> serde_json::Value {
         json!({
             "model": self.network.spec(),
-            "train": self.spec,
+            "train": TrainSpec { hold_mib: 0, ..self.spec.clone() },
             "seed": self.seed,
             "kind": format!("{:?}", self.network.kind()),
             "data": { "name": self.train.name(), "samples": self.train.len() },
@@ -199,33 +185,21 @@ impl Run<'_> {
         let latent = network.architecture().latent() as usize;
         let order = feed::order(self.seed, epoch, self.train.len());
         let noise_of = |stage| Noise::new(self.seed, stage, epoch, &order, latent, device, kind);
-        let (mut noise, mut mixed_noise) =
-            (noise_of(Stage::Reparameterize), noise_of(Stage::Mixup));
-        let (per_epoch, all) = (
-            self.steps.len() as u64,
-            u64::from(spec.epochs) * self.steps.len() as u64,
-        );
+        let (mut noise, mut mixed_noise) = (noise_of(Stage::Reparameterize), noise_of(Stage::Mixup));
+        let (per_epoch, all) = (self.steps.len() as u64, u64::from(spec.epochs) * self.steps.len() as u64);
         let (mut lr, mut beta) = (0.0, 0.0);
+        let mut pass = self.train.pass(&order, self.batch)?;
         let mut sums = Tensor::f_zeros([4i64], (Kind::Double, device))?;
         for (i, range) in self.steps.iter().enumerate() {
             self.observer.check()?;
             let step = u64::from(epoch) * per_epoch + i as u64;
             (lr, beta) = (spec.lr_at(step, all), spec.beta_at(step, per_epoch));
-            let x = self.train.images(&order[range.clone()])?;
+            let x = pass.images(range.clone())?;
             let eps = noise.rows(range.clone())?;
             let loss = if spec.mixup.is_on() {
-                let mixes = Mix::draw(
-                    &spec.mixup,
-                    self.seed,
-                    u64::from(epoch) << 32 | i as u64,
-                    range.len(),
-                )?;
+                let mixes = Mix::draw(&spec.mixup, self.seed, u64::from(epoch) << 32 | i as u64, range.len())?;
                 let noise = mixed_noise.rows(range.clone())?;
-                let mixing = Mixing {
-                    strength: spec.mixup.strength,
-                    mixes: &mixes,
-                    noise: &noise,
-                };
+                let mixing = Mixing { strength: spec.mixup.strength, mixes: &mixes, noise: &noise };
                 loss(network, &x, &eps, beta, Some(&mixing), Mode::Train)?
             } else {
                 loss(network, &x, &eps, beta, None, Mode::Train)?
@@ -238,17 +212,7 @@ impl Run<'_> {
             self.observer.on(Event::Advance(1));
         }
         let [loss, reconstruction, kl, mixup] = host(&sums.f_div_scalar(self.train.len() as f64)?)?;
-        Ok(Epoch {
-            epoch: epoch + 1,
-            beta,
-            lr,
-            loss,
-            reconstruction,
-            kl,
-            mixup,
-            valid: None,
-            seconds: 0.0,
-        })
+        Ok(Epoch { epoch: epoch + 1, beta, lr, loss, reconstruction, kl, mixup, valid: None, seconds: 0.0 })
     }
 
     /// One step down the gradient of `loss`.
@@ -261,22 +225,8 @@ impl Run<'_> {
         if let Some(longest) = self.spec.grad_clip {
             clip(&mut grads, longest)?;
         }
-        let TrainSpec {
-            beta1,
-            beta2,
-            weight_decay,
-            ..
-        } = *self.spec;
-        self.adam.step(
-            &grads,
-            AdamStep {
-                lr,
-                beta1,
-                beta2,
-                weight_decay,
-                eps: ADAM_EPS,
-            },
-        )
+        let TrainSpec { beta1, beta2, weight_decay, .. } = *self.spec;
+        self.adam.step(&grads, AdamStep { lr, beta1, beta2, weight_decay, eps: ADAM_EPS })
     }
 
     /// Stops a run whose loss is no longer a number.
@@ -303,36 +253,18 @@ impl Run<'_> {
         let order: Vec<u64> = (0..n as u64).collect();
         let latent = network.architecture().latent() as usize;
         let (device, kind) = (network.device(), network.kind());
-        let mut noise = Noise::new(
-            self.seed,
-            Stage::Reparameterize,
-            VALIDATION,
-            &order,
-            latent,
-            device,
-            kind,
-        );
+        let mut noise = Noise::new(self.seed, Stage::Reparameterize, VALIDATION, &order, latent, device, kind);
         let mut sums = Tensor::f_zeros([4i64], (Kind::Double, device))?;
         let _no_grad = tch::no_grad_guard();
+        let mut pass = feed.pass(&order, VALIDATION_BATCH)?;
         for range in feed::steps(n, VALIDATION_BATCH, 1) {
             self.observer.check()?;
-            let x = feed.images(&order[range.clone()])?;
-            let loss = loss(
-                network,
-                &x,
-                &noise.rows(range.clone())?,
-                1.0,
-                None,
-                Mode::Eval,
-            )?;
+            let x = pass.images(range.clone())?;
+            let loss = loss(network, &x, &noise.rows(range.clone())?, 1.0, None, Mode::Eval)?;
             sums = sums.f_add(&parts(&loss)?.f_mul_scalar(range.len() as f64)?)?;
         }
         let [_, reconstruction, kl, _] = host(&sums.f_div_scalar(n as f64)?)?;
-        Ok(Valid {
-            elbo: -reconstruction - kl,
-            reconstruction,
-            kl,
-        })
+        Ok(Valid { elbo: -reconstruction - kl, reconstruction, kl })
     }
 }
 
@@ -347,18 +279,13 @@ fn parts(loss: &Loss) -> Result<Tensor> {
             &nothing
         }
     };
-    Ok(
-        Tensor::f_stack(&[&loss.total, &loss.reconstruction, &loss.kl, mixup], 0)?
-            .f_to_kind(Kind::Double)?,
-    )
+    Ok(Tensor::f_stack(&[&loss.total, &loss.reconstruction, &loss.kl, mixup], 0)?.f_to_kind(Kind::Double)?)
 }
 
 /// Four numbers on the host.
 fn host(tensor: &Tensor) -> Result<[f64; 4]> {
     let mut numbers = [0f64; 4];
-    tensor
-        .f_to_device(tch::Device::Cpu)?
-        .f_copy_data(&mut numbers, 4)?;
+    tensor.f_to_device(tch::Device::Cpu)?.f_copy_data(&mut numbers, 4)?;
     Ok(numbers)
 }
 
@@ -370,11 +297,7 @@ fn clip(grads: &mut [Tensor], longest: f64) -> Result<()> {
         squares.push(g.f_square()?.f_sum(Kind::Double)?);
     }
     let norm = Tensor::f_stack(&squares, 0)?.f_sum(None)?.f_sqrt()?;
-    let factor = norm
-        .f_add_scalar(1e-6)?
-        .f_reciprocal()?
-        .f_mul_scalar(longest)?
-        .f_clamp_max(1.0)?;
+    let factor = norm.f_add_scalar(1e-6)?.f_reciprocal()?.f_mul_scalar(longest)?.f_clamp_max(1.0)?;
     for g in grads {
         *g = g.f_mul(&factor.f_to_kind(g.f_kind()?)?)?;
     }
@@ -392,10 +315,7 @@ fn describe(e: &Epoch, spec: &TrainSpec) -> String {
     }
     line.push(')');
     if let Some(v) = e.valid {
-        line += &format!(
-            ", validation ELBO {:.3} (reconstruction {:.3}, KL {:.3})",
-            v.elbo, v.reconstruction, v.kl
-        );
+        line += &format!(", validation ELBO {:.3} (reconstruction {:.3}, KL {:.3})", v.elbo, v.reconstruction, v.kl);
     }
     line + &format!(", lr {:.2e}, {:.1} s", e.lr, e.seconds)
 }

@@ -32,6 +32,9 @@ pub struct TrainSpec {
     pub beta2: f64,
     /// Mixup; off by default.
     pub mixup: MixupSpec,
+    /// Largest data set, in MiB, that is held in the device's memory; a larger one is read anew in every epoch, ahead of
+    /// its use. The result is the same.
+    pub hold_mib: u64,
 }
 
 impl Default for TrainSpec {
@@ -49,6 +52,7 @@ impl Default for TrainSpec {
             beta1: 0.9,
             beta2: 0.999,
             mixup: MixupSpec::default(),
+            hold_mib: 2048,
         }
     }
 }
@@ -68,76 +72,23 @@ impl TrainSpec {
     /// Checks every value; errors are one line and name the key (`train.lr`).
     pub fn validate(&self) -> Result<()> {
         let check = |key: &str, fits: bool, expected: &str, found: String| {
-            if fits {
-                Ok(())
-            } else {
-                Err(Error::request(format!("train.{key}"), expected, found))
-            }
+            if fits { Ok(()) } else { Err(Error::request(format!("train.{key}"), expected, found)) }
         };
         let finite = |low: f64, x: f64| x.is_finite() && x >= low;
-        check(
-            "epochs",
-            (1..=1_000_000).contains(&self.epochs),
-            "1 to 1000000",
-            self.epochs.to_string(),
-        )?;
-        check(
-            "batch",
-            (1..=1_000_000).contains(&self.batch),
-            "1 to 1000000",
-            self.batch.to_string(),
-        )?;
-        check(
-            "lr",
-            self.lr > 0.0 && self.lr <= 1.0,
-            "above 0, at most 1",
-            self.lr.to_string(),
-        )?;
+        check("epochs", (1..=1_000_000).contains(&self.epochs), "1 to 1000000", self.epochs.to_string())?;
+        check("batch", (1..=1_000_000).contains(&self.batch), "1 to 1000000", self.batch.to_string())?;
+        check("lr", self.lr > 0.0 && self.lr <= 1.0, "above 0, at most 1", self.lr.to_string())?;
         let expected = format!("0 to train.lr ({})", self.lr);
-        check(
-            "lr_min",
-            (0.0..=self.lr).contains(&self.lr_min),
-            &expected,
-            self.lr_min.to_string(),
-        )?;
-        check(
-            "beta",
-            finite(0.0, self.beta),
-            "0 or more",
-            self.beta.to_string(),
-        )?;
-        check(
-            "kl_warmup",
-            finite(0.0, self.kl_warmup),
-            "0 or more epochs",
-            self.kl_warmup.to_string(),
-        )?;
-        check(
-            "weight_decay",
-            finite(0.0, self.weight_decay),
-            "0 or more",
-            self.weight_decay.to_string(),
-        )?;
+        check("lr_min", (0.0..=self.lr).contains(&self.lr_min), &expected, self.lr_min.to_string())?;
+        check("beta", finite(0.0, self.beta), "0 or more", self.beta.to_string())?;
+        check("kl_warmup", finite(0.0, self.kl_warmup), "0 or more epochs", self.kl_warmup.to_string())?;
+        check("weight_decay", finite(0.0, self.weight_decay), "0 or more", self.weight_decay.to_string())?;
         if let Some(clip) = self.grad_clip {
-            check(
-                "grad_clip",
-                clip.is_finite() && clip > 0.0,
-                "above 0, or nothing",
-                clip.to_string(),
-            )?;
+            check("grad_clip", clip.is_finite() && clip > 0.0, "above 0, or nothing", clip.to_string())?;
         }
-        check(
-            "beta1",
-            (0.0..1.0).contains(&self.beta1),
-            "0 to below 1",
-            self.beta1.to_string(),
-        )?;
-        check(
-            "beta2",
-            (0.0..1.0).contains(&self.beta2),
-            "0 to below 1",
-            self.beta2.to_string(),
-        )?;
+        check("beta1", (0.0..1.0).contains(&self.beta1), "0 to below 1", self.beta1.to_string())?;
+        check("beta2", (0.0..1.0).contains(&self.beta2), "0 to below 1", self.beta2.to_string())?;
+        check("hold_mib", self.hold_mib <= 1 << 30, "0 to 2^30", self.hold_mib.to_string())?;
         self.mixup.validate()
     }
 
@@ -157,10 +108,6 @@ impl TrainSpec {
     /// Weight of the KL term in step `step` (from 0), where an epoch has `per_epoch` steps.
     pub fn beta_at(&self, step: u64, per_epoch: u64) -> f64 {
         let rise = self.kl_warmup * per_epoch as f64;
-        if rise > 0.0 {
-            self.beta * ((step + 1) as f64 / rise).min(1.0)
-        } else {
-            self.beta
-        }
+        if rise > 0.0 { self.beta * ((step + 1) as f64 / rise).min(1.0) } else { self.beta }
     }
 }

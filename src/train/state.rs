@@ -25,17 +25,11 @@ pub(crate) struct Adam {
 impl Adam {
     pub(crate) fn new(parameters: &Parameters) -> Result<Self> {
         let params = parameters.trained();
-        let mut adam = Self {
-            params,
-            exp_avgs: vec![],
-            exp_avg_sqs: vec![],
-            steps: vec![],
-        };
+        let mut adam = Self { params, exp_avgs: vec![], exp_avg_sqs: vec![], steps: vec![] };
         for p in &adam.params {
             adam.exp_avgs.push(p.f_detach()?.f_zeros_like()?);
             adam.exp_avg_sqs.push(p.f_detach()?.f_zeros_like()?);
-            adam.steps
-                .push(Tensor::f_zeros([1i64; 0], (Kind::Float, p.device()))?);
+            adam.steps.push(Tensor::f_zeros([1i64; 0], (Kind::Float, p.device()))?);
         }
         Ok(adam)
     }
@@ -46,14 +40,7 @@ impl Adam {
     }
 
     pub(crate) fn step(&self, grads: &[Tensor], step: AdamStep) -> Result<()> {
-        adam::fused_adam(
-            &self.params,
-            grads,
-            &self.exp_avgs,
-            &self.exp_avg_sqs,
-            &self.steps,
-            step,
-        )
+        adam::fused_adam(&self.params, grads, &self.exp_avgs, &self.exp_avg_sqs, &self.steps, step)
     }
 }
 
@@ -77,10 +64,7 @@ impl State<'_> {
                     ("exp_avg_sq", &self.adam.exp_avg_sqs),
                     ("step", &self.adam.steps),
                 ] {
-                    tensors.push((
-                        format!("{what}.{}", slot.name),
-                        list[trained].shallow_clone(),
-                    ));
+                    tensors.push((format!("{what}.{}", slot.name), list[trained].shallow_clone()));
                 }
                 trained += 1;
             }
@@ -103,17 +87,9 @@ impl State<'_> {
     pub(crate) fn read(&self, path: &Path) -> Result<History> {
         let subject = path.display().to_string();
         let contents = model::read_tensors(path)?;
-        let settings = contents
-            .metadata
-            .get(SETTINGS)
-            .and_then(|text| serde_json::from_str::<Value>(text).ok());
-        let settings = settings.ok_or_else(|| {
-            Error::request(
-                subject.clone(),
-                "the state of a training run",
-                "no settings in it",
-            )
-        })?;
+        let settings = contents.metadata.get(SETTINGS).and_then(|text| serde_json::from_str::<Value>(text).ok());
+        let settings = settings
+            .ok_or_else(|| Error::request(subject.clone(), "the state of a training run", "no settings in it"))?;
         if let Some((key, before, now)) = difference("", &settings, self.settings) {
             return Err(Error::request(
                 subject,
@@ -123,26 +99,15 @@ impl State<'_> {
         }
         let mut named: HashMap<_, _> = contents.tensors.into_iter().collect();
         for (name, mut tensor) in self.tensors() {
-            let from = named
-                .remove(&name)
-                .filter(|from| from.size() == tensor.size())
-                .ok_or_else(|| {
-                    Error::request(
-                        subject.clone(),
-                        format!("a tensor {name} of shape {:?}", tensor.size()),
-                        "none",
-                    )
-                })?;
+            let from = named.remove(&name).filter(|from| from.size() == tensor.size()).ok_or_else(|| {
+                Error::request(subject.clone(), format!("a tensor {name} of shape {:?}", tensor.size()), "none")
+            })?;
             tch::no_grad(|| tensor.f_copy_(&from))?;
         }
-        let rows = named
-            .remove("history")
-            .filter(|t| t.dim() == 2 && t.size()[1] == ROW as i64);
+        let rows = named.remove("history").filter(|t| t.dim() == 2 && t.size()[1] == ROW as i64);
         let rows = rows.ok_or_else(|| Error::request(subject, "a history", "none"))?;
         let mut numbers = vec![0f64; rows.numel()];
-        rows.f_to_device(Device::Cpu)?
-            .f_to_kind(Kind::Double)?
-            .f_copy_data(&mut numbers, rows.numel())?;
+        rows.f_to_device(Device::Cpu)?.f_to_kind(Kind::Double)?.f_copy_data(&mut numbers, rows.numel())?;
         Ok(History::from_rows(&numbers))
     }
 }
@@ -153,16 +118,8 @@ fn difference(at: &str, before: &Value, now: &Value) -> Option<(String, String, 
         (Value::Object(a), Value::Object(b)) => {
             let keys: std::collections::BTreeSet<_> = a.keys().chain(b.keys()).collect();
             keys.into_iter().find_map(|key| {
-                let path = if at.is_empty() {
-                    key.clone()
-                } else {
-                    format!("{at}.{key}")
-                };
-                difference(
-                    &path,
-                    a.get(key).unwrap_or(&Value::Null),
-                    b.get(key).unwrap_or(&Value::Null),
-                )
+                let path = if at.is_empty() { key.clone() } else { format!("{at}.{key}") };
+                difference(&path, a.get(key).unwrap_or(&Value::Null), b.get(key).unwrap_or(&Value::Null))
             })
         }
         _ if before == now => None,
