@@ -36,6 +36,7 @@ fn native(include: &Path) {
         .opt_level(2)
         .debug(false)
         .file("kernels/autograd.cpp")
+        .file("kernels/module.cpp")
         .compile("pullback_native");
 }
 

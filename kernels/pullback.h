@@ -33,4 +33,17 @@ const char* pb_fused_adam(void** params, void** grads, void** exp_avgs, void** e
 
 // 1 if the CUDA half of libtorch is in this process.
 int pb_has_cuda_build();
+
+// TorchScript models (module.cpp). `path` is loaded onto the CPU (cuda_device < 0) or a CUDA device; its floating-point
+// tensors become f64 (use_double != 0) or f32 and need no gradient. Free the result with pb_module_free.
+const char* pb_module_load(void** result, const char* path, int64_t cuda_device, int use_double);
+void pb_module_free(void* module);
+// result: 1 if the module has the method.
+const char* pb_module_has(int* result, void* module, const char* method);
+// name: a floating-point tensor of the module that holds a NaN or an infinity, or nullptr; valid until the next call.
+const char* pb_module_non_finite(const char** name, void* module);
+// Calls a method of one tensor argument, without graph rewriting. It should return a tensor or a tuple of at most
+// `capacity` tensors: count of them go to `results`. Else count = 0 and kind names the type (valid until the next call).
+const char* pb_module_call(void** results, int64_t capacity, int64_t* count, const char** kind, void* module,
+                           const char* method, const void* input);
 }

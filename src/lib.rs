@@ -7,6 +7,7 @@
 pub mod attack; //   goals, budgets, attacks; run() is the only judge
 pub mod cli;
 pub mod config; //   the YAML: composes the specs that live beside the code they configure
+pub mod correlate; // rank correlations with bootstrap intervals
 pub mod data; //     file bytes -> Batch
 pub mod device; //   device choice, precision, memory budget
 pub mod error;

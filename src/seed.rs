@@ -44,8 +44,19 @@ pub fn generator(seed: u64, stage: Stage, index: u64, stream: u64) -> ChaCha8Rng
 
 /// Standard normal noise, `[index.len(), width]` f32 on the CPU; row i depends on `index[i]` alone.
 pub fn normal(seed: u64, stage: Stage, index: &[u64], width: usize) -> Result<Tensor> {
+    normal_stream(seed, stage, 0, index, width)
+}
+
+/// [`normal`] from one of several independent streams of a stage: restarts, draws.
+pub fn normal_stream(
+    seed: u64,
+    stage: Stage,
+    stream: u64,
+    index: &[u64],
+    width: usize,
+) -> Result<Tensor> {
     rows(index, width, |i, row| {
-        let mut rng = generator(seed, stage, i, 0);
+        let mut rng = generator(seed, stage, i, stream);
         row.iter_mut()
             .for_each(|x| *x = rng.sample::<f32, _>(StandardNormal));
     })

@@ -11,6 +11,7 @@ mod jacobian; //  batched VJPs against loops and finite differences
 mod model; //     architectures, checkpoints, TorchScript
 mod report; //    the page
 mod score; //     formulas
+mod shift; //    measures against closed forms and known packages
 mod spectrum; //  eigenvalues against LAPACK, edge cases
 mod store; //     HDF5 files as h5py reads them
 mod toy; //       small models with known weights

@@ -1,5 +1,18 @@
 //! File bytes to [`Batch`]: every kind of data set behind one [`Source`].
 
+mod cifar; //   CIFAR-10 binary batches
+mod folder; //  PNG and JPEG files
+mod hdf5; //    /images and /labels
+mod idx; //     MNIST's format, plain or gzipped
+mod loader; //  reading ahead
+mod open; //    which of them a path is
+mod probe; //   size and colour from an image file's header
+mod rows; //    scattered rows through reads of neighbours
+mod strokes; // generated digits
+
+pub use loader::{Batches, batches};
+pub use open::open;
+
 use crate::error::Result;
 use tch::Tensor;
 
@@ -42,12 +55,22 @@ pub enum Split {
     Test,
 }
 
+impl Split {
+    /// `train` or `test`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Train => "train",
+            Self::Test => "test",
+        }
+    }
+}
+
 /// Some samples of a data set, on the CPU.
 #[derive(Debug)]
 pub struct Batch {
-    /// [B, C, H, W] f32 in [0, 1].
+    /// `[B, C, H, W]` f32 in `[0, 1]`.
     pub images: Tensor,
-    /// [B] i64, where the data set has labels.
+    /// `[B]` i64, where the data set has labels.
     pub labels: Option<Tensor>,
     /// Position of each row in the data set.
     pub index: Vec<u64>,
@@ -57,6 +80,10 @@ pub struct Batch {
 pub trait Source: Send + Sync {
     /// What it is, for result files and reports: `strokes`, or the path.
     fn name(&self) -> &str;
+    /// Which format it has, in words.
+    fn format(&self) -> &'static str {
+        "in memory"
+    }
     /// Number of samples in the chosen split, after any limit.
     fn len(&self) -> usize;
     /// True where there is no sample.

@@ -2,6 +2,8 @@
 #![allow(unsafe_code)]
 
 pub mod autograd;
+pub mod adam;
+pub mod module;
 pub mod memory;
 
 use crate::error::{Error, Result};

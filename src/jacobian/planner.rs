@@ -314,3 +314,17 @@ impl Planner {
         }
     }
 }
+
+impl std::fmt::Display for Planner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mode = |mode| match mode {
+            Mode::Looped => "one backward pass a cotangent".to_owned(),
+            Mode::Vmapped(usize::MAX) => "all cotangents in one backward pass".to_owned(),
+            Mode::Vmapped(k) => format!("{k} cotangents a backward pass"),
+        };
+        match self.best {
+            Some((best, _)) => write!(f, "{} samples, {}", best.samples, mode(best.ways.rows)),
+            None => f.write_str("nothing measured yet"),
+        }
+    }
+}

@@ -1,5 +1,29 @@
 //! Images to posteriors and back: the [`Vae`] trait and the architectures behind it.
 
+mod checkpoint;
+mod conv;
+mod layer;
+mod likelihood;
+mod mlp;
+mod network;
+mod parameters;
+mod safetensors;
+mod spec;
+mod torchscript;
+pub mod shift; //      how far two inputs land apart
+pub mod similarity; // PSNR, SSIM, MS-SSIM
+
+pub use checkpoint::{CONFIG_FILE, Model, WEIGHTS_FILE, network, open, save, sha256};
+pub use layer::{Mode, Role, Slot};
+pub use likelihood::{Gaussian, Likelihood, Mean, Scale};
+pub use network::{Architecture, Network};
+pub use parameters::Parameters;
+pub use safetensors::{Contents, read as read_tensors, write as write_tensors};
+pub use spec::{Activation, ConvSpec, MlpSpec, ModelSpec, Normalization};
+pub use torchscript::TorchScript;
+pub(crate) use checkpoint::write_atomically;
+pub(crate) use spec::shape_text;
+
 use crate::error::Result;
 use tch::Tensor;
 
@@ -16,6 +40,27 @@ impl Posterior {
     /// sigma = exp(log_var / 2), [B, L].
     pub fn std(&self) -> Result<Tensor> {
         Ok((&self.log_var * 0.5).f_exp()?)
+    }
+
+    /// z = mu + sigma * noise, [B, L], for noise [B, L].
+    pub fn sample(&self, noise: &Tensor) -> Result<Tensor> {
+        crate::error::ensure_shape("the noise", noise, &self.mean.size())?;
+        Ok(self.mean.f_addcmul(&self.std()?, noise)?)
+    }
+
+    /// KL(q(z|x) || N(0, I)) of each sample in nats, [B].
+    ///
+    /// Source: Kingma & Welling 2014, appendix B: 1/2 sum_l (mu_l^2 + sigma_l^2 - 1 - ln sigma_l^2).
+    pub fn kl(&self) -> Result<Tensor> {
+        let terms = self
+            .log_var
+            .f_exp()?
+            .f_sub(&self.log_var)?
+            .f_add(&self.mean.f_square()?)?
+            .f_add_scalar(-1.0)?;
+        Ok(terms
+            .f_sum_dim_intlist([1i64].as_slice(), false, None)?
+            .f_mul_scalar(0.5)?)
     }
 }
 

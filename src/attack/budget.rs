@@ -1,0 +1,217 @@
+//! How large a perturbation may be: a norm, its radius epsilon, and the box of the pixels.
+
+use crate::error::{Error, Result, ensure_shape};
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
+
+/// By how much, relative to epsilon, a perturbation may exceed its budget: room for rounding, no more.
+pub const TOLERANCE: f64 = 1e-6;
+
+/// Rounding is corrected where it costs more than this, so that [`TOLERANCE`] holds with room to spare.
+const ROUNDING: f64 = TOLERANCE / 2.0;
+
+/// In what the size of a perturbation is measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Norm {
+    /// Euclidean.
+    #[default]
+    L2,
+    /// Largest change of a pixel.
+    Linf,
+}
+
+impl std::fmt::Display for Norm {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::L2 => "l2",
+            Self::Linf => "linf",
+        })
+    }
+}
+
+/// All x' with |x' - x| <= epsilon and every pixel in the box.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Budget {
+    /// The norm of |x' - x|.
+    pub norm: Norm,
+    /// Its bound, in pixel units.
+    pub epsilon: f64,
+    /// Lowest and highest pixel value; `None`: pixels are free.
+    pub pixels: Option<(f64, f64)>,
+}
+
+impl Budget {
+    /// A checked budget.
+    ///
+    /// # Errors
+    /// Where `epsilon` is not a positive finite number or the box is empty.
+    pub fn new(norm: Norm, epsilon: f64, pixels: Option<(f64, f64)>) -> Result<Self> {
+        let budget = Self {
+            norm,
+            epsilon,
+            pixels,
+        };
+        budget.check()?;
+        Ok(budget)
+    }
+
+    /// See [`Budget::new`].
+    pub fn check(&self) -> Result<()> {
+        if !(self.epsilon.is_finite() && self.epsilon > 0.0) {
+            return Err(Error::request(
+                "eps",
+                "a finite number > 0",
+                self.epsilon.to_string(),
+            ));
+        }
+        match self.pixels {
+            Some((low, high)) if !(low.is_finite() && high.is_finite() && low < high) => {
+                Err(Error::request(
+                    "pixel box",
+                    "two finite numbers, rising",
+                    format!("({low}, {high})"),
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Size of `x` - `x0` ([B, ...] each) in the budget's norm, [B] f64.
+    pub fn measure(&self, x0: &Tensor, x: &Tensor) -> Result<Tensor> {
+        ensure_shape("the perturbed images", x, &x0.size())?;
+        let step = rows(x, Kind::Double)?.f_sub(&rows(x0, Kind::Double)?)?;
+        Ok(self.size(&step)?.f_squeeze_dim(1)?)
+    }
+
+    /// The direction of unit size along which a linear function of this gradient [B, ...] grows most: g / |g| in L2,
+    /// sign(g) in Linf; 0 where the gradient is 0 or not a number. Same shape and kind.
+    pub fn steepest(&self, gradient: &Tensor) -> Result<Tensor> {
+        let g = gradient.f_nan_to_num(0.0, 0.0, 0.0)?;
+        match self.norm {
+            Norm::Linf => Ok(g.f_sign()?),
+            Norm::L2 => {
+                // Divided by the largest entry first, so that squares of tiny gradients do not underflow.
+                let g = rows(&g, gradient.kind())?;
+                let peak = g.f_abs()?.f_amax([1i64].as_slice(), true)?;
+                let g = g.f_div(&peak.f_masked_fill(&peak.f_eq(0.0)?, 1.0)?)?;
+                let length = g
+                    .f_norm_scalaropt_dim(2, [1i64].as_slice(), true)?
+                    .f_clamp_min(1.0)?;
+                Ok(g.f_div(&length)?.f_view_as(gradient)?)
+            }
+        }
+    }
+
+    /// `gradient` without the pixels that sit on a wall of the box at `x` and would be pushed through it: the rest
+    /// is what a step can use.
+    pub fn admissible(&self, x: &Tensor, gradient: &Tensor) -> Result<Tensor> {
+        let Some((low, high)) = self.pixels else {
+            return Ok(gradient.shallow_clone());
+        };
+        let below = x.f_le(low)?.f_logical_and(&gradient.f_lt(0.0)?)?;
+        let above = x.f_ge(high)?.f_logical_and(&gradient.f_gt(0.0)?)?;
+        Ok(gradient.f_masked_fill(&below.f_logical_or(&above)?, 0.0)?)
+    }
+
+    /// `x` brought into the ball around `x0` and then into the box, in the kind of `x`: what an iterative attack needs
+    /// between its steps. With `x0` in the box the second move never lengthens the perturbation. Rounding may leave
+    /// it beyond the [`TOLERANCE`]; [`Budget::project`] may not.
+    pub fn contract(&self, x0: &Tensor, x: &Tensor) -> Result<Tensor> {
+        let radius = Tensor::f_full([1, 1], self.epsilon, (x.kind(), x.device()))?;
+        self.shrink(&rows(x0, x.kind())?, &rows(x, x.kind())?, &radius)?
+            .f_view_as(x)
+            .map_err(Into::into)
+    }
+
+    /// The images within the budget next to `x` ([B, ...], as `x0`): ball, then box, exact to [`TOLERANCE`] as
+    /// measured in f64 on the stored values. The kind of `x0`.
+    pub fn project(&self, x0: &Tensor, x: &Tensor) -> Result<Tensor> {
+        self.project_to(
+            x0,
+            x,
+            &Tensor::f_full([1], self.epsilon, (Kind::Double, x0.device()))?,
+        )
+    }
+
+    /// [`Budget::project`] with a radius of its own for each sample: `radius` [B] or [1] f64, >= 0, in place of epsilon.
+    pub fn project_to(&self, x0: &Tensor, x: &Tensor, radius: &Tensor) -> Result<Tensor> {
+        ensure_shape("the perturbed images", x, &x0.size())?;
+        let radius = radius.f_to_kind(Kind::Double)?.f_unsqueeze(1)?;
+        let origin = rows(x0, Kind::Double)?;
+        let step = self
+            .shrink(&origin, &rows(x, Kind::Double)?, &radius)?
+            .f_sub(&origin)?;
+        let images = self.settle(&rows(x0, x0.kind())?, &origin, &step, &radius)?;
+        Ok(images.f_view_as(x0)?)
+    }
+
+    /// Ball, then box, on rows [B, D].
+    fn shrink(&self, origin: &Tensor, x: &Tensor, radius: &Tensor) -> Result<Tensor> {
+        let step = x.f_sub(origin)?;
+        let step = match self.norm {
+            Norm::Linf => step.f_clamp_tensor(Some(&radius.f_neg()?), Some(radius))?,
+            Norm::L2 => {
+                // The smallest positive number keeps 0 / 0 out.
+                let length = self
+                    .size(&step)?
+                    .f_clamp_min(f64::from(f32::MIN_POSITIVE))?;
+                step.f_mul(&radius.f_div(&length)?.f_clamp_max(1.0)?)?
+            }
+        };
+        self.boxed(origin.f_add(&step)?)
+    }
+
+    /// origin + step rounded to the kind of `x0`, without letting the rounding carry a sample out of its budget.
+    ///
+    /// Pixels near 1 are stored to 6e-8 in f32, which is much of a small step. In Linf each pixel that was rounded out of
+    /// its interval takes the neighbouring number towards x0; in L2 as many pixels of the sample do as it takes, so that
+    /// no more than one pixel's rounding is given away.
+    fn settle(
+        &self,
+        x0: &Tensor,
+        origin: &Tensor,
+        step: &Tensor,
+        radius: &Tensor,
+    ) -> Result<Tensor> {
+        let distance = |images: &Tensor| -> Result<Tensor> {
+            Ok(images.f_to_kind(Kind::Double)?.f_sub(origin)?.f_abs()?)
+        };
+        let images = self.boxed(origin.f_add(step)?.f_to_kind(x0.kind())?)?;
+        let inner = images.f_nextafter(x0)?;
+        let taken = distance(&images)?;
+        let outwards = match self.norm {
+            Norm::Linf => taken.f_gt_tensor(radius)?,
+            Norm::L2 => {
+                let excess = self
+                    .size(&taken)?
+                    .f_square()?
+                    .f_sub(&(radius * (1.0 + ROUNDING)).f_square()?)?;
+                let saved = taken.f_square()?.f_sub(&distance(&inner)?.f_square()?)?;
+                let before = saved.f_cumsum(1, Kind::Double)?.f_sub(&saved)?;
+                before.f_lt_tensor(&excess)?
+            }
+        };
+        Ok(inner.f_where_self(&outwards, &images)?)
+    }
+
+    /// Size of each row [B, D], [B, 1].
+    fn size(&self, rows: &Tensor) -> Result<Tensor> {
+        Ok(match self.norm {
+            Norm::L2 => rows.f_norm_scalaropt_dim(2, [1i64].as_slice(), true)?,
+            Norm::Linf => rows.f_abs()?.f_amax([1i64].as_slice(), true)?,
+        })
+    }
+
+    fn boxed(&self, x: Tensor) -> Result<Tensor> {
+        Ok(match self.pixels {
+            Some((low, high)) => x.f_clamp(low, high)?,
+            None => x,
+        })
+    }
+}
+
+/// [B, ...] as [B, D] of a kind.
+fn rows(x: &Tensor, kind: Kind) -> Result<Tensor> {
+    Ok(x.f_flatten(1, -1)?.f_to_kind(kind)?)
+}

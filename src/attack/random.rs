@@ -1,0 +1,65 @@
+//! The attack that knows nothing: random directions of the size allowed. Every other attack must beat it.
+
+use super::spec::at_least_one;
+use super::spectral::both_signs;
+use super::{Attack, Budget, Family, Goal, Proposal, Victim};
+use crate::error::Result;
+use crate::seed::{self, Stage};
+use serde::{Deserialize, Serialize};
+
+/// `{kind: random}` in the YAML.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RandomSpec {
+    /// How many directions are drawn for each sample (>= 1); both signs of each are tried, as for a spectral attack.
+    pub draws: usize,
+    /// By which the worst is chosen.
+    pub goal: Goal,
+}
+
+impl Default for RandomSpec {
+    fn default() -> Self {
+        Self {
+            draws: 1,
+            goal: Goal::default(),
+        }
+    }
+}
+
+impl RandomSpec {
+    pub(super) fn check(&self) -> Result<()> {
+        at_least_one("draws of the random attack", self.draws)
+    }
+}
+
+/// In L2 epsilon n / |n|, in Linf epsilon sign(n), n ~ N(0, I). The directions of a sample are the same for every epsilon.
+pub(super) struct Random(pub(super) RandomSpec);
+
+impl Attack for Random {
+    fn family(&self) -> Family {
+        Family::Noise
+    }
+
+    fn goal(&self) -> Goal {
+        self.0.goal
+    }
+
+    fn trials(&self) -> usize {
+        self.0.draws
+    }
+
+    fn propose(&self, victim: &Victim, budget: &Budget, trial: usize) -> Result<Proposal> {
+        let noise = seed::normal_stream(
+            victim.seed(),
+            Stage::RandomDirection,
+            trial as u64,
+            victim.index(),
+            victim.dim(),
+        )?;
+        let step = budget.steepest(&victim.shaped(&noise)?)? * budget.epsilon;
+        Ok(Proposal {
+            candidates: both_signs(victim.images(), &step)?,
+            stalled: None,
+        })
+    }
+}

@@ -1,0 +1,188 @@
+//! The only judge: brings what an attack proposes into its budget, keeps the worst per sample, and measures it.
+
+use super::pgd::{Best, exceeds};
+use super::{Attack, AttackSpec, Budget, Family, Goal, TOLERANCE, Victim};
+use crate::error::{Error, Result};
+use crate::model::shift::{self, Reading};
+use tch::{Kind, Tensor};
+
+/// What an attack achieved on a batch, on the device.
+#[derive(Debug)]
+pub struct Attacked {
+    /// Under which it is stored: `/attack/<name>/...`.
+    pub name: String,
+    /// What kind of search it was.
+    pub family: Family,
+    /// What it wanted.
+    pub goal: Goal,
+    /// x', [B, C, H, W], within the budget.
+    pub images: Tensor,
+    /// r(x'), [B, C, H, W].
+    pub reconstruction: Tensor,
+    /// The goal's value at x', [B] f64.
+    pub damage: Tensor,
+    /// All of [`shift::NAMES`] of x' against x, [B] f64 each.
+    pub measures: Vec<(&'static str, Tensor)>,
+    /// The allowed size, [B] f64: epsilon, or what the attack's definition puts in its place.
+    pub radius: Tensor,
+    /// [B] bool: the search met a gradient that was 0 or not a number.
+    pub stalled: Tensor,
+    /// [B] bool: a proposal was more than 1 % too large, or not a finite number, before it was brought back.
+    pub overstepped: Tensor,
+}
+
+/// Runs one attack on the victim's batch. The first result is the attack's own; a spectral attack on K > 1 directions
+/// adds `u1` to `uK`, of which its own is the worst per sample by the goal ([`AttackSpec::results`] has the names).
+///
+/// # Errors
+/// A wrong request where a setting is out of range, the spectrum lacks directions, or pixels lie outside the box.
+pub fn run(spec: &AttackSpec, victim: &Victim, budget: &Budget) -> Result<Vec<Attacked>> {
+    spec.check(budget.norm)?;
+    let mut parts = Vec::new();
+    for (name, attack) in spec.parts() {
+        parts.push(judge(&name, attack.as_ref(), victim, budget)?);
+    }
+    if let [only] = &mut parts[..] {
+        spec.name().clone_into(&mut only.name);
+        return Ok(parts);
+    }
+    let mut all = vec![worst(spec.name(), Family::Spectral, &parts)?];
+    all.append(&mut parts);
+    Ok(all)
+}
+
+/// Judges a single search: projects every candidate, keeps the worst per sample by the attack's goal, measures it.
+///
+/// # Errors
+/// As [`run`]; an internal error where the kept perturbation is beyond its size by more than [`TOLERANCE`].
+pub fn judge(
+    name: &str,
+    attack: &dyn Attack,
+    victim: &Victim,
+    budget: &Budget,
+) -> Result<Attacked> {
+    budget.check()?;
+    victim.fits(budget)?;
+    tch::no_grad(|| {
+        let x = victim.images();
+        let own = attack.radius(victim, budget)?;
+        let radius = own.map_or_else(
+            || Tensor::f_full([x.size()[0]], budget.epsilon, (Kind::Double, x.device())),
+            Ok,
+        )?;
+        let none = Tensor::f_zeros([x.size()[0]], (Kind::Bool, x.device()))?;
+        let (mut stalled, mut overstepped) = (none.shallow_clone(), none);
+        let mut best = Best::default();
+        for trial in 0..attack.trials() {
+            let proposal = attack.propose(victim, budget, trial)?;
+            if let Some(s) = &proposal.stalled {
+                stalled = stalled.f_logical_or(s)?;
+            }
+            // A lone candidate needs no comparison, and so no pass of the model.
+            let lone = attack.trials() == 1 && proposal.candidates.len() == 1;
+            for candidate in &proposal.candidates {
+                let size = budget.measure(x, candidate)?;
+                let beyond = size.f_le_tensor(&(&radius * 1.01))?.f_logical_not()?;
+                overstepped = overstepped.f_logical_or(&beyond)?;
+                let finite = candidate.f_where_self(&candidate.f_isfinite()?, x)?;
+                let fair = budget.project_to(x, &finite, &radius)?;
+                let damage = if lone {
+                    radius.shallow_clone()
+                } else {
+                    attack.goal().value(victim, &fair)?
+                };
+                best.offer(fair, damage)?;
+            }
+        }
+        let images = best.images.unwrap_or_else(|| x.shallow_clone());
+        ensure_within(name, budget, x, &images, &radius)?;
+        let moved = Reading::of(victim.vae(), &images)?;
+        Ok(Attacked {
+            name: name.to_owned(),
+            family: attack.family(),
+            goal: attack.goal(),
+            damage: attack.goal().of(victim.clean(), &moved)?,
+            measures: shift::all(victim.clean(), &moved)?,
+            images,
+            reconstruction: moved.reconstruction,
+            radius,
+            stalled,
+            overstepped,
+        })
+    })
+}
+
+/// The worst per sample, by damage, of several results on one batch with one goal.
+///
+/// # Errors
+/// Where there is none, or goals differ.
+pub fn worst(name: &str, family: Family, results: &[Attacked]) -> Result<Attacked> {
+    let Some((first, rest)) = results.split_first() else {
+        return Err(Error::request(
+            "results to choose from",
+            "at least one",
+            "none",
+        ));
+    };
+    let mut kept = Attacked {
+        name: name.to_owned(),
+        family,
+        goal: first.goal,
+        images: first.images.shallow_clone(),
+        reconstruction: first.reconstruction.shallow_clone(),
+        damage: first.damage.shallow_clone(),
+        measures: first
+            .measures
+            .iter()
+            .map(|(n, m)| (*n, m.shallow_clone()))
+            .collect(),
+        radius: first.radius.shallow_clone(),
+        stalled: first.stalled.shallow_clone(),
+        overstepped: first.overstepped.shallow_clone(),
+    };
+    for other in rest {
+        if other.goal != kept.goal {
+            let found = format!("{} and {}", kept.goal, other.goal);
+            return Err(Error::request(
+                "goals of the results to choose from",
+                "one",
+                found,
+            ));
+        }
+        let worse = exceeds(&other.damage, &kept.damage)?;
+        let choose = |a: &Tensor, b: &Tensor| a.f_where_self(&worse, b);
+        let pixels = worse.f_reshape([-1, 1, 1, 1])?;
+        kept.images = other.images.f_where_self(&pixels, &kept.images)?;
+        kept.reconstruction = other
+            .reconstruction
+            .f_where_self(&pixels, &kept.reconstruction)?;
+        for ((_, mine), (_, theirs)) in kept.measures.iter_mut().zip(&other.measures) {
+            *mine = choose(theirs, mine)?;
+        }
+        kept.radius = choose(&other.radius, &kept.radius)?;
+        kept.stalled = choose(&other.stalled, &kept.stalled)?;
+        kept.overstepped = choose(&other.overstepped, &kept.overstepped)?;
+        kept.damage = choose(&other.damage, &kept.damage)?;
+    }
+    Ok(kept)
+}
+
+/// The promise of every stored result; fails on NaN. The one number that visits the host.
+fn ensure_within(
+    name: &str,
+    budget: &Budget,
+    x: &Tensor,
+    images: &Tensor,
+    radius: &Tensor,
+) -> Result<()> {
+    let size = budget.measure(x, images)?;
+    let within = size.f_le_tensor(&(radius * (1.0 + TOLERANCE)))?.f_all()?;
+    if within.f_int64_value(&[])? == 1 {
+        return Ok(());
+    }
+    let excess = size.f_sub(radius)?.f_max()?.f_double_value(&[])?;
+    Err(Error::Native {
+        routine: "attack::judge",
+        message: format!("{name} left its {} budget by {excess:e}", budget.norm),
+    })
+}

@@ -1,0 +1,129 @@
+//! The attack along an eigenvector of the pullback metric.
+//!
+//! Source: Khan & Storkey 2023: x' = x + s lambda_i v_i, unclipped, s from 0.1 to 10 (their scale is [`Scale::Eigen`]).
+//! Differs: both signs are tried and the worse by the goal is kept; the default moves by epsilon, so that samples and
+//! models compare at equal size; Linf moves by epsilon sign(v_i), which is the steepest step for the linear function v_i.
+
+use super::spec::at_least_one;
+use super::{Attack, Budget, Family, Goal, Norm, Proposal, Victim};
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
+
+/// How far a spectral attack moves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Scale {
+    /// By epsilon.
+    #[default]
+    Unit,
+    /// By epsilon * lambda_i, the authors' scale; L2 only.
+    Eigen,
+}
+
+/// `{kind: spectral}` in the YAML.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SpectralSpec {
+    /// K: directions v_1 to v_K are tried (>= 1).
+    pub top: usize,
+    /// How far to move.
+    pub scale: Scale,
+    /// By which the worse sign is chosen.
+    pub goal: Goal,
+}
+
+impl Default for SpectralSpec {
+    fn default() -> Self {
+        Self {
+            top: 1,
+            scale: Scale::Unit,
+            goal: Goal::default(),
+        }
+    }
+}
+
+impl SpectralSpec {
+    pub(super) fn check(&self, norm: Norm) -> Result<()> {
+        at_least_one("top of the spectral attack", self.top)?;
+        if self.scale == Scale::Eigen && norm != Norm::L2 {
+            return Err(Error::request(
+                "scale eigen",
+                "norm l2",
+                format!("norm {norm}"),
+            ));
+        }
+        Ok(())
+    }
+
+    /// One attack for each direction.
+    pub(super) fn parts(&self) -> Vec<(String, Box<dyn Attack>)> {
+        let family = if self.top == 1 {
+            Family::Spectral
+        } else {
+            Family::Direction
+        };
+        let part = |i| {
+            Box::new(Spectral {
+                i,
+                scale: self.scale,
+                goal: self.goal,
+                family,
+            })
+        };
+        (1..=self.top)
+            .map(|i| (format!("u{i}"), part(i) as Box<dyn Attack>))
+            .collect()
+    }
+}
+
+/// Moves along +-v_i.
+struct Spectral {
+    /// From 1.
+    i: usize,
+    scale: Scale,
+    goal: Goal,
+    family: Family,
+}
+
+impl Attack for Spectral {
+    fn family(&self) -> Family {
+        self.family
+    }
+
+    fn goal(&self) -> Goal {
+        self.goal
+    }
+
+    fn trials(&self) -> usize {
+        1
+    }
+
+    fn propose(&self, victim: &Victim, budget: &Budget, _: usize) -> Result<Proposal> {
+        let (v, _) = victim.direction(self.i)?;
+        let step = match self.radius(victim, budget)? {
+            Some(size) => v.f_mul(&size.f_to_kind(v.kind())?.f_reshape([-1, 1, 1, 1])?)?,
+            None => budget.steepest(&v)? * budget.epsilon,
+        };
+        Ok(Proposal {
+            candidates: both_signs(victim.images(), &step)?,
+            stalled: None,
+        })
+    }
+
+    /// epsilon * lambda_i at the eigen scale.
+    fn radius(&self, victim: &Victim, budget: &Budget) -> Result<Option<Tensor>> {
+        match self.scale {
+            Scale::Unit => Ok(None),
+            Scale::Eigen => {
+                let (_, lambda) = victim.direction(self.i)?;
+                Ok(Some((lambda * budget.epsilon).f_to_kind(Kind::Double)?))
+            }
+        }
+    }
+}
+
+/// x + step and x - step.
+pub(super) fn both_signs(x: &Tensor, step: &Tensor) -> Result<Vec<Tensor>> {
+    Ok(vec![x.f_add(step)?, x.f_sub(step)?])
+}

@@ -1,0 +1,123 @@
+//! Size and colour of a PNG or JPEG file from its header alone: a folder is checked whole before it is read.
+
+use crate::data::rows::wrong;
+use crate::error::{Error, Result};
+use image::ImageFormat;
+use std::fs::File;
+use std::io::{BufReader, ErrorKind, Read, Seek, SeekFrom};
+use std::path::Path;
+
+/// What a header tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// H in pixels.
+    pub height: u32,
+    /// W in pixels.
+    pub width: u32,
+    /// Grey or colour.
+    pub colour: Colour,
+}
+
+/// Whether pixels have a hue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Colour {
+    /// One value a pixel.
+    Grey,
+    /// Three values a pixel; a palette counts as colour.
+    Rgb,
+}
+
+/// PNG or JPEG, by the first bytes.
+pub fn format(bytes: &[u8]) -> Option<ImageFormat> {
+    if bytes.starts_with(b"\x89PNG\r\n\x1a\n") {
+        Some(ImageFormat::Png)
+    } else if bytes.starts_with(&[0xff, 0xd8, 0xff]) {
+        Some(ImageFormat::Jpeg)
+    } else {
+        None
+    }
+}
+
+/// Reads the header of the PNG or JPEG file at `path`.
+pub fn probe(path: &Path) -> Result<Header> {
+    let broken = |e: std::io::Error| match e.kind() {
+        ErrorKind::UnexpectedEof => wrong(path, "a whole PNG or JPEG image", "a file that ends in its header"),
+        _ => Error::io(path, e),
+    };
+    let mut file = BufReader::with_capacity(4096, File::open(path).map_err(|e| Error::io(path, e))?);
+    let mut start = [0u8; 8];
+    file.read_exact(&mut start).map_err(broken)?;
+    let header = match format(&start) {
+        Some(ImageFormat::Png) => png(&mut file),
+        Some(_) => file.seek(SeekFrom::Start(2)).and_then(|_| jpeg(&mut file)),
+        None => return Err(wrong(path, "a PNG or JPEG image", format!("a file that begins with bytes {start:02x?}"))),
+    };
+    match header.map_err(broken)? {
+        Some(header) if header.height > 0 && header.width > 0 => Ok(header),
+        _ => Err(wrong(path, "a PNG or JPEG image", "a header that makes no sense")),
+    }
+}
+
+/// The IHDR chunk, which the standard wants first.
+fn png(file: &mut impl Read) -> std::io::Result<Option<Header>> {
+    let mut chunk = [0u8; 18];
+    file.read_exact(&mut chunk)?;
+    let [_, _, _, _, b'I', b'H', b'D', b'R', w0, w1, w2, w3, h0, h1, h2, h3, _, kind] = chunk else {
+        return Ok(None);
+    };
+    let colour = match kind {
+        0 | 4 => Colour::Grey,
+        2 | 3 | 6 => Colour::Rgb,
+        _ => return Ok(None),
+    };
+    let (width, height) = (u32::from_be_bytes([w0, w1, w2, w3]), u32::from_be_bytes([h0, h1, h2, h3]));
+    Ok(Some(Header { height, width, colour }))
+}
+
+/// The frame header (SOF), found by stepping from segment to segment.
+fn jpeg(file: &mut (impl Read + Seek)) -> std::io::Result<Option<Header>> {
+    while let Some((marker, length)) = segment(file)? {
+        match marker {
+            0xc0..=0xcf if !matches!(marker, 0xc4 | 0xc8 | 0xcc) => {
+                let mut frame = [0u8; 6];
+                file.read_exact(&mut frame)?;
+                let [_, h0, h1, w0, w1, components] = frame;
+                let colour = if components == 1 { Colour::Grey } else { Colour::Rgb };
+                let (height, width) = (u16::from_be_bytes([h0, h1]), u16::from_be_bytes([w0, w1]));
+                return Ok(Some(Header { height: height.into(), width: width.into(), colour }));
+            }
+            0xda => return Ok(None),
+            _ => file.seek_relative(i64::from(length))?,
+        }
+    }
+    Ok(None)
+}
+
+/// The next segment's marker and the length of what follows its length field; `None` where there is no segment.
+fn segment(file: &mut impl Read) -> std::io::Result<Option<(u8, u16)>> {
+    let mut two = [0u8; 2];
+    file.read_exact(&mut two)?;
+    let [0xff, mut marker] = two else { return Ok(None) };
+    while marker == 0xff {
+        // Fill bytes may stand before a marker.
+        let mut one = [0u8; 1];
+        file.read_exact(&mut one)?;
+        marker = one[0];
+    }
+    file.read_exact(&mut two)?;
+    Ok(u16::from_be_bytes(two).checked_sub(2).map(|length| (marker, length)))
+}
+
+/// True where a JPEG's pixels run to an end marker. Decoders fill the rest of a cut file with grey and say nothing.
+pub fn jpeg_is_whole(bytes: &[u8]) -> bool {
+    let mut rest = std::io::Cursor::new(bytes.get(2..).unwrap_or_default());
+    while let Ok(Some((marker, length))) = segment(&mut rest) {
+        let next = rest.position() as usize + usize::from(length);
+        if marker == 0xda {
+            // In the pixels' code 0xff is followed by 0 or a restart marker, so that this pair ends them.
+            return bytes.get(2 + next..).is_some_and(|data| data.windows(2).any(|pair| pair == [0xff, 0xd9]));
+        }
+        rest.set_position(next as u64);
+    }
+    false
+}

@@ -1,0 +1,147 @@
+//! The fused Adam step of libtorch (ATen `_fused_adam_`): one call for all parameters.
+#![allow(unsafe_code)]
+
+use crate::error::{Error, Result};
+use std::ffi::{CStr, c_char, c_void};
+use tch::{Kind, Tensor};
+
+/// Coefficients of one Adam step.
+///
+/// Source: Kingma & Ba 2015, algorithm 1. Weight decay is an L2 term added to the gradient, as in `torch.optim.Adam`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdamStep {
+    /// Learning rate.
+    pub lr: f64,
+    /// Decay of the mean of the gradients.
+    pub beta1: f64,
+    /// Decay of the mean of their squares.
+    pub beta2: f64,
+    /// Factor of the parameters added to their gradients.
+    pub weight_decay: f64,
+    /// Added to the denominator.
+    pub eps: f64,
+}
+
+unsafe extern "C" {
+    fn pb_fused_adam(
+        params: *mut *mut c_void,
+        grads: *mut *mut c_void,
+        exp_avgs: *mut *mut c_void,
+        exp_avg_sqs: *mut *mut c_void,
+        steps: *mut *mut c_void,
+        n: i64,
+        lr: f64,
+        beta1: f64,
+        beta2: f64,
+        weight_decay: f64,
+        eps: f64,
+    ) -> *const c_char;
+}
+
+/// One Adam step in place on `params` and their moments; `steps` (scalars f32, one a parameter) go up by one.
+///
+/// Parameter i, its gradient and its moments share shape, kind and device and are contiguous: the kernel walks them
+/// element by element.
+pub fn fused_adam(
+    params: &[Tensor],
+    grads: &[Tensor],
+    exp_avgs: &[Tensor],
+    exp_avg_sqs: &[Tensor],
+    steps: &[Tensor],
+    step: AdamStep,
+) -> Result<()> {
+    for (name, list) in [
+        ("grads", grads),
+        ("exp_avgs", exp_avgs),
+        ("exp_avg_sqs", exp_avg_sqs),
+        ("steps", steps),
+    ] {
+        if list.len() != params.len() {
+            return Err(mismatch(format!(
+                "{} {name}, found {}",
+                params.len(),
+                list.len()
+            )));
+        }
+    }
+    for (i, p) in params.iter().enumerate() {
+        let kind = p.f_kind()?;
+        if !matches!(kind, Kind::Float | Kind::Double) {
+            return Err(mismatch(format!(
+                "parameter {i} of kind Float or Double, found {kind:?}"
+            )));
+        }
+        for (name, t) in [
+            ("parameter", p),
+            ("gradient", &grads[i]),
+            ("mean", &exp_avgs[i]),
+            ("square", &exp_avg_sqs[i]),
+        ] {
+            let fits = t.defined()
+                && t.size() == p.size()
+                && t.f_kind()? == kind
+                && t.device() == p.device()
+                && t.is_contiguous();
+            if !fits {
+                return Err(mismatch(format!(
+                    "{name} {i} contiguous, {:?}, {kind:?} on {:?}, found another layout",
+                    p.size(),
+                    p.device()
+                )));
+            }
+        }
+        let s = &steps[i];
+        if !s.defined() || s.numel() != 1 || s.f_kind()? != Kind::Float || s.device() != p.device()
+        {
+            return Err(mismatch(format!(
+                "step {i} one f32 on {:?}, found another",
+                p.device()
+            )));
+        }
+    }
+    let pointers = |list: &[Tensor]| -> Vec<*mut c_void> {
+        list.iter().map(|t| t.as_ptr().cast_mut().cast()).collect()
+    };
+    let (mut p, mut g, mut m, mut v, mut s) = (
+        pointers(params),
+        pointers(grads),
+        pointers(exp_avgs),
+        pointers(exp_avg_sqs),
+        pointers(steps),
+    );
+    // SAFETY: five arrays of n tensors, each alive for the call through the borrowed slices; shapes, kinds, devices and
+    // contiguity were checked above; the routine keeps no pointer.
+    let message = unsafe {
+        pb_fused_adam(
+            p.as_mut_ptr(),
+            g.as_mut_ptr(),
+            m.as_mut_ptr(),
+            v.as_mut_ptr(),
+            s.as_mut_ptr(),
+            params.len() as i64,
+            step.lr,
+            step.beta1,
+            step.beta2,
+            step.weight_decay,
+            step.eps,
+        )
+    };
+    if message.is_null() {
+        return Ok(());
+    }
+    // SAFETY: not null, so a NUL-terminated message that lives until this thread's next native call.
+    let message = unsafe { CStr::from_ptr(message) }
+        .to_string_lossy()
+        .into_owned();
+    Err(Error::Native {
+        routine: "fused Adam",
+        message,
+    })
+}
+
+fn mismatch(message: String) -> Error {
+    Error::Native {
+        routine: "fused Adam",
+        message: format!("expected {message}"),
+    }
+}

@@ -1,0 +1,185 @@
+//! Models on disk: a run folder (`model.safetensors` + `config.yaml`) or a TorchScript file.
+
+use super::network::{Architecture, Network};
+use super::parameters::Parameters;
+use super::spec::ModelSpec;
+use super::torchscript::TorchScript;
+use super::{Vae, safetensors};
+use crate::data::ImageShape;
+use crate::error::{Error, Result};
+use sha2::{Digest, Sha256};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use tch::{Device, Kind, Tensor};
+
+/// The weights in a run folder.
+pub const WEIGHTS_FILE: &str = "model.safetensors";
+/// The configuration in a run folder; only its `model` key is read here.
+pub const CONFIG_FILE: &str = "config.yaml";
+
+/// A model from disk, ready to be asked.
+pub struct Model {
+    /// The model.
+    pub vae: Box<dyn Vae>,
+    /// Shape of its images, where the file says it (TorchScript does not).
+    pub image: Option<ImageShape>,
+    /// L, where the file says it.
+    pub latent: Option<i64>,
+    /// What `train` was told to build.
+    pub spec: Option<ModelSpec>,
+    /// SHA-256 of the weights file or the TorchScript file, in hex.
+    pub sha256: String,
+    /// What was opened.
+    pub path: PathBuf,
+}
+
+impl std::fmt::Debug for Model {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Model")
+            .field("path", &self.path)
+            .field("spec", &self.spec)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Opens a run folder or a TorchScript file, told apart by what they are.
+///
+/// # Errors
+/// One line that names the file and what is wrong with it.
+pub fn open(path: &Path, device: Device, kind: Kind) -> Result<Model> {
+    if !matches!(kind, Kind::Float | Kind::Double) {
+        return Err(Error::request(
+            "precision",
+            "f32 or f64",
+            format!("{kind:?}"),
+        ));
+    }
+    let found = std::fs::metadata(path).map_err(|e| Error::io(path, e))?;
+    if found.is_dir() {
+        let network = network(path, device, kind)?;
+        Ok(Model {
+            image: network.spec().image(),
+            latent: Some(network.spec().latent()),
+            spec: Some(network.spec().clone()),
+            sha256: sha256(&path.join(WEIGHTS_FILE))?,
+            path: path.to_owned(),
+            vae: Box::new(network),
+        })
+    } else {
+        Ok(Model {
+            vae: Box::new(TorchScript::load(path, device, kind)?),
+            image: None,
+            latent: None,
+            spec: None,
+            sha256: sha256(path)?,
+            path: path.to_owned(),
+        })
+    }
+}
+
+/// Opens a run folder as a network that can be trained on.
+pub fn network(folder: &Path, device: Device, kind: Kind) -> Result<Network> {
+    let weights = folder.join(WEIGHTS_FILE);
+    if !weights.is_file() {
+        return Err(Error::request(
+            folder.display().to_string(),
+            format!("a run folder with {WEIGHTS_FILE} and {CONFIG_FILE}"),
+            format!("no {WEIGHTS_FILE}"),
+        ));
+    }
+    let spec = read_spec(&folder.join(CONFIG_FILE))?;
+    let architecture = Architecture::new(&spec)?;
+    let contents = safetensors::read(&weights)?;
+    let subject = weights.display().to_string();
+    let parameters = Parameters::from_named(
+        architecture.slots(),
+        contents.tensors,
+        &subject,
+        device,
+        kind,
+    )?;
+    Ok(Network::with_parameters(&spec, architecture, parameters))
+}
+
+/// Writes the weights into a run folder, and a `config.yaml` with the model alone where there is none.
+pub fn save(folder: &Path, network: &Network) -> Result<()> {
+    std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
+    let config = folder.join(CONFIG_FILE);
+    if !config.exists() {
+        let text = serde_yaml::to_string(&serde_json::json!({ "model": network.spec() })).map_err(
+            |e| {
+                Error::request(
+                    config.display().to_string(),
+                    "a model to write",
+                    e.to_string(),
+                )
+            },
+        )?;
+        write_atomically(&config, text.as_bytes())?;
+    }
+    let tensors: Vec<(&str, Tensor)> = network
+        .parameters()
+        .iter()
+        .map(|(slot, tensor)| (slot.name.as_str(), tensor.shallow_clone()))
+        .collect();
+    safetensors::write(&folder.join(WEIGHTS_FILE), &tensors, None)
+}
+
+/// The `model` key of a `config.yaml`.
+fn read_spec(path: &Path) -> Result<ModelSpec> {
+    let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
+    let wrong =
+        |expected: &str, found: String| Error::request(path.display().to_string(), expected, found);
+    let yaml: serde_yaml::Value = serde_yaml::from_str(&text)
+        .map_err(|e| wrong("YAML", first_line(&e.to_string()).to_owned()))?;
+    let model = yaml
+        .get("model")
+        .cloned()
+        .ok_or_else(|| wrong("a key `model`", "none".to_owned()))?;
+    serde_yaml::from_value(model).map_err(|e| {
+        wrong(
+            "a model under the key `model`",
+            first_line(&e.to_string()).to_owned(),
+        )
+    })
+}
+
+/// SHA-256 of a file in hex, read piece by piece.
+pub fn sha256(path: &Path) -> Result<String> {
+    let mut file = std::fs::File::open(path).map_err(|e| Error::io(path, e))?;
+    let (mut hash, mut piece) = (Sha256::new(), vec![0u8; 1 << 16]);
+    loop {
+        let n = file.read(&mut piece).map_err(|e| Error::io(path, e))?;
+        if n == 0 {
+            break;
+        }
+        hash.update(&piece[..n]);
+    }
+    Ok(hash
+        .finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect())
+}
+
+/// Writes a file beside its place and moves it there, so that it is there whole or not at all.
+pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+    let folder = path
+        .parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    let mut file = tempfile::Builder::new()
+        .prefix(".pullback-")
+        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
+        .tempfile_in(folder)
+        .map_err(|e| Error::io(folder, e))?;
+    file.write_all(bytes)
+        .and_then(|()| file.as_file().sync_all())
+        .map_err(|e| Error::io(path, e))?;
+    file.persist(path).map_err(|e| Error::io(path, e.error))?;
+    Ok(())
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
+}

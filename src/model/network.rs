@@ -1,0 +1,223 @@
+//! A trainable VAE: an architecture (functional) and the parameters it is applied to.
+
+use super::layer::{self, Layer, Mode, Role, Slot};
+use super::likelihood::Likelihood;
+use super::parameters::Parameters;
+use super::spec::ModelSpec;
+use super::{Posterior, Vae, conv, mlp};
+use crate::data::ImageShape;
+use crate::error::{Error, Result, ensure_shape};
+use tch::{Device, Kind, Tensor};
+
+/// A model without its numbers. Its methods are functions of (parameters, input), where the parameters are tensors in
+/// the order of [`Architecture::slots`], so that one architecture serves any number of parameter sets.
+///
+/// The PyTorch twin of its state dict has `encoder` and `decoder` (`nn.Sequential`: linear or convolution, batch norm
+/// where it is on, activation, ...), `mean` and `log_var` (`nn.Linear`) and `log_sigma` where sigma is learned. The
+/// fully connected encoder takes flattened images and its decoder gives flattened ones.
+#[derive(Clone, Debug)]
+pub struct Architecture {
+    slots: Vec<Slot>,
+    encoder: Vec<Layer>,
+    mean: Layer,
+    log_var: Layer,
+    decoder: Vec<Layer>,
+    log_sigma: Option<usize>,
+    image: ImageShape,
+    latent: i64,
+    flat: bool,
+}
+
+impl Architecture {
+    /// The architecture of a specification whose image shape is known.
+    pub fn new(spec: &ModelSpec) -> Result<Self> {
+        spec.validate()?;
+        let image = spec.image().ok_or_else(|| {
+            Error::request("model.image", "channels, height and width", "nothing")
+        })?;
+        let latent = spec.latent();
+        let mut slots = Vec::new();
+        let (encoder, decoder, features) = match spec {
+            ModelSpec::Mlp(spec) => mlp::layers(spec, image.dim(), &mut slots),
+            ModelSpec::Conv(spec) => conv::layers(spec, image, &mut slots),
+        };
+        let mut head = |name| Layer::Linear {
+            at: layer::affine(&mut slots, name, vec![latent, features], latent, features),
+        };
+        let (mean, log_var) = (head("mean"), head("log_var"));
+        let log_sigma = spec.likelihood().learned_log_sigma().map(|start| {
+            slots.push(Slot {
+                name: "log_sigma".to_owned(),
+                shape: vec![1],
+                role: Role::Constant(start),
+            });
+            slots.len() - 1
+        });
+        let flat = matches!(spec, ModelSpec::Mlp(_));
+        Ok(Self {
+            slots,
+            encoder,
+            mean,
+            log_var,
+            decoder,
+            log_sigma,
+            image,
+            latent,
+            flat,
+        })
+    }
+
+    /// Name, shape and role of every tensor, in the order in which the forward functions take them.
+    pub fn slots(&self) -> &[Slot] {
+        &self.slots
+    }
+
+    /// Shape of the images.
+    pub fn image(&self) -> ImageShape {
+        self.image
+    }
+
+    /// L.
+    pub fn latent(&self) -> i64 {
+        self.latent
+    }
+
+    /// x [B, C, H, W] to the posterior, [B, L] each.
+    pub fn encode(&self, tensors: &[Tensor], x: &Tensor, mode: Mode) -> Result<Posterior> {
+        let ImageShape {
+            channels,
+            height,
+            width,
+        } = self.image;
+        ensure_shape("the model's input", x, &[-1, channels, height, width])?;
+        let x = if self.flat {
+            x.f_flatten(1, -1)?
+        } else {
+            x.shallow_clone()
+        };
+        let features = layer::apply_all(&self.encoder, tensors, &x, mode)?;
+        Ok(Posterior {
+            mean: self.mean.apply(tensors, &features, mode)?,
+            log_var: self.log_var.apply(tensors, &features, mode)?,
+        })
+    }
+
+    /// z [B, L] to the decoder's last layer, [B, C, H, W]; [`Likelihood::mean`] makes it g(z).
+    pub fn decode_logits(&self, tensors: &[Tensor], z: &Tensor, mode: Mode) -> Result<Tensor> {
+        ensure_shape("the decoder's input", z, &[-1, self.latent])?;
+        let x = layer::apply_all(&self.decoder, tensors, z, mode)?;
+        let ImageShape {
+            channels,
+            height,
+            width,
+        } = self.image;
+        Ok(if self.flat {
+            x.f_reshape([-1, channels, height, width])?
+        } else {
+            x
+        })
+    }
+
+    /// ln sigma of the likelihood, [1], where it is learned.
+    pub fn log_sigma<'a>(&self, tensors: &'a [Tensor]) -> Option<&'a Tensor> {
+        self.log_sigma.and_then(|at| tensors.get(at))
+    }
+}
+
+/// A trainable VAE. As a [`Vae`] it uses running statistics, so that samples are independent, and its parameters
+/// need no gradient outside of training.
+#[derive(Debug)]
+pub struct Network {
+    spec: ModelSpec,
+    architecture: Architecture,
+    parameters: Parameters,
+}
+
+impl Network {
+    /// A network with fresh weights, the same for the same `seed` on every device and of either kind.
+    ///
+    /// # Errors
+    /// Where a value of `spec` is out of range, or its image shape is not set.
+    pub fn new(spec: &ModelSpec, seed: u64, device: Device, kind: Kind) -> Result<Self> {
+        let architecture = Architecture::new(spec)?;
+        let parameters = Parameters::initial(architecture.slots(), seed, device, kind)?;
+        Ok(Self {
+            spec: spec.clone(),
+            architecture,
+            parameters,
+        })
+    }
+
+    /// A network with given weights, which fit the architecture's slots.
+    pub(crate) fn with_parameters(
+        spec: &ModelSpec,
+        architecture: Architecture,
+        parameters: Parameters,
+    ) -> Self {
+        Self {
+            spec: spec.clone(),
+            architecture,
+            parameters,
+        }
+    }
+
+    /// What it is.
+    pub fn spec(&self) -> &ModelSpec {
+        &self.spec
+    }
+
+    /// Its functional form.
+    pub fn architecture(&self) -> &Architecture {
+        &self.architecture
+    }
+
+    /// Its tensors.
+    pub fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    /// p(x|z).
+    pub fn likelihood(&self) -> Likelihood {
+        self.spec.likelihood()
+    }
+
+    /// Where it is.
+    pub fn device(&self) -> Device {
+        self.parameters.device()
+    }
+
+    /// Kind of its floating-point tensors.
+    pub fn kind(&self) -> Kind {
+        self.parameters.kind()
+    }
+
+    /// x [B, C, H, W] to the posterior, [B, L] each.
+    pub fn encode_in(&self, x: &Tensor, mode: Mode) -> Result<Posterior> {
+        self.architecture.encode(self.parameters.tensors(), x, mode)
+    }
+
+    /// z [B, L] to the decoder's last layer, [B, C, H, W], before the likelihood's sigmoid.
+    pub fn decode_logits(&self, z: &Tensor, mode: Mode) -> Result<Tensor> {
+        self.architecture
+            .decode_logits(self.parameters.tensors(), z, mode)
+    }
+
+    /// -ln p(x|z) of each sample, [B], from the decoder's last layer.
+    pub fn nll(&self, logits: &Tensor, x: &Tensor) -> Result<Tensor> {
+        self.likelihood().nll(
+            logits,
+            x,
+            self.architecture.log_sigma(self.parameters.tensors()),
+        )
+    }
+}
+
+impl Vae for Network {
+    fn encode(&self, x: &Tensor) -> Result<Posterior> {
+        self.encode_in(x, Mode::Eval)
+    }
+
+    fn decode(&self, z: &Tensor) -> Result<Tensor> {
+        self.likelihood().mean(&self.decode_logits(z, Mode::Eval)?)
+    }
+}

@@ -1,0 +1,191 @@
+//! How far two inputs land apart: in the image, in the latent space, in the reconstruction.
+//!
+//! Every measure is one number a sample, [B] f64, reduced in double precision on the device of its arguments. The
+//! latent measures are differentiable: the goals of the attacks ascend them.
+//!
+//! | name          | definition, with x' the moved input and r(x) = g(mu(x))                          |
+//! |---------------|----------------------------------------------------------------------------------|
+//! | `input_l2`    | \|x' - x\|_2                                                                     |
+//! | `input_linf`  | max \|x' - x\|                                                                   |
+//! | `latent_l2`   | \|mu(x') - mu(x)\|_2                                                             |
+//! | `latent_kl`   | KL(q_{x'} \|\| q_x), the divergence of q_{x'} from q_x, in nats                  |
+//! | `latent_skl`  | (KL(q_{x'} \|\| q_x) + KL(q_x \|\| q_{x'})) / 2, as Kuzina et al. 2021            |
+//! | `latent_w2`   | 2-Wasserstein distance of the two diagonal Gaussians                             |
+//! | `recon_mse`   | mean (r(x') - x)^2 over the pixels, the error of Khan & Storkey 2023             |
+//! | `recon_shift` | mean (r(x') - r(x))^2 over the pixels                                            |
+//! | `psnr`        | of r(x') against r(x): -10 log10 `recon_shift`, infinite where they are equal    |
+//! | `ssim`        | of r(x') against r(x)                                                            |
+//! | `ms_ssim`     | of r(x') against r(x), the judge of Kuzina et al. 2021                           |
+//!
+//! The three similarities compare the two reconstructions, so they start from "equal" at x' = x whatever the model's
+//! own reconstruction error. Both KL directions agree with half the `fisher` quadratic form to second order.
+
+use super::{Posterior, Vae, similarity};
+use crate::error::{Result, ensure_shape};
+use tch::{Kind, Tensor};
+
+/// Names of all measures, in the order in which [`all`] gives them.
+pub const NAMES: [&str; 11] = [
+    "input_l2",
+    "input_linf",
+    "latent_l2",
+    "latent_kl",
+    "latent_skl",
+    "latent_w2",
+    "recon_mse",
+    "recon_shift",
+    "psnr",
+    "ssim",
+    "ms_ssim",
+];
+
+/// What a model makes of a batch of images.
+#[derive(Debug)]
+pub struct Reading {
+    /// x, [B, C, H, W].
+    pub images: Tensor,
+    /// q(z|x), [B, L] each.
+    pub posterior: Posterior,
+    /// r(x) = g(mu(x)), [B, C, H, W].
+    pub reconstruction: Tensor,
+}
+
+impl Reading {
+    /// Encodes and decodes `images` [B, C, H, W] without a graph.
+    ///
+    /// # Errors
+    /// Where the model's outputs do not have one posterior and one image a sample.
+    pub fn of(vae: &dyn Vae, images: &Tensor) -> Result<Self> {
+        tch::no_grad(|| {
+            ensure_shape("images", images, &[-1, -1, -1, -1])?;
+            let posterior = vae.encode(images)?;
+            let (batch, latent) = posterior.mean.size2().unwrap_or((-1, -1));
+            ensure_shape(
+                "mu of the encoder",
+                &posterior.mean,
+                &[images.size()[0], latent],
+            )?;
+            ensure_shape(
+                "logvar of the encoder",
+                &posterior.log_var,
+                &[batch, latent],
+            )?;
+            let reconstruction = vae.decode(&posterior.mean)?;
+            ensure_shape("x_hat of the decoder", &reconstruction, &images.size())?;
+            Ok(Self {
+                images: images.shallow_clone(),
+                posterior,
+                reconstruction,
+            })
+        })
+    }
+}
+
+/// All measures of `moved` against `clean`, in the order of [`NAMES`], [B] f64 each.
+pub fn all(clean: &Reading, moved: &Reading) -> Result<Vec<(&'static str, Tensor)>> {
+    tch::no_grad(|| {
+        let (p, q) = (&clean.posterior, &moved.posterior);
+        let (r, s) = (&clean.reconstruction, &moved.reconstruction);
+        let values = [
+            input_l2(&clean.images, &moved.images)?,
+            input_linf(&clean.images, &moved.images)?,
+            latent_l2(p, q)?,
+            latent_kl(p, q)?,
+            latent_skl(p, q)?,
+            latent_w2(p, q)?,
+            mean_square(&clean.images, s)?,
+            mean_square(r, s)?,
+            similarity::psnr(r, s)?,
+            similarity::ssim(r, s)?,
+            similarity::ms_ssim(r, s)?,
+        ];
+        Ok(NAMES.into_iter().zip(values).collect())
+    })
+}
+
+/// The measures that say something without an attack: `recon_mse` of x_hat against x. The others are 0 (distances)
+/// or "equal" (similarities) by definition.
+pub fn clean(reading: &Reading) -> Result<Vec<(&'static str, Tensor)>> {
+    tch::no_grad(|| {
+        Ok(vec![(
+            "recon_mse",
+            mean_square(&reading.images, &reading.reconstruction)?,
+        )])
+    })
+}
+
+/// \|x' - x\|_2 of [B, ...] each, [B] f64.
+pub fn input_l2(x: &Tensor, moved: &Tensor) -> Result<Tensor> {
+    norm(&difference(x, moved)?)
+}
+
+/// max \|x' - x\| of [B, ...] each, [B] f64.
+pub fn input_linf(x: &Tensor, moved: &Tensor) -> Result<Tensor> {
+    Ok(difference(x, moved)?
+        .f_abs()?
+        .f_amax([1i64].as_slice(), false)?)
+}
+
+/// \|mu' - mu\|_2, [B] f64. Its gradient at mu' = mu is taken as 0.
+pub fn latent_l2(clean: &Posterior, moved: &Posterior) -> Result<Tensor> {
+    norm(&difference(&clean.mean, &moved.mean)?)
+}
+
+/// KL(q' || q), [B] f64, nats.
+pub fn latent_kl(clean: &Posterior, moved: &Posterior) -> Result<Tensor> {
+    divergence(moved, clean)
+}
+
+/// KL(q || q'), [B] f64, nats.
+pub fn latent_reverse_kl(clean: &Posterior, moved: &Posterior) -> Result<Tensor> {
+    divergence(clean, moved)
+}
+
+/// (KL(q' || q) + KL(q || q')) / 2, [B] f64, nats.
+pub fn latent_skl(clean: &Posterior, moved: &Posterior) -> Result<Tensor> {
+    let sum = latent_kl(clean, moved)?.f_add(&latent_reverse_kl(clean, moved)?)?;
+    Ok(sum * 0.5)
+}
+
+/// sqrt(|mu' - mu|^2 + |sigma' - sigma|^2), [B] f64. Its gradient at q' = q is taken as 0.
+pub fn latent_w2(clean: &Posterior, moved: &Posterior) -> Result<Tensor> {
+    let means = difference(&clean.mean, &moved.mean)?;
+    // sigma' - sigma = sigma (e^{delta/2} - 1) keeps its digits where the two are close.
+    let half_delta = difference(&clean.log_var, &moved.log_var)? * 0.5;
+    let stds = (double(&clean.log_var)? * 0.5)
+        .f_exp()?
+        .f_mul(&half_delta.f_expm1()?)?;
+    norm(&Tensor::f_cat(&[means, stds], 1)?)
+}
+
+/// Mean over the pixels of (b - a)^2 of [B, ...] each, [B] f64.
+pub fn mean_square(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    let d = difference(a, b)?;
+    Ok(d.f_square()?
+        .f_mean_dim([1i64].as_slice(), false, Kind::Double)?)
+}
+
+/// KL(p || q) = 1/2 sum [e^delta - 1 - delta + (mu_p - mu_q)^2 / sigma_q^2], delta = ln sigma_p^2 - ln sigma_q^2.
+fn divergence(p: &Posterior, q: &Posterior) -> Result<Tensor> {
+    let delta = difference(&q.log_var, &p.log_var)?;
+    let means = difference(&q.mean, &p.mean)?;
+    let precision = double(&q.log_var)?.f_neg()?.f_exp()?;
+    let spread = delta.f_expm1()?.f_sub(&delta)?;
+    let terms = means.f_square()?.f_mul(&precision)?.f_add(&spread)?;
+    Ok(terms.f_sum_dim_intlist([1i64].as_slice(), false, Kind::Double)? * 0.5)
+}
+
+/// b - a, flattened to [B, n] f64.
+fn difference(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    ensure_shape("the moved tensor", b, &a.size())?;
+    Ok(double(b)?.f_sub(&double(a)?)?.f_flatten(1, -1)?)
+}
+
+fn double(t: &Tensor) -> Result<Tensor> {
+    Ok(t.f_to_kind(Kind::Double)?)
+}
+
+/// Euclidean norm of each row; libtorch's derivative of it is 0, not NaN, at a row of zeros.
+fn norm(rows: &Tensor) -> Result<Tensor> {
+    Ok(rows.f_norm_scalaropt_dim(2, [1i64].as_slice(), false)?)
+}

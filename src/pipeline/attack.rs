@@ -1,0 +1,159 @@
+//! `attack`: images to attacked images and the damage done.
+
+use super::job::{Job, Subject, doubles, singles};
+use crate::attack::{self, AttackSpec, Attacked, Budget, Doubts, Norm, Victim};
+use crate::error::Result;
+use crate::event::{Event, Observer};
+use crate::jacobian::BatchSize;
+use crate::metric::MetricKind;
+use crate::model::shift;
+use crate::spectrum::Engine;
+use crate::store::{Column, FileKind, Values};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use tch::Tensor;
+
+/// Whether attacked images are clipped to [0, 1].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum PixelBox {
+    /// They are.
+    #[default]
+    On,
+    /// They are not, as in the authors' experiments.
+    Off,
+}
+
+/// Whether clean and attacked images and their reconstructions are stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SaveImages {
+    /// They are.
+    Yes,
+    /// They are not.
+    #[default]
+    No,
+}
+
+/// What `attack` is asked for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AttackRequest {
+    /// Which model on which data, into which file.
+    #[serde(flatten)]
+    pub subject: Subject,
+    /// The attacks, each once.
+    pub attacks: Vec<AttackSpec>,
+    /// In which norm epsilon counts.
+    pub norm: Norm,
+    /// Sizes of the perturbation.
+    pub eps: Vec<f64>,
+    /// Whose directions the spectral attack takes.
+    pub metric: MetricKind,
+    /// Clip to [0, 1] or not.
+    #[serde(rename = "box")]
+    pub pixels: PixelBox,
+    /// Store images or not.
+    pub images: SaveImages,
+}
+
+/// Samples an attack handles at once where the user did not say.
+const AUTO_BATCH: (usize, usize) = (256, 2048);
+
+/// Attacks every sample with every attack at every epsilon and stores the file (SPEC: `/eps`, `/clean`, `/attack`).
+///
+/// # Errors
+/// A wrong request where model, data, settings or output are not what they should be; the rest as it comes.
+pub fn attack(request: &AttackRequest, observer: &dyn Observer) -> Result<()> {
+    let budgets = budgets(request)?;
+    let subject = &request.subject;
+    let job = Job::open(subject)?;
+    let top = request.attacks.iter().map(AttackSpec::directions).max().unwrap_or(0);
+    let mut engine = Engine::new(request.metric, top, job.device, job.kind, subject.batch)?;
+    let eps = Column {
+        path: "/eps".to_owned(),
+        shape: vec![request.eps.len()],
+        sample_axis: 0,
+        values: Values::F64(request.eps.clone()),
+    };
+    let writer = job.writer(FileKind::Attack, request, Some(request.metric.to_string()), &[eps], observer)?;
+    let block = match subject.batch {
+        BatchSize::Fixed(n) => n,
+        BatchSize::Auto if job.device.is_cuda() => AUTO_BATCH.1,
+        BatchSize::Auto => AUTO_BATCH.0,
+    };
+    let vae = job.model.vae.as_ref();
+    let mut doubts = Doubts::default();
+    job.run(writer, "attacking", block, observer, |images, index| {
+        let x = images.f_to_device(job.device)?.f_to_kind(job.kind)?;
+        let spectrum = if top > 0 { Some(engine.spectra(vae, &x)?) } else { None };
+        let victim = Victim::new(vae, &x, index, subject.seed, spectrum.as_ref())?;
+        let mut columns = clean_columns(&victim, request.images)?;
+        let mut results: BTreeMap<String, Vec<Attacked>> = BTreeMap::new();
+        for budget in &budgets {
+            observer.check()?;
+            let mut at_budget = Vec::new();
+            for spec in &request.attacks {
+                at_budget.extend(attack::run(spec, &victim, budget)?);
+            }
+            doubts.note(&at_budget)?;
+            for attacked in at_budget {
+                results.entry(attacked.name.clone()).or_default().push(attacked);
+            }
+        }
+        for (name, by_eps) in &results {
+            columns.extend(attack_columns(&victim, name, by_eps, request.images)?);
+        }
+        Ok(columns)
+    })?;
+    for line in doubts.lines() {
+        observer.on(Event::Warning(&line));
+    }
+    Ok(())
+}
+
+/// One budget an epsilon; refuses settings that are out of range before any work.
+fn budgets(request: &AttackRequest) -> Result<Vec<Budget>> {
+    attack::distinct(&request.attacks)?;
+    for spec in &request.attacks {
+        spec.check(request.norm)?;
+    }
+    if request.eps.is_empty() {
+        return Err(crate::Error::request("eps", "at least one", "none"));
+    }
+    let pixels = match request.pixels {
+        PixelBox::On => Some((0.0, 1.0)),
+        PixelBox::Off => None,
+    };
+    request.eps.iter().map(|eps| Budget::new(request.norm, *eps, pixels)).collect()
+}
+
+fn clean_columns(victim: &Victim, images: SaveImages) -> Result<Vec<Column>> {
+    let mut columns = Vec::new();
+    for (measure, values) in shift::clean(victim.clean())? {
+        columns.push(doubles(format!("/clean/{measure}"), &values, 0)?);
+    }
+    if images == SaveImages::Yes {
+        columns.push(singles("/clean/images", victim.images(), 0)?);
+        columns.push(singles("/clean/recon", &victim.clean().reconstruction, 0)?);
+    }
+    Ok(columns)
+}
+
+/// `/attack/<name>/<measure>` [E, n], and the images [E, n, C, H, W] where they are wanted.
+fn attack_columns(victim: &Victim, name: &str, by_eps: &[Attacked], images: SaveImages) -> Result<Vec<Column>> {
+    let mut columns = Vec::new();
+    let count = by_eps.first().map_or(0, |a| a.measures.len());
+    for m in 0..count {
+        let rows: Vec<&Tensor> = by_eps.iter().map(|a| &a.measures[m].1).collect();
+        let path = format!("/attack/{name}/{}", by_eps[0].measures[m].0);
+        columns.push(doubles(path, &Tensor::f_stack(&rows, 0)?, 1)?);
+    }
+    if images == SaveImages::Yes {
+        let attacked: Vec<&Tensor> = by_eps.iter().map(|a| &a.images).collect();
+        columns.push(singles(format!("/attack/{name}/images"), &Tensor::f_stack(&attacked, 0)?, 1)?);
+        let recon = |a: &Attacked| -> Result<Tensor> { Ok(shift::Reading::of(victim.vae(), &a.images)?.reconstruction) };
+        let recon: Vec<Tensor> = by_eps.iter().map(recon).collect::<Result<_>>()?;
+        columns.push(singles(format!("/attack/{name}/recon"), &Tensor::f_stack(&recon, 0)?, 1)?);
+    }
+    Ok(columns)
+}

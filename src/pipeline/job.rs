@@ -1,0 +1,205 @@
+//! What scoring and attacking have in common: a model, data that fit it, a device, the samples of this run.
+
+use crate::data::{self, ImageShape, Source, Split};
+use crate::device::{self, DeviceChoice, Precision};
+use crate::error::{Error, Result};
+use crate::event::{Event, Observer};
+use crate::ffi;
+use crate::jacobian::BatchSize;
+use crate::model::{self, Model};
+use crate::store::{Block, Column, FileKind, Header, Overwrite, Start, Values, Writer};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+use std::sync::Arc;
+use tch::{Device, Kind, Tensor};
+
+/// Part `part` of `of` of the samples, counted from 1: contiguous, nearly equal, for `merge` to join.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shard {
+    /// Which part, from 1.
+    pub part: usize,
+    /// How many there are.
+    pub of: usize,
+}
+
+impl std::str::FromStr for Shard {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self> {
+        let parsed = text.split_once('/').and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
+        match parsed {
+            Some((part, of)) if part >= 1 && part <= of => Ok(Self { part, of }),
+            _ => Err(Error::request("shard", "I/N with 1 <= I <= N", text)),
+        }
+    }
+}
+
+impl Shard {
+    /// The positions of this part among `total` samples.
+    fn range(shard: Option<Self>, total: usize) -> Result<Vec<u64>> {
+        let Self { part, of } = shard.unwrap_or(Self { part: 1, of: 1 });
+        let range = total * (part - 1) / of..total * part / of;
+        if range.is_empty() {
+            return Err(Error::request(format!("shard {part}/{of}"), "at least one sample", format!("{total} in all")));
+        }
+        Ok(range.map(|i| i as u64).collect())
+    }
+}
+
+/// What is asked of which model on which data; the part of a request that scores and attacks share.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Subject {
+    /// A run folder or a TorchScript file.
+    pub model: PathBuf,
+    /// The data set, as the user says it.
+    pub data: String,
+    /// Its part.
+    pub split: Split,
+    /// The first so many samples.
+    pub limit: Option<usize>,
+    /// One part of them.
+    pub shard: Option<Shard>,
+    /// Precision of the model's passes.
+    pub precision: Precision,
+    /// The run's seed.
+    pub seed: u64,
+    /// Where to compute. Like the next, it says how, not what, and is no part of a result's identity.
+    #[serde(skip)]
+    pub device: DeviceChoice,
+    /// Samples a pass.
+    #[serde(skip)]
+    pub batch: BatchSize,
+    /// The result file.
+    #[serde(skip)]
+    pub output: PathBuf,
+    /// Whether an existing result may be replaced.
+    #[serde(skip)]
+    pub overwrite: Overwrite,
+}
+
+/// A subject, opened: everything that can be wrong with the request is known.
+pub(super) struct Job<'a> {
+    subject: &'a Subject,
+    pub model: Model,
+    pub source: Arc<dyn Source>,
+    pub shape: ImageShape,
+    pub device: Device,
+    pub kind: Kind,
+}
+
+impl<'a> Job<'a> {
+    pub fn open(subject: &'a Subject) -> Result<Self> {
+        ffi::exact_math()?;
+        let device = subject.device.resolve()?;
+        let kind = subject.precision.kind();
+        let source = data::open(&subject.data, subject.split, subject.limit)?;
+        let model = model::open(&subject.model, device, kind)?;
+        let shape = source.shape();
+        let job = Self { subject, model, source, shape, device, kind };
+        job.ensure_fit()?;
+        Ok(job)
+    }
+
+    /// The data's images must be what the model takes: known for a run folder, tried for a TorchScript file.
+    fn ensure_fit(&self) -> Result<()> {
+        let (path, ImageShape { channels: c, height: h, width: w }) = (self.subject.model.display(), self.shape);
+        let found = |why: String| {
+            Error::request(format!("model {path}"), format!("one that takes the data's images, {c}x{h}x{w}"), why)
+        };
+        if let Some(image) = self.model.image {
+            return if image == self.shape {
+                Ok(())
+            } else {
+                Err(found(format!("one for {}x{}x{}", image.channels, image.height, image.width)))
+            };
+        }
+        let sample = self.source.read(&[0])?.images.f_to_device(self.device)?.f_to_kind(self.kind)?;
+        // Two alike, so that batch normalisation in training mode is met by the check that explains it.
+        let pair = Tensor::f_cat(&[&sample, &sample], 0)?;
+        match tch::no_grad(|| self.model.vae.encode(&pair)) {
+            Ok(q) if q.mean.size().first() == Some(&2) => Ok(()),
+            Ok(q) => Err(found(format!("a posterior of shape {:?} for two images", q.mean.size()))),
+            Err(error) => Err(found(error.to_string())),
+        }
+    }
+
+    /// The writer of this job's result file; tells the observer where it goes on.
+    pub fn writer(
+        &self,
+        kind: FileKind,
+        config: &impl Serialize,
+        metric: Option<String>,
+        fixed: &[Column],
+        observer: &dyn Observer,
+    ) -> Result<Writer> {
+        let subject = self.subject;
+        let config = serde_yaml::to_string(config)
+            .map_err(|e| Error::Native { routine: "config", message: e.to_string() })?;
+        let header = Header {
+            kind,
+            config,
+            model: subject.model.display().to_string(),
+            model_sha256: self.model.sha256.clone(),
+            dataset: self.source.name().to_owned(),
+            split: subject.split.name().to_owned(),
+            device: device::name(self.device),
+            precision: subject.precision.name().to_owned(),
+            seed: subject.seed,
+            metric,
+            extra: std::collections::BTreeMap::new(),
+        };
+        let samples = Shard::range(subject.shard, self.source.len())?;
+        let writer = Writer::create(&subject.output, &header, samples, fixed, subject.overwrite)?;
+        match writer.start() {
+            Start::New => {}
+            Start::Resumed { done } => {
+                observer.on(Event::Note(&format!("{}: goes on after {done} samples", subject.output.display())));
+            }
+            Start::Replaced { why } => {
+                observer.on(Event::Note(&format!("{}: begun anew ({why})", subject.output.display())));
+            }
+        }
+        Ok(writer)
+    }
+
+    /// Stores block after block until every sample is done: `evaluate` turns images [n, C, H, W] (on the host) and
+    /// their positions into columns. What was stored stays when the observer says stop.
+    pub fn run(
+        &self,
+        mut writer: Writer,
+        task: &str,
+        block: usize,
+        observer: &dyn Observer,
+        mut evaluate: impl FnMut(&Tensor, &[u64]) -> Result<Vec<Column>>,
+    ) -> Result<()> {
+        let remaining = writer.remaining();
+        let done = writer.done().len() as u64;
+        observer.on(Event::Begin { task, unit: "images", total: remaining.len() as u64 + done, done });
+        for batch in data::batches(self.source.clone(), remaining, block) {
+            observer.check()?;
+            let batch = batch?;
+            let columns = evaluate(&batch.images, &batch.index)?;
+            let labels = batch.labels.as_ref().map(Vec::<i64>::try_from).transpose()?;
+            let count = batch.index.len() as u64;
+            writer.put(&Block { index: batch.index, labels, columns })?;
+            observer.on(Event::Advance(count));
+        }
+        observer.on(Event::End);
+        writer.finish()
+    }
+}
+
+/// A tensor as a column of doubles, copied to the host.
+pub(super) fn doubles(path: impl Into<String>, values: &Tensor, sample_axis: usize) -> Result<Column> {
+    let flat = values.f_to_kind(Kind::Double)?.f_to_device(Device::Cpu)?.f_contiguous()?.f_flatten(0, -1)?;
+    Ok(Column { path: path.into(), shape: shape(values), sample_axis, values: Values::F64(Vec::<f64>::try_from(flat)?) })
+}
+
+/// A tensor as a column of singles (images), copied to the host.
+pub(super) fn singles(path: impl Into<String>, values: &Tensor, sample_axis: usize) -> Result<Column> {
+    let flat = values.f_to_kind(Kind::Float)?.f_to_device(Device::Cpu)?.f_contiguous()?.f_flatten(0, -1)?;
+    Ok(Column { path: path.into(), shape: shape(values), sample_axis, values: Values::F32(Vec::<f32>::try_from(flat)?) })
+}
+
+fn shape(values: &Tensor) -> Vec<usize> {
+    values.size().iter().map(|n| *n as usize).collect()
+}

@@ -1,0 +1,112 @@
+//! What training told, epoch by epoch.
+
+use crate::error::Result;
+use crate::model::write_atomically;
+use std::fmt::Write;
+use std::path::Path;
+
+/// Losses of one epoch, in nats a sample.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Epoch {
+    /// Its number, from 1.
+    pub epoch: u32,
+    /// Weight of the KL term in its last step.
+    pub beta: f64,
+    /// Learning rate of its last step.
+    pub lr: f64,
+    /// Mean of what was minimised.
+    pub loss: f64,
+    /// Mean of -ln p(x|z).
+    pub reconstruction: f64,
+    /// Mean of KL(q(z|x) || N(0, I)).
+    pub kl: f64,
+    /// Mean of mixup's term, before its strength; 0 where it is off.
+    pub mixup: f64,
+    /// The same of the validation data, where there is any.
+    pub valid: Option<Valid>,
+    /// Wall time of the epoch, validation included.
+    pub seconds: f64,
+}
+
+/// Validation losses, in nats a sample; one draw of z a sample, the same in every epoch.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Valid {
+    /// -reconstruction - kl, a lower bound of ln p(x) whatever beta is.
+    pub elbo: f64,
+    /// Mean of -ln p(x|z).
+    pub reconstruction: f64,
+    /// Mean of KL(q(z|x) || N(0, I)).
+    pub kl: f64,
+}
+
+/// All epochs of a run, first to last, those before a resume included.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct History {
+    /// One entry an epoch.
+    pub epochs: Vec<Epoch>,
+}
+
+/// Numbers in one row of [`History::to_rows`].
+pub(crate) const ROW: usize = 11;
+
+impl History {
+    /// Comma-separated, one line an epoch; validation columns are empty where there is none.
+    pub fn to_csv(&self) -> String {
+        let mut text =
+            "epoch,beta,lr,loss,reconstruction,kl,mixup,valid_elbo,valid_reconstruction,valid_kl,seconds\n".to_owned();
+        for e in &self.epochs {
+            let valid = e.valid.map_or(",,".to_owned(), |v| {
+                format!("{},{},{}", v.elbo, v.reconstruction, v.kl)
+            });
+            // Writing to a string cannot fail.
+            let _ = writeln!(
+                text,
+                "{},{},{},{},{},{},{},{valid},{:.3}",
+                e.epoch, e.beta, e.lr, e.loss, e.reconstruction, e.kl, e.mixup, e.seconds
+            );
+        }
+        text
+    }
+
+    pub(crate) fn write(&self, path: &Path) -> Result<()> {
+        write_atomically(path, self.to_csv().as_bytes())
+    }
+
+    /// The numbers, [`ROW`] an epoch; NaN stands for no validation.
+    pub(crate) fn to_rows(&self) -> Vec<f64> {
+        let mut rows = Vec::with_capacity(self.epochs.len() * ROW);
+        for e in &self.epochs {
+            let nothing = Valid {
+                elbo: f64::NAN,
+                reconstruction: f64::NAN,
+                kl: f64::NAN,
+            };
+            let v = e.valid.unwrap_or(nothing);
+            let epoch = f64::from(e.epoch);
+            rows.extend([epoch, e.beta, e.lr, e.loss, e.reconstruction, e.kl, e.mixup]);
+            rows.extend([v.elbo, v.reconstruction, v.kl, e.seconds]);
+        }
+        rows
+    }
+
+    pub(crate) fn from_rows(rows: &[f64]) -> Self {
+        let epochs = rows.chunks_exact(ROW).map(|r| Epoch {
+            epoch: r[0] as u32,
+            beta: r[1],
+            lr: r[2],
+            loss: r[3],
+            reconstruction: r[4],
+            kl: r[5],
+            mixup: r[6],
+            valid: (!r[7].is_nan()).then_some(Valid {
+                elbo: r[7],
+                reconstruction: r[8],
+                kl: r[9],
+            }),
+            seconds: r[10],
+        });
+        Self {
+            epochs: epochs.collect(),
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! Mixup for VAEs: interpolated images should encode to interpolated latents and back.
+//!
+//! Source: the published code of Khan & Storkey 2023 (`trainer.py`, `updateVAE`, `mixup`).
+//!
+//! With z = mu(x) + sigma(x) eps, coefficients a, a' ~ Beta(alpha, alpha) and permutations p, p' of the batch,
+//!
+//! ```text
+//! x~ = a x + (1 - a) x_p,          z~ = a' z + (1 - a') z_p',
+//! q~ = q(. | x~),                  zeta = mu(x~) + sigma(x~) eps~,
+//! term = KL(q~ || N(0, I)) + |x~ - g(z~)|^2 + |z~ - zeta|^2
+//! ```
+//!
+//! and the loss grows by strength * (batch mean of term), with gradients through every z. As in that code, beta does not
+//! weigh this KL term, and one coefficient serves a whole batch.
+//!
+//! Differs: that code draws (a', p') anew, so that z~ mixes other images than x~ does and the two squared errors tie
+//! unrelated things; `pairing: shared`, the default here, has a' = a and p' = p, as the method is described, and
+//! `pairing: independent` is the code's reading. It sums terms over the batch, where we take the mean (as for all of our
+//! loss). g is the decoder mean.
+
+use crate::error::{Error, Result};
+use crate::model::{Mode, Network, Posterior};
+use crate::seed::{self, Stage};
+use rand::Rng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+use rand_distr::Beta;
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
+
+/// Mixup's options.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MixupSpec {
+    /// Weight of the mixup terms in the loss, 0 or more; 0 is off, 1 is the authors' value.
+    pub strength: f64,
+    /// The coefficient's distribution is Beta(alpha, alpha); above 0, the authors have 1/2.
+    pub alpha: f64,
+    /// Whether images and latents are mixed alike.
+    pub pairing: Pairing,
+}
+
+impl Default for MixupSpec {
+    fn default() -> Self {
+        Self {
+            strength: 0.0,
+            alpha: 0.5,
+            pairing: Pairing::Shared,
+        }
+    }
+}
+
+/// Whether images and latents are mixed alike.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Pairing {
+    /// One coefficient and one partner for an image and its latent.
+    #[default]
+    Shared,
+    /// Coefficient and partner are drawn again for the latents, as in the authors' code.
+    Independent,
+}
+
+impl MixupSpec {
+    /// True where the terms are part of the loss.
+    pub fn is_on(&self) -> bool {
+        self.strength > 0.0
+    }
+
+    /// Checks every value; errors name the key.
+    pub fn validate(&self) -> Result<()> {
+        if !(self.strength.is_finite() && self.strength >= 0.0) {
+            return Err(Error::request(
+                "train.mixup.strength",
+                "0 or more",
+                self.strength.to_string(),
+            ));
+        }
+        if !(self.alpha > 0.0 && self.alpha <= 1e3) {
+            return Err(Error::request(
+                "train.mixup.alpha",
+                "above 0, at most 1000",
+                self.alpha.to_string(),
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// One convex combination of a batch with itself: row i becomes a x_i + (1 - a) x_p(i).
+#[derive(Debug)]
+pub struct Mix {
+    /// a, in [0, 1].
+    pub coefficient: f64,
+    /// p, [B] i64 on the CPU.
+    pub partner: Tensor,
+}
+
+impl Mix {
+    /// Draws the mixes of images and of latents for one step; `key` is epoch << 32 | step.
+    pub fn draw(spec: &MixupSpec, seed: u64, key: u64, batch: usize) -> Result<(Self, Self)> {
+        // Stream 0 is the noise of the mixed images' latents.
+        let mut rng = seed::generator(seed, Stage::Mixup, key, 1);
+        let images = Self::one(spec, &mut rng, batch)?;
+        let latents = match spec.pairing {
+            Pairing::Shared => Self {
+                coefficient: images.coefficient,
+                partner: images.partner.shallow_clone(),
+            },
+            Pairing::Independent => Self::one(spec, &mut rng, batch)?,
+        };
+        Ok((images, latents))
+    }
+
+    fn one(spec: &MixupSpec, rng: &mut ChaCha8Rng, batch: usize) -> Result<Self> {
+        let beta = Beta::new(spec.alpha, spec.alpha)
+            .map_err(|_| Error::request("train.mixup.alpha", "above 0", spec.alpha.to_string()))?;
+        let coefficient: f64 = rng.sample(beta);
+        let mut partner: Vec<i64> = (0..batch as i64).collect();
+        partner.shuffle(rng);
+        Ok(Self {
+            coefficient,
+            partner: Tensor::f_from_slice(&partner)?,
+        })
+    }
+
+    /// The combination of the rows of `x` [B, ...].
+    pub fn apply(&self, x: &Tensor) -> Result<Tensor> {
+        let other = x.f_index_select(0, &self.partner.f_to_device(x.device())?)?;
+        Ok(other.f_lerp(x, self.coefficient)?)
+    }
+}
+
+/// The mixup term of each sample, [B]: KL + squared error in the image + squared error in the latent.
+///
+/// `z` [B, L] are the latents of the images `x` [B, C, H, W], `noise` [B, L] that of the mixed images' latents.
+pub fn term(
+    network: &Network,
+    x: &Tensor,
+    z: &Tensor,
+    mixes: &(Mix, Mix),
+    noise: &Tensor,
+    mode: Mode,
+) -> Result<Tensor> {
+    let (x_mixed, z_mixed) = (mixes.0.apply(x)?, mixes.1.apply(z)?);
+    let posterior: Posterior = network.encode_in(&x_mixed, mode)?;
+    let encoded = posterior.sample(noise)?;
+    let decoded = network
+        .likelihood()
+        .mean(&network.decode_logits(&z_mixed, mode)?)?;
+    Ok(posterior
+        .kl()?
+        .f_add(&squared(&x_mixed, &decoded)?)?
+        .f_add(&squared(&z_mixed, &encoded)?)?)
+}
+
+/// |a - b|^2 of each row, [B].
+fn squared(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    Ok(a.f_sub(b)?
+        .f_square()?
+        .f_flatten(1, -1)?
+        .f_sum_dim_intlist([1i64].as_slice(), false, None::<Kind>)?)
+}

@@ -1,0 +1,171 @@
+//! Adam's state, and all that a run needs to go on where it stopped.
+
+use super::history::{History, ROW};
+use crate::error::{Error, Result};
+use crate::ffi::adam::{self, AdamStep};
+use crate::model::{self, Parameters};
+use serde_json::Value;
+use std::collections::HashMap;
+use std::path::Path;
+use tch::{Device, Kind, Tensor};
+
+/// The file in a run folder from which training resumes.
+pub const STATE_FILE: &str = "train.safetensors";
+/// Key of the settings in that file's header.
+const SETTINGS: &str = "settings";
+
+/// Adam's moments, one of each a trained parameter.
+pub(crate) struct Adam {
+    params: Vec<Tensor>,
+    exp_avgs: Vec<Tensor>,
+    exp_avg_sqs: Vec<Tensor>,
+    steps: Vec<Tensor>,
+}
+
+impl Adam {
+    pub(crate) fn new(parameters: &Parameters) -> Result<Self> {
+        let params = parameters.trained();
+        let mut adam = Self {
+            params,
+            exp_avgs: vec![],
+            exp_avg_sqs: vec![],
+            steps: vec![],
+        };
+        for p in &adam.params {
+            adam.exp_avgs.push(p.f_detach()?.f_zeros_like()?);
+            adam.exp_avg_sqs.push(p.f_detach()?.f_zeros_like()?);
+            adam.steps
+                .push(Tensor::f_zeros([1i64; 0], (Kind::Float, p.device()))?);
+        }
+        Ok(adam)
+    }
+
+    /// The trained parameters.
+    pub(crate) fn params(&self) -> &[Tensor] {
+        &self.params
+    }
+
+    pub(crate) fn step(&self, grads: &[Tensor], step: AdamStep) -> Result<()> {
+        adam::fused_adam(
+            &self.params,
+            grads,
+            &self.exp_avgs,
+            &self.exp_avg_sqs,
+            &self.steps,
+            step,
+        )
+    }
+}
+
+/// The state of a run after an epoch, as its file holds it.
+pub(crate) struct State<'a> {
+    pub(crate) parameters: &'a Parameters,
+    pub(crate) adam: &'a Adam,
+    pub(crate) settings: &'a Value,
+}
+
+impl State<'_> {
+    /// Every tensor of the state under its name in the file; handles on the live storage.
+    fn tensors(&self) -> Vec<(String, Tensor)> {
+        let mut tensors = Vec::new();
+        let mut trained = 0;
+        for (slot, tensor) in self.parameters.iter() {
+            tensors.push((format!("parameter.{}", slot.name), tensor.shallow_clone()));
+            if slot.role.is_trained() {
+                for (what, list) in [
+                    ("exp_avg", &self.adam.exp_avgs),
+                    ("exp_avg_sq", &self.adam.exp_avg_sqs),
+                    ("step", &self.adam.steps),
+                ] {
+                    tensors.push((
+                        format!("{what}.{}", slot.name),
+                        list[trained].shallow_clone(),
+                    ));
+                }
+                trained += 1;
+            }
+        }
+        tensors
+    }
+
+    pub(crate) fn write(&self, path: &Path, history: &History) -> Result<()> {
+        let mut tensors = self.tensors();
+        let rows = Tensor::f_from_slice(&history.to_rows())?.f_reshape([-1, ROW as i64])?;
+        tensors.push(("history".to_owned(), rows));
+        let settings = HashMap::from([(SETTINGS.to_owned(), self.settings.to_string())]);
+        model::write_tensors(path, &tensors, Some(settings))
+    }
+
+    /// Fills parameters and moments from a file and gives the history so far.
+    ///
+    /// # Errors
+    /// Where the file is broken, or was written with other settings; the first that differs is named.
+    pub(crate) fn read(&self, path: &Path) -> Result<History> {
+        let subject = path.display().to_string();
+        let contents = model::read_tensors(path)?;
+        let settings = contents
+            .metadata
+            .get(SETTINGS)
+            .and_then(|text| serde_json::from_str::<Value>(text).ok());
+        let settings = settings.ok_or_else(|| {
+            Error::request(
+                subject.clone(),
+                "the state of a training run",
+                "no settings in it",
+            )
+        })?;
+        if let Some((key, before, now)) = difference("", &settings, self.settings) {
+            return Err(Error::request(
+                subject,
+                format!("the settings that this run began with, {key} = {before}"),
+                format!("{key} = {now} (take another output folder, or train anew)"),
+            ));
+        }
+        let mut named: HashMap<_, _> = contents.tensors.into_iter().collect();
+        for (name, mut tensor) in self.tensors() {
+            let from = named
+                .remove(&name)
+                .filter(|from| from.size() == tensor.size())
+                .ok_or_else(|| {
+                    Error::request(
+                        subject.clone(),
+                        format!("a tensor {name} of shape {:?}", tensor.size()),
+                        "none",
+                    )
+                })?;
+            tch::no_grad(|| tensor.f_copy_(&from))?;
+        }
+        let rows = named
+            .remove("history")
+            .filter(|t| t.dim() == 2 && t.size()[1] == ROW as i64);
+        let rows = rows.ok_or_else(|| Error::request(subject, "a history", "none"))?;
+        let mut numbers = vec![0f64; rows.numel()];
+        rows.f_to_device(Device::Cpu)?
+            .f_to_kind(Kind::Double)?
+            .f_copy_data(&mut numbers, rows.numel())?;
+        Ok(History::from_rows(&numbers))
+    }
+}
+
+/// The first place where two settings differ: key path and both values.
+fn difference(at: &str, before: &Value, now: &Value) -> Option<(String, String, String)> {
+    match (before, now) {
+        (Value::Object(a), Value::Object(b)) => {
+            let keys: std::collections::BTreeSet<_> = a.keys().chain(b.keys()).collect();
+            keys.into_iter().find_map(|key| {
+                let path = if at.is_empty() {
+                    key.clone()
+                } else {
+                    format!("{at}.{key}")
+                };
+                difference(
+                    &path,
+                    a.get(key).unwrap_or(&Value::Null),
+                    b.get(key).unwrap_or(&Value::Null),
+                )
+            })
+        }
+        _ if before == now => None,
+        _ => Some((at.to_owned(), before.to_string(), now.to_string())),
+    }
+}

@@ -1,0 +1,195 @@
+//! Projection, measured by plain loops in f64.
+
+use super::toy::{list, normal};
+use pullback::attack::{Budget, Norm, TOLERANCE};
+use tch::{Kind, Tensor};
+
+const D: usize = 784;
+
+/// 8 images of 784 pixels with many at the walls and many near 1, where f32 is coarsest.
+fn images(kind: Kind) -> Tensor {
+    (normal(11, 8, D) * 0.7 + 0.6)
+        .clamp(0.0, 1.0)
+        .to_kind(Kind::Float)
+        .to_kind(kind)
+        .view([8, 1, 28, 28])
+}
+
+/// Largest size over the samples, and smallest, by loops.
+fn sizes(norm: Norm, x0: &Tensor, x: &Tensor) -> (f64, f64) {
+    let (a, b) = (list(x0), list(x));
+    let sizes: Vec<f64> = a
+        .chunks(D)
+        .zip(b.chunks(D))
+        .map(|(a, b)| {
+            let steps = a.iter().zip(b).map(|(a, b)| (b - a).abs());
+            match norm {
+                Norm::L2 => steps.map(|s| s * s).sum::<f64>().sqrt(),
+                Norm::Linf => steps.fold(0.0, |m, s| if s <= m { m } else { s }),
+            }
+        })
+        .collect();
+    let fold = |f: fn(f64, f64) -> f64, first| sizes.iter().fold(first, |m, s| f(m, *s));
+    (fold(f64::max, 0.0), fold(f64::min, f64::INFINITY))
+}
+
+#[test]
+fn budgets_hold_to_a_millionth() {
+    for kind in [Kind::Float, Kind::Double] {
+        let x0 = images(kind);
+        for norm in [Norm::L2, Norm::Linf] {
+            for epsilon in [1e-9, 1e-7, 3e-6, 1e-4, 1e-3, 0.01, 0.1, 0.7, 3.0, 40.0] {
+                for pixels in [None, Some((0.0, 1.0))] {
+                    for reach in [1e-3, 1.0, 1.001, 50.0, 1e6] {
+                        let budget = Budget::new(norm, epsilon, pixels).unwrap();
+                        let step = budget
+                            .steepest(&normal(12, 8, D).view([8, 1, 28, 28]))
+                            .unwrap();
+                        let x = (&x0 + step.to_kind(kind) * (epsilon * reach)).to_kind(kind);
+                        let y = budget.project(&x0, &x).unwrap();
+                        let case = format!("{kind:?} {norm} {epsilon} {pixels:?} {reach}");
+                        assert_eq!(y.kind(), kind);
+                        let (largest, smallest) = sizes(norm, &x0, &y);
+                        assert!(
+                            largest <= epsilon * (1.0 + TOLERANCE),
+                            "{case}: {largest:e}"
+                        );
+                        // Not by giving the budget away: the ball is reached where pixels are free to reach it.
+                        if pixels.is_none() && reach > 1.0 && epsilon >= 1e-4 {
+                            assert!(smallest >= epsilon * (1.0 - 1e-3), "{case}: {smallest:e}");
+                        }
+                        if let Some((low, high)) = pixels {
+                            assert!(list(&y).iter().all(|p| *p >= low && *p <= high), "{case}");
+                        }
+                        let measured = list(&budget.measure(&x0, &y).unwrap());
+                        let top = measured.into_iter().fold(0.0, f64::max);
+                        assert!(
+                            (top - largest).abs() <= 1e-12 + 1e-9 * largest,
+                            "{case}: {top} {largest}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn plain_rounding_would_break_the_budget() {
+    let x0 = images(Kind::Float);
+    for (norm, epsilon) in [(Norm::L2, 1e-4), (Norm::Linf, 1e-3)] {
+        let budget = Budget::new(norm, epsilon, None).unwrap();
+        let step = budget
+            .steepest(&normal(12, 8, D).view([8, 1, 28, 28]))
+            .unwrap()
+            * epsilon;
+        let x = (x0.to_kind(Kind::Double) + step).to_kind(Kind::Float);
+        let (largest, _) = sizes(norm, &x0, &x);
+        assert!(largest > epsilon * (1.0 + TOLERANCE), "{norm}: {largest:e}");
+    }
+}
+
+#[test]
+fn what_lies_within_stays() {
+    let x0 = images(Kind::Float);
+    for norm in [Norm::L2, Norm::Linf] {
+        let budget = Budget::new(norm, 0.5, Some((0.0, 1.0))).unwrap();
+        let step = budget
+            .steepest(&normal(13, 8, D).view([8, 1, 28, 28]))
+            .unwrap()
+            * 0.3;
+        let x = (&x0 + step.to_kind(Kind::Float)).clamp(0.0, 1.0);
+        assert!(budget.project(&x0, &x).unwrap() == x, "{norm}");
+        assert!(budget.project(&x0, &x0).unwrap() == x0, "{norm}");
+    }
+}
+
+#[test]
+fn each_sample_may_have_its_own_radius() {
+    let x0 = images(Kind::Float);
+    let radius = [0.0, 1e-5, 1e-3, 0.02, 0.3, 1.0, 4.0, 1e-320];
+    for norm in [Norm::L2, Norm::Linf] {
+        let budget = Budget::new(norm, 1.0, None).unwrap();
+        let x = &x0 + normal(14, 8, D).view([8, 1, 28, 28]).to_kind(Kind::Float) * 10.0;
+        let y = budget
+            .project_to(&x0, &x, &Tensor::from_slice(&radius))
+            .unwrap();
+        for (size, r) in list(&budget.measure(&x0, &y).unwrap())
+            .into_iter()
+            .zip(radius)
+        {
+            assert!(
+                size <= r * (1.0 + TOLERANCE) && size >= r * 0.98 - 1e-6,
+                "{norm}: {size} {r}"
+            );
+        }
+    }
+}
+
+/// max <g, d> over |d| <= 1 is the dual norm of g: |g|_2 for L2, |g|_1 for Linf.
+#[test]
+fn steepest_attains_the_dual_norm() {
+    for scale in [1.0, 1e-30, 1e30] {
+        let g = (normal(15, 8, D) * scale).to_kind(Kind::Float);
+        for norm in [Norm::L2, Norm::Linf] {
+            let budget = Budget::new(norm, 1.0, None).unwrap();
+            let d = budget.steepest(&g).unwrap().to_kind(Kind::Double);
+            let rows = g.to_kind(Kind::Double);
+            let gained = (&rows * &d).sum_dim_intlist([1i64].as_slice(), false, Kind::Double);
+            let dual = match norm {
+                Norm::L2 => rows
+                    .square()
+                    .sum_dim_intlist([1i64].as_slice(), false, Kind::Double)
+                    .sqrt(),
+                Norm::Linf => rows
+                    .abs()
+                    .sum_dim_intlist([1i64].as_slice(), false, Kind::Double),
+            };
+            for ratio in list(&(gained / dual)) {
+                assert!((ratio - 1.0).abs() < 1e-5, "{norm} {scale}: {ratio}");
+            }
+        }
+    }
+    let blank = Tensor::from_slice(&[0.0f32, 0.0, f32::NAN, 0.0]).view([2, 2]);
+    for norm in [Norm::L2, Norm::Linf] {
+        let budget = Budget::new(norm, 1.0, None).unwrap();
+        assert_eq!(list(&budget.steepest(&blank).unwrap()), [0.0; 4]);
+    }
+}
+
+#[test]
+fn held_pixels_are_not_pushed() {
+    let budget = Budget::new(Norm::L2, 1.0, Some((0.0, 1.0))).unwrap();
+    let x = Tensor::from_slice(&[0.0, 0.0, 1.0, 1.0, 0.5]);
+    let g = Tensor::from_slice(&[-1.0, 1.0, -1.0, 1.0, 1.0]);
+    assert_eq!(
+        list(&budget.admissible(&x, &g).unwrap()),
+        [0.0, 1.0, -1.0, 0.0, 1.0]
+    );
+}
+
+#[test]
+fn bad_budgets_are_wrong_requests() {
+    for epsilon in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+        let error = Budget::new(Norm::L2, epsilon, None).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        assert!(
+            error
+                .to_string()
+                .starts_with("eps: expected a finite number > 0, found"),
+            "{error}"
+        );
+    }
+    assert_eq!(
+        Budget::new(Norm::L2, 1.0, Some((1.0, 0.0)))
+            .unwrap_err()
+            .exit_code(),
+        2
+    );
+    assert_eq!(
+        Budget::new(Norm::L2, 1.0, Some((0.0, f64::NAN)))
+            .unwrap_err()
+            .exit_code(),
+        2
+    );
+}

@@ -1,0 +1,84 @@
+//! Every goal's gradient against finite differences, and its behaviour where there is none.
+
+use super::toy::{Collapsed, Toy, images, list, normal};
+use pullback::attack::{Goal, Victim};
+use tch::{Kind, Tensor};
+
+pub const GOALS: [Goal; 7] = [
+    Goal::Latent,
+    Goal::Kl,
+    Goal::Rkl,
+    Goal::Skl,
+    Goal::W2,
+    Goal::Recon,
+    Goal::ReconMse,
+];
+
+#[test]
+fn gradients_are_those_of_finite_differences() {
+    let (toy, x, index) = (Toy::tanh(Kind::Double), images(21, 3), [0, 1, 2]);
+    let victim = Victim::new(&toy, &x, &index, 0, None).unwrap();
+    let moved = &x + normal(22, 3, 16).view([3, 1, 4, 4]) * 0.05;
+    for goal in GOALS {
+        let (value, gradient) = goal.ascend(&victim, &moved).unwrap();
+        assert!(!value.requires_grad() && !gradient.requires_grad());
+        let h = 1e-6;
+        for pixel in 0..16 {
+            let step = Tensor::zeros([16], (Kind::Double, x.device()));
+            let _ = step.get(pixel).fill_(h);
+            let step = step.view([1, 1, 4, 4]);
+            let up = list(&goal.value(&victim, &(&moved + &step)).unwrap());
+            let down = list(&goal.value(&victim, &(&moved - &step)).unwrap());
+            for sample in 0..3 {
+                let expected = (up[sample] - down[sample]) / (2.0 * h);
+                let found = gradient.double_value(&[sample as i64, 0, pixel / 4, pixel % 4]);
+                assert!(
+                    (found - expected).abs() < 1e-6 * (1.0 + expected.abs()),
+                    "{goal} sample {sample} pixel {pixel}: {found} against {expected}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn distances_are_flat_at_the_clean_input() {
+    let (toy, x, index) = (Toy::tanh(Kind::Double), images(21, 3), [0, 1, 2]);
+    let victim = Victim::new(&toy, &x, &index, 0, None).unwrap();
+    for goal in GOALS {
+        let (value, gradient) = goal.ascend(&victim, &x).unwrap();
+        let steep = list(&gradient)
+            .into_iter()
+            .fold(0.0, |m: f64, g| if g.abs() <= m { m } else { g.abs() });
+        if goal == Goal::ReconMse {
+            assert!(
+                steep > 1e-3,
+                "the one goal that is not at its minimum there"
+            );
+        } else {
+            assert!(list(&value).iter().all(|v| *v == 0.0), "{goal}: {value:?}");
+            assert!(steep == 0.0, "{goal}: {steep}");
+        }
+    }
+}
+
+#[test]
+fn a_value_that_ignores_x_has_gradient_zero() {
+    let (x, index) = (images(21, 2), [0, 1]);
+    let victim = Victim::new(&Collapsed, &x, &index, 0, None).unwrap();
+    for goal in GOALS {
+        let (_, gradient) = goal.ascend(&victim, &(&x * 0.9)).unwrap();
+        assert_eq!(list(&gradient), [0.0; 32], "{goal}");
+    }
+}
+
+#[test]
+fn latent_goals_run_no_decoder() {
+    let (toy, x, index) = (Toy::tanh(Kind::Double), images(21, 2), [0, 1]);
+    let victim = Victim::new(&toy, &x, &index, 0, None).unwrap();
+    toy.decoded.set(0);
+    for goal in GOALS {
+        let _ = goal.value(&victim, &x).unwrap();
+    }
+    assert_eq!(toy.decoded.get(), 2, "recon and recon-mse alone decode");
+}

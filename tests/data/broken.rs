@@ -1,0 +1,260 @@
+//! What is refused: each with exit code 2 and one line that says what was expected and what was found.
+
+use super::{golden, gzip, idx, text};
+use pullback::data::{Split, open};
+use std::path::Path;
+use tempfile::TempDir;
+
+/// Opens and reads all of a data set that must be refused, with `words` in the one line that says why.
+fn refuse(spec: &str, split: Split, words: &[&str]) {
+    let outcome = open(spec, split, None).and_then(|source| {
+        let index: Vec<u64> = (0..source.len() as u64).collect();
+        source.read(&index).map(drop)
+    });
+    let Err(error) = outcome else { panic!("{spec} was accepted; its fault should be named with {words:?}") };
+    let line = error.to_string();
+    assert_eq!(error.exit_code(), 2, "{line}");
+    assert!(!line.contains('\n') && line.contains("expected") && line.contains("found"), "{line}");
+    for word in words {
+        assert!(line.contains(word), "no {word:?} in: {line}");
+    }
+}
+
+/// A folder with these files.
+fn folder(files: &[(&str, &[u8])]) -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, bytes) in files {
+        let path = dir.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    }
+    dir
+}
+
+fn refuse_folder(files: &[(&str, &[u8])], split: Split, words: &[&str]) {
+    refuse(text(folder(files).path()), split, words);
+}
+
+#[test]
+fn names_that_mean_nothing() {
+    refuse("no/such/place", Split::Test, &["no/such/place", "no such file or folder"]);
+    refuse("", Split::Test, &["no such file or folder"]);
+    refuse("strokesy", Split::Test, &["no such file or folder"]);
+    refuse("strokes:n=0", Split::Test, &["strokes: n", "found 0"]);
+    refuse("strokes:n=many", Split::Test, &["strokes: n", "found many"]);
+    refuse("strokes:size=7", Split::Test, &["strokes: size", "8 to 1024", "found 7"]);
+    refuse("strokes:colour=1", Split::Test, &["n=COUNT", "found colour=1"]);
+    refuse_folder(&[], Split::Test, &["IDX", "an empty folder"]);
+    refuse_folder(&[("notes.txt", b"")], Split::Test, &["PNG", "only \"notes.txt\""]);
+    refuse_folder(&[("a", b""), ("b", b"")], Split::Test, &["2 entries, \"a\" the first"]);
+    refuse("/dev/null", Split::Test, &["neither"]);
+    for (bytes, kind) in [
+        (&b""[..], "an empty file"),
+        (b"\x1f\x8b\x08\0", "a gzip file"),
+        (b"\0\0\x08\x03", "an IDX file"),
+        (b"model: {}", "begins with bytes [6d, 6f, 64, 65]"),
+    ] {
+        let dir = folder(&[("file", bytes)]);
+        refuse(text(&dir.path().join("file")), Split::Test, &["an HDF5 file", kind]);
+    }
+    let error = open("strokes", Split::Test, Some(0)).err().unwrap();
+    assert_eq!((error.exit_code(), error.to_string()), (2, "limit: expected at least 1, found 0".to_owned()));
+}
+
+#[test]
+fn broken_idx() {
+    let images = "train-images-idx3-ubyte";
+    let refuse_images = |bytes: &[u8], words: &[&str]| {
+        refuse_folder(&[(images, bytes)], Split::Train, &[&[images], words].concat());
+        // Packed, the same fault must be found, though not always in the same words.
+        refuse_folder(&[("train-images-idx3-ubyte.gz", &gzip(bytes))], Split::Train, &[images]);
+    };
+    let good = idx(8, &[2, 3, 4], &[9; 24]);
+    refuse_images(b"", &["ends too early"]);
+    refuse_images(&good[..7], &["ends too early"]);
+    refuse_images(&good[..39], &["40 bytes", "only 39"]);
+    refuse_images(&[&good[..], b"x"].concat(), &["40 bytes", "more than that"]);
+    refuse_images(&idx(8, &[2], &[1, 2]), &["3 axes", "found 00 00 08 01"]);
+    refuse_images(&idx(0x0d, &[2, 1, 1], &[0; 8]), &["of bytes", "found 00 00 0d 03"]);
+    refuse_images(b"\x08\x03\0\0 swapped, and of some length", &["found 08 03 00 00"]);
+    refuse_images(&idx(8, &[0, 28, 28], &[]), &["at least one image", "none"]);
+    refuse_images(&idx(8, &[5, 0, 28], &[]), &["images of 1 to", "1 x 0 x 28"]);
+    // 2^96 bytes overflow u64; 2^62 fit, but no memory; 2^32 fit both and are not there.
+    refuse_images(&idx(8, &[u32::MAX; 3], &[0; 9]), &["sensible size"]);
+    refuse_images(&idx(8, &[1 << 31, 1 << 31, 1], &[0; 9]), &["sensible size"]);
+    refuse_images(&idx(8, &[1 << 31, 2, 1], &[0; 9]), &["4294967312 bytes", "only 25"]);
+    let packed = gzip(&good);
+    refuse_folder(&[("train-images.idx3-ubyte.gz", &packed[..packed.len() - 9])], Split::Train, &["too early"]);
+    let mut damaged = packed.clone();
+    damaged[12] ^= 0xff;
+    refuse_folder(&[("train-images-idx3-ubyte.gz", &damaged)], Split::Train, &["train-images"]);
+    refuse_folder(&[(images, &good)], Split::Test, &["t10k-images-idx3-ubyte", "test split"]);
+    let labels = "train-labels-idx1-ubyte";
+    refuse_folder(&[(labels, &idx(8, &[1], &[1]))], Split::Train, &[images]);
+    refuse_folder(&[(images, &good), (labels, &idx(8, &[3], &[1; 3]))], Split::Train, &["2 labels", "found 3"]);
+    refuse_folder(&[(images, &good), (labels, &good)], Split::Train, &["1 axes", "00 00 08 03"]);
+    let two = [("a-train-images-idx3-ubyte", &good[..]), ("b-train-images-idx3-ubyte", &good[..])];
+    refuse_folder(&two, Split::Train, &["one file", "a-train", "b-train"]);
+    let dir = folder(&[]);
+    std::fs::create_dir(dir.path().join(images)).unwrap();
+    let error = open(text(dir.path()), Split::Train, None).err().unwrap();
+    assert_eq!(error.exit_code(), 2, "{error}");
+}
+
+#[test]
+fn broken_cifar() {
+    let record = [vec![3u8], vec![0; 3072]].concat();
+    refuse_folder(&[("test_batch.bin", b"")], Split::Test, &["test_batch.bin", "3073", "0 bytes"]);
+    refuse_folder(&[("test_batch.bin", &record[1..])], Split::Test, &["3073", "3072 bytes"]);
+    refuse_folder(&[("test_batch.bin", &record)], Split::Train, &["data_batch_1.bin for the train split"]);
+    let names = ["data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin", "data_batch_5.bin"];
+    refuse_folder(&names.map(|name| (name, &record[..])), Split::Train, &["data_batch_4.bin", "no such file"]);
+    let wrong = [record.clone(), vec![10], vec![0; 3072]].concat();
+    refuse_folder(&[("test_batch.bin", &wrong)], Split::Test, &["test_batch.bin: label of sample 1", "found 10"]);
+}
+
+/// Writes an HDF5 file and expects it to be refused.
+fn refuse_hdf5(write: impl Fn(&hdf5::File) -> hdf5::Result<()>, words: &[&str]) {
+    let dir = folder(&[]);
+    let path = dir.path().join("data.h5");
+    write(&hdf5::File::create(&path).unwrap()).unwrap();
+    refuse(text(&path), Split::Test, &[&["data.h5"], words].concat());
+}
+
+fn put<T: hdf5::H5Type>(file: &hdf5::Group, name: &str, shape: &[usize], values: &[T]) -> hdf5::Result<()> {
+    let dataset = file.new_dataset::<T>().shape(shape).create(name)?;
+    if values.is_empty() { Ok(()) } else { dataset.write_raw(values) }
+}
+
+#[test]
+fn broken_hdf5() {
+    let shape = &[2, 1, 2, 2][..];
+    refuse_hdf5(|_| Ok(()), &["/images", "an empty file"]);
+    refuse_hdf5(|f| put(f, "scores", &[2], &[0f32; 2]), &["a dataset /images", "found /scores"]);
+    refuse_hdf5(|f| f.create_group("images").map(drop), &["a dataset /images"]);
+    refuse_hdf5(|f| put(f, "images", shape, &[0i32; 8]), &["uint8, float16", "found int32"]);
+    refuse_hdf5(|f| put(f, "images", shape, &[0i8; 8]), &["found int8"]);
+    refuse_hdf5(|f| put(f, "images", shape, &[true; 8]), &["found bool"]);
+    refuse_hdf5(|f| put(f, "images", &[8], &[0u8; 8]), &["[N, C, H, W]", "found [8]"]);
+    refuse_hdf5(|f| put(f, "images", &[2, 2, 2, 3], &[0u8; 24]), &["C 1 or 3", "found [2, 2, 2, 3]"]);
+    refuse_hdf5(|f| put::<u8>(f, "images", &[0, 2, 2], &[]), &["at least one image", "found [0, 2, 2]"]);
+    refuse_hdf5(|f| put::<u8>(f, "images", &[2, 0, 2], &[]), &["images of 1 to", "1 x 0 x 2 (C x H x W)"]);
+    // Nothing is stored of these; memory must not be asked for them either.
+    refuse_hdf5(|f| put::<u8>(f, "images", &[1, 3, 1 << 20, 1 << 20], &[]), &["1 to 268435456 values", "1048576"]);
+    refuse_hdf5(|f| put::<u8>(f, "images", &[1, 1 << 31, 1 << 30], &[]), &["1 to 268435456 values"]);
+    for (value, shown) in [(1.5f32, "1.5"), (-1e-6, "-0.000001"), (f32::NAN, "NaN"), (f32::INFINITY, "inf")] {
+        let mut values = [0.5f32; 8];
+        values[6] = value;
+        let words = ["/images, sample 1", "pixels in [0, 1]", &format!("found {shown}")];
+        refuse_hdf5(|f| put(f, "images", shape, &values), &words);
+        let wide = values.map(f64::from);
+        refuse_hdf5(|f| put(f, "images", shape, &wide), &["/images, sample 1", "pixels in [0, 1]"]);
+    }
+    // One past the end in double is 1 in single: the stored value counts.
+    refuse_hdf5(|f| put(f, "images", shape, &[1.0 + f64::EPSILON; 8]), &["sample 0", "1.0000000000000002"]);
+    let labelled = |f: &hdf5::File| put(f, "images", shape, &[0u8; 8]);
+    refuse_hdf5(|f| labelled(f).and_then(|()| put(f, "labels", &[3], &[0i64; 3])), &["/labels", "[2]", "found [3]"]);
+    refuse_hdf5(|f| labelled(f).and_then(|()| put(f, "labels", &[2, 1], &[0i64; 2])), &["found [2, 1]"]);
+    refuse_hdf5(|f| labelled(f).and_then(|()| put(f, "labels", &[2], &[0f64; 2])), &["integers", "found float64"]);
+    let only_train = |f: &hdf5::File| put(&f.create_group("train")?, "images", shape, &[0u8; 8]);
+    refuse_hdf5(only_train, &["/test/images", "only the other split"]);
+}
+
+#[test]
+fn damaged_hdf5() {
+    let whole = std::fs::read(golden("u8.h5")).unwrap();
+    refuse_folder(&[("test.h5", &whole[..600])], Split::Test, &["test.h5", "a readable HDF5 file", "truncated"]);
+    refuse_folder(&[("test.h5", &whole)], Split::Train, &["train.h5", "only \"test.h5\""]);
+    // The packed pixels overwritten: the file opens, a read fails. Deflate streams begin with 78.
+    let mut damaged = whole.clone();
+    let mut spoilt = 0;
+    for i in 0..damaged.len() - 2 {
+        if whole[i] == 0x78 && u16::from_be_bytes([whole[i], whole[i + 1]]).is_multiple_of(31) {
+            damaged[i..i + 2].fill(0xee);
+            spoilt += 1;
+        }
+    }
+    assert!(spoilt >= 3, "{spoilt}");
+    refuse_folder(&[("test.h5", &damaged)], Split::Test, &["test.h5: /images", "readable rows"]);
+}
+
+#[test]
+fn broken_images() {
+    let read = |name: &str| std::fs::read(golden(name)).unwrap();
+    let (small, large, jpeg) = (read("grey.png"), read("grey.jpg"), read("colour444.jpg"));
+    let sizes = ["b.jpg", "7 x 9 pixels", "\"a.png\"", "20 x 24"];
+    refuse_folder(&[("a.png", &small), ("b.jpg", &large)], Split::Test, &sizes);
+    refuse_folder(&[("a.png", b"")], Split::Test, &["a.png", "ends in its header"]);
+    refuse_folder(&[("a.png", &small[..20])], Split::Test, &["a.png", "ends in its header"]);
+    refuse_folder(&[("a.png", &small[..small.len() - 20])], Split::Test, &["a.png", "a readable PNG"]);
+    refuse_folder(&[("a.jpeg", &jpeg[..30])], Split::Test, &["a.jpeg", "ends in its header"]);
+    // The decoder itself would fill the missing part with grey.
+    refuse_folder(&[("a.jpg", &jpeg[..jpeg.len() - 60])], Split::Test, &["a.jpg", "ends too early"]);
+    refuse_folder(&[("a.png", b"GIF89a, or so it says")], Split::Test, &["a PNG or JPEG image"]);
+    refuse_folder(&[("clear.png", &read("clear.png"))], Split::Test, &["opaque pixels", "at pixel 31"]);
+    refuse_folder(&[("a.png", &small), ("class/b.png", &small)], Split::Test, &["or in its subfolders", "both"]);
+    refuse_folder(&[("train/a.png", &small)], Split::Test, &["a subfolder \"test\""]);
+    refuse_folder(&[("class/deeper/a.png", &small)], Split::Test, &["IDX", "only \"class\""]);
+    let mut damaged = small.clone();
+    let middle = damaged.len() - 25;
+    damaged[middle] ^= 0xff;
+    refuse_folder(&[("a.png", &damaged)], Split::Test, &["a.png", "a readable PNG"]);
+    let mut vast = small.clone();
+    vast[16..24].fill(0x7f);
+    refuse_folder(&[("a.png", &vast)], Split::Test, &["a.png", "images of 1 to"]);
+    let mut nonsense = small;
+    nonsense[25] = 9;
+    refuse_folder(&[("a.png", &nonsense)], Split::Test, &["makes no sense"]);
+    assert!(Path::new(&golden("grey.png")).is_file());
+}
+
+/// A few bytes changed, or the end missing, anywhere: read as well as may be or refused, never a panic, never more than a line.
+#[test]
+fn damage_is_survived() {
+    use pullback::seed::{Stage, generator};
+    use rand::Rng;
+    let mut files: Vec<(&str, Vec<u8>)> = vec![
+        ("train-images-idx3-ubyte", idx(8, &[3, 4, 5], &[7; 60])),
+        ("train-images-idx3-ubyte.gz", gzip(&idx(8, &[3, 4, 5], &[7; 60]))),
+    ];
+    for name in ["grey.png", "palette.png", "grey16.png", "colour420.jpg", "progressive.jpg", "grey.jpg"] {
+        files.push((name, std::fs::read(golden(name)).unwrap()));
+    }
+    for name in ["u8.h5", "f16.h5", "groups.h5"] {
+        files.push(("train.h5", std::fs::read(golden(name)).unwrap()));
+    }
+    let rounds = std::env::var("PULLBACK_FUZZ").map_or(60, |n| n.parse().unwrap());
+    let (mut accepted, mut refused) = (0, 0);
+    for (kind, (name, whole)) in files.iter().enumerate() {
+        for round in 0..rounds {
+            let mut rng = generator(7, Stage::Probe, round, kind as u64);
+            let mut bytes = whole.clone();
+            // Headers are short: without this weight most damage would fall on pixels.
+            let reach = if rng.random_bool(0.5) { bytes.len().min(64) } else { bytes.len() };
+            for _ in 0..rng.random_range(1..4) {
+                bytes[rng.random_range(0..reach)] = rng.random();
+            }
+            if rng.random_bool(0.2) {
+                bytes.truncate(rng.random_range(0..bytes.len()));
+            }
+            let dir = folder(&[(name, &bytes)]);
+            let outcome = open(text(dir.path()), Split::Train, Some(3)).and_then(|source| {
+                let index: Vec<u64> = (0..source.len() as u64).collect();
+                source.read(&index).map(|batch| batch.images.isnan().any().int64_value(&[]))
+            });
+            match outcome {
+                Ok(nan) => {
+                    assert_eq!(nan, 0, "{name}, round {round}");
+                    accepted += 1;
+                }
+                Err(error) => {
+                    let line = error.to_string();
+                    assert!(error.exit_code() == 2 && !line.contains('\n'), "{name}, round {round}: {line}");
+                    refused += 1;
+                }
+            }
+        }
+    }
+    println!("{accepted} read, {refused} refused");
+    assert!(accepted > 20 && refused > 100, "{accepted} {refused}");
+}

@@ -1,0 +1,242 @@
+#!/usr/bin/env python
+"""Makes the files beside it: PyTorch twins of our networks with what PyTorch computes of them, and TorchScript files,
+good and bad. Run it with a Python that has torch 2.11 and numpy; the files are committed, so tests need neither.
+
+    mlp/, conv/    config.yaml + model.safetensors, written by hand here, and expected.safetensors (all f64):
+                   x, noise, z in; mean, log_var, x_hat (evaluation mode) and nll, kl, loss (beta = 0.7) and the
+                   gradient of that loss in training mode, grad.<name>, out
+    *.pt           TorchScript
+"""
+import json
+import pathlib
+import struct
+import tempfile
+import zipfile
+
+import numpy as np
+import torch
+from torch import nn
+
+HERE = pathlib.Path(__file__).parent
+BETA = 0.7
+DTYPES = {torch.float32: "F32", torch.float64: "F64", torch.int64: "I64"}
+
+
+def save(path, tensors):
+    """The safetensors format, from its description."""
+    header, blobs, at = {}, [], 0
+    for name, t in tensors.items():
+        raw = t.detach().contiguous().numpy().tobytes()
+        header[name] = {"dtype": DTYPES[t.dtype], "shape": list(t.shape), "data_offsets": [at, at + len(raw)]}
+        at += len(raw)
+        blobs.append(raw)
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    path.write_bytes(struct.pack("<Q", len(text)) + text + b"".join(blobs))
+
+
+class Twin(nn.Module):
+    def __init__(self, encoder, features, latent, decoder, shape, flat, learned):
+        super().__init__()
+        self.encoder, self.decoder = encoder, decoder
+        self.mean, self.log_var = nn.Linear(features, latent), nn.Linear(features, latent)
+        self.shape, self.flat = shape, flat
+        if learned:
+            self.log_sigma = nn.Parameter(torch.tensor([-0.4]))
+
+    def encode(self, x):
+        h = self.encoder(x.flatten(1) if self.flat else x)
+        return self.mean(h), self.log_var(h)
+
+    def logits(self, z):
+        return self.decoder(z).reshape(-1, *self.shape)
+
+
+def twin(name, model, config, likelihood, batch):
+    torch.manual_seed(3)
+    for p in model.parameters():  # away from the special values of an initialisation
+        nn.init.uniform_(p, -0.5, 0.5)
+    for b in model.modules():
+        if isinstance(b, (nn.BatchNorm1d, nn.BatchNorm2d)):
+            nn.init.uniform_(b.running_mean, -0.2, 0.2)
+            nn.init.uniform_(b.running_var, 0.5, 1.5)
+            b.num_batches_tracked.fill_(7)
+    folder = HERE / name
+    folder.mkdir(exist_ok=True)
+    (folder / "config.yaml").write_text(config)
+    save(folder / "model.safetensors", model.state_dict())
+    model.double().eval()
+    latent = model.mean.out_features
+    x = torch.rand(batch, *model.shape, dtype=torch.float64)
+    noise = torch.randn(batch, latent, dtype=torch.float64)
+    z = torch.randn(batch, latent, dtype=torch.float64)
+    mean, log_var = model.encode(x)
+    out = {"x": x, "noise": noise, "z": z, "mean": mean, "log_var": log_var}
+    distribution, out["x_hat"] = likelihood(model, model.logits(z))
+    out["nll"] = -distribution.log_prob(x).flatten(1).sum(1)
+    model.train()
+    mean, log_var = model.encode(x)
+    posterior = torch.distributions.Normal(mean, (0.5 * log_var).exp())
+    distribution, _ = likelihood(model, model.logits(mean + (0.5 * log_var).exp() * noise))
+    kl = torch.distributions.kl_divergence(posterior, torch.distributions.Normal(0.0, 1.0)).sum(1)
+    loss = (-distribution.log_prob(x).flatten(1).sum(1)).mean() + BETA * kl.mean()
+    loss.backward()
+    out |= {"kl": kl, "loss": loss.reshape(1)}
+    out |= {f"grad.{n}": p.grad for n, p in model.named_parameters()}
+    save(folder / "expected.safetensors", out)
+
+
+def bernoulli(_, logits):
+    return torch.distributions.Bernoulli(logits=logits, validate_args=False), torch.sigmoid(logits)
+
+
+def gaussian(model, logits):
+    return torch.distributions.Normal(logits, model.log_sigma.exp()), logits
+
+
+def twins():
+    s = nn.Sequential
+    mlp = Twin(s(nn.Linear(30, 7), nn.Tanh(), nn.Linear(7, 5), nn.Tanh()), 5, 3,
+               s(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 7), nn.Tanh(), nn.Linear(7, 30)), (1, 6, 5), True, False)
+    twin("mlp", mlp, """\
+model:
+  kind: mlp
+  image: {channels: 1, height: 6, width: 5}
+  latent: 3
+  hidden: [7, 5]
+  activation: tanh
+  likelihood: {kind: bernoulli}
+train: {lr: 0.1}
+""", bernoulli, 4)
+    # 14 -> 7 -> 3: an odd size, which the decoder makes up for with output padding.
+    conv = Twin(s(nn.Conv2d(3, 4, 4, 2, 1), nn.BatchNorm2d(4), nn.LeakyReLU(),
+                  nn.Conv2d(4, 6, 4, 2, 1), nn.BatchNorm2d(6), nn.LeakyReLU(),
+                  nn.Flatten(), nn.Linear(54, 8), nn.BatchNorm1d(8), nn.LeakyReLU()), 8, 2,
+                s(nn.Linear(2, 8), nn.BatchNorm1d(8), nn.LeakyReLU(),
+                  nn.Linear(8, 54), nn.Unflatten(1, (6, 3, 3)), nn.BatchNorm2d(6), nn.LeakyReLU(),
+                  nn.ConvTranspose2d(6, 4, 4, 2, 1, output_padding=1), nn.BatchNorm2d(4), nn.LeakyReLU(),
+                  nn.ConvTranspose2d(4, 3, 4, 2, 1)), (3, 14, 14), False, True)
+    twin("conv", conv, """\
+model:
+  kind: conv
+  image: {channels: 3, height: 14, width: 14}
+  latent: 2
+  channels: [4, 6]
+  hidden: 8
+  activation: leaky_relu
+  normalization: batch
+  likelihood: {kind: gaussian, scale: learned, sigma: 0.67032, mean: identity}
+""", gaussian, 5)
+
+
+class Base(nn.Module):
+    """1x2x3 images, two latents; what is exported is what a subclass makes of encode and decode."""
+
+    def __init__(self):
+        super().__init__()
+        self.e, self.d = nn.Linear(6, 2), nn.Linear(2, 6)
+
+
+def script(name, module):
+    torch.manual_seed(1)
+    for p in module.parameters():
+        if not p.isnan().any():
+            nn.init.uniform_(p, -0.5, 0.5)
+    with tempfile.NamedTemporaryFile(suffix=".pt") as raw:
+        torch.jit.save(torch.jit.script(module.eval()), raw.name)
+        # Without the debug records, which name the folders of the machine that ran this.
+        with zipfile.ZipFile(raw.name) as old, zipfile.ZipFile(HERE / f"{name}.pt", "w") as new:
+            for entry in old.namelist():
+                if not entry.endswith(".debug_pkl"):
+                    new.writestr(zipfile.ZipInfo(f"{name}/{entry.split('/', 1)[1]}"), old.read(entry))
+
+
+class Flat(Base):
+    """A good one: its decoder gives flat images, it holds an integer buffer used as an index, and a plain attribute."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("order", torch.tensor([5, 3, 1, 0, 2, 4]))
+        self.scale = torch.tensor([0.5, 2.0])
+
+    @torch.jit.export
+    def encode(self, x):
+        h = self.e(x.flatten(1)[:, self.order])
+        return torch.tanh(h), h * self.scale
+
+    @torch.jit.export
+    def decode(self, z):
+        return torch.sigmoid(self.d(z))
+
+
+class NoEncode(Base):
+    @torch.jit.export
+    def decode(self, z):
+        return self.d(z)
+
+
+class NoDecode(Base):
+    @torch.jit.export
+    def encode(self, x):
+        return self.e(x.flatten(1)), self.e(x.flatten(1))
+
+
+class OneTensor(NoEncode):
+    @torch.jit.export
+    def encode(self, x):
+        return self.e(x.flatten(1))
+
+
+class Three(NoEncode):
+    @torch.jit.export
+    def encode(self, x):
+        h = self.e(x.flatten(1))
+        return h, h, h
+
+
+class Mixed(NoEncode):
+    @torch.jit.export
+    def encode(self, x):
+        return self.e(x.flatten(1)), 3
+
+
+class Number(NoEncode):
+    @torch.jit.export
+    def encode(self, x):
+        return float(x.sum())
+
+
+class Disagree(NoEncode):
+    @torch.jit.export
+    def encode(self, x):
+        h = self.e(x.flatten(1))
+        return h, h[:, :1]
+
+
+class NotANumber(NoDecode):
+    def __init__(self):
+        super().__init__()
+        nn.init.constant_(self.d.bias, float("nan"))
+
+    @torch.jit.export
+    def decode(self, z):
+        return self.d(z)
+
+
+def scripts():
+    for name, module in {"flat": Flat(), "no_encode": NoEncode(), "no_decode": NoDecode(), "one_tensor": OneTensor(),
+                         "three": Three(), "mixed": Mixed(), "number": Number(), "disagree": Disagree(),
+                         "nan": NotANumber()}.items():
+        script(name, module)
+    torch.save(Base().state_dict(), HERE / "state_dict.pt")
+    # What PyTorch makes of the good one, in f64.
+    model = torch.jit.load(HERE / "flat.pt")
+    model.e.double(), model.d.double()
+    x = torch.linspace(0, 1, 18, dtype=torch.float64).reshape(3, 1, 2, 3)
+    mean = model.encode(x)[0]
+    save(HERE / "flat.safetensors", {"x": x, "mean": mean, "log_var": model.encode(x)[1], "x_hat": model.decode(mean)})
+
+
+if __name__ == "__main__":
+    twins()
+    scripts()

@@ -1,0 +1,220 @@
+//! Measures of how far two inputs land apart: closed forms by hand, similarities of known packages.
+
+use pullback::Result;
+use pullback::model::shift::{self, Reading};
+use pullback::model::{Posterior, Vae, similarity};
+use tch::{Device, Kind, Tensor};
+
+fn close(found: &Tensor, expected: f64, tolerance: f64) {
+    let found = found.double_value(&[0]);
+    assert!(
+        (found - expected).abs() <= tolerance * (1.0 + expected.abs()),
+        "{found} against {expected}"
+    );
+}
+
+fn gaussian(mean: &[f64], variance: &[f64]) -> Posterior {
+    Posterior {
+        mean: Tensor::from_slice(mean).unsqueeze(0),
+        log_var: Tensor::from_slice(variance).log().unsqueeze(0),
+    }
+}
+
+/// N(0, 1) to N(1, 4) has the textbook values; a second latent that does not move adds nothing.
+#[test]
+fn divergences_of_two_gaussians() {
+    let (q, moved) = (
+        gaussian(&[0.0, 3.0], &[1.0, 2.0]),
+        gaussian(&[1.0, 3.0], &[4.0, 2.0]),
+    );
+    let ln4 = 4f64.ln();
+    let (kl, reverse) = (
+        0.5 * (4.0 + 1.0 - 1.0 - ln4),
+        0.5 * (0.25 + 0.25 - 1.0 + ln4),
+    );
+    close(&shift::latent_l2(&q, &moved).unwrap(), 1.0, 1e-15);
+    close(&shift::latent_kl(&q, &moved).unwrap(), kl, 1e-15);
+    close(
+        &shift::latent_reverse_kl(&q, &moved).unwrap(),
+        reverse,
+        1e-15,
+    );
+    close(
+        &shift::latent_skl(&q, &moved).unwrap(),
+        (kl + reverse) / 2.0,
+        1e-15,
+    );
+    close(&shift::latent_w2(&q, &moved).unwrap(), 2f64.sqrt(), 1e-15);
+    assert!(
+        (kl - reverse).abs() > 0.1,
+        "the two directions differ, or the test sees no swap"
+    );
+}
+
+/// KL(q_{x'} || q_x) ~ delta^2 / 4 for a change delta of logvar: the digits must survive a small change.
+#[test]
+fn small_divergences_keep_their_digits() {
+    let q = gaussian(&[0.3], &[0.7]);
+    for delta in [1e-2, 1e-4, 1e-6] {
+        let moved = Posterior {
+            mean: q.mean.copy(),
+            log_var: &q.log_var + delta,
+        };
+        let realised = (&moved.log_var - &q.log_var).double_value(&[0, 0]);
+        let expected = realised.powi(2) / 4.0;
+        for kl in [
+            shift::latent_kl(&q, &moved),
+            shift::latent_reverse_kl(&q, &moved),
+            shift::latent_skl(&q, &moved),
+        ] {
+            let ratio = kl.unwrap().double_value(&[0]) / expected;
+            assert!((ratio - 1.0).abs() < 5.0 * delta + 1e-5, "{delta}: {ratio}");
+        }
+    }
+}
+
+struct Mirror;
+
+impl Vae for Mirror {
+    fn encode(&self, x: &Tensor) -> Result<Posterior> {
+        Ok(Posterior {
+            mean: x.flatten(1, -1),
+            log_var: x.flatten(1, -1) * 0.0,
+        })
+    }
+    fn decode(&self, z: &Tensor) -> Result<Tensor> {
+        Ok((z * 0.5).view([-1, 1, 2, 2]))
+    }
+}
+
+#[test]
+fn every_measure_under_its_name() {
+    let x = Tensor::from_slice(&[0.2f32, 0.4, 0.6, 0.8]).view([1, 1, 2, 2]);
+    let moved = Tensor::from_slice(&[0.2f32, 0.7, 0.6, 0.4]).view([1, 1, 2, 2]);
+    let (clean, moved) = (
+        Reading::of(&Mirror, &x).unwrap(),
+        Reading::of(&Mirror, &moved).unwrap(),
+    );
+    let all = shift::all(&clean, &moved).unwrap();
+    assert!(all.iter().map(|(n, _)| *n).eq(shift::NAMES));
+    assert!(
+        all.iter()
+            .all(|(_, m)| m.kind() == Kind::Double && m.size() == [1])
+    );
+    let get = |name: &str| &all.iter().find(|(n, _)| *n == name).unwrap().1;
+    close(get("input_l2"), 0.5, 1e-7);
+    close(get("input_linf"), 0.4, 1e-7);
+    close(get("latent_l2"), 0.5, 1e-7);
+    close(get("latent_kl"), 0.125, 1e-7);
+    close(get("latent_skl"), 0.125, 1e-7);
+    close(get("latent_w2"), 0.5, 1e-7);
+    // Half the moved image against the clean one; half the difference of the two.
+    close(get("recon_mse"), (0.01 + 0.0025 + 0.09 + 0.36) / 4.0, 1e-7);
+    close(get("recon_shift"), 0.25 * 0.25 / 4.0, 1e-7);
+    close(get("psnr"), -10.0 * (0.0625f64 / 4.0).log10(), 1e-6);
+
+    let same = shift::all(&clean, &clean).unwrap();
+    for (name, value) in same {
+        let expected = match name {
+            "recon_mse" => 0.25 * (0.04 + 0.16 + 0.36 + 0.64) / 4.0,
+            "psnr" => f64::INFINITY,
+            "ssim" | "ms_ssim" => 1.0,
+            _ => 0.0,
+        };
+        let found = value.double_value(&[0]);
+        assert!(
+            found == expected || (found - expected).abs() < 1e-7,
+            "{name}: {found}"
+        );
+    }
+    assert_eq!(shift::clean(&clean).unwrap()[0].0, "recon_mse");
+}
+
+/// The images of tests/golden/similarity.py.
+fn waves(channels: i64, height: i64, width: i64, strength: f64) -> (Tensor, Tensor) {
+    let axis = |n: i64| Tensor::arange(n, (Kind::Double, Device::Cpu));
+    let (c, i, j) = (
+        axis(channels).view([-1, 1, 1]),
+        axis(height).view([1, -1, 1]),
+        axis(width).view([1, 1, -1]),
+    );
+    let a = (&i * 0.37 + &j * 0.61 + &c).sin() * 0.4 + 0.5;
+    let b = &a + (&i * 1.7 - &j * 0.9 + &c * 2.0).sin() * strength;
+    (a.unsqueeze(0), b.clamp(0.0, 1.0).unsqueeze(0))
+}
+
+#[test]
+fn similarities_are_those_of_pytorch_msssim() {
+    // Made by tests/golden/similarity.py: channels, height, width, strength, SSIM, MS-SSIM.
+    for (channels, height, width, strength, one, multi) in [
+        (1, 28, 28, 0.05, 0.988158245, 0.995674673),
+        (1, 28, 28, 0.5, 0.480478997, 0.721121296),
+        (3, 32, 32, 0.2, 0.848713066, 0.939842943),
+        (1, 64, 64, 0.3, 0.722470414, 0.932183256),
+        (1, 12, 40, 0.2, 0.849857702, 0.849857702),
+        (3, 176, 176, 0.2, 0.848736176, 0.979017954),
+        (1, 181, 193, 0.4, 0.595627154, 0.920945582),
+    ] {
+        let (a, b) = waves(channels, height, width, strength);
+        // Their window is held in f32.
+        close(&similarity::ssim(&a, &b).unwrap(), one, 2e-6);
+        close(&similarity::ms_ssim(&a, &b).unwrap(), multi, 2e-6);
+        let (_, other) = waves(channels, height, width, strength + 0.01);
+        let gap = similarity::ssim(&a, &other).unwrap().double_value(&[0]) - one;
+        assert!(gap.abs() > 1e-4, "a slightly different image is told apart");
+    }
+}
+
+#[test]
+fn scales_fit_the_image() {
+    for (side, scales) in [
+        (4, 1),
+        (11, 1),
+        (20, 1),
+        (21, 2),
+        (28, 2),
+        (32, 2),
+        (64, 3),
+        (160, 4),
+        (161, 5),
+        (1000, 5),
+    ] {
+        assert_eq!(similarity::scales(side), scales, "{side}");
+    }
+    // Smaller than the window: defined, equal images are equal, samples stay apart.
+    for side in [1, 2, 4, 7] {
+        let (a, b) = waves(2, side, side + 1, 0.3);
+        let pair = Tensor::cat(&[&a, &b], 0);
+        let twice = Tensor::cat(&[&a, &a], 0);
+        for values in [
+            similarity::ssim(&twice, &pair).unwrap(),
+            similarity::ms_ssim(&twice, &pair).unwrap(),
+        ] {
+            assert!((values.double_value(&[0]) - 1.0).abs() < 1e-12, "{side}");
+            let other = values.double_value(&[1]);
+            assert!((0.0..0.9999).contains(&other), "{side}: {other}");
+        }
+    }
+}
+
+#[test]
+fn a_reading_checks_its_model() {
+    struct Flat;
+    impl Vae for Flat {
+        fn encode(&self, x: &Tensor) -> Result<Posterior> {
+            Mirror.encode(x)
+        }
+        fn decode(&self, z: &Tensor) -> Result<Tensor> {
+            Ok(z.copy())
+        }
+    }
+    let error = Reading::of(
+        &Flat,
+        &Tensor::zeros([2, 1, 2, 2], (Kind::Float, Device::Cpu)),
+    )
+    .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "shape of x_hat of the decoder: expected [2, 1, 2, 2], found [2, 4]"
+    );
+}
