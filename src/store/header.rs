@@ -1,0 +1,267 @@
+//! Root attributes: what a result file holds and of which run.
+
+use super::columns::fault;
+use super::schema::FORMAT;
+use crate::error::{Error, Result};
+use hdf5::File;
+use hdf5::types::{TypeDescriptor, VarLenAscii, VarLenUnicode};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::str::FromStr;
+
+/// What a result file holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FileKind {
+    /// Spectra and the numbers made of them, a row per sample.
+    #[default]
+    Scores,
+    /// Attacks and their measures, a row per sample and size.
+    Attack,
+    /// Several models of a grid, with correlations.
+    Sweep,
+}
+
+impl FileKind {
+    /// As the attribute `kind` says it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Scores => "scores",
+            Self::Attack => "attack",
+            Self::Sweep => "sweep",
+        }
+    }
+}
+
+impl std::fmt::Display for FileKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Of which run a file is. Two files with the same header (device aside) hold the same numbers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Header {
+    /// What the file holds.
+    pub kind: FileKind,
+    /// The resolved configuration, YAML.
+    pub config: String,
+    /// Path of the model.
+    pub model: String,
+    /// SHA-256 of the model's weights, hexadecimal.
+    pub model_sha256: String,
+    /// Name of the data set.
+    pub dataset: String,
+    /// `train` or `test`.
+    pub split: String,
+    /// Where it was computed: `cpu`, `cuda:0`.
+    pub device: String,
+    /// `f32` or `f64`.
+    pub precision: String,
+    /// Seed of the run.
+    pub seed: u64,
+    /// The pullback metric, where one was used.
+    pub metric: Option<String>,
+    /// Further root attributes, by name.
+    pub extra: BTreeMap<String, String>,
+}
+
+/// The attributes that every file has; `extra` may not repeat one.
+const RESERVED: [&str; 13] = [
+    "pullback_format",
+    "kind",
+    "version",
+    "config",
+    "model",
+    "model_sha256",
+    "dataset",
+    "split",
+    "device",
+    "precision",
+    "seed",
+    "libtorch",
+    "metric",
+];
+
+/// The version of this crate, as files name it.
+pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// The libtorch this crate was built with, as files name it.
+pub(super) const LIBTORCH: &str = env!("PULLBACK_LIBTORCH");
+
+/// What a file says of itself.
+#[derive(Debug)]
+pub(super) struct Stored {
+    /// `pullback_format`: [`FORMAT`], or 0 in a file that is not finished.
+    pub format: i64,
+    pub header: Header,
+    pub version: String,
+    pub libtorch: String,
+}
+
+impl Header {
+    /// Model, data and machine in one line, for reports and summaries.
+    pub fn provenance(&self) -> String {
+        let sha = self.model_sha256.get(..12).unwrap_or(&self.model_sha256);
+        let metric = self.metric.as_ref().map(|m| format!(", metric {m}")).unwrap_or_default();
+        format!(
+            "model {} (sha256 {sha}), data {} ({}), seed {}, {} on {}{metric}",
+            self.model, self.dataset, self.split, self.seed, self.precision, self.device
+        )
+    }
+
+    /// The first attribute in which a run differs so that its rows may not stand beside ours; `None` for the same run.
+    pub(super) fn difference(&self, other: &Self) -> Option<&'static str> {
+        // Any CUDA device is as good as another; the CPU's last digits differ from theirs.
+        let machine = |h: &Self| h.device.split(':').next().map(str::to_owned);
+        [
+            ("kind", self.kind == other.kind),
+            ("config", self.config == other.config),
+            ("model_sha256", self.model_sha256 == other.model_sha256),
+            ("dataset", self.dataset == other.dataset),
+            ("split", self.split == other.split),
+            ("precision", self.precision == other.precision),
+            ("seed", self.seed == other.seed),
+            ("metric", self.metric == other.metric),
+            ("device", machine(self) == machine(other)),
+            ("further attributes", self.extra == other.extra),
+        ]
+        .into_iter()
+        .find_map(|(name, same)| (!same).then_some(name))
+    }
+
+    /// Writes the attributes; the file counts as unfinished until [`set_format`] is called.
+    pub(super) fn write(&self, file: &File, path: &Path) -> Result<()> {
+        let text = |name: &str, value: &str| -> Result<()> {
+            let value = VarLenUnicode::from_str(value).map_err(|_| {
+                Error::request(format!("attribute {name}"), "text without NUL", format!("{value:?}"))
+            })?;
+            let put = || file.new_attr::<VarLenUnicode>().create(name)?.write_scalar(&value);
+            put().map_err(|e| fault(path, e))
+        };
+        let format = || file.new_attr::<i64>().create("pullback_format")?.write_scalar(&0i64);
+        format().map_err(|e| fault(path, e))?;
+        text("kind", self.kind.name())?;
+        text("version", VERSION)?;
+        text("config", &self.config)?;
+        text("model", &self.model)?;
+        text("model_sha256", &self.model_sha256)?;
+        text("dataset", &self.dataset)?;
+        text("split", &self.split)?;
+        text("device", &self.device)?;
+        text("precision", &self.precision)?;
+        let seed = || file.new_attr::<u64>().create("seed")?.write_scalar(&self.seed);
+        seed().map_err(|e| fault(path, e))?;
+        text("libtorch", LIBTORCH)?;
+        if let Some(metric) = &self.metric {
+            text("metric", metric)?;
+        }
+        for (name, value) in &self.extra {
+            if RESERVED.contains(&name.as_str()) {
+                return Err(Error::request(
+                    format!("attribute {name}"),
+                    "a name of its own",
+                    "one that every result file has",
+                ));
+            }
+            text(name, value)?;
+        }
+        Ok(())
+    }
+
+    /// Reads the attributes and checks that they are there.
+    pub(super) fn read(file: &File, path: &Path) -> Result<Stored> {
+        let shown = path.display();
+        let names = file.attr_names().map_err(|e| fault(path, e))?;
+        if !names.iter().any(|n| n == "pullback_format") {
+            return Err(Error::request(
+                shown.to_string(),
+                "a pullback result file (root attribute pullback_format)",
+                "an HDF5 file without it",
+            ));
+        }
+        let format = number::<i64>(file, path, "pullback_format")?;
+        if format != FORMAT && format != 0 {
+            return Err(Error::request(
+                format!("{shown}: pullback_format"),
+                FORMAT.to_string(),
+                format.to_string(),
+            ));
+        }
+        let text = |name: &str| attribute(file, path, name);
+        let kind = match text("kind")?.as_str() {
+            "scores" => FileKind::Scores,
+            "attack" => FileKind::Attack,
+            "sweep" => FileKind::Sweep,
+            other => {
+                return Err(Error::request(
+                    format!("{shown}: kind"),
+                    "scores, attack or sweep",
+                    format!("{other:?}"),
+                ));
+            }
+        };
+        let metric = names.iter().any(|n| n == "metric").then(|| text("metric")).transpose()?;
+        // Attributes that other tools added and that are not text are none of ours.
+        let extra = names
+            .iter()
+            .filter(|n| !RESERVED.contains(&n.as_str()))
+            .filter_map(|n| text(n).ok().map(|value| (n.clone(), value)))
+            .collect();
+        let header = Header {
+            kind,
+            config: text("config")?,
+            model: text("model")?,
+            model_sha256: text("model_sha256")?,
+            dataset: text("dataset")?,
+            split: text("split")?,
+            device: text("device")?,
+            precision: text("precision")?,
+            seed: number::<u64>(file, path, "seed")?,
+            metric,
+            extra,
+        };
+        Ok(Stored { format, header, version: text("version")?, libtorch: text("libtorch")? })
+    }
+}
+
+/// Marks the file as finished.
+pub(super) fn set_format(file: &File, path: &Path) -> Result<()> {
+    let set = || file.attr("pullback_format")?.write_scalar(&FORMAT);
+    set().map_err(|e| fault(path, e))
+}
+
+/// A text attribute.
+fn attribute(file: &File, path: &Path, name: &str) -> Result<String> {
+    let wrong = |found: &str| {
+        Error::request(format!("{}: attribute {name}", path.display()), "text", found)
+    };
+    let attribute = file.attr(name).map_err(|_| wrong("nothing"))?;
+    let described = attribute.dtype().and_then(|d| d.to_descriptor()).map_err(|e| fault(path, e))?;
+    let bytes = match described {
+        _ if !attribute.is_scalar() => return Err(wrong("a list")),
+        TypeDescriptor::VarLenUnicode => {
+            attribute.read_scalar::<VarLenUnicode>().map(|t| t.as_bytes().to_vec())
+        }
+        TypeDescriptor::VarLenAscii => attribute.read_scalar::<VarLenAscii>().map(|t| t.as_bytes().to_vec()),
+        other => return Err(wrong(&other.to_string())),
+    };
+    String::from_utf8(bytes.map_err(|e| fault(path, e))?).map_err(|_| wrong("bytes that are not UTF-8"))
+}
+
+/// An integer attribute. HDF5 would clamp what does not fit, so the value is read in the widest types.
+fn number<T: TryFrom<i128>>(file: &File, path: &Path, name: &str) -> Result<T> {
+    let wrong = |found: &str| {
+        Error::request(format!("{}: attribute {name}", path.display()), "an integer", found)
+    };
+    let attribute = file.attr(name).map_err(|_| wrong("nothing"))?;
+    if !attribute.is_scalar() {
+        return Err(wrong("a list"));
+    }
+    let described = attribute.dtype().and_then(|d| d.to_descriptor()).map_err(|e| fault(path, e))?;
+    let value = match described {
+        TypeDescriptor::Integer(_) => attribute.read_scalar::<i64>().map(i128::from),
+        TypeDescriptor::Unsigned(_) => attribute.read_scalar::<u64>().map(i128::from),
+        other => return Err(wrong(&other.to_string())),
+    };
+    let value = value.map_err(|e| fault(path, e))?;
+    T::try_from(value).map_err(|_| wrong(&value.to_string()))
+}

@@ -1,0 +1,333 @@
+//! Files in: checked when opened, then read whole or by rows.
+
+use super::columns::{self, Dtype, fault, size_of_shape};
+use super::header::{Header, Stored};
+use super::schema::{self, INDEX, sample_axis};
+use super::{Column, FileKind, Values};
+use crate::error::{Error, Result};
+use hdf5::{File, Group, LinkType};
+use std::collections::HashSet;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+/// One data set of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DatasetInfo {
+    /// Its path, `/scores/trace`.
+    pub path: String,
+    /// Its element type; `None` where it is none of the format's.
+    pub dtype: Option<Dtype>,
+    /// Its shape.
+    pub shape: Vec<usize>,
+}
+
+/// An open result file.
+#[derive(Debug)]
+pub struct Reader {
+    path: PathBuf,
+    file: File,
+    stored: Stored,
+    datasets: Vec<DatasetInfo>,
+    index: Vec<u64>,
+}
+
+/// The first bytes of every HDF5 file.
+const MAGIC: &[u8] = b"\x89HDF\r\n\x1a\n";
+/// Deflate shrinks by at most about this factor; a data set that claims more than its file can hold is damaged.
+const MOST_COMPRESSION: u64 = 1100;
+
+/// True for a file that says it is a pullback result, finished or not, of whatever format number.
+pub fn is_result(path: &Path) -> bool {
+    starts_as_hdf5(path).unwrap_or(false) && File::open(path).is_ok_and(|f| f.attr("pullback_format").is_ok())
+}
+
+impl Reader {
+    /// Opens a result file and checks that it is one: HDF5, of this format, finished, its rows of one length.
+    pub fn open(path: &Path) -> Result<Self> {
+        let shown = path.display().to_string();
+        if path.is_dir() {
+            return Err(Error::request(shown, "a result file", "a folder"));
+        }
+        if !starts_as_hdf5(path)? {
+            return Err(Error::request(shown, "a result file (HDF5)", "a file of another kind"));
+        }
+        let file = File::open(path).map_err(|_| {
+            Error::request(&shown, "a readable HDF5 file", "one that is cut short, damaged or being written")
+        })?;
+        let broken = |error| match error {
+            Error::Hdf5 { .. } => Error::request(&shown, "a readable HDF5 file", "one that is damaged"),
+            other => other,
+        };
+        let stored = Header::read(&file, path).map_err(broken)?;
+        let datasets = datasets(&file, path).map_err(broken)?;
+        let mut reader = Self { path: path.to_owned(), file, stored, datasets, index: vec![] };
+        let journal = match reader.info(INDEX) {
+            Some(_) => reader.read_i64(INDEX)?.1,
+            None => vec![],
+        };
+        let waiting = journal.iter().filter(|i| **i < 0).count();
+        if reader.stored.format == 0 || waiting > 0 {
+            let (done, all) = (journal.len() - waiting, journal.len());
+            return Err(Error::request(
+                shown,
+                "a finished result file",
+                format!("an unfinished one ({done} of {all} samples); the command that began it goes on with it"),
+            ));
+        }
+        reader.index = journal.iter().map(|i| *i as u64).collect();
+        reader.check()?;
+        Ok(reader)
+    }
+
+    /// The file's path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What the file holds, of which run.
+    pub fn header(&self) -> &Header {
+        &self.stored.header
+    }
+
+    /// The version of pullback that wrote the file.
+    pub fn version(&self) -> &str {
+        &self.stored.version
+    }
+
+    /// The libtorch that computed the file.
+    pub fn libtorch(&self) -> &str {
+        &self.stored.libtorch
+    }
+
+    /// Model, data, machine and versions in one line.
+    pub fn provenance(&self) -> String {
+        format!("{}; pullback {}, libtorch {}", self.header().provenance(), self.version(), self.libtorch())
+    }
+
+    /// Position of each row's sample in the data set; empty in a sweep.
+    pub fn index(&self) -> &[u64] {
+        &self.index
+    }
+
+    /// Number of samples: rows of a scores or attack file, samples per point of a sweep.
+    pub fn samples(&self) -> usize {
+        if !self.index.is_empty() {
+            return self.index.len();
+        }
+        let kind = self.header().kind;
+        let counted = self.datasets.iter().find_map(|d| d.shape.get(sample_axis(kind, &d.path)?).copied());
+        counted.unwrap_or(0)
+    }
+
+    /// Every data set, by path.
+    pub fn datasets(&self) -> &[DatasetInfo] {
+        &self.datasets
+    }
+
+    /// One data set's type and shape.
+    pub fn info(&self, path: &str) -> Option<&DatasetInfo> {
+        self.datasets.iter().find(|d| d.path == path)
+    }
+
+    /// Names of the scores, sorted.
+    pub fn scores(&self) -> Vec<String> {
+        self.below("/scores/")
+    }
+
+    /// Names of the attacks, sorted.
+    pub fn attacks(&self) -> Vec<String> {
+        self.below("/attack/")
+    }
+
+    /// Names of what is stored of an attack, sorted: its measures and `images`.
+    pub fn measures(&self, attack: &str) -> Vec<String> {
+        self.below(&format!("/attack/{attack}/"))
+    }
+
+    /// Names of the measures of the unattacked samples, sorted.
+    pub fn clean(&self) -> Vec<String> {
+        self.below("/clean/")
+    }
+
+    /// Names of the correlations, sorted (sweeps).
+    pub fn correlations(&self) -> Vec<String> {
+        self.below("/correlation/")
+    }
+
+    /// Names that follow `prefix` (which ends in `/`) in the paths of data sets, sorted, each once.
+    pub fn below(&self, prefix: &str) -> Vec<String> {
+        let rest = self.datasets.iter().filter_map(|d| d.path.strip_prefix(prefix));
+        let mut names: Vec<String> = rest.filter_map(|r| r.split('/').next()).map(str::to_owned).collect();
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    /// Reads a whole data set.
+    pub fn read(&self, path: &str) -> Result<Column> {
+        self.fetch(path, None)
+    }
+
+    /// Reads the rows `rows` of a data set: this part of its sample axis, all of the others.
+    pub fn read_rows(&self, path: &str, rows: Range<usize>) -> Result<Column> {
+        self.fetch(path, Some(rows))
+    }
+
+    /// Reads a whole f64 data set: shape, values.
+    pub fn read_f64(&self, path: &str) -> Result<(Vec<usize>, Vec<f64>)> {
+        let column = self.read(path)?;
+        match column.values {
+            Values::F64(values) => Ok((column.shape, values)),
+            other => Err(self.wrong_type(path, Dtype::F64, &other.dtype().to_string())),
+        }
+    }
+
+    /// Reads a whole f32 data set: shape, values.
+    pub fn read_f32(&self, path: &str) -> Result<(Vec<usize>, Vec<f32>)> {
+        let column = self.read(path)?;
+        match column.values {
+            Values::F32(values) => Ok((column.shape, values)),
+            other => Err(self.wrong_type(path, Dtype::F32, &other.dtype().to_string())),
+        }
+    }
+
+    /// Reads a whole i64 data set: shape, values.
+    pub fn read_i64(&self, path: &str) -> Result<(Vec<usize>, Vec<i64>)> {
+        let column = self.read(path)?;
+        match column.values {
+            Values::I64(values) => Ok((column.shape, values)),
+            other => Err(self.wrong_type(path, Dtype::I64, &other.dtype().to_string())),
+        }
+    }
+
+    /// Reads a whole u8 data set: shape, values.
+    pub fn read_u8(&self, path: &str) -> Result<(Vec<usize>, Vec<u8>)> {
+        let column = self.read(path)?;
+        match column.values {
+            Values::U8(values) => Ok((column.shape, values)),
+            other => Err(self.wrong_type(path, Dtype::U8, &other.dtype().to_string())),
+        }
+    }
+
+    fn fetch(&self, path: &str, rows: Option<Range<usize>>) -> Result<Column> {
+        let subject = || format!("{}: {path}", self.path.display());
+        let Some(info) = self.info(path) else {
+            return Err(Error::request(subject(), "a data set of this name", "none"));
+        };
+        let Some(dtype) = info.dtype else {
+            return Err(Error::request(subject(), "numbers (f64, f32, i64 or u8)", "another type"));
+        };
+        let axis = sample_axis(self.header().kind, path);
+        if let Some(rows) = &rows {
+            let Some(length) = axis.and_then(|a| info.shape.get(a)) else {
+                return Err(Error::request(subject(), "a data set with a row per sample", "one without"));
+            };
+            if rows.start > rows.end || rows.end > *length {
+                return Err(Error::request(subject(), format!("rows below {length}"), format!("{rows:?}")));
+            }
+        }
+        self.check_size(info, dtype)?;
+        let dataset = self.file.dataset(path).map_err(|e| fault(&self.path, e))?;
+        columns::read(&dataset, path, dtype, axis.unwrap_or(0), rows).map_err(|_| {
+            Error::request(subject(), "readable values", "a data set that is damaged or cut short")
+        })
+    }
+
+    /// Refuses a data set that cannot fit in its file, before memory is asked for it.
+    fn check_size(&self, info: &DatasetInfo, dtype: Dtype) -> Result<()> {
+        let width = match dtype {
+            Dtype::F64 | Dtype::I64 => 8,
+            Dtype::F32 => 4,
+            Dtype::U8 => 1,
+        };
+        let bytes = size_of_shape(&info.shape).and_then(|n| n.checked_mul(width));
+        let most = self.file.size().saturating_mul(MOST_COMPRESSION);
+        match bytes {
+            Some(bytes) if bytes as u64 <= most => Ok(()),
+            _ => Err(Error::request(
+                format!("{}: {}", self.path.display(), info.path),
+                "a data set that fits in its file",
+                format!("shape {:?}", info.shape),
+            )),
+        }
+    }
+
+    /// Checks the parts that every reader of the format leans on.
+    fn check(&self) -> Result<()> {
+        let kind = self.header().kind;
+        let wrong = |path: &str, expected: String, found: String| {
+            Err(Error::request(format!("{}: {path}", self.path.display()), expected, found))
+        };
+        if kind != FileKind::Sweep && self.index.is_empty() {
+            return wrong(INDEX, "the position of each sample".to_owned(), "none".to_owned());
+        }
+        let mut seen = HashSet::new();
+        if let Some(twice) = self.index.iter().find(|i| !seen.insert(**i)) {
+            return wrong(INDEX, "each sample once".to_owned(), format!("sample {twice} twice"));
+        }
+        let samples = self.samples();
+        for info in &self.datasets {
+            let Some(axis) = sample_axis(kind, &info.path) else { continue };
+            if info.shape.get(axis) != Some(&samples) {
+                let expected = format!("{samples} samples on axis {axis}");
+                return wrong(&info.path, expected, format!("shape {:?}", info.shape));
+            }
+            // Scores and measures are f64; images and directions are f32.
+            let expected = match info.shape.len() {
+                _ if info.path == INDEX || info.path == schema::LABEL => Dtype::I64,
+                _ if info.path.starts_with("/scores/") || info.path.starts_with("/clean/") => Dtype::F64,
+                n if n == axis + 1 => Dtype::F64,
+                _ => continue,
+            };
+            if info.dtype != Some(expected) {
+                let found = info.dtype.map_or_else(|| "another type".to_owned(), |d| d.to_string());
+                return Err(self.wrong_type(&info.path, expected, &found));
+            }
+        }
+        Ok(())
+    }
+
+    fn wrong_type(&self, path: &str, expected: Dtype, found: &str) -> Error {
+        Error::request(format!("{}: {path}", self.path.display()), expected.to_string(), found)
+    }
+}
+
+/// True where the file begins as HDF5 does.
+fn starts_as_hdf5(path: &Path) -> Result<bool> {
+    use std::io::Read;
+    let mut first = Vec::with_capacity(MAGIC.len());
+    let file = std::fs::File::open(path).map_err(|e| Error::io(path, e))?;
+    file.take(MAGIC.len() as u64).read_to_end(&mut first).map_err(|e| Error::io(path, e))?;
+    Ok(first == MAGIC)
+}
+
+/// Every data set of a file, by path. Only what lies in the file itself is listed: links to other places are passed by.
+pub(super) fn datasets(file: &File, path: &Path) -> Result<Vec<DatasetInfo>> {
+    // Groups that contain themselves can be made; the format is three deep.
+    const DEPTH: usize = 4;
+    fn walk(group: &Group, prefix: &str, depth: usize, found: &mut Vec<DatasetInfo>) -> hdf5::Result<()> {
+        let mut links = vec![];
+        group.iter_visit_default(|name, info| {
+            if info.link_type == LinkType::Hard {
+                links.push(name.to_owned());
+            }
+            Ok(())
+        })?;
+        for name in links {
+            let path = format!("{prefix}/{name}");
+            match group.loc_type_by_name(&name)? {
+                hdf5::LocationType::Dataset => {
+                    let dataset = group.dataset(&name)?;
+                    found.push(DatasetInfo { path, dtype: columns::dtype_of(&dataset), shape: dataset.get_shape()? });
+                }
+                hdf5::LocationType::Group if depth > 1 => walk(&group.group(&name)?, &path, depth - 1, found)?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+    let mut found = vec![];
+    walk(file, "", DEPTH, &mut found).map_err(|e| fault(path, e))?;
+    found.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(found)
+}

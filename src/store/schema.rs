@@ -1,0 +1,44 @@
+//! Format 1 as paths: which data sets a result file may hold and which of their axes counts samples.
+
+use super::FileKind;
+use crate::error::{Error, Result};
+
+/// The number of the file format, root attribute `pullback_format`. A file that is still being written holds 0.
+pub const FORMAT: i64 = 1;
+
+/// Positions in the data set, `[N]`.
+pub(super) const INDEX: &str = "/index";
+/// Classes, `[N]`.
+pub(super) const LABEL: &str = "/label";
+
+/// Which axis of the data set at `path` counts samples; `None` where none does (`/eps`, `/beta`).
+///
+/// A sweep puts its points first, so that `/scores/<name>` is `[S, N]` there.
+pub fn sample_axis(kind: FileKind, path: &str) -> Option<usize> {
+    let parts: Vec<&str> = path.strip_prefix('/')?.split('/').collect();
+    let point = usize::from(kind == FileKind::Sweep);
+    match parts.as_slice() {
+        ["index" | "label"] => Some(0),
+        ["scores" | "spectrum" | "clean", _] => Some(point),
+        ["attack", _, _] => Some(point + 1),
+        _ => None,
+    }
+}
+
+/// Checks that `path` is absolute and made of plain names, so that every tool can address it.
+pub(super) fn check_path(path: &str) -> Result<()> {
+    let plain = |name: &str| {
+        !name.is_empty()
+            && name != "."
+            && name != ".."
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.+=".contains(&b))
+    };
+    match path.strip_prefix('/') {
+        Some(rest) if rest.split('/').all(plain) => Ok(()),
+        _ => Err(Error::request(
+            "path of a column",
+            "/name/name of letters, digits and _ - . + =",
+            format!("{path:?}"),
+        )),
+    }
+}

@@ -1,0 +1,513 @@
+//! Blocks out: a result file that grows by rows, survives being killed, and is resumed by the same run.
+//!
+//! While unfinished the file is called `<name>.partial`. What makes it safe to kill at any moment:
+//! - The structure (all data sets, their whole space) is written before the first row and never changes afterwards, so
+//!   later blocks touch no HDF5 metadata, and a file that opened once opens again.
+//! - `/index` is the journal. The row of sample i holds `-1 - i` until all of its values are on the disk, then `i`.
+//!   A row counts as done only then; half-written rows are computed again.
+//! - A partial file without a finished row is begun anew: its structure may be incomplete, and nothing is lost.
+//! - `pullback_format` is 0 until the file is complete, so that no reader takes it for a result.
+
+use super::columns::{self, Dtype, fault};
+use super::header::{self, Header, VERSION};
+use super::schema::{self, INDEX, LABEL, sample_axis};
+use super::target::{Overwrite, Target};
+use super::{Block, Column, Sink, Values};
+use crate::error::{Error, Result};
+use hdf5::{Dataset, File, MinorErrorCode};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io::{self, ErrorKind};
+use std::ops::Range;
+use std::path::Path;
+
+/// Which samples a run covers, in the order of the file's rows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Samples {
+    /// The first N of the data set.
+    First(usize),
+    /// These, by position in the data set.
+    Listed(Vec<u64>),
+}
+
+impl From<usize> for Samples {
+    fn from(n: usize) -> Self {
+        Self::First(n)
+    }
+}
+
+impl From<Vec<u64>> for Samples {
+    fn from(index: Vec<u64>) -> Self {
+        Self::Listed(index)
+    }
+}
+
+/// How a [`Writer`] began.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// There was no partial file.
+    New,
+    /// A partial file of the same run is continued.
+    Resumed {
+        /// How many samples it held.
+        done: usize,
+    },
+    /// A partial file was there but of no use; it was replaced.
+    Replaced {
+        /// What was wrong with it.
+        why: String,
+    },
+}
+
+/// Writes one result file, block by block. Dropped unfinished, it leaves the partial file for a later run.
+#[derive(Debug)]
+pub struct Writer {
+    target: Target,
+    kind: super::FileKind,
+    file: File,
+    start: Start,
+    /// Sample index of each row.
+    index: Vec<u64>,
+    /// Row of each sample.
+    row: HashMap<u64, usize>,
+    stored: Vec<bool>,
+    done: Vec<u64>,
+    journal: Dataset,
+    /// The data sets with a row per sample, by path; empty before the first block.
+    columns: BTreeMap<String, Dataset>,
+}
+
+impl Writer {
+    /// Begins or resumes the result file `path`.
+    ///
+    /// `fixed` are data sets without a row per sample, such as `/eps`; they are written at once. A partial file of the
+    /// same run (equal header, `fixed` and samples) is resumed, any other is replaced; [`Writer::start`] tells which.
+    ///
+    /// # Errors
+    /// A wrong request where `path` exists and may not be overwritten, cannot be written, or is being written by
+    /// another process.
+    pub fn create(
+        path: &Path,
+        header: &Header,
+        samples: impl Into<Samples>,
+        fixed: &[Column],
+        overwrite: Overwrite,
+    ) -> Result<Self> {
+        Self::begin(Target::new(path, overwrite)?, header, samples.into(), fixed, Partial::Resume)
+    }
+
+    pub(super) fn begin(
+        target: Target,
+        header: &Header,
+        samples: Samples,
+        fixed: &[Column],
+        partial: Partial,
+    ) -> Result<Self> {
+        let index = match samples {
+            Samples::First(n) => (0..n as u64).collect(),
+            Samples::Listed(index) => index,
+        };
+        let row: HashMap<u64, usize> = index.iter().enumerate().map(|(row, i)| (*i, row)).collect();
+        let most = i64::MAX as u64;
+        if index.is_empty() || row.len() != index.len() || index.iter().any(|i| *i > most) {
+            let expected = "at least one sample, none of them twice";
+            return Err(Error::request("samples of a result file", expected, format!("{} samples", index.len())));
+        }
+        for column in fixed {
+            check_whole(column)?;
+            if sample_axis(header.kind, &column.path).is_some() {
+                return Err(Error::request(
+                    format!("column {}", column.path),
+                    "one without a row per sample",
+                    "one that comes with the blocks",
+                ));
+            }
+        }
+        let (found, start) = match resume(&target, header, &index, fixed, partial)? {
+            Found::Nothing => (None, Start::New),
+            Found::Useless(why) => (None, Start::Replaced { why }),
+            Found::Rows(rows) => {
+                let done = rows.stored.iter().filter(|s| **s).count();
+                (Some(rows), Start::Resumed { done })
+            }
+        };
+        let rows = match found {
+            Some(rows) => rows,
+            None => Rows::create(&target, header, &index, fixed)?,
+        };
+        let done = index.iter().zip(&rows.stored).filter(|(_, s)| **s).map(|(i, _)| *i).collect();
+        Ok(Self {
+            target,
+            kind: header.kind,
+            file: rows.file,
+            start,
+            index,
+            row,
+            stored: rows.stored,
+            done,
+            journal: rows.journal,
+            columns: rows.columns,
+        })
+    }
+
+    /// Whether the file is new, resumed, or replaces a useless partial file.
+    pub fn start(&self) -> &Start {
+        &self.start
+    }
+
+    /// The samples that are stored, by position in the data set.
+    pub fn done(&self) -> &[u64] {
+        &self.done
+    }
+
+    /// True where the sample at position `index` of the data set is stored.
+    pub fn is_done(&self, index: u64) -> bool {
+        self.row.get(&index).is_some_and(|row| self.stored[*row])
+    }
+
+    /// The samples that are not stored yet, in the order of their rows.
+    pub fn remaining(&self) -> Vec<u64> {
+        self.index.iter().zip(&self.stored).filter(|(_, s)| !**s).map(|(i, _)| *i).collect()
+    }
+
+    /// Stores one block: each of its samples a sample of the run that is not stored yet, the same columns in each
+    /// block. Once this returns, the rows survive an interruption of any kind.
+    pub fn put(&mut self, block: &Block) -> Result<()> {
+        let rows = self.rows_of(block)?;
+        let labels = block.labels.as_ref().map(|labels| Column {
+            path: LABEL.to_owned(),
+            shape: vec![labels.len()],
+            sample_axis: 0,
+            values: Values::I64(labels.clone()),
+        });
+        let columns: Vec<&Column> = block.columns.iter().chain(&labels).collect();
+        self.check_columns(block.index.len(), &columns)?;
+        if rows.is_empty() {
+            return Ok(());
+        }
+        if self.columns.is_empty() {
+            self.create_columns(&columns)?;
+        }
+        let partial = self.target.partial.clone();
+        for column in columns {
+            let dataset = &self.columns[&column.path];
+            for run in runs(&rows) {
+                let part;
+                let whole = run.positions.len() == rows.len() && run.positions.iter().copied().eq(0..rows.len());
+                let column = if whole {
+                    column
+                } else {
+                    part = column.take(&run.positions);
+                    &part
+                };
+                columns::write(dataset, column, Some(run.rows)).map_err(|e| fault(&partial, e))?;
+            }
+        }
+        self.flush()?;
+        // The journal may not reach the disk before the rows that it vouches for.
+        self.target.sync()?;
+        let journal = Column {
+            path: INDEX.to_owned(),
+            shape: vec![block.index.len()],
+            sample_axis: 0,
+            values: Values::I64(block.index.iter().map(|i| *i as i64).collect()),
+        };
+        for run in runs(&rows) {
+            columns::write(&self.journal, &journal.take(&run.positions), Some(run.rows))
+                .map_err(|e| fault(&partial, e))?;
+        }
+        self.flush()?;
+        for (row, position) in &rows {
+            self.stored[*row] = true;
+            self.done.push(block.index[*position]);
+        }
+        Ok(())
+    }
+
+    /// Checks that every row is there, marks the file complete, and gives it its final name.
+    pub fn finish(self) -> Result<()> {
+        let (there, all) = (self.done.len(), self.index.len());
+        if there != all {
+            let message = format!("{there} of {all} samples are stored: the file is not complete");
+            return Err(Error::io(&self.target.partial, io::Error::new(ErrorKind::UnexpectedEof, message)));
+        }
+        // The rows before the mark that says that they are there.
+        self.target.sync()?;
+        header::set_format(&self.file, &self.target.partial)?;
+        self.flush()?;
+        let Self { target, file, journal, columns, .. } = self;
+        // The file closes only when nothing inside it is open.
+        drop((journal, columns));
+        file.close().map_err(|e| fault(&target.partial, e))?;
+        target.publish()
+    }
+
+    fn flush(&self) -> Result<()> {
+        self.file.flush().map_err(|e| fault(&self.target.partial, e))
+    }
+
+    /// (row in the file, position in the block) of each sample, by row.
+    fn rows_of(&self, block: &Block) -> Result<Vec<(usize, usize)>> {
+        let mut rows = Vec::with_capacity(block.index.len());
+        let mut seen = HashSet::new();
+        for (position, index) in block.index.iter().enumerate() {
+            let wrong = |found: &str| {
+                Err(Error::request(
+                    format!("sample {index} of {}", self.target.path.display()),
+                    "a sample of the run, once",
+                    found,
+                ))
+            };
+            match self.row.get(index) {
+                None => return wrong("none of the run's"),
+                Some(row) if self.stored[*row] || !seen.insert(*row) => return wrong("one that is stored already"),
+                Some(row) => rows.push((*row, position)),
+            }
+        }
+        rows.sort_unstable();
+        Ok(rows)
+    }
+
+    /// Checks the block's columns against the format, the block's length, and the data sets that exist.
+    fn check_columns(&self, samples: usize, columns: &[&Column]) -> Result<()> {
+        let mut seen = HashSet::new();
+        for column in columns {
+            schema::check_path(&column.path)?;
+            let subject = || format!("column {}", column.path);
+            let axis = sample_axis(self.kind, &column.path);
+            if axis != Some(column.sample_axis) || column.path == INDEX {
+                let expected = match axis {
+                    Some(axis) if column.path != INDEX => format!("samples on axis {axis}"),
+                    _ => "a data set with a row per sample".to_owned(),
+                };
+                return Err(Error::request(subject(), expected, format!("axis {}", column.sample_axis)));
+            }
+            column.check(Some(samples))?;
+            if !seen.insert(column.path.as_str()) {
+                return Err(Error::request(subject(), "once in a block", "twice"));
+            }
+            if self.columns.is_empty() {
+                continue;
+            }
+            let Some(dataset) = self.columns.get(&column.path) else {
+                return Err(Error::request(subject(), "a column of the earlier blocks", "a new one"));
+            };
+            let (dtype, shape) = (columns::dtype_of(dataset), dataset.shape());
+            let expected = columns::with_axis(&column.shape, column.sample_axis, self.index.len());
+            if dtype != Some(column.values.dtype()) || shape != expected {
+                return Err(Error::request(
+                    subject(),
+                    format!("the earlier blocks' type and shape {shape:?}"),
+                    format!("{} {expected:?}", column.values.dtype()),
+                ));
+            }
+        }
+        match self.columns.keys().find(|path| !seen.contains(path.as_str())) {
+            Some(path) => Err(Error::request(format!("column {path}"), "in every block", "a block without it")),
+            None => Ok(()),
+        }
+    }
+
+    fn create_columns(&mut self, columns: &[&Column]) -> Result<()> {
+        for column in columns {
+            let shape = columns::with_axis(&column.shape, column.sample_axis, self.index.len());
+            let dataset = columns::create(&self.file, &column.path, column.values.dtype(), &shape)
+                .map_err(|e| fault(&self.target.partial, e))?;
+            self.columns.insert(column.path.clone(), dataset);
+        }
+        // From here on the structure is on the disk and stays as it is.
+        self.flush()?;
+        self.target.sync()
+    }
+}
+
+impl Sink for Writer {
+    fn put(&mut self, block: &Block) -> Result<()> {
+        Writer::put(self, block)
+    }
+
+    fn finish(self: Box<Self>) -> Result<()> {
+        Writer::finish(*self)
+    }
+}
+
+/// Writes a result whole: for small results that are computed at once, such as sweeps.
+///
+/// The file appears under its final name only when it is complete.
+///
+/// # Errors
+/// As [`Writer::create`]; check the path early with it where much work comes before.
+pub fn write_whole(path: &Path, header: &Header, columns: &[Column], overwrite: Overwrite) -> Result<()> {
+    let target = Target::new(path, overwrite)?;
+    let mut seen = HashSet::new();
+    for column in columns {
+        check_whole(column)?;
+        if !seen.insert(column.path.as_str()) {
+            return Err(Error::request(format!("column {}", column.path), "once", "twice"));
+        }
+    }
+    if let Err(error) = File::open_rw(&target.partial) {
+        in_use(&target.partial, &error)?;
+    }
+    target.clear()?;
+    let file = File::create_excl(&target.partial).map_err(|e| fault(&target.partial, e))?;
+    header.write(&file, &target.partial)?;
+    for column in columns {
+        write_column(&file, column).map_err(|e| fault(&target.partial, e))?;
+    }
+    header::set_format(&file, &target.partial)?;
+    file.flush().map_err(|e| fault(&target.partial, e))?;
+    file.close().map_err(|e| fault(&target.partial, e))?;
+    target.publish()
+}
+
+/// Whether a partial file may be continued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Partial {
+    Resume,
+    Discard,
+}
+
+/// An open file with its journal.
+struct Rows {
+    file: File,
+    journal: Dataset,
+    stored: Vec<bool>,
+    columns: BTreeMap<String, Dataset>,
+}
+
+/// What lies under the partial name.
+enum Found {
+    Nothing,
+    Rows(Rows),
+    /// Something of no use, which is gone now.
+    Useless(String),
+}
+
+impl Rows {
+    fn create(target: &Target, header: &Header, index: &[u64], fixed: &[Column]) -> Result<Self> {
+        let path = &target.partial;
+        let file = File::create_excl(path).map_err(|e| fault(path, e))?;
+        header.write(&file, path)?;
+        let journal = Column {
+            path: INDEX.to_owned(),
+            shape: vec![index.len()],
+            sample_axis: 0,
+            values: Values::I64(index.iter().map(|i| -1 - *i as i64).collect()),
+        };
+        for column in fixed {
+            write_column(&file, column).map_err(|e| fault(path, e))?;
+        }
+        let journal = write_column(&file, &journal).map_err(|e| fault(path, e))?;
+        file.flush().map_err(|e| fault(path, e))?;
+        Ok(Self { file, journal, stored: vec![false; index.len()], columns: BTreeMap::new() })
+    }
+}
+
+/// Opens the partial file of an earlier run, or removes it where it is of no use.
+fn resume(target: &Target, header: &Header, index: &[u64], fixed: &[Column], partial: Partial) -> Result<Found> {
+    let path = &target.partial;
+    if !path.exists() {
+        return Ok(Found::Nothing);
+    }
+    let why = match File::open_rw(path) {
+        Err(error) => {
+            in_use(path, &error)?;
+            "it is damaged".to_owned()
+        }
+        Ok(_) if partial == Partial::Discard => "it is not needed".to_owned(),
+        Ok(file) => match same_run(file, path, header, index, fixed) {
+            Ok(rows) => return Ok(Found::Rows(rows)),
+            Err(why) => why,
+        },
+    };
+    target.clear()?;
+    Ok(Found::Useless(why))
+}
+
+/// The rows of a partial file of the same run; else what is wrong with it.
+fn same_run(file: File, path: &Path, header: &Header, index: &[u64], fixed: &[Column]) -> Result<Rows, String> {
+    let damaged = || "it is damaged".to_owned();
+    let stored = Header::read(&file, path).map_err(|_| damaged())?;
+    if let Some(name) = header.difference(&stored.header) {
+        return Err(format!("it is of another run ({name} differs)"));
+    }
+    if stored.version != VERSION {
+        return Err(format!("it is of version {}", stored.version));
+    }
+    let journal = file.dataset(INDEX).map_err(|_| damaged())?;
+    if columns::dtype_of(&journal) != Some(Dtype::I64) {
+        return Err(damaged());
+    }
+    let rows = journal.read_raw::<i64>().map_err(|_| damaged())?;
+    let planned = rows.iter().map(|r| if *r < 0 { (-1 - r) as u64 } else { *r as u64 });
+    if !planned.eq(index.iter().copied()) {
+        return Err("it is of another run (the samples differ)".to_owned());
+    }
+    let stored: Vec<bool> = rows.iter().map(|r| *r >= 0).collect();
+    if !stored.contains(&true) {
+        return Err("it holds no finished sample".to_owned());
+    }
+    let mut columns = BTreeMap::new();
+    let mut whole = 0;
+    for info in super::reader::datasets(&file, path).map_err(|_| damaged())? {
+        if info.path == INDEX {
+            continue;
+        }
+        let dataset = file.dataset(&info.path).map_err(|_| damaged())?;
+        if let Some(axis) = sample_axis(header.kind, &info.path) {
+            if info.shape.get(axis) != Some(&index.len()) {
+                return Err(damaged());
+            }
+            columns.insert(info.path, dataset);
+            continue;
+        }
+        let ours = fixed.iter().find(|c| c.path == info.path).filter(|c| c.shape == info.shape);
+        let same = ours.zip(info.dtype).is_some_and(|(ours, dtype)| {
+            columns::read(&dataset, &info.path, dtype, 0, None).is_ok_and(|theirs| ours.values.same_bits(&theirs.values))
+        });
+        if !same {
+            return Err(format!("it is of another run ({} differs)", info.path));
+        }
+        whole += 1;
+    }
+    if whole != fixed.len() {
+        return Err("it is of another run (other data sets)".to_owned());
+    }
+    Ok(Rows { file, journal, stored, columns })
+}
+
+/// The error of a file that another process holds open for writing; HDF5 locks such files.
+fn in_use(path: &Path, error: &hdf5::Error) -> Result<()> {
+    if error.contains_minor(MinorErrorCode::CantLockFile) {
+        return Err(Error::request(path.display().to_string(), "a file that no other process uses", "one in use"));
+    }
+    Ok(())
+}
+
+fn check_whole(column: &Column) -> Result<()> {
+    schema::check_path(&column.path)?;
+    column.check(None)
+}
+
+fn write_column(file: &File, column: &Column) -> hdf5::Result<Dataset> {
+    let dataset = columns::create(file, &column.path, column.values.dtype(), &column.shape)?;
+    columns::write(&dataset, column, None)?;
+    Ok(dataset)
+}
+
+/// Neighbouring rows of the file and where they lie in a block.
+struct Run {
+    rows: Range<usize>,
+    positions: Vec<usize>,
+}
+
+/// Cuts sorted (row, position) pairs into runs of neighbouring rows.
+fn runs(rows: &[(usize, usize)]) -> Vec<Run> {
+    let neighbours = rows.chunk_by(|a, b| a.0 + 1 == b.0);
+    neighbours
+        .filter_map(|run| {
+            let (first, last) = (run.first()?.0, run.last()?.0);
+            Some(Run { rows: first..last + 1, positions: run.iter().map(|(_, p)| *p).collect() })
+        })
+        .collect()
+}
