@@ -122,16 +122,31 @@ class Mlp(Vae):
 
 
 class IllScaled(Mlp):
-    """Rows of J_mu spread over 1e4, so eigenvalues over 1e8; sigma over 1e2; the decoder undoes the scale."""
+    """Rows of J_mu spread over 1e4 in no order, eigenvalues over 1e8; sigma over 1e2; the decoder undoes the scale.
+    A symmetric square root of M in f32 is off by 9 % of lambda_1 and more here (torch.linalg.eigh)."""
 
     def __init__(self, shape, latent):
         super().__init__(shape, latent)
         with torch.no_grad():
-            scale = torch.logspace(2, -2, latent)
+            scale = torch.logspace(2, -2, latent)[[3, 0, 5, 1, 4, 2]]
             self.mu.weight *= scale[:, None]
             self.mu.bias *= scale
             self.lv.bias += torch.linspace(2, -4, latent)
             self.d1.weight /= scale
+
+
+class MixedScales(Mlp):
+    """Scales spread over 1e3 and then rotated, so that every latent holds all of them; the decoder undoes both.
+    What forms M in f32 (a square root, Cholesky, J_mu^T M J_mu) is off by 5e-3 of lambda_1; QR of J_g by 6e-6."""
+
+    def __init__(self, shape, latent):
+        super().__init__(shape, latent)
+        with torch.no_grad():
+            rotation = torch.linalg.qr(torch.randn(latent, latent, dtype=torch.float64))[0]
+            mix = rotation * torch.logspace(1.5, -1.5, latent, dtype=torch.float64)
+            self.mu.weight.copy_(mix @ self.mu.weight.double())
+            self.mu.bias.copy_(mix @ self.mu.bias.double())
+            self.d1.weight.copy_(self.d1.weight.double() @ torch.linalg.inv(mix))
 
 
 class ClampedLogvar(Mlp):
@@ -218,6 +233,7 @@ CASES = {
     "group_norm_residual": (lambda s: widen(GroupNormResidual(s, 5), 2.0), (3, 8, 8), 3),
     "ignored_latent": (lambda s: widen(IgnoredLatent(s, 5), 3.0), (1, 6, 6), 4),
     "ill_scaled": (lambda s: IllScaled(s, 6), (1, 7, 6), 4),
+    "mixed_scales": (lambda s: MixedScales(s, 6), (1, 7, 6), 4),
     "one_latent": (lambda s: widen(Mlp(s, 1), 3.0), (1, 5, 4), 1),
     "rank_deficient": (lambda s: widen(RankDeficient(s, 8), 2.0), (1, 7, 5), 5),
     "wide_latent": (lambda s: widen(Mlp(s, 16), 3.0), (1, 3, 4), 4),
