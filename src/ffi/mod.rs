@@ -3,10 +3,8 @@
 
 pub mod adam;
 pub mod autograd;
-pub mod adam;
 pub mod module;
 pub mod memory;
-pub mod module;
 
 use crate::error::{Error, Result};
 use std::ffi::{CStr, c_char};
