@@ -17,11 +17,12 @@ VENV          := .venv
 DEPS          := .deps
 # A libtorch of the user's own is remembered in .deps/libtorch; changing LIBTORCH makes the link anew.
 LIBTORCH_KEY  := $(DEPS)/.libtorch-$(if $(LIBTORCH),$(shell printf %s '$(LIBTORCH)' | cksum | cut -d' ' -f1),pypi)
+TEST_PACKAGES := numpy h5py
 PIP           := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 # The variables of .cargo/config.toml yield to the caller's own: clear them so that every target uses .deps.
 CARGO         := env -u LIBTORCH -u LIBTORCH_USE_PYTORCH cargo
 
-.PHONY: all setup build demo test lint bench peers clean
+.PHONY: all setup build demo test lint version bench peers clean
 all: build
 
 setup: $(LIBTORCH_KEY) $(DEPS)/cmake
@@ -51,3 +52,36 @@ $(DEPS)/cmake: | $(VENV)/bin/python $(DEPS)
 	else \
 	  echo "$(PIP) cmake"; $(PIP) 'cmake>=3.26,<5' && ln -sfn "$(CURDIR)/$(VENV)/bin/cmake" $@; \
 	fi
+
+BIN := target/release/pullback
+
+build: setup
+	$(CARGO) build --release
+
+# Everything that the run needs is checked by the program itself: what is up to date is not done again.
+demo: build
+	$(BIN) demo
+
+# The tests read our HDF5 files with h5py, and compare numbers with NumPy's and PyTorch's.
+$(DEPS)/.test-python: Makefile | $(VENV)/bin/python $(DEPS)
+	$(PIP) $(TEST_PACKAGES)
+	touch $@
+
+test: setup $(DEPS)/.test-python
+	$(CARGO) test
+
+lint: setup
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets -- -D warnings
+	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --no-deps
+
+# What the tests will run on: libtorch, CUDA, HDF5.
+version: setup
+	$(CARGO) run --quiet -- --version
+
+bench: build
+	$(CARGO) bench
+	$(BIN) bench
+
+clean:
+	rm -rf target runs

@@ -1,1 +1,452 @@
-//! Tests of `cli`.
+//! The program as a user meets it: each wrong request is one line on stderr, exit code 2, and touches nothing.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{LazyLock, Mutex};
+
+const COMMANDS: [&str; 9] = ["demo", "train", "score", "attack", "sweep", "report", "bench", "merge", "inspect"];
+
+/// A small run: seconds, not minutes.
+const CONFIG: &str = "\
+data: {source: strokes, limit: 48, valid: 8}
+model: {kind: mlp, hidden: [12], latent: 3}
+train: {epochs: 2, batch: 16}
+";
+
+fn command(folder: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pullback"));
+    // One thread each: many of these run side by side.
+    command.args(args).current_dir(folder).env("OMP_NUM_THREADS", "1").stdin(Stdio::null());
+    command
+}
+
+fn pullback(folder: &Path, args: &[&str]) -> Output {
+    command(folder, args).output().unwrap()
+}
+
+/// Runs a line of arguments separated by blanks; `'...'` keeps blanks.
+fn type_in(folder: &Path, line: &str) -> Output {
+    let args = words(line);
+    pullback(folder, &args.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+fn words(line: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    for (i, piece) in line.split('\'').enumerate() {
+        if i % 2 == 1 {
+            words.push(piece.to_owned());
+        } else {
+            words.extend(piece.split_whitespace().map(str::to_owned));
+        }
+    }
+    words
+}
+
+fn succeeds(folder: &Path, line: &str) -> Output {
+    let out = type_in(folder, line);
+    assert!(out.status.success(), "{line}: {:?}\n{}", out.status, stderr(&out));
+    out
+}
+
+fn stderr(out: &Output) -> String {
+    String::from_utf8(out.stderr.clone()).unwrap()
+}
+
+fn stdout(out: &Output) -> String {
+    String::from_utf8(out.stdout.clone()).unwrap()
+}
+
+/// A folder with a finished run, results, and things that are not what they should be.
+struct Desk {
+    folder: tempfile::TempDir,
+}
+
+impl Desk {
+    fn path(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
+/// Made once; the tests that read it leave it as it is, and say so.
+static DESK: LazyLock<Desk> = LazyLock::new(|| {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    fs::write(at.join("ok.yaml"), CONFIG).unwrap();
+    fs::write(at.join("text.txt"), "not what it should be").unwrap();
+    fs::write(at.join("bad.yaml"), "train: {lr: x}").unwrap();
+    fs::write(at.join("list.yaml"), "- 1").unwrap();
+    fs::write(at.join("open.yaml"), "train: [").unwrap();
+    fs::write(at.join("key.yaml"), "model: {kind: mlp, hiden: [3]}").unwrap();
+    fs::write(at.join("latin.yaml"), b"seed: \xff").unwrap();
+    fs::write(at.join("full.h5"), "taken").unwrap();
+    fs::write(at.join("full.html"), "taken").unwrap();
+    fs::create_dir(at.join("empty")).unwrap();
+    fs::create_dir(at.join("mess")).unwrap();
+    fs::write(at.join("mess/notes.txt"), "mine").unwrap();
+    succeeds(at, "train -c ok.yaml -o run -q");
+    succeeds(at, "score -m run -d strokes -o s.h5 --limit 6 -q");
+    succeeds(at, "score -m run -d strokes -o s1.h5 --limit 6 --shard 1/2 -q");
+    succeeds(at, "score -m run -d strokes -o s2.h5 --limit 6 --shard 2/2 -q");
+    succeeds(at, "attack -m run -d strokes -o a.h5 --limit 4 --attack spectral,random --eps 1,2 -q");
+    Desk { folder }
+});
+
+/// Every file below `folder` with its contents.
+fn contents(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut left = vec![folder.to_owned()];
+    while let Some(at) = left.pop() {
+        for entry in fs::read_dir(at).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                found.insert(path.clone(), vec![]);
+                left.push(path);
+            } else {
+                let bytes = fs::read(&path).unwrap();
+                found.insert(path, bytes);
+            }
+        }
+    }
+    found
+}
+
+/// What is typed, and what the line on stderr must hold.
+const WRONG: &[(&str, &[&str])] = &[
+    // Usage.
+    ("", &["command", "demo, train, score", "none"]),
+    ("scores", &["command", "\"scores\""]),
+    ("score", &["--model", "--data", "--output"]),
+    ("score -m run -d strokes", &["--output"]),
+    ("score -m", &["--model", "no value"]),
+    ("score -m run -m run -d strokes -o x.h5", &["--model", "once"]),
+    ("score -m run -d strokes -o x.h5 --what", &["known flag", "--what"]),
+    ("score -m run -d strokes -o x.h5 y.h5", &["no further argument", "y.h5"]),
+    ("score -m run -d strokes -o x.h5 -q -v", &["--quiet", "--verbose"]),
+    ("train -o r", &["--config"]),
+    ("train -c ok.yaml", &["--output"]),
+    ("sweep -o r", &["--config"]),
+    ("attack -m run -d strokes", &["--output"]),
+    ("report -o x.html", &["RUN|FILE.h5"]),
+    ("report s.h5", &["--output"]),
+    ("merge -o x.h5", &["SHARD.h5"]),
+    ("merge s1.h5 s2.h5", &["--output"]),
+    ("inspect", &["FILE"]),
+    ("inspect s.h5 a.h5", &["no further argument", "a.h5"]),
+    // Values of flags.
+    ("score -m run -d strokes -o x.h5 --metric foo", &["--metric", "stochastic", "\"foo\""]),
+    ("score -m run -d strokes -o x.h5 --top -1", &["--top", ">= 0", "\"-1\""]),
+    ("score -m run -d strokes -o x.h5 --top x", &["--top", "\"x\""]),
+    ("score -m run -d strokes -o x.h5 --precision f16", &["--precision", "f32, f64", "\"f16\""]),
+    ("score -m run -d strokes -o x.h5 --device gpu", &["--device", "cuda:N", "gpu"]),
+    ("score -m run -d strokes -o x.h5 --device cuda:99", &["cuda:99", "CUDA device"]),
+    ("score -m run -d strokes -o x.h5 --batch 0", &["--batch", "auto", "0"]),
+    ("score -m run -d strokes -o x.h5 --batch -3", &["--batch", "auto", "-3"]),
+    ("score -m run -d strokes -o x.h5 --batch many", &["--batch", "auto", "many"]),
+    ("score -m run -d strokes -o x.h5 --limit 0", &["--limit", ">= 1", "\"0\""]),
+    ("score -m run -d strokes -o x.h5 --limit 1.5", &["--limit", ">= 1", "\"1.5\""]),
+    ("score -m run -d strokes -o x.h5 --split validation", &["--split", "train, test", "\"validation\""]),
+    ("score -m run -d strokes -o x.h5 --seed -1", &["--seed", "\"-1\""]),
+    ("score -m run -d strokes -o x.h5 --seed 99999999999999999999", &["--seed", "99999999999999999999"]),
+    ("score -m run -d strokes -o x.h5 --threads 0", &["--threads", ">= 1", "\"0\""]),
+    ("score -m run -d strokes -o x.h5 --threads 99999999999", &["--threads", "at most"]),
+    ("score -m run -d strokes -o x.h5 --shard 3/2", &["--shard", "I/N", "3/2"]),
+    ("score -m run -d strokes -o x.h5 --shard 0/2", &["--shard", "I/N", "0/2"]),
+    ("score -m run -d strokes -o x.h5 --limit 2 --shard 1/9", &["shard 1/9", "at least one sample"]),
+    ("score -m run -d strokes -o x.h5 --set train", &["--set", "key.path=value", "\"train\""]),
+    ("score -m run -d strokes -o x.h5 --set score.tpo=3", &["--set score.tpo", "top", "\"tpo\""]),
+    ("score -m run -d strokes -o x.h5 --set score.top=-3", &["--set score.top", ">= 0", "-3"]),
+    ("score -m run -d strokes -o x.h5 --set score.limit=0", &["--set score.limit", ">= 1", "0"]),
+    ("score -m run -d strokes -o x.h5 --set batch=none", &["--set batch", "auto", "none"]),
+    ("attack -m run -d strokes -o x.h5 --attack foo", &["--attack", "spectral", "foo"]),
+    ("attack -m run -d strokes -o x.h5 --attack random,random", &["each once", "random"]),
+    ("attack -m run -d strokes -o x.h5 --norm l1", &["--norm", "l2, linf", "\"l1\""]),
+    ("attack -m run -d strokes -o x.h5 --eps 1,x", &["--eps", "> 0", "\"x\""]),
+    ("attack -m run -d strokes -o x.h5 --eps 0", &["--eps", "> 0", "\"0\""]),
+    ("attack -m run -d strokes -o x.h5 --eps -1", &["--eps", "> 0", "\"-1\""]),
+    ("attack -m run -d strokes -o x.h5 --eps nan", &["--eps", "> 0", "\"nan\""]),
+    ("attack -m run -d strokes -o x.h5 --eps inf", &["--eps", "> 0", "\"inf\""]),
+    ("attack -m run -d strokes -o x.h5 --metric foo", &["--metric", "\"foo\""]),
+    ("attack -m run -d strokes -o x.h5 --top 0", &["--top", ">= 1", "\"0\""]),
+    ("attack -m run -d strokes -o x.h5 --scale log", &["--scale", "unit, eigen", "\"log\""]),
+    ("attack -m run -d strokes -o x.h5 --scale eigen --norm linf", &["eigen", "l2", "linf"]),
+    ("attack -m run -d strokes -o x.h5 --goal pain", &["--goal", "latent", "\"pain\""]),
+    ("attack -m run -d strokes -o x.h5 --steps 0", &["--steps", ">= 1", "\"0\""]),
+    ("attack -m run -d strokes -o x.h5 --attack random --steps 3", &["--steps", "pgd", "random"]),
+    ("attack -m run -d strokes -o x.h5 --attack random --top 3", &["--top", "spectral", "random"]),
+    ("attack -m run -d strokes -o x.h5 --box maybe", &["--box", "on, off", "\"maybe\""]),
+    ("attack -m run -d strokes -o x.h5 --set attack.eps=[]", &["--set attack.eps", "at least one"]),
+    ("attack -m run -d strokes -o x.h5 --set attack.eps=[1,-2]", &["--set attack.eps", "> 0", "-2"]),
+    ("attack -m run -d strokes -o x.h5 --set attack.attacks=[]", &["attack", "at least one"]),
+    // Files that are not there, or not what they should be.
+    ("train -c none.yaml -o r", &["none.yaml", "YAML", "no such file"]),
+    ("train -c empty -o r", &["empty", "YAML", "a folder"]),
+    ("train -c bad.yaml -o r", &["bad.yaml: train.lr", "a number", "\"x\""]),
+    ("train -c list.yaml -o r", &["list.yaml", "keys with values"]),
+    ("train -c open.yaml -o r", &["open.yaml", "YAML"]),
+    ("train -c key.yaml -o r", &["key.yaml: model.hiden", "hidden", "\"hiden\""]),
+    ("train -c latin.yaml -o r", &["latin.yaml", "UTF-8"]),
+    ("train -c full.h5 -o r", &["full.h5", "keys with values"]),
+    ("train -c ok.yaml -o r --set train.epoch=3", &["--set train.epoch", "epochs", "\"epoch\""]),
+    ("train -c ok.yaml -o r --set train.epochs=0", &["--set train.epochs", "0"]),
+    ("train -c ok.yaml -o r --set train.epochs=-1", &["--set train.epochs", "-1"]),
+    ("train -c ok.yaml -o r --set train.lr=0", &["--set train.lr", "above 0"]),
+    ("train -c ok.yaml -o r --set train.lr=.inf", &["--set train.lr", "inf"]),
+    ("train -c ok.yaml -o r --set train.beta=-1", &["--set train.beta", "-1"]),
+    ("train -c ok.yaml -o r --set train.beta=.nan", &["--set train.beta", "NaN"]),
+    ("train -c ok.yaml -o r --set train.batch=0", &["--set train.batch", "0"]),
+    ("train -c ok.yaml -o r --set train.schedule=linear", &["--set train.schedule", "cosine", "linear"]),
+    ("train -c ok.yaml -o r --set train.mixup.alpha=0", &["--set train.mixup.alpha", "0"]),
+    ("train -c ok.yaml -o r --set train.mixup.strength=-1", &["--set train.mixup.strength", "-1"]),
+    ("train -c ok.yaml -o r --set train.mixup=yes", &["--set train.mixup", "keys with values", "\"yes\""]),
+    ("train -c ok.yaml -o r --set model.kind=transformer", &["--set model.kind", "mlp", "transformer"]),
+    ("train -c ok.yaml -o r --set model.latent=0", &["--set model.latent", "0"]),
+    ("train -c ok.yaml -o r --set model.hidden=[0]", &["--set model.hidden", "0"]),
+    ("train -c ok.yaml -o r --set model.hidden=12", &["--set model.hidden", "a list", "12"]),
+    ("train -c ok.yaml -o r --set model.activation=step", &["--set model.activation", "relu", "step"]),
+    (
+        "train -c ok.yaml -o r --set 'model.image={channels: 3, height: 8, width: 8}'",
+        &["model.image", "1x28x28", "3x8x8"],
+    ),
+    ("train -c ok.yaml -o r --set data.source=none", &["none", "no such file or folder"]),
+    ("train -c ok.yaml -o r --set data.limit=0", &["--set data.limit", ">= 1"]),
+    ("train -c ok.yaml -o r --set data.split=half", &["--set data.split", "train", "half"]),
+    ("train -c ok.yaml -o r --set seed=-1", &["--set seed", ">= 0", "-1"]),
+    ("train -c ok.yaml -o r --set device=gpu", &["--set device", "cuda:N", "gpu"]),
+    ("train -c ok.yaml -o r --device cuda:7", &["cuda:7"]),
+    ("train -c ok.yaml -o text.txt", &["text.txt", "a folder", "a file"]),
+    ("score -m none -d strokes -o x.h5", &["none", "No such file"]),
+    ("score -m text.txt -d strokes -o x.h5", &["text.txt"]),
+    ("score -m empty -d strokes -o x.h5", &["empty", "model.safetensors"]),
+    ("score -m run -d none -o x.h5", &["none", "no such file or folder"]),
+    ("score -m run -d empty -o x.h5", &["empty", "an empty folder"]),
+    ("score -m run -d text.txt -o x.h5", &["text.txt", "HDF5"]),
+    ("score -m run -d s.h5 -o x.h5", &["s.h5", "images"]),
+    ("score -m run -d strokes:size=16 -o x.h5", &["1x16x16", "1x28x28"]),
+    ("score -m run -d strokes -o x.h5 -c none.yaml", &["none.yaml", "no such file"]),
+    ("score -m run -d strokes -o none/x.h5", &["none"]),
+    ("score -m run -d strokes -o empty", &["empty", "a folder"]),
+    ("attack -m run -d strokes -o none/x.h5", &["none"]),
+    ("sweep -c none.yaml -o r", &["none.yaml", "no such file"]),
+    ("report none.h5 -o x.html", &["none.h5"]),
+    ("report text.txt -o x.html", &["text.txt"]),
+    ("report empty -o x.html", &["empty"]),
+    ("report s.h5 -o none/x.html", &["none"]),
+    ("merge none.h5 -o x.h5", &["none.h5"]),
+    ("merge s1.h5 s1.h5 -o x.h5", &["s1.h5"]),
+    ("merge s1.h5 a.h5 -o x.h5", &["a.h5"]),
+    ("merge text.txt -o x.h5", &["text.txt"]),
+    ("inspect none", &["none", "no such file or folder"]),
+    ("inspect text.txt", &["text.txt"]),
+    ("inspect empty", &["empty"]),
+    // What is there stays there.
+    ("train -c ok.yaml -o run", &["run", "--force", "finished"]),
+    ("train -c ok.yaml -o run --set train.lr=0.01", &["run", "--force", "train.lr"]),
+    ("train -c ok.yaml -o mess", &["mess", "--force", "other files"]),
+    ("score -m run -d strokes -o full.h5", &["full.h5", "--force"]),
+    ("score -m run -d strokes -o s.h5", &["s.h5", "--force"]),
+    ("attack -m run -d strokes -o full.h5", &["full.h5", "--force"]),
+    ("merge s1.h5 s2.h5 -o full.h5", &["full.h5", "--force"]),
+    ("report s.h5 -o full.html", &["full.html", "--force"]),
+    ("demo -o mess --limit 4 --set train.epochs=0", &["--set train.epochs", "0"]),
+    ("demo -o text.txt", &["text.txt"]),
+];
+
+#[test]
+fn wrong_requests_are_one_line_and_touch_nothing() {
+    let desk = DESK.path();
+    let before = contents(desk);
+    let (next, failures) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while let Some((line, says)) = WRONG.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let out = type_in(desk, line);
+                    let text = stderr(&out);
+                    let fits = out.status.code() == Some(2)
+                        && out.stdout.is_empty()
+                        && text.ends_with('\n')
+                        && text.lines().count() == 1
+                        && says.iter().all(|word| text.contains(word));
+                    if !fits {
+                        let failure = format!("{line}\n  wanted {says:?}, got {:?} {text:?}", out.status.code());
+                        failures.lock().unwrap().push(failure);
+                    }
+                }
+            });
+        }
+    });
+    let failures = failures.into_inner().unwrap();
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    let after = contents(desk);
+    let changed: Vec<_> = before.keys().chain(after.keys()).filter(|p| before.get(*p) != after.get(*p)).collect();
+    assert!(changed.is_empty(), "changed: {changed:?}");
+}
+
+#[test]
+fn version_names_the_libraries() {
+    let out = succeeds(Path::new("."), "--version");
+    let text = stdout(&out);
+    for part in
+        [concat!("pullback ", env!("CARGO_PKG_VERSION")), "libtorch 2.11.0", "CUDA build: ", "CUDA devices: ", "HDF5 "]
+    {
+        assert!(text.contains(part), "{text}");
+    }
+    assert!(out.stderr.is_empty());
+}
+
+#[test]
+fn every_command_has_help() {
+    let help = stdout(&succeeds(Path::new("."), "--help"));
+    std::thread::scope(|scope| {
+        for name in COMMANDS {
+            assert!(help.contains(name), "{name} in {help}");
+            scope.spawn(move || {
+                let out = succeeds(Path::new("."), &format!("{name} --help"));
+                assert!(stdout(&out).contains("Usage: pullback "), "{name}");
+                assert!(out.stderr.is_empty());
+            });
+        }
+    });
+}
+
+#[test]
+fn from_config_to_report() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    fs::write(at.join("a.yaml"), CONFIG).unwrap();
+
+    let out = succeeds(at, "train -c a.yaml -o runs/a --set train.epochs=1 --batch 12 --limit 24 --seed 3");
+    let stored = fs::read_to_string(at.join("runs/a/config.yaml")).unwrap();
+    for line in ["epochs: 1", "batch: 12", "limit: 24", "seed: 3", "channels: 1"] {
+        assert!(stored.contains(line), "{line} in {stored}");
+    }
+    // 24 samples in steps of 12: two steps; plain lines, since stderr is no terminal here.
+    assert!(stderr(&out).contains("training: 2 batches in "), "{}", stderr(&out));
+    assert!(out.stdout.is_empty());
+
+    succeeds(at, "score -m runs/a -d strokes -o runs/a/s.h5 --limit 5 --top 2 --metric mean -q");
+    let args =
+        "attack -m runs/a -d strokes -o runs/a/t.h5 --limit 5 --attack spectral,pgd --norm linf --eps 0.1 --steps 2";
+    let out = succeeds(at, &format!("{args} --goal kl --box off --save-images -q"));
+    assert!(out.stderr.is_empty() && out.stdout.is_empty(), "-q is quiet: {}", stderr(&out));
+    succeeds(at, "report runs/a -o report.html -q");
+    assert!(fs::read_to_string(at.join("report.html")).unwrap().contains("</html>"));
+
+    let seen = stdout(&succeeds(at, "inspect runs/a/s.h5"));
+    for part in ["scores", "strokes", "mean", "/spectrum/directions", "spectral_radius"] {
+        assert!(seen.contains(part), "{part} in {seen}");
+    }
+    let seen = stdout(&succeeds(at, "inspect runs/a/t.h5"));
+    for part in ["attack", "/attack/pgd/latent_l2", "/attack/spectral/images", "[1, 5]"] {
+        assert!(seen.contains(part), "{part} in {seen}");
+    }
+    let seen = stdout(&succeeds(at, "inspect runs/a"));
+    // Weights and biases of 784-12-3, twice at its end, and 3-12-784.
+    let parameters = (784 * 12 + 12) + 2 * (12 * 3 + 3) + (3 * 12 + 12) + (12 * 784 + 784);
+    for part in ["run folder", "1x28x28", &parameters.to_string(), "valid_elbo"] {
+        assert!(seen.contains(part), "{part} in {seen}");
+    }
+    let seen = stdout(&succeeds(at, "inspect strokes"));
+    assert!(seen.contains("train") && seen.contains("test") && seen.contains("1x28x28"), "{seen}");
+
+    // --force does it again; the same seed and settings give the same weights.
+    let before = fs::read(at.join("runs/a/model.safetensors")).unwrap();
+    succeeds(at, "train -c a.yaml -o runs/a --set train.epochs=1 --batch 12 --limit 24 --seed 3 --force -q");
+    assert_eq!(fs::read(at.join("runs/a/model.safetensors")).unwrap(), before);
+    succeeds(at, "train -c a.yaml -o runs/a --set train.epochs=1 --batch 12 --limit 24 --seed 4 --force -q");
+    assert_ne!(fs::read(at.join("runs/a/model.safetensors")).unwrap(), before);
+}
+
+#[test]
+fn merged_shards_are_the_whole() {
+    let out = tempfile::tempdir().unwrap();
+    let merged = out.path().join("m.h5");
+    let merged = merged.to_str().unwrap();
+    succeeds(DESK.path(), &format!("merge s2.h5 s1.h5 -o {merged} -q"));
+    let scores = |file: &str| {
+        let text = stdout(&succeeds(DESK.path(), &format!("inspect {file}")));
+        text.split("\nscore").nth(1).map(str::to_owned).unwrap()
+    };
+    assert_eq!(scores(merged), scores("s.h5"));
+    assert_ne!(scores("s1.h5"), scores("s.h5"));
+}
+
+#[test]
+fn flags_win_over_set_and_set_over_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("a.yaml"), format!("{CONFIG}seed: 1\n")).unwrap();
+    let seed_of = |run: &str, more: &str| {
+        succeeds(folder.path(), &format!("train -c a.yaml -o {run} --limit 4 --set data.valid=0 -q {more}"));
+        let text = fs::read_to_string(folder.path().join(run).join("config.yaml")).unwrap();
+        text.lines().find(|l| l.starts_with("seed: ")).unwrap().to_owned()
+    };
+    assert_eq!(seed_of("file", ""), "seed: 1");
+    assert_eq!(seed_of("set", "--set seed=2"), "seed: 2");
+    assert_eq!(seed_of("flag", "--seed 3 --set seed=2"), "seed: 3");
+}
+
+#[test]
+fn an_interrupted_run_exits_with_1_and_is_resumed() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    fs::write(at.join("a.yaml"), CONFIG).unwrap();
+    let args = words("train -c a.yaml -o run --set train.epochs=100000");
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let mut child = command(at, &args).stderr(Stdio::piped()).spawn().unwrap();
+    let history = at.join("run/history.csv");
+    while !history.exists() {
+        assert!(child.try_wait().unwrap().is_none(), "ended by itself");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(killed.success());
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    let lines: Vec<String> = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap).collect();
+    assert!(lines.last().unwrap().contains("interrupted"), "{lines:?}");
+    assert!(lines.iter().any(|l| l.contains("Ctrl-C again")), "{lines:?}");
+
+    let epochs = || fs::read_to_string(&history).unwrap().lines().count() - 1;
+    let done = epochs();
+    // Another config does not go on in this folder, the same one does.
+    let out = type_in(at, "train -c a.yaml -o run -q");
+    assert_eq!(out.status.code(), Some(2));
+    assert!(stderr(&out).contains("train.epochs"), "{}", stderr(&out));
+    let mut child = command(at, &args).stderr(Stdio::null()).spawn().unwrap();
+    while epochs() <= done {
+        assert!(child.try_wait().unwrap().is_none(), "ended by itself");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn the_demo_is_done_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let small = "--limit 4 --set train.epochs=1 --set data.limit=32 --set data.valid=4 --set model.hidden=[8] \
+                 --set model.latent=2 --set attack.eps=[1]";
+    let line = format!("demo -o demo -q {small}");
+    let first = stdout(&succeeds(folder.path(), &line));
+    for part in ["plain", "mixup", "spectral radius", "pgd", "report: "] {
+        assert!(first.contains(part), "{part} in {first}");
+    }
+    for file in ["report.html", "plain/model.safetensors", "mixup/config.yaml", "plain/scores.h5", "mixup/attack.h5"] {
+        assert!(folder.path().join("demo").join(file).is_file(), "{file}");
+    }
+    let before = contents(folder.path());
+    let second = stdout(&succeeds(folder.path(), &line));
+    assert!(second.contains("up to date"), "{second}");
+    assert_eq!(contents(folder.path()), before);
+    // Another config is refused; a lost part is done again, and the page with it.
+    let out = type_in(folder.path(), &format!("{line} --seed 9"));
+    assert_eq!(out.status.code(), Some(2), "{}", stderr(&out));
+    assert_eq!(contents(folder.path()), before);
+    fs::remove_file(folder.path().join("demo/mixup/attack.h5")).unwrap();
+    let third = stdout(&succeeds(folder.path(), &line));
+    assert!(!third.contains("up to date") && folder.path().join("demo/mixup/attack.h5").is_file());
+    assert_eq!(third.lines().next(), first.lines().next());
+}

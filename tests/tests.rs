@@ -3,6 +3,7 @@
 
 mod attack; //    budgets, goals, the paper's limits
 mod cli; //       what a user types, rightly and wrongly
+mod config; //    overrides, errors, every file of configs/
 mod correlate; // rank correlations and bootstrap
 mod data; //      every format, good and broken
 mod device; //    device choice, seeds

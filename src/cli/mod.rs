@@ -1,1 +1,116 @@
-//! (see the module map in lib.rs)
+//! The command line: what was typed ([`args`]) becomes a request ([`request`]), which a pipeline carries out.
+
+pub mod args;
+mod progress;
+mod request;
+mod usage;
+
+use crate::error::Error;
+use crate::pipeline;
+use anyhow::Context;
+use args::{Args, Command, Global};
+use clap::Parser;
+use clap::error::ErrorKind;
+use progress::{Progress, Verbosity, print};
+use std::ffi::OsString;
+
+/// Does what the arguments (the program's name first) ask for.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<()> {
+    let args = match Args::try_parse_from(args) {
+        Ok(args) => args,
+        Err(e) if e.kind() == ErrorKind::DisplayHelp => {
+            print(&e.render().to_string());
+            return Ok(());
+        }
+        Err(e) if e.kind() == ErrorKind::DisplayVersion => {
+            print(&version());
+            return Ok(());
+        }
+        Err(e) => return Err(e.into()),
+    };
+    use_threads(args.global.threads)?;
+    progress::watch_interrupts();
+    let progress = Progress::new(verbosity(&args.global));
+    match args.command {
+        Command::Demo(typed) => {
+            let outcome = pipeline::demo::run(&request::demo(&typed)?, &progress)?;
+            print(&outcome.to_string());
+        }
+        Command::Train(typed) => {
+            pipeline::train::run(&request::train(&typed)?, &progress)?;
+        }
+        Command::Score(typed) => pipeline::score(&request::score(&typed)?, &progress)?,
+        Command::Attack(typed) => pipeline::attack(&request::attack(&typed)?, &progress)?,
+        Command::Sweep(typed) => return Err(missing("sweep", &typed.output)),
+        Command::Report(typed) => {
+            crate::report::write(&typed.inputs, &typed.output, request::overwrite(typed.force))?;
+        }
+        Command::Bench(_) => return Err(missing("bench", std::path::Path::new("bench"))),
+        Command::Merge(typed) => {
+            crate::store::merge(&typed.shards, &typed.output, request::overwrite(typed.force))?;
+        }
+        Command::Inspect(typed) => print(&pipeline::inspect::describe(&typed.file)?),
+    }
+    Ok(())
+}
+
+fn missing(command: &str, path: &std::path::Path) -> anyhow::Error {
+    anyhow::anyhow!("{}: {command} is not there yet", path.display())
+}
+
+fn verbosity(global: &Global) -> Verbosity {
+    match global {
+        Global { quiet: true, .. } => Verbosity::Quiet,
+        Global { verbose: true, .. } => Verbosity::Verbose,
+        _ => Verbosity::Normal,
+    }
+}
+
+fn use_threads(threads: Option<usize>) -> anyhow::Result<()> {
+    let Some(threads) = threads else { return Ok(()) };
+    let for_torch = i32::try_from(threads)
+        .map_err(|_| Error::request("--threads", format!("at most {}", i32::MAX), threads.to_string()))?;
+    tch::set_num_threads(for_torch);
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().context("--threads")
+}
+
+/// What `--version` prints: this program and the libraries that its numbers come from.
+fn version() -> String {
+    let devices = if tch::Cuda::is_available() { tch::Cuda::device_count() } else { 0 };
+    let hdf5 = hdf5::library_version();
+    format!(
+        "pullback {}\nlibtorch {}\nCUDA build: {}\nCUDA devices: {devices}\nHDF5 {}.{}.{}",
+        env!("CARGO_PKG_VERSION"),
+        env!("PULLBACK_LIBTORCH"),
+        if cfg!(pullback_cuda) { "yes" } else { "no" },
+        hdf5.0,
+        hdf5.1,
+        hdf5.2,
+    )
+}
+
+/// The error and its causes on one line; a cause whose text its parent shows already is not said twice.
+pub fn one_line(error: &anyhow::Error) -> String {
+    if let Some(usage) = error.downcast_ref::<clap::Error>() {
+        return usage::one_line(usage);
+    }
+    let mut line = String::new();
+    for cause in error.chain() {
+        let text = cause.to_string();
+        let text = text.trim();
+        if line.is_empty() {
+            line = text.to_owned();
+        } else if !text.is_empty() && !line.contains(text) {
+            line = format!("{line}: {text}");
+        }
+    }
+    line.split(['\n', '\r']).map(str::trim).filter(|l| !l.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
+/// 2 where the request was wrong, 1 for anything else.
+pub fn exit_code(error: &anyhow::Error) -> u8 {
+    if error.is::<clap::Error>() {
+        return 2;
+    }
+    error.chain().find_map(|e| e.downcast_ref::<Error>()).map_or(1, Error::exit_code)
+}

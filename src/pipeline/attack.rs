@@ -2,6 +2,7 @@
 
 use super::job::{Job, Subject, doubles, singles};
 use crate::attack::{self, AttackSpec, Attacked, Budget, Doubts, Norm, Victim};
+use crate::config::{PixelBox, SaveImages};
 use crate::error::Result;
 use crate::event::{Event, Observer};
 use crate::jacobian::BatchSize;
@@ -12,28 +13,6 @@ use crate::store::{Column, FileKind, Values};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use tch::Tensor;
-
-/// Whether attacked images are clipped to [0, 1].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum PixelBox {
-    /// They are.
-    #[default]
-    On,
-    /// They are not, as in the authors' experiments.
-    Off,
-}
-
-/// Whether clean and attacked images and their reconstructions are stored.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum SaveImages {
-    /// They are.
-    Yes,
-    /// They are not.
-    #[default]
-    No,
-}
 
 /// What `attack` is asked for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -151,7 +130,8 @@ fn attack_columns(victim: &Victim, name: &str, by_eps: &[Attacked], images: Save
     if images == SaveImages::Yes {
         let attacked: Vec<&Tensor> = by_eps.iter().map(|a| &a.images).collect();
         columns.push(singles(format!("/attack/{name}/images"), &Tensor::f_stack(&attacked, 0)?, 1)?);
-        let recon = |a: &Attacked| -> Result<Tensor> { Ok(shift::Reading::of(victim.vae(), &a.images)?.reconstruction) };
+        let recon =
+            |a: &Attacked| -> Result<Tensor> { Ok(shift::Reading::of(victim.vae(), &a.images)?.reconstruction) };
         let recon: Vec<Tensor> = by_eps.iter().map(recon).collect::<Result<_>>()?;
         columns.push(singles(format!("/attack/{name}/recon"), &Tensor::f_stack(&recon, 0)?, 1)?);
     }

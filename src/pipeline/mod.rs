@@ -1,9 +1,12 @@
-//! The stages joined.
+//! The stages joined: what each command does once its request is known.
 
-mod attack;
-mod job;
-mod score;
+mod attack; //      images -> attacked images and the damage
+pub mod demo; //    train, score, attack and report on generated digits
+pub mod inspect; // what a file holds
+mod job; //         what scoring and attacking share: model, data, device, samples, file
+mod score; //       images -> spectra and scores
+pub mod train; //   config -> run folder
 
-pub use attack::{AttackRequest, PixelBox, SaveImages, attack};
+pub use attack::{AttackRequest, attack};
 pub use job::{Shard, Subject};
 pub use score::{ScoreRequest, score};

@@ -1,1 +1,90 @@
-//! (see the module map in lib.rs)
+//! Stored results -> one HTML page: self-contained, readable on a phone and a desk, in light and dark.
+//!
+//! [`write`] reads result files (SPEC section 3) into a [`study::Study`], turns each part of it into figures
+//! ([`section`]) drawn by a small plotting layer ([`figure`]), and composes the page.
+
+pub mod figure; //  values -> SVG, table, CSV
+pub mod law; //     what theory predicts
+mod load; //        result files -> Study
+pub mod markup; //  well-formed HTML and SVG
+mod page; //        sections -> one HTML file
+pub mod section; // Study -> figures with their findings
+pub mod stats; //   quartiles, counts, ranks
+pub mod study; //   what a report is made of
+pub mod words; //   names in files -> words
+
+use crate::error::{Error, Result};
+use crate::store::Overwrite;
+use section::{Section, damage, directions, gallery, overview, prediction, scores, spectra, sweep, training};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// Writes the report of `inputs` (result files, or run folders with `*.h5` and `history.csv` at any depth) to `output`.
+///
+/// The page appears under its name only when it is complete.
+///
+/// # Errors
+/// [`Error::Request`] where `output` exists and may not be overwritten, its folder does not exist, an input holds no
+/// result or a damaged one; [`Error::Io`] where reading or writing fails.
+pub fn write(inputs: &[PathBuf], output: &Path, overwrite: Overwrite) -> Result<()> {
+    let shown = output.display().to_string();
+    if output.is_dir() {
+        return Err(Error::request(shown, "the name of a file to write", "a folder"));
+    }
+    let taken = || Error::request(&shown, "a new file (or --force)", "one that exists");
+    if output.exists() && overwrite == Overwrite::No {
+        return Err(taken());
+    }
+    let folder = match output.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    if !folder.is_dir() {
+        return Err(Error::request(&shown, format!("an existing folder {}", folder.display()), "nothing there"));
+    }
+    let page = render(inputs)?;
+    let mut file = builder().tempfile_in(folder).map_err(|e| Error::io(folder, e))?;
+    file.write_all(page.as_bytes()).map_err(|e| Error::io(output, e))?;
+    let kept = match overwrite {
+        Overwrite::Yes => file.persist(output),
+        Overwrite::No => file.persist_noclobber(output),
+    };
+    kept.map(|_| ()).map_err(|e| {
+        if e.error.kind() == std::io::ErrorKind::AlreadyExists { taken() } else { Error::io(output, e.error) }
+    })
+}
+
+/// Temporary files are private unless told otherwise; a report is for others to read, within the user's umask.
+fn builder() -> tempfile::Builder<'static, 'static> {
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(std::fs::Permissions::from_mode(0o666));
+    }
+    builder
+}
+
+/// The page of `inputs` as a string.
+///
+/// # Errors
+/// As [`write`], but for the output.
+pub fn render(inputs: &[PathBuf]) -> Result<String> {
+    let study = load::study(inputs)?;
+    let mut sections: Vec<Section> = [
+        overview::section(&study),
+        gallery::section(&study)?,
+        damage::section(&study),
+        spectra::section(&study),
+        scores::section(&study),
+        prediction::section(&study),
+        directions::section(&study)?,
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    sections.extend(sweep::sections(&study)?);
+    sections.extend(training::section(&study));
+    sections.push(overview::sources(&study));
+    Ok(page::compose(&study, &sections))
+}

@@ -1,0 +1,293 @@
+//! What was typed (the low-level arguments): nothing here touches a file or a device. `request.rs` resolves it.
+
+use crate::attack::{AttackSpec, Goal, Norm, Scale};
+use crate::config::PixelBox;
+use crate::data::Split;
+use crate::device::{DeviceChoice, Precision};
+use crate::jacobian::BatchSize;
+use crate::metric::MetricKind;
+use crate::pipeline::Shard;
+use clap::{ArgAction, Parser, Subcommand};
+use std::path::PathBuf;
+
+const AFTER: &str = "\
+DATA is recognised by what it is: `strokes` (generated digits, embedded), a folder with IDX files, a CIFAR-10 binary
+folder, an HDF5 file with /images, or a folder of PNG/JPEG images.
+MODEL is a folder that `train` wrote, or a TorchScript file (*.pt) with encode(x) -> (mu, logvar) and decode(z).
+
+Exit code 0: done. 2: the request was wrong. 1: anything else. Nothing that exists is overwritten without --force.";
+
+/// How robust is a variational autoencoder? The local geometry of its encoder tells.
+#[derive(Debug, Parser)]
+#[command(name = "pullback", version, after_help = AFTER, max_term_width = 100, disable_help_subcommand = true)]
+pub struct Args {
+    /// Flags of every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Flags of every command.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Global {
+    /// CPU threads, for libtorch and for pullback's own loops
+    #[arg(long, value_name = "N", global = true, allow_negative_numbers = true, value_parser = count)]
+    pub threads: Option<usize>,
+    /// Only warnings and errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Details too
+    #[arg(short, long, global = true)]
+    pub verbose: bool,
+}
+
+/// The commands, in the order of the work.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// The main job on embedded data: train two VAEs, score, attack, report
+    Demo(Demo),
+    /// Train a VAE (beta, mixup)
+    Train(Train),
+    /// Spectra of the pullback metric and their scores, a row a sample
+    Score(Score),
+    /// Attack each sample and measure the damage
+    Attack(Attack),
+    /// A grid of beta, with and without mixup: train, score, attack, correlate
+    Sweep(Sweep),
+    /// Result files to one HTML page
+    Report(Report),
+    /// Throughput of scoring and attacking on this machine
+    Bench(Bench),
+    /// Join result files of one job that was split over samples
+    Merge(Merge),
+    /// What a model, data or result file holds
+    Inspect(Inspect),
+}
+
+/// Flags of every command that computes.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Compute {
+    /// Where to compute: auto, cpu, cuda, cuda:N
+    #[arg(long, value_name = "DEVICE", value_parser = parsed::<DeviceChoice>)]
+    pub device: Option<DeviceChoice>,
+    /// Samples a pass: auto (measured) or a number; in training, samples a step
+    #[arg(long, value_name = "auto|N", allow_negative_numbers = true, value_parser = parsed::<BatchSize>)]
+    pub batch: Option<BatchSize>,
+    /// Use the first N samples only
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = count)]
+    pub limit: Option<usize>,
+    /// Which part of the data
+    #[arg(long, value_name = "SPLIT")]
+    pub split: Option<Split>,
+    /// Seed of everything random
+    #[arg(long, value_name = "S", allow_negative_numbers = true, value_parser = seed)]
+    pub seed: Option<u64>,
+    /// Override a key of the YAML, as in --set train.epochs=3 (repeatable; flags win over it)
+    #[arg(long, value_name = "KEY.PATH=VALUE", action = ArgAction::Append)]
+    pub set: Vec<String>,
+}
+
+/// `pullback demo`.
+#[derive(Debug, clap::Args)]
+pub struct Demo {
+    /// Folder of the results
+    #[arg(short, long, value_name = "RUN", default_value = "runs/demo")]
+    pub output: PathBuf,
+    /// Do it again, over what is there
+    #[arg(long)]
+    pub force: bool,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub compute: Compute,
+}
+
+/// `pullback train`.
+#[derive(Debug, clap::Args)]
+pub struct Train {
+    /// YAML of model, data and training
+    #[arg(short, long, value_name = "CONFIG")]
+    pub config: PathBuf,
+    /// Folder of the model; an unfinished run of the same config is resumed
+    #[arg(short, long, value_name = "RUN")]
+    pub output: PathBuf,
+    /// Train anew, over what is there
+    #[arg(long)]
+    pub force: bool,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub compute: Compute,
+}
+
+/// Flags that `score` and `attack` share.
+#[derive(Debug, clap::Args)]
+pub struct Evaluate {
+    /// A folder that `train` wrote, or a TorchScript file
+    #[arg(short, long, value_name = "MODEL")]
+    pub model: PathBuf,
+    /// Images (see `pullback --help`)
+    #[arg(short, long, value_name = "DATA")]
+    pub data: String,
+    /// The result, HDF5
+    #[arg(short, long, value_name = "FILE.h5")]
+    pub output: PathBuf,
+    /// YAML to start from
+    #[arg(short, long, value_name = "CONFIG")]
+    pub config: Option<PathBuf>,
+    /// The pullback metric [default: stochastic]
+    #[arg(long, value_name = "METRIC")]
+    pub metric: Option<MetricKind>,
+    /// Floating-point precision of the pass [default: f32]
+    #[arg(long, value_name = "PRECISION")]
+    pub precision: Option<Precision>,
+    /// Do part I of N of the samples only; `merge` joins the parts
+    #[arg(long, value_name = "I/N", value_parser = parsed::<Shard>)]
+    pub shard: Option<Shard>,
+    /// Overwrite the result
+    #[arg(long)]
+    pub force: bool,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub compute: Compute,
+}
+
+/// `pullback score`.
+#[derive(Debug, clap::Args)]
+pub struct Score {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub evaluate: Evaluate,
+    /// Keep the first K eigenvectors as images [default: 0]
+    #[arg(long, value_name = "K", allow_negative_numbers = true, value_parser = whole)]
+    pub top: Option<usize>,
+}
+
+/// `pullback attack`.
+#[derive(Debug, clap::Args)]
+pub struct Attack {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub evaluate: Evaluate,
+    /// The attacks, comma-separated [default: spectral,random,pgd]
+    #[arg(long, value_name = "ATTACK,...", value_delimiter = ',', value_parser = parsed::<AttackSpec>)]
+    pub attack: Option<Vec<AttackSpec>>,
+    /// The norm that bounds a perturbation [default: l2]
+    #[arg(long, value_name = "NORM")]
+    pub norm: Option<Norm>,
+    /// Sizes of the perturbation, comma-separated [default: 0.5,1,2,4 in l2, 0.05,0.1,0.2 in linf]
+    #[arg(long, value_name = "E1,E2,...", value_delimiter = ',', allow_negative_numbers = true, value_parser = positive)]
+    pub eps: Option<Vec<f64>>,
+    /// Eigenvectors that the spectral attack tries [default: 1]
+    #[arg(long, value_name = "K", allow_negative_numbers = true, value_parser = count)]
+    pub top: Option<usize>,
+    /// Spectral attack: step epsilon, or epsilon times the eigenvalue (l2 only) [default: unit]
+    #[arg(long, value_name = "SCALE")]
+    pub scale: Option<Scale>,
+    /// What counts as damage [default: latent]
+    #[arg(long, value_name = "GOAL")]
+    pub goal: Option<Goal>,
+    /// Steps of the iterative attacks
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = count)]
+    pub steps: Option<usize>,
+    /// Clip attacked images to [0, 1] [default: on]
+    #[arg(long = "box", value_name = "on|off")]
+    pub pixels: Option<PixelBox>,
+    /// Keep the attacked images
+    #[arg(long)]
+    pub save_images: bool,
+}
+
+/// `pullback sweep`.
+#[derive(Debug, clap::Args)]
+pub struct Sweep {
+    /// YAML of the grid
+    #[arg(short, long, value_name = "CONFIG")]
+    pub config: PathBuf,
+    /// Folder of the results; an unfinished sweep of the same config is resumed
+    #[arg(short, long, value_name = "RUN")]
+    pub output: PathBuf,
+    /// Do it again, over what is there
+    #[arg(long)]
+    pub force: bool,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub compute: Compute,
+}
+
+/// `pullback report`.
+#[derive(Debug, clap::Args)]
+pub struct Report {
+    /// Run folders and result files
+    #[arg(required = true, value_name = "RUN|FILE.h5")]
+    pub inputs: Vec<PathBuf>,
+    /// The page
+    #[arg(short, long, value_name = "FILE.html")]
+    pub output: PathBuf,
+    /// Overwrite the page
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// `pullback bench`.
+#[derive(Debug, clap::Args)]
+pub struct Bench {
+    /// YAML of the model to time, besides the built-in ones
+    #[arg(short, long, value_name = "CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Machine-readable result on stdout
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub compute: Compute,
+}
+
+/// `pullback merge`.
+#[derive(Debug, clap::Args)]
+pub struct Merge {
+    /// The parts
+    #[arg(required = true, value_name = "SHARD.h5")]
+    pub shards: Vec<PathBuf>,
+    /// The whole
+    #[arg(short, long, value_name = "FILE.h5")]
+    pub output: PathBuf,
+    /// Overwrite the whole
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// `pullback inspect`.
+#[derive(Debug, clap::Args)]
+pub struct Inspect {
+    /// A model, data or result file or folder
+    #[arg(value_name = "FILE")]
+    pub file: String,
+}
+
+/// A value by its own `FromStr`.
+fn parsed<T: std::str::FromStr<Err = crate::Error>>(text: &str) -> Result<T, crate::Error> {
+    text.parse()
+}
+
+fn count(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(n) if n > 0 => Ok(n),
+        _ => Err(format!("expected a whole number >= 1, found {text:?}")),
+    }
+}
+
+fn whole(text: &str) -> Result<usize, String> {
+    text.parse().map_err(|_| format!("expected a whole number >= 0, found {text:?}"))
+}
+
+fn seed(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| format!("expected a whole number from 0 to {}, found {text:?}", u64::MAX))
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(x) if x.is_finite() && x > 0.0 => Ok(x),
+        _ => Err(format!("expected a number > 0, found {text:?}")),
+    }
+}

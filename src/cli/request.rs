@@ -1,0 +1,160 @@
+//! From what was typed to what a pipeline is asked for: reads the YAML, applies `--set` and flags, checks ranges.
+
+use super::args::{Attack, Compute, Demo, Evaluate, Score, Train};
+use crate::attack::{AttackSpec, Overrides};
+use crate::config::{AttackConfig, RunConfig, SaveImages, Tree};
+use crate::data::Split;
+use crate::device::Precision;
+use crate::error::{Error, Result};
+use crate::jacobian::BatchSize;
+use crate::pipeline::demo::DemoRequest;
+use crate::pipeline::train::TrainRequest;
+use crate::pipeline::{AttackRequest, ScoreRequest, Subject};
+use crate::store::Overwrite;
+
+/// The demo's YAML, part of the binary.
+const DEMO: &str = include_str!("../../configs/demo.yaml");
+
+/// `--force` as the writers take it.
+pub fn overwrite(force: bool) -> Overwrite {
+    if force { Overwrite::Yes } else { Overwrite::No }
+}
+
+/// `pullback train`.
+pub fn train(typed: &Train) -> Result<TrainRequest> {
+    let mut tree = Tree::read(&typed.config)?;
+    apply(&mut tree, &typed.compute, &["data"])?;
+    if let Some(BatchSize::Fixed(n)) = typed.compute.batch {
+        tree.put("--batch", "train.batch", &n)?;
+    }
+    let config = RunConfig::parse(&tree)?;
+    Ok(TrainRequest { config, output: typed.output.clone(), overwrite: overwrite(typed.force) })
+}
+
+/// `pullback demo`.
+pub fn demo(typed: &Demo) -> Result<DemoRequest> {
+    let mut tree = Tree::text("demo.yaml", DEMO)?;
+    apply(&mut tree, &typed.compute, &["score", "attack"])?;
+    batch(&mut tree, &typed.compute)?;
+    let config = RunConfig::parse(&tree)?;
+    Ok(DemoRequest { config, output: typed.output.clone(), overwrite: overwrite(typed.force) })
+}
+
+/// `pullback score`.
+pub fn score(typed: &Score) -> Result<ScoreRequest> {
+    let mut tree = evaluate(&typed.evaluate, "score")?;
+    if let Some(top) = typed.top {
+        tree.put("--top", "score.top", &top)?;
+    }
+    let config = RunConfig::parse(&tree)?;
+    let spec = &config.score;
+    let subject = subject(&typed.evaluate, &config, spec.split, spec.limit, spec.precision);
+    Ok(ScoreRequest { subject, metric: spec.metric, top: spec.top })
+}
+
+/// `pullback attack`.
+pub fn attack(typed: &Attack) -> Result<AttackRequest> {
+    let mut tree = evaluate(&typed.evaluate, "attack")?;
+    if let Some(norm) = typed.norm {
+        tree.put("--norm", "attack.norm", &norm)?;
+    }
+    if let Some(eps) = &typed.eps {
+        tree.put("--eps", "attack.eps", eps)?;
+    }
+    if let Some(pixels) = typed.pixels {
+        tree.put("--box", "attack.box", &pixels)?;
+    }
+    if typed.save_images {
+        tree.put("--save-images", "attack.images", &SaveImages::Yes)?;
+    }
+    let mut config = RunConfig::parse(&tree)?;
+    config.attack.attacks = attacks(typed, &config.attack)?;
+    config.validate()?;
+    let spec = &config.attack;
+    Ok(AttackRequest {
+        subject: subject(&typed.evaluate, &config, spec.split, spec.limit, spec.precision),
+        attacks: spec.attacks.clone(),
+        norm: spec.norm,
+        eps: spec.eps(),
+        metric: spec.metric,
+        pixels: spec.pixels,
+        images: spec.images,
+    })
+}
+
+/// The attacks that were named (as the YAML has them where it does), with the flags that change them.
+fn attacks(typed: &Attack, config: &AttackConfig) -> Result<Vec<AttackSpec>> {
+    let configured = |named: &AttackSpec| config.attacks.iter().find(|a| a.name() == named.name()).cloned();
+    let chosen: Vec<AttackSpec> = match &typed.attack {
+        Some(named) => named.iter().map(|a| configured(a).unwrap_or_else(|| a.clone())).collect(),
+        None => config.attacks.clone(),
+    };
+    let names = || chosen.iter().map(AttackSpec::name).collect::<Vec<_>>().join(", ");
+    let needs = |flag: &str, given: bool, wanted: &str| {
+        if given && !chosen.iter().any(|a| a.name() == wanted) {
+            return Err(Error::request(flag, format!("the attack {wanted} among those chosen"), names()));
+        }
+        Ok(())
+    };
+    needs("--steps", typed.steps.is_some(), "pgd")?;
+    needs("--scale", typed.scale.is_some(), "spectral")?;
+    needs("--top", typed.top.is_some(), "spectral")?;
+    let set = Overrides { goal: typed.goal, steps: typed.steps, scale: typed.scale, top: typed.top };
+    Ok(chosen.into_iter().map(|a| a.with(&set)).collect())
+}
+
+/// The tree of `score` or `attack`, with the flags that both have.
+fn evaluate(typed: &Evaluate, section: &str) -> Result<Tree> {
+    let mut tree = typed.config.as_deref().map_or_else(|| Ok(Tree::default()), Tree::read)?;
+    apply(&mut tree, &typed.compute, &[section])?;
+    batch(&mut tree, &typed.compute)?;
+    if let Some(metric) = typed.metric {
+        tree.put("--metric", &format!("{section}.metric"), &metric)?;
+    }
+    if let Some(precision) = typed.precision {
+        tree.put("--precision", &format!("{section}.precision"), &precision)?;
+    }
+    Ok(tree)
+}
+
+/// `--set`, then the flags that every computing command has; `--limit` and `--split` go to the `sections` named.
+fn apply(tree: &mut Tree, typed: &Compute, sections: &[&str]) -> Result<()> {
+    for assignment in &typed.set {
+        tree.set(assignment)?;
+    }
+    if let Some(device) = typed.device {
+        tree.put("--device", "device", &device)?;
+    }
+    if let Some(seed) = typed.seed {
+        tree.put("--seed", "seed", &seed)?;
+    }
+    for section in sections {
+        if let Some(limit) = typed.limit {
+            tree.put("--limit", &format!("{section}.limit"), &limit)?;
+        }
+        if let Some(split) = typed.split {
+            tree.put("--split", &format!("{section}.split"), &split)?;
+        }
+    }
+    Ok(())
+}
+
+fn batch(tree: &mut Tree, typed: &Compute) -> Result<()> {
+    typed.batch.map_or(Ok(()), |batch| tree.put("--batch", "batch", &batch))
+}
+
+fn subject(typed: &Evaluate, config: &RunConfig, split: Split, limit: Option<usize>, precision: Precision) -> Subject {
+    Subject {
+        model: typed.model.clone(),
+        data: typed.data.clone(),
+        split,
+        limit,
+        shard: typed.shard,
+        precision,
+        seed: config.seed,
+        device: config.device,
+        batch: config.batch,
+        output: typed.output.clone(),
+        overwrite: overwrite(typed.force),
+    }
+}

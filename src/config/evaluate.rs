@@ -1,0 +1,121 @@
+//! The `score` and `attack` keys: what is computed of which samples.
+
+use super::at_least_one;
+use crate::attack::{self, AttackSpec, Norm};
+use crate::data::Split;
+use crate::device::Precision;
+use crate::error::{Error, Result};
+use crate::metric::MetricKind;
+use serde::{Deserialize, Serialize};
+
+/// Whether attacked images are clipped to [0, 1].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum PixelBox {
+    /// They are.
+    #[default]
+    On,
+    /// They are not, as in the authors' experiments.
+    Off,
+}
+
+/// Whether clean and attacked images and their reconstructions are stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SaveImages {
+    /// They are.
+    Yes,
+    /// They are not.
+    #[default]
+    No,
+}
+
+/// The `score` key.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ScoreConfig {
+    /// The pullback metric.
+    pub metric: MetricKind,
+    /// How many eigenvectors are kept as images.
+    pub top: usize,
+    /// Precision of the model's passes.
+    pub precision: Precision,
+    /// Which part of the data.
+    pub split: Split,
+    /// The first so many samples; all where absent.
+    pub limit: Option<usize>,
+}
+
+impl ScoreConfig {
+    pub(super) fn validate(&self) -> Result<()> {
+        at_least_one("score.limit", self.limit)
+    }
+}
+
+/// The `attack` key.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AttackConfig {
+    /// The attacks, each once: `[{kind: spectral, top: 5}, {kind: pgd, steps: 40}]`.
+    pub attacks: Vec<AttackSpec>,
+    /// The norm in which epsilon counts.
+    pub norm: Norm,
+    /// Sizes of the perturbation; where absent, 0.5, 1, 2 and 4 in L2, 0.05, 0.1 and 0.2 in Linf.
+    pub eps: Option<Vec<f64>>,
+    /// Whose eigenvectors the spectral attack takes.
+    pub metric: MetricKind,
+    /// Clip to [0, 1] or not.
+    #[serde(rename = "box")]
+    pub pixels: PixelBox,
+    /// Store images or not.
+    pub images: SaveImages,
+    /// Precision of the model's passes.
+    pub precision: Precision,
+    /// Which part of the data.
+    pub split: Split,
+    /// The first so many samples; all where absent.
+    pub limit: Option<usize>,
+}
+
+impl Default for AttackConfig {
+    fn default() -> Self {
+        Self {
+            attacks: ["spectral", "random", "pgd"].iter().filter_map(|name| name.parse().ok()).collect(),
+            norm: Norm::default(),
+            eps: None,
+            metric: MetricKind::default(),
+            pixels: PixelBox::default(),
+            images: SaveImages::default(),
+            precision: Precision::default(),
+            split: Split::default(),
+            limit: None,
+        }
+    }
+}
+
+impl AttackConfig {
+    /// Sizes of the perturbation: those asked for, or the norm's usual ones.
+    pub fn eps(&self) -> Vec<f64> {
+        self.eps.clone().unwrap_or_else(|| match self.norm {
+            Norm::L2 => vec![0.5, 1.0, 2.0, 4.0],
+            Norm::Linf => vec![0.05, 0.1, 0.2],
+        })
+    }
+
+    pub(super) fn validate(&self) -> Result<()> {
+        at_least_one("attack.limit", self.limit)?;
+        let named = |e: Error| match e {
+            Error::Request { subject, expected, found } => {
+                Error::request(format!("attack: {subject}"), expected, found)
+            }
+            other => other,
+        };
+        attack::distinct(&self.attacks).map_err(named)?;
+        self.attacks.iter().try_for_each(|spec| spec.check(self.norm)).map_err(named)?;
+        match self.eps().iter().find(|e| !(e.is_finite() && **e > 0.0)) {
+            Some(wrong) => Err(Error::request("attack.eps", "numbers > 0", wrong.to_string())),
+            None if self.eps().is_empty() => Err(Error::request("attack.eps", "at least one number", "none")),
+            None => Ok(()),
+        }
+    }
+}

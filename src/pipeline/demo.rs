@@ -1,0 +1,180 @@
+//! `demo`: the paper on generated digits, from training to the report. What is done already is not done again.
+
+use super::train::{self, Progress, TrainRequest};
+use super::{AttackRequest, ScoreRequest, Subject};
+use crate::config::RunConfig;
+use crate::error::{Error, Result};
+use crate::event::{Event, Observer};
+use crate::model::{self, CONFIG_FILE, WEIGHTS_FILE};
+use crate::report;
+use crate::store::{Overwrite, Reader, ScoreSummary};
+use crate::train::{HISTORY_FILE, STATE_FILE};
+use serde::Serialize;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// The arms: the same VAE trained without and with mixup.
+const ARMS: [&str; 2] = ["plain", "mixup"];
+const SCORES_FILE: &str = "scores.h5";
+const ATTACK_FILE: &str = "attack.h5";
+const REPORT_FILE: &str = "report.html";
+
+/// What `demo` is asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DemoRequest {
+    /// Both arms' config; the plain arm drops its mixup.
+    pub config: RunConfig,
+    /// The folder of both arms and the report.
+    pub output: PathBuf,
+    /// Whether all of it may be done again.
+    pub overwrite: Overwrite,
+}
+
+/// What the demo found. Its display is a small table and the report's path.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DemoOutcome {
+    /// The page.
+    pub report: PathBuf,
+    /// What was measured: name, then a value for each arm.
+    pub rows: Vec<(String, [f64; 2])>,
+    /// True where everything was there from an earlier run.
+    pub reused: bool,
+}
+
+/// Trains, scores and attacks both arms and writes the report; parts that an earlier run finished are kept.
+///
+/// # Errors
+/// As the parts'; a wrong request where the folder holds a demo of another config and may not be overwritten.
+pub fn run(request: &DemoRequest, observer: &dyn Observer) -> Result<DemoOutcome> {
+    request.config.validate()?;
+    if request.overwrite == Overwrite::Yes {
+        train::clear(&request.output, &[REPORT_FILE])?;
+        for arm in ARMS {
+            let names = [CONFIG_FILE, WEIGHTS_FILE, STATE_FILE, HISTORY_FILE, SCORES_FILE, ATTACK_FILE];
+            train::clear(&request.output.join(arm), &names)?;
+        }
+    }
+    let mut reused = true;
+    for arm in ARMS {
+        reused &= run_arm(request, arm, observer)?;
+    }
+    let report = request.output.join(REPORT_FILE);
+    if !(reused && report.exists()) {
+        // The page is made of these results alone: a stale one is replaced.
+        report::write(std::slice::from_ref(&request.output), &report, Overwrite::Yes)?;
+        reused = false;
+    }
+    Ok(DemoOutcome { rows: rows(&request.output)?, report, reused })
+}
+
+/// One arm; true where nothing was left to do.
+fn run_arm(request: &DemoRequest, arm: &str, observer: &dyn Observer) -> Result<bool> {
+    let folder = request.output.join(arm);
+    let mut config = request.config.clone();
+    if arm == "plain" {
+        config.train.mixup.strength = 0.0;
+    }
+    let mut reused = train::progress(&folder, &config)? == Progress::Finished;
+    if !reused {
+        observer.on(Event::Note(&format!("{arm}: {}", folder.display())));
+        let (config, output) = (config.clone(), folder.clone());
+        train::run(&TrainRequest { config, output, overwrite: Overwrite::No }, observer)?;
+    }
+    let sha256 = model::sha256(&folder.join(WEIGHTS_FILE))?;
+    let subject = |split, limit, precision, name: &str| Subject {
+        model: folder.clone(),
+        data: config.data.source.clone(),
+        split,
+        limit,
+        shard: None,
+        precision,
+        seed: config.seed,
+        device: config.device,
+        batch: config.batch,
+        output: folder.join(name),
+        overwrite: Overwrite::No,
+    };
+    let spec = &config.score;
+    let scores = ScoreRequest {
+        subject: subject(spec.split, spec.limit, spec.precision, SCORES_FILE),
+        metric: spec.metric,
+        top: spec.top,
+    };
+    if !is_done(&scores.subject.output, &scores, &sha256)? {
+        super::score(&scores, observer)?;
+        reused = false;
+    }
+    let spec = &config.attack;
+    let attacks = AttackRequest {
+        subject: subject(spec.split, spec.limit, spec.precision, ATTACK_FILE),
+        attacks: spec.attacks.clone(),
+        norm: spec.norm,
+        eps: spec.eps(),
+        metric: spec.metric,
+        pixels: spec.pixels,
+        images: spec.images,
+    };
+    if !is_done(&attacks.subject.output, &attacks, &sha256)? {
+        super::attack(&attacks, observer)?;
+        reused = false;
+    }
+    Ok(reused)
+}
+
+/// True where `file` holds what `request` asks of the model with these weights.
+fn is_done(file: &Path, request: &impl Serialize, sha256: &str) -> Result<bool> {
+    if !file.exists() {
+        return Ok(false);
+    }
+    let reader = Reader::open(file)?;
+    let config =
+        serde_yaml::to_string(request).map_err(|e| Error::Native { routine: "config", message: e.to_string() })?;
+    let header = reader.header();
+    if header.config == config && header.model_sha256 == sha256 {
+        return Ok(true);
+    }
+    let found = "a result of another model or request";
+    Err(Error::request(file.display().to_string(), "a result of this demo, or --force", found))
+}
+
+/// What the table shows: the middle sample's scores, and the mean damage at the largest epsilon.
+fn rows(output: &Path) -> Result<Vec<(String, [f64; 2])>> {
+    let mut rows: Vec<(String, [f64; 2])> = Vec::new();
+    for (a, arm) in ARMS.iter().enumerate() {
+        let mut add = |name: String, value: f64| match rows.iter_mut().find(|(n, _)| *n == name) {
+            Some((_, values)) => values[a] = value,
+            None => {
+                let mut values = [f64::NAN; 2];
+                values[a] = value;
+                rows.push((name, values));
+            }
+        };
+        let scores = Reader::open(&output.join(arm).join(SCORES_FILE))?;
+        for name in ["spectral_radius", "von_neumann_entropy", "effective_rank"] {
+            let (_, values) = scores.read_f64(&format!("/scores/{name}"))?;
+            add(format!("{} (median)", name.replace('_', " ")), ScoreSummary::of(name, &values).median);
+        }
+        let attacks = Reader::open(&output.join(arm).join(ATTACK_FILE))?;
+        let (_, eps) = attacks.read_f64("/eps")?;
+        for name in attacks.attacks() {
+            let (shape, values) = attacks.read_f64(&format!("/attack/{name}/latent_l2"))?;
+            let samples = shape.last().copied().unwrap_or(0);
+            let Some((e, largest)) = eps.iter().enumerate().max_by(|x, y| x.1.total_cmp(y.1)) else { continue };
+            let at = values.get(e * samples..(e + 1) * samples).unwrap_or_default();
+            add(format!("latent shift, {name}, eps {largest} (mean)"), ScoreSummary::of(&name, at).mean);
+        }
+    }
+    Ok(rows)
+}
+
+impl fmt::Display for DemoOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let width = self.rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+        writeln!(f, "{:<width$}  {:>10}  {:>10}", "", ARMS[0], ARMS[1])?;
+        for (name, [plain, mixup]) in &self.rows {
+            writeln!(f, "{name:<width$}  {plain:>10.4}  {mixup:>10.4}")?;
+        }
+        let state = if self.reused { "up to date (--force does it again): " } else { "" };
+        write!(f, "report: {state}{}", self.report.display())
+    }
+}

@@ -1,0 +1,117 @@
+//! `inspect`: what a model, data or result file holds.
+
+use crate::data::{self, ImageShape, Source, Split};
+use crate::error::{Error, Result};
+use crate::model::{self, CONFIG_FILE, WEIGHTS_FILE};
+use crate::store;
+use crate::train::HISTORY_FILE;
+use std::fmt::Write;
+use std::path::Path;
+use std::sync::Arc;
+use tch::{Device, Kind};
+
+/// Describes a run folder, a TorchScript file, a result file or a data set, told apart by what they are.
+///
+/// # Errors
+/// A wrong request where it is none of them.
+pub fn describe(file: &str) -> Result<String> {
+    let path = Path::new(file);
+    if path.is_dir() && (path.join(CONFIG_FILE).exists() || path.join(WEIGHTS_FILE).exists()) {
+        return run_folder(path);
+    }
+    if path.is_file() && is_zip(path)? {
+        return torchscript(path);
+    }
+    if path.is_file() && store::is_result(path) {
+        return Ok(store::inspect(path)?.to_string());
+    }
+    data_set(file)
+}
+
+/// TorchScript files are zip archives; nothing else that pullback reads is.
+fn is_zip(path: &Path) -> Result<bool> {
+    use std::io::Read;
+    let mut head = Vec::new();
+    let file = std::fs::File::open(path).map_err(|e| Error::io(path, e))?;
+    file.take(4).read_to_end(&mut head).map_err(|e| Error::io(path, e))?;
+    Ok(head == *b"PK\x03\x04")
+}
+
+/// Aligned lines of names and values.
+#[derive(Default)]
+struct Lines(String);
+
+impl Lines {
+    fn add(&mut self, name: &str, value: impl std::fmt::Display) {
+        // Writing to a string cannot fail.
+        let _ = writeln!(self.0, "{name:<14}{value}");
+    }
+}
+
+fn run_folder(path: &Path) -> Result<String> {
+    let mut lines = Lines::default();
+    lines.add("kind", "run folder");
+    if !path.join(WEIGHTS_FILE).exists() {
+        lines.add("state", "no epoch is finished yet");
+        return Ok(lines.0 + &config(path)?);
+    }
+    let network = model::network(path, Device::Cpu, Kind::Float)?;
+    let count: usize = network.parameters().iter().map(|(_, tensor)| tensor.numel()).sum();
+    lines.add("image", text(network.architecture().image()));
+    lines.add("latent", network.architecture().latent());
+    lines.add("parameters", count);
+    lines.add("sha256", model::sha256(&path.join(WEIGHTS_FILE))?);
+    if let Ok(history) = std::fs::read_to_string(path.join(HISTORY_FILE)) {
+        let mut rows = history.lines();
+        let names = rows.next().unwrap_or_default();
+        lines.add("epochs", rows.clone().count());
+        let last = names.split(',').zip(rows.next_back().unwrap_or_default().split(','));
+        for (name, value) in last.filter(|(n, v)| !v.is_empty() && *n != "epoch" && *n != "seconds") {
+            lines.add(&format!("  {name}"), value);
+        }
+    }
+    Ok(lines.0 + &config(path)?)
+}
+
+fn config(folder: &Path) -> Result<String> {
+    let path = folder.join(CONFIG_FILE);
+    let text = std::fs::read_to_string(&path).map_err(|e| Error::io(&path, e))?;
+    Ok(format!("\n{CONFIG_FILE}\n{text}"))
+}
+
+fn torchscript(path: &Path) -> Result<String> {
+    let model = model::open(path, Device::Cpu, Kind::Float)?;
+    let mut lines = Lines::default();
+    lines.add("kind", "TorchScript VAE (encode, decode)");
+    lines.add("sha256", model.sha256);
+    Ok(lines.0)
+}
+
+/// Both splits; a data set may have one of them only.
+fn data_set(file: &str) -> Result<String> {
+    let splits = [Split::Train, Split::Test].map(|split| (split, data::open(file, split, None)));
+    let mut lines = Lines::default();
+    lines.add("kind", "data");
+    let mut formats: Option<&'static str> = None;
+    for (split, opened) in &splits {
+        if let Ok(source) = opened {
+            if formats.replace(source.format()).is_none() {
+                lines.add("format", source.format());
+            }
+            lines.add(split.name(), summary(source));
+        }
+    }
+    match splits {
+        [(_, Err(error)), (_, Err(_))] => Err(error),
+        _ => Ok(lines.0),
+    }
+}
+
+fn summary(source: &Arc<dyn Source>) -> String {
+    let labels = if source.has_labels() { "labelled" } else { "no labels" };
+    format!("{} images {}, {labels}", source.len(), text(source.shape()))
+}
+
+fn text(shape: ImageShape) -> String {
+    format!("{}x{}x{}", shape.channels, shape.height, shape.width)
+}

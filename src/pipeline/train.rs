@@ -1,0 +1,124 @@
+//! `train`: a config to a run folder with a model.
+
+use crate::config::RunConfig;
+use crate::data::{self, Split};
+use crate::error::{Error, Result};
+use crate::event::Observer;
+use crate::model::{self, CONFIG_FILE, Network, WEIGHTS_FILE};
+use crate::store::Overwrite;
+use crate::train::{self, HISTORY_FILE, History, STATE_FILE};
+use std::path::{Path, PathBuf};
+use tch::Kind;
+
+/// What `train` is asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TrainRequest {
+    /// What to train on what.
+    pub config: RunConfig,
+    /// The run folder.
+    pub output: PathBuf,
+    /// Whether a run that is there may be replaced.
+    pub overwrite: Overwrite,
+}
+
+/// How far the run in a folder has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// Nothing is there.
+    New,
+    /// An unfinished run of the same config.
+    Unfinished,
+    /// All its epochs are done.
+    Finished,
+}
+
+/// Trains into `request.output`: `config.yaml`, `model.safetensors`, `history.csv` and the state for a resume.
+///
+/// An unfinished run of an equal config goes on where it stopped.
+///
+/// # Errors
+/// A wrong request where the config does not fit the data, or the folder holds a finished run, a run of another
+/// config or other files, and may not be overwritten.
+pub fn run(request: &TrainRequest, observer: &dyn Observer) -> Result<History> {
+    let mut config = request.config.clone();
+    config.validate()?;
+    let device = config.device.resolve()?;
+    let source = data::open(&config.data.source, config.data.split, config.data.limit)?;
+    let valid = match config.data.valid {
+        0 => None,
+        n => Some(data::open(&config.data.source, Split::Test, Some(n))?),
+    };
+    config.model.resolve(source.shape())?;
+    config.validate()?;
+    let folder = &request.output;
+    if request.overwrite == Overwrite::No && progress(folder, &config)? == Progress::Finished {
+        let found = "a finished one of this config".to_owned();
+        return Err(Error::request(folder.display().to_string(), "a new or unfinished run, or --force", found));
+    }
+    let mut network = Network::new(&config.model, config.seed, device, Kind::Float)?;
+    if request.overwrite == Overwrite::Yes {
+        clear(folder, &[CONFIG_FILE, WEIGHTS_FILE, STATE_FILE, HISTORY_FILE])?;
+    }
+    std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
+    model::write_atomically(&folder.join(CONFIG_FILE), config.to_yaml()?.as_bytes())?;
+    train::fit(&mut network, source, valid, &config.train, config.seed, Some(folder), observer)
+}
+
+/// How far the run in `folder` has come.
+///
+/// # Errors
+/// A wrong request where the folder holds a run of another config, or files that are no run.
+pub fn progress(folder: &Path, config: &RunConfig) -> Result<Progress> {
+    let shown = folder.display().to_string();
+    match std::fs::metadata(folder) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Progress::New),
+        Err(e) => return Err(Error::io(folder, e)),
+        Ok(meta) if !meta.is_dir() => return Err(Error::request(shown, "a folder", "a file")),
+        Ok(_) => {}
+    }
+    let file = folder.join(CONFIG_FILE);
+    if !file.exists() {
+        let mut entries = std::fs::read_dir(folder).map_err(|e| Error::io(folder, e))?;
+        return match entries.next() {
+            None => Ok(Progress::New),
+            Some(_) => {
+                Err(Error::request(shown, "a new, empty or run folder, or --force", "a folder with other files"))
+            }
+        };
+    }
+    let there = RunConfig::read(&file)?;
+    let mut config = config.clone();
+    if let (None, Some(image)) = (config.model.image(), there.model.image()) {
+        config.model.resolve(image)?;
+    }
+    if let Some(key) = there.difference(&config)? {
+        let found = format!("another {key} there");
+        return Err(Error::request(file.display().to_string(), "the config of this run, or --force", found));
+    }
+    let done = epochs(&folder.join(HISTORY_FILE))?;
+    let finished = done >= config.train.epochs as usize && folder.join(WEIGHTS_FILE).exists();
+    Ok(if finished { Progress::Finished } else { Progress::Unfinished })
+}
+
+/// Lines of `history.csv` below its head; the file is written whole or not at all.
+fn epochs(history: &Path) -> Result<usize> {
+    match std::fs::read_to_string(history) {
+        Ok(text) => Ok(text.lines().count().saturating_sub(1)),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(0),
+        Err(e) => Err(Error::io(history, e)),
+    }
+}
+
+/// Removes those of `names` that are in `folder`.
+pub(super) fn clear(folder: &Path, names: &[&str]) -> Result<()> {
+    for name in names {
+        let path = folder.join(name);
+        match std::fs::remove_file(&path) {
+            Err(e) if !matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
+                return Err(Error::io(&path, e));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}

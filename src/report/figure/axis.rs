@@ -1,0 +1,160 @@
+//! Axes: linear and logarithmic scales with ticks at round numbers.
+
+use super::number;
+
+/// How values are laid along an axis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scale {
+    /// Equal differences are equal lengths.
+    Linear,
+    /// Equal ratios are equal lengths; only positive values can be shown.
+    Log,
+}
+
+impl Scale {
+    /// [`Scale::Log`] where all finite values are positive and span at least `decades` powers of ten.
+    pub fn suiting(values: impl IntoIterator<Item = f64>, decades: f64) -> Self {
+        let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
+        for v in values.into_iter().filter(|v| v.is_finite()) {
+            low = low.min(v);
+            high = high.max(v);
+        }
+        if low > 0.0 && (high / low).log10() >= decades { Self::Log } else { Self::Linear }
+    }
+}
+
+/// An axis: its words, scale and range.
+#[derive(Clone, Debug)]
+pub struct Axis {
+    /// What is measured, with its unit.
+    pub label: String,
+    /// The scale.
+    pub scale: Scale,
+    /// Lower end of the range.
+    pub low: f64,
+    /// Upper end of the range.
+    pub high: f64,
+}
+
+impl Axis {
+    /// An axis that holds all showable `values` with a little room at both ends.
+    pub fn fit(label: impl Into<String>, scale: Scale, values: impl IntoIterator<Item = f64>) -> Self {
+        let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
+        for v in values {
+            if v.is_finite() && (scale == Scale::Linear || v > 0.0) {
+                low = low.min(v);
+                high = high.max(v);
+            }
+        }
+        if low > high {
+            (low, high) = if scale == Scale::Log { (0.1, 10.0) } else { (0.0, 1.0) };
+        }
+        let mut axis = Self { label: label.into(), scale, low, high };
+        match scale {
+            Scale::Linear => {
+                let room = if high > low { 0.04 * (high - low) } else { 0.5 * low.abs().max(1.0) };
+                axis.low -= room;
+                axis.high += room;
+            }
+            Scale::Log => {
+                let room = if high > low { (high / low).powf(0.04) } else { 3.0 };
+                axis.low /= room;
+                axis.high *= room;
+            }
+        }
+        axis
+    }
+
+    /// The same axis begun at zero: for lengths and counts on a linear scale.
+    pub fn from_zero(mut self) -> Self {
+        if self.scale == Scale::Linear && self.high > 0.0 {
+            self.low = 0.0;
+        }
+        self
+    }
+
+    /// The same axis with its lower end raised to `floor`; what lies below is drawn at the edge.
+    pub fn raised_to(mut self, floor: f64) -> Self {
+        if floor.is_finite() && floor > self.low && floor < self.high {
+            self.low = floor;
+        }
+        self
+    }
+
+    /// Where `value` lies, 0 at the lower and 1 at the upper end, held within the range; `None` where it cannot
+    /// be shown (not finite, or not positive on a logarithmic scale).
+    pub fn place(&self, value: f64) -> Option<f64> {
+        if !value.is_finite() || (self.scale == Scale::Log && value <= 0.0) {
+            return None;
+        }
+        let part = match self.scale {
+            Scale::Linear => (value - self.low) / (self.high - self.low),
+            Scale::Log => (value / self.low).ln() / (self.high / self.low).ln(),
+        };
+        Some(part.clamp(0.0, 1.0))
+    }
+
+    /// Ticks at round numbers within the range, about `wanted` of them, with their words.
+    pub fn ticks(&self, wanted: usize) -> Vec<(f64, String)> {
+        let within = |v: &f64| *v >= self.low * (1.0 - 1e-12 * self.low.signum()) && *v <= self.high;
+        if self.scale == Scale::Log {
+            let first = self.low.log10().floor() as i32;
+            let last = self.high.log10().ceil() as i32;
+            let decades: Vec<i32> =
+                (first..=last).filter(|e| within(&10f64.powi(*e))).collect();
+            if decades.len() >= 3 {
+                let stride = decades.len().div_ceil(wanted.max(2));
+                return decades
+                    .into_iter()
+                    .filter(|e| e.rem_euclid(stride as i32) == 0)
+                    .map(|e| (10f64.powi(e), decade(e)))
+                    .collect();
+            }
+            let fine: Vec<(f64, String)> = (first..=last)
+                .flat_map(|e| [1.0, 2.0, 5.0].map(|m| m * 10f64.powi(e)))
+                .filter(within)
+                .map(|v| (v, number::plain(v)))
+                .collect();
+            if fine.len() >= 2 {
+                return fine;
+            }
+        }
+        let step = round_step((self.high - self.low) / wanted.max(1) as f64);
+        let first = (self.low / step).ceil() as i64;
+        let last = (self.high / step).floor() as i64;
+        let decimals = (-step.log10().floor()).max(0.0) as usize;
+        (first..=last)
+            .map(|i| i as f64 * step)
+            .filter(|v| self.scale == Scale::Linear || *v > 0.0)
+            .map(|v| (v, tick_text(v, decimals)))
+            .collect()
+    }
+}
+
+/// 1, 2 or 5 times a power of ten, the nearest above `raw`.
+fn round_step(raw: f64) -> f64 {
+    if !raw.is_finite() || raw <= 0.0 {
+        return 1.0;
+    }
+    let power = 10f64.powf(raw.log10().floor());
+    let mantissa = raw / power;
+    power * if mantissa <= 1.0 { 1.0 } else if mantissa <= 2.0 { 2.0 } else if mantissa <= 5.0 { 5.0 } else { 10.0 }
+}
+
+fn tick_text(value: f64, decimals: usize) -> String {
+    if value == 0.0 {
+        "0".to_owned()
+    } else if value.abs() >= 1e5 || decimals > 4 {
+        number::plain(value)
+    } else {
+        format!("{value:.decimals$}").replace('-', "−")
+    }
+}
+
+/// A power of ten: in figures where they are few, else as 10 to the power.
+fn decade(exponent: i32) -> String {
+    match exponent {
+        -2..=3 => number::plain(10f64.powi(exponent)),
+        _ => format!("10{}", number::superscript(exponent)),
+    }
+}

@@ -1,0 +1,173 @@
+//! Stored results -> [`Study`]. Only [`crate::store`] opens the files.
+
+mod history; // history.csv
+mod run; //     scores and attack files
+mod sweep; //   sweep files
+mod sweep_pictures; // their images
+
+pub(super) use sweep::evenly;
+
+use super::study::{Arm, Origin, Study};
+use super::words;
+use crate::error::{Error, Result};
+use crate::store::{FileKind, Reader};
+use std::path::{Path, PathBuf};
+
+/// Samples on show in galleries.
+pub(super) const ON_SHOW: usize = 8;
+
+/// Reads all that `inputs` hold: result files, or run folders with `*.h5` and `history.csv` at any depth.
+pub(super) fn study(inputs: &[PathBuf]) -> Result<Study> {
+    let mut results = Vec::new();
+    let mut histories = Vec::new();
+    for input in inputs {
+        let seen = results.len() + histories.len();
+        gather(input, &mut results, &mut histories)?;
+        if seen == results.len() + histories.len() {
+            return Err(Error::request(
+                input.display().to_string(),
+                "a result file (.h5), or a folder that holds some",
+                "a folder without any",
+            ));
+        }
+    }
+    let mut unique = Vec::new();
+    results.retain(|path| {
+        let real = path.canonicalize().unwrap_or_else(|_| path.clone());
+        !unique.contains(&real) && {
+            unique.push(real);
+            true
+        }
+    });
+    let readers = results.iter().map(|p| Reader::open(p)).collect::<Result<Vec<_>>>()?;
+    let mut study = Study::default();
+    // The untreated model first, whatever its name sorts as: the others are read against it.
+    let mut readers: Vec<&Reader> = readers.iter().collect();
+    if inputs.iter().all(|i| i.is_dir()) {
+        readers.sort_by_key(|r| words::model(&r.header().model) != "plain");
+    }
+    for reader in &readers {
+        study.files.push(origin(reader));
+    }
+    for kind in [FileKind::Attack, FileKind::Scores] {
+        // Attacks first: they say which samples a gallery shows.
+        for reader in readers.iter().filter(|r| r.header().kind == kind) {
+            run::add(reader, &mut study)?;
+        }
+    }
+    for reader in readers.iter().filter(|r| r.header().kind == FileKind::Sweep) {
+        study.sweeps.push(sweep::read(reader)?);
+    }
+    for path in &histories {
+        study.histories.push(history::read(path)?);
+    }
+    let order = |name: &str| readers.iter().position(|r| words::model(&r.header().model) == name);
+    study.histories.sort_by_key(|h| order(&h.name).unwrap_or(usize::MAX));
+    name_apart(&mut study.arms);
+    Ok(study)
+}
+
+/// Collects the files below `path` in the order of their names.
+fn gather(path: &Path, results: &mut Vec<PathBuf>, histories: &mut Vec<PathBuf>) -> Result<()> {
+    if !path.is_dir() {
+        if path.file_name().is_some_and(|n| n == "history.csv") {
+            histories.push(path.to_owned());
+        } else {
+            results.push(path.to_owned());
+        }
+        return Ok(());
+    }
+    let entries = std::fs::read_dir(path).map_err(|e| Error::io(path, e))?;
+    let mut paths = entries
+        .map(|entry| entry.map(|e| e.path()).map_err(|e| Error::io(path, e)))
+        .collect::<Result<Vec<_>>>()?;
+    paths.sort();
+    for path in paths {
+        let named = |name: &str| path.file_name().is_some_and(|n| n == name);
+        if path.is_dir() && !path.is_symlink() {
+            gather(&path, results, histories)?;
+        } else if path.extension().is_some_and(|e| e == "h5") && crate::store::is_result(&path) {
+            // HDF5 files that are no results, such as data sets, may lie beside them.
+            results.push(path);
+        } else if named("history.csv") {
+            histories.push(path);
+        }
+    }
+    Ok(())
+}
+
+/// What a file says of itself.
+pub(super) fn origin(reader: &Reader) -> Origin {
+    let header = reader.header();
+    Origin {
+        file: reader.path().display().to_string(),
+        kind: header.kind.name().to_owned(),
+        model: header.model.clone(),
+        sha256: header.model_sha256.clone(),
+        dataset: header.dataset.clone(),
+        split: header.split.clone(),
+        device: header.device.clone(),
+        precision: header.precision.clone(),
+        seed: header.seed,
+        metric: header.metric.clone().unwrap_or_default(),
+        version: reader.version().to_owned(),
+        libtorch: reader.libtorch().to_owned(),
+        config: header.config.clone(),
+        samples: reader.samples(),
+    }
+}
+
+/// A setting of the run: a root attribute, or the first key of that name in the stored configuration.
+pub(super) fn setting(reader: &Reader, key: &str) -> String {
+    fn find(value: &serde_yaml::Value, key: &str) -> Option<String> {
+        let map = value.as_mapping()?;
+        if let Some(found) = map.get(key).and_then(|v| v.as_str()) {
+            return Some(found.to_owned());
+        }
+        map.values().find_map(|v| find(v, key))
+    }
+    let header = reader.header();
+    if let Some(found) = header.extra.get(key) {
+        return found.clone();
+    }
+    serde_yaml::from_str(&header.config).ok().and_then(|v| find(&v, key)).unwrap_or_default()
+}
+
+/// Gives models of one name as much more of their origin as tells them apart.
+fn name_apart(arms: &mut [Arm]) {
+    for i in 0..arms.len() {
+        let base = words::model(&arms[i].origin.model).to_owned();
+        let twins: Vec<usize> =
+            (0..arms.len()).filter(|j| words::model(&arms[*j].origin.model) == base).collect();
+        let differ = |of: fn(&Arm) -> String| twins.iter().any(|j| of(&arms[*j]) != of(&arms[i]));
+        let mut name = base;
+        if twins.len() > 1 {
+            if differ(|a| a.origin.model.clone()) {
+                let path = arms[i].origin.model.trim_end_matches('/');
+                let parent = path.strip_suffix("/model.safetensors").unwrap_or(path).rsplit('/').nth(1);
+                name = parent.map_or(name.clone(), |p| format!("{p}/{name}"));
+            }
+            if differ(|a| a.origin.dataset.clone()) {
+                name.push_str(&format!(", {}", words::dataset(&arms[i].origin.dataset)));
+            }
+            if differ(|a| a.origin.split.clone()) {
+                name.push_str(&format!(", {}", arms[i].origin.split));
+            }
+            if differ(metric) {
+                name.push_str(&format!(", {}", metric(&arms[i])));
+            }
+        }
+        arms[i].name = name;
+    }
+    // Whatever is still alike is numbered.
+    for i in 1..arms.len() {
+        let before = arms[..i].iter().filter(|a| a.name == arms[i].name).count();
+        if before > 0 {
+            arms[i].name = format!("{} ({})", arms[i].name, before + 1);
+        }
+    }
+}
+
+fn metric(arm: &Arm) -> String {
+    arm.scores.as_ref().map(|s| s.metric.clone()).unwrap_or_default()
+}

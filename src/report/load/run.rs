@@ -1,0 +1,249 @@
+//! Scores and attack files: each joins the arm of its model.
+
+use super::{ON_SHOW, origin, setting};
+use crate::error::{Error, Result};
+use crate::report::figure::Picture;
+use crate::report::study::{
+    Arm, AttackedImages, Directions, Gallery, Matrix, Measure, Named, Origin, Outcome, Sample, Scores, Study,
+    Trial,
+};
+use crate::report::words;
+use crate::store::{FileKind, Reader, Values};
+
+/// Samples whose first directions are compared with each other.
+const ALIGNED: usize = 48;
+
+/// Adds the file to the arm of its model, or begins one.
+pub(super) fn add(reader: &Reader, study: &mut Study) -> Result<()> {
+    let origin = origin(reader);
+    let show = shown(study);
+    match reader.header().kind {
+        FileKind::Attack => {
+            let trial = trial(reader, show)?;
+            arm(study, origin, |_| true).trials.push(trial);
+        }
+        _ => {
+            let scores = scores(reader, show)?;
+            // Another metric of the same model is an arm of its own.
+            arm(study, origin, |arm| arm.scores.is_none()).scores = Some(scores);
+        }
+    }
+    Ok(())
+}
+
+/// The samples that the first gallery shows, so that all show the same.
+fn shown(study: &Study) -> Option<Vec<u64>> {
+    let gallery = study.arms.iter().flat_map(|a| &a.trials).find_map(|t| t.gallery.as_ref())?;
+    Some(gallery.samples.iter().map(|s| s.index).collect())
+}
+
+/// The arm of the same model on the same data that has `room`, or a new one.
+fn arm(study: &mut Study, origin: Origin, room: impl Fn(&Arm) -> bool) -> &mut Arm {
+    let same = |arm: &Arm| {
+        let key = |o: &Origin| (o.model.clone(), o.sha256.clone(), o.dataset.clone(), o.split.clone());
+        key(&arm.origin) == key(&origin) && room(arm)
+    };
+    let place = study.arms.iter().position(same).unwrap_or_else(|| {
+        study.arms.push(Arm { origin, ..Arm::default() });
+        study.arms.len() - 1
+    });
+    &mut study.arms[place]
+}
+
+fn scores(reader: &Reader, show: Option<Vec<u64>>) -> Result<Scores> {
+    let mut columns = Vec::new();
+    for name in reader.scores() {
+        let (_, values) = reader.read_f64(&format!("/scores/{name}"))?;
+        columns.push(Named { name, values });
+    }
+    columns.sort_by_key(|c| words::order(&c.name));
+    let eigenvalues = match reader.info("/spectrum/eigenvalues") {
+        Some(info) if info.shape.len() == 2 => {
+            let (shape, values) = reader.read_f64("/spectrum/eigenvalues")?;
+            Some(Matrix { width: shape[1], values })
+        }
+        _ => None,
+    };
+    let index = reader.index().to_vec();
+    let rows = match show {
+        Some(shown) => shown.iter().filter_map(|i| index.iter().position(|j| j == i)).collect(),
+        None => {
+            let key = columns.iter().find(|c| c.name == "spectral_radius");
+            spread(key.map_or(&[], |c| c.values.as_slice()), index.len())
+        }
+    };
+    let stored = reader.info("/spectrum/directions").is_some_and(|i| i.shape.len() == 5 && i.shape[1] > 0);
+    let (directions, alignment) =
+        if stored { (directions(reader, &rows)?, alignment(reader)?) } else { (vec![], vec![]) };
+    Ok(Scores {
+        metric: reader.header().metric.clone().unwrap_or_default(),
+        index,
+        columns,
+        eigenvalues,
+        directions,
+        alignment,
+    })
+}
+
+fn directions(reader: &Reader, rows: &[usize]) -> Result<Vec<Directions>> {
+    let mut found = Vec::new();
+    for row in rows {
+        let vectors = pictures(reader, "/spectrum/directions", *row)?;
+        let index = reader.index().get(*row).copied().unwrap_or(*row as u64);
+        found.push(Directions { index, vectors });
+    }
+    Ok(found)
+}
+
+/// |cos| between the first directions of each pair of the first few samples.
+fn alignment(reader: &Reader) -> Result<Vec<f64>> {
+    let count = reader.samples().min(ALIGNED);
+    let mut first = Vec::new();
+    for row in 0..count {
+        first.extend(pictures(reader, "/spectrum/directions", row)?.into_iter().next().map(|p| p.values));
+    }
+    let dot = |a: &[f32], b: &[f32]| -> f64 {
+        a.iter().zip(b).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum()
+    };
+    let norms: Vec<f64> = first.iter().map(|v| dot(v, v).sqrt()).collect();
+    let mut cosines = Vec::new();
+    for i in 0..first.len() {
+        for j in 0..i {
+            cosines.push((dot(&first[i], &first[j]) / (norms[i] * norms[j])).abs());
+        }
+    }
+    Ok(cosines)
+}
+
+fn trial(reader: &Reader, show: Option<Vec<u64>>) -> Result<Trial> {
+    let (_, eps) = reader.read_f64("/eps")?;
+    let mut clean = Vec::new();
+    for name in reader.clean().into_iter().filter(|n| !is_picture(n)) {
+        let (_, values) = reader.read_f64(&format!("/clean/{name}"))?;
+        clean.push(Named { name, values });
+    }
+    clean.sort_by_key(|c| words::order(&c.name));
+    let samples = reader.samples();
+    let mut attacks = Vec::new();
+    for attack in reader.attacks() {
+        let mut measures = Vec::new();
+        for name in reader.measures(&attack).into_iter().filter(|n| !is_picture(n)) {
+            let path = format!("/attack/{attack}/{name}");
+            let (shape, values) = reader.read_f64(&path)?;
+            if shape != [eps.len(), samples] {
+                return Err(wrong_shape(reader, &path, &[eps.len(), samples], &shape));
+            }
+            let by_eps = values.chunks_exact(samples.max(1)).map(<[f64]>::to_vec).collect();
+            measures.push(Measure { name, by_eps });
+        }
+        measures.sort_by_key(|m| words::order(&m.name));
+        attacks.push(Outcome { name: attack, measures });
+    }
+    attacks.sort_by_key(|a| words::attack_order(&a.name));
+    let index = reader.index().to_vec();
+    let norm = setting(reader, "norm");
+    let mut trial = Trial { norm, index, eps, clean, attacks, gallery: None };
+    trial.gallery = gallery(reader, &trial, show)?;
+    Ok(trial)
+}
+
+pub(super) fn is_picture(name: &str) -> bool {
+    matches!(name, "images" | "recon")
+}
+
+fn gallery(reader: &Reader, trial: &Trial, show: Option<Vec<u64>>) -> Result<Option<Gallery>> {
+    let has = |path: &str| reader.info(path).is_some();
+    if !has("/clean/images") {
+        return Ok(None);
+    }
+    let rows = match show {
+        Some(shown) => {
+            shown.iter().filter_map(|i| trial.index.iter().position(|j| j == i)).collect()
+        }
+        None => spread(damage(trial), trial.index.len()),
+    };
+    let labels = match reader.info("/label") {
+        Some(_) => Some(reader.read_i64("/label")?.1),
+        None => None,
+    };
+    let samples: Vec<Sample> = rows
+        .iter()
+        .map(|row| Sample {
+            row: *row,
+            index: trial.index[*row],
+            label: labels.as_ref().and_then(|l| l.get(*row).copied()),
+        })
+        .collect();
+    let one_each = |path: &str| -> Result<Vec<Picture>> {
+        let mut found = Vec::new();
+        for row in &rows {
+            found.extend(pictures(reader, path, *row)?);
+        }
+        Ok(found)
+    };
+    let by_eps = |path: &str| -> Result<Vec<Vec<Picture>>> {
+        let mut found = vec![Vec::new(); trial.eps.len()];
+        for row in &rows {
+            for (images, picture) in found.iter_mut().zip(pictures(reader, path, *row)?) {
+                images.push(picture);
+            }
+        }
+        Ok(found)
+    };
+    let recon = if has("/clean/recon") { one_each("/clean/recon")? } else { vec![] };
+    let mut attacks = Vec::new();
+    for outcome in &trial.attacks {
+        let path = |what: &str| format!("/attack/{}/{what}", outcome.name);
+        if has(&path("images")) {
+            attacks.push(AttackedImages {
+                name: outcome.name.clone(),
+                images: by_eps(&path("images"))?,
+                recon: if has(&path("recon")) { by_eps(&path("recon"))? } else { vec![] },
+            });
+        }
+    }
+    Ok(Some(Gallery { samples, originals: one_each("/clean/images")?, recon, attacks }))
+}
+
+/// The damage by which the gallery's samples are spread: of the first attack at its largest size.
+fn damage(trial: &Trial) -> &[f64] {
+    let measure = trial.attacks.first().and_then(|a| a.measures.first());
+    measure.and_then(|m| m.by_eps.last()).map_or(&[], Vec::as_slice)
+}
+
+/// Rows evenly spaced over the ranks of `values`, least first; over the file where there are no values.
+pub(super) fn spread(values: &[f64], rows: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..rows).collect();
+    if values.len() == rows {
+        order.retain(|i| values[*i].is_finite());
+        order.sort_by(|i, j| values[*i].total_cmp(&values[*j]));
+    }
+    let wanted = ON_SHOW.min(order.len());
+    // The middle of each of `wanted` equal parts: neither the extremes nor a choice of ours.
+    (0..wanted).map(|i| order[(2 * i + 1) * order.len() / (2 * wanted)]).collect()
+}
+
+/// The pictures that row `row` of a data set holds: its last three axes are C, H, W.
+pub(super) fn pictures(reader: &Reader, path: &str, row: usize) -> Result<Vec<Picture>> {
+    let column = reader.read_rows(path, row..row + 1)?;
+    let found = &column.shape;
+    let [.., channels, height, width] = found[..] else {
+        return Err(wrong_shape(reader, path, &[0, 1, 2], found));
+    };
+    let Values::F32(values) = column.values else {
+        return Err(Error::request(format!("{}: {path}", reader.path().display()), "f32", "another type"));
+    };
+    let dim = channels * height * width;
+    Ok(values
+        .chunks_exact(dim.max(1))
+        .map(|v| Picture { channels, height, width, values: v.to_vec() })
+        .collect())
+}
+
+pub(super) fn wrong_shape(reader: &Reader, path: &str, expected: &[usize], found: &[usize]) -> Error {
+    Error::request(
+        format!("{}: shape of {path}", reader.path().display()),
+        format!("{expected:?}"),
+        format!("{found:?}"),
+    )
+}

@@ -1,0 +1,236 @@
+//! How far attacks reach, by size: medians with their quartiles, a panel a model, then the models compared.
+
+use super::{Headline, Section, spread_point, spread_words, stroke, times};
+use crate::report::figure::{
+    Axis, Curve, Figure, Ink, Marker, Panel, Plot, Mark, Point, Scale, Stroke, Table, Width, number,
+};
+use crate::report::stats::Summary;
+use crate::report::study::{Arm, Measure, Study, Trial};
+use crate::report::words;
+
+/// What is drawn of each attack file, if it is there; the other measures are in the table of the overview.
+const DRAWN: [&str; 4] = ["latent_l2", "latent_kl", "recon_shift", "recon_mse"];
+
+/// One figure a measure and norm.
+pub fn section(study: &Study) -> Option<Section> {
+    let mut section = Section {
+        id: "damage",
+        title: "Damage",
+        intro: "A spectral attack moves each input along its most sensitive directions; a random one moves it \
+                equally far in an arbitrary direction; PGD searches for the worst by gradient steps."
+            .to_owned(),
+        ..Section::default()
+    };
+    let mut norms: Vec<&str> = Vec::new();
+    for trial in study.arms.iter().flat_map(|a| &a.trials) {
+        if !norms.contains(&trial.norm.as_str()) {
+            norms.push(&trial.norm);
+        }
+    }
+    let mut told = Vec::new();
+    for norm in &norms {
+        for key in DRAWN {
+            if let Some(figure) = figure(study, norm, key, norms.len() > 1) {
+                // The page begins with what the first measure of the code and the first of the picture say.
+                let part = key.split('_').next().unwrap_or(key);
+                let first = !told.contains(&part);
+                told.push(part);
+                let id = figure.id.clone();
+                section.add(figure, if first { Headline::Yes } else { Headline::No });
+                if key == "latent_l2" || key == "recon_mse" {
+                    section.findings.extend(comparison(study, norm, key).map(|words| (words, id)));
+                }
+            }
+        }
+    }
+    section.filled()
+}
+
+/// One arm's trial in this norm.
+struct Entry<'a> {
+    ink: usize,
+    arm: &'a Arm,
+    trial: &'a Trial,
+}
+
+fn figure(study: &Study, norm: &str, key: &str, several_norms: bool) -> Option<Figure> {
+    let holds = |t: &Trial| t.norm == norm && t.attacks.iter().any(|a| a.measure(key).is_some());
+    let entries: Vec<Entry> = study
+        .arms
+        .iter()
+        .enumerate()
+        .filter_map(|(ink, arm)| Some(Entry { ink, arm, trial: arm.trials.iter().find(|t| holds(t))? }))
+        .collect();
+    if entries.is_empty() {
+        return None;
+    }
+    let mut table =
+        Table::new(&["model", "attack", "eps", "samples", "undefined", "mean", "q25", "median", "q75"]);
+    let mut eps: Vec<f64> = Vec::new();
+    let mut seen = Vec::new();
+    let mut curves: Vec<(usize, String, Curve)> = Vec::new();
+    for entry in &entries {
+        for outcome in &entry.trial.attacks {
+            let Some(measure) = outcome.measure(key) else { continue };
+            let name = words::attack(&outcome.name);
+            let mut points: Vec<Point> = Vec::new();
+            for (size, values) in entry.trial.eps.iter().zip(&measure.by_eps) {
+                let summary = Summary::of(values);
+                let tip = format!(
+                    "{}, {name}\nε = {}\n{}",
+                    entry.arm.name,
+                    number::plain(*size),
+                    spread_words(&summary)
+                );
+                points.push(spread_point(*size, &summary, tip));
+                seen.extend([summary.low, summary.median, summary.high]);
+                if !eps.contains(size) {
+                    eps.push(*size);
+                }
+                table.row([
+                    (&entry.arm.name).into(),
+                    (&outcome.name).into(),
+                    (*size).into(),
+                    summary.count.into(),
+                    summary.undefined.into(),
+                    summary.mean.into(),
+                    summary.low.into(),
+                    summary.median.into(),
+                    summary.high.into(),
+                ]);
+            }
+            let (marker, line) = style(&outcome.name);
+            let curve =
+                Curve { ink: Ink::Series(entry.ink), stroke: line, marker, label: name, points };
+            curves.push((entry.ink, outcome.name.clone(), curve));
+        }
+    }
+    eps.sort_by(f64::total_cmp);
+    // Damage that spans decades would lie flat on the floor of a linear axis; a power law is a straight line on two
+    // logarithmic ones.
+    let y_scale = Scale::suiting(seen.iter().copied(), 2.3);
+    let x_scale = Scale::suiting(eps.iter().copied(), if y_scale == Scale::Log { 0.6 } else { 1.3 });
+    let x = Axis::fit(words::size_axis(norm), x_scale, eps.iter().copied());
+    let y = Axis::fit(words::axis(key), y_scale, seen).from_zero();
+    let ticks: Vec<(f64, String)> = eps.iter().map(|e| (*e, number::plain(*e))).collect();
+    let plot = |title: &str, marks: Vec<Mark>| -> Panel {
+        Plot::new(title, x.clone(), y.clone(), marks).x_ticks(ticks.clone()).draw()
+    };
+    let mut panels: Vec<Panel> = entries
+        .iter()
+        .map(|entry| {
+            let own = curves.iter().filter(|(ink, _, _)| *ink == entry.ink);
+            plot(&entry.arm.name, own.rev().map(|(_, _, c)| Mark::Curve(c.clone())).collect())
+        })
+        .collect();
+    let strongest = strongest(&entries[0], key)?;
+    if entries.len() > 1 {
+        let compared = curves.iter().filter(|(_, attack, _)| *attack == strongest).map(|(ink, _, curve)| {
+            let label = study.arms[*ink].name.clone();
+            Mark::Curve(Curve { label, stroke: stroke(*ink), ..curve.clone() })
+        });
+        panels.push(plot(&format!("{} attack, models compared", words::attack(&strongest)), compared.collect()));
+    }
+    let suffix = if several_norms { format!(", {norm}") } else { String::new() };
+    Some(Figure {
+        id: format!("damage-{key}{}", if several_norms { format!("-{norm}") } else { String::new() }),
+        title: format!("{}{suffix}", finding(&entries, key)),
+        caption: format!(
+            "{}: median over the images (line) and middle half (band), against the size of the attack{}.",
+            words::title(key),
+            if y.scale == Scale::Log { "; logarithmic scales" } else { "" }
+        ),
+        legend: Vec::new(),
+        controls: Vec::new(),
+        panels,
+        width: Width::Usual,
+        table,
+    })
+}
+
+fn style(attack: &str) -> (Marker, Stroke) {
+    match attack {
+        "random" => (Marker::Ring, Stroke::Dotted),
+        "pgd" => (Marker::Square, Stroke::Dashed),
+        _ => (Marker::Disc, Stroke::Solid),
+    }
+}
+
+/// The spectral attack where there is one, else the first.
+fn strongest(entry: &Entry, key: &str) -> Option<String> {
+    let held = || entry.trial.attacks.iter().filter(|a| a.measure(key).is_some());
+    let named = held().find(|a| a.name == "spectral");
+    named.or_else(|| held().next()).map(|a| a.name.clone())
+}
+
+/// Model against model, under the strongest attack that all have, at the largest size that all have.
+fn comparison(study: &Study, norm: &str, key: &str) -> Option<String> {
+    let trials: Vec<(&str, &Trial)> = study
+        .arms
+        .iter()
+        .filter_map(|a| Some((a.name.as_str(), a.trials.iter().find(|t| t.norm == norm)?)))
+        .collect();
+    let (_, first) = trials.first().filter(|_| trials.len() > 1)?;
+    let attack = ["pgd", "spectral"]
+        .into_iter()
+        .find(|a| trials.iter().all(|(_, t)| t.attack(a).is_some_and(|o| o.measure(key).is_some())))?;
+    let eps = first
+        .eps
+        .iter()
+        .copied()
+        .filter(|e| trials.iter().all(|(_, t)| t.eps.contains(e)))
+        .fold(f64::NEG_INFINITY, f64::max);
+    let parts: Option<Vec<String>> = trials
+        .iter()
+        .map(|(name, trial)| {
+            let at = trial.eps.iter().position(|e| *e == eps)?;
+            let values = trial.attack(attack)?.measure(key)?.by_eps.get(at)?;
+            Some(format!("{} for {name}", number::short(Summary::of(values).median)))
+        })
+        .collect();
+    Some(format!(
+        "{} under the {} attack at ε = {}: {}",
+        words::title(key),
+        words::attack(attack),
+        number::plain(eps),
+        words::list(&parts?)
+    ))
+}
+
+/// What the medians say: spectral against random where both are there, else model against model.
+fn finding(entries: &[Entry], key: &str) -> String {
+    let middle = |measure: &Measure, entry: &Entry| -> Option<f64> {
+        let at = entry.trial.eps.len() / 2;
+        measure.by_eps.get(at).map(|v| Summary::of(v).median)
+    };
+    let size = |entry: &Entry| {
+        number::plain(entry.trial.eps.get(entry.trial.eps.len() / 2).copied().unwrap_or(f64::NAN))
+    };
+    let ratios: Vec<f64> = entries
+        .iter()
+        .filter_map(|e| {
+            let of = |name: &str| middle(e.trial.attack(name)?.measure(key)?, e);
+            Some(of("spectral")? / of("random")?)
+        })
+        .filter(|r| r.is_finite())
+        .collect();
+    let low = ratios.iter().copied().fold(f64::INFINITY, f64::min);
+    let high = ratios.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    if ratios.is_empty() {
+        return format!("{} against size", words::title(key));
+    }
+    let range = if number::significant(low, 2) == number::significant(high, 2) {
+        times(high)
+    } else {
+        format!("{} to {}", number::significant(low, 2), times(high))
+    };
+    let tail = format!("a random one of the same size (ε = {})", size(&entries[0]));
+    let none = high < 1.02;
+    match key {
+        "latent_l2" if none => format!("A spectral step moves the code no farther than {tail}"),
+        "latent_l2" => format!("A spectral step moves the code {range} as far as {tail}"),
+        "latent_kl" => format!("A spectral step changes the posterior {range} as much (KL) as {tail}"),
+        "recon_shift" => format!("A spectral step changes the reconstruction {range} as much (mean square) as {tail}"),
+        _ => format!("A spectral step leaves {range} the reconstruction error of {tail}"),
+    }
+}

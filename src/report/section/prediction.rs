@@ -1,0 +1,241 @@
+//! First-order theory against what happened: the shift that the largest eigenvalue predicts for a step of size
+//! epsilon along its direction, and the shift that the spectral attack measured on the same images.
+
+use super::{Headline, Section, spread_point, spread_words, stroke};
+use crate::report::law::law;
+use crate::report::figure::{
+    Axis, Cloud, Curve, Figure, Ink, Mark, Marker, Panel, Plot, Scale, Table, Width, number,
+};
+use crate::report::stats::{Summary, spearman};
+use crate::report::study::{Arm, Study, Trial};
+use crate::report::words;
+
+/// Pairs of predicted and actual shift of one model.
+struct Pairs<'a> {
+    ink: usize,
+    arm: &'a Arm,
+    measure: &'static str,
+    formula: &'static str,
+    eps: &'a [f64],
+    index: Vec<u64>,
+    /// [E][rows]
+    predicted: Vec<Vec<f64>>,
+    actual: Vec<Vec<f64>>,
+}
+
+/// Ratio by size, and the images themselves at the smallest and largest size.
+pub fn section(study: &Study) -> Option<Section> {
+    let found: Vec<Pairs> =
+        study.arms.iter().enumerate().filter_map(|(ink, arm)| pairs(ink, arm)).collect();
+    // Metrics that predict different things need figures of their own.
+    let mut kinds: Vec<&str> = Vec::new();
+    for p in &found {
+        if !kinds.contains(&p.measure) {
+            kinds.push(p.measure);
+        }
+    }
+    let mut section = Section {
+        id: "prediction",
+        title: "Theory and experiment",
+        intro: "To first order, a small step along the most sensitive direction moves the posterior by what the \
+                largest eigenvalue λ₁ says. Where the measured shift stays at the prediction, the geometry at the \
+                input tells the damage; where it falls short, the encoder bends away, or the image's edges [0, 1] \
+                cut the step."
+            .to_owned(),
+        ..Section::default()
+    };
+    for kind in kinds {
+        let group: Vec<&Pairs> = found.iter().filter(|p| p.measure == kind).collect();
+        let figure = figure(&group)?;
+        section.add(figure, Headline::Yes);
+    }
+    section.filled()
+}
+
+fn pairs(ink: usize, arm: &Arm) -> Option<Pairs<'_>> {
+    let scores = arm.scores.as_ref()?;
+    let law = law(&scores.metric)?;
+    let radius = scores.column("spectral_radius")?;
+    // The law is for Euclidean lengths.
+    let usable = |t: &&Trial| t.norm != "linf" && attacked(t, law.measure).is_some();
+    let trial = arm.trials.iter().find(usable)?;
+    let measure = attacked(trial, law.measure)?;
+    let dim = trial
+        .gallery
+        .as_ref()
+        .and_then(|g| g.originals.first().map(|p| p.values.len()))
+        .or_else(|| scores.directions.first().and_then(|d| d.vectors.first().map(|p| p.values.len())));
+    if dim.is_none() && law.needs_dim() {
+        return None;
+    }
+    let place: std::collections::HashMap<u64, usize> =
+        scores.index.iter().enumerate().map(|(row, index)| (*index, row)).collect();
+    let matched: Vec<(usize, usize)> =
+        trial.index.iter().enumerate().filter_map(|(row, i)| Some((row, *place.get(i)?))).collect();
+    if matched.is_empty() {
+        return None;
+    }
+    let dim = dim.unwrap_or(1) as f64;
+    let predicted = |eps: &f64| matched.iter().map(|(_, s)| law.predict(radius[*s], *eps, dim)).collect();
+    let actual = |values: &Vec<f64>| matched.iter().map(|(row, _)| values[*row]).collect();
+    Some(Pairs {
+        ink,
+        arm,
+        measure: law.measure,
+        formula: law.formula,
+        eps: &trial.eps,
+        index: matched.iter().map(|(row, _)| trial.index[*row]).collect(),
+        predicted: trial.eps.iter().map(predicted).collect(),
+        actual: measure.iter().map(actual).collect(),
+    })
+}
+
+/// The spectral attack's values of `measure`, by size.
+fn attacked<'a>(trial: &'a Trial, measure: &str) -> Option<&'a Vec<Vec<f64>>> {
+    let outcome = trial.attack("u1").or_else(|| trial.attack("spectral"))?;
+    outcome.measure(measure).map(|m| &m.by_eps)
+}
+
+fn figure(group: &[&Pairs]) -> Option<Figure> {
+    let first = group.first()?;
+    let mut table = Table::new(&["model", "eps", "index", "predicted", "actual"]);
+    let mut curves = Vec::new();
+    let mut spans = Vec::new();
+    let mut sizes = Vec::new();
+    for p in group {
+        let mut points = Vec::new();
+        for ((eps, predicted), actual) in p.eps.iter().zip(&p.predicted).zip(&p.actual) {
+            for ((index, a), b) in p.index.iter().zip(predicted).zip(actual) {
+                table.row([
+                    (&p.arm.name).into(),
+                    (*eps).into(),
+                    (*index as i64).into(),
+                    (*a).into(),
+                    (*b).into(),
+                ]);
+            }
+            let ratios: Vec<f64> = predicted.iter().zip(actual).map(|(a, b)| b / a).collect();
+            let summary = Summary::of(&ratios);
+            let tip = format!(
+                "{}\nε = {}\nmeasured / predicted: {}",
+                p.arm.name,
+                number::plain(*eps),
+                spread_words(&summary)
+            );
+            points.push(spread_point(*eps, &summary, tip));
+            spans.extend([summary.low, summary.high, 1.0]);
+            sizes.push(*eps);
+        }
+        curves.push(Mark::Curve(Curve {
+            ink: Ink::Series(p.ink),
+            stroke: stroke(p.ink),
+            marker: Marker::Disc,
+            label: if group.len() > 1 { p.arm.name.clone() } else { String::new() },
+            points,
+        }));
+    }
+    sizes.sort_by(f64::total_cmp);
+    sizes.dedup();
+    let ratio_axis = Axis::fit("measured / predicted", Scale::Linear, spans).from_zero();
+    let eps_axis = Axis::fit(
+        words::size_axis(&first.arm.trials.first().map(|t| t.norm.clone()).unwrap_or_default()),
+        Scale::suiting(sizes.iter().copied(), 1.3),
+        sizes.iter().copied(),
+    );
+    curves.insert(0, Mark::Level(1.0, "as predicted".to_owned()));
+    let ratio = Plot::new("How well the prediction holds", eps_axis, ratio_axis, curves)
+        .x_ticks(sizes.iter().map(|e| (*e, number::plain(*e))));
+    let mut panels = vec![ratio.draw()];
+    let ends = if first.eps.len() > 1 { vec![0, first.eps.len() - 1] } else { vec![0] };
+    panels.extend(ends.into_iter().filter_map(|at| scatter(group, at)));
+    Some(Figure {
+        id: format!("prediction-{}", first.measure),
+        title: finding(group),
+        caption: format!(
+            "Predicted: {} with λ₁ of each image under the {} metric. Measured: {} of the spectral attack. Left, \
+             the median ratio and its middle half by size; then each image at the smallest and the largest size, \
+             logarithmic axes.",
+            first.formula,
+            first.arm.scores.as_ref().map(|s| s.metric.clone()).unwrap_or_default(),
+            words::inline(first.measure),
+        ),
+        legend: Vec::new(),
+        controls: Vec::new(),
+        panels,
+        width: Width::Usual,
+        table,
+    })
+}
+
+fn scatter(group: &[&Pairs], at: usize) -> Option<Panel> {
+    let mut x = Vec::new();
+    let mut y = Vec::new();
+    let mut marks = vec![Mark::Identity("as predicted".to_owned())];
+    let mut size = f64::NAN;
+    for p in group {
+        let (predicted, actual) = (p.predicted.get(at)?, p.actual.get(at)?);
+        size = *p.eps.get(at)?;
+        x.extend_from_slice(predicted);
+        y.extend_from_slice(actual);
+        let points = p.index.iter().zip(predicted).zip(actual).map(|((index, a), b)| {
+            let tip = format!(
+                "{}, image {index}\npredicted {}\nmeasured {}",
+                p.arm.name,
+                number::short(*a),
+                number::short(*b)
+            );
+            (*a, *b, tip)
+        });
+        marks.push(Mark::Cloud(Cloud { ink: Ink::Series(p.ink), points: points.collect() }));
+    }
+    let title = format!("Each image at ε = {}", number::plain(size));
+    // One range for both axes, so that the identity is the diagonal.
+    let both = || x.iter().chain(&y).copied();
+    let panel = Plot::new(
+        title,
+        Axis::fit("predicted", Scale::Log, both()),
+        Axis::fit("measured", Scale::Log, both()),
+        marks,
+    )
+    .draw();
+    (panel.marks > 0).then_some(panel)
+}
+
+/// The median ratio at the smallest and the largest size, over all models.
+fn finding(group: &[&Pairs]) -> String {
+    let ratio = |at: fn(usize) -> usize| -> (f64, f64) {
+        let mut ratios = Vec::new();
+        let mut eps = f64::NAN;
+        for p in group {
+            let at = at(p.eps.len());
+            eps = p.eps[at];
+            ratios.extend(p.predicted[at].iter().zip(&p.actual[at]).map(|(a, b)| b / a));
+        }
+        (eps, Summary::of(&ratios).median)
+    };
+    let percent = |r: f64| format!("{:.0} %", 100.0 * r);
+    let rho: Vec<f64> = group
+        .iter()
+        .map(|p| spearman(&p.predicted[0], &p.actual[0]))
+        .filter(|r| r.is_finite())
+        .collect();
+    let ranks = rho.iter().copied().fold(f64::INFINITY, f64::min);
+    let ranks = if ranks.is_finite() {
+        format!("; image by image, rank correlation at least {ranks:.2}")
+    } else {
+        String::new()
+    };
+    let (small, low) = ratio(|_| 0);
+    let (large, high) = ratio(|n| n - 1);
+    if small == large {
+        format!("The measured shift is {} of the predicted one{ranks}", percent(low))
+    } else {
+        format!(
+            "The measured shift is {} of the predicted one at ε = {} and {} at ε = {}{ranks}",
+            percent(low),
+            number::plain(small),
+            percent(high),
+            number::plain(large)
+        )
+    }
+}

@@ -1,0 +1,163 @@
+//! Images and most sensitive directions, model by model.
+
+use super::{Line, View, beta_words};
+use crate::error::Result;
+use crate::report::figure::{Figure, Panel, Picture, Table, Tone, Width, number, strip};
+use crate::report::markup::element;
+use crate::report::section::gallery::{picker, row, sample_words};
+use crate::report::study::{Gallery, SweepPoint};
+use crate::report::words;
+
+/// Galleries of attacked images, then of directions.
+pub(super) fn figures(view: &View<'_>) -> Result<Vec<Figure>> {
+    let mut found = Vec::new();
+    found.extend(attacked(view)?);
+    found.extend(directions(view)?);
+    Ok(found)
+}
+
+fn attacked(view: &View<'_>) -> Result<Option<Figure>> {
+    let eps: Vec<f64> = view.sweep.shown_eps.iter().filter_map(|at| view.sweep.eps.get(*at).copied()).collect();
+    let attack = super::trend::first_attack(view);
+    let mut panels = Vec::new();
+    let mut table = Table::new(&["mixup", "beta", "attack", "eps", "measure", "median"]);
+    for line in view.lines() {
+        let shown: Vec<(&SweepPoint, &Gallery)> =
+            line.points.iter().filter_map(|p| Some((*p, p.gallery.as_ref()?))).collect();
+        let Some((_, first)) = shown.first() else { continue };
+        let named: Vec<String> = first.samples.iter().map(sample_words).collect();
+        let spoken = |what: &str| format!("{}: {what}: {}", line.name, named.join("; "));
+        let mut body = element("div").class("arm").child(element("h4").text(line.name));
+        let inputs = strip(&first.originals, &named, Tone::Photo, &spoken("inputs"))?;
+        let mut marks = inputs.marks;
+        body.push(row("input", inputs.body, None));
+        for (point, gallery) in &shown {
+            let beta = beta_words(point);
+            body.push(element("h5").text(&beta));
+            let mut add = |label: &str, pictures: &[Picture], size: Option<(usize, f64)>| -> Result<()> {
+                if pictures.is_empty() {
+                    return Ok(());
+                }
+                let at = size.map_or(String::new(), |(_, e)| format!(", ε = {}", number::plain(e)));
+                let tips: Vec<String> = named.iter().map(|n| format!("{n}\n{beta}{at}\n{label}")).collect();
+                let drawn = strip(pictures, &tips, Tone::Photo, &spoken(&format!("{beta}{at}, {label}")))?;
+                marks += drawn.marks;
+                body.push(row(label, drawn.body, size.map(|(i, _)| (i, eps.len()))));
+                Ok(())
+            };
+            add("reconstruction", &gallery.recon, None)?;
+            if let Some(images) = gallery.attacks.iter().find(|a| a.name == attack) {
+                for (i, size) in eps.iter().enumerate() {
+                    add("attacked input", images.images.get(i).map_or(&[], Vec::as_slice), Some((i, *size)))?;
+                    add("its reconstruction", images.recon.get(i).map_or(&[], Vec::as_slice), Some((i, *size)))?;
+                }
+            }
+            tabulate(&mut table, view, &line, point, attack);
+        }
+        panels.push(Panel { body, marks });
+    }
+    let id = view.id("gallery");
+    Ok((!panels.is_empty()).then(|| Figure {
+        title: format!("The same images under growing β, attacked along {}", words::attack(attack)),
+        caption: "Rows: what each model makes of the inputs, the inputs after the attack, and what it makes of those. \
+                  Columns: the same images throughout."
+            .to_owned(),
+        legend: vec![],
+        controls: picker(&eps, &id),
+        id,
+        panels,
+        width: Width::Pictures,
+        table,
+    }))
+}
+
+fn tabulate(table: &mut Table, view: &View<'_>, line: &Line<'_>, point: &SweepPoint, attack: &str) {
+    let Some(outcome) = point.attacks.iter().find(|a| a.name == attack) else { return };
+    for (measure, by_eps) in &outcome.measures {
+        for at in &view.sweep.shown_eps {
+            if let (Some(eps), Some(s)) = (view.sweep.eps.get(*at), by_eps.get(*at)) {
+                table.row([
+                    line.name.into(),
+                    point.beta.into(),
+                    attack.into(),
+                    (*eps).into(),
+                    measure.into(),
+                    s.median.into(),
+                ]);
+            }
+        }
+    }
+}
+
+/// v_1 of several images and v_1, v_2, ... of one, a row a beta.
+fn directions(view: &View<'_>) -> Result<Option<Figure>> {
+    let mut panels = Vec::new();
+    let mut table = Table::new(&["mixup", "beta", "index", "k", "largest_pixel_change"]);
+    for line in view.lines() {
+        let shown: Vec<&SweepPoint> = line.points.iter().copied().filter(|p| !p.directions.is_empty()).collect();
+        let Some(first) = shown.first() else { continue };
+        let index = first.directions.first().map_or(0, |d| d.index);
+        for p in &shown {
+            for d in &p.directions {
+                for (k, v) in d.vectors.iter().enumerate() {
+                    let largest = v.values.iter().fold(0.0f32, |a, v| a.max(v.abs()));
+                    table.row([
+                        line.name.into(),
+                        p.beta.into(),
+                        (d.index as i64).into(),
+                        (k + 1).into(),
+                        f64::from(largest).into(),
+                    ]);
+                }
+            }
+        }
+        let inputs = shown.iter().find_map(|p| p.gallery.as_ref()).map(|g| g.originals.clone());
+        let named: Vec<String> = first.directions.iter().map(|d| format!("image {}", d.index)).collect();
+        let title = format!("v₁ of each image, {}", line.name);
+        let each = |p: &SweepPoint| p.directions.iter().filter_map(|d| d.vectors.first().cloned()).collect();
+        panels.push(panel(&title, inputs, &named, &shown, each)?);
+        let ranks = first.directions.first().map_or(0, |d| d.vectors.len());
+        if ranks > 1 {
+            let title = format!("All of image {index}, {}", line.name);
+            let named: Vec<String> = (1..=ranks).map(|k| format!("v{}", number::subscript(k))).collect();
+            let each = |p: &SweepPoint| p.directions.first().map(|d| d.vectors.clone()).unwrap_or_default();
+            panels.push(panel(&title, None, &named, &shown, each)?);
+        }
+    }
+    Ok((!panels.is_empty()).then(|| Figure {
+        id: view.id("directions"),
+        title: "The most sensitive directions, model by model".to_owned(),
+        caption: "Unit directions in the space of images, v₁ the most sensitive. Blue pixels darken, red ones brighten; \
+                  each picture has its own scale, and its sign is a convention."
+            .to_owned(),
+        legend: vec![],
+        controls: vec![],
+        panels,
+        width: Width::Pictures,
+        table,
+    }))
+}
+
+fn panel(
+    title: &str,
+    inputs: Option<Vec<Picture>>,
+    named: &[String],
+    points: &[&SweepPoint],
+    pictures: impl Fn(&SweepPoint) -> Vec<Picture>,
+) -> Result<Panel> {
+    let mut body = element("div").class("arm").child(element("h4").text(title));
+    let mut marks = 0;
+    if let Some(inputs) = inputs {
+        let drawn = strip(&inputs, named, Tone::Photo, &format!("{title}: inputs"))?;
+        marks += drawn.marks;
+        body.push(row("input", drawn.body, None));
+    }
+    for point in points {
+        let beta = beta_words(point);
+        let tips: Vec<String> = named.iter().map(|n| format!("{n}\n{beta}")).collect();
+        let drawn = strip(&pictures(point), &tips, Tone::Signed, &format!("{title}: {beta}: {}", named.join("; ")))?;
+        marks += drawn.marks;
+        body.push(row(&beta, drawn.body, None));
+    }
+    Ok(Panel { body, marks })
+}

@@ -1,0 +1,117 @@
+//! Damage against the size of the step, along each of the first directions, at a few betas.
+
+use super::{Headline, View, beta_words};
+use crate::report::figure::{
+    Axis, Curve, Figure, Ink, Mark, Marker, Plot, Scale, Stroke, Table, Width, number,
+};
+use crate::report::load::evenly;
+use crate::report::section::{spread_point, spread_words, times};
+use crate::report::stats::{quantile, sorted};
+use crate::report::study::SweepPoint;
+use crate::report::words;
+
+/// What is drawn.
+const DRAWN: [&str; 2] = ["recon_mse", "latent_l2"];
+/// Betas an arm.
+const BETAS: usize = 3;
+
+/// One figure a measure: a panel an arm and beta.
+pub(super) fn figures(view: &View<'_>) -> Vec<(Figure, Headline)> {
+    DRAWN.iter().filter_map(|key| figure(view, key)).collect()
+}
+
+fn figure(view: &View<'_>, key: &str) -> Option<(Figure, Headline)> {
+    let lines = view.lines();
+    let shown: Vec<(&str, &SweepPoint)> = lines
+        .iter()
+        .flat_map(|l| evenly(l.points.len(), BETAS).into_iter().map(|at| (l.name, l.points[at])))
+        .collect();
+    let mut table =
+        Table::new(&["mixup", "beta", "attack", "eps", "samples", "undefined", "mean", "q25", "median", "q75"]);
+    let mut seen = Vec::new();
+    let mut panels = Vec::new();
+    for (arm, point) in &shown {
+        let mut marks = Vec::new();
+        let directions = point.attacks.iter().filter(|a| words::direction(&a.name).is_some()).count();
+        for outcome in point.attacks.iter().rev() {
+            let Some(by_eps) = point.measure(&outcome.name, key) else { continue };
+            let name = words::attack(&outcome.name);
+            let mut points = Vec::new();
+            for (eps, s) in view.sweep.eps.iter().zip(by_eps) {
+                let tip = format!("{name}, ε = {}\n{}", number::plain(*eps), spread_words(s));
+                let mut shown = spread_point(*eps, s, tip);
+                // Five bands on top of each other would hide the lines.
+                shown.band = shown.band.filter(|_| words::direction(&outcome.name) == Some(1));
+                points.push(shown);
+                seen.extend([s.low, s.median, s.high]);
+                table.row([
+                    (*arm).into(),
+                    point.beta.into(),
+                    (&outcome.name).into(),
+                    (*eps).into(),
+                    s.count.into(),
+                    s.undefined.into(),
+                    s.mean.into(),
+                    s.low.into(),
+                    s.median.into(),
+                    s.high.into(),
+                ]);
+            }
+            let (ink, stroke) = match words::direction(&outcome.name) {
+                Some(k) => (Ink::Ordered { at: k - 1, of: directions.max(5) }, Stroke::Solid),
+                None if outcome.name == "random" => (Ink::Muted, Stroke::Dotted),
+                None => (Ink::Muted, Stroke::Dashed),
+            };
+            marks.push(Mark::Curve(Curve { ink, stroke, marker: Marker::None, label: name, points }));
+        }
+        if !marks.is_empty() {
+            let title = if lines.len() > 1 { format!("{}, {arm}", beta_words(point)) } else { beta_words(point) };
+            panels.push((title, marks));
+        }
+    }
+    if panels.is_empty() {
+        return None;
+    }
+    let y = Axis::fit(words::axis(key), Scale::suiting(seen.iter().copied(), 2.3), seen).from_zero();
+    let panels = panels
+        .into_iter()
+        .map(|(title, marks)| Plot::new(title, view.size_axis(), y.clone(), marks).draw())
+        .collect();
+    let figure = Figure {
+        id: view.id(&format!("damage-step-{key}")),
+        title: finding(view, &shown, key),
+        caption: format!(
+            "{} against the size of the step: medians over the images, for u₁ with the middle half (band).",
+            words::title(key)
+        ),
+        legend: vec![],
+        controls: vec![],
+        panels,
+        width: Width::Usual,
+        table,
+    };
+    Some((figure, if key == "recon_mse" { Headline::Yes } else { Headline::No }))
+}
+
+/// u_1 against a random direction, over the shown models, at the size where the typical gap is widest.
+fn finding(view: &View<'_>, shown: &[(&str, &SweepPoint)], key: &str) -> String {
+    let ratios = |at: usize| -> Vec<f64> {
+        let of = |p: &SweepPoint, attack: &str| Some(p.measure(attack, key)?.get(at)?.median);
+        let ratio = |p: &SweepPoint| Some(of(p, "u1")? / of(p, "random")?);
+        sorted(&shown.iter().filter_map(|(_, p)| ratio(p)).collect::<Vec<_>>())
+    };
+    let widest = (0..view.sweep.eps.len())
+        .map(|at| (at, ratios(at)))
+        .filter(|(_, r)| !r.is_empty())
+        .max_by(|a, b| quantile(&a.1, 0.5).total_cmp(&quantile(&b.1, 0.5)));
+    match widest {
+        Some((at, found)) if found[0] > 1.0 => format!(
+            "The gap is widest at {}: there, the {} along u₁ is {} to {} that along a random direction",
+            view.size(at),
+            words::inline(key),
+            number::significant(found[0], 2),
+            times(found[found.len() - 1])
+        ),
+        _ => format!("{} against the size of the step", words::title(key)),
+    }
+}

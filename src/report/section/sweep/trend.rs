@@ -1,0 +1,296 @@
+//! Scores and damage against beta, and the scores' histograms at a few betas.
+
+use super::{Headline, Line, View, beta_words, chosen};
+use crate::report::figure::{
+    Axis, Curve, Figure, Mark, Marker, Panel, Plot, Scale, Steps, Stroke, Table, Width, bins, number, shares,
+};
+use crate::report::load::evenly;
+use crate::report::section::{spread_point, spread_words, times};
+use crate::report::stats::{Summary, spearman};
+use crate::report::study::SweepPoint;
+use crate::report::words;
+
+/// Scores drawn against beta, the paper's two first.
+const SCORES: [&str; 6] =
+    ["spectral_radius", "von_neumann_entropy", "entropy_maxnorm", "trace", "effective_rank", "anisotropy"];
+/// Scores whose histograms are drawn.
+const SPREAD: [&str; 2] = ["spectral_radius", "von_neumann_entropy"];
+/// Damage drawn against beta.
+const DAMAGE: [&str; 3] = ["recon_mse", "recon_shift", "latent_l2"];
+/// Sizes for which damage is drawn against beta.
+const SIZES: usize = 3;
+
+/// Every score against beta: medians with quartiles.
+pub(super) fn scores(view: &View<'_>) -> Vec<(Figure, Headline)> {
+    let lines = view.lines();
+    let mut table =
+        Table::new(&["score", "mixup", "beta", "samples", "undefined", "mean", "q25", "median", "q75"]);
+    let mut panels = Vec::new();
+    for name in SCORES {
+        let of = |p: &SweepPoint| p.score(name).map(Summary::of);
+        panels.extend(against_beta(view, &lines, &words::title(name), &words::axis(name), of, |line, p, s| {
+            table.row([
+                name.into(),
+                line.name.into(),
+                p.beta.into(),
+                s.count.into(),
+                s.undefined.into(),
+                s.mean.into(),
+                s.low.into(),
+                s.median.into(),
+                s.high.into(),
+            ]);
+        }));
+    }
+    let title = trend_words(&lines, "spectral_radius", "λ₁");
+    vec![(
+        Figure {
+            id: view.id("scores"),
+            title,
+            caption: "Median over the images of each model (line) and middle half (band), against β.".to_owned(),
+            legend: vec![],
+            controls: vec![],
+            panels,
+            width: Width::Usual,
+            table,
+        },
+        Headline::Yes,
+    )]
+}
+
+/// One panel: a curve an arm against beta.
+fn against_beta(
+    view: &View<'_>,
+    lines: &[Line<'_>],
+    title: &str,
+    label: &str,
+    of: impl Fn(&SweepPoint) -> Option<Summary>,
+    mut note: impl FnMut(&Line<'_>, &SweepPoint, &Summary),
+) -> Option<Panel> {
+    let mut seen = Vec::new();
+    let mut marks = Vec::new();
+    for line in lines {
+        let mut points = Vec::new();
+        for point in &line.points {
+            let Some(summary) = of(point) else { continue };
+            note(line, point, &summary);
+            seen.extend([summary.low, summary.median, summary.high]);
+            let tip = format!("{}, {}\n{}", line.name, beta_words(point), spread_words(&summary));
+            points.push(spread_point(point.beta, &summary, tip));
+        }
+        if points.is_empty() {
+            continue;
+        }
+        let marker = if points.len() <= 14 { Marker::Disc } else { Marker::None };
+        let label = if lines.len() > 1 { line.name.to_owned() } else { String::new() };
+        marks.push(Mark::Curve(Curve { ink: line.ink, stroke: line.stroke, marker, label, points }));
+    }
+    if marks.is_empty() {
+        return None;
+    }
+    let y = Axis::fit(label, Scale::suiting(seen.iter().copied(), 1.3), seen).from_zero();
+    Some(Plot::new(title, view.beta_axis(), y, marks).draw())
+}
+
+/// How a score's median goes with beta, arm by arm.
+fn trend_words(lines: &[Line<'_>], name: &str, symbol: &str) -> String {
+    let parts: Vec<String> = lines
+        .iter()
+        .filter_map(|line| {
+            let medians: Vec<f64> =
+                line.points.iter().filter_map(|p| Some(Summary::of(p.score(name)?).median)).collect();
+            let betas: Vec<f64> = line.points.iter().map(|p| p.beta).collect();
+            let (first, last) = (medians.first()?, medians.last()?);
+            let rho = spearman(&betas, &medians);
+            if !(first / last).is_finite() || medians.len() < 2 {
+                return None;
+            }
+            let (verb, factor) =
+                if last < first { ("falls", first / last) } else { ("rises", last / first) };
+            let rho = if rho.is_finite() { format!(" (rank correlation {rho:.2})").replace('-', "−") } else { String::new() };
+            let arm = if lines.len() > 1 { format!(" {}", with_words(line.name)) } else { String::new() };
+            Some(format!("{verb} {}{arm}{rho}", times(factor).replace(" times", "-fold")))
+        })
+        .collect();
+    if parts.is_empty() {
+        return "Scores against β".to_owned();
+    }
+    format!("From the smallest β to the largest, the median {symbol} {}", words::list(&parts))
+}
+
+fn with_words(name: &str) -> &'static str {
+    if name == "mixup" { "with mixup" } else { "without" }
+}
+
+/// Histograms at a few betas, a panel an arm and score.
+pub(super) fn histograms(view: &View<'_>) -> Vec<(Figure, Headline)> {
+    let lines = view.lines();
+    let mut table = Table::new(&["score", "mixup", "beta", "bin_low", "bin_high", "share"]);
+    let mut panels = Vec::new();
+    let mut keys = Vec::new();
+    for name in SPREAD {
+        let all: Vec<f64> = lines
+            .iter()
+            .flat_map(chosen)
+            .filter_map(|(_, p)| p.score(name))
+            .flat_map(|v| v.iter().copied())
+            .collect();
+        let scale = if name == "spectral_radius" { Scale::suiting(all.iter().copied(), 1.3) } else { Scale::Linear };
+        let edges = bins(&all, scale == Scale::Log, 40);
+        if edges.len() < 2 {
+            continue;
+        }
+        let mut tallest = 0.0f64;
+        let mut drawn = Vec::new();
+        for line in &lines {
+            let mut marks = Vec::new();
+            let mut tips: Vec<String> = edges
+                .windows(2)
+                .map(|e| format!("{} to {}", number::short(e[0]), number::short(e[1])))
+                .collect();
+            keys.clear();
+            for (ink, point) in chosen(line) {
+                let Some(values) = point.score(name) else { continue };
+                let heights = shares(values, &edges);
+                for ((tip, pair), height) in tips.iter_mut().zip(edges.windows(2)).zip(&heights) {
+                    if *height > 0.0 {
+                        tip.push_str(&format!("\n{}: {:.1} %", beta_words(point), 100.0 * height));
+                    }
+                    tallest = tallest.max(*height);
+                    let row = [
+                        name.into(),
+                        line.name.into(),
+                        point.beta.into(),
+                        pair[0].into(),
+                        pair[1].into(),
+                        (*height).into(),
+                    ];
+                    table.row(row);
+                }
+                keys.push(crate::report::figure::Key { ink, stroke: Stroke::Solid, words: beta_words(point) });
+                marks.push(Mark::Steps(Steps {
+                    ink,
+                    stroke: Stroke::Solid,
+                    edges: edges.clone(),
+                    heights,
+                    median: Some(Summary::of(values).median),
+                }));
+            }
+            marks.push(Mark::Zones { edges: edges.clone(), tips });
+            drawn.push((line.name, marks));
+        }
+        for (arm, marks) in drawn {
+            let mut y = Axis::fit("share of images", Scale::Linear, [0.0, tallest]).from_zero();
+            y.high = y.high.min(1.0);
+            let x = Axis::fit(words::axis(name), scale, edges.iter().copied());
+            let title = if lines.len() > 1 { format!("{}, {arm}", words::title(name)) } else { words::title(name) };
+            panels.push(Plot::new(title, x, y, marks).draw());
+        }
+    }
+    vec![(
+        Figure {
+            id: view.id("histograms"),
+            title: spread_title(&lines),
+            caption: "Share of the images in each bin, for a few models; triangles mark medians.".to_owned(),
+            legend: keys,
+            controls: vec![],
+            panels,
+            width: Width::Pairs,
+            table,
+        },
+        Headline::No,
+    )]
+}
+
+/// The middle half of the images at both ends of the first arm.
+fn spread_title(lines: &[Line<'_>]) -> String {
+    let half = |p: &&SweepPoint| {
+        let s = Summary::of(p.score("spectral_radius")?);
+        Some(format!("{} to {} at {}", number::short(s.low), number::short(s.high), beta_words(p)))
+    };
+    let ends = lines.first().and_then(|l| Some((half(l.points.first()?)?, half(l.points.last()?)?)));
+    match ends {
+        Some((first, last)) => format!("The middle half of the images has λ₁ from {first}, and {last}"),
+        None => "Scores over the images".to_owned(),
+    }
+}
+
+/// Damage by the first direction against beta, a panel a size.
+pub(super) fn damage(view: &View<'_>) -> Vec<(Figure, Headline)> {
+    let lines = view.lines();
+    let attack = first_attack(view);
+    let sizes = evenly(view.sweep.eps.len(), SIZES);
+    DAMAGE
+        .iter()
+        .filter_map(|key| {
+            let mut table =
+                Table::new(&["attack", "eps", "mixup", "beta", "samples", "undefined", "mean", "q25", "median", "q75"]);
+            let panels: Vec<Panel> = sizes
+                .iter()
+                .filter_map(|at| {
+                    let of = |p: &SweepPoint| p.measure(attack, key)?.get(*at).copied();
+                    let title = view.size(*at);
+                    against_beta(view, &lines, &title, &words::axis(key), of, |line, p, s| {
+                        table.row([
+                            attack.into(),
+                            view.sweep.eps[*at].into(),
+                            line.name.into(),
+                            p.beta.into(),
+                            s.count.into(),
+                            s.undefined.into(),
+                            s.mean.into(),
+                            s.low.into(),
+                            s.median.into(),
+                            s.high.into(),
+                        ]);
+                    })
+                })
+                .collect();
+            let figure = Figure {
+                id: view.id(&format!("damage-beta-{key}")),
+                title: damage_words(view, &lines, attack, key, *sizes.last()?),
+                caption: format!(
+                    "{} after a step along {}, against β: median over the images (line) and middle half (band), a \
+                     panel a step size.",
+                    words::title(key),
+                    words::attack(attack)
+                ),
+                legend: vec![],
+                controls: vec![],
+                panels,
+                width: Width::Usual,
+                table,
+            };
+            Some((figure, if *key == "recon_mse" { Headline::Yes } else { Headline::No }))
+        })
+        .collect()
+}
+
+/// The attack whose damage is followed: the first direction, else the first there is.
+pub(super) fn first_attack<'a>(view: &View<'a>) -> &'a str {
+    let attacks = view.sweep.points.first().map_or(&[][..], |p| p.attacks.as_slice());
+    let named = attacks.iter().find(|a| a.name == "u1").or_else(|| attacks.first());
+    named.map_or("u1", |a| a.name.as_str())
+}
+
+fn damage_words(view: &View<'_>, lines: &[Line<'_>], attack: &str, key: &str, at: usize) -> String {
+    let parts: Vec<String> = lines
+        .iter()
+        .filter_map(|line| {
+            let of = |p: &&SweepPoint| Some(p.measure(attack, key)?.get(at)?.median);
+            let (first, last) = (line.points.first().and_then(of)?, line.points.last().and_then(of)?);
+            let arm = if lines.len() > 1 { format!(" {}", with_words(line.name)) } else { String::new() };
+            Some(format!("from {} to {}{arm}", number::short(first), number::short(last)))
+        })
+        .collect();
+    if parts.is_empty() {
+        return format!("{} against β", words::title(key));
+    }
+    format!(
+        "With β, the {} after a step along {} ({}) goes {}",
+        words::inline(key),
+        words::attack(attack),
+        view.size(at),
+        words::list(&parts)
+    )
+}

@@ -1,0 +1,172 @@
+//! Tests of `config`: the tree, its overrides, its errors; every file of configs/.
+
+use pullback::Error;
+use pullback::attack::Norm;
+use pullback::config::{AttackConfig, RunConfig, Tree};
+use serde::Deserialize;
+
+#[derive(Debug, Default, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+struct Sample {
+    seed: u64,
+    train: Train,
+    attacks: Vec<Kind>,
+    arm: Option<Kind>,
+}
+
+#[derive(Debug, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+struct Train {
+    epochs: usize,
+    lr: f64,
+    cosine: bool,
+}
+
+impl Default for Train {
+    fn default() -> Self {
+        Self { epochs: 1, lr: 1e-3, cosine: true }
+    }
+}
+
+#[derive(Debug, Deserialize, PartialEq)]
+#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
+enum Kind {
+    Pgd { steps: usize, rate: f64 },
+    Random,
+}
+
+fn parse(text: &str, sets: &[&str]) -> Result<Sample, Error> {
+    let mut tree = Tree::text("a.yaml", text)?;
+    for set in sets {
+        tree.set(set)?;
+    }
+    tree.parse(|sample: &Sample| {
+        if sample.train.lr > 0.0 {
+            Ok(())
+        } else {
+            Err(Error::request("train.lr", "a number > 0", sample.train.lr.to_string()))
+        }
+    })
+}
+
+#[test]
+fn defaults_stand_where_nothing_is_said() {
+    assert_eq!(parse("", &[]).unwrap(), Sample::default());
+    assert_eq!(parse("train:\n", &["train.epochs=3"]).unwrap().train.epochs, 3);
+}
+
+#[test]
+fn overrides_are_yaml_and_the_last_one_wins() {
+    let text = "train: {epochs: 7}\nattacks: [{kind: pgd, steps: 5, rate: 1}, {kind: random}]";
+    let sample =
+        parse(text, &["train.lr=1e-2", "train.cosine=false", "attacks.0.steps=9", "seed=1", "seed=2"]).unwrap();
+    assert_eq!(sample.train, Train { epochs: 7, lr: 0.01, cosine: false });
+    assert_eq!(sample.attacks[0], Kind::Pgd { steps: 9, rate: 1.0 });
+    assert_eq!(sample.seed, 2);
+    assert_eq!(parse(text, &["attacks=[{kind: random}]"]).unwrap().attacks, [Kind::Random]);
+}
+
+#[test]
+fn errors_name_file_or_flag_and_key() {
+    let cases: &[(&str, &[&str], &str)] = &[
+        ("train: {lr: x}", &[], r#"a.yaml: train.lr: expected a number, found "x""#),
+        ("train: {lr: 0}", &[], "a.yaml: train.lr: expected a number > 0, found 0"),
+        (
+            "train: {epoch: 3}",
+            &[],
+            r#"a.yaml: train.epoch: expected one of epochs, lr, cosine, found unknown key "epoch""#,
+        ),
+        ("sed: 3", &[], r#"a.yaml: sed: expected one of seed, train, attacks, arm, found unknown key "sed""#),
+        ("seed: -3", &[], "a.yaml: seed: expected a whole number >= 0, found -3"),
+        ("seed: 1.5", &[], "a.yaml: seed: expected a whole number >= 0, found 1.5"),
+        ("train: 3", &[], "a.yaml: train: expected keys with values, found 3"),
+        ("- 1", &[], "a.yaml: expected keys with values, found a list"),
+        ("train: {cosine: 1}", &[], "a.yaml: train.cosine: expected true or false, found 1"),
+        ("arm: {kind: pdg}", &[], r#"a.yaml: arm.kind: expected pgd or random, found "pdg""#),
+        ("arm: {steps: 3}", &[], "a.yaml: arm: expected the key kind, found no such key"),
+        ("arm: {kind: pgd, steps: 1}", &[], "a.yaml: arm: expected the key rate, found no such key"),
+        ("arm: {kind: pgd, steps: x, rate: 1}", &[], r#"a.yaml: arm.steps: expected a whole number >= 0, found "x""#),
+        (
+            "attacks: [{kind: pgd, steps: 1, rate: 1, stop: 2}]",
+            &[],
+            r#"a.yaml: attacks.0.stop: expected one of steps, rate, found unknown key "stop""#,
+        ),
+        ("", &["train.lr=x"], r#"--set train.lr: expected a number, found "x""#),
+        ("", &["train.lr=-1"], "--set train.lr: expected a number > 0, found -1"),
+        ("", &["train.lr=nan"], r#"--set train.lr: expected a number, found "nan""#),
+        ("", &["train.lr=.nan"], "--set train.lr: expected a number > 0, found NaN"),
+        (
+            "",
+            &["trian.lr=1"],
+            r#"--set trian.lr: expected one of seed, train, attacks, arm, found unknown key "trian""#,
+        ),
+        ("", &["train.lrr=1"], r#"--set train.lrr: expected one of epochs, lr, cosine, found unknown key "lrr""#),
+        ("", &["train.lr.x=1"], "--set train.lr.x: expected a number, found keys with values"),
+        ("seed: 7", &["seed.x=1"], "--set seed.x: expected seed to hold keys, found 7"),
+        (
+            "attacks: [{kind: random}]",
+            &["attacks.1.kind=pgd"],
+            r#"--set attacks.1.kind: expected an index below 1 into attacks, found "1""#,
+        ),
+        ("", &["train"], r#"--set: expected key.path=value, found "train""#),
+        ("", &["=3"], r#"--set: expected key.path=value, found "=3""#),
+        ("", &["a..b=3"], r#"--set: expected key.path=value, found "a..b=3""#),
+    ];
+    for (text, sets, expected) in cases {
+        let error = parse(text, sets).expect_err(expected);
+        assert_eq!(error.to_string(), *expected, "for {text:?} {sets:?}");
+        assert_eq!(error.exit_code(), 2);
+    }
+}
+
+#[test]
+fn broken_yaml_is_a_wrong_request_on_one_line() {
+    for text in ["train: [", "a: b: c", "seed: 1\nseed: 2", "\tseed: 1", "--- 1\n--- 2"] {
+        let error = parse(text, &[]).expect_err(text);
+        assert_eq!(error.exit_code(), 2);
+        let line = error.to_string();
+        assert!(line.starts_with("a.yaml: expected ") && !line.contains('\n'), "{line}");
+    }
+}
+
+/// Every YAML of configs/ is what it is meant for.
+#[test]
+fn every_config_is_loaded() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("configs");
+    let mut loaded = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        let config = RunConfig::read(&path).unwrap_or_else(|e| panic!("{name}: {e}"));
+        // What is stored is what was read.
+        let tree = Tree::text(&name, &config.to_yaml().unwrap()).unwrap();
+        assert_eq!(RunConfig::parse(&tree).unwrap(), config, "{name}");
+        loaded.push(name);
+    }
+    for name in ["demo.yaml", "mnist-mlp.yaml", "mnist-conv.yaml", "cifar10-conv.yaml"] {
+        assert!(loaded.iter().any(|l| l == name), "{name} in {loaded:?}");
+    }
+}
+
+#[test]
+fn a_difference_names_its_key() {
+    let base = RunConfig::default();
+    let mut other = base.clone();
+    assert_eq!(base.difference(&other).unwrap(), None);
+    other.device = "cpu".parse().unwrap();
+    assert_eq!(base.difference(&other).unwrap(), None, "where it runs is no part of what is computed");
+    other.train.mixup.strength = 1.0;
+    assert_eq!(base.difference(&other).unwrap().as_deref(), Some("train.mixup.strength"));
+    other.seed = 1;
+    assert_eq!(base.difference(&other).unwrap().as_deref(), Some("seed"));
+}
+
+#[test]
+fn default_budgets_follow_the_norm() {
+    let mut attack = AttackConfig::default();
+    assert_eq!(attack.eps(), [0.5, 1.0, 2.0, 4.0]);
+    attack.norm = Norm::Linf;
+    assert_eq!(attack.eps(), [0.05, 0.1, 0.2]);
+    attack.eps = Some(vec![0.3]);
+    assert_eq!(attack.eps(), [0.3]);
+}
