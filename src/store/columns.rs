@@ -7,8 +7,9 @@
 use super::{Column, Values};
 use crate::error::{Error, Result};
 use hdf5::dataset::AllocTime;
+use hdf5::file::OpenMode;
 use hdf5::types::{FloatSize, IntSize, TypeDescriptor};
-use hdf5::{Dataset, Group, H5Type, Hyperslab, Selection, SliceOrIndex};
+use hdf5::{Dataset, File, Group, H5Type, Hyperslab, Selection, SliceOrIndex};
 use ndarray::{ArrayView, IxDyn};
 use std::ops::Range;
 use std::path::Path;
@@ -96,9 +97,8 @@ impl Column {
     /// Checks that shape and values agree and that the sample axis, where there is one, has `samples` entries.
     pub(super) fn check(&self, samples: Option<usize>) -> Result<()> {
         let subject = || format!("column {}", self.path);
-        let size = size_of_shape(&self.shape).ok_or_else(|| {
-            Error::request(subject(), "a shape that fits in memory", format!("{:?}", self.shape))
-        })?;
+        let size = size_of_shape(&self.shape)
+            .ok_or_else(|| Error::request(subject(), "a shape that fits in memory", format!("{:?}", self.shape)))?;
         if size != self.values.len() {
             let expected = format!("{size} values for shape {:?}", self.shape);
             return Err(Error::request(subject(), expected, self.values.len().to_string()));
@@ -131,7 +131,9 @@ impl Column {
                 let mut all = Vec::with_capacity(outer * rows * inner);
                 for o in 0..outer {
                     for part in parts {
-                        let Values::$variant(v) = &part.values else { return None };
+                        let Values::$variant(v) = &part.values else {
+                            return None;
+                        };
                         let width = part.shape.get(axis)? * inner;
                         all.extend_from_slice(v.get(o * width..(o + 1) * width)?);
                     }
@@ -201,6 +203,17 @@ pub(super) fn fault(path: &Path, error: hdf5::Error) -> Error {
     }
 }
 
+/// Opens an HDF5 file without HDF5's locks. A finished file never changes, so that reading it needs none (and some
+/// file systems have none); a file that is being written is guarded by its `Target`.
+///
+/// A file that is created tracks no times: the same results make the same bytes.
+pub(super) fn open(path: &Path, mode: OpenMode) -> hdf5::Result<File> {
+    let mut options = File::with_options();
+    options.with_fapl(|access| access.file_locking(false));
+    options.with_fcpl(|creation| creation.obj_track_times(false));
+    options.open_as(path, mode)
+}
+
 /// The element type of a data set, where it is one of the format's.
 pub(super) fn dtype_of(dataset: &Dataset) -> Option<Dtype> {
     match dataset.dtype().and_then(|d| d.to_descriptor()).ok()? {
@@ -253,9 +266,7 @@ pub(super) fn read(
 ) -> hdf5::Result<Column> {
     let shape = dataset.shape();
     let (shape, selection) = match rows {
-        Some(rows) => {
-            (with_axis(&shape, sample_axis, rows.len()), along(&shape, sample_axis, rows))
-        }
+        Some(rows) => (with_axis(&shape, sample_axis, rows.len()), along(&shape, sample_axis, rows)),
         None => (shape, Selection::All),
     };
     fn typed<T: H5Type>(dataset: &Dataset, selection: Selection) -> hdf5::Result<Vec<T>> {
@@ -273,10 +284,7 @@ pub(super) fn read(
 
 /// `rows` on `axis`, all of the others.
 fn along(shape: &[usize], axis: usize, rows: Range<usize>) -> Selection {
-    let slices: Vec<SliceOrIndex> = shape
-        .iter()
-        .enumerate()
-        .map(|(i, d)| if i == axis { rows.clone().into() } else { (0..*d).into() })
-        .collect();
+    let slices: Vec<SliceOrIndex> =
+        shape.iter().enumerate().map(|(i, d)| if i == axis { rows.clone().into() } else { (0..*d).into() }).collect();
     Hyperslab::from(slices).into()
 }

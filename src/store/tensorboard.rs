@@ -60,19 +60,13 @@ impl EventWriter {
     }
 
     /// Adds one image to the strip `tag`: `pixels` by rows, [height, width, channels], channels 1 (grey) or 3 (RGB).
-    pub fn image(
-        &mut self,
-        tag: &str,
-        step: u64,
-        pixels: &[u8],
-        width: u32,
-        height: u32,
-        channels: u32,
-    ) -> Result<()> {
+    pub fn image(&mut self, tag: &str, step: u64, pixels: &[u8], width: u32, height: u32, channels: u32) -> Result<()> {
         let color = match channels {
             1 => ExtendedColorType::L8,
             3 => ExtendedColorType::Rgb8,
-            other => return Err(Error::request(format!("channels of {tag}"), "1 or 3", other.to_string())),
+            other => {
+                return Err(Error::request(format!("channels of {tag}"), "1 or 3", other.to_string()));
+            }
         };
         let expected = u64::from(width) * u64::from(height) * u64::from(channels);
         if pixels.len() as u64 != expected || expected == 0 {
