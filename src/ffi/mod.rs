@@ -1,12 +1,10 @@
 //! The only unsafe code: safe wrappers, which check first, around the native routines of `kernels/pullback.h`.
 #![allow(unsafe_code)]
 
-pub mod adam;
 pub mod autograd;
 pub mod adam;
 pub mod module;
 pub mod memory;
-pub mod module;
 
 use crate::error::{Error, Result};
 use std::ffi::{CStr, c_char};
