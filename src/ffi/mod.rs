@@ -1,7 +1,6 @@
 //! The only unsafe code: safe wrappers, which check first, around the native routines of `kernels/pullback.h`.
 #![allow(unsafe_code)]
 
-pub mod adam;
 pub mod autograd;
 pub mod module;
 pub mod memory;
