@@ -1,6 +1,7 @@
 //! The only unsafe code: safe wrappers, which check first, around the native routines of `kernels/pullback.h`.
 #![allow(unsafe_code)]
 
+pub mod adam;
 pub mod autograd;
 pub mod module;
 pub mod memory;
@@ -21,9 +22,7 @@ pub(crate) fn check(routine: &'static str, message: *const c_char) -> Result<()>
         return Ok(());
     }
     // SAFETY: the native side returns null or a NUL-terminated string that lives until this thread's next call.
-    let message = unsafe { CStr::from_ptr(message) }
-        .to_string_lossy()
-        .into_owned();
+    let message = unsafe { CStr::from_ptr(message) }.to_string_lossy().into_owned();
     Err(Error::Native { routine, message })
 }
 

@@ -96,9 +96,8 @@ impl Column {
     /// Checks that shape and values agree and that the sample axis, where there is one, has `samples` entries.
     pub(super) fn check(&self, samples: Option<usize>) -> Result<()> {
         let subject = || format!("column {}", self.path);
-        let size = size_of_shape(&self.shape).ok_or_else(|| {
-            Error::request(subject(), "a shape that fits in memory", format!("{:?}", self.shape))
-        })?;
+        let size = size_of_shape(&self.shape)
+            .ok_or_else(|| Error::request(subject(), "a shape that fits in memory", format!("{:?}", self.shape)))?;
         if size != self.values.len() {
             let expected = format!("{size} values for shape {:?}", self.shape);
             return Err(Error::request(subject(), expected, self.values.len().to_string()));
@@ -253,9 +252,7 @@ pub(super) fn read(
 ) -> hdf5::Result<Column> {
     let shape = dataset.shape();
     let (shape, selection) = match rows {
-        Some(rows) => {
-            (with_axis(&shape, sample_axis, rows.len()), along(&shape, sample_axis, rows))
-        }
+        Some(rows) => (with_axis(&shape, sample_axis, rows.len()), along(&shape, sample_axis, rows)),
         None => (shape, Selection::All),
     };
     fn typed<T: H5Type>(dataset: &Dataset, selection: Selection) -> hdf5::Result<Vec<T>> {
@@ -273,10 +270,7 @@ pub(super) fn read(
 
 /// `rows` on `axis`, all of the others.
 fn along(shape: &[usize], axis: usize, rows: Range<usize>) -> Selection {
-    let slices: Vec<SliceOrIndex> = shape
-        .iter()
-        .enumerate()
-        .map(|(i, d)| if i == axis { rows.clone().into() } else { (0..*d).into() })
-        .collect();
+    let slices: Vec<SliceOrIndex> =
+        shape.iter().enumerate().map(|(i, d)| if i == axis { rows.clone().into() } else { (0..*d).into() }).collect();
     Hyperslab::from(slices).into()
 }

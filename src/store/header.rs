@@ -131,9 +131,8 @@ impl Header {
     /// Writes the attributes; the file counts as unfinished until [`set_format`] is called.
     pub(super) fn write(&self, file: &File, path: &Path) -> Result<()> {
         let text = |name: &str, value: &str| -> Result<()> {
-            let value = VarLenUnicode::from_str(value).map_err(|_| {
-                Error::request(format!("attribute {name}"), "text without NUL", format!("{value:?}"))
-            })?;
+            let value = VarLenUnicode::from_str(value)
+                .map_err(|_| Error::request(format!("attribute {name}"), "text without NUL", format!("{value:?}")))?;
             let put = || file.new_attr::<VarLenUnicode>().create(name)?.write_scalar(&value);
             put().map_err(|e| fault(path, e))
         };
@@ -180,11 +179,7 @@ impl Header {
         }
         let format = number::<i64>(file, path, "pullback_format")?;
         if format != FORMAT && format != 0 {
-            return Err(Error::request(
-                format!("{shown}: pullback_format"),
-                FORMAT.to_string(),
-                format.to_string(),
-            ));
+            return Err(Error::request(format!("{shown}: pullback_format"), FORMAT.to_string(), format.to_string()));
         }
         let text = |name: &str| attribute(file, path, name);
         let kind = match text("kind")?.as_str() {
@@ -192,11 +187,7 @@ impl Header {
             "attack" => FileKind::Attack,
             "sweep" => FileKind::Sweep,
             other => {
-                return Err(Error::request(
-                    format!("{shown}: kind"),
-                    "scores, attack or sweep",
-                    format!("{other:?}"),
-                ));
+                return Err(Error::request(format!("{shown}: kind"), "scores, attack or sweep", format!("{other:?}")));
             }
         };
         let metric = names.iter().any(|n| n == "metric").then(|| text("metric")).transpose()?;
@@ -231,16 +222,12 @@ pub(super) fn set_format(file: &File, path: &Path) -> Result<()> {
 
 /// A text attribute.
 fn attribute(file: &File, path: &Path, name: &str) -> Result<String> {
-    let wrong = |found: &str| {
-        Error::request(format!("{}: attribute {name}", path.display()), "text", found)
-    };
+    let wrong = |found: &str| Error::request(format!("{}: attribute {name}", path.display()), "text", found);
     let attribute = file.attr(name).map_err(|_| wrong("nothing"))?;
     let described = attribute.dtype().and_then(|d| d.to_descriptor()).map_err(|e| fault(path, e))?;
     let bytes = match described {
         _ if !attribute.is_scalar() => return Err(wrong("a list")),
-        TypeDescriptor::VarLenUnicode => {
-            attribute.read_scalar::<VarLenUnicode>().map(|t| t.as_bytes().to_vec())
-        }
+        TypeDescriptor::VarLenUnicode => attribute.read_scalar::<VarLenUnicode>().map(|t| t.as_bytes().to_vec()),
         TypeDescriptor::VarLenAscii => attribute.read_scalar::<VarLenAscii>().map(|t| t.as_bytes().to_vec()),
         other => return Err(wrong(&other.to_string())),
     };
@@ -249,9 +236,7 @@ fn attribute(file: &File, path: &Path, name: &str) -> Result<String> {
 
 /// An integer attribute. HDF5 would clamp what does not fit, so the value is read in the widest types.
 fn number<T: TryFrom<i128>>(file: &File, path: &Path, name: &str) -> Result<T> {
-    let wrong = |found: &str| {
-        Error::request(format!("{}: attribute {name}", path.display()), "an integer", found)
-    };
+    let wrong = |found: &str| Error::request(format!("{}: attribute {name}", path.display()), "an integer", found);
     let attribute = file.attr(name).map_err(|_| wrong("nothing"))?;
     if !attribute.is_scalar() {
         return Err(wrong("a list"));

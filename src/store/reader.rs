@@ -228,9 +228,8 @@ impl Reader {
         }
         self.check_size(info, dtype)?;
         let dataset = self.file.dataset(path).map_err(|e| fault(&self.path, e))?;
-        columns::read(&dataset, path, dtype, axis.unwrap_or(0), rows).map_err(|_| {
-            Error::request(subject(), "readable values", "a data set that is damaged or cut short")
-        })
+        columns::read(&dataset, path, dtype, axis.unwrap_or(0), rows)
+            .map_err(|_| Error::request(subject(), "readable values", "a data set that is damaged or cut short"))
     }
 
     /// Refuses a data set that cannot fit in its file, before memory is asked for it.

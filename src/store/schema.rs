@@ -35,10 +35,8 @@ pub(super) fn check_path(path: &str) -> Result<()> {
     };
     match path.strip_prefix('/') {
         Some(rest) if rest.split('/').all(plain) => Ok(()),
-        _ => Err(Error::request(
-            "path of a column",
-            "/name/name of letters, digits and _ - . + =",
-            format!("{path:?}"),
-        )),
+        _ => {
+            Err(Error::request("path of a column", "/name/name of letters, digits and _ - . + =", format!("{path:?}")))
+        }
     }
 }

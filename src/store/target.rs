@@ -48,11 +48,7 @@ impl Target {
         let folder = folder(path);
         if !folder.is_dir() {
             let found = if folder.exists() { "a file" } else { "nothing there" };
-            return Err(Error::request(
-                shown,
-                format!("an existing folder {}", folder.display()),
-                found,
-            ));
+            return Err(Error::request(shown, format!("an existing folder {}", folder.display()), found));
         }
         let mut partial = name.to_owned();
         partial.push(".partial");

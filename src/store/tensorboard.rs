@@ -60,15 +60,7 @@ impl EventWriter {
     }
 
     /// Adds one image to the strip `tag`: `pixels` by rows, [height, width, channels], channels 1 (grey) or 3 (RGB).
-    pub fn image(
-        &mut self,
-        tag: &str,
-        step: u64,
-        pixels: &[u8],
-        width: u32,
-        height: u32,
-        channels: u32,
-    ) -> Result<()> {
+    pub fn image(&mut self, tag: &str, step: u64, pixels: &[u8], width: u32, height: u32, channels: u32) -> Result<()> {
         let color = match channels {
             1 => ExtendedColorType::L8,
             3 => ExtendedColorType::Rgb8,
