@@ -49,8 +49,8 @@ fn a_spectrum_with_zeros() {
             ("spectral_radius", 3.0),
             ("trace", 4.0 + 2e-10),
             ("von_neumann_entropy", {
-                let total = 4.0 + 2e-10;
-                -[3.0, 1.0, 2e-10].iter().map(|l| l / total * (l / total as f64).ln()).sum::<f64>()
+                let total: f64 = 4.0 + 2e-10;
+                -[3.0, 1.0, 2e-10].iter().map(|l| l / total * (l / total).ln()).sum::<f64>()
             }),
             ("entropy_maxnorm", {
                 let s = 2e-10 / 3.0;
@@ -59,8 +59,8 @@ fn a_spectrum_with_zeros() {
             ("rank", 2.0),
             ("log_det", 3f64.ln()),
             ("effective_rank", {
-                let total = 4.0 + 2e-10;
-                (-[3.0, 1.0, 2e-10].iter().map(|l| l / total * (l / total as f64).ln()).sum::<f64>()).exp()
+                let total: f64 = 4.0 + 2e-10;
+                (-[3.0, 1.0, 2e-10].iter().map(|l| l / total * (l / total).ln()).sum::<f64>()).exp()
             }),
             ("anisotropy", 3.0 / (4.0 + 2e-10)),
             ("stable_rank", (4.0 + 2e-10) / 3.0),
