@@ -64,13 +64,9 @@ fn link(lib: &Path) {
 fn version(lib: &Path) -> String {
     let root = lib.parent().unwrap_or(lib);
     let from_zip = fs::read_to_string(root.join("build-version")).ok();
-    let from_wheel = fs::read_to_string(root.join("version.py"))
-        .ok()
-        .and_then(|text| {
-            let line = text.lines().find(|l| l.starts_with("__version__"))?;
-            Some(line.split('\'').nth(1)?.to_owned())
-        });
-    from_wheel
-        .or(from_zip)
-        .map_or_else(|| "unknown".to_owned(), |v| v.trim().to_owned())
+    let from_wheel = fs::read_to_string(root.join("version.py")).ok().and_then(|text| {
+        let line = text.lines().find(|l| l.starts_with("__version__"))?;
+        Some(line.split('\'').nth(1)?.to_owned())
+    });
+    from_wheel.or(from_zip).map_or_else(|| "unknown".to_owned(), |v| v.trim().to_owned())
 }

@@ -60,18 +60,10 @@ impl std::fmt::Display for DeviceChoice {
 impl DeviceChoice {
     /// The device meant, checked to exist.
     pub fn resolve(self) -> Result<Device> {
-        let seen = if Cuda::is_available() {
-            Cuda::device_count().max(0) as usize
-        } else {
-            0
-        };
+        let seen = if Cuda::is_available() { Cuda::device_count().max(0) as usize } else { 0 };
         match self {
             Self::Cpu => Ok(Device::Cpu),
-            Self::Auto => Ok(if seen > 0 {
-                Device::Cuda(0)
-            } else {
-                Device::Cpu
-            }),
+            Self::Auto => Ok(if seen > 0 { Device::Cuda(0) } else { Device::Cpu }),
             Self::Cuda(n) if n < seen => Ok(Device::Cuda(n)),
             Self::Cuda(n) => Err(Error::request(
                 format!("device cuda:{n}"),
@@ -145,14 +137,8 @@ fn host_available() -> Option<u64> {
     let line = meminfo.lines().find(|l| l.starts_with("MemAvailable:"))?;
     let available = line.split_whitespace().nth(1)?.parse::<u64>().ok()? * 1024;
     let read = |name: &str| -> Option<u64> {
-        std::fs::read_to_string(format!("/sys/fs/cgroup/{name}"))
-            .ok()?
-            .trim()
-            .parse()
-            .ok()
+        std::fs::read_to_string(format!("/sys/fs/cgroup/{name}")).ok()?.trim().parse().ok()
     };
-    let under_limit = read("memory.max")
-        .zip(read("memory.current"))
-        .map(|(max, used)| max.saturating_sub(used));
+    let under_limit = read("memory.max").zip(read("memory.current")).map(|(max, used)| max.saturating_sub(used));
     Some(under_limit.map_or(available, |left| left.min(available)))
 }

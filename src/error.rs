@@ -52,33 +52,19 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
     /// A wrong request: `subject` names the file, key or value.
-    pub fn request(
-        subject: impl Into<String>,
-        expected: impl Into<String>,
-        found: impl Into<String>,
-    ) -> Self {
-        Self::Request {
-            subject: subject.into(),
-            expected: expected.into(),
-            found: found.into(),
-        }
+    pub fn request(subject: impl Into<String>, expected: impl Into<String>, found: impl Into<String>) -> Self {
+        Self::Request { subject: subject.into(), expected: expected.into(), found: found.into() }
     }
 
     /// An I/O failure on `path`. What the user named wrongly (a missing file, a folder for a file, no
     /// permission) is a wrong request; the rest failed underway.
     pub fn io(path: impl AsRef<Path>, source: std::io::Error) -> Self {
-        Self::Io {
-            path: path.as_ref().to_owned(),
-            source,
-        }
+        Self::Io { path: path.as_ref().to_owned(), source }
     }
 
     /// An HDF5 failure on `path`.
     pub fn hdf5(path: impl AsRef<Path>, source: hdf5::Error) -> Self {
-        Self::Hdf5 {
-            path: path.as_ref().to_owned(),
-            source,
-        }
+        Self::Hdf5 { path: path.as_ref().to_owned(), source }
     }
 
     /// The process exit code: 2 where the request was wrong, 1 for anything else.
@@ -89,11 +75,7 @@ impl Error {
             Self::Io { source, .. }
                 if matches!(
                     source.kind(),
-                    K::NotFound
-                        | K::PermissionDenied
-                        | K::NotADirectory
-                        | K::IsADirectory
-                        | K::ReadOnlyFilesystem
+                    K::NotFound | K::PermissionDenied | K::NotADirectory | K::IsADirectory | K::ReadOnlyFilesystem
                 ) =>
             {
                 2
@@ -113,15 +95,10 @@ fn first_line(message: &str) -> &str {
 /// `expected` may hold `-1` for a free axis.
 pub fn ensure_shape(name: &str, tensor: &tch::Tensor, expected: &[i64]) -> Result<()> {
     let found = tensor.size();
-    let fits =
-        found.len() == expected.len() && found.iter().zip(expected).all(|(f, e)| *e < 0 || f == e);
+    let fits = found.len() == expected.len() && found.iter().zip(expected).all(|(f, e)| *e < 0 || f == e);
     if fits {
         Ok(())
     } else {
-        Err(Error::request(
-            format!("shape of {name}"),
-            format!("{expected:?}"),
-            format!("{found:?}"),
-        ))
+        Err(Error::request(format!("shape of {name}"), format!("{expected:?}"), format!("{found:?}")))
     }
 }

@@ -39,11 +39,7 @@ pub trait Observer: Sync {
     }
     /// [`Error::Interrupted`] once the user has asked to stop; call it between units of work.
     fn check(&self) -> Result<()> {
-        if self.interrupted() {
-            Err(Error::Interrupted)
-        } else {
-            Ok(())
-        }
+        if self.interrupted() { Err(Error::Interrupted) } else { Ok(()) }
     }
 }
 

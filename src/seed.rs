@@ -48,17 +48,10 @@ pub fn normal(seed: u64, stage: Stage, index: &[u64], width: usize) -> Result<Te
 }
 
 /// [`normal`] from one of several independent streams of a stage: restarts, draws.
-pub fn normal_stream(
-    seed: u64,
-    stage: Stage,
-    stream: u64,
-    index: &[u64],
-    width: usize,
-) -> Result<Tensor> {
+pub fn normal_stream(seed: u64, stage: Stage, stream: u64, index: &[u64], width: usize) -> Result<Tensor> {
     rows(index, width, |i, row| {
         let mut rng = generator(seed, stage, i, stream);
-        row.iter_mut()
-            .for_each(|x| *x = rng.sample::<f32, _>(StandardNormal));
+        row.iter_mut().for_each(|x| *x = rng.sample::<f32, _>(StandardNormal));
     })
 }
 
@@ -66,8 +59,7 @@ pub fn normal_stream(
 pub fn uniform(seed: u64, stage: Stage, index: &[u64], width: usize) -> Result<Tensor> {
     rows(index, width, |i, row| {
         let mut rng = generator(seed, stage, i, 0);
-        row.iter_mut()
-            .for_each(|x| *x = rng.random_range(-1.0f32..1.0));
+        row.iter_mut().for_each(|x| *x = rng.random_range(-1.0f32..1.0));
     })
 }
 
@@ -75,9 +67,7 @@ fn rows(index: &[u64], width: usize, fill: impl Fn(u64, &mut [f32]) + Sync) -> R
     use rayon::prelude::*;
     let mut data = vec![0f32; index.len() * width];
     if width > 0 {
-        data.par_chunks_mut(width)
-            .zip(index.par_iter())
-            .for_each(|(row, i)| fill(*i, row));
+        data.par_chunks_mut(width).zip(index.par_iter()).for_each(|(row, i)| fill(*i, row));
     }
     Ok(Tensor::f_from_slice(&data)?.f_reshape([index.len() as i64, width as i64])?)
 }

@@ -1,8 +1,6 @@
 //! Rank correlations and bootstrap intervals, against SciPy, closed forms and simulated truth.
 
-use pullback::correlate::{
-    Bootstrap, Coefficient, Estimate, Method, Missing, coefficient, correlate, interval,
-};
+use pullback::correlate::{Bootstrap, Coefficient, Estimate, Method, Missing, coefficient, correlate, interval};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
@@ -14,8 +12,7 @@ fn golden() -> Value {
 }
 
 fn number(v: &Value) -> f64 {
-    v.as_f64()
-        .unwrap_or_else(|| v.as_str().unwrap().parse().unwrap())
+    v.as_f64().unwrap_or_else(|| v.as_str().unwrap().parse().unwrap())
 }
 
 fn column(case: &Value, name: &str) -> Vec<f64> {
@@ -36,10 +33,7 @@ fn simulated(n: usize, rho: f64, seed: u64) -> (Vec<f64>, Vec<f64>) {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut draw = || rng.sample::<f64, _>(StandardNormal);
     let x: Vec<f64> = (0..n).map(|_| draw()).collect();
-    let y = x
-        .iter()
-        .map(|x| rho * x + (1.0 - rho * rho).sqrt() * draw())
-        .collect();
+    let y = x.iter().map(|x| rho * x + (1.0 - rho * rho).sqrt() * draw()).collect();
     (x, y)
 }
 
@@ -51,16 +45,8 @@ fn estimate(x: &[f64], y: &[f64], which: Coefficient, bootstrap: Bootstrap, seed
 fn agrees_with_scipy() {
     for case in golden()["cases"].as_array().unwrap() {
         let (spearman, kendall) = both(&column(case, "x"), &column(case, "y"));
-        assert!(
-            close(spearman, number(&case["spearman"]), 1e-13),
-            "{}: rho {spearman}",
-            case["name"]
-        );
-        assert!(
-            close(kendall, number(&case["kendall"]), 1e-13),
-            "{}: tau {kendall}",
-            case["name"]
-        );
+        assert!(close(spearman, number(&case["spearman"]), 1e-13), "{}: rho {spearman}", case["name"]);
+        assert!(close(kendall, number(&case["kendall"]), 1e-13), "{}: tau {kendall}", case["name"]);
     }
 }
 
@@ -76,21 +62,13 @@ fn closed_forms() {
     swapped.swap(7, 8);
     let n = 17.0;
     let (rho, tau) = both(&x, &swapped);
-    assert!(
-        close(rho, 1.0 - 12.0 / (n * (n * n - 1.0)), 1e-14)
-            && close(tau, 1.0 - 4.0 / (n * (n - 1.0)), 1e-14)
-    );
+    assert!(close(rho, 1.0 - 12.0 / (n * (n * n - 1.0)), 1e-14) && close(tau, 1.0 - 4.0 / (n * (n - 1.0)), 1e-14));
     // A zero-one column against another: both are the phi coefficient, (ad - bc) / sqrt(margins).
     let (a, b, c, d) = (5, 2, 3, 9);
-    let rows: Vec<(f64, f64)> = [
-        ((0.0, 0.0), a),
-        ((0.0, 1.0), b),
-        ((1.0, 0.0), c),
-        ((1.0, 1.0), d),
-    ]
-    .into_iter()
-    .flat_map(|(row, times)| std::iter::repeat_n(row, times))
-    .collect();
+    let rows: Vec<(f64, f64)> = [((0.0, 0.0), a), ((0.0, 1.0), b), ((1.0, 0.0), c), ((1.0, 1.0), d)]
+        .into_iter()
+        .flat_map(|(row, times)| std::iter::repeat_n(row, times))
+        .collect();
     let (x, y): (Vec<f64>, Vec<f64>) = rows.into_iter().unzip();
     let phi = (5.0 * 9.0 - 2.0 * 3.0) / (7.0f64 * 12.0 * 8.0 * 11.0).sqrt();
     let (rho, tau) = both(&x, &y);
@@ -102,11 +80,7 @@ fn ignores_order_of_rows_and_monotone_maps() {
     let (x, y) = simulated(200, 0.4, 1);
     let y: Vec<f64> = y.iter().map(|v| (v * 4.0).round()).collect();
     let (rho, tau) = both(&x, &y);
-    let mut rows: Vec<(f64, f64)> = x
-        .iter()
-        .map(|v| v.exp())
-        .zip(y.iter().map(|v| v * 3.0 - 7.0))
-        .collect();
+    let mut rows: Vec<(f64, f64)> = x.iter().map(|v| v.exp()).zip(y.iter().map(|v| v * 3.0 - 7.0)).collect();
     rows.rotate_left(71);
     rows.reverse();
     let (a, b): (Vec<f64>, Vec<f64>) = rows.into_iter().unzip();
@@ -144,10 +118,7 @@ fn undefined_where_nothing_can_be_said() {
     ] {
         for which in [Coefficient::Spearman, Coefficient::Kendall] {
             let found = estimate(&x, &y, which, bootstrap, 0);
-            assert!(
-                found.value.is_nan() && found.lower.is_nan() && found.upper.is_nan(),
-                "{found:?}"
-            );
+            assert!(found.value.is_nan() && found.lower.is_nan() && found.upper.is_nan(), "{found:?}");
             assert_eq!(found.pairs, x.len());
         }
     }
@@ -159,10 +130,7 @@ fn nan_is_refused_or_counted() {
     let y = [2.0, f64::NAN, 1.0, 3.0, 9.0, 4.0];
     let refused = coefficient(&x, &y, Coefficient::Spearman, Missing::Refuse).unwrap_err();
     assert_eq!(refused.exit_code(), 2);
-    assert!(
-        refused.to_string().contains("2 NaN, the first in row 1"),
-        "{refused}"
-    );
+    assert!(refused.to_string().contains("2 NaN, the first in row 1"), "{refused}");
     let (rho, dropped) = coefficient(&x, &y, Coefficient::Spearman, Missing::Drop).unwrap();
     assert!(dropped == 2 && close(rho, 0.8, 1e-14), "{rho}");
     let short = coefficient(&x, &y[1..], Coefficient::Spearman, Missing::Drop).unwrap_err();
@@ -173,25 +141,11 @@ fn nan_is_refused_or_counted() {
 fn bootstrap_settings_are_checked() {
     let none = || ();
     for wrong in [
-        Bootstrap {
-            resamples: 99,
-            ..Bootstrap::default()
-        },
-        Bootstrap {
-            level: 1.0,
-            ..Bootstrap::default()
-        },
-        Bootstrap {
-            level: f64::NAN,
-            ..Bootstrap::default()
-        },
+        Bootstrap { resamples: 99, ..Bootstrap::default() },
+        Bootstrap { level: 1.0, ..Bootstrap::default() },
+        Bootstrap { level: f64::NAN, ..Bootstrap::default() },
     ] {
-        assert_eq!(
-            interval(5, &wrong, 0, none, |(), _| 0.0)
-                .unwrap_err()
-                .exit_code(),
-            2
-        );
+        assert_eq!(interval(5, &wrong, 0, none, |(), _| 0.0).unwrap_err().exit_code(), 2);
     }
     assert!(serde_yaml::from_str::<Bootstrap>("resample: 5").is_err());
 }
@@ -200,21 +154,9 @@ fn bootstrap_settings_are_checked() {
 fn interval_is_the_same_for_any_number_of_threads() {
     let (x, y) = simulated(80, 0.5, 3);
     let run = |threads, seed| {
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build()
-            .unwrap();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {
-            estimate(
-                &x,
-                &y,
-                Coefficient::Kendall,
-                Bootstrap {
-                    resamples: 500,
-                    ..Bootstrap::default()
-                },
-                seed,
-            )
+            estimate(&x, &y, Coefficient::Kendall, Bootstrap { resamples: 500, ..Bootstrap::default() }, seed)
         })
     };
     assert_eq!(run(1, 9), run(3, 9));
@@ -225,16 +167,7 @@ fn interval_is_the_same_for_any_number_of_threads() {
 fn interval_of_perfect_order_is_a_point() {
     let x: Vec<f64> = (0..14).map(f64::from).collect();
     for method in [Method::Percentile, Method::Bca] {
-        let found = estimate(
-            &x,
-            &x,
-            Coefficient::Spearman,
-            Bootstrap {
-                method,
-                ..Bootstrap::default()
-            },
-            4,
-        );
+        let found = estimate(&x, &x, Coefficient::Spearman, Bootstrap { method, ..Bootstrap::default() }, 4);
         assert_eq!((found.value, found.lower, found.upper), (1.0, 1.0, 1.0));
     }
 }
@@ -243,26 +176,12 @@ fn interval_of_perfect_order_is_a_point() {
 #[test]
 fn intervals_agree_with_scipy() {
     let golden = golden();
-    let case = |name: &Value| {
-        golden["cases"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .find(|c| c["name"] == *name)
-            .unwrap()
-    };
+    let case = |name: &Value| golden["cases"].as_array().unwrap().iter().find(|c| c["name"] == *name).unwrap();
     for row in golden["intervals"].as_array().unwrap() {
-        let (x, y) = (
-            column(case(&row["name"]), "x"),
-            column(case(&row["name"]), "y"),
-        );
+        let (x, y) = (column(case(&row["name"]), "x"), column(case(&row["name"]), "y"));
         let method = serde_yaml::from_str(row["method"].as_str().unwrap()).unwrap();
         let which = serde_yaml::from_str(row["coefficient"].as_str().unwrap()).unwrap();
-        let bootstrap = Bootstrap {
-            resamples: 40_000,
-            level: 0.95,
-            method,
-        };
+        let bootstrap = Bootstrap { resamples: 40_000, level: 0.95, method };
         let found = estimate(&x, &y, which, bootstrap, 5);
         let tolerance = 0.012;
         assert!(
@@ -277,35 +196,20 @@ fn intervals_agree_with_scipy() {
 #[test]
 fn interval_of_a_mean_and_grouped_acceleration() {
     let mut rng = ChaCha8Rng::seed_from_u64(6);
-    let rows: Vec<f64> = (0..6000)
-        .map(|_| -rng.random_range(0.0f64..1.0).ln())
-        .collect();
+    let rows: Vec<f64> = (0..6000).map(|_| -rng.random_range(0.0f64..1.0).ln()).collect();
     let mean = |rows: &[f64], counts: &[u32]| {
         let total: u32 = counts.iter().sum();
-        rows.iter()
-            .zip(counts)
-            .map(|(v, &c)| v * f64::from(c))
-            .sum::<f64>()
-            / f64::from(total)
+        rows.iter().zip(counts).map(|(v, &c)| v * f64::from(c)).sum::<f64>() / f64::from(total)
     };
     // 6000 rows take the grouped jackknife, 1500 the plain one; an exponential variable has standard deviation 1.
     for n in [1500, 6000] {
         let rows = &rows[..n];
-        let bootstrap = Bootstrap {
-            resamples: 2000,
-            ..Bootstrap::default()
-        };
+        let bootstrap = Bootstrap { resamples: 2000, ..Bootstrap::default() };
         let found = interval(n, &bootstrap, 6, || (), |(), counts| mean(rows, counts)).unwrap();
         let half = 1.96 / (n as f64).sqrt();
         assert!(found.lower < 1.0 && 1.0 < found.upper, "{found:?}");
-        assert!(
-            close((found.upper - found.lower) / 2.0, half, 0.1 * half),
-            "{found:?}"
-        );
-        assert!(
-            found.upper - found.value > found.value - found.lower,
-            "the long tail is on the right: {found:?}"
-        );
+        assert!(close((found.upper - found.lower) / 2.0, half, 0.1 * half), "{found:?}");
+        assert!(found.upper - found.value > found.value - found.lower, "the long tail is on the right: {found:?}");
     }
 }
 
@@ -315,22 +219,12 @@ fn interval_of_a_mean_and_grouped_acceleration() {
 fn intervals_cover_the_truth() {
     let (sets, n, rho) = (300, 50, 0.6f64);
     let truths = [
-        (
-            Coefficient::Spearman,
-            6.0 / std::f64::consts::PI * (rho / 2.0).asin(),
-        ),
-        (
-            Coefficient::Kendall,
-            2.0 / std::f64::consts::PI * rho.asin(),
-        ),
+        (Coefficient::Spearman, 6.0 / std::f64::consts::PI * (rho / 2.0).asin()),
+        (Coefficient::Kendall, 2.0 / std::f64::consts::PI * rho.asin()),
     ];
     for (which, truth) in truths {
         for method in [Method::Percentile, Method::Bca] {
-            let bootstrap = Bootstrap {
-                resamples: 400,
-                level: 0.95,
-                method,
-            };
+            let bootstrap = Bootstrap { resamples: 400, level: 0.95, method };
             let (mut covered, mut wrong) = (0, 0);
             for set in 0..sets {
                 let (x, y) = simulated(n, rho, 100 + set);
@@ -339,14 +233,8 @@ fn intervals_cover_the_truth() {
                 wrong += i32::from(found.lower <= truth - 0.5 && truth - 0.5 <= found.upper);
             }
             // 285 expected; the standard deviation of a count is 3.8, and n = 50 is small for a bootstrap.
-            assert!(
-                (268..=297).contains(&covered),
-                "{which:?} {method:?}: {covered} of {sets}"
-            );
-            assert!(
-                wrong < 30,
-                "{which:?} {method:?}: {wrong} of {sets} cover what is not true"
-            );
+            assert!((268..=297).contains(&covered), "{which:?} {method:?}: {covered} of {sets}");
+            assert!(wrong < 30, "{which:?} {method:?}: {wrong} of {sets} cover what is not true");
         }
     }
 }
@@ -354,10 +242,7 @@ fn intervals_cover_the_truth() {
 /// Columns that have nothing to do with each other are called related about one time in twenty, no more.
 #[test]
 fn unrelated_columns_are_not_called_related() {
-    let bootstrap = Bootstrap {
-        resamples: 400,
-        ..Bootstrap::default()
-    };
+    let bootstrap = Bootstrap { resamples: 400, ..Bootstrap::default() };
     let called = (0..200u64)
         .filter(|&set| {
             let (x, y) = simulated(60, 0.0, 5000 + set);
@@ -376,12 +261,7 @@ fn three_thousand_rows_take_seconds() {
         let start = std::time::Instant::now();
         let found = estimate(&x, &y, which, Bootstrap::default(), 8);
         let seconds = start.elapsed().as_secs_f64();
-        assert!(
-            found.lower < found.value
-                && found.value < found.upper
-                && found.upper - found.lower < 0.1,
-            "{found:?}"
-        );
+        assert!(found.lower < found.value && found.value < found.upper && found.upper - found.lower < 0.1, "{found:?}");
         assert!(seconds < limit, "{which:?}: {seconds:.1} s");
     }
 }

@@ -9,13 +9,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const METRICS: [&str; 5] = [
-    "mean",
-    "stochastic",
-    "fisher",
-    "output",
-    "output-stochastic",
-];
+const METRICS: [&str; 5] = ["mean", "stochastic", "fisher", "output", "output-stochastic"];
 const SCORES: [&str; 10] = [
     "spectral_radius",
     "trace",
@@ -42,16 +36,8 @@ struct Tolerance {
     roundoff: f64,
 }
 
-const F32: Tolerance = Tolerance {
-    value: 1e-4,
-    direction: 1e-6,
-    roundoff: 6e-8,
-};
-const F64: Tolerance = Tolerance {
-    value: 1e-8,
-    direction: 1e-10,
-    roundoff: 1.2e-16,
-};
+const F32: Tolerance = Tolerance { value: 1e-4, direction: 1e-6, roundoff: 6e-8 };
+const F64: Tolerance = Tolerance { value: 1e-8, direction: 1e-10, roundoff: 1.2e-16 };
 
 impl Tolerance {
     /// Allowed error of a score, relative to the larger of its value and `floor`.
@@ -94,21 +80,14 @@ struct Spectra {
 }
 
 fn read(file: &File, name: &str) -> (Vec<usize>, Vec<f64>) {
-    let data = file
-        .dataset(name)
-        .unwrap_or_else(|e| panic!("{}: {name}: {e}", file.filename()));
+    let data = file.dataset(name).unwrap_or_else(|e| panic!("{}: {name}: {e}", file.filename()));
     (data.shape(), data.read_raw::<f64>().unwrap())
 }
 
 impl Spectra {
     fn expected(path: &Path, metric: &str) -> Self {
         let file = File::open(path).unwrap();
-        Self::load(
-            &file,
-            &format!("{metric}/"),
-            &format!("{metric}/eigenvalues"),
-            &format!("{metric}/top_direction"),
-        )
+        Self::load(&file, &format!("{metric}/"), &format!("{metric}/eigenvalues"), &format!("{metric}/top_direction"))
     }
 
     fn found(path: &Path) -> Self {
@@ -118,18 +97,12 @@ impl Spectra {
 
     fn load(file: &File, prefix: &str, values: &str, directions: &str) -> Self {
         let (shape, values) = read(file, values);
-        let [n, r] = shape[..] else {
-            panic!("eigenvalues of shape {shape:?}")
-        };
+        let [n, r] = shape[..] else { panic!("eigenvalues of shape {shape:?}") };
         let (shape, directions) = read(file, directions);
         assert_eq!(shape[0], n);
         let d: usize = shape[shape.len() - 3..].iter().product();
         let width = directions.len() / n;
-        let tops = directions
-            .chunks(width)
-            .flat_map(|row| &row[..d])
-            .copied()
-            .collect();
+        let tops = directions.chunks(width).flat_map(|row| &row[..d]).copied().collect();
         let scores = SCORES
             .iter()
             .map(|name| {
@@ -138,14 +111,7 @@ impl Spectra {
                 ((*name).to_owned(), score)
             })
             .collect();
-        Self {
-            n,
-            r,
-            d,
-            values,
-            tops,
-            scores,
-        }
+        Self { n, r, d, values, tops, scores }
     }
 
     fn row(&self, i: usize) -> &[f64] {
@@ -165,11 +131,7 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
 fn differences(expected: &Spectra, found: &Spectra, tolerance: Tolerance) -> Vec<String> {
     let shape = |s: &Spectra| (s.n, s.r, s.d);
     if shape(expected) != shape(found) {
-        return vec![format!(
-            "(N, R, D): expected {:?}, found {:?}",
-            shape(expected),
-            shape(found)
-        )];
+        return vec![format!("(N, R, D): expected {:?}, found {:?}", shape(expected), shape(found))];
     }
     let mut wrong = Vec::new();
     for i in 0..expected.n {
@@ -180,20 +142,11 @@ fn differences(expected: &Spectra, found: &Spectra, tolerance: Tolerance) -> Vec
     wrong
 }
 
-fn eigenvalues(
-    i: usize,
-    expected: &[f64],
-    found: &[f64],
-    tolerance: Tolerance,
-    wrong: &mut Vec<String>,
-) {
+fn eigenvalues(i: usize, expected: &[f64], found: &[f64], tolerance: Tolerance, wrong: &mut Vec<String>) {
     let allowed = tolerance.value * expected[0];
     for (k, (want, got)) in expected.iter().zip(found).enumerate() {
         if !((want - got).abs() <= allowed && *got >= 0.0) {
-            wrong.push(format!(
-                "eigenvalue {} of sample {i}: expected {want:e}, found {got:e}",
-                k + 1
-            ));
+            wrong.push(format!("eigenvalue {} of sample {i}: expected {want:e}, found {got:e}", k + 1));
         }
     }
     if !found.windows(2).all(|w| w[0] >= w[1]) {
@@ -201,20 +154,11 @@ fn eigenvalues(
     }
 }
 
-fn scores(
-    i: usize,
-    expected: &Spectra,
-    found: &Spectra,
-    tolerance: Tolerance,
-    wrong: &mut Vec<String>,
-) {
+fn scores(i: usize, expected: &Spectra, found: &Spectra, tolerance: Tolerance, wrong: &mut Vec<String>) {
     let condition = expected.scores["condition"][i];
     // Where an eigenvalue lies within a factor of 10 of the rank cut, what hangs on the cut is not defined enough.
     let largest = expected.row(i)[0];
-    let clear = expected
-        .row(i)
-        .iter()
-        .all(|v| !(1e-11 * largest..=1e-9 * largest).contains(v) || *v == 0.0);
+    let clear = expected.row(i).iter().all(|v| !(1e-11 * largest..=1e-9 * largest).contains(v) || *v == 0.0);
     for name in SCORES {
         let (want, got) = (expected.scores[name][i], found.scores[name][i]);
         if !clear && matches!(name, "rank" | "log_det" | "condition") {
@@ -224,26 +168,14 @@ fn scores(
             "rank" => 0.0,
             _ => tolerance.of_score(name, condition) * want.abs().max(floor(name)),
         };
-        let same = if want.is_nan() {
-            got.is_nan()
-        } else {
-            (want - got).abs() <= allowed
-        };
+        let same = if want.is_nan() { got.is_nan() } else { (want - got).abs() <= allowed };
         if !same {
-            wrong.push(format!(
-                "{name} of sample {i}: expected {want:e}, found {got:e}"
-            ));
+            wrong.push(format!("{name} of sample {i}: expected {want:e}, found {got:e}"));
         }
     }
 }
 
-fn direction(
-    i: usize,
-    expected: &Spectra,
-    found: &Spectra,
-    tolerance: Tolerance,
-    wrong: &mut Vec<String>,
-) {
+fn direction(i: usize, expected: &Spectra, found: &Spectra, tolerance: Tolerance, wrong: &mut Vec<String>) {
     let (want, got) = (expected.top(i), found.top(i));
     if !got.iter().all(|x| x.is_finite()) {
         wrong.push(format!("direction of sample {i} is not finite"));
@@ -260,10 +192,7 @@ fn direction(
     }
     let cosine = dot(want, got) / (length * dot(want, want).sqrt());
     if !(1.0 - cosine.abs() <= tolerance.direction) {
-        wrong.push(format!(
-            "direction of sample {i}: 1 - |cos| is {:e}",
-            1.0 - cosine.abs()
-        ));
+        wrong.push(format!("direction of sample {i}: 1 - |cos| is {:e}", 1.0 - cosine.abs()));
     }
     // The sign rule binds where the largest entry stands clear of every entry of the other sign.
     let largest = want.iter().copied().fold(0.0, f64::max);
@@ -275,10 +204,7 @@ fn direction(
 
 /// Folders that hold cases, by name.
 fn cases(root: &Path) -> Vec<PathBuf> {
-    let mut found: Vec<_> = std::fs::read_dir(root)
-        .unwrap()
-        .map(|e| e.unwrap().path())
-        .collect();
+    let mut found: Vec<_> = std::fs::read_dir(root).unwrap().map(|e| e.unwrap().path()).collect();
     found.retain(|p| p.join("expected.h5").is_file());
     found.sort();
     found
@@ -299,24 +225,8 @@ fn run(root: &Path, precision: &str, batch: &str, tolerance: Tolerance) {
             let name = case.file_name().unwrap().to_string_lossy();
             let output = folder.path().join(format!("{name}-{metric}.h5"));
             let done = Command::new(env!("CARGO_BIN_EXE_pullback"))
-                .args([
-                    "score",
-                    "-q",
-                    "--device",
-                    "cpu",
-                    "--threads",
-                    "1",
-                    "--top",
-                    "1",
-                ])
-                .args([
-                    "--metric",
-                    metric,
-                    "--precision",
-                    precision,
-                    "--batch",
-                    batch,
-                ])
+                .args(["score", "-q", "--device", "cpu", "--threads", "1", "--top", "1"])
+                .args(["--metric", metric, "--precision", precision, "--batch", batch])
                 .arg("-m")
                 .arg(case.join("vae.pt"))
                 .arg("-d")
@@ -327,10 +237,7 @@ fn run(root: &Path, precision: &str, batch: &str, tolerance: Tolerance) {
                 .unwrap();
             let what = format!("{name} {metric} {precision}");
             if !done.status.success() {
-                wrong.push(format!(
-                    "{what}: {}",
-                    String::from_utf8_lossy(&done.stderr).trim()
-                ));
+                wrong.push(format!("{what}: {}", String::from_utf8_lossy(&done.stderr).trim()));
                 continue;
             }
             let expected = Spectra::expected(&case.join("expected.h5"), metric);
@@ -338,12 +245,7 @@ fn run(root: &Path, precision: &str, batch: &str, tolerance: Tolerance) {
             wrong.extend(failures.into_iter().map(|f| format!("{what}: {f}")));
         }
     }
-    assert!(
-        wrong.is_empty(),
-        "{} differences:\n{}",
-        wrong.len(),
-        wrong.join("\n")
-    );
+    assert!(wrong.is_empty(), "{} differences:\n{}", wrong.len(), wrong.join("\n"));
 }
 
 /// The shared cases, where this checkout has them.
@@ -393,39 +295,22 @@ fn a_perturbed_expectation_fails() {
 
     type Spoil = fn(&mut Spectra);
     let spoils: [(&str, Spoil); 11] = [
-        ("an eigenvalue off by 2e-4 of lambda_1", |s| {
-            s.values[1] += 2e-4 * s.values[0]
-        }),
+        ("an eigenvalue off by 2e-4 of lambda_1", |s| s.values[1] += 2e-4 * s.values[0]),
         ("a NaN eigenvalue", |s| s.values[2] = f64::NAN),
         ("a negative eigenvalue", |s| s.values[s.r - 1] = -1e-9),
-        ("eigenvalues out of order", |s| {
-            s.values[s.r - 1] = s.values[s.r - 2] + 1e-6
-        }),
-        ("a score off by 2e-4", |s| {
-            s.scores.get_mut("trace").unwrap()[0] *= 1.0002
-        }),
-        ("a NaN score", |s| {
-            s.scores.get_mut("anisotropy").unwrap()[1] = f64::NAN
-        }),
-        ("a rank off by one", |s| {
-            s.scores.get_mut("rank").unwrap()[2] += 1.0
-        }),
+        ("eigenvalues out of order", |s| s.values[s.r - 1] = s.values[s.r - 2] + 1e-6),
+        ("a score off by 2e-4", |s| s.scores.get_mut("trace").unwrap()[0] *= 1.0002),
+        ("a NaN score", |s| s.scores.get_mut("anisotropy").unwrap()[1] = f64::NAN),
+        ("a rank off by one", |s| s.scores.get_mut("rank").unwrap()[2] += 1.0),
         ("a rotated direction", |s| s.tops[0] += 0.01),
-        ("a direction of the wrong sign", |s| {
-            s.tops.iter_mut().for_each(|x| *x = -*x)
-        }),
-        ("a direction that is not unit", |s| {
-            s.tops.iter_mut().for_each(|x| *x *= 1.01)
-        }),
+        ("a direction of the wrong sign", |s| s.tops.iter_mut().for_each(|x| *x = -*x)),
+        ("a direction that is not unit", |s| s.tops.iter_mut().for_each(|x| *x *= 1.01)),
         ("a NaN direction", |s| s.tops[3] = f64::NAN),
     ];
     for (what, spoil) in spoils {
         let mut bad = good.clone();
         spoil(&mut bad);
-        assert!(
-            !differences(&good, &bad, F32).is_empty(),
-            "{what} went unnoticed"
-        );
+        assert!(!differences(&good, &bad, F32).is_empty(), "{what} went unnoticed");
     }
     let mut bad = good.clone();
     bad.values[0] *= 1.0 + 5e-8;

@@ -35,9 +35,8 @@ fn rows_agree_with_central_differences() {
         let step = Tensor::zeros([12], (Kind::Double, Device::Cpu));
         let _ = step.get(d).fill_(h);
         let step = step.reshape([1, 1, 3, 4]);
-        let difference = (vae.encode(&(&x + &step)).unwrap().mean
-            - vae.encode(&(&x - &step)).unwrap().mean)
-            / (2.0 * h);
+        let difference =
+            (vae.encode(&(&x + &step)).unwrap().mean - vae.encode(&(&x - &step)).unwrap().mean) / (2.0 * h);
         assert!(gap(&j.select(2, d), &difference) < 1e-9);
         // Negative control: another column does not fit.
         assert!(gap(&j.select(2, (d + 1) % 12), &difference) > 1e-6);
@@ -50,19 +49,13 @@ fn every_mode_gives_the_same_rows_and_columns() {
     let (x, mean) = encoded(&vae, &rand(&[6, 1, 4, 4], 3));
     let reference = jacobian::rows(&mean, &x, Mode::Looped).unwrap();
     for mode in [ALL, Mode::Vmapped(1), Mode::Vmapped(2), Mode::Vmapped(4)] {
-        assert!(
-            gap(&jacobian::rows(&mean, &x, mode).unwrap(), &reference) < 1e-14,
-            "{mode:?}"
-        );
+        assert!(gap(&jacobian::rows(&mean, &x, mode).unwrap(), &reference) < 1e-14, "{mode:?}");
     }
     let z = mean.detach().set_requires_grad(true);
     let image = vae.decode(&z).unwrap().flatten(1, -1);
     let by_rows = jacobian::rows(&image, &z, Mode::Looped).unwrap();
     for mode in [ALL, Mode::Looped, Mode::Vmapped(2)] {
-        assert!(
-            gap(&jacobian::columns(&image, &z, mode).unwrap(), &by_rows) < 1e-13,
-            "{mode:?}"
-        );
+        assert!(gap(&jacobian::columns(&image, &z, mode).unwrap(), &by_rows) < 1e-13, "{mode:?}");
     }
 }
 
@@ -95,16 +88,7 @@ fn an_error_inside_a_vmapped_pass_leaves_the_next_one_usable() {
     let (x, mean) = encoded(&vae, &rand(&[2, 1, 4, 4], 3));
     let unrelated = rand(&[2, 4], 9); // does not require gradients
     let cotangents = Tensor::ones([2, 2, 5], (Kind::Double, Device::Cpu));
-    assert!(
-        ffi::vjp(
-            &mean,
-            &unrelated,
-            &cotangents,
-            VjpMode::Vmapped,
-            Graph::Constant
-        )
-        .is_err()
-    );
+    assert!(ffi::vjp(&mean, &unrelated, &cotangents, VjpMode::Vmapped, Graph::Constant).is_err());
     assert!(ffi::vjp(&mean, &x, &cotangents, VjpMode::Vmapped, Graph::Constant).is_ok());
 }
 
@@ -113,10 +97,7 @@ fn stochastic_is_the_mean_over_noise_of_the_sampled_metrics() {
     // E_eps[J_eps^T J_eps], J_eps = J_mu + diag(eps) J_sigma, over eps = +-1 (a two-point law with the same moments).
     let vae = TanhMlp::new(6, 8, 2, 5);
     let x = rand(&[3, 1, 2, 3], 4);
-    let ways = Ways {
-        rows: ALL,
-        columns: ALL,
-    };
+    let ways = Ways { rows: ALL, columns: ALL };
     let g = |kind| {
         let a = Metric::at(&vae, &x, kind, ways).unwrap();
         a.factor().transpose(1, 2).bmm(a.factor())
@@ -131,41 +112,19 @@ fn stochastic_is_the_mean_over_noise_of_the_sampled_metrics() {
         expected += j.transpose(1, 2).bmm(&j) / 4.0;
     }
     assert!(gap(&g(MetricKind::Stochastic), &expected) < 1e-12);
-    assert!(
-        gap(&g(MetricKind::Mean), &expected) > 1e-6,
-        "negative control"
-    );
+    assert!(gap(&g(MetricKind::Mean), &expected) > 1e-6, "negative control");
 }
 
 #[test]
 fn output_is_the_metric_of_the_whole_map() {
     let vae = TanhMlp::new(6, 8, 2, 5);
     let x = rand(&[3, 1, 2, 3], 4);
-    let metric = Metric::at(
-        &vae,
-        &x,
-        MetricKind::Output,
-        Ways {
-            rows: ALL,
-            columns: ALL,
-        },
-    )
-    .unwrap();
+    let metric = Metric::at(&vae, &x, MetricKind::Output, Ways { rows: ALL, columns: ALL }).unwrap();
     let input = x.detach().set_requires_grad(true);
     let q = vae.encode(&input).unwrap();
-    let j = jacobian::rows(
-        &vae.decode(&q.mean).unwrap().flatten(1, -1),
-        &input,
-        Mode::Looped,
-    )
-    .unwrap();
+    let j = jacobian::rows(&vae.decode(&q.mean).unwrap().flatten(1, -1), &input, Mode::Looped).unwrap();
     let expected = j.transpose(1, 2).bmm(&j);
-    assert!(
-        gap(
-            &metric.factor().transpose(1, 2).bmm(metric.factor()),
-            &expected
-        ) < 1e-12
-    );
+    assert!(gap(&metric.factor().transpose(1, 2).bmm(metric.factor()), &expected) < 1e-12);
     let v = rand(&[3, 6, 2], 8);
     assert!(gap(&metric.apply(&v).unwrap(), &expected.bmm(&v)) < 1e-12);
 }
@@ -174,16 +133,7 @@ fn output_is_the_metric_of_the_whole_map() {
 fn a_collapsed_posterior_has_a_zero_factor() {
     let x = rand(&[2, 1, 2, 2], 4);
     for kind in MetricKind::ALL {
-        let metric = Metric::at(
-            &Collapsed,
-            &x,
-            kind,
-            Ways {
-                rows: ALL,
-                columns: ALL,
-            },
-        )
-        .unwrap();
+        let metric = Metric::at(&Collapsed, &x, kind, Ways { rows: ALL, columns: ALL }).unwrap();
         assert_eq!(metric.factor().abs().max().double_value(&[]), 0.0, "{kind}");
     }
 }
@@ -192,8 +142,7 @@ fn a_collapsed_posterior_has_a_zero_factor() {
 struct Interacting(TanhMlp);
 impl Vae for Interacting {
     fn encode(&self, x: &Tensor) -> pullback::Result<Posterior> {
-        self.0
-            .encode(&(x - x.mean_dim([0i64].as_slice(), true, x.kind())))
+        self.0.encode(&(x - x.mean_dim([0i64].as_slice(), true, x.kind())))
     }
     fn decode(&self, z: &Tensor) -> pullback::Result<Tensor> {
         self.0.decode(z)
@@ -211,22 +160,13 @@ fn samples_that_interact_are_refused() {
 }
 
 /// Runs the planner on a made-up machine: seconds a sample and bytes a sample as functions of the pass.
-fn simulate(
-    planner: &mut Planner,
-    total: usize,
-    seconds: impl Fn(Pass) -> f64,
-    bytes: impl Fn(Pass) -> f64,
-) -> f64 {
+fn simulate(planner: &mut Planner, total: usize, seconds: impl Fn(Pass) -> f64, bytes: impl Fn(Pass) -> f64) -> f64 {
     let (mut done, mut time) = (0, 0.0);
     while done < total {
         let pass = planner.next(total - done);
         assert!(pass.samples >= 1 && pass.samples <= total - done);
         let t = seconds(pass) * pass.samples as f64;
-        planner.record(
-            pass,
-            Duration::from_secs_f64(t),
-            (bytes(pass) * pass.samples as f64) as u64,
-        );
+        planner.record(pass, Duration::from_secs_f64(t), (bytes(pass) * pass.samples as f64) as u64);
         time += t;
         done += pass.samples;
     }
@@ -237,46 +177,25 @@ fn simulate(
 fn machine(ratio: f64, cache: f64) -> impl Fn(Pass) -> f64 {
     move |pass: Pass| {
         let n = pass.samples as f64;
-        let way = if pass.ways.rows == Mode::Looped {
-            ratio
-        } else {
-            1.0
-        };
+        let way = if pass.ways.rows == Mode::Looped { ratio } else { 1.0 };
         1e-4 * way * (1.0 + 20.0 / n + if n > cache { 0.5 } else { 0.0 })
     }
 }
 
 #[test]
 fn the_planner_comes_within_a_tenth_of_the_best_fixed_choice() {
-    for (ratio, cache) in [
-        (0.4, 1e9),
-        (0.4, 300.0),
-        (3.0, 1e9),
-        (3.0, 100.0),
-        (1.0, 1e9),
-    ] {
+    for (ratio, cache) in [(0.4, 1e9), (0.4, 300.0), (3.0, 1e9), (3.0, 100.0), (1.0, 1e9)] {
         let cost = machine(ratio, cache);
         let mut planner = Planner::new(BatchSize::Auto, 1 << 40, Reach::Encoder);
         let time = simulate(&mut planner, 20_000, &cost, |_| 1e3);
         let best = [16, 64, 256, 1024, 4096]
             .iter()
             .flat_map(|&samples| {
-                [ALL, Mode::Looped].map(|m| {
-                    cost(Pass {
-                        samples,
-                        ways: Ways {
-                            rows: m,
-                            columns: m,
-                        },
-                    })
-                })
+                [ALL, Mode::Looped].map(|m| cost(Pass { samples, ways: Ways { rows: m, columns: m } }))
             })
             .fold(f64::INFINITY, f64::min)
             * 20_000.0;
-        assert!(
-            time < best * 1.1,
-            "ratio {ratio}, cache {cache}: {time} against {best}"
-        );
+        assert!(time < best * 1.1, "ratio {ratio}, cache {cache}: {time} against {best}");
     }
 }
 
@@ -284,11 +203,7 @@ fn the_planner_comes_within_a_tenth_of_the_best_fixed_choice() {
 fn the_planner_stays_within_its_memory() {
     let budget = 1e8;
     let bytes = |pass: Pass| {
-        if pass.ways.rows == Mode::Looped {
-            1e5
-        } else {
-            1e6
-        }
+        if pass.ways.rows == Mode::Looped { 1e5 } else { 1e6 }
     };
     let mut planner = Planner::new(BatchSize::Auto, budget as u64, Reach::Encoder);
     let mut done = 0;

@@ -5,11 +5,7 @@ use tch::Tensor;
 
 fn scores(values: &[f64]) -> Vec<(&'static str, f64)> {
     let values = Tensor::from_slice(values).unsqueeze(0);
-    score::all(&values)
-        .unwrap()
-        .into_iter()
-        .map(|(name, t)| (name, t.double_value(&[0])))
-        .collect()
+    score::all(&values).unwrap().into_iter().map(|(name, t)| (name, t.double_value(&[0]))).collect()
 }
 
 fn check(values: &[f64], expected: &[(&str, f64)]) {
@@ -17,8 +13,7 @@ fn check(values: &[f64], expected: &[(&str, f64)]) {
     assert_eq!(got.len(), expected.len());
     for ((name, got), (expected_name, expected)) in got.iter().zip(expected) {
         assert_eq!(name, expected_name);
-        let close = (got - expected).abs() <= 1e-12 * expected.abs().max(1.0)
-            || (got.is_nan() && expected.is_nan());
+        let close = (got - expected).abs() <= 1e-12 * expected.abs().max(1.0) || (got.is_nan() && expected.is_nan());
         assert!(close, "{name}: {got}, expected {expected}");
     }
 }
@@ -54,11 +49,8 @@ fn a_spectrum_with_zeros() {
             ("spectral_radius", 3.0),
             ("trace", 4.0 + 2e-10),
             ("von_neumann_entropy", {
-                let total = 4.0 + 2e-10;
-                -[3.0, 1.0, 2e-10]
-                    .iter()
-                    .map(|l| l / total * (l / total as f64).ln())
-                    .sum::<f64>()
+                let total: f64 = 4.0 + 2e-10;
+                -[3.0, 1.0, 2e-10].iter().map(|l| l / total * (l / total).ln()).sum::<f64>()
             }),
             ("entropy_maxnorm", {
                 let s = 2e-10 / 3.0;
@@ -67,12 +59,8 @@ fn a_spectrum_with_zeros() {
             ("rank", 2.0),
             ("log_det", 3f64.ln()),
             ("effective_rank", {
-                let total = 4.0 + 2e-10;
-                (-[3.0, 1.0, 2e-10]
-                    .iter()
-                    .map(|l| l / total * (l / total as f64).ln())
-                    .sum::<f64>())
-                .exp()
+                let total: f64 = 4.0 + 2e-10;
+                (-[3.0, 1.0, 2e-10].iter().map(|l| l / total * (l / total).ln()).sum::<f64>()).exp()
             }),
             ("anisotropy", 3.0 / (4.0 + 2e-10)),
             ("stable_rank", (4.0 + 2e-10) / 3.0),
@@ -107,22 +95,12 @@ fn one_collapsed_sample_does_not_touch_its_neighbours() {
     let values = Tensor::from_slice(&[4.0, 1.0, 0.0, 0.0]).reshape([2, 2]);
     for (name, score) in score::all(&values).unwrap() {
         let alone = score::all(&Tensor::from_slice(&[4.0, 1.0]).unsqueeze(0)).unwrap();
-        let alone = alone
-            .iter()
-            .find(|(n, _)| *n == name)
-            .unwrap()
-            .1
-            .double_value(&[0]);
+        let alone = alone.iter().find(|(n, _)| *n == name).unwrap().1.double_value(&[0]);
         assert_eq!(score.double_value(&[0]), alone, "{name}");
     }
 }
 
 #[test]
 fn a_wrong_shape_is_refused() {
-    assert_eq!(
-        score::all(&Tensor::from_slice(&[1.0]))
-            .unwrap_err()
-            .exit_code(),
-        2
-    );
+    assert_eq!(score::all(&Tensor::from_slice(&[1.0])).unwrap_err().exit_code(), 2);
 }

@@ -7,48 +7,25 @@ use tch::{Device, Kind, Tensor};
 
 fn close(found: &Tensor, expected: f64, tolerance: f64) {
     let found = found.double_value(&[0]);
-    assert!(
-        (found - expected).abs() <= tolerance * (1.0 + expected.abs()),
-        "{found} against {expected}"
-    );
+    assert!((found - expected).abs() <= tolerance * (1.0 + expected.abs()), "{found} against {expected}");
 }
 
 fn gaussian(mean: &[f64], variance: &[f64]) -> Posterior {
-    Posterior {
-        mean: Tensor::from_slice(mean).unsqueeze(0),
-        log_var: Tensor::from_slice(variance).log().unsqueeze(0),
-    }
+    Posterior { mean: Tensor::from_slice(mean).unsqueeze(0), log_var: Tensor::from_slice(variance).log().unsqueeze(0) }
 }
 
 /// N(0, 1) to N(1, 4) has the textbook values; a second latent that does not move adds nothing.
 #[test]
 fn divergences_of_two_gaussians() {
-    let (q, moved) = (
-        gaussian(&[0.0, 3.0], &[1.0, 2.0]),
-        gaussian(&[1.0, 3.0], &[4.0, 2.0]),
-    );
+    let (q, moved) = (gaussian(&[0.0, 3.0], &[1.0, 2.0]), gaussian(&[1.0, 3.0], &[4.0, 2.0]));
     let ln4 = 4f64.ln();
-    let (kl, reverse) = (
-        0.5 * (4.0 + 1.0 - 1.0 - ln4),
-        0.5 * (0.25 + 0.25 - 1.0 + ln4),
-    );
+    let (kl, reverse) = (0.5 * (4.0 + 1.0 - 1.0 - ln4), 0.5 * (0.25 + 0.25 - 1.0 + ln4));
     close(&shift::latent_l2(&q, &moved).unwrap(), 1.0, 1e-15);
     close(&shift::latent_kl(&q, &moved).unwrap(), kl, 1e-15);
-    close(
-        &shift::latent_reverse_kl(&q, &moved).unwrap(),
-        reverse,
-        1e-15,
-    );
-    close(
-        &shift::latent_skl(&q, &moved).unwrap(),
-        (kl + reverse) / 2.0,
-        1e-15,
-    );
+    close(&shift::latent_reverse_kl(&q, &moved).unwrap(), reverse, 1e-15);
+    close(&shift::latent_skl(&q, &moved).unwrap(), (kl + reverse) / 2.0, 1e-15);
     close(&shift::latent_w2(&q, &moved).unwrap(), 2f64.sqrt(), 1e-15);
-    assert!(
-        (kl - reverse).abs() > 0.1,
-        "the two directions differ, or the test sees no swap"
-    );
+    assert!((kl - reverse).abs() > 0.1, "the two directions differ, or the test sees no swap");
 }
 
 /// KL(q_{x'} || q_x) ~ delta^2 / 4 for a change delta of logvar: the digits must survive a small change.
@@ -56,17 +33,10 @@ fn divergences_of_two_gaussians() {
 fn small_divergences_keep_their_digits() {
     let q = gaussian(&[0.3], &[0.7]);
     for delta in [1e-2, 1e-4, 1e-6] {
-        let moved = Posterior {
-            mean: q.mean.copy(),
-            log_var: &q.log_var + delta,
-        };
+        let moved = Posterior { mean: q.mean.copy(), log_var: &q.log_var + delta };
         let realised = (&moved.log_var - &q.log_var).double_value(&[0, 0]);
         let expected = realised.powi(2) / 4.0;
-        for kl in [
-            shift::latent_kl(&q, &moved),
-            shift::latent_reverse_kl(&q, &moved),
-            shift::latent_skl(&q, &moved),
-        ] {
+        for kl in [shift::latent_kl(&q, &moved), shift::latent_reverse_kl(&q, &moved), shift::latent_skl(&q, &moved)] {
             let ratio = kl.unwrap().double_value(&[0]) / expected;
             assert!((ratio - 1.0).abs() < 5.0 * delta + 1e-5, "{delta}: {ratio}");
         }
@@ -77,10 +47,7 @@ struct Mirror;
 
 impl Vae for Mirror {
     fn encode(&self, x: &Tensor) -> Result<Posterior> {
-        Ok(Posterior {
-            mean: x.flatten(1, -1),
-            log_var: x.flatten(1, -1) * 0.0,
-        })
+        Ok(Posterior { mean: x.flatten(1, -1), log_var: x.flatten(1, -1) * 0.0 })
     }
     fn decode(&self, z: &Tensor) -> Result<Tensor> {
         Ok((z * 0.5).view([-1, 1, 2, 2]))
@@ -91,16 +58,10 @@ impl Vae for Mirror {
 fn every_measure_under_its_name() {
     let x = Tensor::from_slice(&[0.2f32, 0.4, 0.6, 0.8]).view([1, 1, 2, 2]);
     let moved = Tensor::from_slice(&[0.2f32, 0.7, 0.6, 0.4]).view([1, 1, 2, 2]);
-    let (clean, moved) = (
-        Reading::of(&Mirror, &x).unwrap(),
-        Reading::of(&Mirror, &moved).unwrap(),
-    );
+    let (clean, moved) = (Reading::of(&Mirror, &x).unwrap(), Reading::of(&Mirror, &moved).unwrap());
     let all = shift::all(&clean, &moved).unwrap();
     assert!(all.iter().map(|(n, _)| *n).eq(shift::NAMES));
-    assert!(
-        all.iter()
-            .all(|(_, m)| m.kind() == Kind::Double && m.size() == [1])
-    );
+    assert!(all.iter().all(|(_, m)| m.kind() == Kind::Double && m.size() == [1]));
     let get = |name: &str| &all.iter().find(|(n, _)| *n == name).unwrap().1;
     close(get("input_l2"), 0.5, 1e-7);
     close(get("input_linf"), 0.4, 1e-7);
@@ -122,10 +83,7 @@ fn every_measure_under_its_name() {
             _ => 0.0,
         };
         let found = value.double_value(&[0]);
-        assert!(
-            found == expected || (found - expected).abs() < 1e-7,
-            "{name}: {found}"
-        );
+        assert!(found == expected || (found - expected).abs() < 1e-7, "{name}: {found}");
     }
     assert_eq!(shift::clean(&clean).unwrap()[0].0, "recon_mse");
 }
@@ -133,11 +91,7 @@ fn every_measure_under_its_name() {
 /// The images of tests/golden/similarity.py.
 fn waves(channels: i64, height: i64, width: i64, strength: f64) -> (Tensor, Tensor) {
     let axis = |n: i64| Tensor::arange(n, (Kind::Double, Device::Cpu));
-    let (c, i, j) = (
-        axis(channels).view([-1, 1, 1]),
-        axis(height).view([1, -1, 1]),
-        axis(width).view([1, 1, -1]),
-    );
+    let (c, i, j) = (axis(channels).view([-1, 1, 1]), axis(height).view([1, -1, 1]), axis(width).view([1, 1, -1]));
     let a = (&i * 0.37 + &j * 0.61 + &c).sin() * 0.4 + 0.5;
     let b = &a + (&i * 1.7 - &j * 0.9 + &c * 2.0).sin() * strength;
     (a.unsqueeze(0), b.clamp(0.0, 1.0).unsqueeze(0))
@@ -167,18 +121,8 @@ fn similarities_are_those_of_pytorch_msssim() {
 
 #[test]
 fn scales_fit_the_image() {
-    for (side, scales) in [
-        (4, 1),
-        (11, 1),
-        (20, 1),
-        (21, 2),
-        (28, 2),
-        (32, 2),
-        (64, 3),
-        (160, 4),
-        (161, 5),
-        (1000, 5),
-    ] {
+    for (side, scales) in [(4, 1), (11, 1), (20, 1), (21, 2), (28, 2), (32, 2), (64, 3), (160, 4), (161, 5), (1000, 5)]
+    {
         assert_eq!(similarity::scales(side), scales, "{side}");
     }
     // Smaller than the window: defined, equal images are equal, samples stay apart.
@@ -186,10 +130,7 @@ fn scales_fit_the_image() {
         let (a, b) = waves(2, side, side + 1, 0.3);
         let pair = Tensor::cat(&[&a, &b], 0);
         let twice = Tensor::cat(&[&a, &a], 0);
-        for values in [
-            similarity::ssim(&twice, &pair).unwrap(),
-            similarity::ms_ssim(&twice, &pair).unwrap(),
-        ] {
+        for values in [similarity::ssim(&twice, &pair).unwrap(), similarity::ms_ssim(&twice, &pair).unwrap()] {
             assert!((values.double_value(&[0]) - 1.0).abs() < 1e-12, "{side}");
             let other = values.double_value(&[1]);
             assert!((0.0..0.9999).contains(&other), "{side}: {other}");
@@ -208,13 +149,6 @@ fn a_reading_checks_its_model() {
             Ok(z.copy())
         }
     }
-    let error = Reading::of(
-        &Flat,
-        &Tensor::zeros([2, 1, 2, 2], (Kind::Float, Device::Cpu)),
-    )
-    .unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "shape of x_hat of the decoder: expected [2, 1, 2, 2], found [2, 4]"
-    );
+    let error = Reading::of(&Flat, &Tensor::zeros([2, 1, 2, 2], (Kind::Float, Device::Cpu))).unwrap_err();
+    assert_eq!(error.to_string(), "shape of x_hat of the decoder: expected [2, 1, 2, 2], found [2, 4]");
 }

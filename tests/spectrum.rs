@@ -7,10 +7,7 @@ use pullback::model::{Posterior, Vae};
 use pullback::spectrum::{Engine, Spectrum};
 use tch::{Device, Kind, Tensor};
 
-const WAYS: Ways = Ways {
-    rows: Mode::Vmapped(usize::MAX),
-    columns: Mode::Looped,
-};
+const WAYS: Ways = Ways { rows: Mode::Vmapped(usize::MAX), columns: Mode::Looped };
 
 fn max(t: &Tensor) -> f64 {
     let m = t.abs().max().double_value(&[]);
@@ -26,29 +23,13 @@ fn eigenpairs_are_those_of_the_dense_metric() {
         let dense = g.linalg_eigvalsh("L").flip([-1]);
         let spectrum = Spectrum::of(&metric, 3).unwrap();
         let r = spectrum.values.size()[1];
-        assert_eq!(
-            r,
-            if matches!(kind, MetricKind::Mean | MetricKind::Output) {
-                3
-            } else {
-                6
-            }
-        );
-        assert!(
-            max(&(&spectrum.values - dense.narrow(1, 0, r))) < 1e-12 * max(&dense),
-            "{kind}"
-        );
+        assert_eq!(r, if matches!(kind, MetricKind::Mean | MetricKind::Output) { 3 } else { 6 });
+        assert!(max(&(&spectrum.values - dense.narrow(1, 0, r))) < 1e-12 * max(&dense), "{kind}");
         let v = spectrum.directions.unwrap();
         let residual = metric.apply(&v.transpose(1, 2)).unwrap().transpose(1, 2)
             - &v * spectrum.values.narrow(1, 0, 3).unsqueeze(-1);
         assert!(max(&residual) < 1e-10 * max(&dense), "{kind}");
-        assert!(
-            max(&(v
-                .square()
-                .sum_dim_intlist([-1i64].as_slice(), false, Kind::Double)
-                - 1.0))
-                < 1e-12
-        );
+        assert!(max(&(v.square().sum_dim_intlist([-1i64].as_slice(), false, Kind::Double) - 1.0)) < 1e-12);
         // The sign rule.
         let peak = v.abs().argmax(-1, true);
         assert!(v.gather(-1, &peak, false).min().double_value(&[]) > 0.0);
@@ -63,23 +44,14 @@ fn more_latents_than_pixels_report_one_eigenvalue_a_pixel() {
         let spectrum = Spectrum::of(&metric, 4).unwrap();
         assert_eq!(spectrum.values.size(), [3, 4], "{kind}");
         let g = metric.factor().transpose(1, 2).bmm(metric.factor());
-        assert!(
-            max(&(&spectrum.values - g.linalg_eigvalsh("L").flip([-1]))) < 1e-12,
-            "{kind}"
-        );
+        assert!(max(&(&spectrum.values - g.linalg_eigvalsh("L").flip([-1]))) < 1e-12, "{kind}");
         assert_eq!(Spectrum::of(&metric, 5).unwrap_err().exit_code(), 2);
     }
 }
 
 #[test]
 fn a_zero_metric_has_zero_eigenvalues_and_no_direction() {
-    let metric = Metric::at(
-        &Collapsed,
-        &rand(&[2, 1, 2, 2], 1),
-        MetricKind::Stochastic,
-        WAYS,
-    )
-    .unwrap();
+    let metric = Metric::at(&Collapsed, &rand(&[2, 1, 2, 2], 1), MetricKind::Stochastic, WAYS).unwrap();
     let spectrum = Spectrum::of(&metric, 2).unwrap();
     assert_eq!(max(&spectrum.values), 0.0);
     assert_eq!(max(&spectrum.directions.unwrap()), 0.0);
@@ -101,17 +73,11 @@ fn directions_beyond_the_rank_are_zero() {
 fn ill_scaled_rows_keep_their_leading_eigenvalues() {
     // diag(1e8, 1, 1e-4) as rows: the Gram matrix in double holds lambda down to 1e-16 lambda_1.
     let scale = Tensor::from_slice(&[1e4, 1.0, 1e-2]).reshape([1, 3, 1]);
-    let q = Tensor::linalg_qr(&rand(&[6, 3], 4), "reduced")
-        .0
-        .transpose(0, 1)
-        .unsqueeze(0);
+    let q = Tensor::linalg_qr(&rand(&[6, 3], 4), "reduced").0.transpose(0, 1).unsqueeze(0);
     let spectrum = Spectrum::of(&Metric::from_factor(q * scale).unwrap(), 3).unwrap();
     for (i, expected) in [1e8, 1.0, 1e-4].into_iter().enumerate() {
         let got = spectrum.values.double_value(&[0, i as i64]);
-        assert!(
-            (got - expected).abs() < 1e-7 * expected.max(1e-3),
-            "{got} against {expected}"
-        );
+        assert!((got - expected).abs() < 1e-7 * expected.max(1e-3), "{got} against {expected}");
     }
 }
 
@@ -119,10 +85,7 @@ struct NotFinite(TanhMlp);
 impl Vae for NotFinite {
     fn encode(&self, x: &Tensor) -> pullback::Result<Posterior> {
         let q = self.0.encode(x)?;
-        Ok(Posterior {
-            mean: q.mean * f64::NAN,
-            log_var: q.log_var,
-        })
+        Ok(Posterior { mean: q.mean * f64::NAN, log_var: q.log_var })
     }
     fn decode(&self, z: &Tensor) -> pullback::Result<Tensor> {
         self.0.decode(z)
@@ -145,24 +108,15 @@ fn spectra_do_not_depend_on_batch_size_or_order() {
     for kind in [Kind::Float, Kind::Double] {
         let tolerance = if kind == Kind::Float { 1e-6 } else { 1e-13 };
         for metric in MetricKind::ALL {
-            let spectra = |x: &Tensor, batch| {
-                Engine::new(metric, 1, Device::Cpu, kind, batch)
-                    .unwrap()
-                    .spectra(&vae, x)
-                    .unwrap()
-            };
+            let spectra =
+                |x: &Tensor, batch| Engine::new(metric, 1, Device::Cpu, kind, batch).unwrap().spectra(&vae, x).unwrap();
             let reference = spectra(&x, BatchSize::Fixed(150));
             for batch in [BatchSize::Auto, BatchSize::Fixed(1), BatchSize::Fixed(7)] {
                 let other = spectra(&x, batch);
-                assert!(
-                    max(&(&other.values - &reference.values)) < tolerance * max(&reference.values)
-                );
+                assert!(max(&(&other.values - &reference.values)) < tolerance * max(&reference.values));
             }
             let backwards = spectra(&x.flip([0]), BatchSize::Auto);
-            assert!(
-                max(&(backwards.values.flip([0]) - &reference.values))
-                    < tolerance * max(&reference.values)
-            );
+            assert!(max(&(backwards.values.flip([0]) - &reference.values)) < tolerance * max(&reference.values));
         }
     }
 }

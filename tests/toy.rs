@@ -24,8 +24,7 @@ pub struct TanhMlp {
 impl TanhMlp {
     /// `d` pixels, `h` hidden units, `l` latents.
     pub fn new(d: i64, h: i64, l: i64, seed: u64) -> Self {
-        let weight =
-            |rows: i64, columns: i64, k: u64| (rand(&[rows, columns], 10 * seed + k) - 0.5) * 2.0;
+        let weight = |rows: i64, columns: i64, k: u64| (rand(&[rows, columns], 10 * seed + k) - 0.5) * 2.0;
         Self {
             hidden: weight(h, d, 1),
             mean: weight(l, h, 2),
@@ -43,10 +42,7 @@ fn linear(x: &Tensor, w: &Tensor) -> Tensor {
 impl Vae for TanhMlp {
     fn encode(&self, x: &Tensor) -> Result<Posterior> {
         let h = linear(&x.flatten(1, -1), &self.hidden).tanh();
-        Ok(Posterior {
-            mean: linear(&h, &self.mean),
-            log_var: linear(&h, &self.log_var),
-        })
+        Ok(Posterior { mean: linear(&h, &self.mean), log_var: linear(&h, &self.log_var) })
     }
     fn decode(&self, z: &Tensor) -> Result<Tensor> {
         let image = linear(&linear(z, &self.decode_hidden).tanh(), &self.decode).sigmoid();
@@ -61,10 +57,7 @@ pub struct Collapsed;
 impl Vae for Collapsed {
     fn encode(&self, x: &Tensor) -> Result<Posterior> {
         let zero = Tensor::zeros([x.size()[0], 3], (x.kind(), Device::Cpu));
-        Ok(Posterior {
-            mean: zero.shallow_clone(),
-            log_var: zero,
-        })
+        Ok(Posterior { mean: zero.shallow_clone(), log_var: zero })
     }
     fn decode(&self, z: &Tensor) -> Result<Tensor> {
         Ok(z.sin().reshape([-1, 1, 1, 3]))

@@ -500,10 +500,10 @@ fn epoch_time() {
     let shape = ImageShape { channels: 1, height: 28, width: 28 };
     let memory = Memory { images: pixels.reshape([60000, 1, 28, 28]), name: "mnist" };
     let source: Arc<dyn Source> = Arc::new(Shared(Mutex::new(memory), shape, 60000));
-    for batch in [128, 256, 512] {
+    for batch in [128, 512] {
         let model = ModelSpec::Mlp(MlpSpec { image: Some(shape), ..MlpSpec::default() });
         let mut network = Network::new(&model, 1, CPU, Kind::Float).unwrap();
-        let spec = TrainSpec { epochs: 2, batch, ..TrainSpec::default() };
+        let spec = TrainSpec { epochs: 1, batch, ..TrainSpec::default() };
         let history = fit(&mut network, source.clone(), None, &spec, 1, None, &Silent).unwrap();
         println!("batch {batch}: {:?}", history.epochs.iter().map(|e| (e.seconds, e.loss)).collect::<Vec<_>>());
     }

@@ -11,7 +11,7 @@ pub(super) struct Best {
 }
 
 impl Best {
-    /// Takes `images` [B, C, H, W] where their `damage` [B] is larger, or a number where none was before.
+    /// Takes `images` [B, C, H, W] where their `damage` `[B]` is larger, or a number where none was before.
     pub(super) fn offer(&mut self, images: Tensor, damage: Tensor) -> Result<()> {
         (self.images, self.damage) = match (self.images.take(), self.damage.take()) {
             (Some(old_images), Some(old)) => {
@@ -31,7 +31,7 @@ impl Best {
     }
 }
 
-/// [B] bool: `a` > `b`, or `a` is a number where `b` is not.
+/// `[B]` bool: `a` > `b`, or `a` is a number where `b` is not.
 pub(super) fn exceeds(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let rescues = b.f_isnan()?.f_logical_and(&a.f_isnan()?.f_logical_not()?)?;
     Ok(a.f_gt_tensor(b)?.f_logical_or(&rescues)?)

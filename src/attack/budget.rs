@@ -47,11 +47,7 @@ impl Budget {
     /// # Errors
     /// Where `epsilon` is not a positive finite number or the box is empty.
     pub fn new(norm: Norm, epsilon: f64, pixels: Option<(f64, f64)>) -> Result<Self> {
-        let budget = Self {
-            norm,
-            epsilon,
-            pixels,
-        };
+        let budget = Self { norm, epsilon, pixels };
         budget.check()?;
         Ok(budget)
     }
@@ -59,25 +55,17 @@ impl Budget {
     /// See [`Budget::new`].
     pub fn check(&self) -> Result<()> {
         if !(self.epsilon.is_finite() && self.epsilon > 0.0) {
-            return Err(Error::request(
-                "eps",
-                "a finite number > 0",
-                self.epsilon.to_string(),
-            ));
+            return Err(Error::request("eps", "a finite number > 0", self.epsilon.to_string()));
         }
         match self.pixels {
             Some((low, high)) if !(low.is_finite() && high.is_finite() && low < high) => {
-                Err(Error::request(
-                    "pixel box",
-                    "two finite numbers, rising",
-                    format!("({low}, {high})"),
-                ))
+                Err(Error::request("pixel box", "two finite numbers, rising", format!("({low}, {high})")))
             }
             _ => Ok(()),
         }
     }
 
-    /// Size of `x` - `x0` ([B, ...] each) in the budget's norm, [B] f64.
+    /// Size of `x` - `x0` ([B, ...] each) in the budget's norm, `[B]` f64.
     pub fn measure(&self, x0: &Tensor, x: &Tensor) -> Result<Tensor> {
         ensure_shape("the perturbed images", x, &x0.size())?;
         let step = rows(x, Kind::Double)?.f_sub(&rows(x0, Kind::Double)?)?;
@@ -95,9 +83,7 @@ impl Budget {
                 let g = rows(&g, gradient.kind())?;
                 let peak = g.f_abs()?.f_amax([1i64].as_slice(), true)?;
                 let g = g.f_div(&peak.f_masked_fill(&peak.f_eq(0.0)?, 1.0)?)?;
-                let length = g
-                    .f_norm_scalaropt_dim(2, [1i64].as_slice(), true)?
-                    .f_clamp_min(1.0)?;
+                let length = g.f_norm_scalaropt_dim(2, [1i64].as_slice(), true)?.f_clamp_min(1.0)?;
                 Ok(g.f_div(&length)?.f_view_as(gradient)?)
             }
         }
@@ -119,29 +105,21 @@ impl Budget {
     /// it beyond the [`TOLERANCE`]; [`Budget::project`] may not.
     pub fn contract(&self, x0: &Tensor, x: &Tensor) -> Result<Tensor> {
         let radius = Tensor::f_full([1, 1], self.epsilon, (x.kind(), x.device()))?;
-        self.shrink(&rows(x0, x.kind())?, &rows(x, x.kind())?, &radius)?
-            .f_view_as(x)
-            .map_err(Into::into)
+        self.shrink(&rows(x0, x.kind())?, &rows(x, x.kind())?, &radius)?.f_view_as(x).map_err(Into::into)
     }
 
     /// The images within the budget next to `x` ([B, ...], as `x0`): ball, then box, exact to [`TOLERANCE`] as
     /// measured in f64 on the stored values. The kind of `x0`.
     pub fn project(&self, x0: &Tensor, x: &Tensor) -> Result<Tensor> {
-        self.project_to(
-            x0,
-            x,
-            &Tensor::f_full([1], self.epsilon, (Kind::Double, x0.device()))?,
-        )
+        self.project_to(x0, x, &Tensor::f_full([1], self.epsilon, (Kind::Double, x0.device()))?)
     }
 
-    /// [`Budget::project`] with a radius of its own for each sample: `radius` [B] or [1] f64, >= 0, in place of epsilon.
+    /// [`Budget::project`] with a radius of its own for each sample: `radius` `[B]` or `[1]` f64, >= 0, in place of epsilon.
     pub fn project_to(&self, x0: &Tensor, x: &Tensor, radius: &Tensor) -> Result<Tensor> {
         ensure_shape("the perturbed images", x, &x0.size())?;
         let radius = radius.f_to_kind(Kind::Double)?.f_unsqueeze(1)?;
         let origin = rows(x0, Kind::Double)?;
-        let step = self
-            .shrink(&origin, &rows(x, Kind::Double)?, &radius)?
-            .f_sub(&origin)?;
+        let step = self.shrink(&origin, &rows(x, Kind::Double)?, &radius)?.f_sub(&origin)?;
         let images = self.settle(&rows(x0, x0.kind())?, &origin, &step, &radius)?;
         Ok(images.f_view_as(x0)?)
     }
@@ -153,9 +131,7 @@ impl Budget {
             Norm::Linf => step.f_clamp_tensor(Some(&radius.f_neg()?), Some(radius))?,
             Norm::L2 => {
                 // The smallest positive number keeps 0 / 0 out.
-                let length = self
-                    .size(&step)?
-                    .f_clamp_min(f64::from(f32::MIN_POSITIVE))?;
+                let length = self.size(&step)?.f_clamp_min(f64::from(f32::MIN_POSITIVE))?;
                 step.f_mul(&radius.f_div(&length)?.f_clamp_max(1.0)?)?
             }
         };
@@ -167,26 +143,16 @@ impl Budget {
     /// Pixels near 1 are stored to 6e-8 in f32, which is much of a small step. In Linf each pixel that was rounded out of
     /// its interval takes the neighbouring number towards x0; in L2 as many pixels of the sample do as it takes, so that
     /// no more than one pixel's rounding is given away.
-    fn settle(
-        &self,
-        x0: &Tensor,
-        origin: &Tensor,
-        step: &Tensor,
-        radius: &Tensor,
-    ) -> Result<Tensor> {
-        let distance = |images: &Tensor| -> Result<Tensor> {
-            Ok(images.f_to_kind(Kind::Double)?.f_sub(origin)?.f_abs()?)
-        };
+    fn settle(&self, x0: &Tensor, origin: &Tensor, step: &Tensor, radius: &Tensor) -> Result<Tensor> {
+        let distance =
+            |images: &Tensor| -> Result<Tensor> { Ok(images.f_to_kind(Kind::Double)?.f_sub(origin)?.f_abs()?) };
         let images = self.boxed(origin.f_add(step)?.f_to_kind(x0.kind())?)?;
         let inner = images.f_nextafter(x0)?;
         let taken = distance(&images)?;
         let outwards = match self.norm {
             Norm::Linf => taken.f_gt_tensor(radius)?,
             Norm::L2 => {
-                let excess = self
-                    .size(&taken)?
-                    .f_square()?
-                    .f_sub(&(radius * (1.0 + ROUNDING)).f_square()?)?;
+                let excess = self.size(&taken)?.f_square()?.f_sub(&(radius * (1.0 + ROUNDING)).f_square()?)?;
                 let saved = taken.f_square()?.f_sub(&distance(&inner)?.f_square()?)?;
                 let before = saved.f_cumsum(1, Kind::Double)?.f_sub(&saved)?;
                 before.f_lt_tensor(&excess)?

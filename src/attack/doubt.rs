@@ -59,9 +59,7 @@ impl Doubts {
             let what = match doubt {
                 Doubt::NotANumber => "the goal is not a number".to_owned(),
                 Doubt::Stalled => "the gradient vanished on the way".to_owned(),
-                Doubt::Overstepped => {
-                    "the attack ignored its budget and was brought back".to_owned()
-                }
+                Doubt::Overstepped => "the attack ignored its budget and was brought back".to_owned(),
                 Doubt::WeakerThan(other) => {
                     format!("{other} does more damage: more steps or restarts may help")
                 }
@@ -72,7 +70,7 @@ impl Doubts {
     }
 }
 
-/// [B] bool masks of all doubts about `results`.
+/// `[B]` bool masks of all doubts about `results`.
 fn signs(results: &[Attacked]) -> Result<Vec<((String, Doubt), Tensor)>> {
     let mut all = Vec::new();
     for r in results {
@@ -80,17 +78,11 @@ fn signs(results: &[Attacked]) -> Result<Vec<((String, Doubt), Tensor)>> {
         add(Doubt::NotANumber, r.damage.f_isnan()?);
         add(Doubt::Stalled, r.stalled.shallow_clone());
         add(Doubt::Overstepped, r.overstepped.shallow_clone());
-        for other in results
-            .iter()
-            .filter(|o| should_lose(o.family, r.family) && o.goal == r.goal)
-        {
+        for other in results.iter().filter(|o| should_lose(o.family, r.family) && o.goal == r.goal) {
             // Only at equal size: the eigen scale has its own. Rounding is no victory.
             let equal = other.radius.f_eq_tensor(&r.radius)?;
             let stronger = other.damage.f_gt_tensor(&(&r.damage * (1.0 + 1e-4)))?;
-            add(
-                Doubt::WeakerThan(other.name.clone()),
-                equal.f_logical_and(&stronger)?,
-            );
+            add(Doubt::WeakerThan(other.name.clone()), equal.f_logical_and(&stronger)?);
         }
     }
     Ok(all)

@@ -61,7 +61,7 @@ impl Goal {
         }
     }
 
-    /// The value at `x` [B, C, H, W] in place of the victim's images, [B] f64, differentiable in `x`.
+    /// The value at `x` [B, C, H, W] in place of the victim's images, `[B]` f64, differentiable in `x`.
     ///
     /// At x' = x every goal but `recon-mse` is at its minimum 0 with gradient 0: an ascent must start elsewhere.
     pub fn value(self, victim: &Victim, x: &Tensor) -> Result<Tensor> {
@@ -72,7 +72,7 @@ impl Goal {
         }
     }
 
-    /// The value of a reading already made, [B] f64.
+    /// The value of a reading already made, `[B]` f64.
     pub fn of(self, clean: &Reading, moved: &Reading) -> Result<Tensor> {
         match self.view() {
             View::Latent(distance) => distance(&clean.posterior, &moved.posterior),
@@ -80,7 +80,7 @@ impl Goal {
         }
     }
 
-    /// The value at `x` and its gradient there, [B] f64 and [B, C, H, W], neither with a graph. One forward and one
+    /// The value at `x` and its gradient there, `[B]` f64 and [B, C, H, W], neither with a graph. One forward and one
     /// backward pass serve the whole batch, since no sample depends on another.
     pub fn ascend(self, victim: &Victim, x: &Tensor) -> Result<(Tensor, Tensor)> {
         tch::with_grad(|| {

@@ -70,14 +70,7 @@ impl<'a> Victim<'a> {
                 format!("from {} to {}", range.0, range.1),
             ));
         }
-        Ok(Self {
-            vae,
-            clean,
-            index,
-            seed,
-            spectrum,
-            range,
-        })
+        Ok(Self { vae, clean, index, seed, spectrum, range })
     }
 
     /// The model.
@@ -126,35 +119,21 @@ impl<'a> Victim<'a> {
     /// B f64 or f32 values in the images' shape, kind and device.
     fn shaped(&self, rows: &Tensor) -> Result<Tensor> {
         let x = self.images();
-        Ok(rows
-            .f_to_device(x.device())?
-            .f_to_kind(x.kind())?
-            .f_reshape(x.size())?)
+        Ok(rows.f_to_device(x.device())?.f_to_kind(x.kind())?.f_reshape(x.size())?)
     }
 
-    /// v_i of every sample in the images' shape, and lambda_i [B] f64; `i` counts from 1.
+    /// v_i of every sample in the images' shape, and lambda_i `[B]` f64; `i` counts from 1.
     fn direction(&self, i: usize) -> Result<(Tensor, Tensor)> {
-        let lacking = |found: &str| {
-            Error::request(
-                "spectrum of the samples",
-                format!("at least {i} directions (top)"),
-                found,
-            )
-        };
+        let lacking =
+            |found: &str| Error::request("spectrum of the samples", format!("at least {i} directions (top)"), found);
         let spectrum = self.spectrum.ok_or_else(|| lacking("none"))?;
-        let directions = spectrum
-            .directions
-            .as_ref()
-            .ok_or_else(|| lacking("eigenvalues alone"))?;
+        let directions = spectrum.directions.as_ref().ok_or_else(|| lacking("eigenvalues alone"))?;
         let held = directions.size()[1].min(spectrum.values.size()[1]);
         if i == 0 || i as i64 > held {
             return Err(lacking(&held.to_string()));
         }
         let v = self.shaped(&directions.f_select(1, i as i64 - 1)?)?;
-        let lambda = spectrum
-            .values
-            .f_select(1, i as i64 - 1)?
-            .f_to_device(v.device())?;
+        let lambda = spectrum.values.f_select(1, i as i64 - 1)?.f_to_device(v.device())?;
         Ok((v, lambda.f_to_kind(Kind::Double)?))
     }
 }
@@ -180,7 +159,7 @@ pub enum Family {
 pub struct Proposal {
     /// Images [B, C, H, W] of which the judge keeps, per sample, the worst by the goal.
     pub candidates: Vec<Tensor>,
-    /// [B] bool: the search met a gradient that was 0 or not a number.
+    /// `[B]` bool: the search met a gradient that was 0 or not a number.
     pub stalled: Option<Tensor>,
 }
 
@@ -194,7 +173,7 @@ pub trait Attack {
     fn trials(&self) -> usize;
     /// Proposal `trial` < [`Attack::trials`]. It runs without a graph; noise depends on (seed, index, trial) alone.
     fn propose(&self, victim: &Victim, budget: &Budget, trial: usize) -> Result<Proposal>;
-    /// The size [B] f64 that the attack is allowed by its own definition in place of the budget's epsilon.
+    /// The size `[B]` f64 that the attack is allowed by its own definition in place of the budget's epsilon.
     fn radius(&self, _victim: &Victim, _budget: &Budget) -> Result<Option<Tensor>> {
         Ok(None)
     }

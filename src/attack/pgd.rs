@@ -74,11 +74,9 @@ impl PgdSpec {
         at_least_one("steps of the pgd attack", self.steps)?;
         at_least_one("restarts of the pgd attack", self.restarts)?;
         match self.step {
-            Some(step) if !(step.is_finite() && step > 0.0) => Err(Error::request(
-                "step of the pgd attack",
-                "a finite number > 0",
-                step.to_string(),
-            )),
+            Some(step) if !(step.is_finite() && step > 0.0) => {
+                Err(Error::request("step of the pgd attack", "a finite number > 0", step.to_string()))
+            }
             _ => Ok(()),
         }
     }
@@ -128,24 +126,15 @@ impl Attack for Pgd {
         }
         let value = self.0.goal.value(victim, &x)?;
         best.offer(x, value)?;
-        Ok(Proposal {
-            candidates: best.into_images().into_iter().collect(),
-            stalled: Some(stalled),
-        })
+        Ok(Proposal { candidates: best.into_images().into_iter().collect(), stalled: Some(stalled) })
     }
 }
 
-/// [B] bool: nothing of the gradient is a nonzero finite number, or some of it is not a number.
+/// `[B]` bool: nothing of the gradient is a nonzero finite number, or some of it is not a number.
 fn vanishes(gradient: &Tensor) -> Result<Tensor> {
-    let peak = gradient
-        .f_flatten(1, -1)?
-        .f_abs()?
-        .f_amax([1i64].as_slice(), false)?;
+    let peak = gradient.f_flatten(1, -1)?.f_abs()?.f_amax([1i64].as_slice(), false)?;
     // amax carries NaN through, and no comparison holds for it.
-    Ok(peak
-        .f_gt(0.0)?
-        .f_logical_and(&peak.f_isfinite()?)?
-        .f_logical_not()?)
+    Ok(peak.f_gt(0.0)?.f_logical_and(&peak.f_isfinite()?)?.f_logical_not()?)
 }
 
 fn random_start(victim: &Victim, budget: &Budget, trial: usize) -> Result<Tensor> {
@@ -156,10 +145,7 @@ fn random_start(victim: &Victim, budget: &Budget, trial: usize) -> Result<Tensor
         // The error function makes a uniform number on (-1, 1) of a normal one.
         Norm::Linf => victim.shaped(&(noise * std::f64::consts::FRAC_1_SQRT_2).f_erf()?)?,
     };
-    budget.contract(
-        victim.images(),
-        &victim.images().f_add(&(step * budget.epsilon))?,
-    )
+    budget.contract(victim.images(), &victim.images().f_add(&(step * budget.epsilon))?)
 }
 
 fn spectral_start(victim: &Victim, budget: &Budget, trial: usize, goal: Goal) -> Result<Tensor> {
@@ -171,7 +157,5 @@ fn spectral_start(victim: &Victim, budget: &Budget, trial: usize, goal: Goal) ->
         let value = goal.value(victim, &x)?;
         best.offer(x, value)?;
     }
-    Ok(best
-        .into_images()
-        .unwrap_or_else(|| victim.images().shallow_clone()))
+    Ok(best.into_images().unwrap_or_else(|| victim.images().shallow_clone()))
 }

@@ -19,10 +19,7 @@ pub struct RandomSpec {
 
 impl Default for RandomSpec {
     fn default() -> Self {
-        Self {
-            draws: 1,
-            goal: Goal::default(),
-        }
+        Self { draws: 1, goal: Goal::default() }
     }
 }
 
@@ -49,17 +46,9 @@ impl Attack for Random {
     }
 
     fn propose(&self, victim: &Victim, budget: &Budget, trial: usize) -> Result<Proposal> {
-        let noise = seed::normal_stream(
-            victim.seed(),
-            Stage::RandomDirection,
-            trial as u64,
-            victim.index(),
-            victim.dim(),
-        )?;
+        let noise =
+            seed::normal_stream(victim.seed(), Stage::RandomDirection, trial as u64, victim.index(), victim.dim())?;
         let step = budget.steepest(&victim.shaped(&noise)?)? * budget.epsilon;
-        Ok(Proposal {
-            candidates: both_signs(victim.images(), &step)?,
-            stalled: None,
-        })
+        Ok(Proposal { candidates: both_signs(victim.images(), &step)?, stalled: None })
     }
 }

@@ -19,15 +19,15 @@ pub struct Attacked {
     pub images: Tensor,
     /// r(x'), [B, C, H, W].
     pub reconstruction: Tensor,
-    /// The goal's value at x', [B] f64.
+    /// The goal's value at x', `[B]` f64.
     pub damage: Tensor,
-    /// All of [`shift::NAMES`] of x' against x, [B] f64 each.
+    /// All of [`shift::NAMES`] of x' against x, `[B]` f64 each.
     pub measures: Vec<(&'static str, Tensor)>,
-    /// The allowed size, [B] f64: epsilon, or what the attack's definition puts in its place.
+    /// The allowed size, `[B]` f64: epsilon, or what the attack's definition puts in its place.
     pub radius: Tensor,
-    /// [B] bool: the search met a gradient that was 0 or not a number.
+    /// `[B]` bool: the search met a gradient that was 0 or not a number.
     pub stalled: Tensor,
-    /// [B] bool: a proposal was more than 1 % too large, or not a finite number, before it was brought back.
+    /// `[B]` bool: a proposal was more than 1 % too large, or not a finite number, before it was brought back.
     pub overstepped: Tensor,
 }
 
@@ -55,21 +55,14 @@ pub fn run(spec: &AttackSpec, victim: &Victim, budget: &Budget) -> Result<Vec<At
 ///
 /// # Errors
 /// As [`run`]; an internal error where the kept perturbation is beyond its size by more than [`TOLERANCE`].
-pub fn judge(
-    name: &str,
-    attack: &dyn Attack,
-    victim: &Victim,
-    budget: &Budget,
-) -> Result<Attacked> {
+pub fn judge(name: &str, attack: &dyn Attack, victim: &Victim, budget: &Budget) -> Result<Attacked> {
     budget.check()?;
     victim.fits(budget)?;
     tch::no_grad(|| {
         let x = victim.images();
         let own = attack.radius(victim, budget)?;
-        let radius = own.map_or_else(
-            || Tensor::f_full([x.size()[0]], budget.epsilon, (Kind::Double, x.device())),
-            Ok,
-        )?;
+        let radius =
+            own.map_or_else(|| Tensor::f_full([x.size()[0]], budget.epsilon, (Kind::Double, x.device())), Ok)?;
         let none = Tensor::f_zeros([x.size()[0]], (Kind::Bool, x.device()))?;
         let (mut stalled, mut overstepped) = (none.shallow_clone(), none);
         let mut best = Best::default();
@@ -86,11 +79,7 @@ pub fn judge(
                 overstepped = overstepped.f_logical_or(&beyond)?;
                 let finite = candidate.f_where_self(&candidate.f_isfinite()?, x)?;
                 let fair = budget.project_to(x, &finite, &radius)?;
-                let damage = if lone {
-                    size
-                } else {
-                    attack.goal().value(victim, &fair)?
-                };
+                let damage = if lone { size } else { attack.goal().value(victim, &fair)? };
                 best.offer(fair, damage)?;
             }
         }
@@ -118,11 +107,7 @@ pub fn judge(
 /// Where there is none, or goals differ.
 pub fn worst(name: &str, family: Family, results: &[Attacked]) -> Result<Attacked> {
     let Some((first, rest)) = results.split_first() else {
-        return Err(Error::request(
-            "results to choose from",
-            "at least one",
-            "none",
-        ));
+        return Err(Error::request("results to choose from", "at least one", "none"));
     };
     let mut kept = Attacked {
         name: name.to_owned(),
@@ -131,11 +116,7 @@ pub fn worst(name: &str, family: Family, results: &[Attacked]) -> Result<Attacke
         images: first.images.shallow_clone(),
         reconstruction: first.reconstruction.shallow_clone(),
         damage: first.damage.shallow_clone(),
-        measures: first
-            .measures
-            .iter()
-            .map(|(n, m)| (*n, m.shallow_clone()))
-            .collect(),
+        measures: first.measures.iter().map(|(n, m)| (*n, m.shallow_clone())).collect(),
         radius: first.radius.shallow_clone(),
         stalled: first.stalled.shallow_clone(),
         overstepped: first.overstepped.shallow_clone(),
@@ -143,19 +124,13 @@ pub fn worst(name: &str, family: Family, results: &[Attacked]) -> Result<Attacke
     for other in rest {
         if other.goal != kept.goal {
             let found = format!("{} and {}", kept.goal, other.goal);
-            return Err(Error::request(
-                "goals of the results to choose from",
-                "one",
-                found,
-            ));
+            return Err(Error::request("goals of the results to choose from", "one", found));
         }
         let worse = exceeds(&other.damage, &kept.damage)?;
         let choose = |a: &Tensor, b: &Tensor| a.f_where_self(&worse, b);
         let pixels = worse.f_reshape([-1, 1, 1, 1])?;
         kept.images = other.images.f_where_self(&pixels, &kept.images)?;
-        kept.reconstruction = other
-            .reconstruction
-            .f_where_self(&pixels, &kept.reconstruction)?;
+        kept.reconstruction = other.reconstruction.f_where_self(&pixels, &kept.reconstruction)?;
         for ((_, mine), (_, theirs)) in kept.measures.iter_mut().zip(&other.measures) {
             *mine = choose(theirs, mine)?;
         }
@@ -168,13 +143,7 @@ pub fn worst(name: &str, family: Family, results: &[Attacked]) -> Result<Attacke
 }
 
 /// The promise of every stored result; fails on NaN. The one number that visits the host.
-fn ensure_within(
-    name: &str,
-    budget: &Budget,
-    x: &Tensor,
-    images: &Tensor,
-    radius: &Tensor,
-) -> Result<()> {
+fn ensure_within(name: &str, budget: &Budget, x: &Tensor, images: &Tensor, radius: &Tensor) -> Result<()> {
     let size = budget.measure(x, images)?;
     let within = size.f_le_tensor(&(radius * (1.0 + TOLERANCE)))?.f_all()?;
     if within.f_int64_value(&[])? == 1 {

@@ -63,10 +63,7 @@ impl AttackSpec {
     pub fn results(&self) -> Vec<String> {
         let own = [self.name().to_owned()];
         match self {
-            Self::Spectral(s) if s.top > 1 => own
-                .into_iter()
-                .chain((1..=s.top).map(|i| format!("u{i}")))
-                .collect(),
+            Self::Spectral(s) if s.top > 1 => own.into_iter().chain((1..=s.top).map(|i| format!("u{i}"))).collect(),
             _ => own.into(),
         }
     }
@@ -126,11 +123,7 @@ pub fn distinct(attacks: &[AttackSpec]) -> Result<()> {
     let mut seen = BTreeSet::new();
     for attack in attacks {
         if !seen.insert(attack.name()) {
-            return Err(Error::request(
-                "attacks",
-                "each once",
-                format!("{} twice", attack.name()),
-            ));
+            return Err(Error::request("attacks", "each once", format!("{} twice", attack.name())));
         }
     }
     match attacks {
@@ -140,9 +133,5 @@ pub fn distinct(attacks: &[AttackSpec]) -> Result<()> {
 }
 
 pub(super) fn at_least_one(what: &str, n: usize) -> Result<()> {
-    if n == 0 {
-        Err(Error::request(what, "a whole number >= 1", "0"))
-    } else {
-        Ok(())
-    }
+    if n == 0 { Err(Error::request(what, "a whole number >= 1", "0")) } else { Ok(()) }
 }

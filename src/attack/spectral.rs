@@ -35,11 +35,7 @@ pub struct SpectralSpec {
 
 impl Default for SpectralSpec {
     fn default() -> Self {
-        Self {
-            top: 1,
-            scale: Scale::Unit,
-            goal: Goal::default(),
-        }
+        Self { top: 1, scale: Scale::Unit, goal: Goal::default() }
     }
 }
 
@@ -47,33 +43,16 @@ impl SpectralSpec {
     pub(super) fn check(&self, norm: Norm) -> Result<()> {
         at_least_one("top of the spectral attack", self.top)?;
         if self.scale == Scale::Eigen && norm != Norm::L2 {
-            return Err(Error::request(
-                "scale eigen",
-                "norm l2",
-                format!("norm {norm}"),
-            ));
+            return Err(Error::request("scale eigen", "norm l2", format!("norm {norm}")));
         }
         Ok(())
     }
 
     /// One attack for each direction.
     pub(super) fn parts(&self) -> Vec<(String, Box<dyn Attack>)> {
-        let family = if self.top == 1 {
-            Family::Spectral
-        } else {
-            Family::Direction
-        };
-        let part = |i| {
-            Box::new(Spectral {
-                i,
-                scale: self.scale,
-                goal: self.goal,
-                family,
-            })
-        };
-        (1..=self.top)
-            .map(|i| (format!("u{i}"), part(i) as Box<dyn Attack>))
-            .collect()
+        let family = if self.top == 1 { Family::Spectral } else { Family::Direction };
+        let part = |i| Box::new(Spectral { i, scale: self.scale, goal: self.goal, family });
+        (1..=self.top).map(|i| (format!("u{i}"), part(i) as Box<dyn Attack>)).collect()
     }
 }
 
@@ -105,10 +84,7 @@ impl Attack for Spectral {
             Some(size) => v.f_mul(&size.f_to_kind(v.kind())?.f_reshape([-1, 1, 1, 1])?)?,
             None => budget.steepest(&v)? * budget.epsilon,
         };
-        Ok(Proposal {
-            candidates: both_signs(victim.images(), &step)?,
-            stalled: None,
-        })
+        Ok(Proposal { candidates: both_signs(victim.images(), &step)?, stalled: None })
     }
 
     /// epsilon * lambda_i at the eigen scale.

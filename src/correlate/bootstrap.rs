@@ -36,11 +36,7 @@ pub struct Bootstrap {
 
 impl Default for Bootstrap {
     fn default() -> Self {
-        Self {
-            resamples: 10_000,
-            level: 0.95,
-            method: Method::Bca,
-        }
+        Self { resamples: 10_000, level: 0.95, method: Method::Bca }
     }
 }
 
@@ -48,18 +44,10 @@ impl Bootstrap {
     /// Refuses values out of range.
     pub fn check(&self) -> Result<()> {
         if !(100..=10_000_000).contains(&self.resamples) {
-            return Err(Error::request(
-                "resamples",
-                "100 to 10000000",
-                self.resamples.to_string(),
-            ));
+            return Err(Error::request("resamples", "100 to 10000000", self.resamples.to_string()));
         }
         if !(self.level > 0.0 && self.level < 1.0) {
-            return Err(Error::request(
-                "level",
-                "a number between 0 and 1, both excluded",
-                self.level.to_string(),
-            ));
+            return Err(Error::request("level", "a number between 0 and 1, both excluded", self.level.to_string()));
         }
         Ok(())
     }
@@ -96,12 +84,7 @@ pub fn interval<W>(
 ) -> Result<Interval> {
     bootstrap.check()?;
     let value = statistic(&mut workspace(), &vec![1; rows]);
-    let undefined = Interval {
-        value,
-        lower: f64::NAN,
-        upper: f64::NAN,
-        degenerate: 0,
-    };
+    let undefined = Interval { value, lower: f64::NAN, upper: f64::NAN, degenerate: 0 };
     if value.is_nan() || rows == 0 {
         return Ok(undefined);
     }
@@ -122,10 +105,7 @@ pub fn interval<W>(
     drawn.retain(|v| !v.is_nan());
     let degenerate = bootstrap.resamples - drawn.len();
     if 2 * degenerate > bootstrap.resamples {
-        return Ok(Interval {
-            degenerate,
-            ..undefined
-        });
+        return Ok(Interval { degenerate, ..undefined });
     }
     drawn.sort_unstable_by(f64::total_cmp);
     let tail = (1.0 - bootstrap.level) / 2.0;
@@ -141,12 +121,7 @@ pub fn interval<W>(
             (moved(tail), moved(1.0 - tail))
         }
     };
-    Ok(Interval {
-        value,
-        lower: at(&drawn, low),
-        upper: at(&drawn, high),
-        degenerate,
-    })
+    Ok(Interval { value, lower: at(&drawn, low), upper: at(&drawn, high), degenerate })
 }
 
 /// z_0: the normal quantile of the share of resamples below `value`, equal ones counted half.
@@ -183,11 +158,7 @@ fn acceleration<W>(
         cubes += d * d * d;
     }
     // Differences that are rounding error have no skewness.
-    if squares.sqrt() > 1e-12 * mean.abs().max(f64::MIN_POSITIVE) {
-        cubes / (6.0 * squares.powf(1.5))
-    } else {
-        0.0
-    }
+    if squares.sqrt() > 1e-12 * mean.abs().max(f64::MIN_POSITIVE) { cubes / (6.0 * squares.powf(1.5)) } else { 0.0 }
 }
 
 /// The quantile at `p` of sorted values, by linear interpolation between order statistics.
@@ -195,9 +166,5 @@ fn at(sorted: &[f64], p: f64) -> f64 {
     let place = p.clamp(0.0, 1.0) * (sorted.len() - 1) as f64;
     let (low, part) = (place.floor() as usize, place.fract());
     let high = (low + 1).min(sorted.len() - 1);
-    if sorted[low] == sorted[high] {
-        sorted[low]
-    } else {
-        sorted[low] * (1.0 - part) + sorted[high] * part
-    }
+    if sorted[low] == sorted[high] { sorted[low] } else { sorted[low] * (1.0 - part) + sorted[high] * part }
 }

@@ -63,19 +63,11 @@ pub fn pairs(x: &[f64], y: &[f64], missing: Missing) -> Result<(Ranked, usize)> 
             format!("{} in the second", y.len()),
         ));
     }
-    let kept: Vec<(f64, f64)> = x
-        .iter()
-        .copied()
-        .zip(y.iter().copied())
-        .filter(|(a, b)| !a.is_nan() && !b.is_nan())
-        .collect();
+    let kept: Vec<(f64, f64)> =
+        x.iter().copied().zip(y.iter().copied()).filter(|(a, b)| !a.is_nan() && !b.is_nan()).collect();
     let dropped = x.len() - kept.len();
     if dropped > 0 && missing == Missing::Refuse {
-        let first = x
-            .iter()
-            .zip(y)
-            .position(|(a, b)| a.is_nan() || b.is_nan())
-            .unwrap_or_default();
+        let first = x.iter().zip(y).position(|(a, b)| a.is_nan() || b.is_nan()).unwrap_or_default();
         return Err(Error::request(
             "columns to correlate",
             "numbers",
@@ -89,12 +81,7 @@ pub fn pairs(x: &[f64], y: &[f64], missing: Missing) -> Result<(Ranked, usize)> 
 ///
 /// # Errors
 /// As [`pairs`].
-pub fn coefficient(
-    x: &[f64],
-    y: &[f64],
-    which: Coefficient,
-    missing: Missing,
-) -> Result<(f64, usize)> {
+pub fn coefficient(x: &[f64], y: &[f64], which: Coefficient, missing: Missing) -> Result<(f64, usize)> {
     let (ranked, dropped) = pairs(x, y, missing)?;
     Ok((ranked.coefficient(which), dropped))
 }

@@ -35,11 +35,7 @@ pub fn quantile(p: f64) -> f64 {
     let (mut low, mut high) = (-FAR, FAR);
     for _ in 0..64 {
         let middle = 0.5 * (low + high);
-        if cdf(middle) < p {
-            low = middle
-        } else {
-            high = middle
-        }
+        if cdf(middle) < p { low = middle } else { high = middle }
     }
     0.5 * (low + high)
 }

@@ -36,10 +36,7 @@ pub struct Workspace {
 
 /// Ends of the runs in 0..n in which `same(k - 1, k)` holds.
 fn ends(n: usize, same: impl Fn(usize, usize) -> bool) -> Vec<u32> {
-    (1..=n)
-        .filter(|&k| k == n || !same(k - 1, k))
-        .map(|k| k as u32)
-        .collect()
+    (1..=n).filter(|&k| k == n || !same(k - 1, k)).map(|k| k as u32).collect()
 }
 
 /// `m` choose 2.
@@ -52,27 +49,14 @@ impl Ranked {
     pub(super) fn new(pairs: &[(f64, f64)]) -> Result<Self> {
         let n = pairs.len();
         if u32::try_from(n).is_err() {
-            return Err(Error::request(
-                "columns to correlate",
-                "fewer than 2^32 pairs",
-                n.to_string(),
-            ));
+            return Err(Error::request("columns to correlate", "fewer than 2^32 pairs", n.to_string()));
         }
         // -0 + 0 is +0, so that the total order agrees with equality.
         let at = |i: u32| (pairs[i as usize].0 + 0.0, pairs[i as usize].1 + 0.0);
         let mut order: Vec<u32> = (0..n as u32).collect();
-        order.sort_unstable_by(|&a, &b| {
-            at(a)
-                .0
-                .total_cmp(&at(b).0)
-                .then(at(a).1.total_cmp(&at(b).1))
-                .then(a.cmp(&b))
-        });
+        order.sort_unstable_by(|&a, &b| at(a).0.total_cmp(&at(b).0).then(at(a).1.total_cmp(&at(b).1)).then(a.cmp(&b)));
         let mut position = vec![0u32; n];
-        order
-            .iter()
-            .enumerate()
-            .for_each(|(k, &i)| position[i as usize] = k as u32);
+        order.iter().enumerate().for_each(|(k, &i)| position[i as usize] = k as u32);
         let x = |k: usize| at(order[k]).0;
         let y = |k: usize| at(order[k]).1;
 
@@ -82,9 +66,7 @@ impl Ranked {
         let mut y_group = vec![0u32; n];
         let mut start = 0;
         for (group, &end) in y_ends.iter().enumerate() {
-            y_order[start..end as usize]
-                .iter()
-                .for_each(|&k| y_group[k as usize] = group as u32);
+            y_order[start..end as usize].iter().for_each(|&k| y_group[k as usize] = group as u32);
             start = end as usize;
         }
         Ok(Self {
@@ -178,12 +160,7 @@ impl Ranked {
     /// tau_b = (P - Q) / sqrt((n0 - n1)(n0 - n2)): n0 all pairs of pairs, n1 those tied in x, n2 in y, n3 in both;
     /// P + Q = n0 - n1 - n2 + n3, and Q is the number of swaps that sort y once the pairs are in the order of x.
     fn kendall(&self, total: u64, workspace: &mut Workspace) -> f64 {
-        let Workspace {
-            counts,
-            sequence,
-            merged,
-            ..
-        } = workspace;
+        let Workspace { counts, sequence, merged, .. } = workspace;
         let tied = |ends: &[u32], count: &dyn Fn(usize) -> u32| {
             let mut start = 0;
             let mut sum = 0;
@@ -209,11 +186,7 @@ impl Ranked {
 
 /// `a / sqrt(b c)` in [-1, 1], NaN where b or c is 0.
 fn ratio(a: f64, b: f64, c: f64) -> f64 {
-    if b > 0.0 && c > 0.0 {
-        (a / (b * c).sqrt()).clamp(-1.0, 1.0)
-    } else {
-        f64::NAN
-    }
+    if b > 0.0 && c > 0.0 { (a / (b * c).sqrt()).clamp(-1.0, 1.0) } else { f64::NAN }
 }
 
 /// Sorts `data` by merging and counts the pairs that stood in the wrong order.

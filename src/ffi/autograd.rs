@@ -40,13 +40,7 @@ pub enum Graph {
 ///
 /// # Errors
 /// Where shapes, kinds or devices disagree, or libtorch cannot differentiate an operation.
-pub fn vjp(
-    output: &Tensor,
-    input: &Tensor,
-    cotangents: &Tensor,
-    mode: VjpMode,
-    graph: Graph,
-) -> Result<Tensor> {
+pub fn vjp(output: &Tensor, input: &Tensor, cotangents: &Tensor, mode: VjpMode, graph: Graph) -> Result<Tensor> {
     let shape = output.size();
     let batch = input.size().first().copied();
     let fits = shape.len() == 2
@@ -58,10 +52,7 @@ pub fn vjp(
     if !fits {
         return Err(Error::request(
             "cotangents of a vector-Jacobian product",
-            format!(
-                "[K, B, R] for an output [B, R] = {shape:?} of kind {:?}",
-                output.kind()
-            ),
+            format!("[K, B, R] for an output [B, R] = {shape:?} of kind {:?}", output.kind()),
             format!("{:?} of kind {:?}", cotangents.size(), cotangents.kind()),
         ));
     }

@@ -37,8 +37,6 @@ pub fn peak_bytes<T>(work: impl FnOnce() -> Result<T>) -> Result<(T, u64)> {
 pub fn cuda_memory() -> Result<(u64, u64)> {
     let (mut free, mut total) = (0i64, 0i64);
     // SAFETY: both are live i64s that the call writes.
-    check("cuda_memory", unsafe {
-        pb_cuda_memory(&mut free, &mut total)
-    })?;
+    check("cuda_memory", unsafe { pb_cuda_memory(&mut free, &mut total) })?;
     Ok((free.max(0) as u64, total.max(0) as u64))
 }

@@ -22,9 +22,7 @@ pub(crate) fn check(routine: &'static str, message: *const c_char) -> Result<()>
         return Ok(());
     }
     // SAFETY: the native side returns null or a NUL-terminated string that lives until this thread's next call.
-    let message = unsafe { CStr::from_ptr(message) }
-        .to_string_lossy()
-        .into_owned();
+    let message = unsafe { CStr::from_ptr(message) }.to_string_lossy().into_owned();
     Err(Error::Native { routine, message })
 }
 

@@ -25,10 +25,7 @@ pub fn rows(output: &Tensor, input: &Tensor, mode: Mode) -> Result<Tensor> {
         let cotangents = unit_cotangents(first, count, b, r, output)?;
         let pulled = ffi::vjp(output, input, &cotangents, vjp_mode, Graph::Constant)?;
         let pulled = pulled.f_detach()?.f_reshape([count, b, d])?;
-        jacobian
-            .f_narrow(1, first, count)?
-            .f_transpose(0, 1)?
-            .f_copy_(&pulled)?;
+        jacobian.f_narrow(1, first, count)?.f_transpose(0, 1)?.f_copy_(&pulled)?;
         Ok(())
     })?;
     Ok(jacobian)
@@ -44,38 +41,20 @@ pub fn columns(output: &Tensor, input: &Tensor, mode: Mode) -> Result<Tensor> {
     let (b, o) = matrix_shape("output of a Jacobian", output)?;
     let (_, l) = matrix_shape("input of a Jacobian by columns", input)?;
     match try_columns(output, input, mode, (b, o, l)) {
-        Err(Error::Native { message, .. }) if is_once_differentiable(&message) => {
-            rows(output, input, mode)
-        }
+        Err(Error::Native { message, .. }) if is_once_differentiable(&message) => rows(output, input, mode),
         other => other,
     }
 }
 
-fn try_columns(
-    output: &Tensor,
-    input: &Tensor,
-    mode: Mode,
-    (b, o, l): (i64, i64, i64),
-) -> Result<Tensor> {
-    let cotangent = output
-        .f_zeros_like()?
-        .f_detach()?
-        .f_set_requires_grad(true)?;
-    let pulled = ffi::vjp(
-        output,
-        input,
-        &cotangent.f_unsqueeze(0)?,
-        VjpMode::Looped,
-        Graph::Differentiable,
-    )?
-    .f_squeeze_dim(0)?;
+fn try_columns(output: &Tensor, input: &Tensor, mode: Mode, (b, o, l): (i64, i64, i64)) -> Result<Tensor> {
+    let cotangent = output.f_zeros_like()?.f_detach()?.f_set_requires_grad(true)?;
+    let pulled = ffi::vjp(output, input, &cotangent.f_unsqueeze(0)?, VjpMode::Looped, Graph::Differentiable)?
+        .f_squeeze_dim(0)?;
     let jacobian = Tensor::f_empty([b, o, l], (Kind::Double, output.device()))?;
     for_each_pass(l, mode, |first, count, vjp_mode| {
         let tangents = unit_cotangents(first, count, b, l, &pulled)?;
         let columns = ffi::vjp(&pulled, &cotangent, &tangents, vjp_mode, Graph::Constant)?;
-        jacobian
-            .f_narrow(2, first, count)?
-            .f_copy_(&columns.f_detach()?.f_permute([1, 2, 0])?)?;
+        jacobian.f_narrow(2, first, count)?.f_copy_(&columns.f_detach()?.f_permute([1, 2, 0])?)?;
         Ok(())
     })?;
     Ok(jacobian)
@@ -83,22 +62,13 @@ fn try_columns(
 
 /// libtorch's words for an operation without a second derivative.
 fn is_once_differentiable(message: &str) -> bool {
-    [
-        "is not implemented",
-        "not differentiable",
-        "once_differentiable",
-        "not supported",
-    ]
-    .iter()
-    .any(|words| message.contains(words))
+    ["is not implemented", "not differentiable", "once_differentiable", "not supported"]
+        .iter()
+        .any(|words| message.contains(words))
 }
 
 /// Calls `pass(first, count, mode)` until all `total` cotangents are done.
-fn for_each_pass(
-    total: i64,
-    mode: Mode,
-    mut pass: impl FnMut(i64, i64, VjpMode) -> Result<()>,
-) -> Result<()> {
+fn for_each_pass(total: i64, mode: Mode, mut pass: impl FnMut(i64, i64, VjpMode) -> Result<()>) -> Result<()> {
     let (step, vjp_mode) = match mode {
         Mode::Looped => (1, VjpMode::Looped),
         Mode::Vmapped(k) => (k.clamp(1, total.max(1) as usize) as i64, VjpMode::Vmapped),
@@ -113,22 +83,11 @@ fn for_each_pass(
 }
 
 /// Unit vectors e_first .. e_(first + count - 1) of R^width, the same for every sample: [count, B, width].
-fn unit_cotangents(
-    first: i64,
-    count: i64,
-    batch: i64,
-    width: i64,
-    like: &Tensor,
-) -> Result<Tensor> {
+fn unit_cotangents(first: i64, count: i64, batch: i64, width: i64, like: &Tensor) -> Result<Tensor> {
     let options = (like.kind(), like.device());
     let units = Tensor::f_zeros([count, width], options)?;
-    let _ = units
-        .f_narrow(1, first, count)?
-        .f_diagonal(0, 0, 1)?
-        .f_fill_(1.0)?;
-    Ok(units
-        .f_unsqueeze(1)?
-        .f_expand([count, batch, width], false)?)
+    let _ = units.f_narrow(1, first, count)?.f_diagonal(0, 0, 1)?.f_fill_(1.0)?;
+    Ok(units.f_unsqueeze(1)?.f_expand([count, batch, width], false)?)
 }
 
 fn matrix_shape(name: &str, tensor: &Tensor) -> Result<(i64, i64)> {

@@ -131,34 +131,13 @@ const CHUNK: usize = 16;
 impl Planner {
     /// A planner for passes that may take `budget` bytes.
     pub fn new(batch: BatchSize, budget: u64, reach: Reach) -> Self {
-        let modes = [
-            Mode::Vmapped(usize::MAX),
-            Mode::Looped,
-            Mode::Vmapped(CHUNK),
-        ];
-        let mut ways: Vec<Ways> = modes
-            .iter()
-            .map(|m| Ways {
-                rows: *m,
-                columns: *m,
-            })
-            .collect();
+        let modes = [Mode::Vmapped(usize::MAX), Mode::Looped, Mode::Vmapped(CHUNK)];
+        let mut ways: Vec<Ways> = modes.iter().map(|m| Ways { rows: *m, columns: *m }).collect();
         if reach == Reach::EncoderAndDecoder {
-            ways.push(Ways {
-                rows: Mode::Looped,
-                columns: Mode::Vmapped(usize::MAX),
-            });
-            ways.push(Ways {
-                rows: Mode::Vmapped(usize::MAX),
-                columns: Mode::Looped,
-            });
+            ways.push(Ways { rows: Mode::Looped, columns: Mode::Vmapped(usize::MAX) });
+            ways.push(Ways { rows: Mode::Vmapped(usize::MAX), columns: Mode::Looped });
         }
-        let fresh = |ways| Candidate {
-            ways,
-            seconds: f64::INFINITY,
-            tries: 0,
-            bytes: 0.0,
-        };
+        let fresh = |ways| Candidate { ways, seconds: f64::INFINITY, tries: 0, bytes: 0.0 };
         Self {
             batch,
             budget: budget as f64,
@@ -178,33 +157,14 @@ impl Planner {
         let (samples, ways) = match (self.exploring, self.best) {
             (true, _) | (_, None) => {
                 let least = self.candidates.iter().min_by_key(|c| c.tries);
-                (
-                    self.size,
-                    least.map_or(
-                        Ways {
-                            rows: Mode::Looped,
-                            columns: Mode::Looped,
-                        },
-                        |c| c.ways,
-                    ),
-                )
+                (self.size, least.map_or(Ways { rows: Mode::Looped, columns: Mode::Looped }, |c| c.ways))
             }
             (false, Some((best, _))) => (best.samples, best.ways),
         };
         // A tail that would be a sliver joins the last pass.
-        let samples = if self.batch == BatchSize::Auto && remaining < samples + samples / 4 {
-            remaining
-        } else {
-            samples
-        };
-        Pass {
-            samples: samples
-                .min(self.fitting(ways))
-                .min(self.ceiling)
-                .min(remaining)
-                .max(1),
-            ways,
-        }
+        let samples =
+            if self.batch == BatchSize::Auto && remaining < samples + samples / 4 { remaining } else { samples };
+        Pass { samples: samples.min(self.fitting(ways)).min(self.ceiling).min(remaining).max(1), ways }
     }
 
     /// True while sizes are being tried, and so while timings must be exact (synchronised).
@@ -219,9 +179,7 @@ impl Planner {
         let Some(candidate) = self.candidates.iter_mut().find(|c| c.ways == pass.ways) else {
             return;
         };
-        candidate.bytes = candidate
-            .bytes
-            .max(peak as f64 / pass.samples.max(1) as f64);
+        candidate.bytes = candidate.bytes.max(peak as f64 / pass.samples.max(1) as f64);
         // A tail's rate says nothing of the size that is being explored.
         if !self.exploring || pass.samples < size.min(self.ceiling) {
             return;
@@ -232,11 +190,7 @@ impl Planner {
             self.best = Some((pass, seconds));
         }
         // The very first passes also pay for warming up: each way is measured twice there.
-        let wanted = if size == FIRST || matches!(self.batch, BatchSize::Fixed(_)) {
-            2
-        } else {
-            1
-        };
+        let wanted = if size == FIRST || matches!(self.batch, BatchSize::Fixed(_)) { 2 } else { 1 };
         if self.candidates.iter().all(|c| c.tries >= wanted) {
             self.judge();
         }
@@ -256,10 +210,7 @@ impl Planner {
         }
         self.ceiling = pass.samples / 2;
         self.size = self.size.min(self.ceiling);
-        if self
-            .best
-            .is_some_and(|(best, _)| best.samples > self.ceiling)
-        {
+        if self.best.is_some_and(|(best, _)| best.samples > self.ceiling) {
             self.best = None;
             self.exploring = true;
         }
@@ -268,29 +219,19 @@ impl Planner {
 
     /// All ways were measured at this size: drop the hopeless ones, and grow or settle.
     fn judge(&mut self) {
-        let fastest = self
-            .candidates
-            .iter()
-            .map(|c| c.seconds)
-            .fold(f64::INFINITY, f64::min);
+        let fastest = self.candidates.iter().map(|c| c.seconds).fold(f64::INFINITY, f64::min);
         self.candidates.retain(|c| c.seconds <= fastest * HOPELESS);
         let next = self.size * GROWTH;
-        let improved = self
-            .best
-            .is_some_and(|(best, s)| best.samples >= self.size && s <= fastest);
+        let improved = self.best.is_some_and(|(best, s)| best.samples >= self.size && s <= fastest);
         let gained = self.size == FIRST || improved;
-        let fits =
-            next <= self.ceiling && self.candidates.iter().any(|c| next <= self.fitting(c.ways));
+        let fits = next <= self.ceiling && self.candidates.iter().any(|c| next <= self.fitting(c.ways));
         if matches!(self.batch, BatchSize::Fixed(_)) || !gained || !fits {
             self.exploring = false;
             return;
         }
         self.size = next;
         let candidates = std::mem::take(&mut self.candidates);
-        self.candidates = candidates
-            .into_iter()
-            .filter(|c| next <= self.fits(c))
-            .collect();
+        self.candidates = candidates.into_iter().filter(|c| next <= self.fits(c)).collect();
         for c in &mut self.candidates {
             (c.seconds, c.tries) = (f64::INFINITY, 0);
         }
@@ -300,18 +241,11 @@ impl Planner {
 
     /// The most samples whose memory, extrapolated from what these ways took, fits the budget.
     fn fitting(&self, ways: Ways) -> usize {
-        self.candidates
-            .iter()
-            .find(|c| c.ways == ways)
-            .map_or(usize::MAX, |c| self.fits(c))
+        self.candidates.iter().find(|c| c.ways == ways).map_or(usize::MAX, |c| self.fits(c))
     }
 
     fn fits(&self, candidate: &Candidate) -> usize {
-        if candidate.bytes > 0.0 {
-            (self.budget / candidate.bytes) as usize
-        } else {
-            usize::MAX
-        }
+        if candidate.bytes > 0.0 { (self.budget / candidate.bytes) as usize } else { usize::MAX }
     }
 }
 

@@ -14,10 +14,7 @@ pub fn ensure_independent(vae: &dyn Vae, x: &Tensor, reach: Reach) -> Result<()>
     tch::no_grad(|| {
         let first = x.f_narrow(0, 0, 1)?;
         let companion = |scale: f64, shift: f64| -> Result<Tensor> {
-            let other = first
-                .f_flip([-1])?
-                .f_mul_scalar(scale)?
-                .f_add_scalar(shift)?;
+            let other = first.f_flip([-1])?.f_mul_scalar(scale)?.f_add_scalar(shift)?;
             Ok(Tensor::f_cat(&[&first, &other], 0)?)
         };
         let a = vae.encode(&companion(0.5, 0.0)?)?;
@@ -26,9 +23,8 @@ pub fn ensure_independent(vae: &dyn Vae, x: &Tensor, reach: Reach) -> Result<()>
         agree("encoder", &a.log_var, &b.log_var)?;
         if reach == Reach::EncoderAndDecoder {
             let code = a.mean.f_narrow(0, 0, 1)?;
-            let pair = |shift: f64| -> Result<Tensor> {
-                Ok(vae.decode(&Tensor::f_cat(&[&code, &code.f_add_scalar(shift)?], 0)?)?)
-            };
+            let pair =
+                |shift: f64| -> Result<Tensor> { vae.decode(&Tensor::f_cat(&[&code, &code.f_add_scalar(shift)?], 0)?) };
             agree("decoder", &pair(1.0)?, &pair(-0.5)?)?;
         }
         Ok(())

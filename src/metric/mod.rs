@@ -14,9 +14,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 /// Which pullback metric.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum MetricKind {
     /// J_mu^T J_mu; A = J_mu, R = L.
@@ -34,13 +32,7 @@ pub enum MetricKind {
 
 impl MetricKind {
     /// All of them, in the order of the documentation.
-    pub const ALL: [Self; 5] = [
-        Self::Mean,
-        Self::Stochastic,
-        Self::Fisher,
-        Self::Output,
-        Self::OutputStochastic,
-    ];
+    pub const ALL: [Self; 5] = [Self::Mean, Self::Stochastic, Self::Fisher, Self::Output, Self::OutputStochastic];
 
     /// Its name in commands and files.
     pub fn name(self) -> &'static str {
@@ -85,9 +77,7 @@ impl Metric {
         let l = latent(&q.mean, &q.log_var)?;
         let factor = match kind {
             MetricKind::Mean => jacobian::rows(&q.mean, &x, ways.rows)?,
-            MetricKind::Stochastic => {
-                jacobian::rows(&Tensor::f_cat(&[&q.mean, &q.std()?], 1)?, &x, ways.rows)?
-            }
+            MetricKind::Stochastic => jacobian::rows(&Tensor::f_cat(&[&q.mean, &q.std()?], 1)?, &x, ways.rows)?,
             MetricKind::Fisher => {
                 // 1/sigma and 1/sqrt(2) are factors of the rows, held fixed: they are not differentiated.
                 let whitened = q.mean.f_div(&q.std()?.f_detach()?)?;
@@ -100,13 +90,9 @@ impl Metric {
             }
             MetricKind::OutputStochastic => {
                 let j_g = decoder_jacobian(vae, &q.mean, ways)?;
-                let rows =
-                    jacobian::rows(&Tensor::f_cat(&[&q.mean, &q.std()?], 1)?, &x, ways.rows)?;
+                let rows = jacobian::rows(&Tensor::f_cat(&[&q.mean, &q.std()?], 1)?, &x, ways.rows)?;
                 // diag M: the squared length of each column of J_g.
-                let scale = j_g
-                    .f_square()?
-                    .f_sum_dim_intlist([1i64].as_slice(), false, Kind::Double)?
-                    .f_sqrt()?;
+                let scale = j_g.f_square()?.f_sum_dim_intlist([1i64].as_slice(), false, Kind::Double)?.f_sqrt()?;
                 let noise = rows.f_narrow(1, l, l)?.f_mul(&scale.f_unsqueeze(2)?)?;
                 Tensor::f_cat(&[&through(&j_g, &rows.f_narrow(1, 0, l)?)?, &noise], 1)?
             }
@@ -117,9 +103,7 @@ impl Metric {
     /// A metric from its factor A [B, R, D].
     pub fn from_factor(factor: Tensor) -> Result<Self> {
         crate::error::ensure_shape("factor of a metric", &factor, &[-1, -1, -1])?;
-        Ok(Self {
-            factor: factor.f_to_kind(Kind::Double)?,
-        })
+        Ok(Self { factor: factor.f_to_kind(Kind::Double)? })
     }
 
     /// A, [B, R, D].
@@ -138,10 +122,7 @@ impl Metric {
         let size = self.factor.size();
         crate::error::ensure_shape("vectors for a metric", v, &[size[0], size[2], -1])?;
         let v = v.f_to_kind(Kind::Double)?;
-        Ok(self
-            .factor
-            .f_transpose(1, 2)?
-            .f_bmm(&self.factor.f_bmm(&v)?)?)
+        Ok(self.factor.f_transpose(1, 2)?.f_bmm(&self.factor.f_bmm(&v)?)?)
     }
 
     /// The Gram matrix A A^T, [B, R, R] in double precision. It has G's nonzero eigenvalues.
@@ -171,11 +152,7 @@ fn through(j_g: &Tensor, j_mu: &Tensor) -> Result<Tensor> {
     let product = c.f_bmm(j_mu)?;
     // Fewer outputs than latents: C has fewer rows than L. Zero rows keep R = L and change no eigenvalue.
     let missing = j_mu.size()[1] - product.size()[1];
-    if missing > 0 {
-        Ok(product.f_constant_pad_nd([0, 0, 0, missing])?)
-    } else {
-        Ok(product)
-    }
+    if missing > 0 { Ok(product.f_constant_pad_nd([0, 0, 0, missing])?) } else { Ok(product) }
 }
 
 /// L, checked to be the same for both halves of the posterior.

@@ -13,16 +13,16 @@ mod torchscript;
 pub mod shift; //      how far two inputs land apart
 pub mod similarity; // PSNR, SSIM, MS-SSIM
 
+pub(crate) use checkpoint::write_atomically;
 pub use checkpoint::{CONFIG_FILE, Model, WEIGHTS_FILE, network, open, save, sha256};
 pub use layer::{Mode, Role, Slot};
 pub use likelihood::{Gaussian, Likelihood, Mean, Scale};
 pub use network::{Architecture, Network};
 pub use parameters::Parameters;
 pub use safetensors::{Contents, read as read_tensors, write as write_tensors};
+pub(crate) use spec::shape_text;
 pub use spec::{Activation, ConvSpec, MlpSpec, ModelSpec, Normalization};
 pub use torchscript::TorchScript;
-pub(crate) use checkpoint::write_atomically;
-pub(crate) use spec::shape_text;
 
 use crate::error::Result;
 use tch::Tensor;

@@ -1,6 +1,6 @@
 //! How far two inputs land apart: in the image, in the latent space, in the reconstruction.
 //!
-//! Every measure is one number a sample, [B] f64, reduced in double precision on the device of its arguments. The
+//! Every measure is one number a sample, `[B]` f64, reduced in double precision on the device of its arguments. The
 //! latent measures are differentiable: the goals of the attacks ascend them.
 //!
 //! | name          | definition, with x' the moved input and r(x) = g(mu(x))                          |
@@ -60,28 +60,16 @@ impl Reading {
             ensure_shape("images", images, &[-1, -1, -1, -1])?;
             let posterior = vae.encode(images)?;
             let (batch, latent) = posterior.mean.size2().unwrap_or((-1, -1));
-            ensure_shape(
-                "mu of the encoder",
-                &posterior.mean,
-                &[images.size()[0], latent],
-            )?;
-            ensure_shape(
-                "logvar of the encoder",
-                &posterior.log_var,
-                &[batch, latent],
-            )?;
+            ensure_shape("mu of the encoder", &posterior.mean, &[images.size()[0], latent])?;
+            ensure_shape("logvar of the encoder", &posterior.log_var, &[batch, latent])?;
             let reconstruction = vae.decode(&posterior.mean)?;
             ensure_shape("x_hat of the decoder", &reconstruction, &images.size())?;
-            Ok(Self {
-                images: images.shallow_clone(),
-                posterior,
-                reconstruction,
-            })
+            Ok(Self { images: images.shallow_clone(), posterior, reconstruction })
         })
     }
 }
 
-/// All measures of `moved` against `clean`, in the order of [`NAMES`], [B] f64 each.
+/// All measures of `moved` against `clean`, in the order of [`NAMES`], `[B]` f64 each.
 pub fn all(clean: &Reading, moved: &Reading) -> Result<Vec<(&'static str, Tensor)>> {
     tch::no_grad(|| {
         let (p, q) = (&clean.posterior, &moved.posterior);
@@ -106,63 +94,53 @@ pub fn all(clean: &Reading, moved: &Reading) -> Result<Vec<(&'static str, Tensor
 /// The measures that say something without an attack: `recon_mse` of x_hat against x. The others are 0 (distances)
 /// or "equal" (similarities) by definition.
 pub fn clean(reading: &Reading) -> Result<Vec<(&'static str, Tensor)>> {
-    tch::no_grad(|| {
-        Ok(vec![(
-            "recon_mse",
-            mean_square(&reading.images, &reading.reconstruction)?,
-        )])
-    })
+    tch::no_grad(|| Ok(vec![("recon_mse", mean_square(&reading.images, &reading.reconstruction)?)]))
 }
 
-/// \|x' - x\|_2 of [B, ...] each, [B] f64.
+/// \|x' - x\|_2 of [B, ...] each, `[B]` f64.
 pub fn input_l2(x: &Tensor, moved: &Tensor) -> Result<Tensor> {
     norm(&difference(x, moved)?)
 }
 
-/// max \|x' - x\| of [B, ...] each, [B] f64.
+/// max \|x' - x\| of [B, ...] each, `[B]` f64.
 pub fn input_linf(x: &Tensor, moved: &Tensor) -> Result<Tensor> {
-    Ok(difference(x, moved)?
-        .f_abs()?
-        .f_amax([1i64].as_slice(), false)?)
+    Ok(difference(x, moved)?.f_abs()?.f_amax([1i64].as_slice(), false)?)
 }
 
-/// \|mu' - mu\|_2, [B] f64. Its gradient at mu' = mu is taken as 0.
+/// \|mu' - mu\|_2, `[B]` f64. Its gradient at mu' = mu is taken as 0.
 pub fn latent_l2(clean: &Posterior, moved: &Posterior) -> Result<Tensor> {
     norm(&difference(&clean.mean, &moved.mean)?)
 }
 
-/// KL(q' || q), [B] f64, nats.
+/// KL(q' || q), `[B]` f64, nats.
 pub fn latent_kl(clean: &Posterior, moved: &Posterior) -> Result<Tensor> {
     divergence(moved, clean)
 }
 
-/// KL(q || q'), [B] f64, nats.
+/// KL(q || q'), `[B]` f64, nats.
 pub fn latent_reverse_kl(clean: &Posterior, moved: &Posterior) -> Result<Tensor> {
     divergence(clean, moved)
 }
 
-/// (KL(q' || q) + KL(q || q')) / 2, [B] f64, nats.
+/// (KL(q' || q) + KL(q || q')) / 2, `[B]` f64, nats.
 pub fn latent_skl(clean: &Posterior, moved: &Posterior) -> Result<Tensor> {
     let sum = latent_kl(clean, moved)?.f_add(&latent_reverse_kl(clean, moved)?)?;
     Ok(sum * 0.5)
 }
 
-/// sqrt(|mu' - mu|^2 + |sigma' - sigma|^2), [B] f64. Its gradient at q' = q is taken as 0.
+/// sqrt(|mu' - mu|^2 + |sigma' - sigma|^2), `[B]` f64. Its gradient at q' = q is taken as 0.
 pub fn latent_w2(clean: &Posterior, moved: &Posterior) -> Result<Tensor> {
     let means = difference(&clean.mean, &moved.mean)?;
     // sigma' - sigma = sigma (e^{delta/2} - 1) keeps its digits where the two are close.
     let half_delta = difference(&clean.log_var, &moved.log_var)? * 0.5;
-    let stds = (double(&clean.log_var)? * 0.5)
-        .f_exp()?
-        .f_mul(&half_delta.f_expm1()?)?;
+    let stds = (double(&clean.log_var)? * 0.5).f_exp()?.f_mul(&half_delta.f_expm1()?)?;
     norm(&Tensor::f_cat(&[means, stds], 1)?)
 }
 
-/// Mean over the pixels of (b - a)^2 of [B, ...] each, [B] f64.
+/// Mean over the pixels of (b - a)^2 of [B, ...] each, `[B]` f64.
 pub fn mean_square(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let d = difference(a, b)?;
-    Ok(d.f_square()?
-        .f_mean_dim([1i64].as_slice(), false, Kind::Double)?)
+    Ok(d.f_square()?.f_mean_dim([1i64].as_slice(), false, Kind::Double)?)
 }
 
 /// KL(p || q) = 1/2 sum [e^delta - 1 - delta + (mu_p - mu_q)^2 / sigma_q^2], delta = ln sigma_p^2 - ln sigma_q^2.

@@ -1,4 +1,4 @@
-//! Likeness of two images with values in [0, 1]: PSNR, SSIM, MS-SSIM; [B] f64, larger = more alike.
+//! Likeness of two images with values in [0, 1]: PSNR, SSIM, MS-SSIM; `[B]` f64, larger = more alike.
 //!
 //! Source: Wang, Bovik, Sheikh & Simoncelli 2004 (SSIM); Wang, Simoncelli & Bovik 2003 (MS-SSIM); details as in the
 //! package pytorch-msssim: Gaussian window of 11 pixels, sigma 1.5, valid positions only, K = (0.01, 0.03), data range 1.
@@ -19,10 +19,7 @@ const WEIGHTS: [f64; 5] = [0.0448, 0.2856, 0.3001, 0.2363, 0.1333];
 /// 10 log10(1 / mean square difference) in dB; infinite where the images are equal.
 pub fn psnr(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let (a, b) = pair(a, b)?;
-    let mse = a
-        .f_sub(&b)?
-        .f_square()?
-        .f_mean_dim([1i64, 2, 3].as_slice(), false, Kind::Double)?;
+    let mse = a.f_sub(&b)?.f_square()?.f_mean_dim([1i64, 2, 3].as_slice(), false, Kind::Double)?;
     Ok(mse.f_log10()? * -10.0)
 }
 
@@ -44,9 +41,7 @@ pub fn ms_ssim(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     for (scale, weight) in WEIGHTS[..scales].iter().enumerate() {
         let (full, contrast) = compare(&a, &b)?;
         let last = scale + 1 == scales;
-        let factor = if last { full } else { contrast }
-            .f_relu()?
-            .f_pow_tensor_scalar(weight / total)?;
+        let factor = if last { full } else { contrast }.f_relu()?.f_pow_tensor_scalar(weight / total)?;
         product = Some(match product {
             Some(p) => p.f_mul(&factor)?,
             None => factor,
@@ -87,9 +82,7 @@ fn compare(a: &Tensor, b: &Tensor) -> Result<(Tensor, Tensor)> {
     let columns = band(width, window, a.device())?.f_transpose(0, 1)?;
     let moments = [a, b, &a.f_square()?, &b.f_square()?, &a.f_mul(b)?];
     // A separable window is two small products with band matrices: exact in f64 on every device.
-    let smooth = rows
-        .f_matmul(&Tensor::f_stack(&moments, 0)?)?
-        .f_matmul(&columns)?;
+    let smooth = rows.f_matmul(&Tensor::f_stack(&moments, 0)?)?.f_matmul(&columns)?;
     let [ma, mb, maa, mbb, mab] = [0, 1, 2, 3, 4].map(|i| smooth.f_select(0, i));
     let (ma, mb) = (ma?, mb?);
     let (square_a, square_b, cross) = (ma.f_square()?, mb.f_square()?, ma.f_mul(&mb)?);
@@ -110,9 +103,7 @@ fn odd(n: i64) -> i64 {
 /// Gaussian filtering of a line of `n` pixels at its valid positions, as a matrix [n - window + 1, n].
 fn band(n: i64, window: i64, device: Device) -> Result<Tensor> {
     let centre = (window / 2) as f64;
-    let weights: Vec<f64> = (0..window)
-        .map(|i| (-(i as f64 - centre).powi(2) / (2.0 * SIGMA * SIGMA)).exp())
-        .collect();
+    let weights: Vec<f64> = (0..window).map(|i| (-(i as f64 - centre).powi(2) / (2.0 * SIGMA * SIGMA)).exp()).collect();
     let sum: f64 = weights.iter().sum();
     let valid = (n - window + 1).max(0);
     let mut matrix = vec![0f64; (valid * n) as usize];
@@ -121,9 +112,7 @@ fn band(n: i64, window: i64, device: Device) -> Result<Tensor> {
             matrix[row * n as usize + row + i] = w / sum;
         }
     }
-    Ok(Tensor::f_from_slice(&matrix)?
-        .f_reshape([valid, n])?
-        .f_to_device(device)?)
+    Ok(Tensor::f_from_slice(&matrix)?.f_reshape([valid, n])?.f_to_device(device)?)
 }
 
 /// Mean over 2 x 2 pixels; an odd side gets a margin of zeros on both ends, as in pytorch-msssim.

@@ -132,8 +132,8 @@ impl<'a> Job<'a> {
         observer: &dyn Observer,
     ) -> Result<Writer> {
         let subject = self.subject;
-        let config = serde_yaml::to_string(config)
-            .map_err(|e| Error::Native { routine: "config", message: e.to_string() })?;
+        let config =
+            serde_yaml::to_string(config).map_err(|e| Error::Native { routine: "config", message: e.to_string() })?;
         let header = Header {
             kind,
             config,
@@ -191,13 +191,23 @@ impl<'a> Job<'a> {
 /// A tensor as a column of doubles, copied to the host.
 pub(super) fn doubles(path: impl Into<String>, values: &Tensor, sample_axis: usize) -> Result<Column> {
     let flat = values.f_to_kind(Kind::Double)?.f_to_device(Device::Cpu)?.f_contiguous()?.f_flatten(0, -1)?;
-    Ok(Column { path: path.into(), shape: shape(values), sample_axis, values: Values::F64(Vec::<f64>::try_from(flat)?) })
+    Ok(Column {
+        path: path.into(),
+        shape: shape(values),
+        sample_axis,
+        values: Values::F64(Vec::<f64>::try_from(flat)?),
+    })
 }
 
 /// A tensor as a column of singles (images), copied to the host.
 pub(super) fn singles(path: impl Into<String>, values: &Tensor, sample_axis: usize) -> Result<Column> {
     let flat = values.f_to_kind(Kind::Float)?.f_to_device(Device::Cpu)?.f_contiguous()?.f_flatten(0, -1)?;
-    Ok(Column { path: path.into(), shape: shape(values), sample_axis, values: Values::F32(Vec::<f32>::try_from(flat)?) })
+    Ok(Column {
+        path: path.into(),
+        shape: shape(values),
+        sample_axis,
+        values: Values::F32(Vec::<f32>::try_from(flat)?),
+    })
 }
 
 fn shape(values: &Tensor) -> Vec<usize> {

@@ -18,8 +18,7 @@ enum Node {
 }
 
 /// Elements that never have content, so that they may close themselves.
-const VOID: [&str; 10] =
-    ["meta", "link", "input", "br", "img", "path", "circle", "rect", "line", "image"];
+const VOID: [&str; 10] = ["meta", "link", "input", "br", "img", "path", "circle", "rect", "line", "image"];
 
 /// An element without attributes or content.
 pub fn element(tag: &'static str) -> Element {
@@ -99,10 +98,7 @@ impl Element {
         out.push_str("</");
         out.push_str(self.tag);
         out.push('>');
-        if matches!(
-            self.tag,
-            "p" | "tr" | "section" | "figure" | "svg" | "details" | "table" | "style" | "g"
-        ) {
+        if matches!(self.tag, "p" | "tr" | "section" | "figure" | "svg" | "details" | "table" | "style" | "g") {
             out.push('\n');
         }
     }

@@ -15,17 +15,13 @@ const POLICY: &str = "default-src 'none'; img-src data:; style-src 'unsafe-inlin
 /// Composes the page.
 pub(super) fn compose(study: &Study, sections: &[Section]) -> String {
     let title = title(study);
-    let meta = |name: &'static str, content: &str| {
-        element("meta").with("name", name).with("content", content)
-    };
+    let meta = |name: &'static str, content: &str| element("meta").with("name", name).with("content", content);
     let head = element("head")
         .child(element("meta").with("charset", "utf-8"))
         .child(meta("viewport", "width=device-width, initial-scale=1"))
         .child(meta("color-scheme", "light dark"))
         .child(meta("generator", concat!("pullback ", env!("CARGO_PKG_VERSION"))))
-        .child(
-            element("meta").with("http-equiv", "Content-Security-Policy").with("content", POLICY),
-        )
+        .child(element("meta").with("http-equiv", "Content-Security-Policy").with("content", POLICY))
         .child(element("title").text(format!("{title} · pullback report")))
         // An icon of its own spares the browser the search for one.
         .child(element("link").with("rel", "icon").with("href", "data:,"))
@@ -41,22 +37,15 @@ pub(super) fn compose(study: &Study, sections: &[Section]) -> String {
             .iter()
             .map(|(words, id)| element("li").child(element("a").with("href", format!("#{id}")).text(words)));
         header.push(
-            element("div")
-                .class("findings")
-                .child(element("h2").text("Findings"))
-                .child(element("ul").children(items)),
+            element("div").class("findings").child(element("h2").text("Findings")).child(element("ul").children(items)),
         );
     }
-    let links = sections
-        .iter()
-        .map(|s| element("li").child(element("a").with("href", format!("#{}", s.id)).text(s.title)));
-    let nav = element("nav")
-        .with("aria-label", "Sections")
-        .child(element("ul").children(links));
+    let links =
+        sections.iter().map(|s| element("li").child(element("a").with("href", format!("#{}", s.id)).text(s.title)));
+    let nav = element("nav").with("aria-label", "Sections").child(element("ul").children(links));
     let mut main = element("main");
     for section in sections {
-        let mut part =
-            element("section").with("id", section.id).child(element("h2").text(section.title));
+        let mut part = element("section").with("id", section.id).child(element("h2").text(section.title));
         if !section.intro.is_empty() {
             part.push(element("p").class("intro").text(&section.intro));
         }

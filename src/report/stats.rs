@@ -58,16 +58,13 @@ pub fn median(values: &[f64]) -> f64 {
 /// Spearman's rank correlation over the pairs where both are finite, ties sharing their mean rank; NaN where
 /// a side is constant or fewer than three pairs are left.
 pub fn spearman(a: &[f64], b: &[f64]) -> f64 {
-    let (a, b): (Vec<f64>, Vec<f64>) =
-        a.iter().zip(b).filter(|(x, y)| x.is_finite() && y.is_finite()).unzip();
+    let (a, b): (Vec<f64>, Vec<f64>) = a.iter().zip(b).filter(|(x, y)| x.is_finite() && y.is_finite()).unzip();
     if a.len() < 3 {
         return f64::NAN;
     }
     let (a, b) = (ranks(&a), ranks(&b));
     let centre = (a.len() as f64 + 1.0) / 2.0;
-    let dot = |u: &[f64], v: &[f64]| -> f64 {
-        u.iter().zip(v).map(|(x, y)| (x - centre) * (y - centre)).sum()
-    };
+    let dot = |u: &[f64], v: &[f64]| -> f64 { u.iter().zip(v).map(|(x, y)| (x - centre) * (y - centre)).sum() };
     dot(&a, &b) / (dot(&a, &a) * dot(&b, &b)).sqrt()
 }
 

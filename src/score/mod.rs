@@ -28,10 +28,7 @@ pub const SCORES: [Score; 10] = [
 /// All scores of `values` [B, R'].
 pub fn all(values: &Tensor) -> Result<Vec<(&'static str, Tensor)>> {
     crate::error::ensure_shape("eigenvalues", values, &[-1, -1])?;
-    SCORES
-        .iter()
-        .map(|(name, score)| Ok((*name, score(values)?)))
-        .collect()
+    SCORES.iter().map(|(name, score)| Ok((*name, score(values)?))).collect()
 }
 
 /// lambda_1.
@@ -89,9 +86,7 @@ pub fn stable_rank(values: &Tensor) -> Result<Tensor> {
 /// lambda_1 / the smallest lambda_i that `rank` counts; NaN for a zero spectrum.
 pub fn condition(values: &Tensor) -> Result<Tensor> {
     let infinity = Tensor::f_full([1], f64::INFINITY, (Kind::Double, values.device()))?;
-    let smallest = values
-        .f_where_self(&counted(values)?, &infinity)?
-        .f_amin([1i64].as_slice(), false)?;
+    let smallest = values.f_where_self(&counted(values)?, &infinity)?.f_amin([1i64].as_slice(), false)?;
     let ratio = spectral_radius(values)?.f_div(&smallest)?;
     // A zero spectrum counts none: 0 / infinity is 0, but the ratio is undefined.
     let nan = Tensor::f_full([1], f64::NAN, (Kind::Double, values.device()))?;

@@ -23,22 +23,9 @@ pub struct Engine {
 
 impl Engine {
     /// An engine for `metric` with `top` directions; passes run on `device` in precision `kind`.
-    pub fn new(
-        metric: MetricKind,
-        top: usize,
-        device: Device,
-        kind: Kind,
-        batch: BatchSize,
-    ) -> Result<Self> {
+    pub fn new(metric: MetricKind, top: usize, device: Device, kind: Kind, batch: BatchSize) -> Result<Self> {
         let planner = Planner::new(batch, device::memory_budget(device)?, metric.reach());
-        Ok(Self {
-            metric,
-            top,
-            device,
-            kind,
-            planner,
-            checked: false,
-        })
+        Ok(Self { metric, top, device, kind, planner, checked: false })
     }
 
     /// The spectra of `images` [N, C, H, W], which may lie on the host: eigenvalues [N, min(R, D)] f64 and directions
@@ -60,11 +47,7 @@ impl Engine {
         let mut first = 0;
         while first < total {
             let pass = self.planner.next(total - first);
-            match self.pass(
-                vae,
-                &images.f_narrow(0, first as i64, pass.samples as i64)?,
-                pass,
-            ) {
+            match self.pass(vae, &images.f_narrow(0, first as i64, pass.samples as i64)?, pass) {
                 Ok(spectrum) => {
                     values.push(spectrum.values);
                     if let Some(v) = spectrum.directions {
@@ -76,15 +59,8 @@ impl Engine {
                 Err(error) => return Err(error),
             }
         }
-        let directions = if self.top == 0 {
-            None
-        } else {
-            Some(Tensor::f_cat(&directions, 0)?)
-        };
-        Ok(Spectrum {
-            values: Tensor::f_cat(&values, 0)?,
-            directions,
-        })
+        let directions = if self.top == 0 { None } else { Some(Tensor::f_cat(&directions, 0)?) };
+        Ok(Spectrum { values: Tensor::f_cat(&values, 0)?, directions })
     }
 
     /// The planner, for what it has settled on.
@@ -110,11 +86,5 @@ impl Engine {
 /// libtorch's words for a failed allocation, on the CPU and on CUDA.
 fn is_out_of_memory(error: &Error) -> bool {
     let text = error.to_string();
-    [
-        "out of memory",
-        "not enough memory",
-        "can't allocate memory",
-    ]
-    .iter()
-    .any(|words| text.contains(words))
+    ["out of memory", "not enough memory", "can't allocate memory"].iter().any(|words| text.contains(words))
 }

@@ -32,32 +32,17 @@ impl Spectrum {
         ensure_finite(&gram)?;
         let count = metric.rank_bound();
         if top as i64 > count {
-            return Err(Error::request(
-                "top",
-                format!("at most {count} directions, min(R, D)"),
-                top.to_string(),
-            ));
+            return Err(Error::request("top", format!("at most {count} directions, min(R, D)"), top.to_string()));
         }
         if top == 0 {
             let values = descending(&eigenvalues(&gram)?, count)?;
-            return Ok(Self {
-                values,
-                directions: None,
-            });
+            return Ok(Self { values, directions: None });
         }
         let (values, vectors) = gram.f_linalg_eigh("L")?;
         let vectors = vectors.f_flip([-1])?.f_narrow(-1, 0, top as i64)?;
         let values = descending(&values, count)?;
-        let directions = directions(
-            metric.factor(),
-            &values.f_narrow(1, 0, top as i64)?,
-            &values,
-            &vectors,
-        )?;
-        Ok(Self {
-            values,
-            directions: Some(directions),
-        })
+        let directions = directions(metric.factor(), &values.f_narrow(1, 0, top as i64)?, &values, &vectors)?;
+        Ok(Self { values, directions: Some(directions) })
     }
 }
 
@@ -70,46 +55,32 @@ fn eigenvalues(gram: &Tensor) -> Result<Tensor> {
         return Ok(gram.f_linalg_eigvalsh("L")?);
     }
     let parts = gram.f_chunk(threads, 0)?;
-    let values: Vec<Tensor> = parts
-        .into_par_iter()
-        .map(|part| part.f_linalg_eigvalsh("L"))
-        .collect::<Result<_, _>>()?;
+    let values: Vec<Tensor> =
+        parts.into_par_iter().map(|part| part.f_linalg_eigvalsh("L")).collect::<Result<_, _>>()?;
     Ok(Tensor::f_cat(&values, 0)?)
 }
 
 /// LAPACK's ascending order to ours, rounding below zero cut off, the first `count` kept.
 fn descending(ascending: &Tensor, count: i64) -> Result<Tensor> {
-    Ok(ascending
-        .f_flip([-1])?
-        .f_clamp_min(0.0)?
-        .f_narrow(-1, 0, count)?
-        .f_contiguous()?)
+    Ok(ascending.f_flip([-1])?.f_clamp_min(0.0)?.f_narrow(-1, 0, count)?.f_contiguous()?)
 }
 
 /// v_i = A^T u_i / sqrt(lambda_i), normalised once more, its sign fixed.
 fn directions(factor: &Tensor, values: &Tensor, all: &Tensor, vectors: &Tensor) -> Result<Tensor> {
     // [B, K, R] x [B, R, D]
     let v = vectors.f_transpose(1, 2)?.f_bmm(factor)?;
-    let length = v
-        .f_square()?
-        .f_sum_dim_intlist([-1i64].as_slice(), true, Kind::Double)?
-        .f_sqrt()?;
+    let length = v.f_square()?.f_sum_dim_intlist([-1i64].as_slice(), true, Kind::Double)?.f_sqrt()?;
     let peak = v.f_abs()?.f_argmax(-1, true)?;
     let sign = v.f_gather(-1, &peak, false)?.f_sign()?;
-    let counted = values
-        .f_gt_tensor(&(all.f_narrow(1, 0, 1)? * RANK_CUT))?
-        .f_unsqueeze(-1)?;
+    let counted = values.f_gt_tensor(&(all.f_narrow(1, 0, 1)? * RANK_CUT))?.f_unsqueeze(-1)?;
     let scale = sign.f_div(&length.f_clamp_min(f64::MIN_POSITIVE)?)?;
-    Ok(v.f_mul(&scale)?
-        .f_where_self(&counted, &Tensor::f_zeros([1], (Kind::Double, v.device()))?)?)
+    Ok(v.f_mul(&scale)?.f_where_self(&counted, &Tensor::f_zeros([1], (Kind::Double, v.device()))?)?)
 }
 
 /// Names the first sample whose Gram matrix is not finite.
 fn ensure_finite(gram: &Tensor) -> Result<()> {
     // isfinite of the sum of |.|: one number a sample, one comparison on the host.
-    let sums = gram
-        .f_abs()?
-        .f_sum_dim_intlist([1i64, 2].as_slice(), false, Kind::Double)?;
+    let sums = gram.f_abs()?.f_sum_dim_intlist([1i64, 2].as_slice(), false, Kind::Double)?;
     let finite: Vec<bool> = Vec::<bool>::try_from(sums.f_isfinite()?.f_to_device(Device::Cpu)?)?;
     match finite.iter().position(|f| !f) {
         None => Ok(()),

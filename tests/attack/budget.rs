@@ -8,11 +8,7 @@ const D: usize = 784;
 
 /// 8 images of 784 pixels with many at the walls and many near 1, where f32 is coarsest.
 fn images(kind: Kind) -> Tensor {
-    (normal(11, 8, D) * 0.7 + 0.6)
-        .clamp(0.0, 1.0)
-        .to_kind(Kind::Float)
-        .to_kind(kind)
-        .view([8, 1, 28, 28])
+    (normal(11, 8, D) * 0.7 + 0.6).clamp(0.0, 1.0).to_kind(Kind::Float).to_kind(kind).view([8, 1, 28, 28])
 }
 
 /// Largest size over the samples, and smallest, by loops.
@@ -42,18 +38,13 @@ fn budgets_hold_to_a_millionth() {
                 for pixels in [None, Some((0.0, 1.0))] {
                     for reach in [1e-3, 1.0, 1.001, 50.0, 1e6] {
                         let budget = Budget::new(norm, epsilon, pixels).unwrap();
-                        let step = budget
-                            .steepest(&normal(12, 8, D).view([8, 1, 28, 28]))
-                            .unwrap();
+                        let step = budget.steepest(&normal(12, 8, D).view([8, 1, 28, 28])).unwrap();
                         let x = (&x0 + step.to_kind(kind) * (epsilon * reach)).to_kind(kind);
                         let y = budget.project(&x0, &x).unwrap();
                         let case = format!("{kind:?} {norm} {epsilon} {pixels:?} {reach}");
                         assert_eq!(y.kind(), kind);
                         let (largest, smallest) = sizes(norm, &x0, &y);
-                        assert!(
-                            largest <= epsilon * (1.0 + TOLERANCE),
-                            "{case}: {largest:e}"
-                        );
+                        assert!(largest <= epsilon * (1.0 + TOLERANCE), "{case}: {largest:e}");
                         // Not by giving the budget away: the ball is reached where pixels are free to reach it.
                         if pixels.is_none() && reach > 1.0 && epsilon >= 1e-4 {
                             assert!(smallest >= epsilon * (1.0 - 1e-3), "{case}: {smallest:e}");
@@ -63,10 +54,7 @@ fn budgets_hold_to_a_millionth() {
                         }
                         let measured = list(&budget.measure(&x0, &y).unwrap());
                         let top = measured.into_iter().fold(0.0, f64::max);
-                        assert!(
-                            (top - largest).abs() <= 1e-12 + 1e-9 * largest,
-                            "{case}: {top} {largest}"
-                        );
+                        assert!((top - largest).abs() <= 1e-12 + 1e-9 * largest, "{case}: {top} {largest}");
                     }
                 }
             }
@@ -79,10 +67,7 @@ fn plain_rounding_would_break_the_budget() {
     let x0 = images(Kind::Float);
     for (norm, epsilon) in [(Norm::L2, 1e-4), (Norm::Linf, 1e-3)] {
         let budget = Budget::new(norm, epsilon, None).unwrap();
-        let step = budget
-            .steepest(&normal(12, 8, D).view([8, 1, 28, 28]))
-            .unwrap()
-            * epsilon;
+        let step = budget.steepest(&normal(12, 8, D).view([8, 1, 28, 28])).unwrap() * epsilon;
         let x = (x0.to_kind(Kind::Double) + step).to_kind(Kind::Float);
         let (largest, _) = sizes(norm, &x0, &x);
         assert!(largest > epsilon * (1.0 + TOLERANCE), "{norm}: {largest:e}");
@@ -94,10 +79,7 @@ fn what_lies_within_stays() {
     let x0 = images(Kind::Float);
     for norm in [Norm::L2, Norm::Linf] {
         let budget = Budget::new(norm, 0.5, Some((0.0, 1.0))).unwrap();
-        let step = budget
-            .steepest(&normal(13, 8, D).view([8, 1, 28, 28]))
-            .unwrap()
-            * 0.3;
+        let step = budget.steepest(&normal(13, 8, D).view([8, 1, 28, 28])).unwrap() * 0.3;
         let x = (&x0 + step.to_kind(Kind::Float)).clamp(0.0, 1.0);
         assert!(budget.project(&x0, &x).unwrap() == x, "{norm}");
         assert!(budget.project(&x0, &x0).unwrap() == x0, "{norm}");
@@ -111,17 +93,9 @@ fn each_sample_may_have_its_own_radius() {
     for norm in [Norm::L2, Norm::Linf] {
         let budget = Budget::new(norm, 1.0, None).unwrap();
         let x = &x0 + normal(14, 8, D).view([8, 1, 28, 28]).to_kind(Kind::Float) * 10.0;
-        let y = budget
-            .project_to(&x0, &x, &Tensor::from_slice(&radius))
-            .unwrap();
-        for (size, r) in list(&budget.measure(&x0, &y).unwrap())
-            .into_iter()
-            .zip(radius)
-        {
-            assert!(
-                size <= r * (1.0 + TOLERANCE) && size >= r * 0.98 - 1e-6,
-                "{norm}: {size} {r}"
-            );
+        let y = budget.project_to(&x0, &x, &Tensor::from_slice(&radius)).unwrap();
+        for (size, r) in list(&budget.measure(&x0, &y).unwrap()).into_iter().zip(radius) {
+            assert!(size <= r * (1.0 + TOLERANCE) && size >= r * 0.98 - 1e-6, "{norm}: {size} {r}");
         }
     }
 }
@@ -137,13 +111,8 @@ fn steepest_attains_the_dual_norm() {
             let rows = g.to_kind(Kind::Double);
             let gained = (&rows * &d).sum_dim_intlist([1i64].as_slice(), false, Kind::Double);
             let dual = match norm {
-                Norm::L2 => rows
-                    .square()
-                    .sum_dim_intlist([1i64].as_slice(), false, Kind::Double)
-                    .sqrt(),
-                Norm::Linf => rows
-                    .abs()
-                    .sum_dim_intlist([1i64].as_slice(), false, Kind::Double),
+                Norm::L2 => rows.square().sum_dim_intlist([1i64].as_slice(), false, Kind::Double).sqrt(),
+                Norm::Linf => rows.abs().sum_dim_intlist([1i64].as_slice(), false, Kind::Double),
             };
             for ratio in list(&(gained / dual)) {
                 assert!((ratio - 1.0).abs() < 1e-5, "{norm} {scale}: {ratio}");
@@ -162,10 +131,7 @@ fn held_pixels_are_not_pushed() {
     let budget = Budget::new(Norm::L2, 1.0, Some((0.0, 1.0))).unwrap();
     let x = Tensor::from_slice(&[0.0, 0.0, 1.0, 1.0, 0.5]);
     let g = Tensor::from_slice(&[-1.0, 1.0, -1.0, 1.0, 1.0]);
-    assert_eq!(
-        list(&budget.admissible(&x, &g).unwrap()),
-        [0.0, 1.0, -1.0, 0.0, 1.0]
-    );
+    assert_eq!(list(&budget.admissible(&x, &g).unwrap()), [0.0, 1.0, -1.0, 0.0, 1.0]);
 }
 
 #[test]
@@ -173,23 +139,8 @@ fn bad_budgets_are_wrong_requests() {
     for epsilon in [0.0, -1.0, f64::NAN, f64::INFINITY] {
         let error = Budget::new(Norm::L2, epsilon, None).unwrap_err();
         assert_eq!(error.exit_code(), 2);
-        assert!(
-            error
-                .to_string()
-                .starts_with("eps: expected a finite number > 0, found"),
-            "{error}"
-        );
+        assert!(error.to_string().starts_with("eps: expected a finite number > 0, found"), "{error}");
     }
-    assert_eq!(
-        Budget::new(Norm::L2, 1.0, Some((1.0, 0.0)))
-            .unwrap_err()
-            .exit_code(),
-        2
-    );
-    assert_eq!(
-        Budget::new(Norm::L2, 1.0, Some((0.0, f64::NAN)))
-            .unwrap_err()
-            .exit_code(),
-        2
-    );
+    assert_eq!(Budget::new(Norm::L2, 1.0, Some((1.0, 0.0))).unwrap_err().exit_code(), 2);
+    assert_eq!(Budget::new(Norm::L2, 1.0, Some((0.0, f64::NAN))).unwrap_err().exit_code(), 2);
 }

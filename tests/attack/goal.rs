@@ -4,15 +4,7 @@ use super::toy::{Collapsed, Toy, images, list, normal};
 use pullback::attack::{Goal, Victim};
 use tch::{Kind, Tensor};
 
-pub const GOALS: [Goal; 7] = [
-    Goal::Latent,
-    Goal::Kl,
-    Goal::Rkl,
-    Goal::Skl,
-    Goal::W2,
-    Goal::Recon,
-    Goal::ReconMse,
-];
+pub const GOALS: [Goal; 7] = [Goal::Latent, Goal::Kl, Goal::Rkl, Goal::Skl, Goal::W2, Goal::Recon, Goal::ReconMse];
 
 #[test]
 fn gradients_are_those_of_finite_differences() {
@@ -47,14 +39,9 @@ fn distances_are_flat_at_the_clean_input() {
     let victim = Victim::new(&toy, &x, &index, 0, None).unwrap();
     for goal in GOALS {
         let (value, gradient) = goal.ascend(&victim, &x).unwrap();
-        let steep = list(&gradient)
-            .into_iter()
-            .fold(0.0, |m: f64, g| if g.abs() <= m { m } else { g.abs() });
+        let steep = list(&gradient).into_iter().fold(0.0, |m: f64, g| if g.abs() <= m { m } else { g.abs() });
         if goal == Goal::ReconMse {
-            assert!(
-                steep > 1e-3,
-                "the one goal that is not at its minimum there"
-            );
+            assert!(steep > 1e-3, "the one goal that is not at its minimum there");
         } else {
             assert!(list(&value).iter().all(|v| *v == 0.0), "{goal}: {value:?}");
             assert!(steep == 0.0, "{goal}: {steep}");

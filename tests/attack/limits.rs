@@ -1,9 +1,7 @@
 //! The limits that theory sets: first-order gain, the best direction, the order of the attacks.
 
 use super::toy::{Toy, images, jacobian, list, spectrum};
-use pullback::attack::{
-    AttackSpec, Attacked, Budget, Goal, Norm, PgdSpec, Schedule, SpectralSpec, Start, Victim, run,
-};
+use pullback::attack::{AttackSpec, Attacked, Budget, Goal, Norm, PgdSpec, Schedule, SpectralSpec, Start, Victim, run};
 use tch::Kind;
 
 fn column(result: &Attacked, name: &str) -> Vec<f64> {
@@ -11,10 +9,7 @@ fn column(result: &Attacked, name: &str) -> Vec<f64> {
 }
 
 fn spectral(goal: Goal) -> AttackSpec {
-    AttackSpec::Spectral(SpectralSpec {
-        goal,
-        ..SpectralSpec::default()
-    })
+    AttackSpec::Spectral(SpectralSpec { goal, ..SpectralSpec::default() })
 }
 
 fn mean(values: &[f64]) -> f64 {
@@ -73,14 +68,8 @@ fn none_of_ten_thousand_directions_beats_the_first() {
     assert_eq!(tries.len(), 10_000);
     // First order in epsilon: the curvature may give a thousandth.
     let top = tries.iter().fold(0.0, |m: f64, t| m.max(*t));
-    assert!(
-        tries.iter().all(|t| *t <= best * 1.001),
-        "{top} above {best}"
-    );
-    assert!(
-        top > 0.5 * best,
-        "directions of 16 pixels come near, or the test sees nothing: {top} of {best}"
-    );
+    assert!(tries.iter().all(|t| *t <= best * 1.001), "{top} above {best}");
+    assert!(top > 0.5 * best, "directions of 16 pixels come near, or the test sees nothing: {top} of {best}");
 }
 
 #[test]
@@ -101,28 +90,12 @@ fn pgd_beats_spectral_beats_random() {
             let along = damage(&spectral(Goal::Latent));
             let blind = damage(&"random".parse().unwrap());
             let pgd = damage(&"pgd".parse().unwrap());
-            let warm = PgdSpec {
-                start: Start::Spectral,
-                ..PgdSpec::default()
-            };
+            let warm = PgdSpec { start: Start::Spectral, ..PgdSpec::default() };
             let warm = damage(&AttackSpec::Pgd(warm));
-            assert!(
-                mean(&along) > 1.2 * mean(&blind),
-                "{norm}: {} {}",
-                mean(&along),
-                mean(&blind)
-            );
-            assert!(
-                mean(&pgd) > mean(&along),
-                "{norm}: {} {}",
-                mean(&pgd),
-                mean(&along)
-            );
+            assert!(mean(&along) > 1.2 * mean(&blind), "{norm}: {} {}", mean(&along), mean(&blind));
+            assert!(mean(&pgd) > mean(&along), "{norm}: {} {}", mean(&pgd), mean(&along));
             for (w, a) in warm.iter().zip(&along) {
-                assert!(
-                    *w >= a * (1.0 - 1e-5),
-                    "{norm}: started at {a}, ended at {w}"
-                );
+                assert!(*w >= a * (1.0 - 1e-5), "{norm}: started at {a}, ended at {w}");
             }
         }
     }
@@ -136,10 +109,7 @@ fn pgd_finds_the_first_eigenvalue() {
     let victim = Victim::new(&toy, &x, &index, 5, None).unwrap();
     let lambda = list(&spectrum(&toy.pullback(&x)).values.select(1, 0));
     let budget = Budget::new(Norm::L2, 1e-3, None).unwrap();
-    let spec = AttackSpec::Pgd(PgdSpec {
-        schedule: Schedule::Linear,
-        ..PgdSpec::default()
-    });
+    let spec = AttackSpec::Pgd(PgdSpec { schedule: Schedule::Linear, ..PgdSpec::default() });
     let hit = &run(&spec, &victim, &budget).unwrap()[0];
     for (damage, lambda) in list(&hit.damage).into_iter().zip(lambda) {
         let gain = damage / 1e-3 / lambda.sqrt();
@@ -158,18 +128,12 @@ fn pgd_spends_its_step_on_free_pixels() {
     let victim = Victim::new(&toy, &x, &index, 5, Some(&eigen)).unwrap();
     let budget = Budget::new(Norm::L2, 0.5, Some((0.0, 1.0))).unwrap();
     let along = list(&run(&spectral(Goal::Latent), &victim, &budget).unwrap()[0].damage);
-    let spec = AttackSpec::Pgd(PgdSpec {
-        restarts: 8,
-        ..PgdSpec::default()
-    });
+    let spec = AttackSpec::Pgd(PgdSpec { restarts: 8, ..PgdSpec::default() });
     let hit = &run(&spec, &victim, &budget).unwrap()[0];
     for (pgd, along) in list(&hit.damage).into_iter().zip(along) {
         assert!(pgd > along, "{pgd} against {along}");
     }
     for size in column(hit, "input_l2") {
-        assert!(
-            size > 0.5 * 0.98,
-            "PGD left part of its budget unused: {size} of 0.5"
-        );
+        assert!(size > 0.5 * 0.98, "PGD left part of its budget unused: {size} of 0.5");
     }
 }

@@ -9,24 +9,10 @@ use tch::{Kind, Tensor};
 
 fn all() -> Vec<AttackSpec> {
     vec![
-        AttackSpec::Spectral(SpectralSpec {
-            top: 3,
-            ..SpectralSpec::default()
-        }),
-        AttackSpec::Random(RandomSpec {
-            draws: 3,
-            ..RandomSpec::default()
-        }),
-        AttackSpec::Pgd(PgdSpec {
-            steps: 10,
-            restarts: 2,
-            ..PgdSpec::default()
-        }),
-        AttackSpec::Pgd(PgdSpec {
-            steps: 5,
-            start: Start::Spectral,
-            ..PgdSpec::default()
-        }),
+        AttackSpec::Spectral(SpectralSpec { top: 3, ..SpectralSpec::default() }),
+        AttackSpec::Random(RandomSpec { draws: 3, ..RandomSpec::default() }),
+        AttackSpec::Pgd(PgdSpec { steps: 10, restarts: 2, ..PgdSpec::default() }),
+        AttackSpec::Pgd(PgdSpec { steps: 5, start: Start::Spectral, ..PgdSpec::default() }),
     ]
 }
 
@@ -46,28 +32,13 @@ fn every_attack_obeys_every_budget() {
                 let budget = Budget::new(norm, epsilon, pixels).unwrap();
                 for goal in GOALS {
                     for spec in all() {
-                        let set = Overrides {
-                            goal: Some(goal),
-                            ..Overrides::default()
-                        };
+                        let set = Overrides { goal: Some(goal), ..Overrides::default() };
                         let results = run(&spec.with(&set), &victim, &budget).unwrap();
                         for r in &results {
-                            let name = if norm == Norm::L2 {
-                                "input_l2"
-                            } else {
-                                "input_linf"
-                            };
+                            let name = if norm == Norm::L2 { "input_l2" } else { "input_linf" };
                             let limit = epsilon * (1.0 + TOLERANCE);
-                            assert!(
-                                measure(r, name).iter().all(|s| *s <= limit && *s > 0.0),
-                                "{}",
-                                r.name
-                            );
-                            assert!(
-                                r.measures
-                                    .iter()
-                                    .all(|(_, m)| m.size() == [5] && m.kind() == Kind::Double)
-                            );
+                            assert!(measure(r, name).iter().all(|s| *s <= limit && *s > 0.0), "{}", r.name);
+                            assert!(r.measures.iter().all(|(_, m)| m.size() == [5] && m.kind() == Kind::Double));
                             assert!(list(&r.damage).iter().all(|d| d.is_finite() && *d > 0.0));
                             assert!(!r.images.requires_grad() && r.images.size() == x.size());
                         }
@@ -94,14 +65,8 @@ impl Attack for Cheat {
     fn propose(&self, victim: &Victim, _: &Budget, trial: usize) -> Result<Proposal> {
         let x = victim.images();
         let far = x + 100.0;
-        let broken = far.masked_fill(
-            &x.gt(0.5),
-            if trial == 0 { f64::NAN } else { f64::INFINITY },
-        );
-        Ok(Proposal {
-            candidates: vec![far, broken],
-            stalled: None,
-        })
+        let broken = far.masked_fill(&x.gt(0.5), if trial == 0 { f64::NAN } else { f64::INFINITY });
+        Ok(Proposal { candidates: vec![far, broken], stalled: None })
     }
 }
 
@@ -113,21 +78,13 @@ fn an_attack_that_ignores_its_budget_is_brought_back() {
         let budget = Budget::new(norm, 0.05, Some((0.0, 1.0))).unwrap();
         let hit = judge("cheat", &Cheat, &victim, &budget).unwrap();
         let sizes = list(&budget.measure(&x, &hit.images).unwrap());
-        assert!(
-            sizes
-                .iter()
-                .all(|s| *s <= 0.05 * (1.0 + TOLERANCE) && *s > 0.049),
-            "{sizes:?}"
-        );
+        assert!(sizes.iter().all(|s| *s <= 0.05 * (1.0 + TOLERANCE) && *s > 0.049), "{sizes:?}");
         assert!(list(&hit.images).iter().all(|p| p.is_finite()));
         let mut doubts = Doubts::default();
         doubts.note(&[hit]).unwrap();
         let lines = doubts.lines();
         assert_eq!(lines.len(), 1, "{lines:?}");
-        assert!(
-            lines[0].contains("cheat: on 3 of 3 attacked images the attack ignored its budget"),
-            "{lines:?}"
-        );
+        assert!(lines[0].contains("cheat: on 3 of 3 attacked images the attack ignored its budget"), "{lines:?}");
     }
 }
 
@@ -158,23 +115,13 @@ fn results_do_not_depend_on_the_batch() {
                 assert_eq!(found.name, expected.name);
                 let expected_images = expected.images.index_select(0, &select);
                 if found.family == Family::Noise {
-                    assert!(
-                        found.images == expected_images,
-                        "noise is the same to the bit"
-                    );
+                    assert!(found.images == expected_images, "noise is the same to the bit");
                 }
-                let gap = (&found.images - &expected_images)
-                    .abs()
-                    .max()
-                    .double_value(&[]);
+                let gap = (&found.images - &expected_images).abs().max().double_value(&[]);
                 assert!(gap < 1e-4, "{}: {gap}", found.name);
                 for ((name, a), (_, b)) in found.measures.iter().zip(&expected.measures) {
                     for (a, b) in list(a).into_iter().zip(list(&b.index_select(0, &select))) {
-                        assert!(
-                            (a - b).abs() <= 1e-4 * (1.0 + b.abs()),
-                            "{} {name}: {a} {b}",
-                            found.name
-                        );
+                        assert!((a - b).abs() <= 1e-4 * (1.0 + b.abs()), "{} {name}: {a} {b}", found.name);
                     }
                 }
             }
@@ -182,8 +129,8 @@ fn results_do_not_depend_on_the_batch() {
         // Another seed moves what is random, and only that.
         let other = Victim::new(&toy, &x, &index, 10, Some(&eigen)).unwrap();
         let moved = run(&spec, &other, &budget).unwrap()[0].images != expected[0].images;
-        let random = matches!(&spec, AttackSpec::Random(_))
-            || matches!(&spec, AttackSpec::Pgd(p) if p.start == Start::Random);
+        let random =
+            matches!(&spec, AttackSpec::Random(_)) || matches!(&spec, AttackSpec::Pgd(p) if p.start == Start::Random);
         assert_eq!(moved, random, "{spec:?}");
     }
 }
@@ -195,44 +142,25 @@ fn a_spectral_attack_reports_each_direction_and_the_worst() {
     let eigen = spectrum(&jacobian(&toy, &x));
     let victim = Victim::new(&toy, &x, &[0, 1, 2, 3], 0, Some(&eigen)).unwrap();
     let budget = Budget::new(Norm::L2, 0.4, None).unwrap();
-    let spec = AttackSpec::Spectral(SpectralSpec {
-        top: 3,
-        ..SpectralSpec::default()
-    });
+    let spec = AttackSpec::Spectral(SpectralSpec { top: 3, ..SpectralSpec::default() });
     let results = run(&spec, &victim, &budget).unwrap();
     let names: Vec<&str> = results.iter().map(|r| r.name.as_str()).collect();
     assert_eq!(names, ["spectral", "u1", "u2", "u3"]);
     assert_eq!(names, spec.results());
     for name in ["latent_l2", "latent_kl", "recon_shift", "ssim", "input_l2"] {
-        let [own, parts @ ..] = &results[..] else {
-            panic!()
-        };
+        let [own, parts @ ..] = &results[..] else { panic!() };
         for i in 0..4 {
-            let winner = (0..3)
-                .max_by(|a, b| list(&parts[*a].damage)[i].total_cmp(&list(&parts[*b].damage)[i]));
-            assert_eq!(
-                measure(own, name)[i],
-                measure(&parts[winner.unwrap()], name)[i],
-                "{name}"
-            );
+            let winner = (0..3).max_by(|a, b| list(&parts[*a].damage)[i].total_cmp(&list(&parts[*b].damage)[i]));
+            assert_eq!(measure(own, name)[i], measure(&parts[winner.unwrap()], name)[i], "{name}");
         }
     }
     // The worse of both signs, by brute force.
-    let v = eigen
-        .directions
-        .as_ref()
-        .unwrap()
-        .select(1, 1)
-        .view([4, 1, 4, 4]);
-    let ends =
-        [&x + &v * 0.4, &x - &v * 0.4].map(|x| list(&Goal::Latent.value(&victim, &x).unwrap()));
+    let v = eigen.directions.as_ref().unwrap().select(1, 1).view([4, 1, 4, 4]);
+    let ends = [&x + &v * 0.4, &x - &v * 0.4].map(|x| list(&Goal::Latent.value(&victim, &x).unwrap()));
     let found = list(&results[2].damage);
     for ((plus, minus), found) in ends[0].iter().zip(&ends[1]).zip(found) {
         assert!((found - plus.max(*minus)).abs() < 1e-12);
-        assert!(
-            (plus - minus).abs() > 1e-6,
-            "the signs differ, or the choice is not tested"
-        );
+        assert!((plus - minus).abs() > 1e-6, "the signs differ, or the choice is not tested");
     }
 }
 
@@ -242,28 +170,17 @@ fn the_eigen_scale_moves_by_epsilon_lambda() {
     let x = images(45, 4).to_kind(Kind::Float);
     let eigen = spectrum(&toy.fisher(&x));
     let victim = Victim::new(&toy, &x, &[0, 1, 2, 3], 0, Some(&eigen)).unwrap();
-    let spec = AttackSpec::Spectral(SpectralSpec {
-        top: 8,
-        scale: Scale::Eigen,
-        ..SpectralSpec::default()
-    });
+    let spec = AttackSpec::Spectral(SpectralSpec { top: 8, scale: Scale::Eigen, ..SpectralSpec::default() });
     let results = run(&spec, &victim, &Budget::new(Norm::L2, 0.1, None).unwrap()).unwrap();
     for (i, result) in results[1..].iter().enumerate() {
         let lambda = list(&eigen.values.select(1, i as i64));
         for (size, lambda) in measure(result, "input_l2").into_iter().zip(lambda) {
             // R = 6 rows, so lambda_7 and lambda_8 are 0 to rounding, and so is the step.
-            assert!(
-                (size - 0.1 * lambda).abs() < 1e-6 * (1.0 + lambda),
-                "u{}: {size} {lambda}",
-                i + 1
-            );
+            assert!((size - 0.1 * lambda).abs() < 1e-6 * (1.0 + lambda), "u{}: {size} {lambda}", i + 1);
         }
     }
     let error = run(&spec, &victim, &Budget::new(Norm::Linf, 0.1, None).unwrap()).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "scale eigen: expected norm l2, found norm linf"
-    );
+    assert_eq!(error.to_string(), "scale eigen: expected norm l2, found norm linf");
 }
 
 #[test]
@@ -272,12 +189,7 @@ fn pgd_costs_one_pass_a_step() {
     let victim = Victim::new(&toy, &x, &[0, 1], 0, None).unwrap();
     toy.encoded.set(0);
     toy.decoded.set(0);
-    run(
-        &"pgd".parse().unwrap(),
-        &victim,
-        &Budget::new(Norm::L2, 0.1, None).unwrap(),
-    )
-    .unwrap();
+    run(&"pgd".parse().unwrap(), &victim, &Budget::new(Norm::L2, 0.1, None).unwrap()).unwrap();
     // 40 steps, the last iterate, the reading of the result.
     assert_eq!((toy.encoded.get(), toy.decoded.get()), (42, 1));
 }
@@ -288,26 +200,17 @@ fn vanishing_gradients_are_doubted() {
     let victim = Victim::new(&Collapsed, &x, &[0, 1, 2], 0, None).unwrap();
     let budget = Budget::new(Norm::L2, 0.1, None).unwrap();
     let mut doubts = Doubts::default();
-    doubts
-        .note(&run(&"pgd".parse().unwrap(), &victim, &budget).unwrap())
-        .unwrap();
-    doubts
-        .note(&run(&"random".parse().unwrap(), &victim, &budget).unwrap())
-        .unwrap();
+    doubts.note(&run(&"pgd".parse().unwrap(), &victim, &budget).unwrap()).unwrap();
+    doubts.note(&run(&"random".parse().unwrap(), &victim, &budget).unwrap()).unwrap();
     let lines = doubts.lines();
-    assert_eq!(
-        lines,
-        ["attack pgd: on 3 of 3 attacked images the gradient vanished on the way"]
-    );
+    assert_eq!(lines, ["attack pgd: on 3 of 3 attacked images the gradient vanished on the way"]);
 
     // A sound run has nothing to say.
     let toy = Toy::tanh(Kind::Double);
     let victim = Victim::new(&toy, &x, &[0, 1, 2], 0, None).unwrap();
     let mut doubts = Doubts::default();
     for spec in ["pgd", "random"] {
-        doubts
-            .note(&run(&spec.parse().unwrap(), &victim, &budget).unwrap())
-            .unwrap();
+        doubts.note(&run(&spec.parse().unwrap(), &victim, &budget).unwrap()).unwrap();
     }
     assert!(doubts.lines().is_empty(), "{:?}", doubts.lines());
 }
@@ -318,10 +221,7 @@ fn an_attack_weaker_than_noise_is_doubted() {
     let x = images(48, 4);
     // The directions that move mu least, sold as those that move it most.
     let eigen = spectrum(&toy.pullback(&x));
-    let wrong = Spectrum {
-        values: eigen.values.copy(),
-        directions: eigen.directions.map(|d| d.flip([1])),
-    };
+    let wrong = Spectrum { values: eigen.values.copy(), directions: eigen.directions.map(|d| d.flip([1])) };
     let victim = Victim::new(&toy, &x, &[0, 1, 2, 3], 0, Some(&wrong)).unwrap();
     let budget = Budget::new(Norm::L2, 0.1, None).unwrap();
     let mut results = run(&"spectral".parse().unwrap(), &victim, &budget).unwrap();
@@ -330,9 +230,7 @@ fn an_attack_weaker_than_noise_is_doubted() {
     doubts.note(&results).unwrap();
     let lines = doubts.lines();
     assert_eq!(lines.len(), 1, "{lines:?}");
-    assert!(
-        lines[0].starts_with("attack spectral: on 4 of 4 attacked images random does more damage")
-    );
+    assert!(lines[0].starts_with("attack spectral: on 4 of 4 attacked images random does more damage"));
 }
 
 #[test]
@@ -344,14 +242,8 @@ fn a_model_that_breaks_down_is_named_not_hidden() {
     let victim = Victim::new(&toy, &x, &[0, 1], 0, None).unwrap();
     let budget = Budget::new(Norm::L2, 0.1, None).unwrap();
     let mut doubts = Doubts::default();
-    doubts
-        .note(&run(&"pgd".parse().unwrap(), &victim, &budget).unwrap())
-        .unwrap();
-    assert!(
-        doubts.lines()[0].contains("the goal is not a number"),
-        "{:?}",
-        doubts.lines()
-    );
+    doubts.note(&run(&"pgd".parse().unwrap(), &victim, &budget).unwrap()).unwrap();
+    assert!(doubts.lines()[0].contains("the goal is not a number"), "{:?}", doubts.lines());
 }
 
 #[test]
@@ -360,67 +252,30 @@ fn what_does_not_fit_is_a_wrong_request() {
     let budget = Budget::new(Norm::L2, 0.1, Some((0.0, 1.0))).unwrap();
     let expect = |error: pullback::Error, text: &str| {
         assert_eq!(error.exit_code(), 2);
-        assert!(
-            error.to_string().contains(text) && !error.to_string().contains('\n'),
-            "{error}"
-        );
+        assert!(error.to_string().contains(text) && !error.to_string().contains('\n'), "{error}");
     };
     let bare = Victim::new(&toy, &x, &[0, 1], 0, None).unwrap();
-    expect(
-        run(&"spectral".parse().unwrap(), &bare, &budget).unwrap_err(),
-        "at least 1 directions",
-    );
+    expect(run(&"spectral".parse().unwrap(), &bare, &budget).unwrap_err(), "at least 1 directions");
 
     let mut eigen = spectrum(&toy.pullback(&x));
     eigen.directions = eigen.directions.map(|d| d.narrow(1, 0, 2));
     let victim = Victim::new(&toy, &x, &[0, 1], 0, Some(&eigen)).unwrap();
-    let spec = AttackSpec::Spectral(SpectralSpec {
-        top: 3,
-        ..SpectralSpec::default()
-    });
-    expect(
-        run(&spec, &victim, &budget).unwrap_err(),
-        "expected at least 3 directions (top), found 2",
-    );
+    let spec = AttackSpec::Spectral(SpectralSpec { top: 3, ..SpectralSpec::default() });
+    expect(run(&spec, &victim, &budget).unwrap_err(), "expected at least 3 directions (top), found 2");
     eigen.directions = None;
     let victim = Victim::new(&toy, &x, &[0, 1], 0, Some(&eigen)).unwrap();
-    expect(
-        run(&spec, &victim, &budget).unwrap_err(),
-        "found eigenvalues alone",
-    );
+    expect(run(&spec, &victim, &budget).unwrap_err(), "found eigenvalues alone");
 
     eigen.directions = Some(normal(1, 2, 15).unsqueeze(1));
-    expect(
-        Victim::new(&toy, &x, &[0, 1], 0, Some(&eigen))
-            .err()
-            .unwrap(),
-        "shape of directions",
-    );
-    expect(
-        Victim::new(&toy, &x, &[0], 0, None).err().unwrap(),
-        "shape of images to attack",
-    );
-    expect(
-        Victim::new(&toy, &(&x / 0.0), &[0, 1], 0, None)
-            .err()
-            .unwrap(),
-        "finite numbers",
-    );
+    expect(Victim::new(&toy, &x, &[0, 1], 0, Some(&eigen)).err().unwrap(), "shape of directions");
+    expect(Victim::new(&toy, &x, &[0], 0, None).err().unwrap(), "shape of images to attack");
+    expect(Victim::new(&toy, &(&x / 0.0), &[0, 1], 0, None).err().unwrap(), "finite numbers");
 
     let bright = &x * 2.0;
     let victim = Victim::new(&toy, &bright, &[0, 1], 0, None).unwrap();
-    expect(
-        run(&"random".parse().unwrap(), &victim, &budget).unwrap_err(),
-        "within the box, 0 to 1",
-    );
-    let broken = Budget {
-        epsilon: f64::NAN,
-        ..budget
-    };
-    expect(
-        run(&"random".parse().unwrap(), &bare, &broken).unwrap_err(),
-        "eps: expected a finite number > 0",
-    );
+    expect(run(&"random".parse().unwrap(), &victim, &budget).unwrap_err(), "within the box, 0 to 1");
+    let broken = Budget { epsilon: f64::NAN, ..budget };
+    expect(run(&"random".parse().unwrap(), &bare, &broken).unwrap_err(), "eps: expected a finite number > 0");
 }
 
 #[test]

@@ -10,9 +10,7 @@ use tch::{Device, Kind, Tensor};
 /// Standard normal [rows, columns] numbers, f64.
 pub fn normal(key: u64, rows: usize, columns: usize) -> Tensor {
     let index: Vec<u64> = (0..rows as u64).collect();
-    seed::normal(key, Stage::Init, &index, columns)
-        .unwrap()
-        .to_kind(Kind::Double)
+    seed::normal(key, Stage::Init, &index, columns).unwrap().to_kind(Kind::Double)
 }
 
 /// B images [B, 1, 4, 4] on (0.2, 0.8), f64.
@@ -77,9 +75,7 @@ impl Toy {
     /// Factor A [B, 6, 16] of the `fisher` metric of the linear model at `x`: [W / sigma; V / sqrt 2].
     pub fn fisher(&self, x: &Tensor) -> Tensor {
         let std = self.encode(x).unwrap().std().unwrap().unsqueeze(2);
-        let lower = (&self.log_var * 0.5f64.sqrt())
-            .unsqueeze(0)
-            .expand([x.size()[0], 3, 16], false);
+        let lower = (&self.log_var * 0.5f64.sqrt()).unsqueeze(0).expand([x.size()[0], 3, 16], false);
         Tensor::cat(&[self.mean.unsqueeze(0) / std, lower], 1)
     }
 
@@ -97,10 +93,7 @@ impl Vae for Toy {
             Body::Linear => x,
             Body::Tanh(hidden) => (x.matmul(&hidden.tr()) * 3.0).tanh(),
         };
-        Ok(Posterior {
-            mean: h.matmul(&self.mean.tr()),
-            log_var: h.matmul(&self.log_var.tr()) - 1.0,
-        })
+        Ok(Posterior { mean: h.matmul(&self.mean.tr()), log_var: h.matmul(&self.log_var.tr()) - 1.0 })
     }
 
     fn decode(&self, z: &Tensor) -> Result<Tensor> {
@@ -115,16 +108,11 @@ pub struct Collapsed;
 impl Vae for Collapsed {
     fn encode(&self, x: &Tensor) -> Result<Posterior> {
         let zero = Tensor::zeros([x.size()[0], 3], (x.kind(), x.device()));
-        Ok(Posterior {
-            mean: zero.copy(),
-            log_var: zero,
-        })
+        Ok(Posterior { mean: zero.copy(), log_var: zero })
     }
 
     fn decode(&self, z: &Tensor) -> Result<Tensor> {
-        Ok(z.sum_dim_intlist([1i64].as_slice(), true, z.kind())
-            .view([-1, 1, 1, 1])
-            .repeat([1, 1, 4, 4]))
+        Ok(z.sum_dim_intlist([1i64].as_slice(), true, z.kind()).view([-1, 1, 1, 1]).repeat([1, 1, 4, 4]))
     }
 }
 
@@ -155,10 +143,5 @@ pub fn jacobian(toy: &Toy, x: &Tensor) -> Tensor {
 
 /// A tensor's values on the host.
 pub fn list(t: &Tensor) -> Vec<f64> {
-    Vec::try_from(
-        &t.to_device(Device::Cpu)
-            .to_kind(Kind::Double)
-            .flatten(0, -1),
-    )
-    .unwrap()
+    Vec::try_from(&t.to_device(Device::Cpu).to_kind(Kind::Double).flatten(0, -1)).unwrap()
 }

@@ -100,8 +100,7 @@ impl Axis {
         if self.scale == Scale::Log {
             let first = self.low.log10().floor() as i32;
             let last = self.high.log10().ceil() as i32;
-            let decades: Vec<i32> =
-                (first..=last).filter(|e| within(&10f64.powi(*e))).collect();
+            let decades: Vec<i32> = (first..=last).filter(|e| within(&10f64.powi(*e))).collect();
             if decades.len() >= 3 {
                 let stride = decades.len().div_ceil(wanted.max(2));
                 return decades
@@ -138,7 +137,16 @@ fn round_step(raw: f64) -> f64 {
     }
     let power = 10f64.powf(raw.log10().floor());
     let mantissa = raw / power;
-    power * if mantissa <= 1.0 { 1.0 } else if mantissa <= 2.0 { 2.0 } else if mantissa <= 5.0 { 5.0 } else { 10.0 }
+    power
+        * if mantissa <= 1.0 {
+            1.0
+        } else if mantissa <= 2.0 {
+            2.0
+        } else if mantissa <= 5.0 {
+            5.0
+        } else {
+            10.0
+        }
 }
 
 fn tick_text(value: f64, decimals: usize) -> String {

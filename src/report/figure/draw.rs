@@ -139,8 +139,7 @@ pub(super) fn steps(steps: &Steps, frame: &Frame) -> (Element, usize) {
     let mut count = 0;
     let mut last = None;
     for (pair, height) in steps.edges.windows(2).zip(&steps.heights) {
-        let (Some((a, y)), Some((b, _))) = (frame.at(pair[0], *height), frame.at(pair[1], *height))
-        else {
+        let (Some((a, y)), Some((b, _))) = (frame.at(pair[0], *height), frame.at(pair[1], *height)) else {
             continue;
         };
         if path.is_empty() {
@@ -156,9 +155,7 @@ pub(super) fn steps(steps: &Steps, frame: &Frame) -> (Element, usize) {
         group.push(element("path").class(format!("{} th", steps.stroke.class())).with("d", path));
         let foot = steps.median.and_then(|m| frame.at(m, frame.y.low));
         if let Some((x, y)) = foot {
-            group.push(
-                element("path").class("p").with("d", format!("M{} {}l4 6.5h-8z", px(x), px(y + 0.5))),
-            );
+            group.push(element("path").class("p").with("d", format!("M{} {}l4 6.5h-8z", px(x), px(y + 0.5))));
         }
     }
     (group, count)
@@ -266,21 +263,18 @@ impl Notes {
                     || area.2 > frame.right + 8.0
                     || area.1 < frame.top - 8.0
                     || area.3 > frame.bottom;
-                let over = |b: &(f64, f64, f64, f64)| {
-                    area.0 < b.2 && b.0 < area.2 && area.1 < b.3 && b.1 < area.3
-                };
+                let over = |b: &(f64, f64, f64, f64)| area.0 < b.2 && b.0 < area.2 && area.1 < b.3 && b.1 < area.3;
                 if outside || taken.iter().any(over) {
                     return None;
                 }
-                let covered = self.points.iter().filter(|(px, py)| {
-                    (area.0..area.2).contains(px) && (area.1..area.3).contains(py)
-                });
+                let covered = self
+                    .points
+                    .iter()
+                    .filter(|(px, py)| (area.0..area.2).contains(px) && (area.1..area.3).contains(py));
                 Some((covered.count(), area))
             };
-            let best = places
-                .into_iter()
-                .filter_map(|p| cost(p).map(|(c, area)| (c, p, area)))
-                .min_by_key(|(c, _, _)| *c);
+            let best =
+                places.into_iter().filter_map(|p| cost(p).map(|(c, area)| (c, p, area))).min_by_key(|(c, _, _)| *c);
             if let Some((_, (left, base), area)) = best {
                 taken.push(area);
                 group.push(text(left, base, &format!("nt {ink}"), "start", words));

@@ -80,8 +80,7 @@ pub enum Mark {
 
 /// Equal bins over `values` pooled, on the axis' scale: [`Steps`] edges. Whole numbers get bins of whole width.
 pub fn bins(values: &[f64], log: bool, wanted: usize) -> Vec<f64> {
-    let shown: Vec<f64> =
-        values.iter().copied().filter(|v| v.is_finite() && (!log || *v > 0.0)).collect();
+    let shown: Vec<f64> = values.iter().copied().filter(|v| v.is_finite() && (!log || *v > 0.0)).collect();
     let low = shown.iter().copied().fold(f64::INFINITY, f64::min);
     let high = shown.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     if low > high {

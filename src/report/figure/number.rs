@@ -37,11 +37,7 @@ pub fn short(value: f64) -> String {
 pub fn plain(value: f64) -> String {
     let text = short(value);
     let (mantissa, power) = text.split_once('×').map_or((text.as_str(), ""), |(m, p)| (m, p));
-    let mantissa = if mantissa.contains('.') {
-        mantissa.trim_end_matches('0').trim_end_matches('.')
-    } else {
-        mantissa
-    };
+    let mantissa = if mantissa.contains('.') { mantissa.trim_end_matches('0').trim_end_matches('.') } else { mantissa };
     match (mantissa, power) {
         (_, "") => mantissa.to_owned(),
         ("1", _) => power.to_owned(),
@@ -82,11 +78,7 @@ pub fn superscript(exponent: i32) -> String {
 
 /// `index` in subscript digits: u₁.
 pub fn subscript(index: usize) -> String {
-    index
-        .to_string()
-        .chars()
-        .filter_map(|c| c.to_digit(10).and_then(|d| char::from_u32(0x2080 + d)))
-        .collect()
+    index.to_string().chars().filter_map(|c| c.to_digit(10).and_then(|d| char::from_u32(0x2080 + d))).collect()
 }
 
 fn minus(text: String) -> String {

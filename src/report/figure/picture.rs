@@ -45,17 +45,11 @@ impl Picture {
     /// The colour at (row, column).
     fn rgb(&self, row: usize, column: usize, tone: Tone, largest: f32) -> [u8; 3] {
         let plane = self.height * self.width;
-        let at = |c: usize| {
-            self.values.get(c * plane + row * self.width + column).copied().unwrap_or(f32::NAN)
-        };
+        let at = |c: usize| self.values.get(c * plane + row * self.width + column).copied().unwrap_or(f32::NAN);
         match tone {
             Tone::Photo => {
                 let level = |v: f32| (v.clamp(0.0, 1.0) * 255.0).round() as u8;
-                if self.channels >= 3 {
-                    [level(at(0)), level(at(1)), level(at(2))]
-                } else {
-                    [level(at(0)); 3]
-                }
+                if self.channels >= 3 { [level(at(0)), level(at(1)), level(at(2))] } else { [level(at(0)); 3] }
             }
             Tone::Signed => {
                 let sum: f32 = (0..self.channels).map(at).sum();
@@ -67,9 +61,8 @@ impl Picture {
     /// The largest magnitude of the sum over channels; 1 where all is zero.
     fn largest(&self) -> f32 {
         let plane = self.height * self.width;
-        let sums = (0..plane).map(|i| {
-            (0..self.channels).filter_map(|c| self.values.get(c * plane + i)).sum::<f32>().abs()
-        });
+        let sums =
+            (0..plane).map(|i| (0..self.channels).filter_map(|c| self.values.get(c * plane + i)).sum::<f32>().abs());
         let largest = sums.filter(|v| v.is_finite()).fold(0.0, f32::max);
         if largest > 0.0 { largest } else { 1.0 }
     }
@@ -82,9 +75,7 @@ fn diverging(value: f32) -> [u8; 3] {
     let place = (value.clamp(-1.0, 1.0) + 1.0) / 2.0 * (DIVERGING.len() - 1) as f32;
     let below = (place.floor() as usize).min(DIVERGING.len() - 2);
     let weight = place - below as f32;
-    let mix = |i: usize| {
-        (DIVERGING[below][i] * (1.0 - weight) + DIVERGING[below + 1][i] * weight).round() as u8
-    };
+    let mix = |i: usize| (DIVERGING[below][i] * (1.0 - weight) + DIVERGING[below + 1][i] * weight).round() as u8;
     [mix(0), mix(1), mix(2)]
 }
 
@@ -103,12 +94,7 @@ pub fn strip(pictures: &[Picture], tips: &[String], tone: Tone, spoken: &str) ->
             return Err(Error::request(
                 "pictures of one row",
                 format!("{height} x {width} pixels each"),
-                format!(
-                    "{} x {} pixels with {} values",
-                    picture.height,
-                    picture.width,
-                    picture.values.len()
-                ),
+                format!("{} x {} pixels with {} values", picture.height, picture.width, picture.values.len()),
             ));
         }
     }

@@ -40,10 +40,7 @@ impl Frame<'_> {
     /// The point's place in the SVG; `None` where it cannot be shown.
     pub fn at(&self, x: f64, y: f64) -> Option<(f64, f64)> {
         let (u, v) = (self.x.place(x)?, self.y.place(y)?);
-        Some((
-            self.left + u * (self.right - self.left),
-            self.bottom - v * (self.bottom - self.top),
-        ))
+        Some((self.left + u * (self.right - self.left), self.bottom - v * (self.bottom - self.top)))
     }
 }
 
@@ -69,8 +66,7 @@ impl Plot {
     pub fn draw(&self) -> Panel {
         let (width, height) = self.size;
         let y_ticks = self.y.ticks(((height - 80.0) / 42.0).round().max(2.0) as usize);
-        let tick_width =
-            y_ticks.iter().map(|(_, t)| draw::text_width(t, 11.0)).fold(0.0, f64::max);
+        let tick_width = y_ticks.iter().map(|(_, t)| draw::text_width(t, 11.0)).fold(0.0, f64::max);
         let label_width = self
             .marks
             .iter()
@@ -188,20 +184,13 @@ impl Plot {
     /// The curves' ends in words.
     fn described(&self) -> String {
         let scale = |axis: &Axis| if axis.scale == Scale::Log { "logarithmic" } else { "linear" };
-        let mut words =
-            format!("{} x axis, {} y axis.", scale(&self.x), scale(&self.y));
+        let mut words = format!("{} x axis, {} y axis.", scale(&self.x), scale(&self.y));
         for mark in &self.marks {
             if let Mark::Curve(curve) = mark {
                 let name = if curve.label.is_empty() { "curve" } else { curve.label.as_str() };
                 if let (Some(a), Some(b)) = (curve.points.first(), curve.points.last()) {
                     let n = super::number::short;
-                    words.push_str(&format!(
-                        " {name}: {} at {}, {} at {}.",
-                        n(a.y),
-                        n(a.x),
-                        n(b.y),
-                        n(b.x)
-                    ));
+                    words.push_str(&format!(" {name}: {} at {}, {} at {}.", n(a.y), n(a.x), n(b.y), n(b.x)));
                 }
             }
         }

@@ -114,9 +114,7 @@ impl Table {
             .child(element("summary").text(format!("Numbers ({size})")))
             .child(self.download(name, of));
         if self.rows.len() > SHOWN {
-            details.push(
-                element("p").class("note").text(format!("The first {SHOWN} rows; the CSV file has all.")),
-            );
+            details.push(element("p").class("note").text(format!("The first {SHOWN} rows; the CSV file has all.")));
         }
         details.child(self.element())
     }

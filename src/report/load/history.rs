@@ -8,8 +8,7 @@ use std::path::Path;
 pub(super) fn read(path: &Path) -> Result<History> {
     let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
     let mut lines = text.lines().filter(|l| !l.trim().is_empty());
-    let columns: Vec<String> =
-        lines.next().unwrap_or_default().split(',').map(|c| c.trim().to_owned()).collect();
+    let columns: Vec<String> = lines.next().unwrap_or_default().split(',').map(|c| c.trim().to_owned()).collect();
     if columns.len() < 2 {
         return Err(Error::request(
             path.display().to_string(),
@@ -17,9 +16,8 @@ pub(super) fn read(path: &Path) -> Result<History> {
             format!("{:?}", columns.join(",")),
         ));
     }
-    let rows: Vec<Vec<f64>> = lines
-        .map(|line| line.split(',').map(|c| c.trim().parse().unwrap_or(f64::NAN)).collect())
-        .collect();
+    let rows: Vec<Vec<f64>> =
+        lines.map(|line| line.split(',').map(|c| c.trim().parse().unwrap_or(f64::NAN)).collect()).collect();
     if let Some((i, row)) = rows.iter().enumerate().find(|(_, r): &(usize, &Vec<f64>)| r.len() != columns.len()) {
         return Err(Error::request(
             format!("{} line {}", path.display(), i + 2),

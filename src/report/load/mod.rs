@@ -78,9 +78,8 @@ fn gather(path: &Path, results: &mut Vec<PathBuf>, histories: &mut Vec<PathBuf>)
         return Ok(());
     }
     let entries = std::fs::read_dir(path).map_err(|e| Error::io(path, e))?;
-    let mut paths = entries
-        .map(|entry| entry.map(|e| e.path()).map_err(|e| Error::io(path, e)))
-        .collect::<Result<Vec<_>>>()?;
+    let mut paths =
+        entries.map(|entry| entry.map(|e| e.path()).map_err(|e| Error::io(path, e))).collect::<Result<Vec<_>>>()?;
     paths.sort();
     for path in paths {
         let named = |name: &str| path.file_name().is_some_and(|n| n == name);
@@ -137,8 +136,7 @@ pub(super) fn setting(reader: &Reader, key: &str) -> String {
 fn name_apart(arms: &mut [Arm]) {
     for i in 0..arms.len() {
         let base = words::model(&arms[i].origin.model).to_owned();
-        let twins: Vec<usize> =
-            (0..arms.len()).filter(|j| words::model(&arms[*j].origin.model) == base).collect();
+        let twins: Vec<usize> = (0..arms.len()).filter(|j| words::model(&arms[*j].origin.model) == base).collect();
         let differ = |of: fn(&Arm) -> String| twins.iter().any(|j| of(&arms[*j]) != of(&arms[i]));
         let mut name = base;
         if twins.len() > 1 {

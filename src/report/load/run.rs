@@ -4,8 +4,7 @@ use super::{ON_SHOW, origin, setting};
 use crate::error::{Error, Result};
 use crate::report::figure::Picture;
 use crate::report::study::{
-    Arm, AttackedImages, Directions, Gallery, Matrix, Measure, Named, Origin, Outcome, Sample, Scores, Study,
-    Trial,
+    Arm, AttackedImages, Directions, Gallery, Matrix, Measure, Named, Origin, Outcome, Sample, Scores, Study, Trial,
 };
 use crate::report::words;
 use crate::store::{FileKind, Reader, Values};
@@ -102,9 +101,7 @@ fn alignment(reader: &Reader) -> Result<Vec<f64>> {
     for row in 0..count {
         first.extend(pictures(reader, "/spectrum/directions", row)?.into_iter().next().map(|p| p.values));
     }
-    let dot = |a: &[f32], b: &[f32]| -> f64 {
-        a.iter().zip(b).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum()
-    };
+    let dot = |a: &[f32], b: &[f32]| -> f64 { a.iter().zip(b).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum() };
     let norms: Vec<f64> = first.iter().map(|v| dot(v, v).sqrt()).collect();
     let mut cosines = Vec::new();
     for i in 0..first.len() {
@@ -157,9 +154,7 @@ fn gallery(reader: &Reader, trial: &Trial, show: Option<Vec<u64>>) -> Result<Opt
         return Ok(None);
     }
     let rows = match show {
-        Some(shown) => {
-            shown.iter().filter_map(|i| trial.index.iter().position(|j| j == i)).collect()
-        }
+        Some(shown) => shown.iter().filter_map(|i| trial.index.iter().position(|j| j == i)).collect(),
         None => spread(damage(trial), trial.index.len()),
     };
     let labels = match reader.info("/label") {
@@ -234,10 +229,7 @@ pub(super) fn pictures(reader: &Reader, path: &str, row: usize) -> Result<Vec<Pi
         return Err(Error::request(format!("{}: {path}", reader.path().display()), "f32", "another type"));
     };
     let dim = channels * height * width;
-    Ok(values
-        .chunks_exact(dim.max(1))
-        .map(|v| Picture { channels, height, width, values: v.to_vec() })
-        .collect())
+    Ok(values.chunks_exact(dim.max(1)).map(|v| Picture { channels, height, width, values: v.to_vec() }).collect())
 }
 
 pub(super) fn wrong_shape(reader: &Reader, path: &str, expected: &[usize], found: &[usize]) -> Error {

@@ -5,9 +5,7 @@ use super::{origin, setting, sweep_pictures};
 use crate::error::{Error, Result};
 use crate::report::law::law;
 use crate::report::stats::Summary;
-use crate::report::study::{
-    Agreement, Correlation, Mixup, Named, OutcomeSummary, StepScale, Sweep, SweepPoint,
-};
+use crate::report::study::{Agreement, Correlation, Mixup, Named, OutcomeSummary, StepScale, Sweep, SweepPoint};
 use crate::report::words;
 use crate::store::Reader;
 
@@ -127,20 +125,13 @@ fn columns(reader: &Reader, points: &mut [SweepPoint]) -> Result<()> {
     Ok(())
 }
 
-fn attacks(
-    reader: &Reader,
-    points: &mut [SweepPoint],
-    eps: &[f64],
-    scale: StepScale,
-    metric: &str,
-) -> Result<()> {
+fn attacks(reader: &Reader, points: &mut [SweepPoint], eps: &[f64], scale: StepScale, metric: &str) -> Result<()> {
     let dim = sweep_pictures::dim(reader);
     let law = law(metric).filter(|l| !l.needs_dim() || dim.is_some());
     let mut names = reader.attacks();
     names.sort_by_key(|n| words::attack_order(n));
     for attack in names {
-        let mut measures: Vec<String> =
-            reader.measures(&attack).into_iter().filter(|n| !is_picture(n)).collect();
+        let mut measures: Vec<String> = reader.measures(&attack).into_iter().filter(|n| !is_picture(n)).collect();
         measures.sort_by_key(|n| words::order(n));
         let start = |p: &mut SweepPoint| {
             p.attacks.push(OutcomeSummary { name: attack.clone(), measures: vec![] });
@@ -189,12 +180,7 @@ fn agreement(
         let ratios: Vec<f64> = predict(*size).iter().zip(*actual).map(|(p, a)| a / p).collect();
         Summary::of(&ratios)
     });
-    Some(Agreement {
-        law,
-        ratio: ratio.collect(),
-        predicted: predict(*eps.first()?),
-        actual: actual.first()?.to_vec(),
-    })
+    Some(Agreement { law, ratio: ratio.collect(), predicted: predict(*eps.first()?), actual: actual.first()?.to_vec() })
 }
 
 /// `/correlation/...`: data sets whose last axis is (rho, lower, upper).

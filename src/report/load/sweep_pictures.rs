@@ -22,8 +22,7 @@ type BySample = Vec<Vec<Picture>>;
 
 /// D of the images in the file, where it holds any.
 pub(super) fn dim(reader: &Reader) -> Option<usize> {
-    let paths =
-        ["/clean/images", "/pictures/clean/images", "/spectrum/directions", "/pictures/spectrum/directions"];
+    let paths = ["/clean/images", "/pictures/clean/images", "/spectrum/directions", "/pictures/spectrum/directions"];
     let info = paths.iter().find_map(|p| reader.info(p))?;
     let n = info.shape.len();
     (n > 3).then(|| info.shape[n - 3..].iter().product())
@@ -38,11 +37,7 @@ pub(super) fn add(
     rows: &[usize],
 ) -> Result<()> {
     let apart = reader.info("/pictures/index").is_some();
-    let place = Place {
-        reader,
-        prefix: if apart { "/pictures" } else { "" },
-        rows: (!apart).then_some(rows),
-    };
+    let place = Place { reader, prefix: if apart { "/pictures" } else { "" }, rows: (!apart).then_some(rows) };
     let index: Vec<u64> = if apart {
         reader.read_i64("/pictures/index")?.1.into_iter().map(|i| i as u64).collect()
     } else {
@@ -144,8 +139,7 @@ impl Place<'_> {
         let mut found = vec![Vec::new(); *samples];
         let dim = (channels * height * width).max(1);
         for (i, chunk) in values.chunks_exact(dim).enumerate() {
-            let picture =
-                Picture { channels: *channels, height: *height, width: *width, values: chunk.to_vec() };
+            let picture = Picture { channels: *channels, height: *height, width: *width, values: chunk.to_vec() };
             found[i / inner.max(1) % samples].push(picture);
         }
         Ok(Some(found))

@@ -2,7 +2,7 @@
 
 use super::{Headline, Section, spread_point, spread_words, stroke, times};
 use crate::report::figure::{
-    Axis, Curve, Figure, Ink, Marker, Panel, Plot, Mark, Point, Scale, Stroke, Table, Width, number,
+    Axis, Curve, Figure, Ink, Mark, Marker, Panel, Plot, Point, Scale, Stroke, Table, Width, number,
 };
 use crate::report::stats::Summary;
 use crate::report::study::{Arm, Measure, Study, Trial};
@@ -64,8 +64,7 @@ fn figure(study: &Study, norm: &str, key: &str, several_norms: bool) -> Option<F
     if entries.is_empty() {
         return None;
     }
-    let mut table =
-        Table::new(&["model", "attack", "eps", "samples", "undefined", "mean", "q25", "median", "q75"]);
+    let mut table = Table::new(&["model", "attack", "eps", "samples", "undefined", "mean", "q25", "median", "q75"]);
     let mut eps: Vec<f64> = Vec::new();
     let mut seen = Vec::new();
     let mut curves: Vec<(usize, String, Curve)> = Vec::new();
@@ -76,12 +75,8 @@ fn figure(study: &Study, norm: &str, key: &str, several_norms: bool) -> Option<F
             let mut points: Vec<Point> = Vec::new();
             for (size, values) in entry.trial.eps.iter().zip(&measure.by_eps) {
                 let summary = Summary::of(values);
-                let tip = format!(
-                    "{}, {name}\nε = {}\n{}",
-                    entry.arm.name,
-                    number::plain(*size),
-                    spread_words(&summary)
-                );
+                let tip =
+                    format!("{}, {name}\nε = {}\n{}", entry.arm.name, number::plain(*size), spread_words(&summary));
                 points.push(spread_point(*size, &summary, tip));
                 seen.extend([summary.low, summary.median, summary.high]);
                 if !eps.contains(size) {
@@ -100,8 +95,7 @@ fn figure(study: &Study, norm: &str, key: &str, several_norms: bool) -> Option<F
                 ]);
             }
             let (marker, line) = style(&outcome.name);
-            let curve =
-                Curve { ink: Ink::Series(entry.ink), stroke: line, marker, label: name, points };
+            let curve = Curve { ink: Ink::Series(entry.ink), stroke: line, marker, label: name, points };
             curves.push((entry.ink, outcome.name.clone(), curve));
         }
     }
@@ -165,11 +159,8 @@ fn strongest(entry: &Entry, key: &str) -> Option<String> {
 
 /// Model against model, under the strongest attack that all have, at the largest size that all have.
 fn comparison(study: &Study, norm: &str, key: &str) -> Option<String> {
-    let trials: Vec<(&str, &Trial)> = study
-        .arms
-        .iter()
-        .filter_map(|a| Some((a.name.as_str(), a.trials.iter().find(|t| t.norm == norm)?)))
-        .collect();
+    let trials: Vec<(&str, &Trial)> =
+        study.arms.iter().filter_map(|a| Some((a.name.as_str(), a.trials.iter().find(|t| t.norm == norm)?))).collect();
     let (_, first) = trials.first().filter(|_| trials.len() > 1)?;
     let attack = ["pgd", "spectral"]
         .into_iter()
@@ -203,9 +194,8 @@ fn finding(entries: &[Entry], key: &str) -> String {
         let at = entry.trial.eps.len() / 2;
         measure.by_eps.get(at).map(|v| Summary::of(v).median)
     };
-    let size = |entry: &Entry| {
-        number::plain(entry.trial.eps.get(entry.trial.eps.len() / 2).copied().unwrap_or(f64::NAN))
-    };
+    let size =
+        |entry: &Entry| number::plain(entry.trial.eps.get(entry.trial.eps.len() / 2).copied().unwrap_or(f64::NAN));
     let ratios: Vec<f64> = entries
         .iter()
         .filter_map(|e| {

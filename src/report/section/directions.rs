@@ -1,7 +1,7 @@
 //! The most sensitive directions as pictures.
 
-use super::{Headline, Section};
 use super::gallery::row;
+use super::{Headline, Section};
 use crate::error::Result;
 use crate::report::figure::{Figure, Panel, Picture, Table, Tone, Width, number, strip};
 use crate::report::markup::element;

@@ -1,11 +1,11 @@
 //! Images before and after the attacks, with their reconstructions, the same samples under every model.
 
 use super::{Headline, Section};
+use crate::error::Result;
 use crate::report::figure::{Cell, Figure, Panel, Picture, Table, Tone, Width, number, strip};
 use crate::report::markup::{Element, element};
 use crate::report::study::{Arm, Gallery, Sample, Study, Trial};
 use crate::report::words;
-use crate::error::Result;
 
 /// Measures told when a picture is touched.
 const TOLD: [&str; 4] = ["latent_l2", "latent_kl", "recon_shift", "recon_mse"];
@@ -68,12 +68,7 @@ pub(super) fn picker(eps: &[f64], name: &str) -> Vec<Element> {
         let input = if i + 1 == eps.len() { input.with("checked", "checked") } else { input };
         element("label").child(input).child(element("span").text(number::plain(*size)))
     });
-    vec![
-        element("fieldset")
-            .class("pick")
-            .child(element("legend").text("Size of the attack, ε"))
-            .children(buttons),
-    ]
+    vec![element("fieldset").class("pick").child(element("legend").text("Size of the attack, ε")).children(buttons)]
 }
 
 fn panel(arm: &Arm, trial: &Trial, gallery: &Gallery, of: usize) -> Result<Panel> {
@@ -106,9 +101,7 @@ fn panel(arm: &Arm, trial: &Trial, gallery: &Gallery, of: usize) -> Result<Panel
                 .samples
                 .iter()
                 .zip(&named)
-                .map(|(s, n)| {
-                    format!("{n}\n{title}, ε = {}{}", number::plain(*eps), told(trial, &attack.name, at, s))
-                })
+                .map(|(s, n)| format!("{n}\n{title}, ε = {}{}", number::plain(*eps), told(trial, &attack.name, at, s)))
                 .collect();
             let words = format!("{title} attack, ε = {}", number::plain(*eps));
             let mut add = |label: &str, pictures: &[Picture], what: &str| -> Result<()> {
@@ -128,10 +121,7 @@ fn panel(arm: &Arm, trial: &Trial, gallery: &Gallery, of: usize) -> Result<Panel
 
 /// A strip with its label; where it belongs to one of several sizes, all but the largest wait to be picked.
 pub(super) fn row(label: &str, strip: Element, size: Option<(usize, usize)>) -> Element {
-    let row = element("div")
-        .class("row")
-        .child(element("span").class("rl").text(label))
-        .child(strip);
+    let row = element("div").class("row").child(element("span").class("rl").text(label)).child(strip);
     match size {
         Some((at, of)) if at + 1 < of => row.with("data-e", at).with("hidden", "hidden"),
         Some((at, _)) => row.with("data-e", at),
@@ -156,9 +146,7 @@ fn clean_words(trial: &Trial, sample: &Sample) -> String {
 }
 
 fn told(trial: &Trial, attack: &str, at: usize, sample: &Sample) -> String {
-    let value = |key: &'static str| {
-        Some((key, *trial.attack(attack)?.measure(key)?.by_eps.get(at)?.get(sample.row)?))
-    };
+    let value = |key: &'static str| Some((key, *trial.attack(attack)?.measure(key)?.by_eps.get(at)?.get(sample.row)?));
     TOLD.into_iter()
         .filter_map(value)
         .map(|(key, v)| format!("\n{} {}", words::inline(key), number::short(v)))

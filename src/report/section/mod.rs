@@ -64,11 +64,7 @@ fn legend(arms: &[&Arm], ink: impl Fn(&Arm) -> usize) -> Vec<Key> {
     if arms.len() < 2 {
         return Vec::new();
     }
-    let key = |arm: &&Arm| Key {
-        ink: Ink::Series(ink(arm)),
-        stroke: stroke(ink(arm)),
-        words: arm.name.clone(),
-    };
+    let key = |arm: &&Arm| Key { ink: Ink::Series(ink(arm)), stroke: stroke(ink(arm)), words: arm.name.clone() };
     arms.iter().map(key).collect()
 }
 
@@ -89,12 +85,7 @@ pub(crate) fn spread_words(summary: &Summary) -> String {
         0 => String::new(),
         n => format!(", {n} undefined"),
     };
-    format!(
-        "{} (quartiles {} to {}{undefined})",
-        short(summary.median),
-        short(summary.low),
-        short(summary.high)
-    )
+    format!("{} (quartiles {} to {}{undefined})", short(summary.median), short(summary.low), short(summary.high))
 }
 
 /// "2.3 times", "87 % of": `ratio` in words.

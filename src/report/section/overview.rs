@@ -115,8 +115,7 @@ fn damage(study: &Study) -> Option<Element> {
     sizes.sort_by(f64::total_cmp);
     sizes.dedup();
     let shown: Vec<f64> = evenly(sizes.len(), SIZES).into_iter().map(|at| sizes[at]).collect();
-    let mut head =
-        element("tr").child(element("td").text("")).child(element("th").with("scope", "col").text("ε ="));
+    let mut head = element("tr").child(element("td").text("")).child(element("th").with("scope", "col").text("ε ="));
     for size in &shown {
         head.push(element("th").with("scope", "col").class("n").text(number::plain(*size)));
     }
@@ -135,8 +134,7 @@ fn damage(study: &Study) -> Option<Element> {
                 let name = if at == 0 { badge(study, arm) } else { element("span") };
                 let norm = if trial.norm == "linf" { " (ℓ∞)" } else { "" };
                 let attack = element("th").with("scope", "row").text(format!("{}{norm}", words::attack(attack)));
-                let mut row =
-                    element("tr").child(element("th").with("scope", "row").child(name)).child(attack);
+                let mut row = element("tr").child(element("th").with("scope", "row").child(name)).child(attack);
                 for size in &shown {
                     let found = trial.eps.iter().position(|e| e == size).and_then(|e| measure.by_eps.get(e));
                     row.push(median(found.map(|v| Summary::of(v))));
@@ -161,18 +159,23 @@ fn boxed(head: Element, body: Element) -> Element {
 /// Every column of every file in short, one row each.
 fn csv(study: &Study) -> Table {
     let mut table = Table::new(&[
-        "model", "part", "name", "attack", "norm", "eps", "samples", "undefined", "mean", "q25", "median", "q75",
+        "model",
+        "part",
+        "name",
+        "attack",
+        "norm",
+        "eps",
+        "samples",
+        "undefined",
+        "mean",
+        "q25",
+        "median",
+        "q75",
     ]);
     let mut put = |place: [Cell; 6], values: &[f64]| {
         let s = Summary::of(values);
-        let numbers: [Cell; 6] = [
-            s.count.into(),
-            s.undefined.into(),
-            s.mean.into(),
-            s.low.into(),
-            s.median.into(),
-            s.high.into(),
-        ];
+        let numbers: [Cell; 6] =
+            [s.count.into(), s.undefined.into(), s.mean.into(), s.low.into(), s.median.into(), s.high.into()];
         table.row(place.into_iter().chain(numbers));
     };
     for arm in &study.arms {
@@ -217,9 +220,7 @@ pub fn facts(study: &Study) -> Element {
             }
         }
         if !seen.is_empty() {
-            let pair = element("div")
-                .child(element("dt").text(name))
-                .child(element("dd").text(seen.join(", ")));
+            let pair = element("div").child(element("dt").text(name)).child(element("dd").text(seen.join(", ")));
             list.push(pair);
         }
     };
@@ -247,8 +248,19 @@ pub fn facts(study: &Study) -> Element {
 pub fn sources(study: &Study) -> Section {
     let mut section = Section { id: "sources", title: "Sources", ..Section::default() };
     let mut table = Table::new(&[
-        "file", "kind", "model", "model_sha256", "dataset", "split", "samples", "metric", "device", "precision",
-        "seed", "version", "libtorch",
+        "file",
+        "kind",
+        "model",
+        "model_sha256",
+        "dataset",
+        "split",
+        "samples",
+        "metric",
+        "device",
+        "precision",
+        "seed",
+        "version",
+        "libtorch",
     ]);
     for o in &study.files {
         table.row([

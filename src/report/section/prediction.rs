@@ -2,10 +2,8 @@
 //! epsilon along its direction, and the shift that the spectral attack measured on the same images.
 
 use super::{Headline, Section, spread_point, spread_words, stroke};
+use crate::report::figure::{Axis, Cloud, Curve, Figure, Ink, Mark, Marker, Panel, Plot, Scale, Table, Width, number};
 use crate::report::law::law;
-use crate::report::figure::{
-    Axis, Cloud, Curve, Figure, Ink, Mark, Marker, Panel, Plot, Scale, Table, Width, number,
-};
 use crate::report::stats::{Summary, spearman};
 use crate::report::study::{Arm, Study, Trial};
 use crate::report::words;
@@ -25,8 +23,7 @@ struct Pairs<'a> {
 
 /// Ratio by size, and the images themselves at the smallest and largest size.
 pub fn section(study: &Study) -> Option<Section> {
-    let found: Vec<Pairs> =
-        study.arms.iter().enumerate().filter_map(|(ink, arm)| pairs(ink, arm)).collect();
+    let found: Vec<Pairs> = study.arms.iter().enumerate().filter_map(|(ink, arm)| pairs(ink, arm)).collect();
     // Metrics that predict different things need figures of their own.
     let mut kinds: Vec<&str> = Vec::new();
     for p in &found {
@@ -106,13 +103,7 @@ fn figure(group: &[&Pairs]) -> Option<Figure> {
         let mut points = Vec::new();
         for ((eps, predicted), actual) in p.eps.iter().zip(&p.predicted).zip(&p.actual) {
             for ((index, a), b) in p.index.iter().zip(predicted).zip(actual) {
-                table.row([
-                    (&p.arm.name).into(),
-                    (*eps).into(),
-                    (*index as i64).into(),
-                    (*a).into(),
-                    (*b).into(),
-                ]);
+                table.row([(&p.arm.name).into(), (*eps).into(), (*index as i64).into(), (*a).into(), (*b).into()]);
             }
             let ratios: Vec<f64> = predicted.iter().zip(actual).map(|(a, b)| b / a).collect();
             let summary = Summary::of(&ratios);
@@ -191,13 +182,9 @@ fn scatter(group: &[&Pairs], at: usize) -> Option<Panel> {
     let title = format!("Each image at ε = {}", number::plain(size));
     // One range for both axes, so that the identity is the diagonal.
     let both = || x.iter().chain(&y).copied();
-    let panel = Plot::new(
-        title,
-        Axis::fit("predicted", Scale::Log, both()),
-        Axis::fit("measured", Scale::Log, both()),
-        marks,
-    )
-    .draw();
+    let panel =
+        Plot::new(title, Axis::fit("predicted", Scale::Log, both()), Axis::fit("measured", Scale::Log, both()), marks)
+            .draw();
     (panel.marks > 0).then_some(panel)
 }
 
@@ -214,11 +201,8 @@ fn finding(group: &[&Pairs]) -> String {
         (eps, Summary::of(&ratios).median)
     };
     let percent = |r: f64| format!("{:.0} %", 100.0 * r);
-    let rho: Vec<f64> = group
-        .iter()
-        .map(|p| spearman(&p.predicted[0], &p.actual[0]))
-        .filter(|r| r.is_finite())
-        .collect();
+    let rho: Vec<f64> =
+        group.iter().map(|p| spearman(&p.predicted[0], &p.actual[0])).filter(|r| r.is_finite()).collect();
     let ranks = rho.iter().copied().fold(f64::INFINITY, f64::min);
     let ranks = if ranks.is_finite() {
         format!("; image by image, rank correlation at least {ranks:.2}")

@@ -1,9 +1,7 @@
 //! Histograms of every score, models overlaid, one small panel a score.
 
 use super::{Headline, Section, legend, stroke};
-use crate::report::figure::{
-    Axis, Figure, Ink, Mark, Panel, Plot, Scale, Steps, Table, Width, bins, number, shares,
-};
+use crate::report::figure::{Axis, Figure, Ink, Mark, Panel, Plot, Scale, Steps, Table, Width, bins, number, shares};
 use crate::report::stats::Summary;
 use crate::report::study::{Arm, Study};
 use crate::report::words;
@@ -12,8 +10,7 @@ const BINS: usize = 24;
 
 /// All scores that the files hold.
 pub fn section(study: &Study) -> Option<Section> {
-    let arms: Vec<(usize, &Arm)> =
-        study.arms.iter().enumerate().filter(|(_, a)| a.scores.is_some()).collect();
+    let arms: Vec<(usize, &Arm)> = study.arms.iter().enumerate().filter(|(_, a)| a.scores.is_some()).collect();
     let mut names: Vec<&str> = Vec::new();
     for (_, arm) in &arms {
         for column in arm.scores.iter().flat_map(|s| &s.columns) {
@@ -27,10 +24,8 @@ pub fn section(study: &Study) -> Option<Section> {
     let mut panels = Vec::new();
     let mut missing = Vec::new();
     for name in &names {
-        let columns: Vec<(usize, &str, &[f64])> = arms
-            .iter()
-            .filter_map(|(i, a)| Some((*i, a.name.as_str(), a.scores.as_ref()?.column(name)?)))
-            .collect();
+        let columns: Vec<(usize, &str, &[f64])> =
+            arms.iter().filter_map(|(i, a)| Some((*i, a.name.as_str(), a.scores.as_ref()?.column(name)?))).collect();
         for (_, model, values) in &columns {
             let undefined = Summary::of(values).undefined;
             if undefined > 0 {
@@ -56,9 +51,7 @@ pub fn section(study: &Study) -> Option<Section> {
     let figure = Figure {
         id: "scores-histograms".to_owned(),
         title: finding(&plain),
-        caption: format!(
-            "Share of the images in each bin; triangles mark medians.{missing}"
-        ),
+        caption: format!("Share of the images in each bin; triangles mark medians.{missing}"),
         legend: legend(&plain, place),
         controls: Vec::new(),
         panels,
@@ -127,8 +120,7 @@ fn finding(arms: &[&Arm]) -> String {
         let scores = arm.scores.as_ref()?;
         Some(Summary::of(scores.column("von_neumann_entropy")?).median)
     };
-    let all: Vec<(String, f64)> =
-        arms.iter().filter_map(|a| Some((a.name.clone(), radius(a)?))).collect();
+    let all: Vec<(String, f64)> = arms.iter().filter_map(|a| Some((a.name.clone(), radius(a)?))).collect();
     match all.as_slice() {
         [] => "Scores of the spectra".to_owned(),
         [(_, value)] => match arms.first().and_then(|a| entropy(a)) {

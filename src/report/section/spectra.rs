@@ -1,9 +1,7 @@
 //! Eigenvalue curves: the median of each eigenvalue over the images, with its quartiles.
 
 use super::{Headline, Section, spread_point, spread_words, stroke};
-use crate::report::figure::{
-    Axis, Curve, Figure, Ink, Mark, Marker, Plot, Point, Scale, Table, Width, number,
-};
+use crate::report::figure::{Axis, Curve, Figure, Ink, Mark, Marker, Plot, Point, Scale, Table, Width, number};
 use crate::report::stats::Summary;
 use crate::report::study::{Matrix, Study};
 
@@ -23,8 +21,17 @@ pub fn section(study: &Study) -> Option<Section> {
         return None;
     }
     let mut table = Table::new(&[
-        "model", "i", "samples", "undefined", "mean", "q25", "median", "q75", "cumulative_share_q25",
-        "cumulative_share_median", "cumulative_share_q75",
+        "model",
+        "i",
+        "samples",
+        "undefined",
+        "mean",
+        "q25",
+        "median",
+        "q75",
+        "cumulative_share_q25",
+        "cumulative_share_median",
+        "cumulative_share_q75",
     ]);
     let mut largest = 0.0f64;
     let mut seen = Vec::new();
@@ -49,7 +56,8 @@ pub fn section(study: &Study) -> Option<Section> {
             let at = (k + 1) as f64;
             let head = |symbol: &str| format!("{name}\n{symbol}{}", number::subscript(k + 1));
             of_value.push(spread_point(at, &value, format!("{} = {}", head("λ"), spread_words(&value))));
-            let words = format!("{name}\nfirst {} of {}: {} of the trace", k + 1, matrix.width, number::percent(share.median));
+            let words =
+                format!("{name}\nfirst {} of {}: {} of the trace", k + 1, matrix.width, number::percent(share.median));
             of_share.push(spread_point(at, &share, words));
             if share.median >= 0.5 && half.is_none() {
                 half = Some(k + 1);
@@ -76,7 +84,12 @@ pub fn section(study: &Study) -> Option<Section> {
     }
     let below = seen.iter().any(|v| *v < largest * DEPTH);
     let widest = arms.iter().map(|(_, _, m)| m.width).max().unwrap_or(1) as f64;
-    let x = || Axis { label: "i, from the most sensitive direction".to_owned(), scale: Scale::Linear, low: 0.5, high: widest + 0.5 };
+    let x = || Axis {
+        label: "i, from the most sensitive direction".to_owned(),
+        scale: Scale::Linear,
+        low: 0.5,
+        high: widest + 0.5,
+    };
     let spectrum = Plot::new(
         "Eigenvalues",
         x(),

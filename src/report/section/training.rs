@@ -1,9 +1,7 @@
 //! Loss curves of the training runs.
 
 use super::{Headline, Section, stroke};
-use crate::report::figure::{
-    Axis, Curve, Figure, Ink, Mark, Marker, Plot, Point, Scale, Table, Width, number,
-};
+use crate::report::figure::{Axis, Curve, Figure, Ink, Mark, Marker, Plot, Point, Scale, Table, Width, number};
 use crate::report::study::Study;
 
 /// One panel a column of `history.csv`.

@@ -1,9 +1,7 @@
 //! Theory against experiment over the whole sweep, and the table of rank correlations.
 
 use super::{View, beta_words, chosen};
-use crate::report::figure::{
-    Axis, Cloud, Curve, Figure, Key, Mark, Marker, Plot, Scale, Stroke, Table, Width, number,
-};
+use crate::report::figure::{Axis, Cloud, Curve, Figure, Key, Mark, Marker, Plot, Scale, Stroke, Table, Width, number};
 use crate::report::markup::{Element, element};
 use crate::report::section::{spread_point, spread_words};
 use crate::report::stats::{Summary, spearman};
@@ -154,10 +152,8 @@ pub(super) fn correlations(view: &View<'_>) -> Option<Element> {
         let cell = element("th").with("scope", "col").text(w);
         if matches!(w, "ρ" | "interval") { cell.class("n") } else { cell }
     });
-    let drawn = element("table")
-        .class("summary")
-        .child(element("thead").child(element("tr").children(head)))
-        .child(body);
+    let drawn =
+        element("table").class("summary").child(element("thead").child(element("tr").children(head))).child(body);
     let strongest = found
         .iter()
         .filter(|c| c.rho.is_finite())

@@ -127,9 +127,10 @@ fn directions(view: &View<'_>) -> Result<Option<Figure>> {
     Ok((!panels.is_empty()).then(|| Figure {
         id: view.id("directions"),
         title: "The most sensitive directions, model by model".to_owned(),
-        caption: "Unit directions in the space of images, v₁ the most sensitive. Blue pixels darken, red ones brighten; \
+        caption:
+            "Unit directions in the space of images, v₁ the most sensitive. Blue pixels darken, red ones brighten; \
                   each picture has its own scale, and its sign is a convention."
-            .to_owned(),
+                .to_owned(),
         legend: vec![],
         controls: vec![],
         panels,

@@ -17,9 +17,7 @@ pub(super) fn figure(view: &View<'_>) -> Option<Figure> {
     let mut table = Table::new(&["measure", "attack", "eps", "mixup", "beta", "clean_recon_mse", "damage"]);
     let mut panels = Vec::new();
     for key in DAMAGE {
-        let place = |p: &SweepPoint| {
-            Some((p.clean("recon_mse")?.median, p.measure(attack, key)?.get(at)?.median))
-        };
+        let place = |p: &SweepPoint| Some((p.clean("recon_mse")?.median, p.measure(attack, key)?.get(at)?.median));
         let mut marks = Vec::new();
         let (mut xs, mut ys) = (Vec::new(), Vec::new());
         for line in &lines {
@@ -50,13 +48,7 @@ pub(super) fn figure(view: &View<'_>) -> Option<Figure> {
                 points.push(Point { x, y, tip, note, band: None });
             }
             let marker = if line.name == "mixup" { Marker::Square } else { Marker::Disc };
-            marks.push(Mark::Curve(Curve {
-                ink: line.ink,
-                stroke: line.stroke,
-                marker,
-                label: String::new(),
-                points,
-            }));
+            marks.push(Mark::Curve(Curve { ink: line.ink, stroke: line.stroke, marker, label: String::new(), points }));
         }
         if !xs.is_empty() {
             let x = Axis::fit("clean reconstruction error (mean square)", Scale::Linear, xs);
@@ -86,9 +78,8 @@ pub(super) fn figure(view: &View<'_>) -> Option<Figure> {
 
 /// How many models no other model beats in both respects, arm by arm.
 fn finding(view: &View<'_>, attack: &str, at: usize) -> String {
-    let place = |p: &SweepPoint| {
-        Some((p.clean("recon_mse")?.median, p.measure(attack, "recon_shift")?.get(at)?.median))
-    };
+    let place =
+        |p: &SweepPoint| Some((p.clean("recon_mse")?.median, p.measure(attack, "recon_shift")?.get(at)?.median));
     let all: Vec<(f64, f64)> = view.sweep.points.iter().filter_map(place).collect();
     let beaten = |(x, y): (f64, f64)| all.iter().any(|(a, b)| *a <= x && *b <= y && (*a < x || *b < y));
     let lines = view.lines();

@@ -37,13 +37,7 @@ pub(super) fn figure(view: &View<'_>) -> Option<Figure> {
                 ]);
             }
             let label = beta_words(point);
-            marks.push(Mark::Curve(Curve {
-                ink,
-                stroke: Default::default(),
-                marker: Marker::None,
-                label,
-                points,
-            }));
+            marks.push(Mark::Curve(Curve { ink, stroke: Default::default(), marker: Marker::None, label, points }));
         }
         let live = |p: &super::SweepPoint| {
             let first = p.spectrum.first()?.median;
@@ -74,10 +68,7 @@ pub(super) fn figure(view: &View<'_>) -> Option<Figure> {
         .collect();
     Some(Figure {
         id: view.id("spectra"),
-        title: format!(
-            "With β, the directions above 1 % of λ₁ go {}",
-            crate::report::words::list(&counts)
-        ),
+        title: format!("With β, the directions above 1 % of λ₁ go {}", crate::report::words::list(&counts)),
         caption: "Eigenvalues of the pullback metric, largest first, for a few models: median over the images (line) \
                   and middle half (band)."
             .to_owned(),

@@ -1,9 +1,7 @@
 //! Damage against the size of the step, along each of the first directions, at a few betas.
 
 use super::{Headline, View, beta_words};
-use crate::report::figure::{
-    Axis, Curve, Figure, Ink, Mark, Marker, Plot, Scale, Stroke, Table, Width, number,
-};
+use crate::report::figure::{Axis, Curve, Figure, Ink, Mark, Marker, Plot, Scale, Stroke, Table, Width, number};
 use crate::report::load::evenly;
 use crate::report::section::{spread_point, spread_words, times};
 use crate::report::stats::{quantile, sorted};
@@ -22,10 +20,8 @@ pub(super) fn figures(view: &View<'_>) -> Vec<(Figure, Headline)> {
 
 fn figure(view: &View<'_>, key: &str) -> Option<(Figure, Headline)> {
     let lines = view.lines();
-    let shown: Vec<(&str, &SweepPoint)> = lines
-        .iter()
-        .flat_map(|l| evenly(l.points.len(), BETAS).into_iter().map(|at| (l.name, l.points[at])))
-        .collect();
+    let shown: Vec<(&str, &SweepPoint)> =
+        lines.iter().flat_map(|l| evenly(l.points.len(), BETAS).into_iter().map(|at| (l.name, l.points[at]))).collect();
     let mut table =
         Table::new(&["mixup", "beta", "attack", "eps", "samples", "undefined", "mean", "q25", "median", "q75"]);
     let mut seen = Vec::new();
@@ -73,10 +69,8 @@ fn figure(view: &View<'_>, key: &str) -> Option<(Figure, Headline)> {
         return None;
     }
     let y = Axis::fit(words::axis(key), Scale::suiting(seen.iter().copied(), 2.3), seen).from_zero();
-    let panels = panels
-        .into_iter()
-        .map(|(title, marks)| Plot::new(title, view.size_axis(), y.clone(), marks).draw())
-        .collect();
+    let panels =
+        panels.into_iter().map(|(title, marks)| Plot::new(title, view.size_axis(), y.clone(), marks).draw()).collect();
     let figure = Figure {
         id: view.id(&format!("damage-step-{key}")),
         title: finding(view, &shown, key),

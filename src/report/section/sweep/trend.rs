@@ -23,8 +23,7 @@ const SIZES: usize = 3;
 /// Every score against beta: medians with quartiles.
 pub(super) fn scores(view: &View<'_>) -> Vec<(Figure, Headline)> {
     let lines = view.lines();
-    let mut table =
-        Table::new(&["score", "mixup", "beta", "samples", "undefined", "mean", "q25", "median", "q75"]);
+    let mut table = Table::new(&["score", "mixup", "beta", "samples", "undefined", "mean", "q25", "median", "q75"]);
     let mut panels = Vec::new();
     for name in SCORES {
         let of = |p: &SweepPoint| p.score(name).map(Summary::of);
@@ -105,9 +104,12 @@ fn trend_words(lines: &[Line<'_>], name: &str, symbol: &str) -> String {
             if !(first / last).is_finite() || medians.len() < 2 {
                 return None;
             }
-            let (verb, factor) =
-                if last < first { ("falls", first / last) } else { ("rises", last / first) };
-            let rho = if rho.is_finite() { format!(" (rank correlation {rho:.2})").replace('-', "−") } else { String::new() };
+            let (verb, factor) = if last < first { ("falls", first / last) } else { ("rises", last / first) };
+            let rho = if rho.is_finite() {
+                format!(" (rank correlation {rho:.2})").replace('-', "−")
+            } else {
+                String::new()
+            };
             let arm = if lines.len() > 1 { format!(" {}", with_words(line.name)) } else { String::new() };
             Some(format!("{verb} {}{arm}{rho}", times(factor).replace(" times", "-fold")))
         })
@@ -129,12 +131,8 @@ pub(super) fn histograms(view: &View<'_>) -> Vec<(Figure, Headline)> {
     let mut panels = Vec::new();
     let mut keys = Vec::new();
     for name in SPREAD {
-        let all: Vec<f64> = lines
-            .iter()
-            .flat_map(chosen)
-            .filter_map(|(_, p)| p.score(name))
-            .flat_map(|v| v.iter().copied())
-            .collect();
+        let all: Vec<f64> =
+            lines.iter().flat_map(chosen).filter_map(|(_, p)| p.score(name)).flat_map(|v| v.iter().copied()).collect();
         let scale = if name == "spectral_radius" { Scale::suiting(all.iter().copied(), 1.3) } else { Scale::Linear };
         let edges = bins(&all, scale == Scale::Log, 40);
         if edges.len() < 2 {
@@ -144,10 +142,8 @@ pub(super) fn histograms(view: &View<'_>) -> Vec<(Figure, Headline)> {
         let mut drawn = Vec::new();
         for line in &lines {
             let mut marks = Vec::new();
-            let mut tips: Vec<String> = edges
-                .windows(2)
-                .map(|e| format!("{} to {}", number::short(e[0]), number::short(e[1])))
-                .collect();
+            let mut tips: Vec<String> =
+                edges.windows(2).map(|e| format!("{} to {}", number::short(e[0]), number::short(e[1]))).collect();
             keys.clear();
             for (ink, point) in chosen(line) {
                 let Some(values) = point.score(name) else { continue };
