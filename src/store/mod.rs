@@ -4,6 +4,7 @@
 
 mod columns; // values and their rows, in memory and in HDF5 data sets
 mod header; //  root attributes: what a file holds and of which run
+mod journal; // which rows of an unfinished file are done
 mod merge; //   shards of one run -> one file
 mod partial; // the unfinished file
 mod probe; //   what is known of a file before it is believed

@@ -1,12 +1,13 @@
 //! The unfinished file: begun, opened again, or found to be of no use.
 
-use super::columns::{self, Dtype, fault};
+use super::Column;
+use super::columns::{self, fault};
 use super::header::{Header, VERSION};
+use super::journal::Journal;
 use super::probe::{datasets, heap_is_whole};
 use super::schema::{INDEX, sample_axis};
 use super::target::{Target, in_use};
 use super::whole::{create, write_column};
-use super::{Column, Values};
 use crate::error::Result;
 use hdf5::file::OpenMode;
 use hdf5::{Dataset, File, MinorErrorCode};
@@ -25,7 +26,7 @@ pub(super) enum Partial {
 /// An open file with its journal.
 pub(super) struct Rows {
     pub file: File,
-    pub journal: Dataset,
+    pub journal: Journal,
     /// Whether each row is done.
     pub stored: Vec<bool>,
     /// The data sets with a row per sample, by path.
@@ -46,16 +47,10 @@ impl Rows {
         let path = &target.partial;
         let file = create(path)?;
         header.write(&file, path)?;
-        let journal = Column {
-            path: INDEX.to_owned(),
-            shape: vec![index.len()],
-            sample_axis: 0,
-            values: Values::I64(index.iter().map(|i| -1 - *i as i64).collect()),
-        };
         for column in fixed {
             write_column(&file, column).map_err(|e| fault(path, e))?;
         }
-        let journal = write_column(&file, &journal).map_err(|e| fault(path, e))?;
+        let journal = Journal::create(&file, index).map_err(|e| fault(path, e))?;
         file.flush().map_err(|e| fault(path, e))?;
         Ok(Self { file, journal, stored: vec![false; index.len()], columns: BTreeMap::new() })
     }
@@ -96,16 +91,9 @@ fn same_run(file: File, path: &Path, header: &Header, index: &[u64], fixed: &[Co
     if stored.version != VERSION {
         return Err(format!("it is of version {}", stored.version));
     }
-    let journal = file.dataset(INDEX).map_err(|_| damaged())?;
-    if columns::dtype_of(&journal) != Some(Dtype::I64) {
-        return Err(damaged());
-    }
-    let rows = journal.read_raw::<i64>().map_err(|_| damaged())?;
-    let planned = rows.iter().map(|r| if *r < 0 { (-1 - r) as u64 } else { *r as u64 });
-    if !planned.eq(index.iter().copied()) {
+    let Some((journal, stored)) = Journal::open(&file, index).map_err(|_| damaged())? else {
         return Err("it is of another run (the samples differ)".to_owned());
-    }
-    let stored: Vec<bool> = rows.iter().map(|r| *r >= 0).collect();
+    };
     if !stored.contains(&true) {
         return Err("it holds no finished sample".to_owned());
     }

@@ -2,6 +2,7 @@
 
 use super::columns::{self, Dtype, fault, size_of_shape};
 use super::header::{Header, Stored};
+use super::journal::is_settled;
 use super::probe::{datasets, heap_is_whole, starts_as_hdf5};
 use super::schema::{self, INDEX, sample_axis};
 use super::{Column, FileKind, Values};
@@ -69,9 +70,8 @@ impl Reader {
             Some(_) => reader.read_i64(INDEX)?.1,
             None => vec![],
         };
-        let waiting = journal.iter().filter(|i| **i < 0).count();
-        if reader.stored.format == 0 || waiting > 0 {
-            let (done, all) = (journal.len() - waiting, journal.len());
+        let (done, all) = (journal.iter().filter(|i| **i >= 0).count(), journal.len());
+        if reader.stored.format == 0 || !journal.iter().all(|i| is_settled(*i)) {
             return Err(Error::request(
                 shown,
                 "a finished result file",

@@ -3,13 +3,14 @@
 //! While unfinished the file is called `<name>.partial`. What makes it safe to kill at any moment:
 //! - The structure (all data sets, their whole space) is written before the first row and never changes afterwards, so
 //!   later blocks touch no HDF5 metadata, and a file that opened once opens again.
-//! - `/index` is the journal. The row of sample i holds `-1 - i` until all of its values are on the disk, then `i`.
-//!   A row counts as done only then; half-written rows are computed again.
+//! - `/index` is the journal (see `journal`). A row counts as done once all of its values are written; half-written
+//!   rows are computed again.
 //! - A partial file without a finished row is begun anew: its structure may be incomplete, and nothing is lost.
 //! - `pullback_format` is 0 until the file is complete, so that no reader takes it for a result.
 
 use super::columns::{self, fault};
 use super::header::{self, Header};
+use super::journal::{self, Journal};
 use super::partial::{Found, Partial, Rows, resume};
 use super::schema::{self, INDEX, LABEL, sample_axis};
 use super::target::{Overwrite, Target};
@@ -73,7 +74,7 @@ pub struct Writer {
     row: HashMap<u64, usize>,
     stored: Vec<bool>,
     done: Vec<u64>,
-    journal: Dataset,
+    journal: Journal,
     /// The data sets with a row per sample, by path; empty before the first block.
     columns: BTreeMap<String, Dataset>,
 }
@@ -109,8 +110,7 @@ impl Writer {
             Samples::Listed(index) => index,
         };
         let row: HashMap<u64, usize> = index.iter().enumerate().map(|(row, i)| (*i, row)).collect();
-        let most = i64::MAX as u64;
-        if index.is_empty() || row.len() != index.len() || index.iter().any(|i| *i > most) {
+        if index.is_empty() || row.len() != index.len() || index.iter().any(|i| *i > journal::MOST) {
             let expected = "at least one sample, none of them twice";
             return Err(Error::request("samples of a result file", expected, format!("{} samples", index.len())));
         }
@@ -172,7 +172,8 @@ impl Writer {
     }
 
     /// Stores one block: each of its samples a sample of the run that is not stored yet, the same columns in each
-    /// block. Once this returns, the rows survive an interruption of any kind.
+    /// block. Once this returns, the rows survive the process, however it ends;
+    /// within two seconds also the machine.
     pub fn put(&mut self, block: &Block) -> Result<()> {
         let rows = self.rows_of(block)?;
         let labels = block.labels.as_ref().map(|labels| Column {
@@ -205,35 +206,23 @@ impl Writer {
             }
         }
         self.flush()?;
-        // The journal may not reach the disk before the rows that it vouches for.
-        self.target.sync()?;
-        let journal = Column {
-            path: INDEX.to_owned(),
-            shape: vec![block.index.len()],
-            sample_axis: 0,
-            values: Values::I64(block.index.iter().map(|i| *i as i64).collect()),
-        };
-        for run in runs(&rows) {
-            columns::write(&self.journal, &journal.take(&run.positions), Some(run.rows))
-                .map_err(|e| fault(&partial, e))?;
-        }
-        self.flush()?;
-        for (row, position) in &rows {
-            self.stored[*row] = true;
-            self.done.push(block.index[*position]);
+        let samples: Vec<(usize, u64)> = rows.iter().map(|(row, position)| (*row, block.index[*position])).collect();
+        self.journal.note(&samples, &self.file, &self.target)?;
+        for (row, index) in samples {
+            self.stored[row] = true;
+            self.done.push(index);
         }
         Ok(())
     }
 
     /// Checks that every row is there, marks the file complete, and gives it its final name.
-    pub fn finish(self) -> Result<()> {
+    pub fn finish(mut self) -> Result<()> {
         let (there, all) = (self.done.len(), self.index.len());
         if there != all {
             let message = format!("{there} of {all} samples are stored: the file is not complete");
             return Err(Error::io(&self.target.partial, io::Error::new(ErrorKind::UnexpectedEof, message)));
         }
-        // The rows before the mark that says that they are there.
-        self.target.sync()?;
+        self.journal.settle(&self.file, &self.target)?;
         header::set_format(&self.file, &self.target.partial)?;
         self.flush()?;
         let Self { target, file, journal, columns, .. } = self;
