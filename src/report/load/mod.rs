@@ -31,14 +31,11 @@ pub(super) fn study(inputs: &[PathBuf]) -> Result<Study> {
             ));
         }
     }
-    let mut unique = Vec::new();
-    results.retain(|path| {
-        let real = path.canonicalize().unwrap_or_else(|_| path.clone());
-        !unique.contains(&real) && {
-            unique.push(real);
-            true
-        }
-    });
+    // The same file may be named twice, or lie in two of the folders named.
+    let mut seen = std::collections::HashSet::new();
+    let mut first = |path: &PathBuf| seen.insert(path.canonicalize().unwrap_or_else(|_| path.clone()));
+    results.retain(&mut first);
+    histories.retain(&mut first);
     let readers = results.iter().map(|p| Reader::open(p)).collect::<Result<Vec<_>>>()?;
     let mut study = Study::default();
     // The untreated model first, whatever its name sorts as: the others are read against it.

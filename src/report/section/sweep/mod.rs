@@ -104,7 +104,7 @@ impl View<'_> {
     /// The symbol of a step size: ε, or s where it multiplies the eigenvalue.
     fn size(&self, at: usize) -> String {
         let symbol = if self.sweep.scale == StepScale::Eigen { "s" } else { "ε" };
-        format!("{symbol} = {}", number::plain(self.sweep.eps.get(at).copied().unwrap_or(f64::NAN)))
+        format!("{symbol}\u{a0}=\u{a0}{}", number::plain(self.sweep.eps.get(at).copied().unwrap_or(f64::NAN)))
     }
 }
 
@@ -117,7 +117,7 @@ fn chosen<'a>(line: &Line<'a>) -> Vec<(Ink, &'a SweepPoint)> {
 
 /// "β = 0.34".
 fn beta_words(point: &SweepPoint) -> String {
-    format!("β = {}", number::plain(point.beta))
+    format!("β\u{a0}=\u{a0}{}", number::plain(point.beta))
 }
 
 /// A legend of the arms.
