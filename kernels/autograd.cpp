@@ -9,6 +9,7 @@
 #include <ATen/functorch/BatchedTensorImpl.h>
 #include <ATen/functorch/DynamicLayer.h>
 #include <c10/core/Allocator.h>
+#include <c10/util/Flags.h>
 #include <c10/util/ThreadLocalDebugInfo.h>
 #include <dlfcn.h>
 #include <torch/csrc/autograd/autograd.h>
@@ -19,6 +20,8 @@
 #include <string>
 #include <unordered_map>
 #include <vector>
+
+C10_DECLARE_int(caffe2_log_level);
 
 namespace {
 
@@ -122,6 +125,9 @@ const char* pb_vjp(void** result, const void* out, const void* in, const void* c
 
 const char* pb_memory_begin() {
   return protect([&] {
+    // libtorch's counter warns, once and to stderr, of every block that was allocated before the count began; that is
+    // as meant here.
+    FLAGS_caffe2_log_level = std::max<int>(FLAGS_caffe2_log_level, 2 /* errors only */);
     TORCH_CHECK(!memory_scope, "memory is being counted on this thread already");
     memory_scope = std::make_unique<MemoryScope>();
   });

@@ -166,7 +166,7 @@ fn spectrum(request: &BenchRequest, case: &Case, metric: MetricKind, device: Dev
     let mut engine = Engine::new(metric, 0, device, Kind::Float, request.batch)?;
     for _ in 0..WARM_UP {
         engine.spectra(case.vae.as_ref(), &case.images)?;
-        if !engine.planner().is_exploring() {
+        if !engine.planner().learns_from(request.images) {
             break;
         }
     }
@@ -232,7 +232,11 @@ fn resident(name: &str) -> u64 {
 
 impl std::fmt::Display for BenchReport {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        writeln!(f, "pullback {}, libtorch {}, {}, {} threads", self.version, self.libtorch, self.device, self.threads)?;
+        writeln!(
+            f,
+            "pullback {}, libtorch {}, {}, {} threads",
+            self.version, self.libtorch, self.device, self.threads
+        )?;
         writeln!(f, "{:22}{:32}{:>12}{:>14}  pass", "model", "work", "median ms", "images/s")?;
         for t in &self.timings {
             let ms = median(&t.seconds) * 1e3;
