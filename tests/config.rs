@@ -89,7 +89,7 @@ fn errors_name_file_or_flag_and_key() {
         (
             "attacks: [{kind: pgd, steps: 1, rate: 1, stop: 2}]",
             &[],
-            r#"a.yaml: attacks.0.stop: expected one of steps, rate, found unknown key "stop""#,
+            r#"a.yaml: attacks.0.stop: expected steps or rate, found unknown key "stop""#,
         ),
         ("", &["train.lr=x"], r#"--set train.lr: expected a number, found "x""#),
         ("", &["train.lr=-1"], "--set train.lr: expected a number > 0, found -1"),

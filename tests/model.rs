@@ -397,7 +397,7 @@ fn wrong_torchscript_is_named() {
         ("nan.pt", "nan.pt: tensor d.bias: expected finite numbers"),
         ("state_dict.pt", "a state dict of torch.save?"),
         ("make.py", "expected a TorchScript file (torch.jit.save) or a run folder, found something that is not a zip"),
-        ("absent.pt", "absent.pt: No such file"),
+        ("absent.pt", "absent.pt: expected a file or folder that exists"),
     ] {
         let text = message(model::open(&folder().join(file), CPU, Kind::Float));
         assert!(text.contains(told), "{text}");

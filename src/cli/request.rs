@@ -164,6 +164,13 @@ fn subject(typed: &Evaluate, config: &RunConfig, split: Split, limit: Option<usi
 
 /// `pullback bench`.
 pub fn bench(typed: &Bench) -> Result<BenchRequest> {
+    let idle = [
+        ("--split", typed.compute.split.is_some(), "no such flag: the test part is timed"),
+        ("--set", typed.config.is_none() && !typed.compute.set.is_empty(), "--config beside it"),
+    ];
+    if let Some((flag, _, expected)) = idle.into_iter().find(|(_, given, _)| *given) {
+        return Err(Error::request(flag, expected, "none that it could change"));
+    }
     let tree = |path: &PathBuf| -> Result<RunConfig> {
         let mut tree = Tree::read(path)?;
         for assignment in &typed.compute.set {
