@@ -41,7 +41,10 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<()> {
         }
         Command::Score(typed) => pipeline::score(&request::score(&typed)?, &progress)?,
         Command::Attack(typed) => pipeline::attack(&request::attack(&typed)?, &progress)?,
-        Command::Sweep(typed) => return Err(missing("sweep", &typed.output)),
+        Command::Sweep(typed) => {
+            let outcome = pipeline::sweep::run(&request::sweep(&typed)?, &progress)?;
+            print(&outcome.to_string());
+        }
         Command::Report(typed) => {
             crate::report::write(&typed.inputs, &typed.output, request::overwrite(typed.force))?;
         }
