@@ -56,8 +56,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<()> {
             show(&typed.evaluate.output)?;
         }
         Command::Sweep(typed) => {
-            crate::config::Tree::read(&typed.config)?;
-            return Err(missing("sweep", &typed.output));
+            let outcome = pipeline::sweep::run(&request::sweep(&typed)?, &progress)?;
+            print(&outcome.to_string());
         }
         Command::Report(typed) => {
             crate::report::write(&typed.inputs, &typed.output, request::overwrite(typed.force))?;
@@ -72,10 +72,6 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<()> {
         Command::Inspect(typed) => print(&pipeline::inspect::describe(&typed.file)?),
     }
     Ok(())
-}
-
-fn missing(command: &str, path: &Path) -> anyhow::Error {
-    anyhow::anyhow!("{}: {command} is not there yet", path.display())
 }
 
 fn verbosity(global: &Global) -> Verbosity {

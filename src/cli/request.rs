@@ -1,8 +1,8 @@
 //! From what was typed to what a pipeline is asked for: reads the YAML, applies `--set` and flags, checks ranges.
 
-use super::args::{Attack, Bench, Compute, Demo, Evaluate, Score, Train};
+use super::args::{Attack, Bench, Compute, Demo, Evaluate, Score, Sweep, Train};
 use crate::attack::{AttackSpec, Overrides};
-use crate::config::{AttackConfig, RunConfig, SaveImages, Tree};
+use crate::config::{AttackConfig, RunConfig, SaveImages, SweepSpec, Tree};
 use crate::data::Split;
 use crate::device::Precision;
 use crate::error::{Error, Result};
@@ -10,6 +10,7 @@ use crate::jacobian::BatchSize;
 use crate::metric::MetricKind;
 use crate::pipeline::bench::BenchRequest;
 use crate::pipeline::demo::DemoRequest;
+use crate::pipeline::sweep::SweepRequest;
 use crate::pipeline::train::TrainRequest;
 use crate::pipeline::{AttackRequest, ScoreRequest, Subject};
 use crate::store::Overwrite;
@@ -32,6 +33,30 @@ pub fn train(typed: &Train) -> Result<TrainRequest> {
     }
     let config = RunConfig::parse(&tree)?;
     Ok(TrainRequest { config, output: typed.output.clone(), overwrite: overwrite(typed.force) })
+}
+
+/// `pullback sweep`.
+pub fn sweep(typed: &Sweep) -> Result<SweepRequest> {
+    let mut tree = Tree::read(&typed.config)?;
+    for assignment in &typed.compute.set {
+        tree.set(assignment)?;
+    }
+    let Compute { device, limit, split, seed, .. } = &typed.compute;
+    if let Some(device) = device {
+        tree.put("--device", "device", device)?;
+    }
+    if let Some(limit) = limit {
+        tree.put("--limit", "samples", limit)?;
+    }
+    if let Some(split) = split {
+        tree.put("--split", "split", split)?;
+    }
+    if let Some(seed) = seed {
+        tree.put("--seed", "seeds", &[seed])?;
+    }
+    batch(&mut tree, &typed.compute)?;
+    let spec = SweepSpec::parse(&tree)?;
+    Ok(SweepRequest { spec, output: typed.output.clone(), overwrite: overwrite(typed.force) })
 }
 
 /// `pullback demo`.

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 /// Samples a pass, as the user says it: `auto` or a number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[serde(try_from = "BatchText", into = "String")]
 pub enum BatchSize {
     /// Chosen by measuring.
     #[default]
@@ -32,10 +32,21 @@ impl std::str::FromStr for BatchSize {
     }
 }
 
-impl TryFrom<String> for BatchSize {
+/// In the YAML a number is no text.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum BatchText {
+    Number(u64),
+    Word(String),
+}
+
+impl TryFrom<BatchText> for BatchSize {
     type Error = Error;
-    fn try_from(text: String) -> Result<Self> {
-        text.parse()
+    fn try_from(text: BatchText) -> Result<Self> {
+        match text {
+            BatchText::Number(n) => n.to_string().parse(),
+            BatchText::Word(word) => word.parse(),
+        }
     }
 }
 

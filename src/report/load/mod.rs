@@ -74,6 +74,12 @@ fn gather(path: &Path, results: &mut Vec<PathBuf>, histories: &mut Vec<PathBuf>)
         }
         return Ok(());
     }
+    // A sweep's file holds what its models' files hold.
+    let sweep = path.join("sweep.h5");
+    if sweep.is_file() {
+        results.push(sweep);
+        return Ok(());
+    }
     let entries = std::fs::read_dir(path).map_err(|e| Error::io(path, e))?;
     let mut paths =
         entries.map(|entry| entry.map(|e| e.path()).map_err(|e| Error::io(path, e))).collect::<Result<Vec<_>>>()?;

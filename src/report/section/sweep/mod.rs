@@ -95,15 +95,16 @@ impl View<'_> {
     fn size_axis(&self) -> Axis {
         let label = match self.sweep.scale {
             StepScale::Eigen => "step s (the image moves by s λᵢ)".to_owned(),
+            StepScale::Singular => "step s (the image moves by s √λᵢ)".to_owned(),
             StepScale::Unit => crate::report::words::size_axis(&self.sweep.norm),
         };
         let sizes = || self.sweep.eps.iter().copied();
         Axis::fit(label, Scale::suiting(sizes(), 1.0), sizes())
     }
 
-    /// The symbol of a step size: ε, or s where it multiplies the eigenvalue.
+    /// The symbol of a step size: ε, or s where it multiplies the eigenvalue or its root.
     fn size(&self, at: usize) -> String {
-        let symbol = if self.sweep.scale == StepScale::Eigen { "s" } else { "ε" };
+        let symbol = if self.sweep.scale == StepScale::Unit { "ε" } else { "s" };
         format!("{symbol}\u{a0}=\u{a0}{}", number::plain(self.sweep.eps.get(at).copied().unwrap_or(f64::NAN)))
     }
 }
