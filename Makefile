@@ -4,7 +4,8 @@
 #   make demo          the main job: train, score, attack, report on generated digits (runs/demo/report.html)
 #   make test          all tests
 #   make lint          rustfmt, clippy with warnings as errors, docs without warnings
-#   make bench         criterion benches, then the peers (PyTorch, JAX) in one table
+#   make bench         criterion benches, then the engine's own
+#   make peers         the same work by the authors' way, PyTorch and JAX: one table of ratios
 #
 # LIBTORCH=/path        use this libtorch 2.11.0 instead of the one from PyPI
 # TORCH_INDEX_URL=URL   take torch from this index (for example the small CPU build)
@@ -82,6 +83,15 @@ version: setup
 bench: build
 	$(CARGO) bench
 	$(BIN) bench
+
+# The torch that LIBTORCH may have stood in for, JAX, h5py.
+$(DEPS)/.peers: Makefile | $(VENV)/bin/python $(DEPS)
+	$(PIP) $(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL)) torch==$(TORCH_VERSION)
+	$(PIP) 'jax>=0.4' h5py numpy scipy
+	touch $@
+
+peers: build $(DEPS)/.peers
+	$(VENV)/bin/python benches/peers.py --binary $(BIN)
 
 clean:
 	rm -rf target runs

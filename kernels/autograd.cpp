@@ -2,41 +2,28 @@
 //
 // libtorch has no public vmap, but its shared library exports functorch's interpreter stack, which is what
 // torch.func runs on: push a Vmap layer, wrap the cotangents as batched tensors, call autograd, unwrap, pop.
+#include "protect.h"
 #include "pullback.h"
 
 #include <ATen/Context.h>
 #include <ATen/functorch/BatchedTensorImpl.h>
 #include <ATen/functorch/DynamicLayer.h>
 #include <c10/core/Allocator.h>
+#include <c10/util/Flags.h>
 #include <c10/util/ThreadLocalDebugInfo.h>
 #include <dlfcn.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <ATen/ATen.h>
 
-#include <exception>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <unordered_map>
 #include <vector>
 
+C10_DECLARE_int(caffe2_log_level);
+
 namespace {
-
-thread_local std::string last_error;
-
-template <class F> const char* protect(F&& body) {
-  try {
-    body();
-    return nullptr;
-  } catch (const c10::Error& e) {
-    last_error = e.what_without_backtrace();
-  } catch (const std::exception& e) {
-    last_error = e.what();
-  } catch (...) {
-    last_error = "unknown C++ exception";
-  }
-  return last_error.c_str();
-}
 
 const at::Tensor& tensor(const void* p) { return *static_cast<const at::Tensor*>(p); }
 
@@ -138,6 +125,9 @@ const char* pb_vjp(void** result, const void* out, const void* in, const void* c
 
 const char* pb_memory_begin() {
   return protect([&] {
+    // libtorch's counter warns, once and to stderr, of every block that was allocated before the count began; that is
+    // as meant here.
+    FLAGS_caffe2_log_level = std::max<int>(FLAGS_caffe2_log_level, 2 /* errors only */);
     TORCH_CHECK(!memory_scope, "memory is being counted on this thread already");
     memory_scope = std::make_unique<MemoryScope>();
   });

@@ -59,7 +59,13 @@ impl Error {
     /// An I/O failure on `path`. What the user named wrongly (a missing file, a folder for a file, no
     /// permission) is a wrong request; the rest failed underway.
     pub fn io(path: impl AsRef<Path>, source: std::io::Error) -> Self {
-        Self::Io { path: path.as_ref().to_owned(), source }
+        let path = path.as_ref().to_owned();
+        match source.kind() {
+            std::io::ErrorKind::NotFound => {
+                Self::request(path.display().to_string(), "a file or folder that exists", "nothing there")
+            }
+            _ => Self::Io { path, source },
+        }
     }
 
     /// An HDF5 failure on `path`.
@@ -75,7 +81,7 @@ impl Error {
             Self::Io { source, .. }
                 if matches!(
                     source.kind(),
-                    K::NotFound | K::PermissionDenied | K::NotADirectory | K::IsADirectory | K::ReadOnlyFilesystem
+                    K::PermissionDenied | K::NotADirectory | K::IsADirectory | K::ReadOnlyFilesystem
                 ) =>
             {
                 2

@@ -89,7 +89,7 @@ fn errors_name_file_or_flag_and_key() {
         (
             "attacks: [{kind: pgd, steps: 1, rate: 1, stop: 2}]",
             &[],
-            r#"a.yaml: attacks.0.stop: expected one of steps, rate, found unknown key "stop""#,
+            r#"a.yaml: attacks.0.stop: expected steps or rate, found unknown key "stop""#,
         ),
         ("", &["train.lr=x"], r#"--set train.lr: expected a number, found "x""#),
         ("", &["train.lr=-1"], "--set train.lr: expected a number > 0, found -1"),
@@ -137,6 +137,10 @@ fn every_config_is_loaded() {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        // A sweep's config is of its own kind; tests/sweep.rs loads them.
+        if name.starts_with("paper") || name.ends_with("-sweep.yaml") {
+            continue;
+        }
         let config = RunConfig::read(&path).unwrap_or_else(|e| panic!("{name}: {e}"));
         // What is stored is what was read.
         let tree = Tree::text(&name, &config.to_yaml().unwrap()).unwrap();

@@ -1,10 +1,17 @@
-//! Whole passes of the binary against float64 reference values (tests/golden/make.py says how those were made).
-//!
-//! f64 runs use `--batch 2`, so that a model is called several times and TorchScript gets its chance to rewrite it.
+//! Whole passes, from files to a score file, against float64 reference values (tests/golden/make.py says how those
+//! were made).
 // `!(a <= b)` and not `a > b`: NaN must fail.
 #![allow(clippy::neg_cmp_op_on_partial_ord)]
 
+use clap::ValueEnum;
 use hdf5::File;
+use pullback::data::Split;
+use pullback::device::{DeviceChoice, Precision};
+use pullback::event::Silent;
+use pullback::jacobian::BatchSize;
+use pullback::metric::MetricKind;
+use pullback::pipeline::{self, ScoreRequest, Subject};
+use pullback::store::Overwrite;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -214,30 +221,63 @@ fn own() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/cases")
 }
 
-/// Scores every case by every metric with the binary; panics with all that differs.
-fn run(root: &Path, precision: &str, batch: &str, tolerance: Tolerance) {
+/// How a case is scored.
+#[derive(Clone, Copy)]
+enum Through {
+    /// The library's job: the same work without a process a run.
+    Library,
+    /// The binary, as a user types it.
+    Binary,
+}
+
+/// Scores `case` by `metric` into `output`; a failure is the error's one line.
+fn score(case: &Path, metric: &str, precision: Precision, through: Through, output: &Path) -> Result<(), String> {
+    // Passes of two in f64, so that a model is called several times and TorchScript gets its chance to rewrite it.
+    let batch = if precision == Precision::F64 { "2" } else { "auto" };
+    if let Through::Library = through {
+        let subject = Subject {
+            model: case.join("vae.pt"),
+            data: case.join("inputs.h5").display().to_string(),
+            split: Split::Test,
+            limit: None,
+            shard: None,
+            precision,
+            seed: 0,
+            device: DeviceChoice::Cpu,
+            batch: if batch == "2" { BatchSize::Fixed(2) } else { BatchSize::Auto },
+            output: output.to_owned(),
+            overwrite: Overwrite::No,
+        };
+        let metric = MetricKind::from_str(metric, false).unwrap();
+        return pipeline::score(&ScoreRequest { subject, metric, top: 1 }, &Silent).map_err(|e| e.to_string());
+    }
+    let done = Command::new(env!("CARGO_BIN_EXE_pullback"))
+        .args(["score", "-q", "--device", "cpu", "--threads", "1", "--top", "1"])
+        .args(["--metric", metric, "--precision", precision.name(), "--batch", batch])
+        .arg("-m")
+        .arg(case.join("vae.pt"))
+        .arg("-d")
+        .arg(case.join("inputs.h5"))
+        .arg("-o")
+        .arg(output)
+        .output()
+        .unwrap();
+    if done.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&done.stderr).trim().to_owned()) }
+}
+
+/// Scores `cases` by `metrics` and panics with all that differs.
+fn run(cases: &[PathBuf], metrics: impl Fn(usize) -> &'static [&'static str], precision: Precision, through: Through) {
+    assert!(!cases.is_empty(), "no cases");
+    let tolerance = if precision == Precision::F64 { F64 } else { F32 };
     let folder = tempfile::tempdir().unwrap();
-    let all = cases(root);
-    assert!(!all.is_empty(), "no case in {}", root.display());
     let mut wrong = Vec::new();
-    for case in &all {
-        for metric in METRICS {
+    for (number, case) in cases.iter().enumerate() {
+        for metric in metrics(number) {
             let name = case.file_name().unwrap().to_string_lossy();
+            let what = format!("{name} {metric} {}", precision.name());
             let output = folder.path().join(format!("{name}-{metric}.h5"));
-            let done = Command::new(env!("CARGO_BIN_EXE_pullback"))
-                .args(["score", "-q", "--device", "cpu", "--threads", "1", "--top", "1"])
-                .args(["--metric", metric, "--precision", precision, "--batch", batch])
-                .arg("-m")
-                .arg(case.join("vae.pt"))
-                .arg("-d")
-                .arg(case.join("inputs.h5"))
-                .arg("-o")
-                .arg(&output)
-                .output()
-                .unwrap();
-            let what = format!("{name} {metric} {precision}");
-            if !done.status.success() {
-                wrong.push(format!("{what}: {}", String::from_utf8_lossy(&done.stderr).trim()));
+            if let Err(line) = score(case, metric, precision, through, &output) {
+                wrong.push(format!("{what}: {line}"));
                 continue;
             }
             let expected = Spectra::expected(&case.join("expected.h5"), metric);
@@ -248,42 +288,58 @@ fn run(root: &Path, precision: &str, batch: &str, tolerance: Tolerance) {
     assert!(wrong.is_empty(), "{} differences:\n{}", wrong.len(), wrong.join("\n"));
 }
 
+fn every(_: usize) -> &'static [&'static str] {
+    &METRICS
+}
+
+/// One metric a case, each in turn.
+fn one(number: usize) -> &'static [&'static str] {
+    let at = number % METRICS.len();
+    &METRICS[at..=at]
+}
+
 /// The shared cases, where this checkout has them.
 fn shared() -> Option<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/golden/cases");
     if root.is_dir() {
         return Some(root);
     }
-    eprintln!("skipped: {} is not there", root.display());
+    println!("skipped: {} is not there", root.display());
     None
 }
 
 #[test]
-#[ignore = "until the binary scores"]
 fn own_cases_in_f32() {
-    run(&own(), "f32", "auto", F32);
+    run(&cases(&own()), every, Precision::F32, Through::Library);
 }
 
 #[test]
-#[ignore = "until the binary scores"]
 fn own_cases_in_f64() {
-    run(&own(), "f64", "2", F64);
+    run(&cases(&own()), every, Precision::F64, Through::Library);
 }
 
 #[test]
-#[ignore = "until the binary scores"]
 fn shared_cases_in_f32() {
     if let Some(root) = shared() {
-        run(&root, "f32", "auto", F32);
+        run(&cases(&root), every, Precision::F32, Through::Library);
     }
 }
 
 #[test]
-#[ignore = "until the binary scores"]
 fn shared_cases_in_f64() {
     if let Some(root) = shared() {
-        run(&root, "f64", "2", F64);
+        run(&cases(&root), every, Precision::F64, Through::Library);
     }
+}
+
+#[test]
+fn the_binary_in_f32() {
+    run(&cases(&own()), one, Precision::F32, Through::Binary);
+}
+
+#[test]
+fn the_binary_in_f64() {
+    run(&cases(&own())[1..6], one, Precision::F64, Through::Binary);
 }
 
 /// The comparison itself: it accepts the reference, and refuses each way of being slightly wrong.

@@ -1,1 +1,386 @@
-//! Tests of `report`.
+//! Tests of `report`: the page is parsed, its numbers are compared and its pixels are looked at by others than us.
+
+use pullback::report::figure::{self, Axis, Curve, Figure, Ink, Mark, Marker, Plot, Point, Scale, Stroke, Table};
+use pullback::report::{self, markup, stats};
+use pullback::store::Overwrite;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn python(script: &str, arguments: &[&str]) -> Output {
+    Command::new(root().join(".venv/bin/python"))
+        .arg(root().join("tests").join(script))
+        .args(arguments)
+        .output()
+        .expect("python runs")
+}
+
+/// The fixture's folder, made once.
+fn fixture() -> &'static Path {
+    static FOLDER: OnceLock<tempfile::TempDir> = OnceLock::new();
+    let folder = FOLDER.get_or_init(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let made = python("report_fixture.py", &[folder.path().to_str().unwrap()]);
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        folder
+    });
+    folder.path()
+}
+
+/// The page of the part of the fixture called `name`.
+fn page(name: &str) -> String {
+    report::render(&[fixture().join(name)]).unwrap()
+}
+
+fn saved(html: &str) -> tempfile::TempPath {
+    let file = tempfile::Builder::new().suffix(".html").tempfile().unwrap();
+    std::fs::write(file.path(), html).unwrap();
+    file.into_temp_path()
+}
+
+/// What the checker says of `html`: nothing where all is well.
+fn faults(html: &str) -> String {
+    let path = saved(html);
+    let checked = python("report_check.py", &["page", path.to_str().unwrap()]);
+    assert!(checked.stderr.is_empty(), "{}", String::from_utf8_lossy(&checked.stderr));
+    String::from_utf8(checked.stdout).unwrap()
+}
+
+fn results(name: &str) -> Vec<PathBuf> {
+    let run = ["plain", "mixup"].iter().flat_map(|m| ["scores.h5", "attack.h5"].map(|f| format!("run/{m}/{f}")));
+    let files: Vec<String> = if name == "run" { run.collect() } else { vec!["sweep/sweep.h5".to_owned()] };
+    files.iter().map(|f| fixture().join(f)).collect()
+}
+
+fn compared(html: &str, files: &[PathBuf]) -> Output {
+    let path = saved(html);
+    let mut arguments = vec!["numbers", path.to_str().unwrap()];
+    arguments.extend(files.iter().map(|f| f.to_str().unwrap()));
+    python("report_check.py", &arguments)
+}
+
+#[test]
+fn pages_are_well_formed_self_contained_and_complete() {
+    for (name, figures) in [("run", 9), ("sweep", 12), ("bare", 4)] {
+        let html = page(name);
+        assert_eq!(faults(&html), "", "{name}");
+        let found = html.matches("<figure").count();
+        assert!(found >= figures, "{name}: {found} figures");
+    }
+}
+
+#[test]
+fn the_checker_sees_faults() {
+    let good = page("run");
+    // A figure whose marks are gone, as if nothing could be drawn.
+    let start = good.find("<g class=\"m ").unwrap();
+    let svg_end = start + good[start..].find("<g class=\"el\"").unwrap();
+    let blank = format!("{}{}", &good[..start], &good[svg_end..]);
+    assert!(faults(&blank).contains("is blank"));
+    assert!(faults(&good.replacen("</figure>", "</div>", 1)).contains("not well-formed"));
+    let fetched = good.replacen("<main>", "<main><img alt=\"x\" src=\"https://example.org/x.png\"/>", 1);
+    assert!(faults(&fetched).contains("external"));
+    let mute = good.replacen(" aria-label=\"plain", " data-label=\"plain", 1);
+    assert!(faults(&mute).contains("without role or label"));
+}
+
+#[test]
+fn tables_equal_the_data() {
+    for (name, rows) in [("run", 150), ("sweep", 200)] {
+        let made = compared(&page(name), &results(name));
+        let words = String::from_utf8_lossy(&made.stdout).into_owned();
+        assert!(made.status.success(), "{name}: {words}{}", String::from_utf8_lossy(&made.stderr));
+        let count: usize = words.split_whitespace().next().unwrap().parse().unwrap();
+        assert!(count >= rows, "{name}: {words}");
+    }
+    // Negative control: one model's numbers under the other's name.
+    let html = page("run").replace("plain,", "swap,").replace("mixup,", "plain,").replace("swap,", "mixup,");
+    assert!(!compared(&html, &results("run")).status.success());
+}
+
+#[test]
+fn undefined_scores_are_counted_and_named() {
+    let html = page("run");
+    assert!(html.contains("4 of 60 images have no anisotropy under plain"), "named in the histograms");
+    assert!(html.contains("title=\"4 of 60 undefined\""), "counted in the summary");
+}
+
+#[test]
+fn a_file_without_images_says_how_to_get_them() {
+    let html = page("bare");
+    assert!(html.contains("--save-images"));
+    assert!(!html.contains("id=\"gallery-images\""));
+    assert!(!page("run").contains("--save-images"));
+}
+
+#[test]
+fn write_refuses_what_is_wrong_and_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("report.html");
+    let run = fixture().join("run");
+    let refused = |inputs: &[PathBuf], output: &Path, words: &str| {
+        let error = report::write(inputs, output, Overwrite::No).unwrap_err();
+        assert_eq!(error.exit_code(), 2, "{error}");
+        assert!(error.to_string().contains(words), "{error}");
+        assert!(!error.to_string().contains('\n'));
+    };
+    let empty = tempfile::tempdir().unwrap();
+    refused(&[empty.path().to_owned()], &output, "a folder without any");
+    refused(&[empty.path().join("nothing.h5")], &output, "nothing.h5");
+    let text = empty.path().join("text.h5");
+    std::fs::write(&text, "no result").unwrap();
+    refused(std::slice::from_ref(&text), &output, "text.h5");
+    refused(std::slice::from_ref(&run), &folder.path().join("no/report.html"), "an existing folder");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+
+    report::write(std::slice::from_ref(&run), &output, Overwrite::No).unwrap();
+    let first = std::fs::read(&output).unwrap();
+    refused(std::slice::from_ref(&run), &output, "--force");
+    report::write(&[run.clone(), run], &output, Overwrite::Yes).unwrap();
+    assert!(std::fs::read(&output).unwrap() == first, "the same files named twice count once");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn broken_history_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("history.csv");
+    std::fs::write(&path, "epoch,loss\n0,1.5\n1\n").unwrap();
+    let error = report::render(&[folder.path().to_owned()]).unwrap_err();
+    assert_eq!(error.exit_code(), 2);
+    assert!(error.to_string().contains("history.csv line 3: expected 2 columns, found 1"), "{error}");
+}
+
+fn curve(points: &[(f64, f64)]) -> Mark {
+    let point = |(x, y): &(f64, f64)| Point { x: *x, y: *y, ..Point::default() };
+    Mark::Curve(Curve {
+        ink: Ink::Series(0),
+        stroke: Stroke::Solid,
+        marker: Marker::Disc,
+        label: "c".to_owned(),
+        points: points.iter().map(point).collect(),
+    })
+}
+
+#[test]
+fn a_blank_figure_is_known() {
+    let figure = |points: &[(f64, f64)]| {
+        let x = Axis::fit("x", Scale::Linear, [0.0, 1.0]);
+        let y = Axis::fit("y", Scale::Log, points.iter().map(|p| p.1));
+        Figure {
+            id: "f".to_owned(),
+            title: "t".to_owned(),
+            caption: "c".to_owned(),
+            legend: vec![],
+            controls: vec![],
+            panels: vec![Plot::new("p", x, y, vec![curve(points)]).draw()],
+            width: figure::Width::Usual,
+            table: Table::new(&["x"]),
+        }
+    };
+    assert!(!figure(&[(0.0, 1.0), (1.0, 2.0)]).is_blank());
+    assert!(figure(&[]).is_blank());
+    // What a logarithmic axis cannot show does not count as shown.
+    assert!(figure(&[(0.0, 0.0), (1.0, -1.0), (0.5, f64::NAN)]).is_blank());
+    assert!(!figure(&[(0.0, 0.0), (1.0, 5.0)]).is_blank());
+}
+
+#[test]
+fn axes_have_round_ticks_within_range() {
+    for (low, high) in [(0.0, 1.0), (-3.7, 12.2), (1e-9, 3e-9), (0.0, 123_456.0), (5.0, 5.0)] {
+        for scale in [Scale::Linear, Scale::Log] {
+            let axis = Axis::fit("a", scale, [low, high]);
+            let ticks = axis.ticks(5);
+            assert!((1..=12).contains(&ticks.len()), "{low} {high} {scale:?}: {ticks:?}");
+            for (value, words) in &ticks {
+                assert!(*value >= axis.low * (1.0 - 1e-9 * axis.low.signum()) && *value <= axis.high);
+                let mantissa = value.abs() / 10f64.powf(value.abs().log10().floor());
+                assert!(*value == 0.0 || (mantissa * 10.0 - (mantissa * 10.0).round()).abs() < 1e-6, "{value}");
+                assert!(!words.is_empty());
+            }
+        }
+    }
+    let decades = Axis::fit("a", Scale::Log, [1e-6, 1e3]).ticks(5);
+    assert!(decades.iter().any(|t| t.1 == "10⁻⁴"), "{decades:?}");
+    assert_eq!(Axis::fit("a", Scale::Log, [1.0, 100.0]).place(0.0), None);
+    assert_eq!(Axis::fit("a", Scale::Linear, [1.0, 100.0]).place(f64::NAN), None);
+}
+
+#[test]
+fn numbers_read_well() {
+    use figure::number::{count, plain, short};
+    let cases = [
+        (0.0, "0"),
+        (1.0 / 3.0, "0.333"),
+        (-2.0 / 3.0, "−0.667"),
+        (1234.5, "1234"),
+        (12_345.6, "12\u{202f}346"),
+        (9.996e-7, "1.00×10⁻⁶"),
+        (2.5e8, "2.50×10⁸"),
+        (f64::NAN, "undefined"),
+        (f64::INFINITY, "∞"),
+    ];
+    for (value, words) in cases {
+        assert_eq!(short(value), words);
+    }
+    assert_eq!((plain(0.5).as_str(), plain(10.0).as_str(), plain(1e-5).as_str()), ("0.5", "10", "10⁻⁵"));
+    assert_eq!(count(1_234_567), "1\u{202f}234\u{202f}567");
+}
+
+#[test]
+fn histograms_hold_every_finite_value() {
+    let values: Vec<f64> = (0..500).map(|i| (f64::from(i) * 0.37).sin() * 3.0 + 3.1).collect();
+    for log in [false, true] {
+        let edges = figure::bins(&values, log, 20);
+        let total: f64 = figure::shares(&values, &edges).iter().sum();
+        assert!((total - 1.0).abs() < 1e-12, "{total}");
+    }
+    // Hand-made: 0 0 1 | 2 in bins of whole width, an empty one on either side; NaN does not count.
+    let few = [0.0, 0.0, 1.0, 2.0, f64::NAN];
+    assert_eq!(figure::shares(&few, &figure::bins(&few, false, 20)), [0.0, 0.5, 0.25, 0.25, 0.0]);
+    assert!(figure::bins(&[f64::NAN], false, 20).is_empty());
+}
+
+#[test]
+fn summaries_skip_what_is_undefined() {
+    // numpy: quantile([1, 2, 3, 10], [.25, .5, .75]) = 1.75, 2.5, 4.75
+    let s = stats::Summary::of(&[10.0, f64::NAN, 1.0, 3.0, f64::INFINITY, 2.0]);
+    assert_eq!((s.count, s.undefined, s.mean), (6, 2, 4.0));
+    assert_eq!((s.low, s.median, s.high), (1.75, 2.5, 4.75));
+    assert!(stats::Summary::of(&[f64::NAN]).median.is_nan());
+    // By hand: ranks 1 2.5 2.5 4 5 and 1 2 3.5 5 3.5 (ties share theirs), less 3: 7.25 / 9.5.
+    let rho = stats::spearman(&[1.0, 2.0, 2.0, 4.0, 5.0], &[5.0, 6.0, 7.0, 8.0, 7.0]);
+    assert!((rho - 7.25 / 9.5).abs() < 1e-12, "{rho}");
+}
+
+#[test]
+fn hostile_names_stay_text() {
+    let name = "<script>alert(\"1\")</script> & \u{1}";
+    let html = markup::element("p").with("title", name).text(name).render();
+    assert_eq!(html.matches("<script").count(), 0);
+    assert!(!html.contains('\u{1}'));
+    let mut table = Table::new(&["a,b", "c"]);
+    table.row(["say \"no\"".into(), 0.1.into()]);
+    assert_eq!(table.csv(), "\"a,b\",c\n\"say \"\"no\"\"\",0.1\n");
+}
+
+/// A Chromium on this machine, or nothing.
+fn chromium() -> Option<PathBuf> {
+    if let Some(named) = std::env::var_os("CHROMIUM") {
+        return Some(named.into());
+    }
+    let path = std::env::var_os("PATH")?;
+    ["chromium", "chromium-browser", "google-chrome", "chrome"]
+        .iter()
+        .flat_map(|name| std::env::split_paths(&path).map(move |folder| folder.join(name)))
+        .find(|file| file.is_file())
+}
+
+struct Browser {
+    program: PathBuf,
+    profile: tempfile::TempDir,
+}
+
+impl Browser {
+    fn run(&self, html: &str, width: u32, height: u32, dark: bool, action: &str) -> Output {
+        let path = saved(html);
+        let mut command = Command::new(&self.program);
+        command
+            .args(["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--enable-logging=stderr"])
+            .arg(format!("--user-data-dir={}", self.profile.path().display()))
+            .arg(format!("--window-size={width},{height}"));
+        if dark {
+            command.arg("--blink-settings=preferredColorScheme=0");
+        }
+        command.arg(action).arg(format!("file://{}", path.display())).output().expect("the browser runs")
+    }
+
+    /// Pixels of the whole page.
+    fn picture(&self, html: &str, width: u32, height: u32, dark: bool) -> image::RgbImage {
+        let target = self.profile.path().join("shot.png");
+        self.run(html, width, height, dark, &format!("--screenshot={}", target.display()));
+        image::open(&target).expect("a screenshot").to_rgb8()
+    }
+
+    /// What the page says of itself once loaded: its height, its overflow, the boxes of its panels; and the console.
+    /// The page lies in a frame, because a browser's window has a least width that is above a phone's.
+    fn probe(&self, html: &str, width: u32, dark: bool) -> (serde_json::Value, Vec<String>) {
+        const PROBE: &str = "<script>addEventListener('load', function () {
+            var boxes = Array.from(document.querySelectorAll('.panel')).map(function (p) {
+              var b = p.getBoundingClientRect();
+              return [b.left, b.top + scrollY, b.width, b.height].map(Math.round); });
+            parent.document.title = JSON.stringify({ boxes: boxes, inner: innerWidth,
+              dark: matchMedia('(prefers-color-scheme: dark)').matches,
+              over: document.documentElement.scrollWidth - document.documentElement.clientWidth,
+              high: document.documentElement.scrollHeight });
+            }); </script>";
+        let inner = html.replacen("</body>", &format!("{PROBE}</body>"), 1);
+        let inner = inner.replace('&', "&amp;").replace('"', "&quot;");
+        let outer = format!(
+            "<!DOCTYPE html><meta name=\"color-scheme\" content=\"light dark\"><title>none</title>\
+             <iframe style=\"border:0;width:{width}px;height:900px\" srcdoc=\"{inner}\"></iframe>"
+        );
+        let told = self.run(&outer, 1400, 1000, dark, "--dump-dom");
+        let console = String::from_utf8_lossy(&told.stderr)
+            .lines()
+            .filter(|l| l.contains("CONSOLE"))
+            .map(str::to_owned)
+            .collect();
+        let dom = String::from_utf8_lossy(&told.stdout).into_owned();
+        let title = dom.split("<title>").nth(1).and_then(|t| t.split("</title>").next()).expect("a title");
+        (serde_json::from_str(&title.replace("&quot;", "\"")).expect(title), console)
+    }
+}
+
+/// Panels whose box shows no difference between the two pictures.
+fn blank(boxes: &[[u32; 4]], with: &image::RgbImage, without: &image::RgbImage) -> Vec<usize> {
+    let differs = |[x, y, w, h]: &[u32; 4]| {
+        let right = (x + w).min(with.width());
+        let bottom = (y + h).min(with.height());
+        (*y..bottom)
+            .flat_map(|row| (*x..right).map(move |column| (column, row)))
+            .filter(|(column, row)| {
+                let (a, b) = (with.get_pixel(*column, *row), without.get_pixel(*column, *row));
+                a.0.iter().zip(b.0).any(|(a, b)| a.abs_diff(b) > 24)
+            })
+            .count()
+    };
+    (0..boxes.len()).filter(|i| differs(&boxes[*i]) < 40).collect()
+}
+
+#[test]
+fn a_browser_shows_every_panel_without_an_error() {
+    let Some(program) = chromium() else {
+        println!("skipped: no Chromium on this machine (looked at CHROMIUM and PATH)");
+        return;
+    };
+    let browser = Browser { program, profile: tempfile::tempdir().unwrap() };
+    for (name, width, dark) in [("run", 390, true), ("run", 1280, false), ("sweep", 390, false), ("sweep", 1280, true)]
+    {
+        let html = page(name);
+        let (probe, console) = browser.probe(&html, width, dark);
+        assert!(console.is_empty(), "{name} {width}: {console:?}");
+        assert_eq!(probe["inner"], width, "{name}");
+        assert_eq!(probe["dark"], dark, "{name}");
+        assert_eq!(probe["over"], 0, "{name} is wider than {width} px");
+        let boxes: Vec<[u32; 4]> = serde_json::from_value(probe["boxes"].clone()).unwrap();
+        assert!(boxes.len() > 15, "{name}: {} panels", boxes.len());
+        let height = u32::try_from(probe["high"].as_u64().unwrap()).unwrap() + 100;
+        let with = browser.picture(&html, width, height, dark);
+        let hidden = html.replacen("</style>", ".m, .strip image { visibility: hidden; }</style>", 1);
+        let without = browser.picture(&hidden, width, height, dark);
+        assert_eq!(blank(&boxes, &with, &without), Vec::<usize>::new(), "{name} {width}");
+        // Negative control: a page without marks is blank throughout.
+        assert_eq!(blank(&boxes, &without, &without).len(), boxes.len());
+    }
+    // Negative controls: the console is heard, also where the page's own policy stops a fetch.
+    let good = page("bare");
+    let loud = good.replacen("</body>", "<script>nothing();</script></body>", 1);
+    assert!(!browser.probe(&loud, 390, false).1.is_empty());
+    let fetching = good.replacen("<main>", "<main><img alt=\"x\" src=\"https://example.org/x.png\"/>", 1);
+    assert!(!browser.probe(&fetching, 390, false).1.is_empty());
+}

@@ -17,4 +17,5 @@ mod shift; //    measures against closed forms and known packages
 mod spectrum; //  eigenvalues against LAPACK, edge cases
 mod store; //     HDF5 files as h5py reads them
 mod toy; //       small models with known weights
+mod sweep; //     the paper's study, killed and resumed
 mod train; //     losses, resume, determinism

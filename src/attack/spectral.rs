@@ -1,6 +1,7 @@
 //! The attack along an eigenvector of the pullback metric.
 //!
-//! Source: Khan & Storkey 2023: x' = x + s lambda_i v_i, unclipped, s from 0.1 to 10 (their scale is [`Scale::Eigen`]).
+//! Source: Khan & Storkey 2023: x' = x + s lambda_i v_i, unclipped, s from 0.1 to 10 ([`Scale::Eigen`]; their
+//! code takes singular values for lambda_i, [`Scale::Singular`]).
 //! Differs: both signs are tried and the worse by the goal is kept; the default moves by epsilon, so that samples and
 //! models compare at equal size; Linf moves by epsilon sign(v_i), which is the steepest step for the linear function v_i.
 
@@ -17,8 +18,21 @@ pub enum Scale {
     /// By epsilon.
     #[default]
     Unit,
-    /// By epsilon * lambda_i, the authors' scale; L2 only.
+    /// By epsilon * lambda_i, the authors' scale in the paper; L2 only.
     Eigen,
+    /// By epsilon * sqrt(lambda_i), a singular value of the factor, the scale of the authors' code; L2 only.
+    Singular,
+}
+
+impl Scale {
+    /// As in the YAML.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unit => "unit",
+            Self::Eigen => "eigen",
+            Self::Singular => "singular",
+        }
+    }
 }
 
 /// `{kind: spectral}` in the YAML.
@@ -42,8 +56,8 @@ impl Default for SpectralSpec {
 impl SpectralSpec {
     pub(super) fn check(&self, norm: Norm) -> Result<()> {
         at_least_one("top of the spectral attack", self.top)?;
-        if self.scale == Scale::Eigen && norm != Norm::L2 {
-            return Err(Error::request("scale eigen", "norm l2", format!("norm {norm}")));
+        if self.scale != Scale::Unit && norm != Norm::L2 {
+            return Err(Error::request("scale eigen or singular", "norm l2", format!("norm {norm}")));
         }
         Ok(())
     }
@@ -87,15 +101,14 @@ impl Attack for Spectral {
         Ok(Proposal { candidates: both_signs(victim.images(), &step)?, stalled: None })
     }
 
-    /// epsilon * lambda_i at the eigen scale.
+    /// epsilon * lambda_i at the eigen scale, epsilon * sqrt(lambda_i) at the singular scale.
     fn radius(&self, victim: &Victim, budget: &Budget) -> Result<Option<Tensor>> {
-        match self.scale {
-            Scale::Unit => Ok(None),
-            Scale::Eigen => {
-                let (_, lambda) = victim.direction(self.i)?;
-                Ok(Some((lambda * budget.epsilon).f_to_kind(Kind::Double)?))
-            }
-        }
+        let size = match self.scale {
+            Scale::Unit => return Ok(None),
+            Scale::Eigen => victim.direction(self.i)?.1,
+            Scale::Singular => victim.direction(self.i)?.1.f_sqrt()?,
+        };
+        Ok(Some((size * budget.epsilon).f_to_kind(Kind::Double)?))
     }
 }
 

@@ -13,6 +13,7 @@ use clap::Parser;
 use clap::error::ErrorKind;
 use progress::{Progress, Verbosity, print};
 use std::ffi::OsString;
+use std::path::Path;
 
 /// Does what the arguments (the program's name first) ask for.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<()> {
@@ -30,7 +31,14 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<()> {
     };
     use_threads(args.global.threads)?;
     progress::watch_interrupts();
-    let progress = Progress::new(verbosity(&args.global));
+    let verbosity = verbosity(&args.global);
+    let progress = Progress::new(verbosity);
+    let show = |result: &Path| -> anyhow::Result<()> {
+        if verbosity > Verbosity::Quiet {
+            print(&pipeline::inspect::findings(result)?);
+        }
+        Ok(())
+    };
     match args.command {
         Command::Demo(typed) => {
             let outcome = pipeline::demo::run(&request::demo(&typed)?, &progress)?;
@@ -39,23 +47,31 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<()> {
         Command::Train(typed) => {
             pipeline::train::run(&request::train(&typed)?, &progress)?;
         }
-        Command::Score(typed) => pipeline::score(&request::score(&typed)?, &progress)?,
-        Command::Attack(typed) => pipeline::attack(&request::attack(&typed)?, &progress)?,
-        Command::Sweep(typed) => return Err(missing("sweep", &typed.output)),
+        Command::Score(typed) => {
+            pipeline::score(&request::score(&typed)?, &progress)?;
+            show(&typed.evaluate.output)?;
+        }
+        Command::Attack(typed) => {
+            pipeline::attack(&request::attack(&typed)?, &progress)?;
+            show(&typed.evaluate.output)?;
+        }
+        Command::Sweep(typed) => {
+            let outcome = pipeline::sweep::run(&request::sweep(&typed)?, &progress)?;
+            print(&outcome.to_string());
+        }
         Command::Report(typed) => {
             crate::report::write(&typed.inputs, &typed.output, request::overwrite(typed.force))?;
         }
-        Command::Bench(_) => return Err(missing("bench", std::path::Path::new("bench"))),
+        Command::Bench(typed) => {
+            let report = pipeline::bench::run(&request::bench(&typed)?, &progress)?;
+            print(&if typed.json { serde_json::to_string(&report)? } else { report.to_string() });
+        }
         Command::Merge(typed) => {
             crate::store::merge(&typed.shards, &typed.output, request::overwrite(typed.force))?;
         }
         Command::Inspect(typed) => print(&pipeline::inspect::describe(&typed.file)?),
     }
     Ok(())
-}
-
-fn missing(command: &str, path: &std::path::Path) -> anyhow::Error {
-    anyhow::anyhow!("{}: {command} is not there yet", path.display())
 }
 
 fn verbosity(global: &Global) -> Verbosity {

@@ -1,16 +1,20 @@
 //! From what was typed to what a pipeline is asked for: reads the YAML, applies `--set` and flags, checks ranges.
 
-use super::args::{Attack, Compute, Demo, Evaluate, Score, Train};
+use super::args::{Attack, Bench, Compute, Demo, Evaluate, Score, Sweep, Train};
 use crate::attack::{AttackSpec, Overrides};
-use crate::config::{AttackConfig, RunConfig, SaveImages, Tree};
+use crate::config::{AttackConfig, RunConfig, SaveImages, SweepSpec, Tree};
 use crate::data::Split;
 use crate::device::Precision;
 use crate::error::{Error, Result};
 use crate::jacobian::BatchSize;
+use crate::metric::MetricKind;
+use crate::pipeline::bench::BenchRequest;
 use crate::pipeline::demo::DemoRequest;
+use crate::pipeline::sweep::SweepRequest;
 use crate::pipeline::train::TrainRequest;
 use crate::pipeline::{AttackRequest, ScoreRequest, Subject};
 use crate::store::Overwrite;
+use std::path::PathBuf;
 
 /// The demo's YAML, part of the binary.
 const DEMO: &str = include_str!("../../configs/demo.yaml");
@@ -29,6 +33,30 @@ pub fn train(typed: &Train) -> Result<TrainRequest> {
     }
     let config = RunConfig::parse(&tree)?;
     Ok(TrainRequest { config, output: typed.output.clone(), overwrite: overwrite(typed.force) })
+}
+
+/// `pullback sweep`.
+pub fn sweep(typed: &Sweep) -> Result<SweepRequest> {
+    let mut tree = Tree::read(&typed.config)?;
+    for assignment in &typed.compute.set {
+        tree.set(assignment)?;
+    }
+    let Compute { device, limit, split, seed, .. } = &typed.compute;
+    if let Some(device) = device {
+        tree.put("--device", "device", device)?;
+    }
+    if let Some(limit) = limit {
+        tree.put("--limit", "samples", limit)?;
+    }
+    if let Some(split) = split {
+        tree.put("--split", "split", split)?;
+    }
+    if let Some(seed) = seed {
+        tree.put("--seed", "seeds", &[seed])?;
+    }
+    batch(&mut tree, &typed.compute)?;
+    let spec = SweepSpec::parse(&tree)?;
+    Ok(SweepRequest { spec, output: typed.output.clone(), overwrite: overwrite(typed.force) })
 }
 
 /// `pullback demo`.
@@ -157,4 +185,37 @@ fn subject(typed: &Evaluate, config: &RunConfig, split: Split, limit: Option<usi
         output: typed.output.clone(),
         overwrite: overwrite(typed.force),
     }
+}
+
+/// `pullback bench`.
+pub fn bench(typed: &Bench) -> Result<BenchRequest> {
+    let idle = [
+        ("--split", typed.compute.split.is_some(), "no such flag: the test part is timed"),
+        ("--set", typed.config.is_none() && !typed.compute.set.is_empty(), "--config beside it"),
+    ];
+    if let Some((flag, _, expected)) = idle.into_iter().find(|(_, given, _)| *given) {
+        return Err(Error::request(flag, expected, "none that it could change"));
+    }
+    let tree = |path: &PathBuf| -> Result<RunConfig> {
+        let mut tree = Tree::read(path)?;
+        for assignment in &typed.compute.set {
+            tree.set(assignment)?;
+        }
+        RunConfig::parse(&tree)
+    };
+    let metrics = match &typed.metric[..] {
+        [] => vec![MetricKind::Mean, MetricKind::Stochastic, MetricKind::Output],
+        chosen => chosen.to_vec(),
+    };
+    Ok(BenchRequest {
+        model: typed.model.clone(),
+        config: typed.config.as_ref().map(tree).transpose()?,
+        data: typed.data.clone(),
+        metrics,
+        images: typed.compute.limit.unwrap_or(256),
+        repeat: typed.repeat,
+        device: typed.compute.device.unwrap_or_default(),
+        batch: typed.compute.batch.unwrap_or_default(),
+        seed: typed.compute.seed.unwrap_or_default(),
+    })
 }

@@ -4,9 +4,12 @@
 //! `--set`, flags.
 
 mod evaluate;
+mod numbers; // lists that may be said as a range
+mod sweep;
 mod tree;
 
 pub use evaluate::{AttackConfig, PixelBox, SaveImages, ScoreConfig};
+pub use sweep::{Cell, Grid, SweepAttack, SweepScore, SweepSpec, Workers};
 pub use tree::Tree;
 
 use crate::data::Split;

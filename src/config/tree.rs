@@ -162,11 +162,11 @@ impl Tree {
                 _ if inside => path,
                 _ => format!("{path}.{key}"),
             };
-            return Error::request(self.subject(&path), expected, format!("unknown key {key:?}"));
+            return Error::request(self.culprit(&path), expected, format!("unknown key {key:?}"));
         }
         let found = self.get(&path).map(show);
         let (expected, given) = reword(message);
-        Error::request(self.subject(&path), expected, found.unwrap_or(given))
+        Error::request(self.culprit(&path), expected, found.unwrap_or(given))
     }
 
     /// A tagged enum is parsed from a buffer, which loses the path below it: finds the key within `path` whose
@@ -199,6 +199,12 @@ impl Tree {
         if let Some(Value::Mapping(map)) = at {
             map.remove(key);
         }
+    }
+
+    /// As [`Tree::subject`], where an override below `path` is to blame too: it made `path` what it is.
+    fn culprit(&self, path: &str) -> String {
+        let below = |o: &&Override| o.path.strip_prefix(path).is_some_and(|rest| rest.starts_with('.'));
+        self.overrides.iter().rev().find(below).map_or_else(|| self.subject(path), |o| o.label.clone())
     }
 
     /// What an error about `path` names: the flag or `--set` that put it there, or file and key.
@@ -276,6 +282,9 @@ fn reword(message: &str) -> (String, String) {
     if let Some((found, expected)) = message.strip_prefix("unknown variant ").and_then(|m| m.split_once(", expected "))
     {
         return (expected.replace('`', ""), found.replace('`', "\""));
+    }
+    if message.starts_with("data did not match any variant") {
+        return ("another kind of value".to_owned(), message.to_owned());
     }
     // A Display of our own Error: `subject: expected X, found Y`.
     if let Some((expected, found)) = message.split_once("expected ").and_then(|(_, m)| m.rsplit_once(", found ")) {

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 /// Samples a pass, as the user says it: `auto` or a number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[serde(try_from = "BatchText", into = "String")]
 pub enum BatchSize {
     /// Chosen by measuring.
     #[default]
@@ -32,10 +32,21 @@ impl std::str::FromStr for BatchSize {
     }
 }
 
-impl TryFrom<String> for BatchSize {
+/// In the YAML a number is no text.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum BatchText {
+    Number(u64),
+    Word(String),
+}
+
+impl TryFrom<BatchText> for BatchSize {
     type Error = Error;
-    fn try_from(text: String) -> Result<Self> {
-        text.parse()
+    fn try_from(text: BatchText) -> Result<Self> {
+        match text {
+            BatchText::Number(n) => n.to_string().parse(),
+            BatchText::Word(word) => word.parse(),
+        }
     }
 }
 
@@ -113,6 +124,8 @@ pub struct Planner {
     /// The fastest pass so far, and its seconds a sample.
     best: Option<(Pass, f64)>,
     exploring: bool,
+    /// Sizes in a row that did not gain.
+    idle: u32,
     /// Passes never exceed this; lowered when one ran out of memory all the same.
     ceiling: usize,
 }
@@ -125,6 +138,12 @@ const GROWTH: usize = 4;
 const WORTH: f64 = 0.97;
 /// A way this much slower than the best at some size is not tried at larger ones.
 const HOPELESS: f64 = 1.4;
+/// How many sizes in a row may fail to gain before growth stops.
+const PATIENCE: u32 = 2;
+/// Losing by this factor ends growth at once.
+const CLEAR: f64 = 1.25;
+/// Passes shorter than this, in seconds, are measured twice.
+const SHORT: f64 = 0.2;
 /// More cotangents than this rarely pay in one backward pass on a CPU, and take memory in proportion.
 const CHUNK: usize = 16;
 
@@ -148,23 +167,28 @@ impl Planner {
             },
             best: None,
             exploring: true,
+            idle: 0,
             ceiling: usize::MAX,
         }
     }
 
     /// The next pass, of at most `remaining` samples (and at least one).
     pub fn next(&self, remaining: usize) -> Pass {
-        let (samples, ways) = match (self.exploring, self.best) {
-            (true, _) | (_, None) => {
-                let least = self.candidates.iter().min_by_key(|c| c.tries);
-                (self.size, least.map_or(Ways { rows: Mode::Looped, columns: Mode::Looped }, |c| c.ways))
-            }
+        let untried = self.candidates.iter().min_by_key(|c| c.tries).map(|c| c.ways);
+        let (samples, ways) = match (self.learns_from(remaining), self.best) {
+            // Too few are left to try the next size on: the best known way takes them.
             (false, Some((best, _))) => (best.samples, best.ways),
+            _ => (self.size, untried.unwrap_or(Ways { rows: Mode::Looped, columns: Mode::Looped })),
         };
         // A tail that would be a sliver joins the last pass.
         let samples =
             if self.batch == BatchSize::Auto && remaining < samples + samples / 4 { remaining } else { samples };
         Pass { samples: samples.min(self.fitting(ways)).min(self.ceiling).min(remaining).max(1), ways }
+    }
+
+    /// True where a call with this many samples would still try something new.
+    pub fn learns_from(&self, samples: usize) -> bool {
+        self.exploring && samples >= self.size.min(self.ceiling)
     }
 
     /// True while sizes are being tried, and so while timings must be exact (synchronised).
@@ -189,9 +213,9 @@ impl Planner {
         if self.best.is_none_or(|(_, s)| seconds < s) {
             self.best = Some((pass, seconds));
         }
-        // The very first passes also pay for warming up: each way is measured twice there.
-        let wanted = if size == FIRST || matches!(self.batch, BatchSize::Fixed(_)) { 2 } else { 1 };
-        if self.candidates.iter().all(|c| c.tries >= wanted) {
+        // A short pass is measured twice: the first pays for warming up, and a busy moment can fall on either.
+        let enough = |c: &Candidate| c.tries >= if c.seconds * (size as f64) < SHORT { 2 } else { 1 };
+        if self.candidates.iter().all(enough) {
             self.judge();
         }
     }
@@ -222,10 +246,18 @@ impl Planner {
         let fastest = self.candidates.iter().map(|c| c.seconds).fold(f64::INFINITY, f64::min);
         self.candidates.retain(|c| c.seconds <= fastest * HOPELESS);
         let next = self.size * GROWTH;
-        let improved = self.best.is_some_and(|(best, s)| best.samples >= self.size && s <= fastest);
-        let gained = self.size == FIRST || improved;
+        let gained = self.best.is_some_and(|(best, s)| best.samples >= self.size && s <= fastest);
+        // A slight loss may be a busy moment; a clear one is the machine's answer.
+        let clear = self.best.is_some_and(|(_, s)| fastest > s * CLEAR);
+        self.idle = if gained {
+            0
+        } else if clear {
+            PATIENCE
+        } else {
+            self.idle + 1
+        };
         let fits = next <= self.ceiling && self.candidates.iter().any(|c| next <= self.fitting(c.ways));
-        if matches!(self.batch, BatchSize::Fixed(_)) || !gained || !fits {
+        if matches!(self.batch, BatchSize::Fixed(_)) || self.idle >= PATIENCE || !fits {
             self.exploring = false;
             return;
         }
@@ -236,7 +268,9 @@ impl Planner {
             (c.seconds, c.tries) = (f64::INFINITY, 0);
         }
         // From here on only a gain that is worth its memory counts.
-        self.best = self.best.map(|(pass, s)| (pass, s * WORTH));
+        if gained {
+            self.best = self.best.map(|(pass, s)| (pass, s * WORTH));
+        }
     }
 
     /// The most samples whose memory, extrapolated from what these ways took, fits the budget.

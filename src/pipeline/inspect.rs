@@ -3,7 +3,7 @@
 use crate::data::{self, ImageShape, Source, Split};
 use crate::error::{Error, Result};
 use crate::model::{self, CONFIG_FILE, WEIGHTS_FILE};
-use crate::store;
+use crate::store::{self, FileKind, Reader, ScoreSummary, Summary};
 use crate::train::HISTORY_FILE;
 use std::fmt::Write;
 use std::path::Path;
@@ -23,9 +23,55 @@ pub fn describe(file: &str) -> Result<String> {
         return torchscript(path);
     }
     if path.is_file() && store::is_result(path) {
-        return Ok(store::inspect(path)?.to_string());
+        return Ok(format!("{}{}", store::inspect(path)?, attack_tables(&Reader::open(path)?)?));
     }
     data_set(file)
+}
+
+/// The numbers of a scores or attack file in a few lines: what a command shows when it is done.
+///
+/// # Errors
+/// As [`Reader::open`] and reading.
+pub fn findings(path: &Path) -> Result<String> {
+    let reader = Reader::open(path)?;
+    let head = format!("{}: {} samples\n", path.display(), reader.samples());
+    Ok(match reader.header().kind {
+        FileKind::Scores => head + &score_table(&store::inspect(path)?),
+        _ => head + &attack_tables(&reader)?,
+    })
+}
+
+fn score_table(summary: &Summary) -> String {
+    let mut lines = format!("{:<24}{:>14}{:>14}\n", "score", "mean", "median");
+    for s in &summary.scores {
+        let left_out = if s.nan > 0 { format!("  ({} NaN, left out)", s.nan) } else { String::new() };
+        // Writing to a string cannot fail.
+        let _ = writeln!(lines, "{:<24}{:>14.5}{:>14.5}{left_out}", s.name, s.mean, s.median);
+    }
+    lines
+}
+
+/// Mean damage by attack and epsilon, in the latent space and in the image; empty where the file is of no attacks.
+fn attack_tables(reader: &Reader) -> Result<String> {
+    let mut lines = String::new();
+    if reader.header().kind != FileKind::Attack {
+        return Ok(lines);
+    }
+    let (_, eps) = reader.read_f64("/eps")?;
+    for measure in ["latent_l2", "recon_mse"] {
+        let _ = write!(lines, "\n{:<24}", format!("{measure} (mean)"));
+        eps.iter().for_each(|e| lines.push_str(&format!("{:>14}", format!("eps {e}"))));
+        for attack in reader.attacks() {
+            let (shape, values) = reader.read_f64(&format!("/attack/{attack}/{measure}"))?;
+            let samples = shape.last().copied().unwrap_or(0).max(1);
+            let _ = write!(lines, "\n{attack:<24}");
+            for row in values.chunks_exact(samples) {
+                let _ = write!(lines, "{:>14.5}", ScoreSummary::of(&attack, row).mean);
+            }
+        }
+        lines.push('\n');
+    }
+    Ok(lines)
 }
 
 /// TorchScript files are zip archives; nothing else that pullback reads is.

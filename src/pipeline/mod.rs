@@ -1,10 +1,12 @@
 //! The stages joined: what each command does once its request is known.
 
 mod attack; //      images -> attacked images and the damage
+pub mod bench; //   throughput on this machine
 pub mod demo; //    train, score, attack and report on generated digits
 pub mod inspect; // what a file holds
 mod job; //         what scoring and attacking share: model, data, device, samples, file
 mod score; //       images -> spectra and scores
+pub mod sweep; //   the paper's study: a grid of models, and what goes with what
 pub mod train; //   config -> run folder
 
 pub use attack::{AttackRequest, attack};

@@ -248,8 +248,10 @@ pub enum StepScale {
     /// The step's length is epsilon.
     #[default]
     Unit,
-    /// The step's length is epsilon lambda_i, the scale of the authors.
+    /// The step's length is epsilon lambda_i, the scale of the authors' paper.
     Eigen,
+    /// The step's length is epsilon sqrt(lambda_i), the scale of the authors' code.
+    Singular,
 }
 
 /// Whether a model was trained with mixup.

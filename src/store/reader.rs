@@ -280,7 +280,7 @@ impl Reader {
             // Scores and measures are f64; images and directions are f32.
             let expected = match info.shape.len() {
                 _ if info.path == INDEX || info.path == schema::LABEL => Dtype::I64,
-                _ if info.path.starts_with("/scores/") || info.path.starts_with("/clean/") => Dtype::F64,
+                _ if info.path.starts_with("/scores/") => Dtype::F64,
                 n if n == axis + 1 => Dtype::F64,
                 _ => continue,
             };

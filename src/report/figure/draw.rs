@@ -206,17 +206,8 @@ pub(super) fn level(value: f64, words: &str, frame: &Frame) -> Element {
 
 /// Labels at the ends of curves, moved apart vertically so that none covers another.
 pub(super) fn end_labels(mut labels: Vec<((f64, f64), Ink, &str)>, frame: &Frame) -> Element {
-    const APART: f64 = 13.5;
     labels.sort_by(|a, b| a.0.1.total_cmp(&b.0.1));
-    let mut heights: Vec<f64> = labels.iter().map(|l| l.0.1).collect();
-    for i in 1..heights.len() {
-        heights[i] = heights[i].max(heights[i - 1] + APART);
-    }
-    let mut ceiling = frame.bottom;
-    for height in heights.iter_mut().rev() {
-        *height = height.min(ceiling);
-        ceiling = *height - APART;
-    }
+    let heights = apart(&labels.iter().map(|l| l.0.1).collect::<Vec<_>>(), frame.top, frame.bottom);
     let mut group = element("g").class("el");
     for (((x, end), ink, words), y) in labels.into_iter().zip(heights) {
         if (end - y).abs() > 3.0 {
@@ -225,6 +216,27 @@ pub(super) fn end_labels(mut labels: Vec<((f64, f64), Ink, &str)>, frame: &Frame
         group.push(text(x + 11.0, y + 4.0, &format!("lb {ink}"), "start", words));
     }
     group
+}
+
+/// Ascending heights moved as little as possible (least squares) so that neighbours are a line of text apart, within
+/// `top` and `bottom` as far as they fit: isotonic regression of the heights less their places, by pooling.
+fn apart(heights: &[f64], top: f64, bottom: f64) -> Vec<f64> {
+    const LINE: f64 = 13.0;
+    // Pools of neighbours that touch: their mean and how many they are.
+    let mut pools: Vec<(f64, usize)> = Vec::new();
+    for (i, height) in heights.iter().enumerate() {
+        pools.push((height - i as f64 * LINE, 1));
+        while let [.., (a, n), (b, m)] = pools[..] {
+            if a <= b {
+                break;
+            }
+            pools.truncate(pools.len() - 2);
+            pools.push(((a * n as f64 + b * m as f64) / (n + m) as f64, n + m));
+        }
+    }
+    let most = bottom - heights.len().saturating_sub(1) as f64 * LINE;
+    let levels = pools.into_iter().flat_map(|(level, n)| std::iter::repeat_n(level, n));
+    levels.enumerate().map(|(i, level)| level.clamp(top, most.max(top)) + i as f64 * LINE).collect()
 }
 
 /// Words beside points, each on the side where it covers least.

@@ -31,14 +31,11 @@ pub(super) fn study(inputs: &[PathBuf]) -> Result<Study> {
             ));
         }
     }
-    let mut unique = Vec::new();
-    results.retain(|path| {
-        let real = path.canonicalize().unwrap_or_else(|_| path.clone());
-        !unique.contains(&real) && {
-            unique.push(real);
-            true
-        }
-    });
+    // The same file may be named twice, or lie in two of the folders named.
+    let mut seen = std::collections::HashSet::new();
+    let mut first = |path: &PathBuf| seen.insert(path.canonicalize().unwrap_or_else(|_| path.clone()));
+    results.retain(&mut first);
+    histories.retain(&mut first);
     let readers = results.iter().map(|p| Reader::open(p)).collect::<Result<Vec<_>>>()?;
     let mut study = Study::default();
     // The untreated model first, whatever its name sorts as: the others are read against it.
@@ -75,6 +72,12 @@ fn gather(path: &Path, results: &mut Vec<PathBuf>, histories: &mut Vec<PathBuf>)
         } else {
             results.push(path.to_owned());
         }
+        return Ok(());
+    }
+    // A sweep's file holds what its models' files hold.
+    let sweep = path.join("sweep.h5");
+    if sweep.is_file() {
+        results.push(sweep);
         return Ok(());
     }
     let entries = std::fs::read_dir(path).map_err(|e| Error::io(path, e))?;

@@ -39,7 +39,11 @@ pub(super) fn read(reader: &Reader) -> Result<Sweep> {
         .map(|(beta, m)| SweepPoint { beta: *beta, mixup: arm(m), ..SweepPoint::default() })
         .collect();
     columns(reader, &mut points)?;
-    let scale = if setting(reader, "scale") == "eigen" { StepScale::Eigen } else { StepScale::Unit };
+    let scale = match setting(reader, "scale").as_str() {
+        "eigen" => StepScale::Eigen,
+        "singular" => StepScale::Singular,
+        _ => StepScale::Unit,
+    };
     let metric = reader.header().metric.clone().unwrap_or_else(|| setting(reader, "metric"));
     attacks(reader, &mut points, &eps, scale, &metric)?;
     let shown_eps = evenly(eps.len(), SHOWN_EPS);
@@ -173,7 +177,11 @@ fn agreement(
 ) -> Option<Agreement> {
     let radius = point.score("spectral_radius")?;
     let predict = |size: f64| -> Vec<f64> {
-        let length = |lambda: f64| if scale == StepScale::Eigen { size * lambda } else { size };
+        let length = |lambda: f64| match scale {
+            StepScale::Unit => size,
+            StepScale::Eigen => size * lambda,
+            StepScale::Singular => size * lambda.max(0.0).sqrt(),
+        };
         radius.iter().map(|lambda| law.predict(*lambda, length(*lambda), dim as f64)).collect()
     };
     let ratio = eps.iter().zip(actual).map(|(size, actual)| {

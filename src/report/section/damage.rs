@@ -180,7 +180,7 @@ fn comparison(study: &Study, norm: &str, key: &str) -> Option<String> {
         })
         .collect();
     Some(format!(
-        "{} under the {} attack at ε = {}: {}",
+        "{} under the {} attack at ε\u{a0}=\u{a0}{}: {}",
         words::title(key),
         words::attack(attack),
         number::plain(eps),
@@ -214,7 +214,7 @@ fn finding(entries: &[Entry], key: &str) -> String {
     } else {
         format!("{} to {}", number::significant(low, 2), times(high))
     };
-    let tail = format!("a random one of the same size (ε = {})", size(&entries[0]));
+    let tail = format!("a random one of the same size (ε\u{a0}=\u{a0}{})", size(&entries[0]));
     let none = high < 1.02;
     match key {
         "latent_l2" if none => format!("A spectral step moves the code no farther than {tail}"),

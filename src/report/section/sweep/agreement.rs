@@ -153,7 +153,7 @@ pub(super) fn correlations(view: &View<'_>) -> Option<Element> {
         if matches!(w, "ρ" | "interval") { cell.class("n") } else { cell }
     });
     let drawn =
-        element("table").class("summary").child(element("thead").child(element("tr").children(head))).child(body);
+        element("table").class("summary corr").child(element("thead").child(element("tr").children(head))).child(body);
     let strongest = found
         .iter()
         .filter(|c| c.rho.is_finite())

@@ -95,16 +95,17 @@ impl View<'_> {
     fn size_axis(&self) -> Axis {
         let label = match self.sweep.scale {
             StepScale::Eigen => "step s (the image moves by s λᵢ)".to_owned(),
+            StepScale::Singular => "step s (the image moves by s √λᵢ)".to_owned(),
             StepScale::Unit => crate::report::words::size_axis(&self.sweep.norm),
         };
         let sizes = || self.sweep.eps.iter().copied();
         Axis::fit(label, Scale::suiting(sizes(), 1.0), sizes())
     }
 
-    /// The symbol of a step size: ε, or s where it multiplies the eigenvalue.
+    /// The symbol of a step size: ε, or s where it multiplies the eigenvalue or its root.
     fn size(&self, at: usize) -> String {
-        let symbol = if self.sweep.scale == StepScale::Eigen { "s" } else { "ε" };
-        format!("{symbol} = {}", number::plain(self.sweep.eps.get(at).copied().unwrap_or(f64::NAN)))
+        let symbol = if self.sweep.scale == StepScale::Unit { "ε" } else { "s" };
+        format!("{symbol}\u{a0}=\u{a0}{}", number::plain(self.sweep.eps.get(at).copied().unwrap_or(f64::NAN)))
     }
 }
 
@@ -117,7 +118,7 @@ fn chosen<'a>(line: &Line<'a>) -> Vec<(Ink, &'a SweepPoint)> {
 
 /// "β = 0.34".
 fn beta_words(point: &SweepPoint) -> String {
-    format!("β = {}", number::plain(point.beta))
+    format!("β\u{a0}=\u{a0}{}", number::plain(point.beta))
 }
 
 /// A legend of the arms.

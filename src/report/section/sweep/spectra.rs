@@ -64,7 +64,7 @@ pub(super) fn figure(view: &View<'_>) -> Option<Figure> {
     };
     let panels = drawn
         .into_iter()
-        .map(|(arm, marks)| Plot::new(arm, x.clone(), y.clone(), marks).sized(440.0, 300.0).draw())
+        .map(|(arm, marks)| Plot::new(arm, x.clone(), y.clone(), marks).sized(380.0, 280.0).draw())
         .collect();
     Some(Figure {
         id: view.id("spectra"),

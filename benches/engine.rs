@@ -1,0 +1,113 @@
+//! Where a scoring pass spends its time: Jacobians by each way, factors by metric, spectra by size, scores.
+//!
+//! Weights are initial ones and images noise: neither changes the work. On a machine with CUDA the same benches run
+//! there, with the device waited for before the clock stops.
+
+#![allow(missing_docs, clippy::unwrap_used)] // criterion's macros; a bench may stop
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use pullback::data::ImageShape;
+use pullback::device::{DeviceChoice, synchronize};
+use pullback::jacobian::{self, Mode, Ways};
+use pullback::metric::{Metric, MetricKind};
+use pullback::model::{ConvSpec, MlpSpec, ModelSpec, Network, Vae};
+use pullback::score;
+use pullback::spectrum::Spectrum;
+use std::time::Duration;
+use tch::{Device, Kind, Tensor};
+
+const LATENT: i64 = 20;
+const MNIST: ImageShape = ImageShape { channels: 1, height: 28, width: 28 };
+
+fn device() -> Device {
+    DeviceChoice::Auto.resolve().unwrap()
+}
+
+fn networks() -> [(&'static str, Network); 2] {
+    let mlp = MlpSpec { image: Some(MNIST), latent: LATENT, ..MlpSpec::default() };
+    let conv = ConvSpec { image: Some(MNIST), latent: LATENT, hidden: 0, ..ConvSpec::default() };
+    let network = |spec| Network::new(&spec, 0, device(), Kind::Float).unwrap();
+    [("mlp", network(ModelSpec::Mlp(mlp))), ("conv", network(ModelSpec::Conv(conv)))]
+}
+
+fn images(count: i64) -> Tensor {
+    Tensor::rand([count, 1, 28, 28], (Kind::Float, device()))
+}
+
+/// Rows of J_mu, by the number of cotangents a backward pass.
+fn jacobians(c: &mut Criterion) {
+    let mut group = c.benchmark_group("jacobian");
+    for (name, network) in networks() {
+        for batch in [1, 32, 256] {
+            let x = images(batch).set_requires_grad(true);
+            group.throughput(Throughput::Elements(batch as u64));
+            for (way, mode) in [("looped", Mode::Looped), ("vmapped", Mode::Vmapped(LATENT as usize))] {
+                group.bench_function(BenchmarkId::new(format!("{name}/{way}"), batch), |b| {
+                    b.iter(|| {
+                        let mean = network.encode(&x).unwrap().mean;
+                        let done = jacobian::rows(&mean, &x, mode).unwrap();
+                        synchronize(device());
+                        done
+                    });
+                });
+            }
+        }
+    }
+    group.finish();
+}
+
+/// Factors of every metric, 64 images.
+fn metrics(c: &mut Criterion) {
+    let mut group = c.benchmark_group("metric");
+    let ways = Ways { rows: Mode::Looped, columns: Mode::Looped };
+    let x = images(64);
+    for (name, network) in networks() {
+        for kind in MetricKind::ALL {
+            group.bench_function(BenchmarkId::new(name, kind), |b| {
+                b.iter(|| {
+                    let done = Metric::at(&network, &x, kind, ways).unwrap();
+                    synchronize(device());
+                    done
+                });
+            });
+        }
+    }
+    group.finish();
+}
+
+/// Eigenvalues, and with them one direction, of 64 factors [R, 784].
+fn spectra(c: &mut Criterion) {
+    let mut group = c.benchmark_group("spectrum");
+    for rows in [20, 40, 128] {
+        let metric = Metric::from_factor(Tensor::randn([64, rows, 784], (Kind::Double, device()))).unwrap();
+        for (name, top) in [("values", 0), ("top direction", 1)] {
+            group.bench_function(BenchmarkId::new(name, rows), |b| {
+                b.iter(|| {
+                    let done = Spectrum::of(&metric, top).unwrap();
+                    synchronize(device());
+                    done
+                });
+            });
+        }
+    }
+    group.finish();
+}
+
+/// All scores of 4096 spectra of 40 eigenvalues.
+fn scores(c: &mut Criterion) {
+    let (values, _) = Tensor::rand([4096, 40], (Kind::Double, device())).sort(1, true);
+    c.bench_function("score/all", |b| {
+        b.iter(|| {
+            let done = score::all(&values).unwrap();
+            synchronize(device());
+            done
+        });
+    });
+}
+
+criterion_group! {
+    name = engine;
+    config = Criterion::default().sample_size(10).warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2));
+    targets = jacobians, metrics, spectra, scores
+}
+criterion_main!(engine);

@@ -1,0 +1,271 @@
+"""One peer in a process of its own: the spectra of B images, by somebody's way of doing it. peers.py starts these.
+
+    python peer.py prepare FOLDER                       writes the models and images that all peers share
+    python peer.py PEER MODEL METRIC BATCH FOLDER       PEER: authors | torch.func | jax | pullback
+
+A peer answers with one JSON line a step: first {"eigenvalues": FILE, "baseline": bytes}, where baseline is the process's
+largest resident size after imports and loading; then, for each line `N` on its input, {"seconds": [N numbers],
+"peak": bytes}. A repetition is one pass from images in memory to eigenvalues in memory.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+LATENT = 20
+LARGEST_BATCH = 2048
+
+
+def resident_peak():
+    """Largest resident size of this process so far, in bytes."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024
+
+
+# --- what all peers share ---------------------------------------------------------------------------------------------
+
+
+def torch_model(name):
+    """The encoder and decoder of `mlp` or `conv` with fixed weights, as an eager module."""
+    import torch
+    from torch import Tensor, nn
+    from typing import Tuple
+
+    class Vae(nn.Module):
+        def __init__(self, body, width, decoder):
+            super().__init__()
+            self.body, self.decoder = body, decoder
+            self.mu, self.logvar = nn.Linear(width, LATENT), nn.Linear(width, LATENT)
+
+        @torch.jit.export
+        def encode(self, x: Tensor) -> Tuple[Tensor, Tensor]:
+            h = self.body(x)
+            return self.mu(h), self.logvar(h)
+
+        @torch.jit.export
+        def decode(self, z: Tensor) -> Tensor:
+            return self.decoder(z)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.decode(self.encode(x)[0])
+
+    torch.manual_seed(0)
+    if name == "mlp":
+        body = nn.Sequential(nn.Flatten(), nn.Linear(784, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU())
+        decoder = nn.Sequential(nn.Linear(LATENT, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU(),
+                                nn.Linear(512, 784), nn.Sigmoid(), nn.Unflatten(1, (1, 28, 28)))
+        model = Vae(body, 512, decoder)
+    else:
+        body = nn.Sequential(nn.Conv2d(1, 32, 4, 2, 1), nn.ReLU(), nn.Conv2d(32, 64, 4, 2, 1), nn.ReLU(), nn.Flatten())
+        decoder = nn.Sequential(nn.Linear(LATENT, 3136), nn.ReLU(), nn.Unflatten(1, (64, 7, 7)),
+                                nn.ConvTranspose2d(64, 32, 4, 2, 1), nn.ReLU(),
+                                nn.ConvTranspose2d(32, 1, 4, 2, 1), nn.Sigmoid())
+        model = Vae(body, 3136, decoder)
+    return model.eval().requires_grad_(False)
+
+
+def prepare(folder):
+    import h5py
+    import numpy as np
+    import torch
+
+    for name in ("mlp", "conv"):
+        model = torch_model(name)
+        torch.jit.script(model).save(str(folder / f"{name}.pt"))
+        np.savez(folder / f"{name}.npz", **{k: v.numpy() for k, v in model.state_dict().items()})
+    rng = np.random.default_rng(0)
+    y, x = np.meshgrid(np.linspace(0, 1, 28), np.linspace(0, 1, 28), indexing="ij")
+    images = np.zeros((LARGEST_BATCH, 1, 28, 28), np.float32)
+    for image in images:
+        for cy, cx, width in rng.uniform(0.1, 0.9, (4, 3)):
+            image[0] += np.exp(-((y - cy) ** 2 + (x - cx) ** 2) / (0.02 * width))
+    with h5py.File(folder / "images.h5", "w") as f:
+        f["images"] = np.clip(images, 0, 1)
+
+
+def load_images(folder, batch):
+    import h5py
+
+    with h5py.File(folder / "images.h5") as f:
+        return f["images"][:batch]
+
+
+# --- the peers: each a function (model, metric, images [B,1,28,28] numpy, folder) -> run() -> eigenvalues -------------
+
+
+def authors(name, metric, images, folder):
+    """The way of the paper's authors (trainer.py of RobustnessVAE, in our words): a backward pass for each row with its
+    graph kept, then on the CPU a full SVD of the D x rows Jacobian, or eigh of the D x D metric where it is stochastic.
+    Their published lines do not run as they stand; this is what they say."""
+    import torch
+
+    model, x = torch_model(name), torch.from_numpy(images)
+
+    def rows(outputs, inputs):
+        ones = torch.ones(len(outputs))
+        each = [torch.autograd.grad(outputs[:, i], inputs, ones, create_graph=True)[0] for i in range(outputs.shape[1])]
+        return torch.stack(each, -1).detach().reshape(len(outputs), -1, outputs.shape[1])
+
+    def run():
+        inputs = x.clone().requires_grad_(True)
+        mu, logvar = model.encode(inputs)
+        if metric == "stochastic":
+            j_mu, j_sigma = rows(mu, inputs), rows(torch.exp(0.5 * logvar), inputs)
+            g = torch.einsum("bdn,bmn->bdm", j_mu, j_mu) + torch.einsum("bdn,bmn->bdm", j_sigma, j_sigma)
+            values, _ = torch.linalg.eigh(g.cpu())
+            return values.flip(-1)
+        outputs = mu if metric == "mean" else model.decode(mu).flatten(1)
+        _, s, _ = torch.linalg.svd(rows(outputs, inputs).cpu(), full_matrices=True)
+        return s**2
+
+    return run
+
+
+def torch_func(name, metric, images, folder):
+    """What a PyTorch user would write today: vmap over jacrev (jacfwd for the decoder), eigvalsh of the Gram matrix."""
+    import torch
+    from torch.func import jacfwd, jacrev, vmap
+
+    model, x = torch_model(name), torch.from_numpy(images)
+    mean = lambda image: model.encode(image[None])[0][0]
+    sigma = lambda image: torch.exp(0.5 * model.encode(image[None])[1][0])
+    both = lambda image: torch.cat([mean(image), sigma(image)])
+
+    def run():
+        factor = vmap(jacrev(both if metric == "stochastic" else mean))(x).flatten(2)
+        if metric == "output":
+            z = model.encode(x)[0]
+            j_g = vmap(jacfwd(lambda code: model.decode(code[None])[0].flatten()))(z)
+            factor = torch.linalg.qr(j_g, mode="r").R @ factor
+        return torch.linalg.eigvalsh(factor @ factor.mT).flip(-1)
+
+    return run
+
+
+def jax_peer(name, metric, images, folder):
+    """The same in JAX, compiled."""
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    w = {k: jnp.asarray(v) for k, v in np.load(folder / f"{name}.npz").items()}
+    x = jnp.asarray(images)
+    dense = lambda h, layer: h @ w[layer + ".weight"].T + w[layer + ".bias"]
+
+    def conv(h, layer):
+        h = jax.lax.conv_general_dilated(h, w[layer + ".weight"], (2, 2), ((1, 1), (1, 1)),
+                                         dimension_numbers=("NCHW", "OIHW", "NCHW"))
+        return h + w[layer + ".bias"][:, None, None]
+
+    def transposed(h, layer):
+        # The transpose of a convolution: its input spread by the stride, its kernel turned and its channels swapped.
+        kernel = jnp.flip(w[layer + ".weight"], (2, 3)).swapaxes(0, 1)
+        h = jax.lax.conv_general_dilated(h, kernel, (1, 1), ((2, 2), (2, 2)), lhs_dilation=(2, 2),
+                                         dimension_numbers=("NCHW", "OIHW", "NCHW"))
+        return h + w[layer + ".bias"][:, None, None]
+
+    def encode(image):
+        if name == "mlp":
+            h = jax.nn.relu(dense(jax.nn.relu(dense(image.reshape(-1), "body.1")), "body.3"))
+        else:
+            h = jax.nn.relu(conv(jax.nn.relu(conv(image[None], "body.0")), "body.2")).reshape(-1)
+        return dense(h, "mu"), jnp.exp(0.5 * dense(h, "logvar"))
+
+    def decode(z):
+        h = jax.nn.relu(dense(z, "decoder.0"))
+        if name == "mlp":
+            return jax.nn.sigmoid(dense(jax.nn.relu(dense(h, "decoder.2")), "decoder.4"))
+        h = jax.nn.relu(transposed(h.reshape(1, 64, 7, 7), "decoder.3"))
+        return jax.nn.sigmoid(transposed(h, "decoder.5")).reshape(-1)
+
+    rows = (lambda image: jnp.concatenate(encode(image))) if metric == "stochastic" else (lambda image: encode(image)[0])
+
+    @jax.jit
+    def spectra(x):
+        factor = jax.vmap(jax.jacrev(rows))(x).reshape(len(x), -1, 784)
+        if metric == "output":
+            j_g = jax.vmap(jax.jacfwd(decode))(jax.vmap(rows)(x))
+            factor = jnp.linalg.qr(j_g, mode="r") @ factor
+        return jnp.linalg.eigvalsh(factor @ factor.swapaxes(1, 2))[:, ::-1]
+
+    return lambda: spectra(x).block_until_ready()
+
+
+# --- a process ----------------------------------------------------------------------------------------------------------
+
+
+def serve(eigenvalues, repeat, baseline, stem, folder):
+    """Answers until the input ends."""
+    import numpy as np
+
+    file = folder / f"{stem}.npy"
+    np.save(file, eigenvalues)
+    print(json.dumps({"eigenvalues": str(file), "baseline": baseline}), flush=True)
+    for line in sys.stdin:
+        seconds, peak = repeat(int(line))
+        print(json.dumps({"seconds": seconds, "peak": peak}), flush=True)
+
+
+def serve_python(peer, name, metric, batch, folder):
+    import numpy as np
+
+    threads = int(os.environ["OMP_NUM_THREADS"])
+    if peer != "jax":
+        import torch
+
+        torch.set_num_threads(threads)
+    images = load_images(folder, batch)
+    run = {"authors": authors, "torch.func": torch_func, "jax": jax_peer}[peer](name, metric, images, folder)
+    baseline = resident_peak()
+
+    def repeat(count):
+        seconds = []
+        for _ in range(count):
+            start = time.perf_counter()
+            run()
+            seconds.append(time.perf_counter() - start)
+        return seconds, resident_peak()
+
+    # The first pass is the check's and the warm-up (and JAX's compilation).
+    eigenvalues = np.asarray(run(), np.float64)
+    serve(eigenvalues, repeat, baseline, f"{peer}-{name}-{metric}-{batch}", folder)
+
+
+def serve_pullback(name, metric, batch, folder):
+    """pullback through its binary: `score` for the check, `bench` for the clock."""
+    import h5py
+    import numpy as np
+
+    binary, threads = os.environ["PULLBACK"], os.environ["OMP_NUM_THREADS"]
+    model, images = folder / f"{name}.pt", folder / "images.h5"
+    common = ["--model", model, "--data", images, "--metric", metric, "--device", "cpu", "--threads", threads]
+    stem = f"pullback-{name}-{metric}-{batch}"
+    scores = folder / f"{stem}.h5"
+    subprocess.run([binary, "score", "-q", "--force", *common, "--limit", str(batch), "-o", scores], check=True)
+    with h5py.File(scores) as f:
+        eigenvalues = f["spectrum/eigenvalues"][...]
+
+    def repeat(count):
+        command = [binary, "bench", *common, "--batch", str(batch), "--repeat", str(count), "--json"]
+        report = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+        return report["seconds"], report.get("peak_bytes", 0) - report.get("baseline_bytes", 0)
+
+    serve(eigenvalues, repeat, 0, stem, folder)
+
+
+def main():
+    if sys.argv[1] == "prepare":
+        prepare(Path(sys.argv[2]))
+        return
+    peer, name, metric, batch, folder = sys.argv[1:]
+    if peer == "pullback":
+        serve_pullback(name, metric, int(batch), Path(folder))
+    else:
+        serve_python(peer, name, metric, int(batch), Path(folder))
+
+
+if __name__ == "__main__":
+    main()

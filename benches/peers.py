@@ -1,0 +1,220 @@
+"""The same spectra by others' ways and by ours: one table of ratios from one run.
+
+    make peers                                  or: .venv/bin/python benches/peers.py --binary target/release/pullback
+
+Peers, each in a process of its own on the same cores, weights (f32) and images: the paper's authors' way, torch.func,
+JAX, and pullback. Every peer's eigenvalues must agree to 1e-4 of lambda_1 before anything is timed. Repetitions are
+interleaved peer by peer, so that a busy spell of the machine falls on all; medians are reported. The authors' way is
+timed on 16 images (it needs seconds), and pullback on the same 16.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+TOLERANCE = 1e-4
+SLOW, FULL, LARGE = 16, 256, 2048
+
+# (model, metric, batch, peers); the ratio of a peer is its median over pullback's at the same batch.
+TIMED = [
+    ("mlp", "mean", FULL, ["torch.func", "jax"]),
+    ("conv", "mean", FULL, ["torch.func", "jax"]),
+    ("mlp", "stochastic", FULL, ["torch.func", "jax"]),
+    ("conv", "stochastic", FULL, ["torch.func", "jax"]),
+    ("mlp", "output", FULL, ["torch.func", "jax"]),
+    ("conv", "output", FULL, ["torch.func", "jax"]),
+    ("mlp", "mean", SLOW, ["authors"]),
+    ("mlp", "stochastic", SLOW, ["authors"]),
+    ("mlp", "output", SLOW, ["authors"]),
+]
+# Least ratio promised, by (model, metric, peer); 0.95 is `level` within the noise of such a run.
+TARGETS = {
+    ("mlp", "mean", "authors"): 15,
+    ("mlp", "stochastic", "authors"): 100,
+    ("mlp", "output", "authors"): 150,
+    ("mlp", "mean", "torch.func"): 0.95,
+    ("mlp", "mean", "jax"): 0.95,
+    ("mlp", "stochastic", "torch.func"): 0.95,
+    ("mlp", "stochastic", "jax"): 0.95,
+    ("conv", "mean", "torch.func"): 2,
+    ("conv", "stochastic", "torch.func"): 2,
+}
+# Peak memory at LARGE images over pullback's.
+WEIGHED = [("mlp", "mean"), ("conv", "mean")]
+MEMORY_TARGET = 2
+
+
+class Peer:
+    """A child process that repeats one pass on demand."""
+
+    def __init__(self, name, model, metric, batch, setup):
+        self.name = name
+        command = [sys.executable, Path(__file__).with_name("peer.py"), name, model, metric, str(batch), setup.folder]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=setup.environment
+        )
+        self.seconds = []
+        first = self.answer()
+        self.eigenvalues, self.baseline = first["eigenvalues"], first["baseline"]
+
+    def answer(self):
+        line = self.process.stdout.readline()
+        if not line:
+            sys.exit(f"{self.name}: ended without an answer (exit code {self.process.wait()})")
+        return json.loads(line)
+
+    def repeat(self, count):
+        """Runs `count` times; the peak size of the process so far above its baseline, in bytes."""
+        self.process.stdin.write(f"{count}\n")
+        self.process.stdin.flush()
+        answer = self.answer()
+        self.seconds += answer["seconds"]
+        return answer["peak"] - self.baseline
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+class Setup:
+    """Folder with models and images, and the environment that gives every peer the same cores."""
+
+    def __init__(self, folder, binary, threads):
+        self.folder = folder
+        cores = sorted(os.sched_getaffinity(0))[:threads]
+        # Children inherit the affinity: JAX has no thread count of its own to set.
+        os.sched_setaffinity(0, cores)
+        count = str(len(cores))
+        self.environment = {
+            **os.environ,
+            "OMP_NUM_THREADS": count,
+            "MKL_NUM_THREADS": count,
+            "OPENBLAS_NUM_THREADS": count,
+            "RAYON_NUM_THREADS": count,
+            "JAX_PLATFORMS": "cpu",
+            "CUDA_VISIBLE_DEVICES": "",
+            "PULLBACK": str(binary) if binary else "",
+        }
+        self.ours = ["pullback"] if binary else []
+        self.threads = len(cores)
+        subprocess.run([sys.executable, Path(__file__).with_name("peer.py"), "prepare", folder], check=True)
+
+
+def check(peers, what):
+    """Every peer's eigenvalues against the first's, as many as both report. Ends the run where they differ."""
+    import numpy as np
+
+    reference = np.load(peers[0].eigenvalues)
+    worst = 0.0
+    for peer in peers[1:]:
+        values = np.load(peer.eigenvalues)
+        count = min(reference.shape[1], values.shape[1])
+        error = np.abs(values[:, :count] - reference[:, :count]) / reference[:, :1]
+        # `not <=`, so that NaN fails too.
+        if not error.max() <= TOLERANCE:
+            sys.exit(f"{what}: {peer.name} and {peers[0].name} differ by {error.max():.1e} of lambda_1")
+        worst = max(worst, float(error.max()))
+    return worst
+
+
+def timed(setup, model, metric, batch, names, rounds, repeat):
+    """Rows of the table for one case."""
+    what = f"{model} {metric} B={batch}"
+    print(f"... {what}", file=sys.stderr)
+    peers = [Peer(name, model, metric, batch, setup) for name in [*names, *setup.ours]]
+    worst = check(peers, what)
+    repeat = 1 if batch == SLOW else repeat
+    for turn in range(rounds):
+        for peer in peers[turn % len(peers) :] + peers[: turn % len(peers)]:
+            peer.repeat(repeat)
+            time.sleep(0.05)
+    for peer in peers:
+        peer.close()
+    medians = {peer.name: statistics.median(peer.seconds) for peer in peers}
+    spread = {peer.name: (min(peer.seconds), max(peer.seconds)) for peer in peers}
+    rows = []
+    for name in [*names, *setup.ours]:
+        ratio = medians[name] / medians["pullback"] if setup.ours else None
+        rows.append(
+            dict(case=what, model=model, metric=metric, batch=batch, peer=name, seconds=medians[name],
+                 fastest=spread[name][0], slowest=spread[name][1], ratio=ratio,
+                 target=TARGETS.get((model, metric, name)), agreement=worst)
+        )
+    return rows
+
+
+def weighed(setup, model, metric):
+    """Rows of the memory table: peak above the process after imports and loading, at LARGE images."""
+    rows = []
+    for name in ["torch.func", "jax", *setup.ours]:
+        peer = Peer(name, model, metric, LARGE, setup)
+        rows.append(dict(case=f"{model} {metric} B={LARGE}", peer=name, bytes=peer.repeat(1)))
+        peer.close()
+    ours = rows[-1]["bytes"] if setup.ours else None
+    for row in rows:
+        row["ratio"] = row["bytes"] / ours if ours else None
+        row["target"] = MEMORY_TARGET if row["peer"] == "torch.func" else None
+    return rows
+
+
+def verdict(row):
+    if row["ratio"] is None or row["target"] is None:
+        return ""
+    return "met" if row["ratio"] >= row["target"] else "MISSED"
+
+
+def number(value, form):
+    return "" if value is None else format(value, form)
+
+
+def show(times, memory):
+    header = f"{'case':26s} {'peer':12s} {'median ms':>10s} {'fastest':>9s} {'slowest':>9s} {'x pullback':>11s} {'target':>7s}"
+    print(header)
+    for r in times:
+        print(f"{r['case']:26s} {r['peer']:12s} {1e3 * r['seconds']:10.1f} {1e3 * r['fastest']:9.1f} "
+              f"{1e3 * r['slowest']:9.1f} {number(r['ratio'], '.2f'):>11s} {number(r['target'], 'g'):>7s} {verdict(r)}")
+    print(f"\n{'peak memory':26s} {'peer':12s} {'MiB':>10s} {'':19s} {'x pullback':>11s} {'target':>7s}")
+    for r in memory:
+        print(f"{r['case']:26s} {r['peer']:12s} {r['bytes'] / 2**20:10.0f} {'':19s} "
+              f"{number(r['ratio'], '.2f'):>11s} {number(r['target'], 'g'):>7s} {verdict(r)}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--binary", type=Path, help="pullback's release binary; without it the peers are timed alone")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--repeat", type=int, default=3, help="repetitions of a peer within a round")
+    parser.add_argument("--only", default="", help="cases that contain this text, such as 'conv mean'")
+    parser.add_argument("--no-memory", action="store_true")
+    parser.add_argument("--json", type=Path, help="write the rows here too")
+    options = parser.parse_args()
+    if options.binary and not options.binary.is_file():
+        sys.exit(f"--binary {options.binary}: no such file")
+    with tempfile.TemporaryDirectory() as folder:
+        setup = Setup(folder, options.binary and options.binary.resolve(), options.threads)
+        times, memory = [], []
+        for model, metric, batch, names in TIMED:
+            if options.only in f"{model} {metric} B={batch}":
+                times += timed(setup, model, metric, batch, names, options.rounds, options.repeat)
+        for model, metric in [] if options.no_memory else WEIGHED:
+            if options.only in f"{model} {metric} B={LARGE}":
+                memory += weighed(setup, model, metric)
+    print(f"{platform.machine()}, {setup.threads} threads, {options.rounds} rounds; "
+          f"eigenvalues agree to {max((r['agreement'] for r in times), default=0):.0e} of lambda_1\n")
+    show(times, memory)
+    if options.json:
+        options.json.write_text(json.dumps(dict(threads=setup.threads, times=times, memory=memory), indent=1))
+    if any(verdict(row) == "MISSED" for row in times + memory):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

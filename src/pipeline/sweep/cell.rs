@@ -1,0 +1,199 @@
+//! One model of the grid: train, score by every metric, attack; each part once.
+
+use crate::attack::{AttackSpec, SpectralSpec};
+use crate::config::{AttackConfig, Cell, SaveImages, SweepSpec};
+use crate::device::Precision;
+use crate::error::{Error, Result};
+use crate::event::Observer;
+use crate::metric::MetricKind;
+use crate::model::{self, CONFIG_FILE, WEIGHTS_FILE};
+use crate::pipeline::job::Subject;
+use crate::pipeline::train::{self, Progress, TrainRequest};
+use crate::pipeline::{AttackRequest, ScoreRequest, attack, score};
+use crate::store::{Overwrite, Reader};
+use crate::train::{HISTORY_FILE, STATE_FILE};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::path::{Path, PathBuf};
+
+/// How far a cell is.
+pub(super) struct State {
+    /// Epochs that are done.
+    pub epochs: u64,
+    /// Nothing is left to do.
+    pub done: bool,
+}
+
+/// Looks at what a cell's folder holds.
+///
+/// # Errors
+/// A wrong request where it holds something else than this cell.
+pub(super) fn state(spec: &SweepSpec, cell: Cell, folder: &Path) -> Result<State> {
+    let epochs = match std::fs::read_to_string(folder.join(HISTORY_FILE)) {
+        Ok(text) => text.lines().count().saturating_sub(1) as u64,
+        Err(_) => 0,
+    };
+    let mut done = train::progress(folder, &spec.run_config(cell))? == Progress::Finished;
+    if done {
+        let sha256 = model::sha256(&folder.join(WEIGHTS_FILE))?;
+        for request in scores(spec, cell, folder) {
+            done &= is_done(&request, &request.subject, &sha256)?;
+        }
+        for request in attacks(spec, cell, folder) {
+            done &= is_done(&request, &request.subject, &sha256)?;
+        }
+    }
+    Ok(State { epochs, done })
+}
+
+/// The file of the images.
+pub(super) const PICTURES_FILE: &str = "pictures.h5";
+/// The file of the directions as images.
+pub(super) const DIRECTIONS_FILE: &str = "directions.h5";
+/// Directions that are kept as images, where the model has so many.
+const DIRECTIONS: usize = 5;
+
+/// Does what is left of a cell.
+pub(super) fn work(spec: &SweepSpec, cell: Cell, folder: &Path, observer: &dyn Observer) -> Result<()> {
+    let config = spec.run_config(cell);
+    if train::progress(folder, &config)? != Progress::Finished {
+        let request = TrainRequest { config, output: folder.to_owned(), overwrite: Overwrite::No };
+        train::run(&request, observer)?;
+    }
+    let sha256 = model::sha256(&folder.join(WEIGHTS_FILE))?;
+    for request in scores(spec, cell, folder) {
+        if !is_done(&request, &request.subject, &sha256)? {
+            score::score(&request, observer)?;
+        }
+    }
+    for request in attacks(spec, cell, folder) {
+        if !is_done(&request, &request.subject, &sha256)? {
+            attack::attack(&request, observer)?;
+        }
+    }
+    // The model stays; the optimiser's state is twice its size and of no more use.
+    train::clear(folder, &[STATE_FILE])
+}
+
+/// Removes a cell's files.
+pub(super) fn clear(folder: &Path, spec: &SweepSpec) -> Result<()> {
+    train::clear(folder, &[CONFIG_FILE, WEIGHTS_FILE, STATE_FILE, HISTORY_FILE])?;
+    let names = (0..spec.score.metrics.len()).map(|i| score_file(spec, i));
+    let pictures = [PICTURES_FILE, DIRECTIONS_FILE].map(str::to_owned);
+    for name in names.chain(spec.attacks().iter().map(|(key, _)| attack_file(key))).chain(pictures) {
+        train::clear(folder, &[&name, &format!("{name}.partial")])?;
+    }
+    Ok(())
+}
+
+/// The file of the scores by metric `i`.
+pub(super) fn score_file(spec: &SweepSpec, i: usize) -> String {
+    match spec.score.metrics.get(i) {
+        Some(metric) if i > 0 => format!("scores-{metric}.h5"),
+        _ => "scores.h5".to_owned(),
+    }
+}
+
+/// The file of the attacks under `key`: none, or a further key and a hyphen.
+pub(super) fn attack_file(key: &str) -> String {
+    match key.strip_suffix('-') {
+        Some(name) => format!("attack-{name}.h5"),
+        None => "attack.h5".to_owned(),
+    }
+}
+
+/// What is scored: a request for each metric, and one for the directions of a few samples.
+fn scores(spec: &SweepSpec, cell: Cell, folder: &Path) -> Vec<ScoreRequest> {
+    let one = |(i, metric): (usize, &MetricKind)| ScoreRequest {
+        subject: subject(spec, cell, folder, spec.score.precision, score_file(spec, i)),
+        metric: *metric,
+        top: 0,
+    };
+    let mut requests: Vec<ScoreRequest> = spec.score.metrics.iter().enumerate().map(one).collect();
+    if spec.pictures > 0 {
+        let mut subject = subject(spec, cell, folder, spec.attack.precision, DIRECTIONS_FILE.to_owned());
+        subject.limit = Some(pictures(spec));
+        let top = DIRECTIONS.min(spec.model.latent().max(0) as usize);
+        requests.push(ScoreRequest { subject, metric: spec.attack.metric, top });
+    }
+    requests
+}
+
+/// What is attacked: a request for the main attacks and each further key, and one for the images of a few samples.
+fn attacks(spec: &SweepSpec, cell: Cell, folder: &Path) -> Vec<AttackRequest> {
+    let one = |(key, attack): (String, AttackConfig)| AttackRequest {
+        subject: subject(spec, cell, folder, attack.precision, attack_file(&key)),
+        eps: attack.eps(),
+        attacks: attack.attacks,
+        norm: attack.norm,
+        metric: attack.metric,
+        pixels: attack.pixels,
+        images: SaveImages::No,
+    };
+    let mut requests: Vec<AttackRequest> = spec.attacks().into_iter().map(one).collect();
+    let shown = spec.attack.attacks.iter().find_map(|attack| match attack {
+        AttackSpec::Spectral(s) => Some(AttackSpec::Spectral(SpectralSpec { top: 1, ..s.clone() })),
+        _ => None,
+    });
+    if let (Some(shown), Some(main)) = (shown, requests.first().filter(|_| spec.pictures > 0)) {
+        let mut request = AttackRequest { attacks: vec![shown], images: SaveImages::Yes, ..main.clone() };
+        request.subject.limit = Some(pictures(spec));
+        request.subject.output = folder.join(PICTURES_FILE);
+        requests.push(request);
+    }
+    requests
+}
+
+/// Samples whose images are kept.
+fn pictures(spec: &SweepSpec) -> usize {
+    spec.pictures.min(spec.samples.unwrap_or(usize::MAX))
+}
+
+fn subject(spec: &SweepSpec, cell: Cell, folder: &Path, precision: Precision, file: String) -> Subject {
+    Subject {
+        model: folder.to_owned(),
+        data: spec.data.source.clone(),
+        split: spec.split,
+        limit: spec.samples,
+        shard: None,
+        precision,
+        seed: cell.seed,
+        device: spec.device,
+        batch: spec.batch,
+        output: folder.join(file),
+        overwrite: Overwrite::No,
+    }
+}
+
+/// True where the subject's file holds what `request` asks of the model with these weights, wherever the folder was.
+fn is_done<R: Serialize + DeserializeOwned>(request: &R, subject: &Subject, sha256: &str) -> Result<bool> {
+    let file: &PathBuf = &subject.output;
+    if !file.exists() {
+        return Ok(false);
+    }
+    let reader = Reader::open(file)?;
+    let header = reader.header();
+    let same = header.model_sha256 == sha256 && text::<R>(&header.config)? == text_of(request)?;
+    if same {
+        return Ok(true);
+    }
+    let found = "a result of another model or request";
+    Err(Error::request(file.display().to_string(), "a result of this sweep, or --force", found))
+}
+
+/// A stored request without the place of its model.
+fn text<R: Serialize + DeserializeOwned>(config: &str) -> Result<Option<serde_yaml::Value>> {
+    match serde_yaml::from_str::<R>(config) {
+        Ok(request) => text_of(&request),
+        Err(_) => Ok(None),
+    }
+}
+
+fn text_of<R: Serialize>(request: &R) -> Result<Option<serde_yaml::Value>> {
+    let mut value =
+        serde_yaml::to_value(request).map_err(|e| Error::Native { routine: "config", message: e.to_string() })?;
+    if let Some(map) = value.as_mapping_mut() {
+        map.remove("model");
+    }
+    Ok(Some(value))
+}

@@ -1,0 +1,263 @@
+//! The cells' files to one: `[N]` becomes `[S, N]`, `[E, N]` becomes `[S, E, N]`, a piece of the samples at a time.
+
+use super::cell::{DIRECTIONS_FILE, PICTURES_FILE, attack_file, score_file};
+use super::relate::Relation;
+use super::summary::{CellSummary, SINGULAR, attack_names};
+use crate::attack::AttackSpec;
+use crate::config::{Cell, SweepSpec};
+use crate::device;
+use crate::error::{Error, Result};
+use crate::store::{Block, Column, FileKind, Header, Overwrite, Reader, Values, Writer};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use tch::{Device, Tensor};
+
+/// Doubles of a piece, so that it stays near 128 MiB.
+const PIECE: usize = 16 << 20;
+
+/// Where a data set of the sweep comes from in every cell.
+struct Part {
+    /// The cell's file.
+    file: String,
+    /// Its path there.
+    from: String,
+    /// Its path in the sweep.
+    to: String,
+}
+
+/// Writes `sweep.h5`.
+pub(super) fn write(
+    path: &Path,
+    spec: &SweepSpec,
+    rows: &[CellSummary],
+    relations: &[&[Relation]],
+    within: &[(String, Vec<[f64; 3]>)],
+    folder: &impl Fn(&Cell) -> PathBuf,
+    device: Device,
+) -> Result<()> {
+    let folders: Vec<PathBuf> = rows.iter().map(|row| folder(&row.cell)).collect();
+    let Some(first) = folders.first() else {
+        return Err(Error::request("sweep", "at least one model", "none"));
+    };
+    let scores = Reader::open(&first.join(score_file(spec, 0)))?;
+    let index = scores.index().to_vec();
+    let labels = scores.info("/label").map(|_| scores.read_i64("/label")).transpose()?.map(|(_, values)| values);
+    let parts = parts(spec, first)?;
+    let header = header(spec, rows, &scores, device)?;
+    let mut fixed = fixed(rows, relations, within);
+    if spec.pictures > 0 {
+        fixed.extend(pictures(&folders)?);
+    }
+    let mut writer = Writer::create(path, &header, index.clone(), &fixed, Overwrite::Yes)?;
+    // A sweep is quickly put together: a piece that an earlier attempt wrote is not looked for.
+    let width: usize = parts.iter().map(|part| part.width(first)).sum::<Result<usize>>()?;
+    let step = (PIECE / (width * rows.len()).max(1)).clamp(1, index.len().max(1));
+    let mut start = 0;
+    while start < index.len() {
+        let range = start..(start + step).min(index.len());
+        let mut columns = Vec::new();
+        for part in &parts {
+            columns.push(part.stack(&folders, range.clone(), &index)?);
+        }
+        columns.extend(singular(spec, &columns)?);
+        let piece = Block {
+            index: index[range.clone()].to_vec(),
+            labels: labels.as_ref().map(|l| l[range.clone()].to_vec()),
+            columns,
+        };
+        writer.put(&piece)?;
+        start = range.end;
+    }
+    writer.finish()
+}
+
+/// Everything of the cells that has a row per sample.
+fn parts(spec: &SweepSpec, first: &Path) -> Result<Vec<Part>> {
+    let mut parts = Vec::new();
+    for (i, metric) in spec.score.metrics.iter().enumerate() {
+        let file = score_file(spec, i);
+        let reader = Reader::open(&first.join(&file))?;
+        let prefix = if i == 0 { String::new() } else { format!("{metric}.") };
+        let mut add = |group: &str, name: &str| {
+            let (from, to) = (format!("/{group}/{name}"), format!("/{group}/{prefix}{name}"));
+            parts.push(Part { file: file.clone(), from, to });
+        };
+        add("spectrum", "eigenvalues");
+        reader.scores().iter().for_each(|name| add("scores", name));
+    }
+    for (key, _) in spec.attacks() {
+        let file = attack_file(&key);
+        let reader = Reader::open(&first.join(&file))?;
+        if key.is_empty() {
+            for name in reader.clean() {
+                let path = format!("/clean/{name}");
+                parts.push(Part { file: file.clone(), from: path.clone(), to: path });
+            }
+        }
+        for (attack, shown) in attack_names(&reader) {
+            for measure in reader.measures(&attack).into_iter().filter(|m| spec.measures.contains(m)) {
+                let from = format!("/attack/{attack}/{measure}");
+                parts.push(Part { file: file.clone(), from, to: format!("/attack/{key}{shown}/{measure}") });
+            }
+        }
+    }
+    Ok(parts)
+}
+
+impl Part {
+    /// Numbers a sample.
+    fn width(&self, first: &Path) -> Result<usize> {
+        let reader = Reader::open(&first.join(&self.file))?;
+        let all: usize = reader.info(&self.from).map_or(0, |d| d.shape.iter().product());
+        Ok(all / reader.samples().max(1))
+    }
+
+    /// The rows `range` of every cell, one after the other.
+    fn stack(&self, folders: &[PathBuf], range: Range<usize>, index: &[u64]) -> Result<Column> {
+        let mut stacked = Vec::new();
+        let mut shape = Vec::new();
+        let mut sample_axis = 0;
+        for folder in folders {
+            let path = folder.join(&self.file);
+            let reader = Reader::open(&path)?;
+            if reader.index() != index {
+                let found = format!("{} others", reader.index().len());
+                return Err(Error::request(
+                    path.display().to_string(),
+                    "the samples of the sweep's other models",
+                    found,
+                ));
+            }
+            let column = reader.read_rows(&self.from, range.clone())?;
+            if !shape.is_empty() && shape != column.shape {
+                return Err(Error::request(
+                    format!("{}: shape of {}", path.display(), self.from),
+                    format!("{shape:?}, as in the sweep's other models"),
+                    format!("{:?}", column.shape),
+                ));
+            }
+            (shape, sample_axis) = (column.shape, column.sample_axis);
+            match column.values {
+                Values::F64(values) => stacked.extend(values),
+                _ => return Err(Error::request(format!("{}: {}", path.display(), self.from), "f64", "another type")),
+            }
+        }
+        shape.insert(0, folders.len());
+        Ok(Column { path: self.to.clone(), shape, sample_axis: sample_axis + 1, values: Values::F64(stacked) })
+    }
+}
+
+/// The scores of the singular values, from the spectra among `columns`.
+fn singular(spec: &SweepSpec, columns: &[Column]) -> Result<Vec<Column>> {
+    let mut found = Vec::new();
+    for (i, metric) in spec.score.metrics.iter().enumerate() {
+        let prefix = if i == 0 { String::new() } else { format!("{metric}.") };
+        let path = format!("/spectrum/{prefix}eigenvalues");
+        let Some(Column { shape, values: Values::F64(values), .. }) = columns.iter().find(|c| c.path == path) else {
+            continue;
+        };
+        let [models, samples, rank] = shape[..] else { continue };
+        let roots = Tensor::f_from_slice(values)?.f_reshape([(models * samples) as i64, rank as i64])?.f_sqrt()?;
+        for (name, score) in SINGULAR {
+            found.push(Column {
+                path: format!("/scores/{prefix}{name}"),
+                shape: vec![models, samples],
+                sample_axis: 1,
+                values: Values::F64(Vec::<f64>::try_from(score(&roots)?)?),
+            });
+        }
+    }
+    Ok(found)
+}
+
+/// What has no row per sample.
+fn fixed(rows: &[CellSummary], relations: &[&[Relation]], within: &[(String, Vec<[f64; 3]>)]) -> Vec<Column> {
+    let column =
+        |path: &str, shape: Vec<usize>, values: Values| Column { path: path.to_owned(), shape, sample_axis: 0, values };
+    let s = rows.len();
+    let of = |value: &dyn Fn(&CellSummary) -> f64| Values::F64(rows.iter().map(value).collect());
+    let eps = rows.first().map(|r| r.eps.clone()).unwrap_or_default();
+    let mut fixed = vec![
+        column("/beta", vec![s], of(&|r| r.cell.beta)),
+        column("/mixup", vec![s], Values::U8(rows.iter().map(|r| u8::from(r.cell.mixup > 0.0)).collect())),
+        column("/mixup_strength", vec![s], of(&|r| r.cell.mixup)),
+        column("/seed", vec![s], Values::I64(rows.iter().map(|r| r.cell.seed as i64).collect())),
+        column("/eps", vec![eps.len()], Values::F64(eps)),
+    ];
+    for (i, (name, _)) in rows.first().map(|r| r.losses.clone()).unwrap_or_default().iter().enumerate() {
+        fixed.push(column(&format!("/training/{name}"), vec![s], of(&|r| r.losses[i].1)));
+    }
+    for relation in relations.iter().flat_map(|r| r.iter()) {
+        fixed.push(column(&relation.path, vec![3], Values::F64(relation.interval.to_vec())));
+    }
+    for (name, intervals) in within {
+        let path = format!("/within/{name}");
+        fixed.push(column(&path, vec![intervals.len(), 3], Values::F64(intervals.concat())));
+    }
+    fixed
+}
+
+/// The images of a few samples, under `/pictures`: clean ones once, [M,C,H,W], the rest of every model, [S,...].
+fn pictures(folders: &[PathBuf]) -> Result<Vec<Column>> {
+    let first = match folders.first().map(|f| f.join(PICTURES_FILE)) {
+        Some(file) if file.exists() => Reader::open(&file)?,
+        _ => return Ok(vec![]),
+    };
+    let column = |path: &str, shape: Vec<usize>, values: Values| Column {
+        path: format!("/pictures{path}"),
+        shape,
+        sample_axis: 0,
+        values,
+    };
+    let (shape, images) = first.read_f32("/clean/images")?;
+    let index: Vec<i64> = first.index().iter().map(|i| *i as i64).collect();
+    let mut found = vec![
+        column("/index", vec![index.len()], Values::I64(index)),
+        column("/clean/images", shape, Values::F32(images)),
+    ];
+    let of_models = [
+        (PICTURES_FILE, "/clean/recon", "/clean/recon"),
+        (PICTURES_FILE, "/attack/spectral/images", "/attack/u1/images"),
+        (PICTURES_FILE, "/attack/spectral/recon", "/attack/u1/recon"),
+        (DIRECTIONS_FILE, "/spectrum/directions", "/spectrum/directions"),
+    ];
+    for (file, from, to) in of_models {
+        let (mut shape, mut stacked) = (Vec::new(), Vec::new());
+        for folder in folders {
+            let (own, values) = Reader::open(&folder.join(file))?.read_f32(from)?;
+            shape = own;
+            stacked.extend(values);
+        }
+        shape.insert(0, folders.len());
+        found.push(column(to, shape, Values::F32(stacked)));
+    }
+    Ok(found)
+}
+
+fn header(spec: &SweepSpec, rows: &[CellSummary], scores: &Reader, device: Device) -> Result<Header> {
+    let mut models = Sha256::new();
+    rows.iter().for_each(|row| models.update(&row.sha256));
+    let seed = rows.first().map_or(0, |row| row.cell.seed);
+    let mut extra = BTreeMap::from([("norm".to_owned(), spec.attack.norm.to_string())]);
+    if let Some(scale) = spec.attack.attacks.iter().find_map(|a| match a {
+        AttackSpec::Spectral(s) => Some(s.scale),
+        _ => None,
+    }) {
+        extra.insert("scale".to_owned(), scale.name().to_owned());
+    }
+    Ok(Header {
+        kind: FileKind::Sweep,
+        config: spec.to_yaml()?,
+        model: format!("{} models", rows.len()),
+        model_sha256: models.finalize().iter().map(|b| format!("{b:02x}")).collect(),
+        dataset: scores.header().dataset.clone(),
+        split: spec.split.name().to_owned(),
+        device: device::name(device),
+        precision: spec.score.precision.name().to_owned(),
+        seed,
+        metric: spec.score.metrics.first().map(ToString::to_string),
+        extra,
+    })
+}

@@ -1,0 +1,242 @@
+//! `sweep`: the paper's study as one command. A grid of beta, without and with mixup: train, score, attack, correlate.
+//!
+//! Source: Khan & Storkey 2023, experiments; docs/reproduction.md has their protocol and what comes out of it.
+//!
+//! Every model of the grid is a unit of work with a folder of its own, `RUN/cells/<beta>-<mixup>-<seed>/`. Each of its
+//! parts (an epoch, a block of samples, a file) is saved when done, so a sweep can be killed anywhere and goes on where
+//! it was. `RUN/sweep.h5` and `RUN/report.html` are made of the cells' files alone.
+
+mod cell; //    one model: train, score, attack
+mod collect; // the cells' files to one
+mod relate; //  what goes with what over the models and over the samples
+mod summary; // one cell in a few numbers
+mod watch; //   many cells speak at once; one observer listens
+
+use super::train::clear;
+use crate::config::{Cell, SweepSpec, Workers};
+use crate::device::name;
+use crate::error::{Error, Result};
+use crate::event::{Event, Observer};
+use crate::model::write_atomically;
+use crate::report;
+use crate::store::Overwrite;
+use relate::Relation;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+use summary::CellSummary;
+use tch::Device;
+use watch::Whole;
+
+/// The resolved config in a sweep's folder.
+const SWEEP_CONFIG: &str = "sweep.yaml";
+const SWEEP_FILE: &str = "sweep.h5";
+const REPORT_FILE: &str = "report.html";
+/// The folder of the cells' folders.
+const CELLS: &str = "cells";
+/// Most models at a time where the user did not say: each holds the training data.
+const AUTO_WORKERS: usize = 8;
+
+/// What `sweep` is asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SweepRequest {
+    /// The study.
+    pub spec: SweepSpec,
+    /// Its folder.
+    pub output: PathBuf,
+    /// Whether all of it may be done again.
+    pub overwrite: Overwrite,
+}
+
+/// What the sweep found. Its display is a table of the models, the leading correlations, and the files' paths.
+#[derive(Clone, Debug)]
+pub struct SweepOutcome {
+    /// `sweep.h5`.
+    pub results: PathBuf,
+    /// `report.html`.
+    pub report: PathBuf,
+    rows: Vec<CellSummary>,
+    relations: Vec<Relation>,
+    effects: Vec<Relation>,
+}
+
+/// Does what is left of the study in `request.output`.
+///
+/// # Errors
+/// A wrong request where the folder holds another study or other files and may not be overwritten. Where models fail
+/// (a loss that is no number), the others are finished, and the error names the first that failed.
+pub fn run(request: &SweepRequest, observer: &dyn Observer) -> Result<SweepOutcome> {
+    let SweepRequest { spec, output, overwrite } = request;
+    spec.validate()?;
+    let device = spec.device.resolve()?;
+    let cells = spec.cells();
+    prepare(output, spec, &cells, *overwrite)?;
+    let folder = |cell: &Cell| output.join(CELLS).join(cell.name());
+
+    let mut pending = Vec::new();
+    let mut epochs = 0;
+    for cell in &cells {
+        let there = cell::state(spec, *cell, &folder(cell))?;
+        epochs += there.epochs;
+        if !there.done {
+            pending.push((*cell, there.epochs));
+        }
+    }
+    let workers = workers(spec.workers, device, pending.len());
+    observer.on(Event::Note(&format!(
+        "{} models, {} to do, {workers} at a time on {}",
+        cells.len(),
+        pending.len(),
+        name(device)
+    )));
+    let whole = Whole::new(observer);
+    let total = cells.len() as u64 * u64::from(spec.train.epochs);
+    observer.on(Event::Begin { task: "sweep", unit: "epochs", total, done: epochs.min(total) });
+    let failed = work(spec, &pending, cells.len(), workers, &whole, &folder);
+    observer.on(Event::End);
+    failed?;
+
+    let rows: Vec<CellSummary> =
+        cells.iter().map(|cell| CellSummary::read(spec, *cell, &folder(cell))).collect::<Result<_>>()?;
+    observer.check()?;
+    observer.on(Event::Note("correlating"));
+    let relations = relate::across(&rows, &spec.correlate)?;
+    let effects = relate::effects(&rows, &spec.correlate)?;
+    let within = relate::within(spec, &cells, &folder)?;
+    observer.check()?;
+    let results = output.join(SWEEP_FILE);
+    collect::write(&results, spec, &rows, &[&relations, &effects], &within, &folder, device)?;
+    let page = output.join(REPORT_FILE);
+    report::write(std::slice::from_ref(&results), &page, Overwrite::Yes)?;
+    Ok(SweepOutcome { results, report: page, rows, relations, effects })
+}
+
+/// Checks that the folder holds this study or nothing, and notes the study in it.
+fn prepare(output: &Path, spec: &SweepSpec, cells: &[Cell], overwrite: Overwrite) -> Result<()> {
+    let shown = output.display().to_string();
+    let config = output.join(SWEEP_CONFIG);
+    if output.exists() && !output.is_dir() {
+        return Err(Error::request(shown, "a folder", "a file"));
+    }
+    if config.exists() {
+        let there = SweepSpec::read(&config)?;
+        match (there.difference(spec)?, overwrite) {
+            (Some(key), Overwrite::No) => {
+                let found = format!("another {key} there");
+                return Err(Error::request(
+                    config.display().to_string(),
+                    "the config of this sweep, or --force",
+                    found,
+                ));
+            }
+            (_, Overwrite::Yes) => {
+                for cell in there.cells().iter().chain(cells) {
+                    cell::clear(&output.join(CELLS).join(cell.name()), &there)?;
+                    cell::clear(&output.join(CELLS).join(cell.name()), spec)?;
+                }
+                clear(output, &[SWEEP_FILE, REPORT_FILE])?;
+            }
+            (None, Overwrite::No) => {}
+        }
+    } else if output.is_dir() {
+        let mut entries = std::fs::read_dir(output).map_err(|e| Error::io(output, e))?;
+        if overwrite == Overwrite::No && entries.next().is_some() {
+            return Err(Error::request(shown, "a new, empty or sweep folder, or --force", "a folder with other files"));
+        }
+    }
+    std::fs::create_dir_all(output.join(CELLS)).map_err(|e| Error::io(output, e))?;
+    write_atomically(&config, spec.to_yaml()?.as_bytes())
+}
+
+/// How many models are worked on at a time.
+fn workers(asked: Workers, device: Device, pending: usize) -> usize {
+    let wanted = match asked {
+        Workers::Fixed(n) => n,
+        Workers::Auto if device == Device::Cpu => (tch::get_num_threads().max(1) as usize).min(AUTO_WORKERS),
+        Workers::Auto => 1,
+    };
+    wanted.min(pending).max(1)
+}
+
+/// Works on the pending cells until none is left or the user stops.
+fn work(
+    spec: &SweepSpec,
+    pending: &[(Cell, u64)],
+    total: usize,
+    workers: usize,
+    whole: &Whole,
+    folder: &(impl Fn(&Cell) -> PathBuf + Sync),
+) -> Result<()> {
+    let threads = (tch::get_num_threads().max(1) as usize / workers).max(1) as i32;
+    let (next, start) = (AtomicUsize::new(0), Instant::now());
+    let finished = AtomicUsize::new(0);
+    let failures: Mutex<Vec<(usize, Error)>> = Mutex::new(Vec::new());
+    let one = |place: usize| -> Result<()> {
+        let (cell, epochs) = pending[place];
+        let began = Instant::now();
+        let listener = whole.cell(cell, epochs, spec.train.epochs);
+        cell::work(spec, cell, &folder(&cell), &listener)?;
+        let summary = CellSummary::read(spec, cell, &folder(&cell))?;
+        let done = finished.fetch_add(1, Ordering::Relaxed) + 1;
+        let left = pending.len() - done;
+        let eta = start.elapsed().as_secs_f64() / done as f64 * left as f64;
+        let place = total - left;
+        let ending = if left > 0 { format!("; {left} to go, about {}", span(eta)) } else { String::new() };
+        whole.note(&format!("{place} of {total}: {summary}; {}{ending}", span(began.elapsed().as_secs_f64())));
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                tch::set_num_threads(threads);
+                loop {
+                    let place = next.fetch_add(1, Ordering::Relaxed);
+                    if place >= pending.len() || whole.check().is_err() {
+                        break;
+                    }
+                    if let Err(error) = one(place) {
+                        // A wrong request would be wrong for the next model too.
+                        if error.exit_code() == 2 {
+                            whole.stop();
+                        } else if !matches!(error, Error::Interrupted) {
+                            whole.note(&format!("{}: {error}", pending[place].0.name()));
+                        }
+                        failures.lock().unwrap_or_else(|e| e.into_inner()).push((place, error));
+                    }
+                }
+            });
+        }
+    });
+    let mut failures = failures.into_inner().unwrap_or_else(|e| e.into_inner());
+    // What went wrong comes before what was stopped because of it.
+    failures.sort_by_key(|(place, error)| (matches!(error, Error::Interrupted), *place));
+    let count = failures.len();
+    match failures.into_iter().next() {
+        None => whole.check(),
+        Some((place, Error::Native { routine, message })) => Err(Error::Native {
+            routine,
+            message: format!("model {} ({count} of {total} failed): {message}", pending[place].0.name()),
+        }),
+        Some((_, error)) => Err(error),
+    }
+}
+
+/// `50 s`, `12 min`, `3.4 h`.
+fn span(seconds: f64) -> String {
+    match seconds {
+        s if s < 99.5 => format!("{s:.0} s"),
+        s if s < 99.5 * 60.0 => format!("{:.0} min", s / 60.0),
+        s => format!("{:.1} h", s / 3600.0),
+    }
+}
+
+impl fmt::Display for SweepOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        summary::table(f, &self.rows)?;
+        relate::leading(f, &self.relations, &self.effects)?;
+        writeln!(f, "results: {}", self.results.display())?;
+        write!(f, "report: {}", self.report.display())
+    }
+}

@@ -1,0 +1,175 @@
+//! One cell in a few numbers: the columns of the table, and what correlations are made of.
+
+use super::cell::{attack_file, score_file};
+use crate::config::{Cell, SweepSpec};
+use crate::error::{Error, Result};
+use crate::score;
+use crate::store::{Reader, ScoreSummary};
+use crate::train::HISTORY_FILE;
+use std::fmt;
+use std::path::Path;
+use tch::Tensor;
+
+/// Scores of the singular values sqrt(lambda_i), which is what the authors' code computes: name and formula.
+pub(super) const SINGULAR: [score::Score; 2] =
+    [("singular.spectral_radius", score::spectral_radius), ("singular.entropy_maxnorm", score::entropy_maxnorm)];
+
+/// Measures whose means are kept.
+pub(super) const DAMAGE: [&str; 2] = ["recon_mse", "latent_l2"];
+
+/// A cell's results, each summed up over the samples.
+#[derive(Clone, Debug)]
+pub(super) struct CellSummary {
+    pub cell: Cell,
+    /// Losses of the last epoch, by column of `history.csv`: loss, reconstruction, kl, mixup, seconds (of all epochs).
+    pub losses: Vec<(&'static str, f64)>,
+    /// Scores by their names in the sweep's file: mean and median over the samples that have one.
+    pub scores: Vec<(String, ScoreSummary)>,
+    /// Means of the measures of [`DAMAGE`] by epsilon: attack, measure, values.
+    pub damage: Vec<(String, &'static str, Vec<f64>)>,
+    /// Means of the clean measures.
+    pub clean: Vec<(String, f64)>,
+    /// The sizes of the perturbation.
+    pub eps: Vec<f64>,
+    pub sha256: String,
+}
+
+/// Columns of `history.csv` that are kept of the last epoch.
+const LOSSES: [&str; 4] = ["loss", "reconstruction", "kl", "mixup"];
+
+impl CellSummary {
+    /// Reads a finished cell.
+    pub fn read(spec: &SweepSpec, cell: Cell, folder: &Path) -> Result<Self> {
+        let mut scores = Vec::new();
+        let mut sha256 = String::new();
+        for (i, metric) in spec.score.metrics.iter().enumerate() {
+            let reader = Reader::open(&folder.join(score_file(spec, i)))?;
+            sha256.clone_from(&reader.header().model_sha256);
+            let prefix = if i == 0 { String::new() } else { format!("{metric}.") };
+            for name in reader.scores() {
+                let (_, values) = reader.read_f64(&format!("/scores/{name}"))?;
+                scores.push((format!("{prefix}{name}"), ScoreSummary::of(&name, &values)));
+            }
+            for (name, values) in singular(&reader)? {
+                scores.push((format!("{prefix}{name}"), ScoreSummary::of(name, &values)));
+            }
+        }
+        let (mut damage, mut clean, mut eps) = (Vec::new(), Vec::new(), Vec::new());
+        for (key, _) in spec.attacks() {
+            let reader = Reader::open(&folder.join(attack_file(&key)))?;
+            (_, eps) = reader.read_f64("/eps")?;
+            for (attack, shown) in attack_names(&reader) {
+                for measure in DAMAGE {
+                    let (_, values) = reader.read_f64(&format!("/attack/{attack}/{measure}"))?;
+                    let rows = values.chunks_exact((values.len() / eps.len().max(1)).max(1));
+                    damage.push((format!("{key}{shown}"), measure, rows.map(mean).collect()));
+                }
+            }
+            if key.is_empty() {
+                for name in reader.clean() {
+                    clean.push((name.clone(), mean(&reader.read_f64(&format!("/clean/{name}"))?.1)));
+                }
+            }
+        }
+        Ok(Self { cell, losses: losses(&folder.join(HISTORY_FILE))?, scores, damage, clean, eps, sha256 })
+    }
+
+    /// The mean score called `name`; NaN where there is none.
+    pub fn score(&self, name: &str) -> f64 {
+        self.scores.iter().find(|(n, _)| n == name).map_or(f64::NAN, |(_, s)| s.mean)
+    }
+
+    /// Mean damage at the largest epsilon; NaN where there is none.
+    pub fn damage(&self, attack: &str, measure: &str) -> f64 {
+        let found = self.damage.iter().find(|(a, m, _)| a == attack && *m == measure);
+        let largest = (0..self.eps.len()).max_by(|a, b| self.eps[*a].total_cmp(&self.eps[*b]));
+        found.zip(largest).and_then(|((_, _, values), e)| values.get(e).copied()).unwrap_or(f64::NAN)
+    }
+
+    fn loss(&self, name: &str) -> f64 {
+        self.losses.iter().find(|(n, _)| *n == name).map_or(f64::NAN, |(_, v)| *v)
+    }
+
+    /// The name of the leading direction's attack.
+    fn first_attack(&self) -> &str {
+        let names = || self.damage.iter().map(|(name, _, _)| name.as_str());
+        names().find(|n| *n == "u1").or_else(|| names().next()).unwrap_or("")
+    }
+}
+
+/// The attacks in a file and their names in a sweep: `spectral` on one direction is `u1` there.
+pub(super) fn attack_names(reader: &Reader) -> Vec<(String, String)> {
+    let names = reader.attacks();
+    let alone = !names.iter().any(|name| name == "u1");
+    let shown = |name: &String| if alone && name == "spectral" { "u1".to_owned() } else { name.clone() };
+    names.iter().map(|name| (name.clone(), shown(name))).collect()
+}
+
+/// The [`SINGULAR`] scores of a file's samples.
+pub(super) fn singular(reader: &Reader) -> Result<Vec<(&'static str, Vec<f64>)>> {
+    let (shape, values) = reader.read_f64("/spectrum/eigenvalues")?;
+    let shape: Vec<i64> = shape.iter().map(|n| *n as i64).collect();
+    let values = Tensor::f_from_slice(&values)?.f_reshape(&shape)?.f_sqrt()?;
+    SINGULAR.iter().map(|(name, score)| Ok((*name, Vec::<f64>::try_from(score(&values)?)?))).collect()
+}
+
+/// The last line of `history.csv`, and the time of all.
+fn losses(path: &Path) -> Result<Vec<(&'static str, f64)>> {
+    let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
+    let mut lines = text.lines().map(|line| line.split(',').collect::<Vec<_>>());
+    let head = lines.next().unwrap_or_default();
+    let rows: Vec<Vec<&str>> = lines.collect();
+    let of = |row: &Vec<&str>, name: &str| -> f64 {
+        let column = head.iter().position(|h| *h == name);
+        column.and_then(|c| row.get(c)).and_then(|v| v.parse().ok()).unwrap_or(f64::NAN)
+    };
+    let last = rows.last().cloned().unwrap_or_default();
+    let mut found: Vec<_> = LOSSES.iter().map(|name| (*name, of(&last, name))).collect();
+    found.push(("seconds", rows.iter().map(|row| of(row, "seconds")).sum()));
+    Ok(found)
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+impl fmt::Display for CellSummary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Cell { beta, mixup, seed } = self.cell;
+        let (loss, recon, kl) = (self.loss("loss"), self.loss("reconstruction"), self.loss("kl"));
+        let radius = self.scores.iter().find(|(n, _)| n == "spectral_radius").map_or(f64::NAN, |(_, s)| s.median);
+        let attack = self.first_attack();
+        write!(
+            f,
+            "beta {beta:.4}, mixup {mixup}, seed {seed}: loss {loss:.2} (reconstruction {recon:.2}, kl {kl:.2}), median \
+             lambda_1 {radius:.3e}, error {:.4} under {attack}",
+            self.damage(attack, "recon_mse")
+        )
+    }
+}
+
+/// A line a cell.
+pub(super) fn table(f: &mut fmt::Formatter<'_>, rows: &[CellSummary]) -> fmt::Result {
+    let attack = rows.first().map_or("", |r| r.first_attack());
+    let error = format!("error {attack}");
+    writeln!(
+        f,
+        "{:>9} {:>6} {:>5} {:>9} {:>8} {:>11} {:>8} {:>9} {:>9}",
+        "beta", "mixup", "seed", "recon", "kl", "lambda_1", "entropy", "error", error
+    )?;
+    for row in rows {
+        let Cell { beta, mixup, seed } = row.cell;
+        let median = |name: &str| row.scores.iter().find(|(n, _)| n == name).map_or(f64::NAN, |(_, s)| s.median);
+        let clean = row.clean.iter().find(|(n, _)| n == "recon_mse").map_or(f64::NAN, |(_, v)| *v);
+        writeln!(
+            f,
+            "{beta:>9.4} {mixup:>6} {seed:>5} {:>9.3} {:>8.3} {:>11.4e} {:>8.4} {clean:>9.4} {:>9.4}",
+            row.loss("reconstruction"),
+            row.loss("kl"),
+            median("spectral_radius"),
+            median("von_neumann_entropy"),
+            row.damage(attack, "recon_mse"),
+        )?;
+    }
+    Ok(())
+}

@@ -1,0 +1,184 @@
+"""Checks a report with parsers and arithmetic that are not ours.
+
+    python report_check.py page PAGE.html            well-formed, self-contained, labelled, no blank figure
+    python report_check.py numbers PAGE.html FILE.h5 ...   CSV files equal what numpy makes of the results
+
+Prints one line a fault; exit code 1 where there is any.
+"""
+
+import csv
+import io
+import re
+import sys
+import urllib.parse
+import xml.etree.ElementTree as xml
+
+faults = []
+
+
+def fault(text):
+    faults.append(text)
+    print(text)
+
+
+def csvs(page):
+    found = {}
+    for link in page.iter("a"):
+        href = link.get("href", "")
+        if href.startswith("data:text/csv"):
+            text = urllib.parse.unquote(href.split(",", 1)[1])
+            found[link.get("download").removesuffix(".csv")] = list(csv.DictReader(io.StringIO(text)))
+    return found
+
+
+def drawn(figure):
+    """Shapes that stand for data: not axes, not hover targets."""
+    shapes = 0
+    for group in figure.iter("g"):
+        if "m" in group.get("class", "").split():
+            shapes += sum(1 for shape in group if len(shape.get("d", "")) > 8 or shape.tag in ("line", "circle"))
+    return shapes + sum(1 for image in figure.iter("image") if len(image.get("href", "")) > 100)
+
+
+def check_page(text):
+    try:
+        page = xml.fromstring(text.split("\n", 1)[1])
+    except xml.ParseError as error:
+        return fault(f"not well-formed: {error}")
+    ids = [e.get("id") for e in page.iter() if e.get("id")]
+    for name in {i for i in ids if ids.count(i) > 1}:
+        fault(f"id {name} twice")
+    for element in page.iter():
+        for name, value in element.attrib.items():
+            if name in ("src", "href", "srcset", "action", "data", "poster") and not value.startswith(("data:", "#")):
+                fault(f"external: {element.tag} {name}={value[:60]}")
+            if name == "href" and value.startswith("#") and value[1:] not in ids:
+                fault(f"link to nowhere: {value}")
+            if name.startswith("on"):
+                fault(f"handler in an attribute: {element.tag} {name}")
+    if re.search(r"https?://|url\(|@import|fetch\(|XMLHttpRequest|\bimport\b", text):
+        fault("external: an address or a way to fetch one")
+    figures = list(page.iter("figure"))
+    if not figures:
+        fault("no figure")
+    for figure in figures:
+        name = figure.get("id")
+        if figure.find("h3") is None or not "".join(figure.find("h3").itertext()).strip():
+            fault(f"{name}: no title")
+        if figure.find("figcaption") is None:
+            fault(f"{name}: no caption")
+        panels = [p for p in figure.iter("div") if p.get("class") == "panel"]
+        whiskers = [s for s in figure.iter("svg") if s.get("class") == "whisker"]
+        for i, panel in enumerate(panels):
+            if drawn(panel) == 0:
+                fault(f"{name}: panel {i + 1} is blank")
+        if not panels and not whiskers:
+            fault(f"{name}: no panel")
+        if not any(a.get("download") for a in figure.iter("a")) or not list(figure.iter("table")):
+            fault(f"{name}: no table or CSV")
+    for svg in page.iter("svg"):
+        if svg.get("aria-hidden") != "true" and not (svg.get("role") == "img" and svg.get("aria-label")):
+            fault("an svg without role or label")
+        if "NaN" in xml.tostring(svg, encoding="unicode"):
+            fault("NaN in a drawing")
+    for name, rows in csvs(page).items():
+        if not rows:
+            fault(f"{name}.csv is empty")
+
+
+def check_numbers(text, paths):
+    import h5py
+    import numpy as np
+
+    tables = csvs(xml.fromstring(text.split("\n", 1)[1]))
+    expected = {}
+    eigen, histogram, points = {}, {}, {}
+    for path in paths:
+        with h5py.File(path) as file:
+            kind, model = file.attrs["kind"], file.attrs["model"].rsplit("/", 1)[-1]
+            if kind == "scores":
+                for name, column in file["scores"].items():
+                    expected[model, "scores", name, "", ""] = column[:]
+                    histogram[model, name] = column[:]
+                eigen[model] = file["spectrum/eigenvalues"][:]
+            if kind == "attack":
+                for name, column in file["clean"].items():
+                    if name not in ("images", "recon"):
+                        expected[model, "clean", name, "", ""] = column[:]
+                for attack, group in file["attack"].items():
+                    for name, values in group.items():
+                        if name not in ("images", "recon"):
+                            for eps, row in zip(file["eps"][:], values[:]):
+                                expected[model, "attack", name, attack, repr(float(eps))] = row
+            if kind == "sweep":
+                for s, (beta, mixup) in enumerate(zip(file["beta"][:], file["mixup"][:])):
+                    arm = "mixup" if mixup else "no mixup"
+                    for name, column in file["scores"].items():
+                        points["sweep-scores", name, arm, repr(float(beta))] = column[s]
+                    for e, eps in enumerate(file["eps"][:]):
+                        for attack, group in file["attack"].items():
+                            for name, values in group.items():
+                                key = f"sweep-damage-step-{name}", attack, arm, repr(float(beta)), repr(float(eps))
+                                points[key] = values[s, e]
+
+    def number(cell):
+        return repr(float(cell)) if cell else ""
+
+    def compare(where, row, values):
+        finite = values[np.isfinite(values)]
+        found = {k: float(row[k]) for k in ("undefined", "mean", "q25", "median", "q75")}
+        q = np.quantile(finite, [0.25, 0.5, 0.75])
+        made = dict(undefined=len(values) - len(finite), mean=finite.mean(), q25=q[0], median=q[1], q75=q[2])
+        for name, value in made.items():
+            # Written so that NaN fails.
+            if not abs(found[name] - value) <= 1e-12 * max(1, abs(value)):
+                fault(f"{where} {name}: page {found[name]}, numpy {value}")
+
+    seen = 0
+    if "summary" in tables:
+        for row in tables["summary"]:
+            key = row["model"], row["part"], row["name"], row["attack"], number(row["eps"])
+            if key not in expected:
+                fault(f"summary: {key} is in no file")
+                continue
+            compare(f"summary {key}", row, expected.pop(key))
+            seen += 1
+        for key in expected:
+            fault(f"summary: {key} is missing")
+        for row in tables["spectra-eigenvalues"]:
+            compare(f"spectra {row['model']} {row['i']}", row, eigen[row["model"]][:, int(row["i"]) - 1])
+            seen += 1
+        for (model, name), values in histogram.items():
+            rows = [r for r in tables["scores-histograms"] if (r["model"], r["score"]) == (model, name)]
+            finite = values[np.isfinite(values)]
+            edges = np.array([float(r["bin_low"]) for r in rows] + [float(rows[-1]["bin_high"])])
+            edges[0] -= 1e-9 * abs(edges[0])
+            edges[-1] += 1e-9 * abs(edges[-1])
+            made = np.histogram(finite, edges)[0] / len(finite)
+            # A value on an inner edge may fall to either side by rounding.
+            gap = np.abs(made - [float(r["share"]) for r in rows]).max()
+            total = sum(float(r["share"]) for r in rows)
+            if not (gap <= 1.5 / len(finite) and abs(total - 1) < 1e-9):
+                fault(f"histogram {model} {name}: off by {gap}, total {total}")
+            seen += 1
+    for table, columns in (("sweep-scores", ("score", "mixup", "beta")),
+                           ("sweep-damage-step-latent_l2", ("attack", "mixup", "beta", "eps")),
+                           ("sweep-damage-step-recon_mse", ("attack", "mixup", "beta", "eps"))):
+        for row in tables.get(table, []):
+            key = table, *(number(row[c]) if c in ("beta", "eps") else row[c] for c in columns)
+            if key not in points:
+                fault(f"{table}: {key} is in no file")
+                continue
+            compare(f"{key}", row, points[key])
+            seen += 1
+    if seen == 0:
+        fault("nothing to compare")
+    print(f"{seen} rows compared")
+
+
+page = open(sys.argv[2], encoding="utf-8").read()
+if sys.argv[1] == "page":
+    check_page(page)
+else:
+    check_numbers(page, sys.argv[3:])
+sys.exit(1 if faults else 0)

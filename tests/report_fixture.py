@@ -1,0 +1,125 @@
+"""Result files (format 1) with made-up but lifelike numbers, written with h5py alone, for tests/report.rs.
+
+    python report_fixture.py FOLDER
+
+run/: two models with scores, attacks and images, and their history.csv; bare/: an attack file without images; sweep/: a
+grid of beta whose images lie under /pictures.
+"""
+
+import hashlib
+import pathlib
+import sys
+
+import h5py
+import numpy as np
+
+N, R, K, SIDE = 60, 8, 3, 12
+EPS = np.array([0.25, 1.0, 4.0])
+rng = np.random.default_rng(7)
+
+
+def attributes(file, kind, model, config):
+    file.attrs.update(
+        pullback_format=1, kind=kind, version="0.1.0", config=config, model=model,
+        model_sha256=hashlib.sha256(model.encode()).hexdigest(), dataset="strokes", split="test", device="cpu",
+        precision="f32", seed=3, libtorch="2.11.0", metric="stochastic")
+
+
+def spectra(rows, height):
+    decay = np.exp(-np.arange(R) / 1.5)
+    return np.sort(height * decay * rng.lognormal(0, 0.4, (rows, R)), axis=1)[:, ::-1]
+
+
+def scores(values):
+    p = values / values.sum(1, keepdims=True)
+    entropy = -(p * np.log(p)).sum(1)
+    columns = {
+        "spectral_radius": values[:, 0], "trace": values.sum(1), "von_neumann_entropy": entropy,
+        "effective_rank": np.exp(entropy), "anisotropy": p[:, 0].copy(), "stable_rank": 1 / p[:, 0],
+        "rank": np.full(len(values), float(R)), "log_det": np.log(values).sum(1),
+        "condition": values[:, 0] / values[:, -1]}
+    # Collapsed samples have no ratios.
+    columns["anisotropy"][:4] = np.nan
+    return columns
+
+
+def measures(radius, eps, strength):
+    spread = rng.lognormal(0, 0.1, len(radius))
+    shift = strength * np.sqrt(radius) * eps / (1 + 0.1 * eps) * spread
+    return {
+        "input_l2": np.full(len(radius), eps), "latent_l2": 0.95 * shift, "latent_w2": shift, "latent_kl": shift**2 / 2,
+        "recon_shift": 0.01 * shift**2, "recon_mse": 0.03 + 0.01 * shift**2}
+
+
+def pictures(*lead):
+    y, x = np.mgrid[:SIDE, :SIDE] / SIDE - 0.5
+    centre = rng.uniform(-0.2, 0.2, (*lead, 2, 1, 1))
+    blob = np.exp(-((x - centre[..., 0, :, :]) ** 2 + (y - centre[..., 1, :, :]) ** 2) / 0.03)
+    return blob[..., None, :, :].astype(np.float32)
+
+
+def attack(file, radius, images):
+    file["index"], file["label"], file["eps"] = np.arange(N), np.arange(N) % 10, EPS
+    file["clean/recon_mse"] = rng.uniform(0.02, 0.04, N)
+    if images:
+        file["clean/images"], file["clean/recon"] = pictures(N), pictures(N)
+    for name, strength in (("spectral", 1.0), ("random", 0.3), ("pgd", 1.05)):
+        made = [measures(radius, e, strength) for e in EPS]
+        for measure in made[0]:
+            file[f"attack/{name}/{measure}"] = np.stack([m[measure] for m in made])
+        if images:
+            file[f"attack/{name}/images"], file[f"attack/{name}/recon"] = pictures(3, N), pictures(3, N)
+
+
+def run(folder):
+    for name, height in (("plain", 4.0), ("mixup", 2.0)):
+        (folder / name).mkdir(parents=True)
+        values = spectra(N, height)
+        with h5py.File(folder / name / "scores.h5", "w") as file:
+            attributes(file, "scores", f"runs/{name}", "metric: stochastic\n")
+            file["index"], file["label"] = np.arange(N), np.arange(N) % 10
+            file["spectrum/eigenvalues"] = values
+            file["spectrum/directions"] = pictures(N, K) - np.float32(0.3)
+            for score, column in scores(values).items():
+                file[f"scores/{score}"] = column
+        with h5py.File(folder / name / "attack.h5", "w") as file:
+            attributes(file, "attack", f"runs/{name}", "attack:\n  norm: l2\n")
+            attack(file, values[:, 0], True)
+        lines = ["epoch,loss,kl"] + [f"{e},{100 / (e + 1):.4f},{5 + e:.4f}" for e in range(6)]
+        (folder / name / "history.csv").write_text("\n".join(lines) + "\n")
+
+
+def sweep(path):
+    betas = np.tile(np.logspace(-2, 1, 5), 2)
+    points, kept = len(betas), 4
+    values = np.stack([spectra(N, 4 / (1 + b)) for b in betas])
+    with h5py.File(path, "w") as file:
+        attributes(file, "sweep", "runs/sweep", "norm: l2\n")
+        file["index"], file["eps"], file["beta"] = np.arange(N), EPS, betas
+        file["mixup"] = np.repeat([0, 1], 5).astype(np.uint8)
+        file["spectrum/eigenvalues"] = values
+        for score in scores(values[0]):
+            file[f"scores/{score}"] = np.stack([scores(v)[score] for v in values])
+        file["clean/recon_mse"] = 0.02 + 0.01 * np.log1p(betas)[:, None] + rng.uniform(0, 0.01, (points, N))
+        strengths = {f"u{k}": 1 / k for k in range(1, 6)} | {"random": 0.15, "pgd": 1.1}
+        for name, strength in strengths.items():
+            made = [[measures(v[:, 0], e, strength) for e in EPS] for v in values]
+            for measure in made[0][0]:
+                file[f"attack/{name}/{measure}"] = np.array([[m[measure] for m in row] for row in made])
+        file["pictures/index"] = np.arange(kept)
+        file["pictures/clean/images"] = pictures(kept)
+        file["pictures/clean/recon"] = pictures(points, kept)
+        file["pictures/attack/u1/images"] = pictures(points, 3, kept)
+        file["pictures/attack/u1/recon"] = pictures(points, 3, kept)
+        file["pictures/spectrum/directions"] = pictures(points, kept, K) - np.float32(0.3)
+        file["correlation/beta-spectral_radius"] = np.array([-0.9, -0.97, -0.8])
+
+
+root = pathlib.Path(sys.argv[1])
+run(root / "run")
+(root / "bare").mkdir()
+with h5py.File(root / "bare" / "attack.h5", "w") as bare:
+    attributes(bare, "attack", "runs/plain", "norm: l2\n")
+    attack(bare, np.linspace(1, 5, N), False)
+(root / "sweep").mkdir()
+sweep(root / "sweep" / "sweep.h5")

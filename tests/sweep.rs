@@ -1,0 +1,306 @@
+//! Tests of `sweep`: its config, a tiny study, interruption anywhere, and the published settings.
+
+use pullback::config::{Cell, SweepSpec, Tree};
+use pullback::correlate::{Coefficient, Missing, coefficient};
+use pullback::event::{Event, Observer, Silent};
+use pullback::pipeline::sweep::{SweepRequest, run};
+use pullback::store::{Overwrite, Reader, Values};
+use pullback::{Error, Result};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+fn parse(yaml: &str) -> Result<SweepSpec> {
+    SweepSpec::parse(&Tree::text("sweep.yaml", yaml)?)
+}
+
+fn refused(yaml: &str) -> String {
+    let error = parse(yaml).unwrap_err();
+    assert_eq!(error.exit_code(), 2, "{error}");
+    let text = error.to_string();
+    assert_eq!(text.lines().count(), 1, "{text}");
+    text
+}
+
+#[test]
+fn a_range_is_numpys_logspace() {
+    // numpy.logspace(-2, 1, 50)[[0, 1, 25, 36, 49]], as in the names of the authors' result files.
+    let spec = parse("beta: {logspace: {start: -2, stop: 1, num: 50}}").unwrap();
+    assert_eq!(spec.beta.len(), 50);
+    let expected =
+        [(0, 0.01), (1, 0.011513953993264475), (25, 0.3393221771895328), (35, 1.3894954943731375), (49, 10.0)];
+    for (i, value) in expected {
+        assert!((spec.beta[i] / value - 1.0).abs() < 1e-14, "{i}: {}", spec.beta[i]);
+    }
+    let steps = parse("attack: {eps: {logspace: {start: -1, stop: 1, num: 40}}}").unwrap().attack.eps.unwrap();
+    assert!(steps.len() == 40 && steps[0] == 0.1 && steps[39] == 10.0);
+    assert_eq!(parse("beta: {logspace: {start: 0, stop: 5, num: 1}}").unwrap().beta, [1.0]);
+    assert_eq!(parse("beta: [0.5, 2]").unwrap().beta, [0.5, 2.0]);
+}
+
+#[test]
+fn a_resolved_config_reads_as_itself() {
+    let spec = parse("beta: {logspace: {start: -2, stop: 1, num: 7}}\nalso: [{beta: [1], mixup: [0, 1], seeds: [1]}]\nfurther: {unit: {box: off}}").unwrap();
+    assert_eq!(parse(&spec.to_yaml().unwrap()).unwrap(), spec);
+}
+
+#[test]
+fn wrong_configs_are_refused_by_key() {
+    for (yaml, words) in [
+        ("betas: [1]", "betas"),
+        ("beta: []", "beta"),
+        ("beta: [-1]", "beta"),
+        ("beta: 3", "beta"),
+        ("beta: {linspace: {start: 0, stop: 1, num: 2}}", "linspace"),
+        ("beta: {logspace: {start: 0, stop: 1, num: 0}}", "num"),
+        ("beta: {logspace: {start: 0, stop: 1}}", "num"),
+        ("beta: [1, 1.0000001]", "six digits"),
+        ("seeds: []", "seeds"),
+        ("mixup: [.nan]", "mixup"),
+        ("also: [{beta: [1], mixup: [], seeds: [0]}]", "also: mixup"),
+        ("samples: 0", "samples"),
+        ("workers: 0", "workers"),
+        ("score: {metrics: []}", "score.metrics"),
+        ("score: {metrics: [mean, mean]}", "score.metrics"),
+        ("train: {epochs: 0}", "train.epochs"),
+        ("attack: {eps: [0]}", "attack.eps"),
+        ("further: {unit: {eps: [1]}}", "further.unit.eps"),
+        ("further: {a-b: {}}", "further"),
+        ("correlate: {resamples: 3}", "correlate.resamples"),
+        ("measures: [damage]", "measures"),
+    ] {
+        let text = refused(yaml);
+        assert!(text.contains(words), "{yaml}: {text}");
+    }
+}
+
+#[test]
+fn cells_are_each_once_and_named_by_what_they_are() {
+    let spec =
+        parse("beta: [0.01, 1]\nmixup: [0, 1]\nseeds: [3]\nalso: [{beta: [1], mixup: [0, 1], seeds: [3, 4]}]").unwrap();
+    let names: Vec<String> = spec.cells().iter().map(Cell::name).collect();
+    assert_eq!(names, ["0.01-0-3", "1-0-3", "0.01-1-3", "1-1-3", "1-0-4", "1-1-4"]);
+    assert_eq!(Cell { beta: 0.013257113655901088, mixup: 0.5, seed: 0 }.name(), "0.0132571-0.5-0");
+}
+
+#[test]
+fn every_sweep_config_loads_and_is_what_it_says() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs");
+    let read = |name: &str| SweepSpec::read(&folder.join(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
+    let paper = read("paper.yaml");
+    assert_eq!(paper.cells().len(), 52, "50 values of beta, and beta = 1 without and with mixup");
+    assert_eq!((paper.train.epochs, paper.samples), (100, Some(3072)));
+    let small = read("paper-small.yaml");
+    let plain = small.cells().iter().filter(|c| c.mixup == 0.0 && c.seed == 0).count();
+    assert!(plain >= 14, "{plain}");
+    for mixup in [0.0, 1.0] {
+        let seeds = small.cells().iter().filter(|c| c.beta == 1.0 && c.mixup == mixup).count();
+        assert_eq!(seeds, 3, "seeds of beta 1, mixup {mixup}");
+    }
+    read("cifar10-sweep.yaml");
+}
+
+const TINY: &str = "
+beta: [0.1, 1, 8]
+mixup: [0, 1]
+also: [{beta: [1], mixup: [0], seeds: [5]}]
+device: cpu
+batch: 8
+workers: 1
+data: {source: strokes, limit: 96, valid: 0}
+model: {kind: mlp, hidden: [12], latent: 3}
+train: {epochs: 2, batch: 32}
+samples: 24
+score: {metrics: [stochastic, output]}
+attack: {attacks: [{kind: spectral, top: 2, scale: singular}, {kind: random}], eps: {logspace: {start: -1, stop: 0, num: 3}}, box: off}
+further: {unit: {attacks: [{kind: spectral}], metric: mean}}
+correlate: {resamples: 200}
+";
+
+fn request(yaml: &str, output: &Path) -> SweepRequest {
+    SweepRequest { spec: parse(yaml).unwrap(), output: output.to_owned(), overwrite: Overwrite::No }
+}
+
+/// What was computed of every model, by data set; not the clock's.
+fn contents(run: &Path) -> BTreeMap<String, Vec<f64>> {
+    let reader = Reader::open(&run.join("sweep.h5")).unwrap();
+    let paths: Vec<String> = reader.datasets().iter().map(|d| d.path.clone()).collect();
+    let kept = paths.into_iter().filter(|p| p != "/training/seconds");
+    kept.map(|p| match reader.read(&p).unwrap().values {
+        Values::F64(v) => (p, v),
+        Values::F32(v) => (p, v.into_iter().map(f64::from).collect()),
+        Values::I64(v) => (p, v.into_iter().map(|x| x as f64).collect()),
+        Values::U8(v) => (p, v.into_iter().map(f64::from).collect()),
+    })
+    .collect()
+}
+
+/// The first data set that differs by more than `tolerance` of its largest number, and by how much.
+///
+/// Not bit by bit: which passes are fastest is measured anew in every run, and sums depend on it. For it a sign of a
+/// direction or a rank may turn over, so that of attacks the mean counts, and correlations are only looked for.
+fn difference(a: &BTreeMap<String, Vec<f64>>, b: &BTreeMap<String, Vec<f64>>, tolerance: f64) -> Option<String> {
+    assert!(!a.is_empty());
+    if !a.keys().eq(b.keys()) {
+        return Some("data sets".to_owned());
+    }
+    a.iter().find_map(|(path, x)| {
+        let y = &b[path];
+        let size = x.iter().filter(|x| x.is_finite()).fold(0.0, |m: f64, x| m.max(x.abs()));
+        let mean = |v: &[f64]| v.iter().sum::<f64>() / v.len() as f64;
+        let apart = match path.split('/').nth(1) {
+            Some("correlation" | "within" | "effect") => 0.0,
+            Some("attack" | "pictures") => (mean(x) - mean(y)).abs(),
+            _ => x
+                .iter()
+                .zip(y)
+                .map(|(x, y)| if x.to_bits() == y.to_bits() { 0.0 } else { (x - y).abs() })
+                .fold(0.0, |m: f64, d| if d <= m { m } else { d }),
+        };
+        let same = x.len() == y.len() && apart <= tolerance * size;
+        (!same).then(|| format!("{path} by {apart:e} of {size:e}"))
+    })
+}
+
+/// Asks to stop after a number of events; remembers the epochs that were told.
+struct Impatient {
+    left: AtomicI64,
+    epochs: AtomicU64,
+}
+
+impl Impatient {
+    fn after(events: i64) -> Self {
+        Self { left: AtomicI64::new(events), epochs: AtomicU64::new(0) }
+    }
+}
+
+impl Observer for Impatient {
+    fn on(&self, event: Event<'_>) {
+        match event {
+            Event::Begin { done, .. } => self.epochs.store(done, Ordering::Relaxed),
+            Event::Advance(n) => drop(self.epochs.fetch_add(n, Ordering::Relaxed)),
+            _ => {}
+        }
+    }
+
+    fn interrupted(&self) -> bool {
+        self.left.fetch_sub(1, Ordering::Relaxed) <= 0
+    }
+}
+
+#[test]
+fn a_tiny_study_is_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("run");
+    let patient = Impatient::after(i64::MAX);
+    let outcome = run(&request(TINY, &output), &patient).unwrap();
+    assert_eq!(patient.epochs.load(Ordering::Relaxed), 14, "7 models of 2 epochs");
+    assert_eq!(outcome.to_string().lines().next().unwrap().split_whitespace().next(), Some("beta"));
+    assert!(output.join("report.html").metadata().unwrap().len() > 1000);
+
+    let reader = Reader::open(&output.join("sweep.h5")).unwrap();
+    assert_eq!(reader.header().kind.name(), "sweep");
+    assert_eq!(reader.read_f64("/beta").unwrap().1, [0.1, 1.0, 8.0, 0.1, 1.0, 8.0, 1.0]);
+    assert_eq!(reader.read_u8("/mixup").unwrap().1, [0, 0, 0, 1, 1, 1, 0]);
+    assert_eq!(reader.read_i64("/seed").unwrap().1, [0, 0, 0, 0, 0, 0, 5]);
+    assert_eq!(reader.index().len(), 24);
+    let shape = |path: &str| reader.info(path).unwrap_or_else(|| panic!("no {path}")).shape.clone();
+    assert_eq!(shape("/spectrum/eigenvalues"), [7, 24, 6]);
+    assert_eq!(shape("/spectrum/output.eigenvalues"), [7, 24, 3]);
+    assert_eq!(shape("/scores/output.trace"), [7, 24]);
+    assert_eq!(shape("/attack/u2/recon_mse"), [7, 3, 24]);
+    assert_eq!(shape("/attack/random/latent_l2"), [7, 3, 24]);
+    assert_eq!(shape("/attack/unit-u1/recon_mse"), [7, 3, 24]);
+    assert_eq!(shape("/clean/recon_mse"), [7, 24]);
+    assert_eq!(shape("/training/kl"), [7]);
+    assert_eq!(shape("/pictures/clean/images"), [4, 1, 28, 28]);
+    assert_eq!(shape("/pictures/attack/u1/recon"), [7, 3, 4, 1, 28, 28]);
+    assert_eq!(shape("/pictures/spectrum/directions"), [7, 4, 3, 1, 28, 28]);
+
+    // Rows are those of the cells' own files, and singular values are roots.
+    let cell = output.join("cells/8-1-0");
+    let (_, own) = Reader::open(&cell.join("attack.h5")).unwrap().read_f64("/attack/u1/recon_mse").unwrap();
+    let (_, all) = reader.read_f64("/attack/u1/recon_mse").unwrap();
+    assert_eq!(all[5 * 72..6 * 72], own);
+    let (_, lambda) = reader.read_f64("/scores/spectral_radius").unwrap();
+    let (_, root) = reader.read_f64("/scores/singular.spectral_radius").unwrap();
+    assert!(lambda.iter().zip(&root).all(|(l, r)| (r * r - l).abs() <= 1e-12 * l));
+
+    // x' is where the authors' code puts it: x + s sqrt(lambda_1) v_1.
+    let (_, size) = reader.read_f64("/attack/u1/input_l2").unwrap();
+    let (_, eps) = reader.read_f64("/eps").unwrap();
+    for (i, size) in size.iter().enumerate() {
+        let (s, e, n) = (i / 72, i / 24 % 3, i % 24);
+        let expected = eps[e] * root[s * 24 + n];
+        assert!((size - expected).abs() <= 1e-4 * expected, "model {s}, step {e}, sample {n}: {size}, not {expected}");
+    }
+
+    // The stored correlation is that of beta with the mean score.
+    let (_, beta) = reader.read_f64("/beta").unwrap();
+    let mean: Vec<f64> = lambda.chunks(24).map(|row| row.iter().sum::<f64>() / 24.0).collect();
+    let (rho, _) = coefficient(&beta, &mean, Coefficient::Spearman, Missing::Refuse).unwrap();
+    let (_, stored) = reader.read_f64("/correlation/all.beta.spectral_radius").unwrap();
+    assert!((stored[0] - rho).abs() < 1e-12 && stored.len() == 3, "{stored:?} {rho}");
+    assert_eq!(shape("/effect/spectral_radius"), [3]);
+    assert_eq!(shape("/within/trace.unit-u1.latent_l2"), [7, 3]);
+    assert!(!cell.join("train.safetensors").exists(), "the optimiser's state is of no more use");
+
+    // Once more: nothing to do, the same file; and another study may not have the folder.
+    let before = contents(&output);
+    let model = cell.join("model.safetensors");
+    let written = model.metadata().unwrap().modified().unwrap();
+    run(&request(TINY, &output), &Silent).unwrap();
+    assert_eq!(difference(&contents(&output), &before, 1e-3), None);
+    assert_eq!(model.metadata().unwrap().modified().unwrap(), written);
+    let other = TINY.replace("latent: 3", "latent: 4");
+    let error = run(&request(&other, &output), &Silent).unwrap_err();
+    assert!(error.exit_code() == 2 && error.to_string().contains("model.latent"), "{error}");
+    // A smaller grid of the same settings is a part of it.
+    let fewer = TINY.replace("beta: [0.1, 1, 8]", "beta: [1]");
+    run(&request(&fewer, &output), &Silent).unwrap();
+    assert_eq!(Reader::open(&output.join("sweep.h5")).unwrap().read_f64("/beta").unwrap().1, [1.0; 3]);
+    // And it may be moved.
+    let moved = folder.path().join("moved");
+    std::fs::rename(&output, &moved).unwrap();
+    run(&request(TINY, &moved), &Silent).unwrap();
+    assert_eq!(difference(&contents(&moved), &before, 1e-3), None);
+}
+
+#[test]
+fn killed_anywhere_it_ends_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let yaml = TINY.replace("beta: [0.1, 1, 8]", "beta: [0.1, 8]");
+    let whole = folder.path().join("whole");
+    run(&request(&yaml, &whole), &Silent).unwrap();
+    let expected = contents(&whole);
+    let broken = folder.path().join("broken");
+    let mut interruptions = 0;
+    for patience in [1, 4, 7, 12, 17, 23, 31, 40, 60, 80, i64::MAX] {
+        match run(&request(&yaml, &broken), &Impatient::after(patience)) {
+            Ok(_) => break,
+            Err(Error::Interrupted) => interruptions += 1,
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert!(interruptions >= 5, "only {interruptions} interruptions");
+    assert_eq!(difference(&contents(&broken), &expected, 1e-3), None);
+
+    // Two at a time end the same too, as far as sums over more or fewer threads are the same: Adam's first steps have
+    // the size of the learning rate whatever the gradient's, and so carry rounding on.
+    let two = folder.path().join("two");
+    run(&request(&yaml.replace("workers: 1", "workers: 2"), &two), &Silent).unwrap();
+    assert_eq!(difference(&contents(&two), &expected, 0.02), None);
+
+    // The comparison can fail: another seed gives other numbers.
+    let other = folder.path().join("other");
+    run(&request(&format!("{yaml}\nseeds: [9]"), &other), &Silent).unwrap();
+    assert!(difference(&contents(&other), &expected, 0.02).is_some());
+}
+
+#[test]
+fn a_folder_of_other_files_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("thesis.tex"), "x").unwrap();
+    let error = run(&request(TINY, folder.path()), &Silent).unwrap_err();
+    assert!(error.exit_code() == 2 && error.to_string().contains("other files"), "{error}");
+}
