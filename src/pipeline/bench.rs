@@ -232,7 +232,11 @@ fn resident(name: &str) -> u64 {
 
 impl std::fmt::Display for BenchReport {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        writeln!(f, "pullback {}, libtorch {}, {}, {} threads", self.version, self.libtorch, self.device, self.threads)?;
+        writeln!(
+            f,
+            "pullback {}, libtorch {}, {}, {} threads",
+            self.version, self.libtorch, self.device, self.threads
+        )?;
         writeln!(f, "{:22}{:32}{:>12}{:>14}  pass", "model", "work", "median ms", "images/s")?;
         for t in &self.timings {
             let ms = median(&t.seconds) * 1e3;
