@@ -181,6 +181,13 @@ const WRONG: &[(&str, &[&str])] = &[
     ("attack -m run -d strokes -o x.h5 --set attack.eps=[]", &["--set attack.eps", "at least one"]),
     ("attack -m run -d strokes -o x.h5 --set attack.eps=[1,-2]", &["--set attack.eps", "> 0", "-2"]),
     ("attack -m run -d strokes -o x.h5 --set attack.attacks=[]", &["attack", "at least one"]),
+    ("bench --split train", &["--split"]),
+    ("bench --set seed=1", &["--set", "--config"]),
+    ("bench --repeat 0", &["--repeat", ">= 1", "\"0\""]),
+    ("bench -m run -c ok.yaml", &["--config", "--model"]),
+    ("bench -m none", &["none", "nothing there"]),
+    ("bench -c none.yaml", &["none.yaml", "no such file"]),
+    ("bench --device gpu", &["--device", "gpu"]),
     // Files that are not there, or not what they should be.
     ("train -c none.yaml -o r", &["none.yaml", "YAML", "no such file"]),
     ("train -c empty -o r", &["empty", "YAML", "a folder"]),
@@ -364,6 +371,19 @@ fn from_config_to_report() {
     assert_eq!(fs::read(at.join("runs/a/model.safetensors")).unwrap(), before);
     succeeds(at, "train -c a.yaml -o runs/a --set train.epochs=1 --batch 12 --limit 24 --seed 4 --force -q");
     assert_ne!(fs::read(at.join("runs/a/model.safetensors")).unwrap(), before);
+}
+
+#[test]
+fn the_bench_speaks_to_machines() {
+    let out = succeeds(DESK.path(), "bench -m run --limit 3 --metric mean --metric fisher --repeat 2 --json -q");
+    let result: serde_json::Value = serde_json::from_str(&stdout(&out)).unwrap();
+    let timings = result["timings"].as_array().unwrap();
+    let work: Vec<_> = timings.iter().map(|t| t["work"].as_str().unwrap()).collect();
+    assert_eq!(work, ["spectrum of mean", "spectrum of fisher"]);
+    for timing in timings {
+        assert_eq!(timing["seconds"].as_array().unwrap().len(), 2, "{timing}");
+        assert!(timing["rate"].as_f64().unwrap() > 0.0 && timing["images"] == 3, "{timing}");
+    }
 }
 
 #[test]
