@@ -1,10 +1,12 @@
 # syntax=docker/dockerfile:1
 #
-#   docker build -t pullback .                                    computes on the CPU
-#   docker build -t pullback:cuda --build-arg VARIANT=cuda .      on NVIDIA GPUs too (driver for CUDA 13, container toolkit)
+#   docker build -t pullback .                                 computes on the CPU
+#   docker build -t pullback:cuda --build-arg VARIANT=cuda .   on NVIDIA GPUs too: driver for CUDA 13, container toolkit
 #
-#   docker run --rm -v "$PWD:/data" pullback demo
-#   docker run --rm --gpus all -v "$PWD:/data" pullback:cuda score -m vae.pt -d images.h5 -o scores.h5
+# The current folder is /data inside, and results belong to the caller:
+#
+#   docker run --rm --user "$(id -u):$(id -g)" -v "$PWD:/data" pullback demo
+#   docker run --rm --user "$(id -u):$(id -g)" -v "$PWD:/data" --gpus all pullback:cuda score -m vae.pt -d x.h5 -o y.h5
 #
 # The builder does what a clone does: make setup, make build. Both stages are Debian 12, so that their C libraries agree.
 
