@@ -2,6 +2,7 @@
 //
 // libtorch has no public vmap, but its shared library exports functorch's interpreter stack, which is what
 // torch.func runs on: push a Vmap layer, wrap the cotangents as batched tensors, call autograd, unwrap, pop.
+#include "protect.h"
 #include "pullback.h"
 
 #include <ATen/Context.h>
@@ -13,7 +14,6 @@
 #include <torch/csrc/autograd/autograd.h>
 #include <ATen/ATen.h>
 
-#include <exception>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -21,22 +21,6 @@
 #include <vector>
 
 namespace {
-
-thread_local std::string last_error;
-
-template <class F> const char* protect(F&& body) {
-  try {
-    body();
-    return nullptr;
-  } catch (const c10::Error& e) {
-    last_error = e.what_without_backtrace();
-  } catch (const std::exception& e) {
-    last_error = e.what();
-  } catch (...) {
-    last_error = "unknown C++ exception";
-  }
-  return last_error.c_str();
-}
 
 const at::Tensor& tensor(const void* p) { return *static_cast<const at::Tensor*>(p); }
 

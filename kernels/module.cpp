@@ -1,33 +1,17 @@
 // TorchScript models. tch binds them too, but its conversion turns integer buffers into floating-point ones, misses
 // plain tensor attributes, and aborts where it fails; and it cannot ask whether a method is there.
+#include "protect.h"
 #include "pullback.h"
 
 #include <torch/csrc/jit/runtime/graph_executor.h>
 #include <torch/script.h>
 
-#include <exception>
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 namespace {
-
-thread_local std::string last_error;
-
-template <class F> const char* protect(F&& body) {
-  try {
-    body();
-    return nullptr;
-  } catch (const c10::Error& e) {
-    last_error = e.what_without_backtrace();
-  } catch (const std::exception& e) {
-    last_error = e.what();
-  } catch (...) {
-    last_error = "unknown C++ exception";
-  }
-  return last_error.c_str();
-}
 
 using torch::jit::Module;
 

@@ -488,3 +488,32 @@ fn torchscript_gradients_on_the_golden_cases() {
         check_gradients(model.vae.as_ref(), &x);
     }
 }
+
+/// K cotangents in one backward pass and in K, through every layer and through TorchScript; with a second derivative.
+#[test]
+fn vmapped_products_are_looped_ones() {
+    use pullback::ffi::{Graph, VjpMode, vjp};
+    tch::manual_seed(7);
+    let folders = ["mlp", "conv", "flat.pt"];
+    for (name, images) in folders.iter().zip(["mlp/expected", "conv/expected", "flat"]) {
+        let model = model::open(&folder().join(name), CPU, Kind::Double).unwrap();
+        let x = expected(&format!("{images}.safetensors"))["x"].copy().set_requires_grad(true);
+        let posterior = model.vae.encode(&x).unwrap();
+        let z = posterior.mean.detach().set_requires_grad(true);
+        let x_hat = model.vae.decode(&z).unwrap().flatten(1, -1);
+        for (output, input) in [(&posterior.mean, &x), (&posterior.log_var, &x), (&x_hat, &z)] {
+            let size = output.size();
+            let cotangents = Tensor::randn([3, size[0], size[1]], (Kind::Double, CPU));
+            let product = |mode| vjp(output, input, &cotangents, mode, Graph::Constant).unwrap();
+            let (vmapped, looped) = (product(VjpMode::Vmapped), product(VjpMode::Looped));
+            close(&vmapped, &looped, 1e-12);
+            assert!(looped.abs().max().double_value(&[]) > 1e-3);
+            assert!(distance(&vmapped, &(looped * 1.001)) > 1e-12);
+        }
+        // J^T (J v) by differentiating the product once more: finite and, for v != 0, not zero.
+        let cotangent = Tensor::ones_like(&x_hat).unsqueeze(0).set_requires_grad(true);
+        let pulled = vjp(&x_hat, &z, &cotangent, VjpMode::Looped, Graph::Differentiable).unwrap();
+        let pushed = &Tensor::run_backward(&[pulled.sum(Kind::Double)], &[&cotangent], false, false)[0];
+        assert!(pushed.square().sum(Kind::Double).double_value(&[]) > 0.0);
+    }
+}

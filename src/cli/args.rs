@@ -235,6 +235,18 @@ pub struct Bench {
     /// YAML of the model to time, besides the built-in ones
     #[arg(short, long, value_name = "CONFIG")]
     pub config: Option<PathBuf>,
+    /// A run folder or TorchScript file to time in place of the built-in models
+    #[arg(short, long, value_name = "MODEL", conflicts_with = "config")]
+    pub model: Option<PathBuf>,
+    /// Its images; by default generated digits
+    #[arg(short, long, value_name = "DATA")]
+    pub data: Option<String>,
+    /// Metric to time (repeatable); by default mean, stochastic and output
+    #[arg(long, value_name = "METRIC")]
+    pub metric: Vec<MetricKind>,
+    /// Repetitions, after warming up
+    #[arg(long, value_name = "N", default_value_t = 5, allow_negative_numbers = true, value_parser = count)]
+    pub repeat: usize,
     /// Machine-readable result on stdout
     #[arg(long)]
     pub json: bool,

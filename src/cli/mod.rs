@@ -48,7 +48,10 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<()> {
         Command::Report(typed) => {
             crate::report::write(&typed.inputs, &typed.output, request::overwrite(typed.force))?;
         }
-        Command::Bench(_) => return Err(missing("bench", std::path::Path::new("bench"))),
+        Command::Bench(typed) => {
+            let report = pipeline::bench::run(&request::bench(&typed)?, &progress)?;
+            print(&if typed.json { serde_json::to_string(&report)? } else { report.to_string() });
+        }
         Command::Merge(typed) => {
             crate::store::merge(&typed.shards, &typed.output, request::overwrite(typed.force))?;
         }

@@ -1,17 +1,20 @@
 //! From what was typed to what a pipeline is asked for: reads the YAML, applies `--set` and flags, checks ranges.
 
-use super::args::{Attack, Compute, Demo, Evaluate, Score, Sweep, Train};
+use super::args::{Attack, Bench, Compute, Demo, Evaluate, Score, Sweep, Train};
 use crate::attack::{AttackSpec, Overrides};
 use crate::config::{AttackConfig, RunConfig, SaveImages, SweepSpec, Tree};
 use crate::data::Split;
 use crate::device::Precision;
 use crate::error::{Error, Result};
 use crate::jacobian::BatchSize;
+use crate::metric::MetricKind;
+use crate::pipeline::bench::BenchRequest;
 use crate::pipeline::demo::DemoRequest;
 use crate::pipeline::sweep::SweepRequest;
 use crate::pipeline::train::TrainRequest;
 use crate::pipeline::{AttackRequest, ScoreRequest, Subject};
 use crate::store::Overwrite;
+use std::path::PathBuf;
 
 /// The demo's YAML, part of the binary.
 const DEMO: &str = include_str!("../../configs/demo.yaml");
@@ -182,4 +185,30 @@ fn subject(typed: &Evaluate, config: &RunConfig, split: Split, limit: Option<usi
         output: typed.output.clone(),
         overwrite: overwrite(typed.force),
     }
+}
+
+/// `pullback bench`.
+pub fn bench(typed: &Bench) -> Result<BenchRequest> {
+    let tree = |path: &PathBuf| -> Result<RunConfig> {
+        let mut tree = Tree::read(path)?;
+        for assignment in &typed.compute.set {
+            tree.set(assignment)?;
+        }
+        RunConfig::parse(&tree)
+    };
+    let metrics = match &typed.metric[..] {
+        [] => vec![MetricKind::Mean, MetricKind::Stochastic, MetricKind::Output],
+        chosen => chosen.to_vec(),
+    };
+    Ok(BenchRequest {
+        model: typed.model.clone(),
+        config: typed.config.as_ref().map(tree).transpose()?,
+        data: typed.data.clone(),
+        metrics,
+        images: typed.compute.limit.unwrap_or(256),
+        repeat: typed.repeat,
+        device: typed.compute.device.unwrap_or_default(),
+        batch: typed.compute.batch.unwrap_or_default(),
+        seed: typed.compute.seed.unwrap_or_default(),
+    })
 }

@@ -23,6 +23,8 @@ impl TorchScript {
     /// Loads a file and checks that it has both methods and finite numbers.
     pub fn load(path: &Path, device: Device, kind: Kind) -> Result<Self> {
         let subject = path.display().to_string();
+        // What cannot be read says so itself, better than libtorch does.
+        std::fs::File::open(path).map_err(|e| Error::io(path, e))?;
         let module = Module::load(path, device, kind).map_err(|error| match &error {
             Error::Native { message, .. } if !out_of_memory(message) => Error::request(
                 subject.clone(),

@@ -7,8 +7,9 @@
 use super::{Column, Values};
 use crate::error::{Error, Result};
 use hdf5::dataset::AllocTime;
+use hdf5::file::OpenMode;
 use hdf5::types::{FloatSize, IntSize, TypeDescriptor};
-use hdf5::{Dataset, Group, H5Type, Hyperslab, Selection, SliceOrIndex};
+use hdf5::{Dataset, File, Group, H5Type, Hyperslab, Selection, SliceOrIndex};
 use ndarray::{ArrayView, IxDyn};
 use std::ops::Range;
 use std::path::Path;
@@ -130,7 +131,9 @@ impl Column {
                 let mut all = Vec::with_capacity(outer * rows * inner);
                 for o in 0..outer {
                     for part in parts {
-                        let Values::$variant(v) = &part.values else { return None };
+                        let Values::$variant(v) = &part.values else {
+                            return None;
+                        };
                         let width = part.shape.get(axis)? * inner;
                         all.extend_from_slice(v.get(o * width..(o + 1) * width)?);
                     }
@@ -198,6 +201,17 @@ pub(super) fn fault(path: &Path, error: hdf5::Error) -> Error {
         Some(number) => Error::io(path, std::io::Error::from_raw_os_error(number)),
         None => Error::hdf5(path, error),
     }
+}
+
+/// Opens an HDF5 file without HDF5's locks. A finished file never changes, so that reading it needs none (and some
+/// file systems have none); a file that is being written is guarded by its `Target`.
+///
+/// A file that is created tracks no times: the same results make the same bytes.
+pub(super) fn open(path: &Path, mode: OpenMode) -> hdf5::Result<File> {
+    let mut options = File::with_options();
+    options.with_fapl(|access| access.file_locking(false));
+    options.with_fcpl(|creation| creation.obj_track_times(false));
+    options.open_as(path, mode)
 }
 
 /// The element type of a data set, where it is one of the format's.

@@ -1,10 +1,11 @@
 //! Shards of one run -> one file: rows by sample index, read and written in pieces.
 
 use super::columns::Dtype;
+use super::partial::Partial;
 use super::reader::{DatasetInfo, Reader};
 use super::schema::{INDEX, LABEL, sample_axis};
 use super::target::{Overwrite, Target};
-use super::writer::{Partial, Samples, Writer};
+use super::writer::{Samples, Writer};
 use super::{Block, Column, FileKind, Header, Values};
 use crate::error::{Error, Result};
 use std::ops::Range;

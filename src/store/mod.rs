@@ -5,10 +5,13 @@
 mod columns; // values and their rows, in memory and in HDF5 data sets
 mod header; //  root attributes: what a file holds and of which run
 mod merge; //   shards of one run -> one file
+mod partial; // the unfinished file
+mod probe; //   what is known of a file before it is believed
 mod reader; //  files in, checked
 mod schema; //  which paths a file may hold and which axis counts samples
 mod summary; // what a file holds, in a few lines
 mod target; //  output paths: refused early, published atomically
+mod whole; //   files and data sets written in one go
 mod writer; //  blocks out, resumed after an interruption
 
 pub mod tensorboard; // curves and images of a training run, as TensorBoard reads them
@@ -22,7 +25,8 @@ pub use reader::{DatasetInfo, Reader, is_result};
 pub use schema::{FORMAT, sample_axis};
 pub use summary::{ScoreSummary, Summary, inspect};
 pub use target::Overwrite;
-pub use writer::{Samples, Start, Writer, write_whole};
+pub use whole::write_whole;
+pub use writer::{Samples, Start, Writer};
 
 /// Values of one column, row-major on the host.
 #[derive(Clone, Debug, PartialEq)]

@@ -2,10 +2,12 @@
 
 use super::columns::{self, Dtype, fault, size_of_shape};
 use super::header::{Header, Stored};
+use super::probe::{datasets, heap_is_whole, starts_as_hdf5};
 use super::schema::{self, INDEX, sample_axis};
 use super::{Column, FileKind, Values};
 use crate::error::{Error, Result};
-use hdf5::{File, Group, LinkType};
+use hdf5::File;
+use hdf5::file::OpenMode;
 use std::collections::HashSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -31,14 +33,13 @@ pub struct Reader {
     index: Vec<u64>,
 }
 
-/// The first bytes of every HDF5 file.
-const MAGIC: &[u8] = b"\x89HDF\r\n\x1a\n";
 /// Deflate shrinks by at most about this factor; a data set that claims more than its file can hold is damaged.
 const MOST_COMPRESSION: u64 = 1100;
 
 /// True for a file that says it is a pullback result, finished or not, of whatever format number.
 pub fn is_result(path: &Path) -> bool {
-    starts_as_hdf5(path).unwrap_or(false) && File::open(path).is_ok_and(|f| f.attr("pullback_format").is_ok())
+    starts_as_hdf5(path).unwrap_or(false)
+        && columns::open(path, OpenMode::Read).is_ok_and(|f| f.attr("pullback_format").is_ok())
 }
 
 impl Reader {
@@ -51,7 +52,10 @@ impl Reader {
         if !starts_as_hdf5(path)? {
             return Err(Error::request(shown, "a result file (HDF5)", "a file of another kind"));
         }
-        let file = File::open(path).map_err(|_| {
+        if !heap_is_whole(path)? {
+            return Err(Error::request(shown, "a readable HDF5 file", "one that is damaged"));
+        }
+        let file = columns::open(path, OpenMode::Read).map_err(|_| {
             Error::request(&shown, "a readable HDF5 file", "one that is cut short, damaged or being written")
         })?;
         let broken = |error| match error {
@@ -266,7 +270,9 @@ impl Reader {
         }
         let samples = self.samples();
         for info in &self.datasets {
-            let Some(axis) = sample_axis(kind, &info.path) else { continue };
+            let Some(axis) = sample_axis(kind, &info.path) else {
+                continue;
+            };
             if info.shape.get(axis) != Some(&samples) {
                 let expected = format!("{samples} samples on axis {axis}");
                 return wrong(&info.path, expected, format!("shape {:?}", info.shape));
@@ -289,44 +295,4 @@ impl Reader {
     fn wrong_type(&self, path: &str, expected: Dtype, found: &str) -> Error {
         Error::request(format!("{}: {path}", self.path.display()), expected.to_string(), found)
     }
-}
-
-/// True where the file begins as HDF5 does.
-fn starts_as_hdf5(path: &Path) -> Result<bool> {
-    use std::io::Read;
-    let mut first = Vec::with_capacity(MAGIC.len());
-    let file = std::fs::File::open(path).map_err(|e| Error::io(path, e))?;
-    file.take(MAGIC.len() as u64).read_to_end(&mut first).map_err(|e| Error::io(path, e))?;
-    Ok(first == MAGIC)
-}
-
-/// Every data set of a file, by path. Only what lies in the file itself is listed: links to other places are passed by.
-pub(super) fn datasets(file: &File, path: &Path) -> Result<Vec<DatasetInfo>> {
-    // Groups that contain themselves can be made; the format is three deep.
-    const DEPTH: usize = 4;
-    fn walk(group: &Group, prefix: &str, depth: usize, found: &mut Vec<DatasetInfo>) -> hdf5::Result<()> {
-        let mut links = vec![];
-        group.iter_visit_default(|name, info| {
-            if info.link_type == LinkType::Hard {
-                links.push(name.to_owned());
-            }
-            Ok(())
-        })?;
-        for name in links {
-            let path = format!("{prefix}/{name}");
-            match group.loc_type_by_name(&name)? {
-                hdf5::LocationType::Dataset => {
-                    let dataset = group.dataset(&name)?;
-                    found.push(DatasetInfo { path, dtype: columns::dtype_of(&dataset), shape: dataset.get_shape()? });
-                }
-                hdf5::LocationType::Group if depth > 1 => walk(&group.group(&name)?, &path, depth - 1, found)?,
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-    let mut found = vec![];
-    walk(file, "", DEPTH, &mut found).map_err(|e| fault(path, e))?;
-    found.sort_by(|a, b| a.path.cmp(&b.path));
-    Ok(found)
 }

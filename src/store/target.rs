@@ -1,7 +1,7 @@
 //! Output paths: refused before any work, published at the end.
 
 use crate::error::{Error, Result};
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
@@ -15,14 +15,16 @@ pub enum Overwrite {
     Yes,
 }
 
-/// An output file and the name it has until it is complete.
+/// An output file and the name it has until it is complete, held against other processes.
 #[derive(Debug)]
 pub(super) struct Target {
     /// The final name.
     pub path: PathBuf,
-    /// `<path>.partial`, in the same folder.
+    /// `<path>.partial`, in the same folder; it exists, perhaps empty.
     pub partial: PathBuf,
     overwrite: Overwrite,
+    /// The partial file, open for its lock.
+    file: File,
 }
 
 impl Target {
@@ -53,43 +55,29 @@ impl Target {
         let mut partial = name.to_owned();
         partial.push(".partial");
         let partial = path.with_file_name(partial);
-        match fs::symlink_metadata(&partial) {
-            Ok(found) if !found.is_file() => {
-                Err(Error::request(partial.display().to_string(), "a file or nothing", "something else"))
-            }
-            Ok(_) => Ok(Self { path: path.to_owned(), partial, overwrite }),
-            Err(_) => {
-                let target = Self { path: path.to_owned(), partial, overwrite };
-                target.probe().map(|()| target)
-            }
+        if fs::symlink_metadata(&partial).is_ok_and(|found| !found.is_file()) {
+            return Err(Error::request(partial.display().to_string(), "a file or nothing", "something else"));
         }
+        // Opened now, so that a folder that takes no new file is found out before anything is computed.
+        let file = OpenOptions::new().write(true).create(true).truncate(false).open(&partial);
+        let file = file.map_err(|e| refused(path, e))?;
+        lock(&file, &partial)?;
+        Ok(Self { path: path.to_owned(), partial, overwrite, file })
     }
 
-    /// Finds out whether the folder takes a new file, while nothing has been computed yet.
-    fn probe(&self) -> Result<()> {
-        OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .open(&self.partial)
-            .and_then(|_| fs::remove_file(&self.partial))
-            .map_err(|e| refused(&self.path, e))
+    /// True where an earlier run left something.
+    pub fn is_begun(&self) -> bool {
+        self.file.metadata().is_ok_and(|m| m.len() > 0)
     }
 
-    /// Removes what an earlier run left.
-    pub fn clear(&self) -> Result<()> {
-        match fs::remove_file(&self.partial) {
-            Err(e) if e.kind() != ErrorKind::NotFound => Err(refused(&self.partial, e)),
-            _ => Ok(()),
-        }
+    /// Removes a partial file that holds nothing of worth.
+    pub fn discard(&self) {
+        let _ = fs::remove_file(&self.partial);
     }
 
     /// Puts the partial file's contents on the disk.
     pub fn sync(&self) -> Result<()> {
-        OpenOptions::new()
-            .write(true)
-            .open(&self.partial)
-            .and_then(|f| f.sync_data())
-            .map_err(|e| Error::io(&self.partial, e))
+        self.file.sync_data().map_err(|e| Error::io(&self.partial, e))
     }
 
     /// Gives the finished file its final name in one step.
@@ -107,10 +95,39 @@ impl Target {
             },
         }
         // The name itself must survive a power failure too; not every file system lets a folder be synced.
-        if let Ok(folder) = fs::File::open(folder(&self.path)) {
+        if let Ok(folder) = File::open(folder(&self.path)) {
             let _ = folder.sync_all();
         }
         Ok(())
+    }
+}
+
+/// Keeps other processes from writing the same file. HDF5 has locks of its own, which a child process would inherit;
+/// they are off (see `columns::open`), unless the user's `HDF5_USE_FILE_LOCKING` insists on them.
+fn lock(file: &File, path: &Path) -> Result<()> {
+    if std::env::var_os("HDF5_USE_FILE_LOCKING").is_some() {
+        return Ok(());
+    }
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => Err(in_use(path)),
+        // Some file systems have no locks; there it is up to the user.
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(()),
+    }
+}
+
+/// The error of a file that another process is writing.
+pub(super) fn in_use(path: &Path) -> Error {
+    Error::request(path.display().to_string(), "a file that no other process uses", "one in use")
+}
+
+impl Drop for Target {
+    /// A partial file that nothing was written to leaves no trace.
+    fn drop(&mut self) {
+        if !self.is_begun() {
+            self.discard();
+        }
+        // Closing is not enough: a process that is just being started shares the lock until it has closed its copy.
+        let _ = self.file.unlock();
     }
 }
 

@@ -64,7 +64,9 @@ impl EventWriter {
         let color = match channels {
             1 => ExtendedColorType::L8,
             3 => ExtendedColorType::Rgb8,
-            other => return Err(Error::request(format!("channels of {tag}"), "1 or 3", other.to_string())),
+            other => {
+                return Err(Error::request(format!("channels of {tag}"), "1 or 3", other.to_string()));
+            }
         };
         let expected = u64::from(width) * u64::from(height) * u64::from(channels);
         if pixels.len() as u64 != expected || expected == 0 {

@@ -8,13 +8,15 @@
 //! - A partial file without a finished row is begun anew: its structure may be incomplete, and nothing is lost.
 //! - `pullback_format` is 0 until the file is complete, so that no reader takes it for a result.
 
-use super::columns::{self, Dtype, fault};
-use super::header::{self, Header, VERSION};
+use super::columns::{self, fault};
+use super::header::{self, Header};
+use super::partial::{Found, Partial, Rows, resume};
 use super::schema::{self, INDEX, LABEL, sample_axis};
 use super::target::{Overwrite, Target};
+use super::whole::check_whole;
 use super::{Block, Column, Sink, Values};
 use crate::error::{Error, Result};
-use hdf5::{Dataset, File, MinorErrorCode};
+use hdf5::{Dataset, File};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::{self, ErrorKind};
 use std::ops::Range;
@@ -132,7 +134,7 @@ impl Writer {
         };
         let rows = match found {
             Some(rows) => rows,
-            None => Rows::create(&target, header, &index, fixed)?,
+            None => Rows::create(&target, header, &index, fixed).inspect_err(|_| target.discard())?,
         };
         let done = index.iter().zip(&rows.stored).filter(|(_, s)| **s).map(|(i, _)| *i).collect();
         Ok(Self {
@@ -259,7 +261,9 @@ impl Writer {
             };
             match self.row.get(index) {
                 None => return wrong("none of the run's"),
-                Some(row) if self.stored[*row] || !seen.insert(*row) => return wrong("one that is stored already"),
+                Some(row) if self.stored[*row] || !seen.insert(*row) => {
+                    return wrong("one that is stored already");
+                }
                 Some(row) => rows.push((*row, position)),
             }
         }
@@ -308,6 +312,9 @@ impl Writer {
     }
 
     fn create_columns(&mut self, columns: &[&Column]) -> Result<()> {
+        // In one order, so that the same results make the same file.
+        let mut columns = columns.to_vec();
+        columns.sort_by(|a, b| a.path.cmp(&b.path));
         for column in columns {
             let shape = columns::with_axis(&column.shape, column.sample_axis, self.index.len());
             let dataset = columns::create(&self.file, &column.path, column.values.dtype(), &shape)
@@ -328,172 +335,6 @@ impl Sink for Writer {
     fn finish(self: Box<Self>) -> Result<()> {
         Writer::finish(*self)
     }
-}
-
-/// Writes a result whole: for small results that are computed at once, such as sweeps.
-///
-/// The file appears under its final name only when it is complete.
-///
-/// # Errors
-/// As [`Writer::create`]; check the path early with it where much work comes before.
-pub fn write_whole(path: &Path, header: &Header, columns: &[Column], overwrite: Overwrite) -> Result<()> {
-    let target = Target::new(path, overwrite)?;
-    let mut seen = HashSet::new();
-    for column in columns {
-        check_whole(column)?;
-        if !seen.insert(column.path.as_str()) {
-            return Err(Error::request(format!("column {}", column.path), "once", "twice"));
-        }
-    }
-    if let Err(error) = File::open_rw(&target.partial) {
-        in_use(&target.partial, &error)?;
-    }
-    target.clear()?;
-    let file = File::create_excl(&target.partial).map_err(|e| fault(&target.partial, e))?;
-    header.write(&file, &target.partial)?;
-    for column in columns {
-        write_column(&file, column).map_err(|e| fault(&target.partial, e))?;
-    }
-    header::set_format(&file, &target.partial)?;
-    file.flush().map_err(|e| fault(&target.partial, e))?;
-    file.close().map_err(|e| fault(&target.partial, e))?;
-    target.publish()
-}
-
-/// Whether a partial file may be continued.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Partial {
-    Resume,
-    Discard,
-}
-
-/// An open file with its journal.
-struct Rows {
-    file: File,
-    journal: Dataset,
-    stored: Vec<bool>,
-    columns: BTreeMap<String, Dataset>,
-}
-
-/// What lies under the partial name.
-enum Found {
-    Nothing,
-    Rows(Rows),
-    /// Something of no use, which is gone now.
-    Useless(String),
-}
-
-impl Rows {
-    fn create(target: &Target, header: &Header, index: &[u64], fixed: &[Column]) -> Result<Self> {
-        let path = &target.partial;
-        let file = File::create_excl(path).map_err(|e| fault(path, e))?;
-        header.write(&file, path)?;
-        let journal = Column {
-            path: INDEX.to_owned(),
-            shape: vec![index.len()],
-            sample_axis: 0,
-            values: Values::I64(index.iter().map(|i| -1 - *i as i64).collect()),
-        };
-        for column in fixed {
-            write_column(&file, column).map_err(|e| fault(path, e))?;
-        }
-        let journal = write_column(&file, &journal).map_err(|e| fault(path, e))?;
-        file.flush().map_err(|e| fault(path, e))?;
-        Ok(Self { file, journal, stored: vec![false; index.len()], columns: BTreeMap::new() })
-    }
-}
-
-/// Opens the partial file of an earlier run, or removes it where it is of no use.
-fn resume(target: &Target, header: &Header, index: &[u64], fixed: &[Column], partial: Partial) -> Result<Found> {
-    let path = &target.partial;
-    if !path.exists() {
-        return Ok(Found::Nothing);
-    }
-    let why = match File::open_rw(path) {
-        Err(error) => {
-            in_use(path, &error)?;
-            "it is damaged".to_owned()
-        }
-        Ok(_) if partial == Partial::Discard => "it is not needed".to_owned(),
-        Ok(file) => match same_run(file, path, header, index, fixed) {
-            Ok(rows) => return Ok(Found::Rows(rows)),
-            Err(why) => why,
-        },
-    };
-    target.clear()?;
-    Ok(Found::Useless(why))
-}
-
-/// The rows of a partial file of the same run; else what is wrong with it.
-fn same_run(file: File, path: &Path, header: &Header, index: &[u64], fixed: &[Column]) -> Result<Rows, String> {
-    let damaged = || "it is damaged".to_owned();
-    let stored = Header::read(&file, path).map_err(|_| damaged())?;
-    if let Some(name) = header.difference(&stored.header) {
-        return Err(format!("it is of another run ({name} differs)"));
-    }
-    if stored.version != VERSION {
-        return Err(format!("it is of version {}", stored.version));
-    }
-    let journal = file.dataset(INDEX).map_err(|_| damaged())?;
-    if columns::dtype_of(&journal) != Some(Dtype::I64) {
-        return Err(damaged());
-    }
-    let rows = journal.read_raw::<i64>().map_err(|_| damaged())?;
-    let planned = rows.iter().map(|r| if *r < 0 { (-1 - r) as u64 } else { *r as u64 });
-    if !planned.eq(index.iter().copied()) {
-        return Err("it is of another run (the samples differ)".to_owned());
-    }
-    let stored: Vec<bool> = rows.iter().map(|r| *r >= 0).collect();
-    if !stored.contains(&true) {
-        return Err("it holds no finished sample".to_owned());
-    }
-    let mut columns = BTreeMap::new();
-    let mut whole = 0;
-    for info in super::reader::datasets(&file, path).map_err(|_| damaged())? {
-        if info.path == INDEX {
-            continue;
-        }
-        let dataset = file.dataset(&info.path).map_err(|_| damaged())?;
-        if let Some(axis) = sample_axis(header.kind, &info.path) {
-            if info.shape.get(axis) != Some(&index.len()) {
-                return Err(damaged());
-            }
-            columns.insert(info.path, dataset);
-            continue;
-        }
-        let ours = fixed.iter().find(|c| c.path == info.path).filter(|c| c.shape == info.shape);
-        let same = ours.zip(info.dtype).is_some_and(|(ours, dtype)| {
-            columns::read(&dataset, &info.path, dtype, 0, None)
-                .is_ok_and(|theirs| ours.values.same_bits(&theirs.values))
-        });
-        if !same {
-            return Err(format!("it is of another run ({} differs)", info.path));
-        }
-        whole += 1;
-    }
-    if whole != fixed.len() {
-        return Err("it is of another run (other data sets)".to_owned());
-    }
-    Ok(Rows { file, journal, stored, columns })
-}
-
-/// The error of a file that another process holds open for writing; HDF5 locks such files.
-fn in_use(path: &Path, error: &hdf5::Error) -> Result<()> {
-    if error.contains_minor(MinorErrorCode::CantLockFile) {
-        return Err(Error::request(path.display().to_string(), "a file that no other process uses", "one in use"));
-    }
-    Ok(())
-}
-
-fn check_whole(column: &Column) -> Result<()> {
-    schema::check_path(&column.path)?;
-    column.check(None)
-}
-
-fn write_column(file: &File, column: &Column) -> hdf5::Result<Dataset> {
-    let dataset = columns::create(file, &column.path, column.values.dtype(), &column.shape)?;
-    columns::write(&dataset, column, None)?;
-    Ok(dataset)
 }
 
 /// Neighbouring rows of the file and where they lie in a block.

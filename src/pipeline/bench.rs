@@ -1,0 +1,243 @@
+//! `bench`: throughput of scoring and attacking on this machine, images in memory to results in memory.
+
+use crate::attack::{self, AttackSpec, Budget, Norm, PgdSpec, Victim};
+use crate::config::RunConfig;
+use crate::data::{self, ImageShape, Split};
+use crate::device::{self, DeviceChoice};
+use crate::error::{Error, Result};
+use crate::event::{Event, Observer};
+use crate::ffi;
+use crate::jacobian::BatchSize;
+use crate::metric::MetricKind;
+use crate::model::{self, ConvSpec, MlpSpec, ModelSpec, Network, Vae};
+use crate::spectrum::Engine;
+use serde::Serialize;
+use std::path::PathBuf;
+use std::time::Instant;
+use tch::{Device, Kind, Tensor};
+
+/// What `bench` is asked for.
+#[derive(Clone, Debug)]
+pub struct BenchRequest {
+    /// A model to time in place of the built-in ones.
+    pub model: Option<PathBuf>,
+    /// A configuration whose model (with initial weights) is timed besides the built-in ones.
+    pub config: Option<RunConfig>,
+    /// Images; the generated digits where none are named.
+    pub data: Option<String>,
+    /// The metrics to time.
+    pub metrics: Vec<MetricKind>,
+    /// How many images a repetition takes.
+    pub images: usize,
+    /// Repetitions counted, after warming up.
+    pub repeat: usize,
+    /// Where to compute.
+    pub device: DeviceChoice,
+    /// Samples a pass.
+    pub batch: BatchSize,
+    /// Seed of initial weights.
+    pub seed: u64,
+}
+
+/// One timed piece of work.
+#[derive(Clone, Debug, Serialize)]
+pub struct Timing {
+    /// The model.
+    pub model: String,
+    /// `spectrum of <metric>`, or `pgd`.
+    pub work: String,
+    /// Images (or image steps of an attack) a repetition.
+    pub images: usize,
+    /// Seconds of each repetition.
+    pub seconds: Vec<f64>,
+    /// Images (or image steps) a second, at the median.
+    pub rate: f64,
+    /// Largest resident size of the process so far, and its size before this work; bytes.
+    pub peak_bytes: u64,
+    /// See `peak_bytes`.
+    pub baseline_bytes: u64,
+    /// What the planner settled on.
+    pub pass: String,
+}
+
+/// All timings, with the machine they are of.
+#[derive(Clone, Debug, Serialize)]
+pub struct BenchReport {
+    /// Version of this program.
+    pub version: &'static str,
+    /// Version of libtorch.
+    pub libtorch: &'static str,
+    /// `cpu`, `cuda:0`.
+    pub device: String,
+    /// libtorch's threads on the CPU.
+    pub threads: i64,
+    /// The timings.
+    pub timings: Vec<Timing>,
+}
+
+/// Passes before the clock starts, at most: enough for the planner to settle.
+const WARM_UP: usize = 40;
+/// Steps of the timed attack.
+const STEPS: usize = 10;
+
+/// Times every model with every metric, and PGD on each.
+///
+/// # Errors
+/// A wrong request where model, data or numbers are not what they should be; the rest as it comes.
+pub fn run(request: &BenchRequest, observer: &dyn Observer) -> Result<BenchReport> {
+    ffi::exact_math()?;
+    let device = request.device.resolve()?;
+    let cases = cases(request, device)?;
+    let total = (cases.len() * (request.metrics.len() + 1)) as u64;
+    observer.on(Event::Begin { task: "timing", unit: "cases", total, done: 0 });
+    let mut timings = Vec::new();
+    for case in &cases {
+        for metric in &request.metrics {
+            observer.check()?;
+            timings.push(spectrum(request, case, *metric, device)?);
+            observer.on(Event::Advance(1));
+        }
+        // A model of the user's own is timed for what was asked alone.
+        if request.model.is_none() {
+            timings.push(pgd(request, case, device)?);
+        }
+        observer.on(Event::Advance(1));
+    }
+    observer.on(Event::End);
+    Ok(BenchReport {
+        version: env!("CARGO_PKG_VERSION"),
+        libtorch: env!("PULLBACK_LIBTORCH"),
+        device: device::name(device),
+        threads: i64::from(tch::get_num_threads()),
+        timings,
+    })
+}
+
+/// A model and images that fit it.
+struct Case {
+    name: String,
+    vae: Box<dyn Vae>,
+    images: Tensor,
+}
+
+fn cases(request: &BenchRequest, device: Device) -> Result<Vec<Case>> {
+    let images = |shape: Option<ImageShape>| -> Result<Tensor> {
+        let side = shape.map_or(28, |s| s.height);
+        let generated = format!("strokes:size={side}");
+        let spec = request.data.as_deref().unwrap_or(&generated);
+        let source = data::open(spec, Split::Test, Some(request.images))?;
+        if source.len() < request.images {
+            let found = format!("{} in {spec}", source.len());
+            return Err(Error::request("limit", format!("{} images to time", request.images), found));
+        }
+        let index: Vec<u64> = (0..request.images as u64).collect();
+        let images = source.read(&index)?.images.f_to_device(device)?;
+        // The generated digits have one channel; more are copies of it.
+        let channels = shape.map_or(-1, |s| s.channels);
+        if request.data.is_none() && channels > 1 { Ok(images.f_repeat([1, channels, 1, 1])?) } else { Ok(images) }
+    };
+    if let Some(path) = &request.model {
+        let model = model::open(path, device, Kind::Float)?;
+        return Ok(vec![Case { name: path.display().to_string(), images: images(model.image)?, vae: model.vae }]);
+    }
+    let mnist = Some(ImageShape { channels: 1, height: 28, width: 28 });
+    let mlp = MlpSpec { image: mnist, latent: 20, ..MlpSpec::default() };
+    let conv = ConvSpec { image: mnist, latent: 20, hidden: 0, ..ConvSpec::default() };
+    let mut specs = vec![
+        ("mlp 784-512-512-20".to_owned(), ModelSpec::Mlp(mlp)),
+        ("conv 32-64, L = 20".to_owned(), ModelSpec::Conv(conv)),
+    ];
+    if let Some(config) = &request.config {
+        let mut spec = config.model.clone();
+        if spec.image().is_none() {
+            spec.resolve(ImageShape { channels: 1, height: 28, width: 28 })?;
+        }
+        specs.push(("the configuration's".to_owned(), spec));
+    }
+    let build = |(name, spec): (String, ModelSpec)| -> Result<Case> {
+        let vae = Box::new(Network::new(&spec, request.seed, device, Kind::Float)?);
+        Ok(Case { name, vae, images: images(spec.image())? })
+    };
+    specs.into_iter().map(build).collect()
+}
+
+fn spectrum(request: &BenchRequest, case: &Case, metric: MetricKind, device: Device) -> Result<Timing> {
+    let baseline_bytes = resident("VmRSS");
+    let mut engine = Engine::new(metric, 0, device, Kind::Float, request.batch)?;
+    for _ in 0..WARM_UP {
+        engine.spectra(case.vae.as_ref(), &case.images)?;
+        if !engine.planner().is_exploring() {
+            break;
+        }
+    }
+    let seconds = clock(request.repeat, device, || engine.spectra(case.vae.as_ref(), &case.images).map(drop))?;
+    Ok(Timing {
+        model: case.name.clone(),
+        work: format!("spectrum of {metric}"),
+        images: request.images,
+        rate: request.images as f64 / median(&seconds),
+        seconds,
+        peak_bytes: resident("VmHWM"),
+        baseline_bytes,
+        pass: engine.planner().to_string(),
+    })
+}
+
+/// PGD in L2 on all images at once; a step of one image is the unit.
+fn pgd(request: &BenchRequest, case: &Case, device: Device) -> Result<Timing> {
+    let baseline_bytes = resident("VmRSS");
+    let index: Vec<u64> = (0..request.images as u64).collect();
+    let victim = Victim::new(case.vae.as_ref(), &case.images, &index, request.seed, None)?;
+    let spec = AttackSpec::Pgd(PgdSpec { steps: STEPS, ..PgdSpec::default() });
+    let budget = Budget::new(Norm::L2, 1.0, Some((0.0, 1.0)))?;
+    attack::run(&spec, &victim, &budget)?;
+    let seconds = clock(request.repeat, device, || attack::run(&spec, &victim, &budget).map(drop))?;
+    Ok(Timing {
+        model: case.name.clone(),
+        work: format!("pgd, {STEPS} steps"),
+        images: request.images * STEPS,
+        rate: (request.images * STEPS) as f64 / median(&seconds),
+        seconds,
+        peak_bytes: resident("VmHWM"),
+        baseline_bytes,
+        pass: format!("{} samples", request.images),
+    })
+}
+
+/// Seconds of each of `repeat` runs, the device waited for before and after.
+fn clock(repeat: usize, device: Device, mut work: impl FnMut() -> Result<()>) -> Result<Vec<f64>> {
+    (0..repeat)
+        .map(|_| {
+            device::synchronize(device);
+            let start = Instant::now();
+            work()?;
+            device::synchronize(device);
+            Ok(start.elapsed().as_secs_f64())
+        })
+        .collect()
+}
+
+fn median(seconds: &[f64]) -> f64 {
+    let mut sorted = seconds.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// A size of this process in bytes, by its name in /proc/self/status; 0 where the system does not tell.
+fn resident(name: &str) -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find(|l| l.starts_with(name));
+    line.and_then(|l| l.split_whitespace().nth(1)?.parse::<u64>().ok()).unwrap_or(0) * 1024
+}
+
+impl std::fmt::Display for BenchReport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        writeln!(f, "pullback {}, libtorch {}, {}, {} threads", self.version, self.libtorch, self.device, self.threads)?;
+        writeln!(f, "{:22}{:32}{:>12}{:>14}  pass", "model", "work", "median ms", "images/s")?;
+        for t in &self.timings {
+            let ms = median(&t.seconds) * 1e3;
+            writeln!(f, "{:22}{:32}{ms:>12.2}{:>14.0}  {}", t.model, t.work, t.rate, t.pass)?;
+        }
+        Ok(())
+    }
+}
