@@ -86,6 +86,8 @@ fn the_checker_sees_faults() {
     assert!(faults(&fetched).contains("external"));
     let mute = good.replacen(" aria-label=\"plain", " data-label=\"plain", 1);
     assert!(faults(&mute).contains("without role or label"));
+    let alike = good.replacen("--s1: #c95500", "--s1: #8f6a00", 1).replacen("--s3: #7b3f6e", "--s3: #c95500", 1);
+    assert!(faults(&alike).contains("s1 and s3 are alike in protanopia"));
 }
 
 #[test]
@@ -377,6 +379,23 @@ fn a_browser_shows_every_panel_without_an_error() {
         // Negative control: a page without marks is blank throughout.
         assert_eq!(blank(&boxes, &without, &without).len(), boxes.len());
     }
+    // Touching a bar tells its value; picking a size shows its pictures and no others.
+    const TOUCH: &str = "<script>addEventListener('load', function () {
+        var svg = document.querySelector('#scores-histograms svg.plot');
+        var box = svg.querySelectorAll('[data-t]')[2].getBoundingClientRect();
+        svg.dispatchEvent(new PointerEvent('pointerdown', { clientX: box.left + 1, clientY: box.top + 1 }));
+        var pick = document.querySelector('.pick input');
+        pick.checked = true;
+        pick.dispatchEvent(new Event('change', { bubbles: true }));
+        var rows = Array.from(document.querySelectorAll('[data-e]')).filter(function (r) { return r.offsetHeight; });
+        document.title = document.getElementById('tip').innerText + ' / ' +
+          rows.map(function (r) { return r.getAttribute('data-e'); }).join('');
+        }); </script>";
+    let touched = page("run").replacen("</body>", &format!("{TOUCH}</body>"), 1);
+    let dom = browser.run(&touched, 1280, 900, false, "--dump-dom").stdout;
+    let dom = String::from_utf8_lossy(&dom);
+    let title = dom.split("<title>").nth(1).and_then(|t| t.split("</title>").next()).expect("a title");
+    assert!(title.contains("plain: ") && title.contains(" %") && title.ends_with("/ 000000000000"), "{title}");
     // Negative controls: the console is heard, also where the page's own policy stops a fetch.
     let good = page("bare");
     let loud = good.replacen("</body>", "<script>nothing();</script></body>", 1);

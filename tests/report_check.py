@@ -40,6 +40,54 @@ def drawn(figure):
     return shapes + sum(1 for image in figure.iter("image") if len(image.get("href", "")) > 100)
 
 
+# Machado, Oliveira & Fernandes 2009, full severity, on linear sRGB.
+VISION = {
+    "normal": ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
+    "protanopia": ((0.152286, 1.052583, -0.204868), (0.114503, 0.786281, 0.099216), (-0.003882, -0.048116, 1.051998)),
+    "deuteranopia": ((0.367322, 0.860646, -0.227968), (0.280085, 0.672501, 0.047413), (-0.01182, 0.04294, 0.968881)),
+    "tritanopia": ((1.255528, -0.076749, -0.178779), (-0.078411, 0.930809, 0.147602), (0.004733, 0.691367, 0.3039)),
+}
+
+
+def times(matrix, vector):
+    return [sum(a * b for a, b in zip(row, vector)) for row in matrix]
+
+
+def linear(colour):
+    channels = [int(colour[i:i + 2], 16) / 255 for i in (1, 3, 5)]
+    return [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+
+
+def lab(rgb):
+    to_xyz = ((0.4124564, 0.3575761, 0.1804375), (0.2126729, 0.7151522, 0.072175), (0.0193339, 0.119192, 0.9503041))
+    xyz = times(to_xyz, [min(max(c, 0), 1) for c in rgb])
+    f = [t ** (1 / 3) if t > 0.008856 else 7.787 * t + 16 / 116 for t in (xyz[0] / 0.95047, xyz[1], xyz[2] / 1.08883)]
+    return 116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])
+
+
+def check_colours(style):
+    """Colours of one meaning stay apart (CIE76) in every kind of vision and stand out from the background."""
+    light, dark = style.split("@media (prefers-color-scheme: dark)")[:2]
+    for theme, css in (("light", light), ("dark", dark)):
+        named = dict(re.findall(r"--(\w+): (#[0-9a-f]{6})", css))
+        luminance = {name: times(((0.2126, 0.7152, 0.0722),), linear(c))[0] for name, c in named.items()}
+        for family, least in (("s", 15), ("r", 9)):
+            members = [name for name in named if re.fullmatch(family + r"\d", name)]
+            if len(members) != 6:
+                fault(f"{theme}: {len(members)} colours in family {family}")
+            for name in members:
+                high, low = sorted((luminance[name], luminance["bg"]), reverse=True)
+                if not (high + 0.05) / (low + 0.05) >= 3:
+                    fault(f"{theme}: {name} hardly stands out from the background")
+            for i, a in enumerate(members):
+                for b in members[:i]:
+                    for vision, matrix in VISION.items():
+                        seen = [lab(times(matrix, linear(named[c]))) for c in (a, b)]
+                        apart = sum((x - y) ** 2 for x, y in zip(*seen)) ** 0.5
+                        if not apart >= least:
+                            fault(f"{theme}: {b} and {a} are alike in {vision} ({apart:.1f})")
+
+
 def check_page(text):
     try:
         page = xml.fromstring(text.split("\n", 1)[1])
@@ -58,6 +106,7 @@ def check_page(text):
                 fault(f"handler in an attribute: {element.tag} {name}")
     if re.search(r"https?://|url\(|@import|fetch\(|XMLHttpRequest|\bimport\b", text):
         fault("external: an address or a way to fetch one")
+    check_colours(page.find("head/style").text)
     figures = list(page.iter("figure"))
     if not figures:
         fault("no figure")

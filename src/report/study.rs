@@ -131,6 +131,8 @@ pub struct Directions {
 pub struct Trial {
     /// `l2` or `linf`; empty where the file does not say.
     pub norm: String,
+    /// How the length of a step along a direction is counted.
+    pub scale: StepScale,
     /// Position of each row in the data set.
     pub index: Vec<u64>,
     /// Sizes of the perturbation.

@@ -112,7 +112,7 @@ impl Axis {
             let fine: Vec<(f64, String)> = (first..=last)
                 .flat_map(|e| [1.0, 2.0, 5.0].map(|m| m * 10f64.powi(e)))
                 .filter(within)
-                .map(|v| (v, number::plain(v)))
+                .map(|v| (v, if self.high >= 2e5 || self.low < 5e-4 { power(v) } else { number::plain(v) }))
                 .collect();
             if fine.len() >= 2 {
                 return fine;
@@ -156,6 +156,15 @@ fn tick_text(value: f64, decimals: usize) -> String {
         number::plain(value)
     } else {
         format!("{value:.decimals$}").replace('-', "−")
+    }
+}
+
+/// 2×10⁵: so that no axis mixes figures and powers.
+fn power(value: f64) -> String {
+    let exponent = (value.log10() + 1e-9).floor();
+    match (value / 10f64.powf(exponent)).round() {
+        1.0 => format!("10{}", number::superscript(exponent as i32)),
+        mantissa => format!("{mantissa}×10{}", number::superscript(exponent as i32)),
     }
 }
 

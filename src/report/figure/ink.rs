@@ -1,5 +1,6 @@
-//! Colours by meaning. The style sheet turns each class into the hue of the reader's theme; the hues are those of
-//! Okabe & Ito (2008), which people with colour-vision deficiency tell apart, darkened or lightened for contrast.
+//! Colours by meaning. The style sheet turns each class into the hue of the reader's theme. The hues begin with blue and
+//! vermillion of Okabe & Ito (2008); all are chosen to stay apart under simulated protanopia, deuteranopia and tritanopia
+//! and to stand out from the background, which a test holds them to.
 
 use std::fmt;
 

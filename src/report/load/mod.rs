@@ -7,7 +7,7 @@ mod sweep_pictures; // their images
 
 pub(super) use sweep::evenly;
 
-use super::study::{Arm, Origin, Study};
+use super::study::{Arm, Origin, StepScale, Study};
 use super::words;
 use crate::error::{Error, Result};
 use crate::store::{FileKind, Reader};
@@ -122,6 +122,9 @@ pub(super) fn origin(reader: &Reader) -> Origin {
 /// A setting of the run: a root attribute, or the first key of that name in the stored configuration.
 pub(super) fn setting(reader: &Reader, key: &str) -> String {
     fn find(value: &serde_yaml::Value, key: &str) -> Option<String> {
+        if let Some(list) = value.as_sequence() {
+            return list.iter().find_map(|v| find(v, key));
+        }
         let map = value.as_mapping()?;
         if let Some(found) = map.get(key).and_then(|v| v.as_str()) {
             return Some(found.to_owned());
@@ -133,6 +136,15 @@ pub(super) fn setting(reader: &Reader, key: &str) -> String {
         return found.clone();
     }
     serde_yaml::from_str(&header.config).ok().and_then(|v| find(&v, key)).unwrap_or_default()
+}
+
+/// How the file counts the length of a step along a direction.
+pub(super) fn step_scale(reader: &Reader) -> StepScale {
+    match setting(reader, "scale").as_str() {
+        "eigen" => StepScale::Eigen,
+        "singular" => StepScale::Singular,
+        _ => StepScale::Unit,
+    }
 }
 
 /// Gives models of one name as much more of their origin as tells them apart.

@@ -1,6 +1,6 @@
 //! Scores and attack files: each joins the arm of its model.
 
-use super::{ON_SHOW, origin, setting};
+use super::{ON_SHOW, origin, setting, step_scale};
 use crate::error::{Error, Result};
 use crate::report::figure::Picture;
 use crate::report::study::{
@@ -19,7 +19,7 @@ pub(super) fn add(reader: &Reader, study: &mut Study) -> Result<()> {
     match reader.header().kind {
         FileKind::Attack => {
             let trial = trial(reader, show)?;
-            arm(study, origin, |_| true).trials.push(trial);
+            join(&mut arm(study, origin, |_| true).trials, trial);
         }
         _ => {
             let scores = scores(reader, show)?;
@@ -47,6 +47,23 @@ fn arm(study: &mut Study, origin: Origin, room: impl Fn(&Arm) -> bool) -> &mut A
         study.arms.len() - 1
     });
     &mut study.arms[place]
+}
+
+/// Adds a file's attacks to a trial that they stand beside: same samples, sizes and norm, other attacks. Others are
+/// trials of their own.
+fn join(trials: &mut Vec<Trial>, new: Trial) {
+    let beside = |old: &&mut Trial| {
+        (&old.norm, old.scale, &old.index, &old.eps) == (&new.norm, new.scale, &new.index, &new.eps)
+            && new.attacks.iter().all(|a| old.attack(&a.name).is_none())
+            && old.gallery.is_some() == new.gallery.is_some()
+    };
+    let Some(old) = trials.iter_mut().find(beside) else { return trials.push(new) };
+    old.attacks.extend(new.attacks);
+    old.attacks.sort_by_key(|a| words::attack_order(&a.name));
+    if let (Some(old), Some(new)) = (&mut old.gallery, new.gallery) {
+        old.attacks.extend(new.attacks);
+        old.attacks.sort_by_key(|a| words::attack_order(&a.name));
+    }
 }
 
 fn scores(reader: &Reader, show: Option<Vec<u64>>) -> Result<Scores> {
@@ -139,7 +156,8 @@ fn trial(reader: &Reader, show: Option<Vec<u64>>) -> Result<Trial> {
     attacks.sort_by_key(|a| words::attack_order(&a.name));
     let index = reader.index().to_vec();
     let norm = setting(reader, "norm");
-    let mut trial = Trial { norm, index, eps, clean, attacks, gallery: None };
+    let scale = step_scale(reader);
+    let mut trial = Trial { norm, scale, index, eps, clean, attacks, gallery: None };
     trial.gallery = gallery(reader, &trial, show)?;
     Ok(trial)
 }

@@ -1,7 +1,7 @@
 //! Sweep files. What the page needs of `[S, E, N]` is read one data set at a time and summed up at once.
 
 use super::run::{is_picture, spread};
-use super::{origin, setting, sweep_pictures};
+use super::{origin, setting, step_scale, sweep_pictures};
 use crate::error::{Error, Result};
 use crate::report::law::law;
 use crate::report::stats::Summary;
@@ -39,11 +39,7 @@ pub(super) fn read(reader: &Reader) -> Result<Sweep> {
         .map(|(beta, m)| SweepPoint { beta: *beta, mixup: arm(m), ..SweepPoint::default() })
         .collect();
     columns(reader, &mut points)?;
-    let scale = match setting(reader, "scale").as_str() {
-        "eigen" => StepScale::Eigen,
-        "singular" => StepScale::Singular,
-        _ => StepScale::Unit,
-    };
+    let scale = step_scale(reader);
     let metric = reader.header().metric.clone().unwrap_or_else(|| setting(reader, "metric"));
     attacks(reader, &mut points, &eps, scale, &metric)?;
     let shown_eps = evenly(eps.len(), SHOWN_EPS);

@@ -21,16 +21,18 @@ pub fn section(study: &Study) -> Option<Section> {
             .to_owned(),
         ..Section::default()
     };
-    let mut norms: Vec<&str> = Vec::new();
-    for trial in study.arms.iter().flat_map(|a| &a.trials) {
-        if !norms.contains(&trial.norm.as_str()) {
-            norms.push(&trial.norm);
+    let mut kinds: Vec<Kind> = Vec::new();
+    for arm in &study.arms {
+        for kind in (0..arm.trials.len()).map(|at| Kind::of(arm, at)) {
+            if !kinds.contains(&kind) {
+                kinds.push(kind);
+            }
         }
     }
     let mut told = Vec::new();
-    for norm in &norms {
+    for kind in &kinds {
         for key in DRAWN {
-            if let Some(figure) = figure(study, norm, key, norms.len() > 1) {
+            if let Some(figure) = figure(study, kind, key, kinds.len() > 1) {
                 // The page begins with what the first measure of the code and the first of the picture say.
                 let part = key.split('_').next().unwrap_or(key);
                 let first = !told.contains(&part);
@@ -38,7 +40,7 @@ pub fn section(study: &Study) -> Option<Section> {
                 let id = figure.id.clone();
                 section.add(figure, if first { Headline::Yes } else { Headline::No });
                 if key == "latent_l2" || key == "recon_mse" {
-                    section.findings.extend(comparison(study, norm, key).map(|words| (words, id)));
+                    section.findings.extend(comparison(study, kind, key).map(|words| (words, id)));
                 }
             }
         }
@@ -46,20 +48,54 @@ pub fn section(study: &Study) -> Option<Section> {
     section.filled()
 }
 
-/// One arm's trial in this norm.
+/// Trials that stand in one figure: those of one norm, the first of each arm, the second of each arm, ...
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Kind<'a> {
+    norm: &'a str,
+    nth: usize,
+}
+
+impl<'a> Kind<'a> {
+    /// The kind of an arm's trial `at`.
+    fn of(arm: &'a Arm, at: usize) -> Self {
+        let norm = arm.trials[at].norm.as_str();
+        Self { norm, nth: arm.trials[..at].iter().filter(|t| t.norm == norm).count() }
+    }
+
+    /// An arm's trial of this kind.
+    fn trial<'b>(&self, arm: &'b Arm) -> Option<&'b Trial> {
+        arm.trials.iter().filter(|t| t.norm == self.norm).nth(self.nth)
+    }
+
+    /// What tells this kind's figures from the others': in an anchor, and in words.
+    fn suffix(&self) -> (String, String) {
+        let norm = if self.norm.is_empty() { "norm-unknown" } else { self.norm };
+        let words = match norm {
+            "l2" => "ℓ₂",
+            "linf" => "ℓ∞",
+            other => other,
+        };
+        match self.nth {
+            0 => (format!("-{norm}"), format!(", {words}")),
+            n => (format!("-{norm}-{}", n + 1), format!(", {words}, set {}", n + 1)),
+        }
+    }
+}
+
+/// One arm's trial of one kind.
 struct Entry<'a> {
     ink: usize,
     arm: &'a Arm,
     trial: &'a Trial,
 }
 
-fn figure(study: &Study, norm: &str, key: &str, several_norms: bool) -> Option<Figure> {
-    let holds = |t: &Trial| t.norm == norm && t.attacks.iter().any(|a| a.measure(key).is_some());
+fn figure(study: &Study, kind: &Kind, key: &str, several: bool) -> Option<Figure> {
+    let holds = |t: &&Trial| t.attacks.iter().any(|a| a.measure(key).is_some());
     let entries: Vec<Entry> = study
         .arms
         .iter()
         .enumerate()
-        .filter_map(|(ink, arm)| Some(Entry { ink, arm, trial: arm.trials.iter().find(|t| holds(t))? }))
+        .filter_map(|(ink, arm)| Some(Entry { ink, arm, trial: kind.trial(arm).filter(holds)? }))
         .collect();
     if entries.is_empty() {
         return None;
@@ -104,7 +140,7 @@ fn figure(study: &Study, norm: &str, key: &str, several_norms: bool) -> Option<F
     // logarithmic ones.
     let y_scale = Scale::suiting(seen.iter().copied(), 2.3);
     let x_scale = Scale::suiting(eps.iter().copied(), if y_scale == Scale::Log { 0.6 } else { 1.3 });
-    let x = Axis::fit(words::size_axis(norm), x_scale, eps.iter().copied());
+    let x = Axis::fit(words::size_axis(kind.norm), x_scale, eps.iter().copied());
     let y = Axis::fit(words::axis(key), y_scale, seen).from_zero();
     let ticks: Vec<(f64, String)> = eps.iter().map(|e| (*e, number::plain(*e))).collect();
     let plot = |title: &str, marks: Vec<Mark>| -> Panel {
@@ -125,9 +161,9 @@ fn figure(study: &Study, norm: &str, key: &str, several_norms: bool) -> Option<F
         });
         panels.push(plot(&format!("{} attack, models compared", words::attack(&strongest)), compared.collect()));
     }
-    let suffix = if several_norms { format!(", {norm}") } else { String::new() };
+    let (anchor, suffix) = if several { kind.suffix() } else { Default::default() };
     Some(Figure {
-        id: format!("damage-{key}{}", if several_norms { format!("-{norm}") } else { String::new() }),
+        id: format!("damage-{key}{anchor}"),
         title: format!("{}{suffix}", finding(&entries, key)),
         caption: format!(
             "{}: median over the images (line) and middle half (band), against the size of the attack{}.",
@@ -146,7 +182,7 @@ fn style(attack: &str) -> (Marker, Stroke) {
     match attack {
         "random" => (Marker::Ring, Stroke::Dotted),
         "pgd" => (Marker::Square, Stroke::Dashed),
-        _ => (Marker::Disc, Stroke::Solid),
+        other => (Marker::nth(words::direction(other).map_or(0, |k| k.saturating_sub(1))), Stroke::Solid),
     }
 }
 
@@ -158,9 +194,9 @@ fn strongest(entry: &Entry, key: &str) -> Option<String> {
 }
 
 /// Model against model, under the strongest attack that all have, at the largest size that all have.
-fn comparison(study: &Study, norm: &str, key: &str) -> Option<String> {
+fn comparison(study: &Study, kind: &Kind, key: &str) -> Option<String> {
     let trials: Vec<(&str, &Trial)> =
-        study.arms.iter().filter_map(|a| Some((a.name.as_str(), a.trials.iter().find(|t| t.norm == norm)?))).collect();
+        study.arms.iter().filter_map(|a| Some((a.name.as_str(), kind.trial(a)?))).collect();
     let (_, first) = trials.first().filter(|_| trials.len() > 1)?;
     let attack = ["pgd", "spectral"]
         .into_iter()

@@ -209,6 +209,31 @@ fn csv(study: &Study) -> Table {
     table
 }
 
+/// "strokes (test): 64 images attacked, 256 scored", a line a data set.
+fn data(study: &Study) -> Vec<String> {
+    let mut sets: Vec<(String, Vec<String>)> = Vec::new();
+    for o in &study.files {
+        let name = format!("{} ({})", words::dataset(&o.dataset), o.split);
+        let verb = match o.kind.as_str() {
+            "scores" => "scored",
+            "attack" => "attacked",
+            _ => "a model",
+        };
+        let images = match o.samples {
+            1 => format!("1 image {verb}"),
+            n => format!("{} images {verb}", number::count(n)),
+        };
+        let place = sets.iter().position(|(n, _)| *n == name).unwrap_or_else(|| {
+            sets.push((name, Vec::new()));
+            sets.len() - 1
+        });
+        if !sets[place].1.contains(&images) {
+            sets[place].1.push(images);
+        }
+    }
+    sets.into_iter().map(|(name, images)| format!("{name}: {}", images.join(", "))).collect()
+}
+
 /// Models, data, metric, device, seed and versions, each once where all files agree.
 pub fn facts(study: &Study) -> Element {
     let mut list = element("dl").class("facts");
@@ -232,10 +257,7 @@ pub fn facts(study: &Study) -> Element {
         .chain(study.sweeps.iter().map(|s| format!("{} ({} models)", s.name, s.points.len())))
         .collect();
     add("models", models);
-    add(
-        "data",
-        each(&|o| format!("{} ({}), {} images", words::dataset(&o.dataset), o.split, number::count(o.samples))),
-    );
+    add("data", data(study));
     add("metric", each(&|o| o.metric.clone()));
     add("device", each(&|o| o.device.clone()));
     add("precision", each(&|o| o.precision.clone()));

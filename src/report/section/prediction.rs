@@ -4,8 +4,8 @@
 use super::{Headline, Section, spread_point, spread_words, stroke};
 use crate::report::figure::{Axis, Cloud, Curve, Figure, Ink, Mark, Marker, Panel, Plot, Scale, Table, Width, number};
 use crate::report::law::law;
-use crate::report::stats::{Summary, spearman};
-use crate::report::study::{Arm, Study, Trial};
+use crate::report::stats::{Summary, median, spearman};
+use crate::report::study::{Arm, StepScale, Study, Trial};
 use crate::report::words;
 
 /// Pairs of predicted and actual shift of one model.
@@ -73,7 +73,9 @@ fn pairs(ink: usize, arm: &Arm) -> Option<Pairs<'_>> {
         return None;
     }
     let dim = dim.unwrap_or(1) as f64;
-    let predicted = |eps: &f64| matched.iter().map(|(_, s)| law.predict(radius[*s], *eps, dim)).collect();
+    let length = |eps: f64, lambda: f64| if trial.scale == StepScale::Eigen { eps * lambda } else { eps };
+    let predicted =
+        |eps: &f64| matched.iter().map(|(_, s)| law.predict(radius[*s], length(*eps, radius[*s]), dim)).collect();
     let actual = |values: &Vec<f64>| matched.iter().map(|(row, _)| values[*row]).collect();
     Some(Pairs {
         ink,
@@ -95,18 +97,27 @@ fn attacked<'a>(trial: &'a Trial, measure: &str) -> Option<&'a Vec<Vec<f64>>> {
 
 fn figure(group: &[&Pairs]) -> Option<Figure> {
     let first = group.first()?;
-    let mut table = Table::new(&["model", "eps", "index", "predicted", "actual"]);
+    // A row a size, then a row an image for the sizes whose images are drawn.
+    let mut table = Table::new(&["model", "eps", "image", "predicted", "measured", "ratio", "ratio_q25", "ratio_q75"]);
+    let ends = if first.eps.len() > 1 { vec![0, first.eps.len() - 1] } else { vec![0] };
     let mut curves = Vec::new();
     let mut spans = Vec::new();
     let mut sizes = Vec::new();
     for p in group {
         let mut points = Vec::new();
         for ((eps, predicted), actual) in p.eps.iter().zip(&p.predicted).zip(&p.actual) {
-            for ((index, a), b) in p.index.iter().zip(predicted).zip(actual) {
-                table.row([(&p.arm.name).into(), (*eps).into(), (*index as i64).into(), (*a).into(), (*b).into()]);
-            }
             let ratios: Vec<f64> = predicted.iter().zip(actual).map(|(a, b)| b / a).collect();
             let summary = Summary::of(&ratios);
+            table.row([
+                (&p.arm.name).into(),
+                (*eps).into(),
+                "median".into(),
+                median(predicted).into(),
+                median(actual).into(),
+                summary.median.into(),
+                summary.low.into(),
+                summary.high.into(),
+            ]);
             let tip = format!(
                 "{}\nε = {}\nmeasured / predicted: {}",
                 p.arm.name,
@@ -125,6 +136,23 @@ fn figure(group: &[&Pairs]) -> Option<Figure> {
             points,
         }));
     }
+    for (p, at) in group.iter().flat_map(|p| ends.iter().map(move |at| (p, *at))) {
+        let (Some(eps), Some(predicted), Some(actual)) = (p.eps.get(at), p.predicted.get(at), p.actual.get(at)) else {
+            continue;
+        };
+        for ((index, a), b) in p.index.iter().zip(predicted).zip(actual) {
+            table.row([
+                (&p.arm.name).into(),
+                (*eps).into(),
+                (*index as i64).into(),
+                (*a).into(),
+                (*b).into(),
+                (b / a).into(),
+                "".into(),
+                "".into(),
+            ]);
+        }
+    }
     sizes.sort_by(f64::total_cmp);
     sizes.dedup();
     let ratio_axis = Axis::fit("measured / predicted", Scale::Linear, spans).from_zero();
@@ -137,13 +165,12 @@ fn figure(group: &[&Pairs]) -> Option<Figure> {
     let ratio = Plot::new("How well the prediction holds", eps_axis, ratio_axis, curves)
         .x_ticks(sizes.iter().map(|e| (*e, number::plain(*e))));
     let mut panels = vec![ratio.draw()];
-    let ends = if first.eps.len() > 1 { vec![0, first.eps.len() - 1] } else { vec![0] };
     panels.extend(ends.into_iter().filter_map(|at| scatter(group, at)));
     Some(Figure {
         id: format!("prediction-{}", first.measure),
         title: finding(group),
         caption: format!(
-            "Predicted: {} with λ₁ of each image under the {} metric. Measured: {} of the spectral attack. Left, \
+            "Predicted: {} with λ₁ of each image under the {} metric. Measured: {} of the spectral attack. First, \
              the median ratio and its middle half by size; then each image at the smallest and the largest size, \
              logarithmic axes.",
             first.formula,

@@ -28,7 +28,7 @@ pub fn section(study: &Study) -> Option<Section> {
                     "{}\nepoch {}\n{} {}",
                     history.name,
                     number::plain(epoch),
-                    title(name),
+                    words(name).0,
                     number::short(value)
                 );
                 points.push(Point { x: epoch, y: value, tip, ..Point::default() });
@@ -45,25 +45,25 @@ pub fn section(study: &Study) -> Option<Section> {
         }
         // A quantity that never changes, such as a constant learning rate, needs no picture.
         let varies = y.iter().any(|v| v.is_finite() && *v != y[0]);
+        let (title, axis) = words(name);
         let panel = Plot::new(
-            title(name),
+            title,
             Axis::fit("epoch", Scale::Linear, x),
-            Axis::fit(title(name), Scale::suiting(y.iter().copied(), 1.5), y.iter().copied()),
+            Axis::fit(axis, Scale::suiting(y.iter().copied(), 1.5), y.iter().copied()),
             curves,
         )
         .sized(320.0, 210.0)
         .draw();
-        if varies && panel.marks > 0 {
+        if varies && panel.marks > 0 && !SETTINGS.contains(&name) {
             panels.push(panel);
         }
     }
     if panels.is_empty() {
         return None;
     }
-    let epochs = study.histories.iter().map(|h| h.rows.len()).max().unwrap_or(0);
     let figure = Figure {
         id: "training-curves".to_owned(),
-        title: format!("Training over {epochs} epochs"),
+        title: finding(study),
         caption: "What training logged after each epoch.".to_owned(),
         legend: Vec::new(),
         controls: Vec::new(),
@@ -76,9 +76,39 @@ pub fn section(study: &Study) -> Option<Section> {
     section.filled()
 }
 
-fn title(column: &str) -> String {
-    match column {
-        "kl" => "KL term (nats)".to_owned(),
-        other => other.replace('_', " "),
+/// What training was told rather than what came of it: in the table, not drawn.
+const SETTINGS: [&str; 3] = ["beta", "lr", "seconds"];
+
+/// A panel's title and its axis.
+fn words(column: &str) -> (String, String) {
+    let (part, of) = column.strip_prefix("valid_").map_or((column, "training"), |rest| (rest, "validation"));
+    let (title, axis) = match part {
+        "loss" => ("Loss", "β-weighted, nats an image"),
+        "reconstruction" => ("Reconstruction term", "−ln p(x|z), nats an image"),
+        "kl" => ("KL term", "KL(q(z|x) ‖ p(z)), nats an image"),
+        "mixup" => ("Mixup terms", "nats an image"),
+        "elbo" => ("ELBO", "nats an image"),
+        other => return (format!("{}, {of}", other.replace('_', " ")), other.replace('_', " ")),
+    };
+    (format!("{title}, {of}"), axis.to_owned())
+}
+
+/// The ELBO (or the loss) that each run ended with.
+fn finding(study: &Study) -> String {
+    let epochs = study.histories.iter().map(|h| h.rows.len()).max().unwrap_or(0);
+    let ends = |column: &str| -> Vec<String> {
+        let end = |h: &crate::report::study::History| {
+            let at = h.columns.iter().position(|c| c == column)?;
+            let value = h.rows.last()?.get(at).filter(|v| v.is_finite())?;
+            Some(format!("{} for {}", number::short(*value), h.name))
+        };
+        study.histories.iter().filter_map(end).collect()
+    };
+    for (column, words) in [("valid_elbo", "the validation ELBO is"), ("loss", "the loss is")] {
+        let ends = ends(column);
+        if !ends.is_empty() {
+            return format!("After {epochs} epochs {words} {}", crate::report::words::list(&ends));
+        }
     }
+    format!("Training over {epochs} epochs")
 }

@@ -1,7 +1,9 @@
 //! Theory against experiment over the whole sweep, and the table of rank correlations.
 
 use super::{View, beta_words, chosen};
-use crate::report::figure::{Axis, Cloud, Curve, Figure, Key, Mark, Marker, Plot, Scale, Stroke, Table, Width, number};
+use crate::report::figure::{
+    Axis, Cell, Cloud, Curve, Figure, Key, Mark, Marker, Plot, Scale, Stroke, Table, Width, number,
+};
 use crate::report::markup::{Element, element};
 use crate::report::section::{spread_point, spread_words};
 use crate::report::stats::{Summary, spearman};
@@ -11,7 +13,10 @@ use crate::report::words;
 pub(super) fn figure(view: &View<'_>) -> Option<Figure> {
     let lines = view.lines();
     let law = view.sweep.points.iter().find_map(|p| p.agreement.as_ref())?.law;
-    let mut table = Table::new(&["mixup", "beta", "eps", "samples", "undefined", "mean", "q25", "median", "q75"]);
+    // A row a model and size, then a row an image at the smallest size.
+    let mut table =
+        Table::new(&["mixup", "beta", "eps", "row", "predicted", "measured", "ratio", "ratio_q25", "ratio_q75"]);
+    let mut images = Vec::new();
     let mut ratios = Vec::new();
     let mut clouds = Vec::new();
     let mut keys: Vec<Key> = Vec::new();
@@ -32,11 +37,11 @@ pub(super) fn figure(view: &View<'_>) -> Option<Figure> {
                     line.name.into(),
                     point.beta.into(),
                     (*eps).into(),
-                    s.count.into(),
-                    s.undefined.into(),
-                    s.mean.into(),
-                    s.low.into(),
+                    "median".into(),
+                    "".into(),
+                    "".into(),
                     s.median.into(),
+                    s.low.into(),
                     s.high.into(),
                 ]);
             }
@@ -50,7 +55,16 @@ pub(super) fn figure(view: &View<'_>) -> Option<Figure> {
                 points,
             }));
             rho.push(spearman(&agreement.predicted, &agreement.actual));
-            let pairs = agreement.predicted.iter().zip(&agreement.actual).map(|(a, b)| {
+            let pairs = agreement.predicted.iter().zip(&agreement.actual).enumerate().map(|(row, (a, b))| {
+                let place: [Cell; 6] = [
+                    line.name.into(),
+                    point.beta.into(),
+                    view.sweep.eps.first().copied().unwrap_or(f64::NAN).into(),
+                    row.into(),
+                    (*a).into(),
+                    (*b).into(),
+                ];
+                images.push(place.into_iter().chain([(b / a).into(), "".into(), "".into()]).collect::<Vec<_>>());
                 both.extend([*a, *b]);
                 let tip = format!("{label}\npredicted {}\nmeasured {}", number::short(*a), number::short(*b));
                 (*a, *b, tip)
@@ -60,6 +74,7 @@ pub(super) fn figure(view: &View<'_>) -> Option<Figure> {
         ratios.push((line.name, curves));
         clouds.push((line.name, cloud));
     }
+    table.rows.extend(images);
     let arm = |name: &str| if lines.len() > 1 { format!(", {name}") } else { String::new() };
     let ratio_axis = Axis::fit("measured / predicted", Scale::Linear, spans).from_zero();
     let mut panels: Vec<_> = ratios
@@ -99,8 +114,8 @@ pub(super) fn figure(view: &View<'_>) -> Option<Figure> {
             percent(most)
         ),
         caption: format!(
-            "Predicted: {} with λ₁ of each image under the {} metric. Measured: {} after a step along u₁. Above, the \
-             median ratio and its middle half by size; below, each image at the smallest size.",
+            "Predicted: {} with λ₁ of each image under the {} metric. Measured: {} after a step along u₁. First, the \
+             median ratio and its middle half by size; then each image at the smallest size.",
             law.formula,
             view.sweep.origin.metric,
             words::inline(law.measure)
