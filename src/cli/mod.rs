@@ -1,4 +1,4 @@
-//! The command line: what was typed ([`args`]) becomes a request ([`request`]), which a pipeline carries out.
+//! The command line: what was typed ([`args`]) becomes a request (`request`), which a pipeline carries out.
 
 pub mod args;
 mod progress;

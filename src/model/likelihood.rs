@@ -83,7 +83,7 @@ impl Likelihood {
         }
     }
 
-    /// -ln p(x|z) of each sample, [B]: summed over pixels, with all constants.
+    /// -ln p(x|z) of each sample, \[B\]: summed over pixels, with all constants.
     ///
     /// `logits` is the decoder's last layer and `x` the images, of one shape [B, ...]; `log_sigma` a tensor of one
     /// element where sigma is learned.

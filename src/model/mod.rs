@@ -48,7 +48,7 @@ impl Posterior {
         Ok(self.mean.f_addcmul(&self.std()?, noise)?)
     }
 
-    /// KL(q(z|x) || N(0, I)) of each sample in nats, [B].
+    /// KL(q(z|x) || N(0, I)) of each sample in nats, \[B\].
     ///
     /// Source: Kingma & Welling 2014, appendix B: 1/2 sum_l (mu_l^2 + sigma_l^2 - 1 - ln sigma_l^2).
     pub fn kl(&self) -> Result<Tensor> {

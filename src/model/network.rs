@@ -86,7 +86,7 @@ impl Architecture {
         Ok(if self.flat { x.f_reshape([-1, channels, height, width])? } else { x })
     }
 
-    /// ln sigma of the likelihood, [1], where it is learned.
+    /// ln sigma of the likelihood, \[1\], where it is learned.
     pub fn log_sigma<'a>(&self, tensors: &'a [Tensor]) -> Option<&'a Tensor> {
         self.log_sigma.and_then(|at| tensors.get(at))
     }
@@ -157,7 +157,7 @@ impl Network {
         self.architecture.decode_logits(self.parameters.tensors(), z, mode)
     }
 
-    /// -ln p(x|z) of each sample, [B], from the decoder's last layer.
+    /// -ln p(x|z) of each sample, \[B\], from the decoder's last layer.
     pub fn nll(&self, logits: &Tensor, x: &Tensor) -> Result<Tensor> {
         self.likelihood().nll(logits, x, self.architecture.log_sigma(self.parameters.tensors()))
     }

@@ -1,6 +1,6 @@
 //! Stored results -> one HTML page: self-contained, readable on a phone and a desk, in light and dark.
 //!
-//! [`write`] reads result files (SPEC section 3) into a [`study::Study`], turns each part of it into figures
+//! [`write()`] reads result files (SPEC section 3) into a [`study::Study`], turns each part of it into figures
 //! ([`section`]) drawn by a small plotting layer ([`figure`]), and composes the page.
 
 pub mod figure; //  values -> SVG, table, CSV
@@ -68,7 +68,7 @@ fn builder() -> tempfile::Builder<'static, 'static> {
 /// The page of `inputs` as a string.
 ///
 /// # Errors
-/// As [`write`], but for the output.
+/// As [`write()`], but for the output.
 pub fn render(inputs: &[PathBuf]) -> Result<String> {
     let study = load::study(inputs)?;
     let mut sections: Vec<Section> = [

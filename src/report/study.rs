@@ -55,7 +55,7 @@ pub struct Origin {
 pub struct Named {
     /// Its name in the file.
     pub name: String,
-    /// [N]
+    /// \[N\]
     pub values: Vec<f64>,
 }
 
@@ -173,7 +173,7 @@ impl Outcome {
 pub struct Measure {
     /// Its name in the file.
     pub name: String,
-    /// [E][N]
+    /// \[E\]\[N\]
     pub by_eps: Vec<Vec<f64>>,
 }
 
@@ -206,9 +206,9 @@ pub struct Sample {
 pub struct AttackedImages {
     /// Its name in the file.
     pub name: String,
-    /// Attacked inputs, [E][samples].
+    /// Attacked inputs, \[E\]\[samples\].
     pub images: Vec<Vec<Picture>>,
-    /// Their reconstructions, [E][samples]; empty where not stored.
+    /// Their reconstructions, \[E\]\[samples\]; empty where not stored.
     pub recon: Vec<Vec<Picture>>,
 }
 

@@ -1,4 +1,4 @@
-//! From a spectrum to numbers: one formula a function, on eigenvalues [B, R'] f64, descending, >= 0; each gives [B] f64.
+//! From a spectrum to numbers: one formula a function, on eigenvalues \[B, R'\] f64, descending, >= 0; each gives \[B\] f64.
 //!
 //! Natural logarithms; p_i = lambda_i / sum lambda; 0 ln 0 = 0. Where every eigenvalue is zero (posterior collapse)
 //! `spectral_radius`, `trace`, `von_neumann_entropy`, `rank` and `log_det` are 0, `effective_rank` is 1, and the ratios

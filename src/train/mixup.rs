@@ -80,7 +80,7 @@ impl MixupSpec {
 pub struct Mix {
     /// a, in [0, 1].
     pub coefficient: f64,
-    /// p, [B] i64 on the CPU.
+    /// p, \[B\] i64 on the CPU.
     pub partner: Tensor,
 }
 
