@@ -249,9 +249,10 @@ def serve_pullback(name, metric, batch, folder):
         eigenvalues = f["spectrum/eigenvalues"][...]
 
     def repeat(count):
-        command = [binary, "bench", *common, "--batch", str(batch), "--repeat", str(count), "--json"]
+        command = [binary, "bench", "-q", *common, "--limit", str(batch), "--repeat", str(count), "--json"]
         report = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
-        return report["seconds"], report.get("peak_bytes", 0) - report.get("baseline_bytes", 0)
+        (timing,) = report["timings"]
+        return timing["seconds"], timing["peak_bytes"] - timing["baseline_bytes"]
 
     serve(eigenvalues, repeat, 0, stem, folder)
 

@@ -15,7 +15,7 @@ use std::path::Path;
 /// The file appears under its final name only when it is complete.
 ///
 /// # Errors
-/// As [`Writer::create`]; check the path early with it where much work comes before.
+/// As [`Writer::create`](super::Writer::create); check the path early with it where much work comes before.
 pub fn write_whole(path: &Path, header: &Header, columns: &[Column], overwrite: Overwrite) -> Result<()> {
     let target = Target::new(path, overwrite)?;
     let mut seen = HashSet::new();

@@ -180,7 +180,7 @@ fn the_eigen_scale_moves_by_epsilon_lambda() {
         }
     }
     let error = run(&spec, &victim, &Budget::new(Norm::Linf, 0.1, None).unwrap()).unwrap_err();
-    assert_eq!(error.to_string(), "scale eigen: expected norm l2, found norm linf");
+    assert_eq!(error.to_string(), "scale eigen or singular: expected norm l2, found norm linf");
 }
 
 #[test]
