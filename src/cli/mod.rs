@@ -60,10 +60,6 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn missing(command: &str, path: &std::path::Path) -> anyhow::Error {
-    anyhow::anyhow!("{}: {command} is not there yet", path.display())
-}
-
 fn verbosity(global: &Global) -> Verbosity {
     match global {
         Global { quiet: true, .. } => Verbosity::Quiet,
