@@ -18,7 +18,7 @@ VENV          := .venv
 DEPS          := .deps
 # A libtorch of the user's own is remembered in .deps/libtorch; changing LIBTORCH makes the link anew.
 LIBTORCH_KEY  := $(DEPS)/.libtorch-$(if $(LIBTORCH),$(shell printf %s '$(LIBTORCH)' | cksum | cut -d' ' -f1),pypi)
-TEST_PACKAGES := numpy h5py
+TEST_PACKAGES := numpy h5py tensorboard pillow
 PIP           := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 # The variables of .cargo/config.toml yield to the caller's own: clear them so that every target uses .deps.
 CARGO         := env -u LIBTORCH -u LIBTORCH_USE_PYTORCH cargo

@@ -172,6 +172,15 @@ impl Planner {
         }
     }
 
+    /// The same planner, but its own choice of samples never exceeds `most`.
+    #[must_use]
+    pub fn at_most(mut self, most: usize) -> Self {
+        if self.batch == BatchSize::Auto {
+            self.ceiling = self.ceiling.min(most.max(1));
+        }
+        self
+    }
+
     /// The next pass, of at most `remaining` samples (and at least one).
     pub fn next(&self, remaining: usize) -> Pass {
         let untried = self.candidates.iter().min_by_key(|c| c.tries).map(|c| c.ways);

@@ -21,10 +21,14 @@ pub struct Engine {
     checked: bool,
 }
 
+/// On a CPU a pass of this many samples has spread its overhead thin; larger ones only take memory.
+const CPU_PASS: usize = 256;
+
 impl Engine {
     /// An engine for `metric` with `top` directions; passes run on `device` in precision `kind`.
     pub fn new(metric: MetricKind, top: usize, device: Device, kind: Kind, batch: BatchSize) -> Result<Self> {
         let planner = Planner::new(batch, device::memory_budget(device)?, metric.reach());
+        let planner = if device.is_cuda() { planner } else { planner.at_most(CPU_PASS) };
         Ok(Self { metric, top, device, kind, planner, checked: false })
     }
 
