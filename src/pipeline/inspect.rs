@@ -46,7 +46,7 @@ fn score_table(summary: &Summary) -> String {
     for s in &summary.scores {
         let left_out = if s.nan > 0 { format!("  ({} NaN, left out)", s.nan) } else { String::new() };
         // Writing to a string cannot fail.
-        let _ = writeln!(lines, "{:<24}{:>14.5}{:>14.5}{left_out}", s.name, s.mean, s.median);
+        let _ = writeln!(lines, "{:<24}{:>14}{:>14}{left_out}", s.name, number(s.mean), number(s.median));
     }
     lines
 }
@@ -160,4 +160,9 @@ fn summary(source: &Arc<dyn Source>) -> String {
 
 fn text(shape: ImageShape) -> String {
     format!("{}x{}x{}", shape.channels, shape.height, shape.width)
+}
+
+/// A number in a column of 14: five places, or an exponent where those do not fit.
+fn number(x: f64) -> String {
+    if x.abs() < 1e6 { format!("{x:.5}") } else { format!("{x:.5e}") }
 }
