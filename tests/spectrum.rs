@@ -19,7 +19,7 @@ fn eigenpairs_are_those_of_the_dense_metric() {
     let vae = TanhMlp::new(12, 9, 3, 1);
     for kind in MetricKind::ALL {
         let metric = Metric::at(&vae, &rand(&[4, 1, 3, 4], 7), kind, WAYS).unwrap();
-        let g = metric.factor().transpose(1, 2).bmm(metric.factor());
+        let g = metric.factor().unwrap().transpose(1, 2).bmm(&metric.factor().unwrap());
         let dense = g.linalg_eigvalsh("L").flip([-1]);
         let spectrum = Spectrum::of(&metric, 3).unwrap();
         let r = spectrum.values.size()[1];
@@ -43,7 +43,7 @@ fn more_latents_than_pixels_report_one_eigenvalue_a_pixel() {
         let metric = Metric::at(&vae, &rand(&[3, 1, 2, 2], 7), kind, WAYS).unwrap();
         let spectrum = Spectrum::of(&metric, 4).unwrap();
         assert_eq!(spectrum.values.size(), [3, 4], "{kind}");
-        let g = metric.factor().transpose(1, 2).bmm(metric.factor());
+        let g = metric.factor().unwrap().transpose(1, 2).bmm(&metric.factor().unwrap());
         assert!(max(&(&spectrum.values - g.linalg_eigvalsh("L").flip([-1]))) < 1e-12, "{kind}");
         assert_eq!(Spectrum::of(&metric, 5).unwrap_err().exit_code(), 2);
     }

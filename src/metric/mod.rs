@@ -9,6 +9,7 @@ pub use independence::ensure_independent;
 
 use crate::error::{Error, Result};
 use crate::jacobian::{self, Reach, Ways};
+use crate::linalg;
 use crate::model::Vae;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
@@ -60,11 +61,23 @@ impl std::fmt::Display for MetricKind {
     }
 }
 
-/// A pullback metric at B points, as the factor A [B, R, D] in double precision with G = A^T A.
+/// A pullback metric at B points, as a factor A [B, R, D] with G = A^T A.
+///
+/// A is kept as T J: Jacobian rows J in the precision of the model's pass, and what weighs them, a small T in double.
+/// All that follows is done in double (rank and log-determinant are lost in single), but A in double is only ever formed
+/// a few samples at a time: on a CPU they stay in cache, and the pass takes half the memory.
 #[derive(Debug)]
 pub struct Metric {
-    factor: Tensor,
+    /// J, [B, P, D].
+    rows: Tensor,
+    /// T, [B, R, P] f64; the identity where there is none.
+    weights: Option<Tensor>,
 }
+
+/// Bytes of A in double that are formed at a time on a CPU: what a core's second-level cache holds.
+const CPU_PIECE: i64 = 2 << 20;
+/// The same on an accelerator: large enough to fill it, small beside its memory.
+const DEVICE_PIECE: i64 = 1 << 30;
 
 impl Metric {
     /// The metric of kind `kind` at the images `x` [B, C, H, W]; `ways` says how the Jacobians are taken.
@@ -75,59 +88,97 @@ impl Metric {
         let x = x.f_detach()?.f_set_requires_grad(true)?;
         let q = vae.encode(&x)?;
         let l = latent(&q.mean, &q.log_var)?;
-        let factor = match kind {
-            MetricKind::Mean => jacobian::rows(&q.mean, &x, ways.rows)?,
-            MetricKind::Stochastic => jacobian::rows(&Tensor::f_cat(&[&q.mean, &q.std()?], 1)?, &x, ways.rows)?,
+        let output = match kind {
+            MetricKind::Mean | MetricKind::Output => q.mean.shallow_clone(),
+            MetricKind::Stochastic | MetricKind::OutputStochastic => Tensor::f_cat(&[&q.mean, &q.std()?], 1)?,
             MetricKind::Fisher => {
                 // 1/sigma and 1/sqrt(2) are factors of the rows, held fixed: they are not differentiated.
                 let whitened = q.mean.f_div(&q.std()?.f_detach()?)?;
                 let scaled = q.log_var.f_mul_scalar(std::f64::consts::FRAC_1_SQRT_2)?;
-                jacobian::rows(&Tensor::f_cat(&[&whitened, &scaled], 1)?, &x, ways.rows)?
-            }
-            MetricKind::Output => {
-                let j_g = decoder_jacobian(vae, &q.mean, ways)?;
-                through(&j_g, &jacobian::rows(&q.mean, &x, ways.rows)?)?
-            }
-            MetricKind::OutputStochastic => {
-                let j_g = decoder_jacobian(vae, &q.mean, ways)?;
-                let rows = jacobian::rows(&Tensor::f_cat(&[&q.mean, &q.std()?], 1)?, &x, ways.rows)?;
-                // diag M: the squared length of each column of J_g.
-                let scale = j_g.f_square()?.f_sum_dim_intlist([1i64].as_slice(), false, Kind::Double)?.f_sqrt()?;
-                let noise = rows.f_narrow(1, l, l)?.f_mul(&scale.f_unsqueeze(2)?)?;
-                Tensor::f_cat(&[&through(&j_g, &rows.f_narrow(1, 0, l)?)?, &noise], 1)?
+                Tensor::f_cat(&[&whitened, &scaled], 1)?
             }
         };
-        Ok(Self { factor })
+        let weights = match kind {
+            MetricKind::Mean | MetricKind::Stochastic | MetricKind::Fisher => None,
+            MetricKind::Output => Some(triangle(&decoder_jacobian(vae, &q.mean, ways)?, l)?),
+            MetricKind::OutputStochastic => {
+                let c = triangle(&decoder_jacobian(vae, &q.mean, ways)?, l)?;
+                // diag M = diag C^T C: the squared length of each column.
+                let lengths = c.f_square()?.f_sum_dim_intlist([1i64].as_slice(), false, Kind::Double)?.f_sqrt()?;
+                let weights = c.f_constant_pad_nd([0, l, 0, l])?;
+                weights.f_narrow(1, l, l)?.f_narrow(2, l, l)?.f_diagonal(0, 1, 2)?.f_copy_(&lengths)?;
+                Some(weights)
+            }
+        };
+        Ok(Self { rows: jacobian::rows(&output, &x, ways.rows)?, weights })
     }
 
     /// A metric from its factor A [B, R, D].
     pub fn from_factor(factor: Tensor) -> Result<Self> {
         crate::error::ensure_shape("factor of a metric", &factor, &[-1, -1, -1])?;
-        Ok(Self { factor: factor.f_to_kind(Kind::Double)? })
+        Ok(Self { rows: factor, weights: None })
     }
 
-    /// A, [B, R, D].
-    pub fn factor(&self) -> &Tensor {
-        &self.factor
+    /// A, [B, R, D] f64, formed whole.
+    pub fn factor(&self) -> Result<Tensor> {
+        self.by_pieces(|a, _| Ok(a.f_detach_copy()?))
     }
 
     /// min(R, D): how many eigenvalues are reported.
     pub fn rank_bound(&self) -> i64 {
-        let size = self.factor.size();
-        size[1].min(size[2])
+        let (r, d) = self.dimensions();
+        r.min(d)
     }
 
-    /// G v for v [B, D, K]: [B, D, K], by two products with the factor.
+    /// G v for v [B, D, K]: [B, D, K] f64, by two products with the factor.
     pub fn apply(&self, v: &Tensor) -> Result<Tensor> {
-        let size = self.factor.size();
-        crate::error::ensure_shape("vectors for a metric", v, &[size[0], size[2], -1])?;
+        crate::error::ensure_shape("vectors for a metric", v, &[self.rows.size()[0], self.dimensions().1, -1])?;
         let v = v.f_to_kind(Kind::Double)?;
-        Ok(self.factor.f_transpose(1, 2)?.f_bmm(&self.factor.f_bmm(&v)?)?)
+        self.by_pieces(|a, (first, count)| Ok(a.f_transpose(1, 2)?.f_bmm(&a.f_bmm(&v.f_narrow(0, first, count)?)?)?))
+    }
+
+    /// A^T u for K vectors of R numbers a sample, u [B, K, R]: [B, K, D] f64.
+    pub fn pull_back(&self, u: &Tensor) -> Result<Tensor> {
+        crate::error::ensure_shape("vectors to pull back", u, &[self.rows.size()[0], -1, self.dimensions().0])?;
+        let u = u.f_to_kind(Kind::Double)?;
+        self.by_pieces(|a, (first, count)| Ok(u.f_narrow(0, first, count)?.f_bmm(a)?))
     }
 
     /// The Gram matrix A A^T, [B, R, R] in double precision. It has G's nonzero eigenvalues.
     pub fn gram(&self) -> Result<Tensor> {
-        Ok(self.factor.f_bmm(&self.factor.f_transpose(1, 2)?)?)
+        self.by_pieces(|a, _| Ok(a.f_bmm(&a.f_transpose(1, 2)?)?))
+    }
+
+    /// (R, D).
+    fn dimensions(&self) -> (i64, i64) {
+        let size = self.rows.size();
+        (self.weights.as_ref().map_or(size[1], |t| t.size()[1]), size[2])
+    }
+
+    /// Joins `work(A, (first, count))` over pieces of the batch; A [count, R, D] f64 holds for that call alone.
+    fn by_pieces(&self, work: impl Fn(&Tensor, (i64, i64)) -> Result<Tensor>) -> Result<Tensor> {
+        let batch = self.rows.size()[0];
+        let (r, d) = self.dimensions();
+        let bytes = if self.rows.device().is_cuda() { DEVICE_PIECE } else { CPU_PIECE };
+        let most = (bytes / (8 * r * d).max(1)).max(1);
+        let room = Tensor::f_empty([most.min(batch), self.rows.size()[1], d], (Kind::Double, self.rows.device()))?;
+        let mut done = Vec::new();
+        let mut first = 0;
+        while first < batch || done.is_empty() {
+            let count = most.min(batch - first);
+            let mut rows = room.f_narrow(0, 0, count)?;
+            rows.f_copy_(&self.rows.f_narrow(0, first, count)?)?;
+            let factor = match &self.weights {
+                Some(weights) => weights.f_narrow(0, first, count)?.f_bmm(&rows)?,
+                None => rows,
+            };
+            done.push(work(&factor, (first, count))?);
+            first += count;
+        }
+        match <[Tensor; 1]>::try_from(done) {
+            Ok([whole]) => Ok(whole),
+            Err(pieces) => Ok(Tensor::f_cat(&pieces, 0)?),
+        }
     }
 }
 
@@ -145,14 +196,13 @@ fn decoder_jacobian(vae: &dyn Vae, mean: &Tensor, ways: Ways) -> Result<Tensor> 
     jacobian::columns(&image.f_flatten(1, -1)?, &z, ways.columns)
 }
 
-/// C J_mu with C^T C = J_g^T J_g, [B, L, D]: C is the triangle of J_g's QR factorisation, which is as accurate as J_g
-/// itself, where a square root of M loses half the digits (and Cholesky fails on a singular M).
-fn through(j_g: &Tensor, j_mu: &Tensor) -> Result<Tensor> {
-    let (_, c) = Tensor::f_linalg_qr(j_g, "r")?;
-    let product = c.f_bmm(j_mu)?;
+/// C [B, L, L] f64 with C^T C = J_g^T J_g for J_g [B, O, L]: the triangle of its QR factorisation, which is as accurate as
+/// J_g itself, where a square root of M loses half the digits (and Cholesky fails on a singular M).
+fn triangle(j_g: &Tensor, l: i64) -> Result<Tensor> {
+    let c = linalg::qr_triangle(&j_g.f_to_kind(Kind::Double)?)?;
     // Fewer outputs than latents: C has fewer rows than L. Zero rows keep R = L and change no eigenvalue.
-    let missing = j_mu.size()[1] - product.size()[1];
-    if missing > 0 { Ok(product.f_constant_pad_nd([0, 0, 0, missing])?) } else { Ok(product) }
+    let missing = l - c.size()[1];
+    if missing > 0 { Ok(c.f_constant_pad_nd([0, 0, 0, missing])?) } else { Ok(c) }
 }
 
 /// L, checked to be the same for both halves of the posterior.

@@ -5,8 +5,8 @@ mod engine;
 pub use engine::Engine;
 
 use crate::error::{Error, Result};
+use crate::linalg;
 use crate::metric::Metric;
-use rayon::prelude::*;
 use tch::{Device, Kind, Tensor};
 
 /// The eigenpairs of G at B points.
@@ -35,29 +35,15 @@ impl Spectrum {
             return Err(Error::request("top", format!("at most {count} directions, min(R, D)"), top.to_string()));
         }
         if top == 0 {
-            let values = descending(&eigenvalues(&gram)?, count)?;
+            let values = descending(&linalg::eigvalsh(&gram)?, count)?;
             return Ok(Self { values, directions: None });
         }
-        let (values, vectors) = gram.f_linalg_eigh("L")?;
+        let (values, vectors) = linalg::eigh(&gram)?;
         let vectors = vectors.f_flip([-1])?.f_narrow(-1, 0, top as i64)?;
         let values = descending(&values, count)?;
-        let directions = directions(metric.factor(), &values.f_narrow(1, 0, top as i64)?, &values, &vectors)?;
+        let directions = directions(metric, &values.f_narrow(1, 0, top as i64)?, &values, &vectors)?;
         Ok(Self { values, directions: Some(directions) })
     }
-}
-
-/// Ascending eigenvalues [B, R] of symmetric matrices [B, R, R]. LAPACK takes one matrix at a time on the CPU, so that
-/// the batch is shared among threads here.
-fn eigenvalues(gram: &Tensor) -> Result<Tensor> {
-    let batch = gram.size()[0];
-    let threads = rayon::current_num_threads() as i64;
-    if gram.device() != Device::Cpu || threads == 1 || batch < 2 * threads {
-        return Ok(gram.f_linalg_eigvalsh("L")?);
-    }
-    let parts = gram.f_chunk(threads, 0)?;
-    let values: Vec<Tensor> =
-        parts.into_par_iter().map(|part| part.f_linalg_eigvalsh("L")).collect::<Result<_, _>>()?;
-    Ok(Tensor::f_cat(&values, 0)?)
 }
 
 /// LAPACK's ascending order to ours, rounding below zero cut off, the first `count` kept.
@@ -66,9 +52,8 @@ fn descending(ascending: &Tensor, count: i64) -> Result<Tensor> {
 }
 
 /// v_i = A^T u_i / sqrt(lambda_i), normalised once more, its sign fixed.
-fn directions(factor: &Tensor, values: &Tensor, all: &Tensor, vectors: &Tensor) -> Result<Tensor> {
-    // [B, K, R] x [B, R, D]
-    let v = vectors.f_transpose(1, 2)?.f_bmm(factor)?;
+fn directions(metric: &Metric, values: &Tensor, all: &Tensor, vectors: &Tensor) -> Result<Tensor> {
+    let v = metric.pull_back(&vectors.f_transpose(1, 2)?)?;
     let length = v.f_square()?.f_sum_dim_intlist([-1i64].as_slice(), true, Kind::Double)?.f_sqrt()?;
     let peak = v.f_abs()?.f_argmax(-1, true)?;
     let sign = v.f_gather(-1, &peak, false)?.f_sign()?;
