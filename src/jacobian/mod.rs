@@ -3,6 +3,7 @@
 //! Samples must not interact: row r of the Jacobian of every sample comes from one backward pass of the batch, because
 //! sample i's output depends on sample i's input alone ([`crate::metric::ensure_independent`] checks that).
 
+mod finals;
 mod planner;
 
 pub use planner::{BatchSize, Mode, Pass, Planner, Reach, Ways};

@@ -3,9 +3,10 @@
 //! No one choice is fastest: one vmapped pass wins on small batches and on GPUs, a loop of backward passes wins on a
 //! convolutional encoder with a large batch on a CPU, and the best batch fits the caches. The planner therefore tries
 //! growing batches, each way of pulling cotangents back, on the first samples of the job itself (nothing measured is
-//! thrown away), keeps whichever had the highest rate, and never tries a pass whose memory, extrapolated from measured
+//! thrown away), lets the best few take turns, keeps whichever had the highest rate, and never tries a pass whose memory, extrapolated from measured
 //! peaks, exceeds the budget.
 
+use super::finals::Finals;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -112,6 +113,17 @@ struct Candidate {
     bytes: f64,
 }
 
+/// How far the choice is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Larger and larger passes are tried.
+    Growing,
+    /// The best few take turns.
+    Final,
+    /// Made.
+    Settled,
+}
+
 /// Learns, pass by pass, which size and way is fastest within a memory budget.
 #[derive(Debug)]
 pub struct Planner {
@@ -123,7 +135,8 @@ pub struct Planner {
     size: usize,
     /// The fastest pass so far, and its seconds a sample.
     best: Option<(Pass, f64)>,
-    exploring: bool,
+    phase: Phase,
+    finals: Finals,
     /// Sizes in a row that did not gain.
     idle: u32,
     /// Passes never exceed this; lowered when one ran out of memory all the same.
@@ -137,7 +150,7 @@ const GROWTH: usize = 4;
 /// A larger pass must take less than this share of the smaller one's time a sample for growth to go on.
 const WORTH: f64 = 0.97;
 /// A way this much slower than the best at some size is not tried at larger ones.
-const HOPELESS: f64 = 1.4;
+const HOPELESS: f64 = 1.6;
 /// How many sizes in a row may fail to gain before growth stops.
 const PATIENCE: u32 = 2;
 /// Losing by this factor ends growth at once.
@@ -166,7 +179,8 @@ impl Planner {
                 BatchSize::Fixed(n) => n,
             },
             best: None,
-            exploring: true,
+            phase: Phase::Growing,
+            finals: Finals::default(),
             idle: 0,
             ceiling: usize::MAX,
         }
@@ -183,8 +197,12 @@ impl Planner {
 
     /// The next pass, of at most `remaining` samples (and at least one).
     pub fn next(&self, remaining: usize) -> Pass {
+        if let Some(pass) = self.finalist().filter(|pass| pass.samples <= remaining) {
+            return pass;
+        }
         let untried = self.candidates.iter().min_by_key(|c| c.tries).map(|c| c.ways);
-        let (samples, ways) = match (self.learns_from(remaining), self.best) {
+        let grows = self.phase == Phase::Growing && self.learns_from(remaining);
+        let (samples, ways) = match (grows, self.best) {
             // Too few are left to try the next size on: the best known way takes them.
             (false, Some((best, _))) => (best.samples, best.ways),
             _ => (self.size, untried.unwrap_or(Ways { rows: Mode::Looped, columns: Mode::Looped })),
@@ -197,26 +215,41 @@ impl Planner {
 
     /// True where a call with this many samples would still try something new.
     pub fn learns_from(&self, samples: usize) -> bool {
-        self.exploring && samples >= self.size.min(self.ceiling)
+        match self.phase {
+            Phase::Growing => samples >= self.size.min(self.ceiling),
+            Phase::Final => self.finalist().is_some_and(|pass| pass.samples <= samples),
+            Phase::Settled => false,
+        }
     }
 
-    /// True while sizes are being tried, and so while timings must be exact (synchronised).
+    /// True while passes are being compared, and so while timings must be exact (synchronised).
     pub fn is_exploring(&self) -> bool {
-        self.exploring
+        self.phase != Phase::Settled
+    }
+
+    /// Whose turn it is in the final.
+    fn finalist(&self) -> Option<Pass> {
+        if self.phase == Phase::Final { self.finals.next() } else { None }
     }
 
     /// Learns what a pass took. `peak` is the most bytes that were live in it.
     pub fn record(&mut self, pass: Pass, time: Duration, peak: u64) {
         let seconds = time.as_secs_f64() / pass.samples.max(1) as f64;
+        if self.finalist() == Some(pass) {
+            self.finals.note(pass, seconds);
+            self.settle();
+            return;
+        }
         let size = self.size;
         let Some(candidate) = self.candidates.iter_mut().find(|c| c.ways == pass.ways) else {
             return;
         };
         candidate.bytes = candidate.bytes.max(peak as f64 / pass.samples.max(1) as f64);
         // A tail's rate says nothing of the size that is being explored.
-        if !self.exploring || pass.samples < size.min(self.ceiling) {
+        if self.phase != Phase::Growing || pass.samples < size.min(self.ceiling) {
             return;
         }
+        self.finals.note(pass, seconds);
         candidate.seconds = candidate.seconds.min(seconds);
         candidate.tries += 1;
         if self.best.is_none_or(|(_, s)| seconds < s) {
@@ -238,14 +271,15 @@ impl Planner {
             let had = self.candidates.len();
             self.candidates.retain(|c| c.ways != pass.ways);
             self.best = None;
-            self.exploring = true;
+            self.phase = Phase::Growing;
             return had > 1;
         }
         self.ceiling = pass.samples / 2;
         self.size = self.size.min(self.ceiling);
+        self.finals.limit(self.ceiling);
         if self.best.is_some_and(|(best, _)| best.samples > self.ceiling) {
             self.best = None;
-            self.exploring = true;
+            self.phase = Phase::Growing;
         }
         true
     }
@@ -267,7 +301,9 @@ impl Planner {
         };
         let fits = next <= self.ceiling && self.candidates.iter().any(|c| next <= self.fitting(c.ways));
         if matches!(self.batch, BatchSize::Fixed(_)) || self.idle >= PATIENCE || !fits {
-            self.exploring = false;
+            self.phase = Phase::Final;
+            self.finals.open();
+            self.settle();
             return;
         }
         self.size = next;
@@ -279,6 +315,14 @@ impl Planner {
         // From here on only a gain that is worth its memory counts.
         if gained {
             self.best = self.best.map(|(pass, s)| (pass, s * WORTH));
+        }
+    }
+
+    /// Ends the final when everybody had their turns.
+    fn settle(&mut self) {
+        if self.finals.next().is_none() {
+            self.best = self.finals.best().or(self.best);
+            self.phase = Phase::Settled;
         }
     }
 
