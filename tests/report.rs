@@ -65,7 +65,7 @@ fn compared(html: &str, files: &[PathBuf]) -> Output {
 
 #[test]
 fn pages_are_well_formed_self_contained_and_complete() {
-    for (name, figures) in [("run", 9), ("sweep", 12), ("bare", 4)] {
+    for (name, figures) in [("run", 9), ("sweep", 18), ("bare", 4)] {
         let html = page(name);
         assert_eq!(faults(&html), "", "{name}");
         let found = html.matches("<figure").count();
@@ -92,7 +92,7 @@ fn the_checker_sees_faults() {
 
 #[test]
 fn tables_equal_the_data() {
-    for (name, rows) in [("run", 150), ("sweep", 200)] {
+    for (name, rows) in [("run", 150), ("sweep", 250)] {
         let made = compared(&page(name), &results(name));
         let words = String::from_utf8_lossy(&made.stdout).into_owned();
         assert!(made.status.success(), "{name}: {words}{}", String::from_utf8_lossy(&made.stderr));
@@ -102,6 +102,21 @@ fn tables_equal_the_data() {
     // Negative control: one model's numbers under the other's name.
     let html = page("run").replace("plain,", "swap,").replace("mixup,", "plain,").replace("swap,", "mixup,");
     assert!(!compared(&html, &results("run")).status.success());
+}
+
+#[test]
+fn a_sweep_pools_seeds_and_keeps_its_sets_apart() {
+    let html = page("sweep");
+    assert!(html.contains("How robust are 12 autoencoders"));
+    // 5 betas an arm, 60 images each, twice as many where there are two seeds.
+    let rows: Vec<&str> = html.split("spectral_radius,no%20mixup,").skip(1).take(5).collect();
+    let samples: Vec<&str> = rows.iter().map(|r| r.split(',').nth(1).unwrap()).collect();
+    assert_eq!(samples, ["60", "60", "120", "60", "60"]);
+    assert!(
+        html.contains("id=\"sweep-damage-step-recon_mse\"") && html.contains("id=\"sweep-unit-damage-step-recon_mse\"")
+    );
+    assert!(html.contains("step s (the image moves by s √λᵢ)") && html.contains("size of the perturbation, ε (ℓ₂)"));
+    assert!(html.contains("β and reconstruction error by u₁ (unit)"), "names of relations are read");
 }
 
 #[test]
@@ -177,11 +192,9 @@ fn a_blank_figure_is_known() {
             id: "f".to_owned(),
             title: "t".to_owned(),
             caption: "c".to_owned(),
-            legend: vec![],
-            controls: vec![],
             panels: vec![Plot::new("p", x, y, vec![curve(points)]).draw()],
-            width: figure::Width::Usual,
             table: Table::new(&["x"]),
+            ..Figure::default()
         }
     };
     assert!(!figure(&[(0.0, 1.0), (1.0, 2.0)]).is_blank());

@@ -160,15 +160,20 @@ def check_numbers(text, paths):
                             for eps, row in zip(file["eps"][:], values[:]):
                                 expected[model, "attack", name, attack, repr(float(eps))] = row
             if kind == "sweep":
-                for s, (beta, mixup) in enumerate(zip(file["beta"][:], file["mixup"][:])):
+                # Models of one beta and strength of mixup are one point: their samples are pooled.
+                def pool(key, values):
+                    points[key] = np.concatenate([points.get(key, np.empty(0)), values])
+
+                for s, (beta, mixup) in enumerate(zip(file["beta"][:], file["mixup_strength"][:])):
                     arm = "mixup" if mixup else "no mixup"
                     for name, column in file["scores"].items():
-                        points["sweep-scores", name, arm, repr(float(beta))] = column[s]
+                        pool(("sweep-scores", name, arm, repr(float(beta))), column[s])
                     for e, eps in enumerate(file["eps"][:]):
                         for attack, group in file["attack"].items():
-                            for name, values in group.items():
-                                key = f"sweep-damage-step-{name}", attack, arm, repr(float(beta)), repr(float(eps))
-                                points[key] = values[s, e]
+                            key, name = attack.rsplit("-", 1) if "-" in attack else ("", attack)
+                            for measure, values in group.items():
+                                table = f"sweep-{key}{'-' * bool(key)}damage-step-{measure}"
+                                pool((table, name, arm, repr(float(beta)), repr(float(eps))), values[s, e])
 
     def number(cell):
         return repr(float(cell)) if cell else ""
@@ -212,6 +217,7 @@ def check_numbers(text, paths):
             seen += 1
     for table, columns in (("sweep-scores", ("score", "mixup", "beta")),
                            ("sweep-damage-step-latent_l2", ("attack", "mixup", "beta", "eps")),
+                           ("sweep-unit-damage-step-latent_l2", ("attack", "mixup", "beta", "eps")),
                            ("sweep-damage-step-recon_mse", ("attack", "mixup", "beta", "eps"))):
         for row in tables.get(table, []):
             key = table, *(number(row[c]) if c in ("beta", "eps") else row[c] for c in columns)

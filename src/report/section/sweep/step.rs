@@ -1,9 +1,9 @@
 //! Damage against the size of the step, along each of the first directions, at a few betas.
 
 use super::{Headline, View, beta_words};
-use crate::report::figure::{Axis, Curve, Figure, Ink, Mark, Marker, Plot, Scale, Stroke, Table, Width, number};
+use crate::report::figure::{Axis, Curve, Figure, Ink, Mark, Marker, Plot, Scale, Stroke, number};
 use crate::report::load::evenly;
-use crate::report::section::{spread_point, spread_words, times};
+use crate::report::section::{spread_point, spread_row, spread_table, spread_words, times};
 use crate::report::stats::{quantile, sorted};
 use crate::report::study::SweepPoint;
 use crate::report::words;
@@ -20,10 +20,11 @@ pub(super) fn figures(view: &View<'_>) -> Vec<(Figure, Headline)> {
 
 fn figure(view: &View<'_>, key: &str) -> Option<(Figure, Headline)> {
     let lines = view.lines();
-    let shown: Vec<(&str, &SweepPoint)> =
-        lines.iter().flat_map(|l| evenly(l.points.len(), BETAS).into_iter().map(|at| (l.name, l.points[at]))).collect();
-    let mut table =
-        Table::new(&["mixup", "beta", "attack", "eps", "samples", "undefined", "mean", "q25", "median", "q75"]);
+    let shown: Vec<(&str, &SweepPoint)> = lines
+        .iter()
+        .flat_map(|l| evenly(l.points.len(), BETAS).into_iter().map(|at| (l.name.as_str(), l.points[at])))
+        .collect();
+    let mut table = spread_table(&["mixup", "beta", "attack", "eps"]);
     let mut seen = Vec::new();
     let mut panels = Vec::new();
     for (arm, point) in &shown {
@@ -33,25 +34,14 @@ fn figure(view: &View<'_>, key: &str) -> Option<(Figure, Headline)> {
             let Some(by_eps) = point.measure(&outcome.name, key) else { continue };
             let name = words::attack(&outcome.name);
             let mut points = Vec::new();
-            for (eps, s) in view.sweep.eps.iter().zip(by_eps) {
-                let tip = format!("{name}, ε = {}\n{}", number::plain(*eps), spread_words(s));
+            for (at, (eps, s)) in view.sweep.eps.iter().zip(by_eps).enumerate() {
+                let tip = format!("{name}, {}\n{}", view.size(at), spread_words(s));
                 let mut shown = spread_point(*eps, s, tip);
                 // Five bands on top of each other would hide the lines.
                 shown.band = shown.band.filter(|_| words::direction(&outcome.name) == Some(1));
                 points.push(shown);
                 seen.extend([s.low, s.median, s.high]);
-                table.row([
-                    (*arm).into(),
-                    point.beta.into(),
-                    (&outcome.name).into(),
-                    (*eps).into(),
-                    s.count.into(),
-                    s.undefined.into(),
-                    s.mean.into(),
-                    s.low.into(),
-                    s.median.into(),
-                    s.high.into(),
-                ]);
+                table.row(spread_row([(*arm).into(), point.beta.into(), (&outcome.name).into(), (*eps).into()], s));
             }
             let (ink, stroke) = match words::direction(&outcome.name) {
                 Some(k) => (Ink::Ordered { at: k - 1, of: directions.max(5) }, Stroke::Solid),
@@ -73,16 +63,14 @@ fn figure(view: &View<'_>, key: &str) -> Option<(Figure, Headline)> {
         panels.into_iter().map(|(title, marks)| Plot::new(title, view.size_axis(), y.clone(), marks).draw()).collect();
     let figure = Figure {
         id: view.id(&format!("damage-step-{key}")),
-        title: finding(view, &shown, key),
+        title: format!("{}{}", finding(view, &shown, key), view.suffix()),
         caption: format!(
             "{} against the size of the step: medians over the images, for u₁ with the middle half (band).",
             words::title(key)
         ),
-        legend: vec![],
-        controls: vec![],
         panels,
-        width: Width::Usual,
         table,
+        ..Figure::default()
     };
     Some((figure, if key == "recon_mse" { Headline::Yes } else { Headline::No }))
 }
