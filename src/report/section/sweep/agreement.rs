@@ -114,8 +114,8 @@ pub(super) fn figure(view: &View<'_>) -> Option<Figure> {
             view.suffix()
         ),
         caption: format!(
-            "Predicted: {} with λ₁ of each image under the {} metric. Measured: {} after a step along u₁. First, the \
-             median ratio and its middle half by size; then each image at the smallest size.",
+            "Predicted: {}, with λ₁ of each image under the {} metric and ε the length of its step. Measured: {} after a \
+             step along u₁. First, the median ratio and its middle half by size; then each image at the smallest size.",
             law.formula,
             view.metric(),
             words::inline(law.measure)

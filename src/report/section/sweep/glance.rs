@@ -41,6 +41,7 @@ pub(super) fn figure(view: &View<'_>) -> Option<Figure> {
              under attack ({}, steps of one length for all models): lower left is better, numbers at points are β.",
             words::attack(attack)
         ),
+        legend: super::legend(&lines),
         panels,
         table,
         ..Figure::default()

@@ -107,9 +107,9 @@ impl View<'_> {
     fn suffix(&self) -> String {
         match self.set.map(|s| s.scale) {
             None => String::new(),
-            Some(StepScale::Unit) => ", equal steps".to_owned(),
-            Some(StepScale::Eigen) => ", steps of s\u{a0}λᵢ".to_owned(),
-            Some(StepScale::Singular) => ", steps of s\u{a0}√λᵢ".to_owned(),
+            Some(StepScale::Unit) => " (equal steps)".to_owned(),
+            Some(StepScale::Eigen) => " (steps of s\u{a0}λᵢ)".to_owned(),
+            Some(StepScale::Singular) => " (steps of s\u{a0}√λᵢ)".to_owned(),
         }
     }
 
@@ -201,7 +201,12 @@ fn ways(lines: &[Line<'_>], of: impl Fn(&SweepPoint) -> Option<String>) -> Vec<S
         let arm = if lines.len() > 1 { format!(" {}", line.with) } else { String::new() };
         match line.points.as_slice() {
             [one] => Some(format!("is {first}{arm} at {}", beta_words(one))),
-            [.., last] => Some(format!("goes from {first} to {}{arm}", of(last)?)),
+            [.., last] => {
+                let last = of(last)?;
+                let way =
+                    if last == first { format!("stays at {last}") } else { format!("goes from {first} to {last}") };
+                Some(format!("{way}{arm}"))
+            }
             [] => None,
         }
     };

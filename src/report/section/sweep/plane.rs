@@ -12,7 +12,7 @@ use crate::report::words;
 pub(super) const ERROR: &str = "recon_mse";
 /// Measures of damage.
 const DAMAGE: [&str; 3] = [ERROR, "recon_shift", "latent_l2"];
-/// Sizes for which the error under attack is drawn.
+/// Sizes for which damage is drawn.
 const SIZES: usize = 3;
 
 /// The strongest attack that there is.
@@ -27,7 +27,7 @@ pub(super) fn sizes(view: &View<'_>) -> Vec<usize> {
     evenly(count - skipped, SIZES).into_iter().map(|at| at + skipped).collect()
 }
 
-/// Panels of the error by size, then of the other measures at the middle size.
+/// A panel a measure and size.
 pub(super) fn figure(view: &View<'_>) -> Option<Figure> {
     let lines = view.lines();
     let (attack, sizes) = (attack(view), sizes(view));
@@ -35,8 +35,7 @@ pub(super) fn figure(view: &View<'_>) -> Option<Figure> {
     let mut table = spread_table(&["measure", "attack", "eps", "mixup", "beta"]);
     let mut panels = Vec::new();
     for key in DAMAGE {
-        let several = if key == ERROR { &sizes[..] } else { &[middle] };
-        for at in several {
+        for at in &sizes {
             let eps = view.sweep.eps.get(*at).copied().unwrap_or(f64::NAN);
             let title = format!("{}, {}", words::title(key), view.size(*at));
             panels.extend(panel(&lines, attack, key, *at, title, |line, p, clean, damage| {

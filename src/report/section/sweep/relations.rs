@@ -4,21 +4,18 @@ use super::{View, beta_words};
 use crate::report::figure::{Axis, Figure, Mark, Plot, Point, Scale, Table, number};
 use crate::report::markup::{Element, element};
 use crate::report::section::{Headline, Section};
+use crate::report::stats::median;
 use crate::report::study::Interval;
 use crate::report::words;
 
-/// Scores by which the page shows relations; the tables below have all.
+/// Scores by which the page shows relations; the CSV files have all.
 const SCORES: [&str; 3] = ["spectral_radius", "von_neumann_entropy", "singular.entropy_maxnorm"];
-/// So many relations are shown even where none is of the above.
-const FEW: usize = 12;
+/// Which models a correlation is over: in a file, and in words.
+const GROUPS: [(&str, &str); 3] = [("all", "all models"), ("plain", "without mixup"), ("mixup", "with mixup")];
 
 /// Adds all relations of the sweep.
 pub(super) fn add(view: &View<'_>, section: &mut Section) {
-    if let Some((element, finding)) = correlations(view) {
-        section.findings.push(finding);
-        section.body.push(element);
-    }
-    if let Some((element, finding)) = effects(view) {
+    for (element, finding) in correlations(view).into_iter().chain(effects(view)) {
         section.findings.push(finding);
         section.body.push(element);
     }
@@ -27,152 +24,160 @@ pub(super) fn add(view: &View<'_>, section: &mut Section) {
     }
 }
 
-/// A row: a heading, two words, the numbers.
+/// A table as a figure, and its title with its anchor.
+type Drawn = (Element, (String, String));
+
+/// A row: what it is about, and its numbers, a column each.
 struct Row<'a> {
-    group: &'static str,
+    heading: String,
     words: String,
-    interval: &'a Interval,
-    /// Whether the page shows it.
-    leads: bool,
+    cells: Vec<Option<&'a Interval>>,
 }
 
-/// `all.beta.trace` as a row.
-fn row(interval: &Interval) -> Row<'_> {
-    let (group, rest) = match interval.name.split_once('.') {
-        Some(("all", rest)) => ("All models", rest),
-        Some(("plain", rest)) => ("Models without mixup", rest),
-        Some(("mixup", rest)) => ("Models with mixup", rest),
-        _ => ("", interval.name.as_str()),
-    };
-    match words::pair(rest) {
-        Some((a, b)) => {
-            let telling = |name: &str| SCORES.contains(&name);
-            let is_damage = |name: &str| name.ends_with(".recon_mse") || name.ends_with(".latent_l2");
-            let leads = (a == "beta" && (telling(&b) || is_damage(&b))) || (telling(&a) && b.ends_with(".recon_mse"));
-            let words = format!("{} and {}", words::quantity(&a), words::quantity(&b));
-            Row { group, words, interval, leads }
+fn is_score(name: &str) -> bool {
+    SCORES.contains(&name)
+}
+
+fn is_error(name: &str) -> bool {
+    name.ends_with(".recon_mse")
+}
+
+fn is_damage(name: &str) -> bool {
+    is_error(name) || name.ends_with(".latent_l2")
+}
+
+/// Place among the rows: scores in the order above, then damage by the main set, then by the others.
+fn order(name: &str) -> (usize, String) {
+    let score = SCORES.iter().position(|s| *s == name);
+    let set = if name.contains('-') { 1 } else { 0 };
+    (score.unwrap_or(SCORES.len() + set), name.to_owned())
+}
+
+/// `/correlation/<group>.<a>.<b>`: a row a pair that leads, a column a group.
+fn correlations(view: &View<'_>) -> Option<Drawn> {
+    let all = &view.sweep.correlations;
+    let found = |group: &str, pair: &str| all.iter().find(|i| i.name.strip_prefix(group) == Some(&format!(".{pair}")));
+    let mut pairs: Vec<(String, String, &str)> = Vec::new();
+    for rest in all.iter().filter_map(|i| i.name.split_once('.').map(|(_, rest)| rest)) {
+        if let (Some((a, b)), false) = (words::pair(rest), pairs.iter().any(|(_, _, seen)| *seen == rest)) {
+            if (a == "beta" && (is_score(&b) || is_damage(&b))) || (is_score(&a) && is_error(&b)) {
+                pairs.push((a, b, rest));
+            }
         }
-        None => Row { group, words: rest.replace(['_', '-', '/'], " "), interval, leads: false },
     }
-}
-
-fn correlations(view: &View<'_>) -> Option<(Element, (String, String))> {
-    let mut rows: Vec<Row> = view.sweep.correlations.iter().map(row).collect();
-    if rows.is_empty() {
-        return None;
-    }
-    rows.sort_by_key(|r| {
-        ["All models", "Models without mixup", "Models with mixup", ""].iter().position(|g| *g == r.group)
-    });
-    let of = |name: &str| {
-        let found = rows.iter().find(|r| r.interval.name == name)?;
-        Some(format!("{} {}", found.words, two(found.interval.value)))
+    pairs.sort_by_key(|(a, b, _)| (a != "beta", order(a), order(b)));
+    let groups: Vec<_> = GROUPS.iter().filter(|(g, _)| pairs.iter().any(|(_, _, p)| found(g, p).is_some())).collect();
+    let rows: Vec<Row> = if pairs.is_empty() {
+        // Names that the page does not know stand for themselves.
+        all.iter().map(|i| Row { heading: String::new(), words: i.name.clone(), cells: vec![Some(i)] }).collect()
+    } else {
+        let row = |(a, b, pair): &(String, String, &str)| Row {
+            heading: format!("{} and", sentence(&words::quantity(a))),
+            words: words::quantity(b),
+            cells: groups.iter().map(|(group, _)| found(group, pair)).collect(),
+        };
+        pairs.iter().map(row).collect()
     };
-    let told: Vec<String> =
-        ["all.beta.spectral_radius", "all.beta.von_neumann_entropy", "all.spectral_radius.u1.recon_mse"]
-            .iter()
-            .filter_map(|n| of(n))
-            .collect();
+    let strongest = rows.iter().filter_map(|r| Some((r, r.cells.first().copied()??)));
+    let strongest = strongest.max_by(|a, b| a.1.value.abs().total_cmp(&b.1.value.abs()))?;
+    let told: Vec<String> = ["beta.spectral_radius", "beta.von_neumann_entropy", "spectral_radius.u1.recon_mse"]
+        .iter()
+        .filter_map(|pair| {
+            let (a, b) = words::pair(pair)?;
+            Some(format!("{} and {} {}", words::quantity(&a), words::quantity(&b), two(found("all", pair)?.value)))
+        })
+        .collect();
     let title = if told.is_empty() {
-        let strongest = rows.iter().max_by(|a, b| a.interval.value.abs().total_cmp(&b.interval.value.abs()))?;
-        format!("The strongest rank correlation is that of {}: {}", strongest.words, two(strongest.interval.value))
+        let (row, interval) = strongest;
+        format!("The strongest rank correlation: {} {} {}", row.heading, row.words, two(interval.value))
     } else {
         format!("Rank correlations over the models: {}", words::list(&told))
     };
-    let id = view.id("correlations");
-    let caption =
-        "Spearman's ρ over the models, with its bootstrap interval; the dot is the estimate. The CSV has all.";
-    let drawn = table(&rows, |_| 1.0, "from −1 to 1");
-    Some((composed(&id, &title, caption, drawn, &view.sweep.correlations), (title.clone(), id.clone())))
+    let caption = "Spearman's ρ over the models (of their means; damage at the largest size), and its bootstrap \
+                   interval as a line from −1 to 1. In brackets, the key of a further set of attacks.";
+    let columns: Vec<&str> = groups.iter().map(|(_, words)| *words).collect();
+    let drawn = table(&rows, if columns.is_empty() { &["ρ"] } else { &columns }, two, |_| 1.0);
+    Some(composed(&view.id("correlations"), title, caption, drawn, all))
 }
 
-fn effects(view: &View<'_>) -> Option<(Element, (String, String))> {
-    let effects = &view.sweep.effects;
-    if effects.is_empty() {
-        return None;
-    }
-    let leads = |name: &str| SCORES.contains(&name) || name.ends_with(".recon_mse") || name.ends_with(".latent_l2");
-    let rows: Vec<Row> = effects
-        .iter()
-        .map(|interval| Row {
-            group: "",
-            words: words::quantity(&interval.name),
-            interval,
-            leads: leads(&interval.name),
-        })
-        .collect();
-    let shown = || rows.iter().filter(|r| r.leads);
-    let clear = shown().filter(|r| r.interval.low > 0.0 || r.interval.high < 0.0).count();
-    let told = rows.iter().find(|r| r.interval.name == "spectral_radius").map_or_else(String::new, |r| {
-        let i = r.interval;
+/// `/effect/<name>`: a row a quantity that leads.
+fn effects(view: &View<'_>) -> Option<Drawn> {
+    let mut leading: Vec<&Interval> =
+        view.sweep.effects.iter().filter(|i| is_score(&i.name) || is_damage(&i.name)).collect();
+    leading.sort_by_key(|i| order(&i.name));
+    let radius = leading.iter().find(|i| i.name == "spectral_radius");
+    let told = radius.map_or_else(String::new, |i| {
         format!("; λ₁ by {} ({} to {})", number::short(i.value), number::short(i.low), number::short(i.high))
     });
-    let title = format!("Mixup clearly changes {clear} of these {}{told}", shown().count());
-    let id = view.id("effects");
-    let caption = "Mean difference, with mixup minus without, over pairs of models of the same β and seed, with its \
-                   bootstrap interval. Each line has its own scale about zero. The CSV has all.";
-    // A line as long as the interval's farther end.
+    let clear = leading.iter().filter(|i| i.low > 0.0 || i.high < 0.0).count();
+    let title = format!("Mixup changes {clear} of these {} beyond doubt{told}", leading.len());
+    let caption = "Mean difference, with mixup minus without, over pairs of models of the same β and seed, and its \
+                   bootstrap interval as a line, on a scale of its own about zero.";
+    let named = |i: &Interval| sentence(&words::quantity(&i.name));
+    let rows: Vec<Row> =
+        leading.iter().map(|i| Row { heading: String::new(), words: named(i), cells: vec![Some(*i)] }).collect();
+    if rows.is_empty() {
+        return None;
+    }
     let reach = |i: &Interval| i.low.abs().max(i.high.abs()).max(f64::MIN_POSITIVE);
-    let drawn = table(&rows, reach, "about zero");
-    Some((composed(&id, &title, caption, drawn, effects), (title.clone(), id.clone())))
+    let drawn = table(&rows, &["change"], number::short, reach);
+    Some(composed(&view.id("effects"), title, caption, drawn, &view.sweep.effects))
 }
 
-fn composed(id: &str, title: &str, caption: &str, drawn: Element, all: &[Interval]) -> Element {
+fn composed(id: &str, title: String, caption: &str, drawn: Element, all: &[Interval]) -> Drawn {
     let mut table = Table::new(&["name", "value", "lower", "upper"]);
     for i in all {
         table.row([(&i.name).into(), i.value.into(), i.low.into(), i.high.into()]);
     }
-    element("figure")
+    let figure = element("figure")
         .class("fig")
         .with("id", id)
-        .child(element("h3").text(title))
+        .child(element("h3").text(&title))
         .child(element("figcaption").text(caption))
         .child(element("div").class("scroll").with("tabindex", "0").child(drawn))
-        .child(table.details(id, title))
+        .child(table.details(id, &title));
+    (figure, (title, id.to_owned()))
 }
 
-/// The leading rows (all, where few lead), each with a line from its lower to its upper end; `reach` is the value at
-/// the line's end.
-fn table(rows: &[Row<'_>], reach: impl Fn(&Interval) -> f64, scale: &str) -> Element {
-    let leading = rows.iter().filter(|r| r.leads).count();
-    let shown: Vec<&Row> = match leading {
-        0 => rows.iter().take(FEW).collect(),
-        _ => rows.iter().filter(|r| r.leads).collect(),
-    };
+/// The rows below their headings, a number with its interval a column; `reach` is the value at an interval's line's end.
+fn table(rows: &[Row<'_>], columns: &[&str], say: fn(f64) -> String, reach: impl Fn(&Interval) -> f64) -> Element {
     let mut body = element("tbody");
-    let mut group = "";
-    for row in shown {
-        if row.group != group {
-            group = row.group;
-            let cell = element("th").with("scope", "rowgroup").with("colspan", 4).text(group);
+    let mut heading = "";
+    for row in rows {
+        if row.heading != heading {
+            heading = &row.heading;
+            let width = 1 + 2 * columns.len();
+            let cell = element("th").with("scope", "rowgroup").with("colspan", width).text(heading);
             body.push(element("tr").class("group").child(cell));
         }
-        let i = row.interval;
-        let interval = format!("{} to {}", two(i.low), two(i.high));
-        body.push(
-            element("tr")
-                .child(element("th").with("scope", "row").text(&row.words))
-                .child(element("td").class("n").text(two(i.value)))
-                .child(element("td").class("n").text(&interval))
-                .child(element("td").child(whisker(i, reach(i), &interval))),
-        );
+        let mut line = element("tr").child(element("th").with("scope", "row").text(&row.words));
+        for cell in &row.cells {
+            let Some(i) = cell else {
+                line.push(element("td").class("n").text("–"));
+                line.push(element("td").text(""));
+                continue;
+            };
+            let words = format!("{}, {} to {}", say(i.value), say(i.low), say(i.high));
+            line.push(element("td").class("n").text(say(i.value)));
+            line.push(element("td").with("title", &words).child(whisker(i, reach(i), &words)));
+        }
+        body.push(line);
     }
-    let head = ["", "value", "interval", scale].map(|words| {
-        let cell = element("th").with("scope", "col").text(words);
-        if matches!(words, "value" | "interval") { cell.class("n") } else { cell }
-    });
-    let head = element("thead").child(element("tr").children(head));
-    element("table").class("summary corr").child(head).child(body)
+    let mut head = element("tr").child(element("th").with("scope", "col").text(""));
+    for column in columns {
+        head.push(element("th").with("scope", "colgroup").with("colspan", 2).class("c2").text(column));
+    }
+    element("table").class("summary corr").child(element("thead").child(head)).child(body)
 }
 
 fn whisker(i: &Interval, reach: f64, words: &str) -> Element {
-    let place = |v: f64| (100.0 + 92.0 * (v / reach).clamp(-1.0, 1.0)).round();
+    let place = |v: f64| (60.0 + 54.0 * (v / reach).clamp(-1.0, 1.0)).round();
     let upright = |x: f64| element("line").class("gr").with("x1", x).with("x2", x).with("y1", 0).with("y2", 16);
     let mut svg = element("svg")
         .class("whisker")
-        .with("viewBox", "0 0 200 16")
+        .with("viewBox", "0 0 120 16")
         .with("role", "img")
-        .with("aria-label", format!("{} between {words}", two(i.value)))
+        .with("aria-label", words)
         .children([-reach, 0.0, reach].map(|v| upright(place(v))));
     if i.low.is_finite() && i.high.is_finite() {
         let line = element("line").class("l s0").with("x1", place(i.low)).with("x2", place(i.high));
@@ -190,11 +195,12 @@ fn within(view: &View<'_>) -> Option<Figure> {
     let mut table = Table::new(&["name", "mixup", "beta", "rho", "lower", "upper"]);
     let mut panels = Vec::new();
     let mut middle = Vec::new();
-    for within in &view.sweep.within {
-        let Some((score, damage)) = words::pair(&within.name) else { continue };
+    let mut found: Vec<_> =
+        view.sweep.within.iter().filter_map(|w| words::pair(&w.name).map(|(a, b)| (a, b, w))).collect();
+    found.sort_by_key(|(a, b, _)| (order(a), order(b)));
+    for (score, damage, within) in found {
         // How a random direction fares is in the table.
-        let drawn =
-            SCORES.contains(&score.as_str()) && damage.ends_with(".recon_mse") && !damage.ends_with("random.recon_mse");
+        let drawn = is_score(&score) && is_error(&damage) && !damage.ends_with("random.recon_mse");
         let mut marks = Vec::new();
         let mut at = 0;
         for line in &lines {
@@ -208,14 +214,8 @@ fn within(view: &View<'_>) -> Option<Figure> {
                     (*low).into(),
                     (*high).into(),
                 ]);
-                let tip = format!(
-                    "{}, {}\nρ = {} ({} to {})",
-                    line.name,
-                    beta_words(point),
-                    two(*rho),
-                    two(*low),
-                    two(*high)
-                );
+                let spread = format!("ρ = {} ({} to {})", two(*rho), two(*low), two(*high));
+                let tip = format!("{}, {}\n{spread}", line.name, beta_words(point));
                 points.push(Point { x: point.beta, y: *rho, band: Some((*low, *high)), tip, note: None });
                 if drawn && score == "spectral_radius" {
                     middle.push(*rho);
@@ -226,23 +226,20 @@ fn within(view: &View<'_>) -> Option<Figure> {
         }
         if drawn {
             marks.insert(0, Mark::Level(0.0, String::new()));
-            let y = Axis { label: "rank correlation ρ".to_owned(), scale: Scale::Linear, low: -1.0, high: 1.0 };
-            let title = format!("{}, {}", words::title(&score), words::quantity(&damage));
-            panels.push(Plot::new(title, view.beta_axis(), y, marks).sized(360.0, 250.0).draw());
+            let label = format!("ρ with {}", words::quantity(&damage));
+            let y = Axis { label, scale: Scale::Linear, low: -1.0, high: 1.0 };
+            panels.push(Plot::new(words::title(&score), view.beta_axis(), y, marks).sized(360.0, 250.0).draw());
         }
-    }
-    if panels.is_empty() {
-        return None;
     }
     Some(Figure {
         id: view.id("within"),
         title: format!(
             "Within the median model, λ₁ and the reconstruction error of an image have rank correlation {}",
-            two(crate::report::stats::median(&middle))
+            two(median(&middle))
         ),
         caption:
             "Spearman's ρ over the images of each model, between a score and the damage at the largest size, with \
-                  its bootstrap interval (band)."
+                  its bootstrap interval (band); of several seeds, the median."
                 .to_owned(),
         panels,
         table,
@@ -250,12 +247,15 @@ fn within(view: &View<'_>) -> Option<Figure> {
     })
 }
 
+/// Two places behind the point.
 fn two(value: f64) -> String {
-    if !value.is_finite() {
-        return "undefined".to_owned();
-    }
-    if value.abs() >= 10.0 || (value != 0.0 && value.abs() < 0.005) {
-        return number::significant(value, 2);
-    }
-    format!("{value:.2}").replace('-', "−")
+    if value.is_finite() { format!("{value:.2}").replace('-', "−") } else { "undefined".to_owned() }
+}
+
+/// The first letter large.
+fn sentence(words: &str) -> String {
+    let mut letters = words.chars();
+    let first: String = letters.next().into_iter().flat_map(char::to_uppercase).collect();
+    // Greek β stays: a capital one would read as B.
+    if words.starts_with('β') { words.to_owned() } else { first + letters.as_str() }
 }

@@ -3,7 +3,7 @@
 use super::{Headline, View, beta_words};
 use crate::report::figure::{Axis, Curve, Figure, Ink, Mark, Marker, Plot, Scale, Stroke, number};
 use crate::report::load::evenly;
-use crate::report::section::{spread_point, spread_row, spread_table, spread_words, times};
+use crate::report::section::{spread_point, spread_row, spread_table, spread_words};
 use crate::report::stats::{quantile, sorted};
 use crate::report::study::SweepPoint;
 use crate::report::words;
@@ -75,25 +75,32 @@ fn figure(view: &View<'_>, key: &str) -> Option<(Figure, Headline)> {
     Some((figure, if key == "recon_mse" { Headline::Yes } else { Headline::No }))
 }
 
-/// u_1 against a random direction, over the shown models, at the size where the typical gap is widest.
+/// u_1 against a random direction (or the last, where there is no random one), over the shown models, at the size where
+/// the typical gap is widest.
 fn finding(view: &View<'_>, shown: &[(&str, &SweepPoint)], key: &str) -> String {
+    let attacks = view.sweep.points.first().map_or(&[][..], |p| p.attacks.as_slice());
+    let random = attacks.iter().find(|a| a.name == "random");
+    let rival = random.or_else(|| attacks.iter().max_by_key(|a| words::direction(&a.name)));
+    let Some(rival) = rival.map(|a| a.name.as_str()) else { return format!("{} by size", words::title(key)) };
     let ratios = |at: usize| -> Vec<f64> {
         let of = |p: &SweepPoint, attack: &str| Some(p.measure(attack, key)?.get(at)?.median);
-        let ratio = |p: &SweepPoint| Some(of(p, "u1")? / of(p, "random")?);
+        let ratio = |p: &SweepPoint| Some(of(p, "u1")? / of(p, rival)?);
         sorted(&shown.iter().filter_map(|(_, p)| ratio(p)).collect::<Vec<_>>())
     };
     let widest = (0..view.sweep.eps.len())
         .map(|at| (at, ratios(at)))
-        .filter(|(_, r)| !r.is_empty())
+        .filter(|(_, r)| !r.is_empty() && rival != "u1")
         .max_by(|a, b| quantile(&a.1, 0.5).total_cmp(&quantile(&b.1, 0.5)));
-    match widest {
-        Some((at, found)) if found[0] > 1.0 => format!(
-            "The gap is widest at {}: there, the {} along u₁ is {} to {} that along a random direction",
-            view.size(at),
-            words::inline(key),
-            number::significant(found[0], 2),
-            times(found[found.len() - 1])
-        ),
-        _ => format!("{} against the size of the step", words::title(key)),
-    }
+    let Some((at, found)) = widest else { return format!("{} against the size of the step", words::title(key)) };
+    let (low, high) = (found[0], found[found.len() - 1]);
+    let range = match (number::significant(low, 2), number::significant(high, 2)) {
+        (low, high) if low == high => format!("{high} times"),
+        (low, high) => format!("{low} to {high} times"),
+    };
+    let rival = if rival == "random" { "a random direction".to_owned() } else { words::attack(rival) };
+    format!(
+        "The gap is widest at {}: there, the {} along u₁ is {range} that along {rival}",
+        view.size(at),
+        words::inline(key),
+    )
 }
