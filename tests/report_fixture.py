@@ -124,6 +124,7 @@ def sweep(path):
                 file[f"correlation/{group}.{pair}"] = np.array([-0.9, -0.97, -0.8])
         file["effect/spectral_radius"] = np.array([-0.4, -0.6, -0.1])
         file["effect/unit-u1.recon_mse"] = np.array([0.01, -0.01, 0.02])
+        file["training/loss"], file["training/kl"] = 700 + 5 * betas, 20 / (1 + betas)
         rho = rng.uniform(0.5, 0.7, points)
         file["within/spectral_radius.u1.recon_mse"] = np.stack([rho, rho - 0.1, rho + 0.1], axis=1)
 

@@ -36,9 +36,18 @@ pub fn sections(study: &Study) -> Result<Vec<Section>> {
         "Damage against β",
         "Attacks move each image along u₁, u₂, ..., the most sensitive directions of the encoder at that image.",
     );
-    let mut trade = new("beta-trade-off", "Trade-off", "");
+    let mut trade = new(
+        "beta-trade-off",
+        "Trade-off",
+        "What a model loses without attack and what it loses under one belong together.",
+    );
     let mut relations = new("beta-relations", "What goes with what", "");
-    let mut theory = new("beta-theory", "Theory and experiment", "");
+    let mut theory = new(
+        "beta-theory",
+        "Theory and experiment",
+        "To first order, a small step along u₁ moves the code by what λ₁ says. Less comes of it where the encoder bends \
+         away, or where the step is cut because pixels are held within [0, 1].",
+    );
     let mut images = new("beta-pictures", "Pictures", "");
     let mut losses = new("beta-training", "Training", "");
     for (i, sweep) in study.sweeps.iter().enumerate() {

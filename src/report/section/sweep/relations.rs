@@ -107,10 +107,10 @@ fn effects(view: &View<'_>) -> Option<Drawn> {
     leading.sort_by_key(|i| order(&i.name));
     let radius = leading.iter().find(|i| i.name == "spectral_radius");
     let told = radius.map_or_else(String::new, |i| {
-        format!("; λ₁ by {} ({} to {})", number::short(i.value), number::short(i.low), number::short(i.high))
+        format!("; λ₁ changes by {} ({} to {})", number::short(i.value), number::short(i.low), number::short(i.high))
     });
     let clear = leading.iter().filter(|i| i.low > 0.0 || i.high < 0.0).count();
-    let title = format!("Mixup changes {clear} of these {} beyond doubt{told}", leading.len());
+    let title = format!("The intervals of {clear} of {} changes by mixup leave out zero{told}", leading.len());
     let caption = "Mean difference, with mixup minus without, over pairs of models of the same β and seed, and its \
                    bootstrap interval as a line, on a scale of its own about zero.";
     let named = |i: &Interval| sentence(&words::quantity(&i.name));
@@ -146,26 +146,24 @@ fn table(rows: &[Row<'_>], columns: &[&str], say: fn(f64) -> String, reach: impl
     for row in rows {
         if row.heading != heading {
             heading = &row.heading;
-            let width = 1 + 2 * columns.len();
-            let cell = element("th").with("scope", "rowgroup").with("colspan", width).text(heading);
+            let cell = element("th").with("scope", "rowgroup").with("colspan", 1 + columns.len()).text(heading);
             body.push(element("tr").class("group").child(cell));
         }
         let mut line = element("tr").child(element("th").with("scope", "row").text(&row.words));
         for cell in &row.cells {
             let Some(i) = cell else {
-                line.push(element("td").class("n").text("–"));
-                line.push(element("td").text(""));
+                line.push(element("td").text("–"));
                 continue;
             };
             let words = format!("{}, {} to {}", say(i.value), say(i.low), say(i.high));
-            line.push(element("td").class("n").text(say(i.value)));
-            line.push(element("td").with("title", &words).child(whisker(i, reach(i), &words)));
+            let both = element("div").child(element("span").text(say(i.value))).child(whisker(i, reach(i), &words));
+            line.push(element("td").with("title", &words).child(both));
         }
         body.push(line);
     }
     let mut head = element("tr").child(element("th").with("scope", "col").text(""));
     for column in columns {
-        head.push(element("th").with("scope", "colgroup").with("colspan", 2).class("c2").text(column));
+        head.push(element("th").with("scope", "col").text(column));
     }
     element("table").class("summary corr").child(element("thead").child(head)).child(body)
 }

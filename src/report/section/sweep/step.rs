@@ -93,13 +93,16 @@ fn finding(view: &View<'_>, shown: &[(&str, &SweepPoint)], key: &str) -> String 
         .max_by(|a, b| quantile(&a.1, 0.5).total_cmp(&quantile(&b.1, 0.5)));
     let Some((at, found)) = widest else { return format!("{} against the size of the step", words::title(key)) };
     let (low, high) = (found[0], found[found.len() - 1]);
+    let other = if rival == "random" { "a random direction".to_owned() } else { words::attack(rival) };
+    if high < 1.05 {
+        return format!("At every size, the {} along u₁ is about that along {other}", words::inline(key));
+    }
     let range = match (number::significant(low, 2), number::significant(high, 2)) {
         (low, high) if low == high => format!("{high} times"),
         (low, high) => format!("{low} to {high} times"),
     };
-    let rival = if rival == "random" { "a random direction".to_owned() } else { words::attack(rival) };
     format!(
-        "The gap is widest at {}: there, the {} along u₁ is {range} that along {rival}",
+        "The gap is widest at {}: there, the {} along u₁ is {range} that along {other}",
         view.size(at),
         words::inline(key),
     )

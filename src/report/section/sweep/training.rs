@@ -10,7 +10,7 @@ pub(super) fn figure(view: &View<'_>) -> Option<Figure> {
     let lines = view.lines();
     let models = &view.sweep.models;
     let losses: Vec<&str> = view.sweep.losses.iter().map(String::as_str).collect();
-    let mut table = Table::new(&[&["mixup", "beta", "seed"], &losses[..]].concat());
+    let mut table = Table::new(&[&["mixup_strength", "beta", "seed"], &losses[..]].concat());
     for m in models {
         let seed = m.seed.map_or_else(|| "".into(), Into::into);
         let place = [m.mixup.into(), m.beta.into(), seed];
