@@ -30,6 +30,8 @@ pub enum Stage {
     Strokes = 8,
     /// Probes of stochastic estimators (index: sample).
     Probe = 9,
+    /// Codes whose images training shows (index: place of the image).
+    Show = 10,
 }
 
 /// The generator of (`seed`, `stage`, `index`). `stream` separates several uses within one stage.

@@ -1,5 +1,8 @@
 //! Tests of `report`: the page is parsed, its numbers are compared and its pixels are looked at by others than us.
 
+use pullback::config::{SweepSpec, Tree};
+use pullback::event::Silent;
+use pullback::pipeline::sweep;
 use pullback::report::figure::{self, Axis, Curve, Figure, Ink, Mark, Marker, Plot, Point, Scale, Stroke, Table};
 use pullback::report::{self, markup, stats};
 use pullback::store::Overwrite;
@@ -31,9 +34,45 @@ fn fixture() -> &'static Path {
     folder.path()
 }
 
-/// The page of the part of the fixture called `name`.
+/// A small sweep as `sweep` writes it: all that paper-small.yaml asks for, of models that take no time.
+const REAL: &str = "
+beta: [0.1, 1, 8]
+mixup: [0, 1]
+also: [{beta: [1], mixup: [0, 1], seeds: [5]}]
+device: cpu
+workers: 1
+data: {source: strokes, limit: 96, valid: 0}
+model: {kind: mlp, hidden: [12], latent: 3}
+train: {epochs: 2, batch: 32}
+samples: 24
+score: {metrics: [mean, stochastic, output]}
+attack: {attacks: [{kind: spectral, top: 3, scale: singular}], metric: mean, box: off,
+         eps: {logspace: {start: -1, stop: 1, num: 5}}}
+further: {unit: {attacks: [{kind: spectral, top: 1, scale: unit}, {kind: random}, {kind: pgd, steps: 3}], metric: mean}}
+correlate: {resamples: 100}
+";
+
+/// The folder of the sweep, made once.
+fn real() -> &'static Path {
+    static FOLDER: OnceLock<tempfile::TempDir> = OnceLock::new();
+    let folder = FOLDER.get_or_init(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let spec = SweepSpec::parse(&Tree::text("sweep.yaml", REAL).unwrap()).unwrap();
+        let output = folder.path().join("real");
+        sweep::run(&sweep::SweepRequest { spec, output, overwrite: Overwrite::No }, &Silent).unwrap();
+        folder
+    });
+    folder.path()
+}
+
+/// Where the results called `name` lie.
+fn place(name: &str) -> PathBuf {
+    if name == "real" { real() } else { fixture() }.join(name)
+}
+
+/// The page of the results called `name`.
 fn page(name: &str) -> String {
-    report::render(&[fixture().join(name)]).unwrap()
+    report::render(&[place(name)]).unwrap()
 }
 
 fn saved(html: &str) -> tempfile::TempPath {
@@ -52,8 +91,7 @@ fn faults(html: &str) -> String {
 
 fn results(name: &str) -> Vec<PathBuf> {
     let run = ["plain", "mixup"].iter().flat_map(|m| ["scores.h5", "attack.h5"].map(|f| format!("run/{m}/{f}")));
-    let files: Vec<String> = if name == "run" { run.collect() } else { vec!["sweep/sweep.h5".to_owned()] };
-    files.iter().map(|f| fixture().join(f)).collect()
+    if name == "run" { run.map(|f| fixture().join(f)).collect() } else { vec![place(name).join("sweep.h5")] }
 }
 
 fn compared(html: &str, files: &[PathBuf]) -> Output {
@@ -65,7 +103,7 @@ fn compared(html: &str, files: &[PathBuf]) -> Output {
 
 #[test]
 fn pages_are_well_formed_self_contained_and_complete() {
-    for (name, figures) in [("run", 9), ("sweep", 12), ("bare", 4)] {
+    for (name, figures) in [("run", 9), ("sweep", 18), ("real", 20), ("bare", 4)] {
         let html = page(name);
         assert_eq!(faults(&html), "", "{name}");
         let found = html.matches("<figure").count();
@@ -92,7 +130,7 @@ fn the_checker_sees_faults() {
 
 #[test]
 fn tables_equal_the_data() {
-    for (name, rows) in [("run", 150), ("sweep", 200)] {
+    for (name, rows) in [("run", 150), ("sweep", 250), ("real", 800)] {
         let made = compared(&page(name), &results(name));
         let words = String::from_utf8_lossy(&made.stdout).into_owned();
         assert!(made.status.success(), "{name}: {words}{}", String::from_utf8_lossy(&made.stderr));
@@ -102,6 +140,62 @@ fn tables_equal_the_data() {
     // Negative control: one model's numbers under the other's name.
     let html = page("run").replace("plain,", "swap,").replace("mixup,", "plain,").replace("swap,", "mixup,");
     assert!(!compared(&html, &results("run")).status.success());
+    // And of the real sweep: a point's numbers under the other arm's name, a relation with another sign.
+    let html = page("real");
+    let trace = if html.contains("all.beta.trace,-") {
+        ("all.beta.trace,-", "all.beta.trace,")
+    } else {
+        ("all.beta.trace,", "all.beta.trace,-")
+    };
+    for wrong in [
+        html.replace("no%20mixup,", "swap,").replace("mixup,", "no%20mixup,").replace("swap,", "mixup,"),
+        html.replacen(trace.0, trace.1, 1),
+    ] {
+        assert_ne!(wrong, html);
+        assert!(!compared(&wrong, &results("real")).status.success());
+    }
+}
+
+#[test]
+fn a_sweep_pools_seeds_and_keeps_its_sets_apart() {
+    for (name, models, samples) in
+        [("sweep", 12, ["60", "60", "120", "60", "60"].as_slice()), ("real", 8, &["24", "48", "24"])]
+    {
+        let html = page(name);
+        assert!(html.contains(&format!("How robust are {models} autoencoders")));
+        // As many images a beta, twice as many where there are two seeds.
+        let rows: Vec<&str> = html.split("spectral_radius,no%20mixup,").skip(1).take(samples.len()).collect();
+        let found: Vec<&str> = rows.iter().map(|r| r.split(',').nth(1).unwrap()).collect();
+        assert_eq!(found, samples);
+        for id in [
+            "sweep-damage-step-recon_mse",
+            "sweep-unit-damage-step-recon_mse",
+            "sweep-trade-off",
+            "sweep-unit-trade-off",
+        ] {
+            assert!(html.contains(&format!("id=\"{id}\"")), "{name}: {id}");
+        }
+        assert!(html.contains("step s (the image moves by s √λᵢ)"));
+        assert!(html.contains("size of the perturbation, ε (ℓ₂)"));
+        assert!(html.contains("reconstruction error by u₁ (unit)"), "names of relations are read");
+        assert!(html.contains("without mixup</th>"), "correlations of each arm");
+    }
+    let html = page("real");
+    // Names of the kinds `singular.*`, `<metric>.<score>`, and what lies beside the models.
+    for words in [
+        "Entropy, max-normalised, of singular values",
+        "Spectral radius λ₁, output metric",
+        "id=\"sweep-within\"",
+        "id=\"sweep-effects\"",
+        "id=\"sweep-training\"",
+        "id=\"sweep-gallery\"",
+        "id=\"sweep-directions\"",
+        "id=\"sweep-agreement\"",
+        "id=\"sweep-unit-agreement\"",
+        "<dd>0, 5</dd>",
+    ] {
+        assert!(html.contains(words), "{words}");
+    }
 }
 
 #[test]
@@ -177,11 +271,9 @@ fn a_blank_figure_is_known() {
             id: "f".to_owned(),
             title: "t".to_owned(),
             caption: "c".to_owned(),
-            legend: vec![],
-            controls: vec![],
             panels: vec![Plot::new("p", x, y, vec![curve(points)]).draw()],
-            width: figure::Width::Usual,
             table: Table::new(&["x"]),
+            ..Figure::default()
         }
     };
     assert!(!figure(&[(0.0, 1.0), (1.0, 2.0)]).is_blank());
@@ -290,6 +382,10 @@ struct Browser {
 impl Browser {
     fn run(&self, html: &str, width: u32, height: u32, dark: bool, action: &str) -> Output {
         let path = saved(html);
+        self.open(&format!("file://{}", path.display()), width, height, dark, action)
+    }
+
+    fn open(&self, address: &str, width: u32, height: u32, dark: bool, action: &str) -> Output {
         let mut command = Command::new(&self.program);
         command
             .args(["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--enable-logging=stderr"])
@@ -298,7 +394,7 @@ impl Browser {
         if dark {
             command.arg("--blink-settings=preferredColorScheme=0");
         }
-        command.arg(action).arg(format!("file://{}", path.display())).output().expect("the browser runs")
+        command.args([action, address]).output().expect("the browser runs")
     }
 
     /// Pixels of the whole page.
@@ -361,8 +457,7 @@ fn a_browser_shows_every_panel_without_an_error() {
         return;
     };
     let browser = Browser { program, profile: tempfile::tempdir().unwrap() };
-    for (name, width, dark) in [("run", 390, true), ("run", 1280, false), ("sweep", 390, false), ("sweep", 1280, true)]
-    {
+    for (name, width, dark) in [("run", 390, true), ("run", 1280, false), ("real", 390, false), ("real", 1280, true)] {
         let html = page(name);
         let (probe, console) = browser.probe(&html, width, dark);
         assert!(console.is_empty(), "{name} {width}: {console:?}");
@@ -396,6 +491,11 @@ fn a_browser_shows_every_panel_without_an_error() {
     let dom = String::from_utf8_lossy(&dom);
     let title = dom.split("<title>").nth(1).and_then(|t| t.split("</title>").next()).expect("a title");
     assert!(title.contains("plain: ") && title.contains(" %") && title.ends_with("/ 000000000000"), "{title}");
+    // One figure alone, to take a picture of.
+    let path = saved(&page("real"));
+    let alone = browser.open(&format!("file://{}?only#sweep-glance", path.display()), 1280, 900, false, "--dump-dom");
+    let dom = String::from_utf8_lossy(&alone.stdout).into_owned();
+    assert!(dom.contains("id=\"sweep-glance\"") && dom.matches("<figure").count() == 1 && !dom.contains("<nav"));
     // Negative controls: the console is heard, also where the page's own policy stops a fetch.
     let good = page("bare");
     let loud = good.replacen("</body>", "<script>nothing();</script></body>", 1);

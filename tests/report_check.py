@@ -128,11 +128,67 @@ def check_page(text):
     for svg in page.iter("svg"):
         if svg.get("aria-hidden") != "true" and not (svg.get("role") == "img" and svg.get("aria-label")):
             fault("an svg without role or label")
-        if "NaN" in xml.tostring(svg, encoding="unicode"):
+        # A picture's base64 may hold any letters.
+        words = (w for e in svg.iter() for w in [e.text or "", *(v for k, v in e.attrib.items() if k != "href")])
+        if any("NaN" in word for word in words):
             fault("NaN in a drawing")
     for name, rows in csvs(page).items():
         if not rows:
             fault(f"{name}.csv is empty")
+
+
+def pool_by_point(file):
+    """Which models are one point: those of one beta and strength of mixup."""
+    found = {}
+    for s, place in enumerate(zip(file["mixup_strength"][:], file["beta"][:])):
+        found.setdefault(("mixup" if place[0] else "no mixup", repr(float(place[1]))), []).append(s)
+    return found
+
+
+def check_sweep(tables, file, pools):
+    """Relations, the plane and the losses of training, as the file has them; how many rows were compared."""
+    import numpy as np
+
+    seen = 0
+
+    def equal(where, found, made):
+        nonlocal seen
+        seen += 1
+        if not (abs(float(found) - made) <= 1e-12 * max(1, abs(made)) or (np.isnan(made) and found == "NaN")):
+            fault(f"{where}: page {found}, file {made}")
+
+    for table, group in (("correlations", "correlation"), ("effects", "effect")):
+        rows = {row["name"]: row for row in tables.get(f"sweep-{table}", [])}
+        names = set(file.get(group, {}))
+        if set(rows) != names:
+            fault(f"{table}: page has {len(rows)} names, the file {len(names)}")
+        for name in names & set(rows):
+            for column, made in zip(("value", "lower", "upper"), file[group][name][:]):
+                equal(f"{table} {name} {column}", rows[name][column], made)
+    for row in tables.get("sweep-within", []):
+        models = pools[row["mixup"], repr(float(row["beta"]))]
+        made = np.median(file["within"][row["name"]][:][models], axis=0)
+        for column, value in zip(("rho", "lower", "upper"), made):
+            equal(f"within {row}", row[column], value)
+    for row, s in zip(tables.get("sweep-training", []), range(len(file["beta"]))):
+        for column, made in [("beta", file["beta"][s]), ("seed", file["seed"][s])] + [
+                (name, values[s]) for name, values in file["training"].items()]:
+            equal(f"training {s} {column}", row[column], made)
+    # The plane, of every set of attacks.
+    for table, rows in tables.items():
+        if not table.endswith("-trade-off"):
+            continue
+        key = table.removeprefix("sweep-").removesuffix("trade-off")
+        for row in rows:
+            models = pools[row["mixup"], repr(float(row["beta"]))]
+            if row["attack"]:
+                e = int(np.argmin(np.abs(file["eps"][:] - float(row["eps"]))))
+                values = file[f"attack/{key}{row['attack']}/{row['measure']}"][:][models, e]
+            else:
+                values = file[f"clean/{row['measure']}"][:][models]
+            for column, made in (("median", np.median(values)), ("mean", values.mean()), ("samples", values.size)):
+                equal(f"{table} {row}", row[column], made)
+    return seen
 
 
 def check_numbers(text, paths):
@@ -160,15 +216,20 @@ def check_numbers(text, paths):
                             for eps, row in zip(file["eps"][:], values[:]):
                                 expected[model, "attack", name, attack, repr(float(eps))] = row
             if kind == "sweep":
-                for s, (beta, mixup) in enumerate(zip(file["beta"][:], file["mixup"][:])):
+                # Models of one beta and strength of mixup are one point: their samples are pooled.
+                def pool(key, values):
+                    points[key] = np.concatenate([points.get(key, np.empty(0)), values])
+
+                for s, (beta, mixup) in enumerate(zip(file["beta"][:], file["mixup_strength"][:])):
                     arm = "mixup" if mixup else "no mixup"
                     for name, column in file["scores"].items():
-                        points["sweep-scores", name, arm, repr(float(beta))] = column[s]
+                        pool(("sweep-scores", name, arm, repr(float(beta))), column[s])
                     for e, eps in enumerate(file["eps"][:]):
                         for attack, group in file["attack"].items():
-                            for name, values in group.items():
-                                key = f"sweep-damage-step-{name}", attack, arm, repr(float(beta)), repr(float(eps))
-                                points[key] = values[s, e]
+                            key, name = attack.rsplit("-", 1) if "-" in attack else ("", attack)
+                            for measure, values in group.items():
+                                table = f"sweep-{key}{'-' * bool(key)}damage-step-{measure}"
+                                pool((table, name, arm, repr(float(beta)), repr(float(eps))), values[s, e])
 
     def number(cell):
         return repr(float(cell)) if cell else ""
@@ -184,6 +245,10 @@ def check_numbers(text, paths):
                 fault(f"{where} {name}: page {found[name]}, numpy {value}")
 
     seen = 0
+    for path in paths:
+        with h5py.File(path) as file:
+            if file.attrs["kind"] == "sweep":
+                seen += check_sweep(tables, file, pool_by_point(file))
     if "summary" in tables:
         for row in tables["summary"]:
             key = row["model"], row["part"], row["name"], row["attack"], number(row["eps"])
@@ -212,6 +277,8 @@ def check_numbers(text, paths):
             seen += 1
     for table, columns in (("sweep-scores", ("score", "mixup", "beta")),
                            ("sweep-damage-step-latent_l2", ("attack", "mixup", "beta", "eps")),
+                           ("sweep-unit-damage-step-latent_l2", ("attack", "mixup", "beta", "eps")),
+                           ("sweep-unit-damage-step-recon_mse", ("attack", "mixup", "beta", "eps")),
                            ("sweep-damage-step-recon_mse", ("attack", "mixup", "beta", "eps"))):
         for row in tables.get(table, []):
             key = table, *(number(row[c]) if c in ("beta", "eps") else row[c] for c in columns)

@@ -90,18 +90,25 @@ def run(folder):
 
 
 def sweep(path):
-    betas = np.tile(np.logspace(-2, 1, 5), 2)
+    """Five betas without and with mixup, two seeds of the middle one, and a second set of attacks."""
+    grid = [(beta, mixup, 0) for mixup in (0.0, 1.0) for beta in np.logspace(-2, 1, 5)]
+    grid += [(grid[2][0], 0.0, 1), (grid[2][0], 1.0, 1)]
+    betas, mixups, seeds = map(np.array, zip(*grid))
     points, kept = len(betas), 4
     values = np.stack([spectra(N, 4 / (1 + b)) for b in betas])
     with h5py.File(path, "w") as file:
-        attributes(file, "sweep", "runs/sweep", "norm: l2\n")
+        config = "attack:\n  norm: l2\nfurther:\n  unit:\n    attacks: [{kind: spectral, scale: unit}]\n    norm: l2\n"
+        attributes(file, "sweep", "12 models", config)
+        file.attrs.update(norm="l2", scale="singular")
         file["index"], file["eps"], file["beta"] = np.arange(N), EPS, betas
-        file["mixup"] = np.repeat([0, 1], 5).astype(np.uint8)
+        file["mixup"], file["mixup_strength"], file["seed"] = (mixups > 0).astype(np.uint8), mixups, seeds
         file["spectrum/eigenvalues"] = values
         for score in scores(values[0]):
             file[f"scores/{score}"] = np.stack([scores(v)[score] for v in values])
+        file["scores/singular.entropy_maxnorm"] = np.stack([scores(np.sqrt(v))["von_neumann_entropy"] for v in values])
+        file["scores/output.spectral_radius"] = 0.5 * values[:, :, 0]
         file["clean/recon_mse"] = 0.02 + 0.01 * np.log1p(betas)[:, None] + rng.uniform(0, 0.01, (points, N))
-        strengths = {f"u{k}": 1 / k for k in range(1, 6)} | {"random": 0.15, "pgd": 1.1}
+        strengths = {f"u{k}": 1 / k for k in range(1, 6)} | {"random": 0.15, "unit-u1": 1.0, "unit-pgd": 1.1}
         for name, strength in strengths.items():
             made = [[measures(v[:, 0], e, strength) for e in EPS] for v in values]
             for measure in made[0][0]:
@@ -112,7 +119,14 @@ def sweep(path):
         file["pictures/attack/u1/images"] = pictures(points, 3, kept)
         file["pictures/attack/u1/recon"] = pictures(points, 3, kept)
         file["pictures/spectrum/directions"] = pictures(points, kept, K) - np.float32(0.3)
-        file["correlation/beta-spectral_radius"] = np.array([-0.9, -0.97, -0.8])
+        for group in ("all", "plain", "mixup"):
+            for pair in ("beta.spectral_radius", "beta.unit-u1.recon_mse", "spectral_radius.u1.recon_mse"):
+                file[f"correlation/{group}.{pair}"] = np.array([-0.9, -0.97, -0.8])
+        file["effect/spectral_radius"] = np.array([-0.4, -0.6, -0.1])
+        file["effect/unit-u1.recon_mse"] = np.array([0.01, -0.01, 0.02])
+        file["training/loss"], file["training/kl"] = 700 + 5 * betas, 20 / (1 + betas)
+        rho = rng.uniform(0.5, 0.7, points)
+        file["within/spectral_radius.u1.recon_mse"] = np.stack([rho, rho - 0.1, rho + 0.1], axis=1)
 
 
 root = pathlib.Path(sys.argv[1])

@@ -19,3 +19,4 @@ mod store; //     HDF5 files as h5py reads them
 mod toy; //       small models with known weights
 mod sweep; //     the paper's study, killed and resumed
 mod train; //     losses, resume, determinism
+mod train_log; // what TensorBoard reads of it

@@ -5,10 +5,9 @@ use super::{AttackRequest, ScoreRequest, Subject};
 use crate::config::RunConfig;
 use crate::error::{Error, Result};
 use crate::event::{Event, Observer};
-use crate::model::{self, CONFIG_FILE, WEIGHTS_FILE};
+use crate::model::{self, WEIGHTS_FILE};
 use crate::report;
 use crate::store::{Overwrite, Reader, ScoreSummary};
-use crate::train::{HISTORY_FILE, STATE_FILE};
 use serde::Serialize;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -50,8 +49,8 @@ pub fn run(request: &DemoRequest, observer: &dyn Observer) -> Result<DemoOutcome
     if request.overwrite == Overwrite::Yes {
         train::clear(&request.output, &[REPORT_FILE])?;
         for arm in ARMS {
-            let names = [CONFIG_FILE, WEIGHTS_FILE, STATE_FILE, HISTORY_FILE, SCORES_FILE, ATTACK_FILE];
-            train::clear(&request.output.join(arm), &names)?;
+            train::clear_run(&request.output.join(arm))?;
+            train::clear(&request.output.join(arm), &[SCORES_FILE, ATTACK_FILE])?;
         }
     }
     let mut reused = true;

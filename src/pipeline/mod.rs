@@ -8,6 +8,7 @@ mod job; //         what scoring and attacking share: model, data, device, sampl
 mod score; //       images -> spectra and scores
 pub mod sweep; //   the paper's study: a grid of models, and what goes with what
 pub mod train; //   config -> run folder
+mod train_log; //   its curves and pictures, for TensorBoard
 
 pub use attack::{AttackRequest, attack};
 pub use job::{Shard, Subject};

@@ -5,8 +5,9 @@ use crate::data::{self, Split};
 use crate::error::{Error, Result};
 use crate::event::Observer;
 use crate::model::{self, CONFIG_FILE, Network, WEIGHTS_FILE};
+use crate::pipeline::train_log::TrainLog;
 use crate::store::Overwrite;
-use crate::train::{self, HISTORY_FILE, History, STATE_FILE};
+use crate::train::{self, HISTORY_FILE, History, Keep, STATE_FILE};
 use std::path::{Path, PathBuf};
 use tch::Kind;
 
@@ -32,7 +33,8 @@ pub enum Progress {
     Finished,
 }
 
-/// Trains into `request.output`: `config.yaml`, `model.safetensors`, `history.csv` and the state for a resume.
+/// Trains into `request.output`: `config.yaml`, `model.safetensors`, `history.csv`, `tensorboard/` and the
+/// state for a resume.
 ///
 /// An unfinished run of an equal config goes on where it stopped.
 ///
@@ -57,11 +59,15 @@ pub fn run(request: &TrainRequest, observer: &dyn Observer) -> Result<History> {
     }
     let mut network = Network::new(&config.model, config.seed, device, Kind::Float)?;
     if request.overwrite == Overwrite::Yes {
-        clear(folder, &[CONFIG_FILE, WEIGHTS_FILE, STATE_FILE, HISTORY_FILE])?;
+        clear_run(folder)?;
     }
     std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
     model::write_atomically(&folder.join(CONFIG_FILE), config.to_yaml()?.as_bytes())?;
-    train::fit(&mut network, source, valid, &config.train, config.seed, Some(folder), observer)
+    // What is shown is what the run is judged by, where there is such.
+    let shown = valid.as_ref().unwrap_or(&source);
+    let mut log = TrainLog::new(folder, shown.as_ref(), &config.train, config.seed)?;
+    let keep = Keep { folder: Some(folder), follower: Some(&mut log) };
+    train::fit(&mut network, source, valid, &config.train, config.seed, keep, observer)
 }
 
 /// How far the run in `folder` has come.
@@ -107,6 +113,12 @@ fn epochs(history: &Path) -> Result<usize> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(0),
         Err(e) => Err(Error::io(history, e)),
     }
+}
+
+/// Removes the files of a run from its folder.
+pub(super) fn clear_run(folder: &Path) -> Result<()> {
+    clear(folder, &[CONFIG_FILE, WEIGHTS_FILE, STATE_FILE, HISTORY_FILE])?;
+    TrainLog::clear(folder)
 }
 
 /// Removes those of `names` that are in `folder`.

@@ -44,11 +44,14 @@ impl Law {
     }
 }
 
+/// A distance, and the quadratic form that it is the root of.
+const HALF_SQUARE: &str = "ε √λ₁ (½ ε² λ₁ for half its square)";
+
 /// The law of `metric`; `None` for a metric that this page does not know.
 pub fn law(metric: &str) -> Option<Law> {
     let (measure, formula, shape) = match metric {
-        "mean" => ("latent_l2", "ε √λ₁", Shape::Distance),
-        "stochastic" => ("latent_w2", "ε √λ₁", Shape::Distance),
+        "mean" => ("latent_l2", HALF_SQUARE, Shape::Distance),
+        "stochastic" => ("latent_w2", HALF_SQUARE, Shape::Distance),
         "fisher" => ("latent_kl", "½ ε² λ₁", Shape::Divergence),
         "output" | "output-stochastic" => ("recon_shift", "ε² λ₁ / D", Shape::MeanSquare),
         _ => return None,

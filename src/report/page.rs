@@ -66,8 +66,8 @@ fn title(study: &Study) -> String {
     match (arms.len(), study.sweeps.len()) {
         (0, 0) => "Training".to_owned(),
         (0, _) => {
-            let points: usize = study.sweeps.iter().map(|s| s.points.len()).sum();
-            format!("How robust are {points} autoencoders, from small β to large?")
+            let models: usize = study.sweeps.iter().map(|s| s.models.len()).sum();
+            format!("How robust are {models} autoencoders, from small β to large?")
         }
         (1, _) => format!("How robust is {}?", arms[0]),
         (2..=4, _) => format!("How robust are {}?", words::list(&arms)),

@@ -59,6 +59,13 @@
   });
   document.addEventListener('scroll', clear, { passive: true });
 
+  // report.html?only#sweep-glance shows that figure alone, to take a picture of.
+  var alone = location.search === '?only' ? document.getElementById(location.hash.slice(1)) : null;
+  if (alone) {
+    document.body.replaceChildren(alone);
+    document.body.classList.add('only');
+  }
+
   document.querySelectorAll('.pick').forEach(function (pick) {
     pick.addEventListener('change', function (event) {
       pick.closest('figure').querySelectorAll('[data-e]').forEach(function (row) {

@@ -226,22 +226,75 @@ pub struct History {
 /// A grid of beta, with and without mixup.
 #[derive(Clone, Debug, Default)]
 pub struct Sweep {
-    /// What the page calls it.
-    pub name: String,
     /// Where it came from.
     pub origin: Origin,
-    /// `l2` or `linf`; empty where the file does not say.
-    pub norm: String,
-    /// How a step's length is counted: in pixels' units, or in units of the direction's eigenvalue.
-    pub scale: StepScale,
-    /// Sizes of the perturbation.
+    /// Its models, as the file has them.
+    pub models: Vec<SweepModel>,
+    /// Which losses [`SweepModel::losses`] are: `/training/<loss>`.
+    pub losses: Vec<String>,
+    /// The sets of attacks, the main one first.
+    pub sets: Vec<StepSet>,
+    /// Sizes of the perturbation, the same in every set.
     pub eps: Vec<f64>,
-    /// Its models, ascending in beta within each arm.
+    /// One entry a beta and strength of mixup, by strength, then ascending in beta. Models that differ in their seed
+    /// alone are one point: their samples are pooled.
     pub points: Vec<SweepPoint>,
     /// Places in `eps` of the few sizes that galleries show.
     pub shown_eps: Vec<usize>,
     /// `/correlation/...`.
-    pub correlations: Vec<Correlation>,
+    pub correlations: Vec<Interval>,
+    /// `/effect/...`: what mixup changes.
+    pub effects: Vec<Interval>,
+    /// `/within/...`: correlations over the samples of each model.
+    pub within: Vec<Within>,
+}
+
+impl Sweep {
+    /// The same sweep with the attacks of one set, named without its key.
+    pub fn only(&self, set: &StepSet) -> Self {
+        let of_set = |point: &SweepPoint| {
+            let attacks = point.attacks.iter().filter_map(|a| {
+                let (key, name) = StepSet::split(&a.name);
+                (key == set.key).then(|| OutcomeSummary { name: name.to_owned(), measures: a.measures.clone() })
+            });
+            let agreements = point.agreements.iter().filter(|(key, _)| *key == set.key).cloned();
+            SweepPoint { attacks: attacks.collect(), agreements: agreements.collect(), ..point.clone() }
+        };
+        Self { points: self.points.iter().map(of_set).collect(), sets: vec![set.clone()], ..self.clone() }
+    }
+}
+
+/// One model of a sweep.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SweepModel {
+    /// Weight of the KL term.
+    pub beta: f64,
+    /// Strength of mixup, 0 without.
+    pub mixup: f64,
+    /// Seed of its training; `None` where the file does not say.
+    pub seed: Option<i64>,
+    /// What training ended with.
+    pub losses: Vec<f64>,
+}
+
+/// Attacks that were asked for together.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct StepSet {
+    /// What the names of its attacks begin with, a hyphen last; empty in the main set.
+    pub key: String,
+    /// `l2` or `linf`; empty where the file does not say.
+    pub norm: String,
+    /// How the length of a step along a direction is counted.
+    pub scale: StepScale,
+    /// The metric whose directions are taken.
+    pub metric: String,
+}
+
+impl StepSet {
+    /// An attack's name as key and name: `unit-u1` is (`unit-`, `u1`).
+    pub fn split(name: &str) -> (&str, &str) {
+        name.rfind('-').map_or(("", name), |at| name.split_at(at + 1))
+    }
 }
 
 /// How the length of a step along the i-th direction is counted.
@@ -256,23 +309,26 @@ pub enum StepScale {
     Singular,
 }
 
-/// Whether a model was trained with mixup.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Mixup {
-    /// Without.
-    #[default]
-    Without,
-    /// With.
-    With,
+impl StepScale {
+    /// The length of a step of size `eps` along a direction of eigenvalue `lambda`.
+    pub fn length(self, eps: f64, lambda: f64) -> f64 {
+        match self {
+            Self::Unit => eps,
+            Self::Eigen => eps * lambda,
+            Self::Singular => eps * lambda.max(0.0).sqrt(),
+        }
+    }
 }
 
-/// One model of a sweep.
+/// The models of one beta and strength of mixup.
 #[derive(Clone, Debug, Default)]
 pub struct SweepPoint {
     /// Weight of the KL term.
     pub beta: f64,
-    /// Arm.
-    pub mixup: Mixup,
+    /// Strength of mixup, 0 without.
+    pub mixup: f64,
+    /// Models pooled.
+    pub models: usize,
     /// `/scores/<name>`.
     pub scores: Vec<Named>,
     /// `/clean/<measure>` in short.
@@ -281,8 +337,8 @@ pub struct SweepPoint {
     pub spectrum: Vec<Summary>,
     /// The attacks in short: the samples stay in the file.
     pub attacks: Vec<OutcomeSummary>,
-    /// Theory against what happened along the first direction.
-    pub agreement: Option<Agreement>,
+    /// Theory against what happened along the first direction, by the key of the set.
+    pub agreements: Vec<(String, Agreement)>,
     /// Images, where the file holds them and the page shows this model.
     pub gallery: Option<Gallery>,
     /// Directions of the samples on show, where the page shows this model.
@@ -305,12 +361,17 @@ impl SweepPoint {
         let outcome = self.attacks.iter().find(|a| a.name == attack)?;
         outcome.measures.iter().find(|(n, _)| n == measure).map(|(_, s)| s.as_slice())
     }
+
+    /// Theory against what happened, in a sweep of one set.
+    pub fn agreement(&self) -> Option<&Agreement> {
+        self.agreements.first().map(|(_, a)| a)
+    }
 }
 
-/// What one attack did to one model of a sweep, in short.
+/// What one attack did to the models of one point, in short.
 #[derive(Clone, Debug)]
 pub struct OutcomeSummary {
-    /// Its name in the file: `u1` to `u5`, `random`, `pgd`.
+    /// Its name in the file: `u1` to `u5`, `random`, `pgd`, or the same after a set's key.
     pub name: String,
     /// Its measures, each by size.
     pub measures: Vec<(String, Vec<Summary>)>,
@@ -329,15 +390,24 @@ pub struct Agreement {
     pub actual: Vec<f64>,
 }
 
-/// A rank correlation with its interval.
+/// A number with its interval.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Correlation {
+pub struct Interval {
     /// Of what, as the file names it.
     pub name: String,
-    /// Spearman's rho.
-    pub rho: f64,
-    /// Lower end of its interval.
+    /// The estimate.
+    pub value: f64,
+    /// Lower end.
     pub low: f64,
-    /// Upper end of its interval.
+    /// Upper end.
     pub high: f64,
+}
+
+/// A rank correlation over the samples of each model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Within {
+    /// Of what, as the file names it.
+    pub name: String,
+    /// Estimate, lower and upper end of each point (the median over its models).
+    pub by_point: Vec<[f64; 3]>,
 }

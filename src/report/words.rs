@@ -1,6 +1,7 @@
 //! Names in files to words on the page.
 
 use super::figure::number::subscript;
+use super::study::StepSet;
 
 /// How the page speaks of a score or measure.
 #[derive(Clone, Copy, Debug)]
@@ -46,14 +47,53 @@ const fn words(key: &'static str, title: &'static str, axis: &'static str) -> Wo
     Words { key, title, axis }
 }
 
-/// A score's or measure's title; a name that the page does not know stands for itself.
+/// A score's or measure's title. `singular.<score>` is of the singular values, `<metric>.<score>` by a further metric; a
+/// name that the page does not know stands for itself.
 pub fn title(key: &str) -> String {
-    find(key).map_or_else(|| key.replace('_', " "), |w| w.title.to_owned())
+    match (find(key), key.split_once('.')) {
+        (Some(words), _) => words.title.to_owned(),
+        (None, Some(("singular", rest))) => format!("{}, of singular values", title(rest)),
+        (None, Some((metric, rest))) => format!("{}, {metric} metric", title(rest)),
+        (None, None) => key.replace('_', " "),
+    }
 }
 
 /// A score's or measure's axis label.
 pub fn axis(key: &str) -> String {
-    find(key).map_or_else(|| key.replace('_', " "), |w| w.axis.to_owned())
+    match (find(key), key.split_once('.')) {
+        (Some(words), _) => words.axis.to_owned(),
+        (None, Some(("singular", rest))) => format!("{}, with √λᵢ for λᵢ", axis(rest)),
+        (None, Some((_, rest))) => axis(rest),
+        (None, None) => key.replace('_', " "),
+    }
+}
+
+/// A quantity of a relation, `beta`, `trace`, `output.trace` or `unit-u1.recon_mse`, in words.
+pub fn quantity(name: &str) -> String {
+    if name == "beta" {
+        return "β".to_owned();
+    }
+    if let Some((first, measure)) = name.split_once('.') {
+        let (key, base) = StepSet::split(first);
+        if MEASURES.iter().any(|m| m.key == measure) {
+            let set = if key.is_empty() { String::new() } else { format!(" ({})", key.trim_end_matches('-')) };
+            return format!("{} by {}{set}", inline(measure), attack(base));
+        }
+    }
+    inline(name)
+}
+
+/// The two quantities of a relation `a.b`, where each may hold dots of its own: the first that both are known.
+pub fn pair(name: &str) -> Option<(String, String)> {
+    let known = |name: &str| {
+        let last = name.rsplit('.').next().unwrap_or(name);
+        name == "beta" || (find(last).is_some() && (name.matches('.').count() < 3))
+    };
+    // Every `b` ends in a known word; the shortest `a` that does too leaves the longest `b`.
+    name.match_indices('.').find_map(|(at, _)| {
+        let (a, b) = (&name[..at], &name[at + 1..]);
+        (known(a) && known(b)).then(|| (a.to_owned(), b.to_owned()))
+    })
 }
 
 /// Place in the order of the page; unknown names come last.

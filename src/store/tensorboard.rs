@@ -10,11 +10,16 @@ use crate::error::{Error, Result};
 use image::codecs::png::PngEncoder;
 use image::{ExtendedColorType, ImageEncoder};
 use std::fs::{self, File, OpenOptions};
-use std::io::{BufWriter, ErrorKind, Write};
+use std::io::{BufReader, BufWriter, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Writes one event file; a folder may hold several (a resumed run adds one), which TensorBoard joins.
+/// What the names of event files begin with; TensorBoard looks for it.
+const PREFIX: &str = "events.out.tfevents.";
+/// Bytes around an event: its length and that length's checksum before, its own checksum behind.
+const FRAME: u64 = 16;
+
+/// Writes one event file; a folder may hold several, which TensorBoard joins.
 #[derive(Debug)]
 pub struct EventWriter {
     path: PathBuf,
@@ -29,7 +34,7 @@ impl EventWriter {
         let process = std::process::id();
         let mut attempt = 0;
         let (path, file) = loop {
-            let path = folder.join(format!("events.out.tfevents.{seconds:010}.{process}.{attempt}"));
+            let path = folder.join(format!("{PREFIX}{seconds:010}.{process}.{attempt}"));
             match OpenOptions::new().write(true).create_new(true).open(&path) {
                 Ok(file) => break (path, file),
                 Err(e) if e.kind() == ErrorKind::AlreadyExists => attempt += 1,
@@ -37,12 +42,45 @@ impl EventWriter {
             }
         };
         let mut writer = Self { path, file: BufWriter::new(file) };
+        writer.begin()?;
+        Ok(writer)
+    }
+
+    /// Goes on with the newest event file in `folder`, or begins one; also tells the last step in it.
+    ///
+    /// What a killed run left behind goes: a record that was not written whole, and every event from the first on whose
+    /// step is beyond `step`, so that no step is told twice.
+    pub fn resume(folder: &Path, step: u64) -> Result<(Self, Option<u64>)> {
+        let Some(path) = event_files(folder)?.pop() else { return Ok((Self::create(folder)?, None)) };
+        let failed = |e| Error::io(&path, e);
+        let mut file = OpenOptions::new().read(true).write(true).open(&path).map_err(failed)?;
+        let (length, last) = whole(&mut file, step).map_err(failed)?;
+        file.set_len(length).map_err(failed)?;
+        file.seek(SeekFrom::End(0)).map_err(failed)?;
+        let mut writer = Self { path, file: BufWriter::new(file) };
+        if length == 0 {
+            writer.begin()?;
+        }
+        Ok((writer, last))
+    }
+
+    /// Removes the event files in `folder`, and the folder if nothing else is in it.
+    pub fn clear(folder: &Path) -> Result<()> {
+        for path in event_files(folder)? {
+            fs::remove_file(&path).map_err(|e| Error::io(&path, e))?;
+        }
+        // A folder that is not there or holds something else stays as it is.
+        let _ = fs::remove_dir(folder);
+        Ok(())
+    }
+
+    /// The record that every file begins with.
+    fn begin(&mut self) -> Result<()> {
         // Event.file_version = 3
         let mut event = vec![];
         bytes(&mut event, 3, b"brain.Event:2");
-        writer.event(0, &event)?;
-        writer.flush()?;
-        Ok(writer)
+        self.event(0, &event)?;
+        self.flush()
     }
 
     /// The event file's path.
@@ -50,64 +88,17 @@ impl EventWriter {
         &self.path
     }
 
-    /// Adds one point to the curve `tag`; TensorBoard keeps single precision.
-    pub fn scalar(&mut self, tag: &str, step: u64, value: f64) -> Result<()> {
-        // Summary.Value.simple_value = 2
-        let mut field = vec![];
-        key(&mut field, 2, Wire::Fixed32);
-        field.extend_from_slice(&(value as f32).to_le_bytes());
-        self.summary(tag, step, &field)
-    }
-
-    /// Adds one image to the strip `tag`: `pixels` by rows, [height, width, channels], channels 1 (grey) or 3 (RGB).
-    pub fn image(&mut self, tag: &str, step: u64, pixels: &[u8], width: u32, height: u32, channels: u32) -> Result<()> {
-        let color = match channels {
-            1 => ExtendedColorType::L8,
-            3 => ExtendedColorType::Rgb8,
-            other => {
-                return Err(Error::request(format!("channels of {tag}"), "1 or 3", other.to_string()));
-            }
-        };
-        let expected = u64::from(width) * u64::from(height) * u64::from(channels);
-        if pixels.len() as u64 != expected || expected == 0 {
-            let found = format!("{} for {width} x {height} x {channels}", pixels.len());
-            return Err(Error::request(format!("pixels of {tag}"), "width x height x channels values", found));
-        }
-        let mut png = vec![];
-        PngEncoder::new(&mut png)
-            .write_image(pixels, width, height, color)
-            .map_err(|e| Error::io(&self.path, std::io::Error::other(e)))?;
-        // Summary.Image: height = 1, width = 2, colorspace = 3, encoded_image_string = 4
-        let mut image = vec![];
-        for (number, value) in [(1, height), (2, width), (3, channels)] {
-            key(&mut image, number, Wire::Varint);
-            varint(&mut image, u64::from(value));
-        }
-        bytes(&mut image, 4, &png);
-        // Summary.Value.image = 4
-        let mut field = vec![];
-        bytes(&mut field, 4, &image);
-        self.summary(tag, step, &field)
+    /// Adds what a step tells.
+    pub fn put(&mut self, step: &Step) -> Result<()> {
+        // Event.summary = 5
+        let mut event = vec![];
+        bytes(&mut event, 5, &step.summary);
+        self.event(step.number, &event)
     }
 
     /// Hands everything written so far to the system, for TensorBoard to see.
     pub fn flush(&mut self) -> Result<()> {
         self.file.flush().map_err(|e| Error::io(&self.path, e))
-    }
-
-    /// An event with one summary value, its `field` encoded already.
-    fn summary(&mut self, tag: &str, step: u64, field: &[u8]) -> Result<()> {
-        // Summary.Value.tag = 1
-        let mut value = vec![];
-        bytes(&mut value, 1, tag.as_bytes());
-        value.extend_from_slice(field);
-        // Summary.value = 1
-        let mut summary = vec![];
-        bytes(&mut summary, 1, &value);
-        // Event.summary = 5
-        let mut event = vec![];
-        bytes(&mut event, 5, &summary);
-        self.event(step, &event)
     }
 
     /// One record: an event of now at `step` with the encoded fields `what`.
@@ -128,6 +119,154 @@ impl EventWriter {
         record.extend_from_slice(&masked_crc(&event).to_le_bytes());
         self.file.write_all(&record).map_err(|e| Error::io(&self.path, e))
     }
+}
+
+/// What one step tells: it is written as one record, so that a killed run leaves all of it or nothing.
+#[derive(Clone, Debug)]
+pub struct Step {
+    number: u64,
+    /// An encoded `Summary`.
+    summary: Vec<u8>,
+}
+
+impl Step {
+    /// Step `number`, which tells nothing yet.
+    pub fn new(number: u64) -> Self {
+        Self { number, summary: vec![] }
+    }
+
+    /// Adds one point to the curve `tag`; TensorBoard keeps single precision.
+    pub fn scalar(&mut self, tag: &str, value: f64) {
+        // Summary.Value.simple_value = 2
+        let mut field = vec![];
+        key(&mut field, 2, Wire::Fixed32);
+        field.extend_from_slice(&(value as f32).to_le_bytes());
+        self.value(tag, &field);
+    }
+
+    /// Adds one image to the strip `tag`: `pixels` by rows, [height, width, channels], channels 1 (grey) or 3 (RGB).
+    pub fn image(&mut self, tag: &str, pixels: &[u8], width: u32, height: u32, channels: u32) -> Result<()> {
+        let color = match channels {
+            1 => ExtendedColorType::L8,
+            3 => ExtendedColorType::Rgb8,
+            other => {
+                return Err(Error::request(format!("channels of {tag}"), "1 or 3", other.to_string()));
+            }
+        };
+        let expected = u64::from(width) * u64::from(height) * u64::from(channels);
+        if pixels.len() as u64 != expected || expected == 0 {
+            let found = format!("{} for {width} x {height} x {channels}", pixels.len());
+            return Err(Error::request(format!("pixels of {tag}"), "width x height x channels values", found));
+        }
+        let mut png = vec![];
+        PngEncoder::new(&mut png)
+            .write_image(pixels, width, height, color)
+            .map_err(|e| Error::Native { routine: "PNG encoder", message: e.to_string() })?;
+        // Summary.Image: height = 1, width = 2, colorspace = 3, encoded_image_string = 4
+        let mut image = vec![];
+        for (number, value) in [(1, height), (2, width), (3, channels)] {
+            key(&mut image, number, Wire::Varint);
+            varint(&mut image, u64::from(value));
+        }
+        bytes(&mut image, 4, &png);
+        // Summary.Value.image = 4
+        let mut field = vec![];
+        bytes(&mut field, 4, &image);
+        self.value(tag, &field);
+        Ok(())
+    }
+
+    /// Adds a value, its `field` encoded already.
+    fn value(&mut self, tag: &str, field: &[u8]) {
+        // Summary.Value.tag = 1
+        let mut value = vec![];
+        bytes(&mut value, 1, tag.as_bytes());
+        value.extend_from_slice(field);
+        // Summary.value = 1
+        bytes(&mut self.summary, 1, &value);
+    }
+}
+
+/// The event files in `folder`, oldest first.
+fn event_files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(vec![]),
+        Err(e) => return Err(Error::io(folder, e)),
+    };
+    let mut paths = entries
+        .map(|entry| entry.map(|e| e.path()).map_err(|e| Error::io(folder, e)))
+        .collect::<Result<Vec<PathBuf>>>()?;
+    paths.retain(|path| path.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.starts_with(PREFIX)));
+    // The name holds the second in which the file was begun.
+    paths.sort();
+    Ok(paths)
+}
+
+/// How many bytes of `file` are whole records of steps up to `step`, and the last step of a value among them.
+fn whole(file: &mut File, step: u64) -> std::io::Result<(u64, Option<u64>)> {
+    let size = file.metadata()?.len();
+    let mut reader = BufReader::new(file);
+    let (mut at, mut last) = (0, None);
+    while size - at >= FRAME {
+        let mut head = [0; 12];
+        reader.read_exact(&mut head)?;
+        let (length, check) = head.split_at(8);
+        if check != masked_crc(length).to_le_bytes() {
+            break;
+        }
+        let length = length.iter().rev().fold(0, |n, byte| n << 8 | u64::from(*byte));
+        if length > size - at - FRAME {
+            break;
+        }
+        let mut event = vec![0; length as usize + 4];
+        reader.read_exact(&mut event)?;
+        let (event, check) = event.split_at(length as usize);
+        if check != masked_crc(event).to_le_bytes() {
+            break;
+        }
+        let found = step_of(event);
+        if found > step {
+            break;
+        }
+        // The record that begins the file tells no value.
+        last = if at == 0 { None } else { Some(found) };
+        at += FRAME + length;
+    }
+    Ok((at, last))
+}
+
+/// The step of an encoded event; 0 where it has none, as the format has it.
+fn step_of(mut event: &[u8]) -> u64 {
+    // As far as the step: what this writer puts before it is the wall time.
+    while let Some(field) = read_varint(&mut event) {
+        let skip = match (field >> 3, field & 7) {
+            (2, 0) => return read_varint(&mut event).unwrap_or(0),
+            (_, 0) => read_varint(&mut event).map(|_| 0),
+            (_, 1) => Some(8),
+            (_, 2) => read_varint(&mut event),
+            (_, 5) => Some(4),
+            _ => None,
+        };
+        match skip.and_then(|n| event.get(n as usize..)) {
+            Some(rest) => event = rest,
+            None => break,
+        }
+    }
+    0
+}
+
+fn read_varint(bytes: &mut &[u8]) -> Option<u64> {
+    let mut value = 0;
+    for place in 0..10 {
+        let (byte, rest) = bytes.split_first()?;
+        *bytes = rest;
+        value |= u64::from(byte & 0x7f) << (7 * place);
+        if *byte < 0x80 {
+            return Some(value);
+        }
+    }
+    None
 }
 
 /// Seconds since 1970.

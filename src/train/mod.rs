@@ -41,22 +41,49 @@ const LOOK_EVERY: usize = 50;
 /// Adam's term in the denominator.
 const ADAM_EPS: f64 = 1e-8;
 
+/// Follows a run beside its folder: training curves, pictures.
+pub trait Follow {
+    /// Told of the run as it stands: where it begins or goes on, and after each epoch, once its files are written.
+    fn follow(&mut self, network: &Network, history: &History) -> Result<()>;
+}
+
+/// What outlives [`fit`]; nothing by default.
+#[derive(Default)]
+pub struct Keep<'a> {
+    /// The run folder.
+    pub folder: Option<&'a Path>,
+    /// Who else is told.
+    pub follower: Option<&'a mut dyn Follow>,
+}
+
+impl<'a> From<Option<&'a Path>> for Keep<'a> {
+    fn from(folder: Option<&'a Path>) -> Self {
+        Self { folder, follower: None }
+    }
+}
+
+impl Keep<'_> {
+    fn follow(&mut self, network: &Network, history: &History) -> Result<()> {
+        self.follower.as_mut().map_or(Ok(()), |follower| follower.follow(network, history))
+    }
+}
+
 /// Trains `network` in place and tells the observer of every batch and epoch.
 ///
-/// With a `folder`, each epoch ends with its state there (`model.safetensors`, `train.safetensors`, `history.csv`, and
+/// With a folder to `keep`, each epoch ends with its state there (`model.safetensors`, `train.safetensors`, `history.csv`, and
 /// `config.yaml` where there is none), each file whole or not at all; a folder that holds a state is resumed from, bit for
 /// bit as if the run had not stopped. A finished run is left as it is.
 ///
 /// # Errors
 /// Where a value of `spec` is out of range, the data do not have the model's shape, the folder holds the state of
 /// another run, the loss stops being a number, or the user interrupts (the last epoch's state stays).
-pub fn fit(
+pub fn fit<'a>(
     network: &mut Network,
     train: Arc<dyn Source>,
     valid: Option<Arc<dyn Source>>,
     spec: &TrainSpec,
     seed: u64,
-    folder: Option<&Path>,
+    keep: impl Into<Keep<'a>>,
     observer: &dyn Observer,
 ) -> Result<History> {
     spec.validate()?;
@@ -91,7 +118,7 @@ pub fn fit(
         observer,
     };
     let trained = Trained::begin(run.adam.params())?;
-    let history = run.all(folder);
+    let history = run.all(keep.into());
     trained.end(history)
 }
 
@@ -127,7 +154,8 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    fn all(&self, folder: Option<&Path>) -> Result<History> {
+    fn all(&self, mut keep: Keep) -> Result<History> {
+        let folder = keep.folder;
         let settings = self.settings();
         let state = State { parameters: self.network.parameters(), adam: &self.adam, settings: &settings };
         let mut history = match folder.map(|f| f.join(STATE_FILE)).filter(|f| f.exists()) {
@@ -143,6 +171,7 @@ impl Run<'_> {
                 history.write(&folder.join(HISTORY_FILE))?;
             }
         }
+        keep.follow(self.network, &history)?;
         self.observer.on(Event::Begin {
             task: "training",
             unit: "batches",
@@ -162,6 +191,7 @@ impl Run<'_> {
                 model::save(folder, self.network)?;
                 history.write(&folder.join(HISTORY_FILE))?;
             }
+            keep.follow(self.network, &history)?;
         }
         self.observer.on(Event::End);
         Ok(history)

@@ -6,7 +6,7 @@ use crate::device::Precision;
 use crate::error::{Error, Result};
 use crate::event::Observer;
 use crate::metric::MetricKind;
-use crate::model::{self, CONFIG_FILE, WEIGHTS_FILE};
+use crate::model::{self, WEIGHTS_FILE};
 use crate::pipeline::job::Subject;
 use crate::pipeline::train::{self, Progress, TrainRequest};
 use crate::pipeline::{AttackRequest, ScoreRequest, attack, score};
@@ -77,7 +77,7 @@ pub(super) fn work(spec: &SweepSpec, cell: Cell, folder: &Path, observer: &dyn O
 
 /// Removes a cell's files.
 pub(super) fn clear(folder: &Path, spec: &SweepSpec) -> Result<()> {
-    train::clear(folder, &[CONFIG_FILE, WEIGHTS_FILE, STATE_FILE, HISTORY_FILE])?;
+    train::clear_run(folder)?;
     let names = (0..spec.score.metrics.len()).map(|i| score_file(spec, i));
     let pictures = [PICTURES_FILE, DIRECTIONS_FILE].map(str::to_owned);
     for name in names.chain(spec.attacks().iter().map(|(key, _)| attack_file(key))).chain(pictures) {

@@ -53,7 +53,7 @@ pub struct Key {
 }
 
 /// A figure: what was found, the panels that show it, what is plotted, and the numbers.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Figure {
     /// Anchor and name of the CSV file.
     pub id: String,

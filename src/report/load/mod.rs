@@ -121,6 +121,12 @@ pub(super) fn origin(reader: &Reader) -> Origin {
 
 /// A setting of the run: a root attribute, or the first key of that name in the stored configuration.
 pub(super) fn setting(reader: &Reader, key: &str) -> String {
+    let header = reader.header();
+    header.extra.get(key).cloned().unwrap_or_else(|| find_setting(&header.config, &[], key))
+}
+
+/// The first text under a key of that name in a YAML document, below the keys `path`; empty where there is none.
+pub(super) fn find_setting(config: &str, path: &[&str], key: &str) -> String {
     fn find(value: &serde_yaml::Value, key: &str) -> Option<String> {
         if let Some(list) = value.as_sequence() {
             return list.iter().find_map(|v| find(v, key));
@@ -131,16 +137,14 @@ pub(super) fn setting(reader: &Reader, key: &str) -> String {
         }
         map.values().find_map(|v| find(v, key))
     }
-    let header = reader.header();
-    if let Some(found) = header.extra.get(key) {
-        return found.clone();
-    }
-    serde_yaml::from_str(&header.config).ok().and_then(|v| find(&v, key)).unwrap_or_default()
+    let document: serde_yaml::Value = serde_yaml::from_str(config).unwrap_or_default();
+    let place = path.iter().try_fold(&document, |value, key| value.as_mapping()?.get(*key));
+    place.and_then(|value| find(value, key)).unwrap_or_default()
 }
 
-/// How the file counts the length of a step along a direction.
-pub(super) fn step_scale(reader: &Reader) -> StepScale {
-    match setting(reader, "scale").as_str() {
+/// How the length of a step along a direction is counted, as files say it.
+pub(super) fn step_scale(name: &str) -> StepScale {
+    match name {
         "eigen" => StepScale::Eigen,
         "singular" => StepScale::Singular,
         _ => StepScale::Unit,

@@ -156,7 +156,7 @@ fn trial(reader: &Reader, show: Option<Vec<u64>>) -> Result<Trial> {
     attacks.sort_by_key(|a| words::attack_order(&a.name));
     let index = reader.index().to_vec();
     let norm = setting(reader, "norm");
-    let scale = step_scale(reader);
+    let scale = step_scale(&setting(reader, "scale"));
     let mut trial = Trial { norm, scale, index, eps, clean, attacks, gallery: None };
     trial.gallery = gallery(reader, &trial, show)?;
     Ok(trial)

@@ -28,11 +28,14 @@ pub(super) fn dim(reader: &Reader) -> Option<usize> {
     (n > 3).then(|| info.shape[n - 3..].iter().product())
 }
 
-/// Adds galleries and directions to the points at `shown`, with the sizes at `sizes`.
+/// Adds galleries and directions to the points at `shown`, with the sizes at `sizes`. Of a point's models the one at
+/// `first` is shown, of `models` in the file.
 pub(super) fn add(
     reader: &Reader,
     points: &mut [SweepPoint],
     shown: &[usize],
+    first: &[usize],
+    models: usize,
     sizes: &[usize],
     rows: &[usize],
 ) -> Result<()> {
@@ -61,8 +64,8 @@ pub(super) fn add(
             points[*at].gallery = Some(Gallery {
                 samples: samples.clone(),
                 // The inputs may be stored once or once a model.
-                originals: pick(originals, *at).unwrap_or_else(|| pick(originals, 0).unwrap_or_default()),
-                recon: recon.as_ref().and_then(|r| pick(r, *at)).unwrap_or_default(),
+                originals: pick(originals, first[*at]).unwrap_or_else(|| pick(originals, 0).unwrap_or_default()),
+                recon: recon.as_ref().and_then(|r| pick(r, first[*at])).unwrap_or_default(),
                 attacks: vec![],
             });
         }
@@ -72,10 +75,10 @@ pub(super) fn add(
             let images = place.read(&format!("/attack/{attack}/images"), 2)?;
             let recon = place.read(&format!("/attack/{attack}/recon"), 2)?;
             let Some(images) = images else { continue };
-            let all_sizes = images.first().map_or(0, Vec::len) / points.len().max(1);
+            let all_sizes = images.first().map_or(0, Vec::len) / models.max(1);
             for at in shown {
                 let at_size = |set: &BySample| -> Vec<Vec<Picture>> {
-                    sizes.iter().filter_map(|e| pick(set, at * all_sizes + e)).collect()
+                    sizes.iter().filter_map(|e| pick(set, first[*at] * all_sizes + e)).collect()
                 };
                 let entry = AttackedImages {
                     name: attack.clone(),
@@ -89,14 +92,14 @@ pub(super) fn add(
         }
     }
     if let Some(directions) = place.read("/spectrum/directions", 1)? {
-        let ranks = directions.first().map_or(0, Vec::len) / points.len().max(1);
+        let ranks = directions.first().map_or(0, Vec::len) / models.max(1);
         for at in shown {
             points[*at].directions = index
                 .iter()
                 .zip(&directions)
                 .map(|(index, all)| Directions {
                     index: *index,
-                    vectors: all.iter().skip(at * ranks).take(ranks).cloned().collect(),
+                    vectors: all.iter().skip(first[*at] * ranks).take(ranks).cloned().collect(),
                 })
                 .collect();
         }

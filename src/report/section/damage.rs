@@ -1,9 +1,7 @@
 //! How far attacks reach, by size: medians with their quartiles, a panel a model, then the models compared.
 
-use super::{Headline, Section, spread_point, spread_words, stroke, times};
-use crate::report::figure::{
-    Axis, Curve, Figure, Ink, Mark, Marker, Panel, Plot, Point, Scale, Stroke, Table, Width, number,
-};
+use super::{Headline, Section, spread_point, spread_row, spread_table, spread_words, stroke, times};
+use crate::report::figure::{Axis, Curve, Figure, Ink, Mark, Marker, Panel, Plot, Point, Scale, Stroke, number};
 use crate::report::stats::Summary;
 use crate::report::study::{Arm, Measure, Study, Trial};
 use crate::report::words;
@@ -100,7 +98,7 @@ fn figure(study: &Study, kind: &Kind, key: &str, several: bool) -> Option<Figure
     if entries.is_empty() {
         return None;
     }
-    let mut table = Table::new(&["model", "attack", "eps", "samples", "undefined", "mean", "q25", "median", "q75"]);
+    let mut table = spread_table(&["model", "attack", "eps"]);
     let mut eps: Vec<f64> = Vec::new();
     let mut seen = Vec::new();
     let mut curves: Vec<(usize, String, Curve)> = Vec::new();
@@ -118,17 +116,7 @@ fn figure(study: &Study, kind: &Kind, key: &str, several: bool) -> Option<Figure
                 if !eps.contains(size) {
                     eps.push(*size);
                 }
-                table.row([
-                    (&entry.arm.name).into(),
-                    (&outcome.name).into(),
-                    (*size).into(),
-                    summary.count.into(),
-                    summary.undefined.into(),
-                    summary.mean.into(),
-                    summary.low.into(),
-                    summary.median.into(),
-                    summary.high.into(),
-                ]);
+                table.row(spread_row([(&entry.arm.name).into(), (&outcome.name).into(), (*size).into()], &summary));
             }
             let (marker, line) = style(&outcome.name);
             let curve = Curve { ink: Ink::Series(entry.ink), stroke: line, marker, label: name, points };
@@ -170,11 +158,9 @@ fn figure(study: &Study, kind: &Kind, key: &str, several: bool) -> Option<Figure
             words::title(key),
             if y.scale == Scale::Log { "; logarithmic scales" } else { "" }
         ),
-        legend: Vec::new(),
-        controls: Vec::new(),
         panels,
-        width: Width::Usual,
         table,
+        ..Figure::default()
     })
 }
 

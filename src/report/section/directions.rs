@@ -42,11 +42,10 @@ pub fn section(study: &Study) -> Result<Option<Section>> {
         caption: "Unit directions in the space of images, v₁ the most sensitive, for the images in the top row. Blue \
                   pixels darken, red ones brighten; each picture has its own scale, and its sign is a convention."
             .to_owned(),
-        legend: Vec::new(),
-        controls: Vec::new(),
         panels,
         width: Width::Pictures,
         table,
+        ..Figure::default()
     };
     let mut section = Section { id: "directions", title: "Directions", ..Section::default() };
     section.add(figure, Headline::No);

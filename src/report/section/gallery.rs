@@ -48,18 +48,18 @@ pub fn section(study: &Study) -> Result<Option<Section>> {
                   first attack at its largest size under the first model. Each attack has its attacked inputs, and \
                   below them what the model reconstructs from these."
             .to_owned(),
-        legend: Vec::new(),
-        controls: if same { picker(&first.eps, "gallery-images") } else { vec![] },
+        controls: if same { picker(&first.eps, "gallery-images", "ε") } else { vec![] },
         panels,
         width: Width::Pictures,
         table,
+        ..Figure::default()
     };
     section.add(figure, Headline::No);
     Ok(Some(section))
 }
 
 /// Buttons that choose the size of the attack; the largest is on show at first.
-pub(super) fn picker(eps: &[f64], name: &str) -> Vec<Element> {
+pub(super) fn picker(eps: &[f64], name: &str, symbol: &str) -> Vec<Element> {
     if eps.len() < 2 {
         return vec![];
     }
@@ -68,7 +68,12 @@ pub(super) fn picker(eps: &[f64], name: &str) -> Vec<Element> {
         let input = if i + 1 == eps.len() { input.with("checked", "checked") } else { input };
         element("label").child(input).child(element("span").text(number::plain(*size)))
     });
-    vec![element("fieldset").class("pick").child(element("legend").text("Size of the attack, ε")).children(buttons)]
+    vec![
+        element("fieldset")
+            .class("pick")
+            .child(element("legend").text(format!("Size of the attack, {symbol}")))
+            .children(buttons),
+    ]
 }
 
 fn panel(arm: &Arm, trial: &Trial, gallery: &Gallery, of: usize) -> Result<Panel> {

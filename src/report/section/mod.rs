@@ -11,7 +11,7 @@ pub mod spectra; //    eigenvalue curves
 pub mod sweep; //      the grid of beta
 pub mod training; //   loss curves
 
-use super::figure::{Figure, Ink, Key, Point, Stroke};
+use super::figure::{Cell, Figure, Ink, Key, Point, Stroke, Table};
 use super::markup::Element;
 use super::stats::Summary;
 use super::study::Arm;
@@ -76,6 +76,18 @@ pub(crate) fn stroke(i: usize) -> Stroke {
 /// The point of a curve that shows a median with its quartiles.
 pub(crate) fn spread_point(x: f64, summary: &Summary, tip: String) -> Point {
     Point { x, y: summary.median, band: Some((summary.low, summary.high)), tip, note: None }
+}
+
+/// A table whose rows end in a summary; `of` names the columns before it.
+pub(crate) fn spread_table(of: &[&str]) -> Table {
+    Table::new(&[of, &["samples", "undefined", "mean", "q25", "median", "q75"]].concat())
+}
+
+/// A row of [`spread_table`]: `of` what, and its summary.
+pub(crate) fn spread_row<const N: usize>(of: [Cell; N], s: &Summary) -> impl Iterator<Item = Cell> {
+    let numbers: [Cell; 6] =
+        [s.count.into(), s.undefined.into(), s.mean.into(), s.low.into(), s.median.into(), s.high.into()];
+    of.into_iter().chain(numbers)
 }
 
 /// "1.23 (quartiles 1.1 to 1.4)".

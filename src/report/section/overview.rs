@@ -1,6 +1,6 @@
 //! What was measured, and the table of all models.
 
-use super::Section;
+use super::{Section, spread_row, spread_table};
 use crate::report::figure::{Cell, Table, number};
 use crate::report::load::evenly;
 use crate::report::markup::{Element, element};
@@ -158,25 +158,9 @@ fn boxed(head: Element, body: Element) -> Element {
 
 /// Every column of every file in short, one row each.
 fn csv(study: &Study) -> Table {
-    let mut table = Table::new(&[
-        "model",
-        "part",
-        "name",
-        "attack",
-        "norm",
-        "eps",
-        "samples",
-        "undefined",
-        "mean",
-        "q25",
-        "median",
-        "q75",
-    ]);
+    let mut table = spread_table(&["model", "part", "name", "attack", "norm", "eps"]);
     let mut put = |place: [Cell; 6], values: &[f64]| {
-        let s = Summary::of(values);
-        let numbers: [Cell; 6] =
-            [s.count.into(), s.undefined.into(), s.mean.into(), s.low.into(), s.median.into(), s.high.into()];
-        table.row(place.into_iter().chain(numbers));
+        table.row(spread_row(place, &Summary::of(values)));
     };
     for arm in &study.arms {
         let name = || Cell::from(&arm.name);
@@ -254,14 +238,16 @@ pub fn facts(study: &Study) -> Element {
         .arms
         .iter()
         .map(|a| a.name.clone())
-        .chain(study.sweeps.iter().map(|s| format!("{} ({} models)", s.name, s.points.len())))
+        .chain(study.sweeps.iter().map(|s| format!("{} of a sweep", s.models.len())))
         .collect();
     add("models", models);
     add("data", data(study));
     add("metric", each(&|o| o.metric.clone()));
     add("device", each(&|o| o.device.clone()));
     add("precision", each(&|o| o.precision.clone()));
-    add("seed", each(&|o| o.seed.to_string()));
+    let single = study.files.iter().filter(|o| o.kind != "sweep").map(|o| o.seed.to_string());
+    let of_sweeps = study.sweeps.iter().flat_map(|s| &s.models).filter_map(|m| m.seed).map(|s| s.to_string());
+    add("seeds", single.chain(of_sweeps).collect());
     add("versions", each(&|o| format!("pullback {}, libtorch {}", o.version, o.libtorch)));
     list
 }

@@ -2,10 +2,10 @@
 //! epsilon along its direction, and the shift that the spectral attack measured on the same images.
 
 use super::{Headline, Section, spread_point, spread_words, stroke};
-use crate::report::figure::{Axis, Cloud, Curve, Figure, Ink, Mark, Marker, Panel, Plot, Scale, Table, Width, number};
+use crate::report::figure::{Axis, Cloud, Curve, Figure, Ink, Mark, Marker, Panel, Plot, Scale, Table, number};
 use crate::report::law::law;
 use crate::report::stats::{Summary, median, spearman};
-use crate::report::study::{Arm, StepScale, Study, Trial};
+use crate::report::study::{Arm, Study, Trial};
 use crate::report::words;
 
 /// Pairs of predicted and actual shift of one model.
@@ -73,9 +73,9 @@ fn pairs(ink: usize, arm: &Arm) -> Option<Pairs<'_>> {
         return None;
     }
     let dim = dim.unwrap_or(1) as f64;
-    let length = |eps: f64, lambda: f64| if trial.scale == StepScale::Eigen { eps * lambda } else { eps };
-    let predicted =
-        |eps: &f64| matched.iter().map(|(_, s)| law.predict(radius[*s], length(*eps, radius[*s]), dim)).collect();
+    let predicted = |eps: &f64| {
+        matched.iter().map(|(_, s)| law.predict(radius[*s], trial.scale.length(*eps, radius[*s]), dim)).collect()
+    };
     let actual = |values: &Vec<f64>| matched.iter().map(|(row, _)| values[*row]).collect();
     Some(Pairs {
         ink,
@@ -177,11 +177,9 @@ fn figure(group: &[&Pairs]) -> Option<Figure> {
             first.arm.scores.as_ref().map(|s| s.metric.clone()).unwrap_or_default(),
             words::inline(first.measure),
         ),
-        legend: Vec::new(),
-        controls: Vec::new(),
         panels,
-        width: Width::Usual,
         table,
+        ..Figure::default()
     })
 }
 

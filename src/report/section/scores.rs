@@ -53,10 +53,10 @@ pub fn section(study: &Study) -> Option<Section> {
         title: finding(&plain),
         caption: format!("Share of the images in each bin; triangles mark medians.{missing}"),
         legend: legend(&plain, place),
-        controls: Vec::new(),
         panels,
         width: Width::Small,
         table,
+        ..Figure::default()
     };
     let mut section = Section {
         id: "scores",

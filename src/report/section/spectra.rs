@@ -1,7 +1,7 @@
 //! Eigenvalue curves: the median of each eigenvalue over the images, with its quartiles.
 
 use super::{Headline, Section, spread_point, spread_words, stroke};
-use crate::report::figure::{Axis, Curve, Figure, Ink, Mark, Marker, Plot, Point, Scale, Table, Width, number};
+use crate::report::figure::{Axis, Curve, Figure, Ink, Mark, Marker, Plot, Point, Scale, Table, number};
 use crate::report::stats::Summary;
 use crate::report::study::{Matrix, Study};
 
@@ -110,11 +110,9 @@ pub fn section(study: &Study) -> Option<Section> {
             "Eigenvalues of the pullback metric, largest first, and the part of their sum that the first i hold: \
              median over the images (line) and middle half (band).{note}"
         ),
-        legend: Vec::new(),
-        controls: Vec::new(),
         panels: vec![spectrum.draw(), share.draw()],
-        width: Width::Usual,
         table,
+        ..Figure::default()
     };
     let mut section = Section {
         id: "spectra",

@@ -65,11 +65,10 @@ pub fn section(study: &Study) -> Option<Section> {
         id: "training-curves".to_owned(),
         title: finding(study),
         caption: "What training logged after each epoch.".to_owned(),
-        legend: Vec::new(),
-        controls: Vec::new(),
         panels,
         width: Width::Small,
         table,
+        ..Figure::default()
     };
     let mut section = Section { id: "training", title: "Training", ..Section::default() };
     section.add(figure, Headline::No);
@@ -80,7 +79,7 @@ pub fn section(study: &Study) -> Option<Section> {
 const SETTINGS: [&str; 3] = ["beta", "lr", "seconds"];
 
 /// A panel's title and its axis.
-fn words(column: &str) -> (String, String) {
+pub(super) fn words(column: &str) -> (String, String) {
     let (part, of) = column.strip_prefix("valid_").map_or((column, "training"), |rest| (rest, "validation"));
     let (title, axis) = match part {
         "loss" => ("Loss", "β-weighted, nats an image"),
@@ -88,6 +87,7 @@ fn words(column: &str) -> (String, String) {
         "kl" => ("KL term", "KL(q(z|x) ‖ p(z)), nats an image"),
         "mixup" => ("Mixup terms", "nats an image"),
         "elbo" => ("ELBO", "nats an image"),
+        "seconds" => ("Time", "seconds"),
         other => return (format!("{}, {of}", other.replace('_', " ")), other.replace('_', " ")),
     };
     (format!("{title}, {of}"), axis.to_owned())

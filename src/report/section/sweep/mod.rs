@@ -2,18 +2,21 @@
 //!
 //! Source: Khan & Storkey 2023, figures 2 to 6.
 
-mod agreement; // theory against experiment; correlations
+mod agreement; // theory against experiment
+mod glance; //    the leading panels beside each other
 mod pictures; //  images and directions by beta
 mod plane; //     clean error against robustness
+mod relations; // correlations, and what mixup changes
 mod spectra; //   eigenvalues by beta
 mod step; //      damage against the size of the step
+mod training; //  what training ended with
 mod trend; //     scores and damage against beta
 
 use super::{Headline, Section};
 use crate::error::Result;
-use crate::report::figure::{Axis, Ink, Key, Scale, Stroke, number};
+use crate::report::figure::{Axis, Curve, Ink, Key, Mark, Marker, Point, Scale, Stroke, number};
 use crate::report::load::evenly;
-use crate::report::study::{Mixup, StepScale, Study, Sweep, SweepPoint};
+use crate::report::study::{StepScale, StepSet, Study, Sweep, SweepPoint};
 
 /// Betas that a panel shows beside each other.
 const BETAS: usize = 5;
@@ -21,67 +24,134 @@ const BETAS: usize = 5;
 /// All figures of all sweeps, by what they are about.
 pub fn sections(study: &Study) -> Result<Vec<Section>> {
     let new = |id, title, intro: &str| Section { id, title, intro: intro.to_owned(), ..Section::default() };
+    let mut glance = new("beta-glance", "At a glance", "");
     let mut geometry = new(
         "beta-geometry",
         "Geometry against β",
-        "β weighs the KL term in training. Every point is a model of its own; mixup trains on blends of images.",
+        "β weighs the KL term in training. Every point is a model, or the models of several seeds; mixup trains on \
+         blends of images.",
     );
     let mut damage = new(
         "beta-damage",
         "Damage against β",
         "Attacks move each image along u₁, u₂, ..., the most sensitive directions of the encoder at that image.",
     );
-    let mut trade = new("beta-trade-off", "Trade-off", "");
-    let mut theory = new("beta-theory", "Theory and experiment", "");
+    let mut trade = new(
+        "beta-trade-off",
+        "Trade-off",
+        "What a model loses without attack and what it loses under one belong together.",
+    );
+    let mut relations = new("beta-relations", "What goes with what", "");
+    let mut theory = new(
+        "beta-theory",
+        "Theory and experiment",
+        "To first order, a small step along u₁ moves the code by what λ₁ says. Less comes of it where the encoder bends \
+         away, or where the step is cut because pixels are held within [0, 1].",
+    );
     let mut images = new("beta-pictures", "Pictures", "");
+    let mut losses = new("beta-training", "Training", "");
     for (i, sweep) in study.sweeps.iter().enumerate() {
-        let view = View { sweep, prefix: if i == 0 { "sweep".to_owned() } else { format!("sweep{}", i + 1) } };
-        for (figure, headline) in trend::scores(&view).into_iter().chain(trend::histograms(&view)) {
-            geometry.add(figure, headline);
+        let name = if i == 0 { "sweep".to_owned() } else { format!("sweep{}", i + 1) };
+        let whole = View { sweep, name: name.clone(), set: None };
+        glance::figure(&whole).into_iter().for_each(|f| glance.add(f, Headline::No));
+        trend::scores(&whole).into_iter().chain(trend::histograms(&whole)).for_each(|(f, h)| geometry.add(f, h));
+        spectra::figure(&whole).into_iter().for_each(|f| geometry.add(f, Headline::Yes));
+        for (k, set) in sweep.sets.iter().enumerate() {
+            let only = sweep.only(set);
+            let several = sweep.sets.len() > 1;
+            let view = View { sweep: &only, name: name.clone(), set: several.then_some(set) };
+            // The page begins with what the first set says.
+            let headline = |h: Headline| if k == 0 { h } else { Headline::No };
+            trend::damage(&view).into_iter().chain(step::figures(&view)).for_each(|(f, h)| damage.add(f, headline(h)));
+            plane::figure(&view).into_iter().for_each(|f| trade.add(f, headline(Headline::Yes)));
+            agreement::figure(&view).into_iter().for_each(|f| theory.add(f, headline(Headline::Yes)));
+            if k == 0 {
+                pictures::figures(&view)?.into_iter().for_each(|f| images.add(f, Headline::No));
+            }
         }
-        spectra::figure(&view).into_iter().for_each(|f| geometry.add(f, Headline::Yes));
-        geometry.body.extend(agreement::correlations(&view));
-        for (figure, headline) in trend::damage(&view).into_iter().chain(step::figures(&view)) {
-            damage.add(figure, headline);
-        }
-        plane::figure(&view).into_iter().for_each(|f| trade.add(f, Headline::Yes));
-        agreement::figure(&view).into_iter().for_each(|f| theory.add(f, Headline::Yes));
-        pictures::figures(&view)?.into_iter().for_each(|f| images.add(f, Headline::No));
+        relations::add(&whole, &mut relations);
+        training::figure(&whole).into_iter().for_each(|f| losses.add(f, Headline::No));
     }
-    Ok([geometry, damage, trade, theory, images].into_iter().filter_map(Section::filled).collect())
+    let sections = [glance, geometry, damage, trade, relations, theory, images, losses];
+    Ok(sections.into_iter().filter_map(Section::filled).collect())
 }
 
-/// A sweep and how its figures are named.
+/// A sweep, or one set of its attacks, and how its figures are named.
 struct View<'a> {
     sweep: &'a Sweep,
-    prefix: String,
+    name: String,
+    /// The set, where the sweep has several.
+    set: Option<&'a StepSet>,
 }
 
-/// One arm of a sweep: the models with, or without, mixup.
+/// One arm of a sweep: the models of one strength of mixup.
 struct Line<'a> {
-    name: &'static str,
+    /// "no mixup", "mixup", "mixup 0.5".
+    name: String,
+    /// "without mixup", "with mixup".
+    with: String,
     ink: Ink,
     stroke: Stroke,
     points: Vec<&'a SweepPoint>,
 }
 
+impl Line<'_> {
+    /// The arm's curve; its name stands at its end where there are `several` arms.
+    fn curve(&self, points: Vec<Point>, several: bool) -> Mark {
+        let marker = if points.len() <= 14 { Marker::Disc } else { Marker::None };
+        let label = if several { self.name.clone() } else { String::new() };
+        Mark::Curve(Curve { ink: self.ink, stroke: self.stroke, marker, label, points })
+    }
+}
+
 impl View<'_> {
-    fn id(&self, name: &str) -> String {
-        format!("{}-{name}", self.prefix)
+    fn id(&self, figure: &str) -> String {
+        match self.set {
+            Some(set) if !set.key.is_empty() => format!("{}-{}{figure}", self.name, set.key),
+            _ => format!("{}-{figure}", self.name),
+        }
     }
 
-    /// The arms that have models, ascending in beta.
+    /// What tells this set's figures from the others', after a title.
+    fn suffix(&self) -> String {
+        match self.set.map(|s| s.scale) {
+            None => String::new(),
+            Some(StepScale::Unit) => " (equal steps)".to_owned(),
+            Some(StepScale::Eigen) => " (steps of s\u{a0}λᵢ)".to_owned(),
+            Some(StepScale::Singular) => " (steps of s\u{a0}√λᵢ)".to_owned(),
+        }
+    }
+
+    fn scale(&self) -> StepScale {
+        self.sweep.sets.first().map(|s| s.scale).unwrap_or_default()
+    }
+
+    /// The metric along whose directions the attacks go.
+    fn metric(&self) -> &str {
+        self.sweep.sets.first().map_or("", |s| s.metric.as_str())
+    }
+
+    /// The arms, ascending in beta.
     fn lines(&self) -> Vec<Line<'_>> {
-        [(Mixup::Without, "no mixup", Stroke::Solid), (Mixup::With, "mixup", Stroke::Dashed)]
-            .into_iter()
+        let arms: Vec<&[SweepPoint]> = self.sweep.points.chunk_by(|a, b| a.mixup == b.mixup).collect();
+        let strengths = arms.iter().filter(|arm| arm[0].mixup > 0.0).count();
+        let name = |strength: f64| match strength {
+            0.0 => "no mixup".to_owned(),
+            _ if strengths == 1 => "mixup".to_owned(),
+            strength => format!("mixup {}", number::plain(strength)),
+        };
+        arms.into_iter()
             .enumerate()
-            .map(|(i, (mixup, name, stroke))| Line {
-                name,
+            .map(|(i, arm)| Line {
+                name: name(arm[0].mixup),
+                with: match arm[0].mixup {
+                    0.0 => "without mixup".to_owned(),
+                    strength => format!("with {}", name(strength)),
+                },
                 ink: Ink::Series(i),
-                stroke,
-                points: self.sweep.points.iter().filter(|p| p.mixup == mixup).collect(),
+                stroke: [Stroke::Solid, Stroke::Dashed, Stroke::Dotted][i % 3],
+                points: arm.iter().collect(),
             })
-            .filter(|line| !line.points.is_empty())
             .collect()
     }
 
@@ -93,19 +163,23 @@ impl View<'_> {
 
     /// The axis of step sizes.
     fn size_axis(&self) -> Axis {
-        let label = match self.sweep.scale {
+        let label = match self.scale() {
             StepScale::Eigen => "step s (the image moves by s λᵢ)".to_owned(),
             StepScale::Singular => "step s (the image moves by s √λᵢ)".to_owned(),
-            StepScale::Unit => crate::report::words::size_axis(&self.sweep.norm),
+            StepScale::Unit => crate::report::words::size_axis(self.sweep.sets.first().map_or("", |s| s.norm.as_str())),
         };
         let sizes = || self.sweep.eps.iter().copied();
         Axis::fit(label, Scale::suiting(sizes(), 1.0), sizes())
     }
 
     /// The symbol of a step size: ε, or s where it multiplies the eigenvalue or its root.
+    fn symbol(&self) -> &'static str {
+        if self.scale() == StepScale::Unit { "ε" } else { "s" }
+    }
+
+    /// A step size in words.
     fn size(&self, at: usize) -> String {
-        let symbol = if self.sweep.scale == StepScale::Unit { "ε" } else { "s" };
-        format!("{symbol}\u{a0}=\u{a0}{}", number::plain(self.sweep.eps.get(at).copied().unwrap_or(f64::NAN)))
+        format!("{}\u{a0}=\u{a0}{}", self.symbol(), number::plain(self.sweep.eps.get(at).copied().unwrap_or(f64::NAN)))
     }
 }
 
@@ -126,5 +200,24 @@ fn legend(lines: &[Line<'_>]) -> Vec<Key> {
     if lines.len() < 2 {
         return Vec::new();
     }
-    lines.iter().map(|l| Key { ink: l.ink, stroke: l.stroke, words: l.name.to_owned() }).collect()
+    lines.iter().map(|l| Key { ink: l.ink, stroke: l.stroke, words: l.name.clone() }).collect()
+}
+
+/// "from 1.2 to 3.4 with mixup", an arm after the other; an arm of one model has no way to go.
+fn ways(lines: &[Line<'_>], of: impl Fn(&SweepPoint) -> Option<String>) -> Vec<String> {
+    let way = |line: &Line<'_>| {
+        let first = of(line.points.first()?)?;
+        let arm = if lines.len() > 1 { format!(" {}", line.with) } else { String::new() };
+        match line.points.as_slice() {
+            [one] => Some(format!("is {first}{arm} at {}", beta_words(one))),
+            [.., last] => {
+                let last = of(last)?;
+                let way =
+                    if last == first { format!("stays at {last}") } else { format!("goes from {first} to {last}") };
+                Some(format!("{way}{arm}"))
+            }
+            [] => None,
+        }
+    };
+    lines.iter().filter_map(way).collect()
 }

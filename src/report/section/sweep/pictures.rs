@@ -17,7 +17,8 @@ pub(super) fn figures(view: &View<'_>) -> Result<Vec<Figure>> {
 }
 
 fn attacked(view: &View<'_>) -> Result<Option<Figure>> {
-    let eps: Vec<f64> = view.sweep.shown_eps.iter().filter_map(|at| view.sweep.eps.get(*at).copied()).collect();
+    let sizes = &view.sweep.shown_eps;
+    let eps: Vec<f64> = sizes.iter().filter_map(|at| view.sweep.eps.get(*at).copied()).collect();
     let attack = super::trend::first_attack(view);
     let mut panels = Vec::new();
     let mut table = Table::new(&["mixup", "beta", "attack", "eps", "measure", "median"]);
@@ -27,29 +28,29 @@ fn attacked(view: &View<'_>) -> Result<Option<Figure>> {
         let Some((_, first)) = shown.first() else { continue };
         let named: Vec<String> = first.samples.iter().map(sample_words).collect();
         let spoken = |what: &str| format!("{}: {what}: {}", line.name, named.join("; "));
-        let mut body = element("div").class("arm").child(element("h4").text(line.name));
+        let mut body = element("div").class("arm").child(element("h4").text(&line.name));
         let inputs = strip(&first.originals, &named, Tone::Photo, &spoken("inputs"))?;
         let mut marks = inputs.marks;
         body.push(row("input", inputs.body, None));
         for (point, gallery) in &shown {
             let beta = beta_words(point);
             body.push(element("h5").text(&beta));
-            let mut add = |label: &str, pictures: &[Picture], size: Option<(usize, f64)>| -> Result<()> {
+            let mut add = |label: &str, pictures: &[Picture], size: Option<usize>| -> Result<()> {
                 if pictures.is_empty() {
                     return Ok(());
                 }
-                let at = size.map_or(String::new(), |(_, e)| format!(", ε = {}", number::plain(e)));
+                let at = size.map_or(String::new(), |i| format!(", {}", view.size(sizes[i])));
                 let tips: Vec<String> = named.iter().map(|n| format!("{n}\n{beta}{at}\n{label}")).collect();
                 let drawn = strip(pictures, &tips, Tone::Photo, &spoken(&format!("{beta}{at}, {label}")))?;
                 marks += drawn.marks;
-                body.push(row(label, drawn.body, size.map(|(i, _)| (i, eps.len()))));
+                body.push(row(label, drawn.body, size.map(|i| (i, eps.len()))));
                 Ok(())
             };
             add("reconstruction", &gallery.recon, None)?;
             if let Some(images) = gallery.attacks.iter().find(|a| a.name == attack) {
-                for (i, size) in eps.iter().enumerate() {
-                    add("attacked input", images.images.get(i).map_or(&[], Vec::as_slice), Some((i, *size)))?;
-                    add("its reconstruction", images.recon.get(i).map_or(&[], Vec::as_slice), Some((i, *size)))?;
+                for i in 0..eps.len() {
+                    add("attacked input", images.images.get(i).map_or(&[], Vec::as_slice), Some(i))?;
+                    add("its reconstruction", images.recon.get(i).map_or(&[], Vec::as_slice), Some(i))?;
                 }
             }
             tabulate(&mut table, view, &line, point, attack);
@@ -62,12 +63,12 @@ fn attacked(view: &View<'_>) -> Result<Option<Figure>> {
         caption: "Rows: what each model makes of the inputs, the inputs after the attack, and what it makes of those. \
                   Columns: the same images throughout."
             .to_owned(),
-        legend: vec![],
-        controls: picker(&eps, &id),
+        controls: picker(&eps, &id, view.symbol()),
         id,
         panels,
         width: Width::Pictures,
         table,
+        ..Figure::default()
     }))
 }
 
@@ -77,7 +78,7 @@ fn tabulate(table: &mut Table, view: &View<'_>, line: &Line<'_>, point: &SweepPo
         for at in &view.sweep.shown_eps {
             if let (Some(eps), Some(s)) = (view.sweep.eps.get(*at), by_eps.get(*at)) {
                 table.row([
-                    line.name.into(),
+                    (&line.name).into(),
                     point.beta.into(),
                     attack.into(),
                     (*eps).into(),
@@ -102,7 +103,7 @@ fn directions(view: &View<'_>) -> Result<Option<Figure>> {
                 for (k, v) in d.vectors.iter().enumerate() {
                     let largest = v.values.iter().fold(0.0f32, |a, v| a.max(v.abs()));
                     table.row([
-                        line.name.into(),
+                        (&line.name).into(),
                         p.beta.into(),
                         (d.index as i64).into(),
                         (k + 1).into(),
@@ -131,11 +132,10 @@ fn directions(view: &View<'_>) -> Result<Option<Figure>> {
             "Unit directions in the space of images, v₁ the most sensitive. Blue pixels darken, red ones brighten; \
                   each picture has its own scale, and its sign is a convention."
                 .to_owned(),
-        legend: vec![],
-        controls: vec![],
         panels,
         width: Width::Pictures,
         table,
+        ..Figure::default()
     }))
 }
 

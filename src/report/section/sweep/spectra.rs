@@ -1,8 +1,9 @@
 //! Eigenvalue curves at a few betas.
 
-use super::{View, beta_words, chosen};
-use crate::report::figure::{Axis, Curve, Figure, Mark, Marker, Plot, Scale, Table, Width, number};
-use crate::report::section::{spread_point, spread_words};
+use super::{View, beta_words, chosen, ways};
+use crate::report::figure::{Axis, Curve, Figure, Mark, Marker, Plot, Scale, Width, number};
+use crate::report::section::{spread_point, spread_row, spread_table, spread_words};
+use crate::report::study::SweepPoint;
 
 /// Eigenvalues this far below the largest are drawn at the lower edge.
 const DEPTH: f64 = 1e-7;
@@ -10,11 +11,10 @@ const DEPTH: f64 = 1e-7;
 /// A panel an arm.
 pub(super) fn figure(view: &View<'_>) -> Option<Figure> {
     let lines = view.lines();
-    let mut table = Table::new(&["mixup", "beta", "i", "samples", "undefined", "mean", "q25", "median", "q75"]);
+    let mut table = spread_table(&["mixup", "beta", "i"]);
     let mut seen = Vec::new();
     let mut widest = 0;
     let mut drawn = Vec::new();
-    let mut counts = Vec::new();
     for line in &lines {
         let mut marks = Vec::new();
         for (ink, point) in chosen(line) {
@@ -24,32 +24,12 @@ pub(super) fn figure(view: &View<'_>) -> Option<Figure> {
                 let tip = format!("{}\nλ{} = {}", beta_words(point), number::subscript(k + 1), spread_words(s));
                 points.push(spread_point((k + 1) as f64, s, tip));
                 seen.extend([s.low, s.high]);
-                table.row([
-                    line.name.into(),
-                    point.beta.into(),
-                    (k + 1).into(),
-                    s.count.into(),
-                    s.undefined.into(),
-                    s.mean.into(),
-                    s.low.into(),
-                    s.median.into(),
-                    s.high.into(),
-                ]);
+                table.row(spread_row([(&line.name).into(), point.beta.into(), (k + 1).into()], s));
             }
             let label = beta_words(point);
             marks.push(Mark::Curve(Curve { ink, stroke: Default::default(), marker: Marker::None, label, points }));
         }
-        let live = |p: &super::SweepPoint| {
-            let first = p.spectrum.first()?.median;
-            Some(p.spectrum.iter().filter(|s| s.median > 1e-2 * first).count())
-        };
-        if let (Some(a), Some(b)) =
-            (line.points.first().and_then(|p| live(p)), line.points.last().and_then(|p| live(p)))
-        {
-            let arm = if line.name == "mixup" { "with mixup" } else { "without" };
-            counts.push(format!("from {a} to {b} {arm}"));
-        }
-        drawn.push((line.name, marks));
+        drawn.push((line.name.clone(), marks));
     }
     if widest == 0 {
         return None;
@@ -68,14 +48,26 @@ pub(super) fn figure(view: &View<'_>) -> Option<Figure> {
         .collect();
     Some(Figure {
         id: view.id("spectra"),
-        title: format!("With β, the directions above 1 % of λ₁ go {}", crate::report::words::list(&counts)),
+        title: finding(view),
         caption: "Eigenvalues of the pullback metric, largest first, for a few models: median over the images (line) \
                   and middle half (band)."
             .to_owned(),
-        legend: vec![],
-        controls: vec![],
         panels,
         width: Width::Pairs,
         table,
+        ..Figure::default()
     })
+}
+
+/// How many directions matter, at both ends of each arm.
+fn finding(view: &View<'_>) -> String {
+    let live = |p: &SweepPoint| {
+        let first = p.spectrum.first()?.median;
+        Some(p.spectrum.iter().filter(|s| s.median > 1e-2 * first).count().to_string())
+    };
+    let ways = ways(&view.lines(), live);
+    if ways.is_empty() {
+        return "Spectra by β".to_owned();
+    }
+    format!("With β, the number of eigenvalues above 1 % of λ₁ {}", crate::report::words::list(&ways))
 }

@@ -1,18 +1,27 @@
 //! Scores and damage against beta, and the scores' histograms at a few betas.
 
-use super::{Headline, Line, View, beta_words, chosen};
+use super::{Headline, Line, View, beta_words, chosen, ways};
 use crate::report::figure::{
-    Axis, Curve, Figure, Mark, Marker, Panel, Plot, Scale, Steps, Stroke, Table, Width, bins, number, shares,
+    Axis, Figure, Mark, Panel, Plot, Scale, Steps, Stroke, Table, Width, bins, number, shares,
 };
 use crate::report::load::evenly;
-use crate::report::section::{spread_point, spread_words, times};
+use crate::report::section::{spread_point, spread_row, spread_table, spread_words, times};
 use crate::report::stats::{Summary, spearman};
 use crate::report::study::SweepPoint;
 use crate::report::words;
 
 /// Scores drawn against beta, the paper's two first.
-const SCORES: [&str; 6] =
-    ["spectral_radius", "von_neumann_entropy", "entropy_maxnorm", "trace", "effective_rank", "anisotropy"];
+const SCORES: [&str; 7] = [
+    "spectral_radius",
+    "von_neumann_entropy",
+    "singular.entropy_maxnorm",
+    "entropy_maxnorm",
+    "trace",
+    "effective_rank",
+    "anisotropy",
+];
+/// Of further metrics, `<metric>.<score>`, these are drawn.
+const FURTHER: [&str; 2] = [".spectral_radius", ".von_neumann_entropy"];
 /// Scores whose histograms are drawn.
 const SPREAD: [&str; 2] = ["spectral_radius", "von_neumann_entropy"];
 /// Damage drawn against beta.
@@ -23,22 +32,15 @@ const SIZES: usize = 3;
 /// Every score against beta: medians with quartiles.
 pub(super) fn scores(view: &View<'_>) -> Vec<(Figure, Headline)> {
     let lines = view.lines();
-    let mut table = Table::new(&["score", "mixup", "beta", "samples", "undefined", "mean", "q25", "median", "q75"]);
+    let mut table = spread_table(&["score", "mixup", "beta"]);
     let mut panels = Vec::new();
-    for name in SCORES {
+    let held = view.sweep.points.first().map_or(&[][..], |p| p.scores.as_slice());
+    let is_further = |n: &&str| FURTHER.iter().any(|f| n.ends_with(f)) && !n.contains("singular.");
+    let further = held.iter().map(|c| c.name.as_str()).filter(is_further);
+    for name in SCORES.into_iter().chain(further) {
         let of = |p: &SweepPoint| p.score(name).map(Summary::of);
         panels.extend(against_beta(view, &lines, &words::title(name), &words::axis(name), of, |line, p, s| {
-            table.row([
-                name.into(),
-                line.name.into(),
-                p.beta.into(),
-                s.count.into(),
-                s.undefined.into(),
-                s.mean.into(),
-                s.low.into(),
-                s.median.into(),
-                s.high.into(),
-            ]);
+            table.row(spread_row([name.into(), (&line.name).into(), p.beta.into()], s));
         }));
     }
     let title = trend_words(&lines, "spectral_radius", "λ₁");
@@ -47,18 +49,16 @@ pub(super) fn scores(view: &View<'_>) -> Vec<(Figure, Headline)> {
             id: view.id("scores"),
             title,
             caption: "Median over the images of each model (line) and middle half (band), against β.".to_owned(),
-            legend: vec![],
-            controls: vec![],
             panels,
-            width: Width::Usual,
             table,
+            ..Figure::default()
         },
         Headline::Yes,
     )]
 }
 
 /// One panel: a curve an arm against beta.
-fn against_beta(
+pub(super) fn against_beta(
     view: &View<'_>,
     lines: &[Line<'_>],
     title: &str,
@@ -80,9 +80,7 @@ fn against_beta(
         if points.is_empty() {
             continue;
         }
-        let marker = if points.len() <= 14 { Marker::Disc } else { Marker::None };
-        let label = if lines.len() > 1 { line.name.to_owned() } else { String::new() };
-        marks.push(Mark::Curve(Curve { ink: line.ink, stroke: line.stroke, marker, label, points }));
+        marks.push(line.curve(points, lines.len() > 1));
     }
     if marks.is_empty() {
         return None;
@@ -110,7 +108,7 @@ fn trend_words(lines: &[Line<'_>], name: &str, symbol: &str) -> String {
             } else {
                 String::new()
             };
-            let arm = if lines.len() > 1 { format!(" {}", with_words(line.name)) } else { String::new() };
+            let arm = if lines.len() > 1 { format!(" {}", line.with) } else { String::new() };
             Some(format!("{verb} {}{arm}{rho}", times(factor).replace(" times", "-fold")))
         })
         .collect();
@@ -118,10 +116,6 @@ fn trend_words(lines: &[Line<'_>], name: &str, symbol: &str) -> String {
         return "Scores against β".to_owned();
     }
     format!("From the smallest β to the largest, the median {symbol} {}", words::list(&parts))
-}
-
-fn with_words(name: &str) -> &'static str {
-    if name == "mixup" { "with mixup" } else { "without" }
 }
 
 /// Histograms at a few betas, a panel an arm and score.
@@ -155,7 +149,7 @@ pub(super) fn histograms(view: &View<'_>) -> Vec<(Figure, Headline)> {
                     tallest = tallest.max(*height);
                     let row = [
                         name.into(),
-                        line.name.into(),
+                        (&line.name).into(),
                         point.beta.into(),
                         pair[0].into(),
                         pair[1].into(),
@@ -173,7 +167,7 @@ pub(super) fn histograms(view: &View<'_>) -> Vec<(Figure, Headline)> {
                 }));
             }
             marks.push(Mark::Zones { edges: edges.clone(), tips });
-            drawn.push((line.name, marks));
+            drawn.push((line.name.as_str(), marks));
         }
         for (arm, marks) in drawn {
             let mut y = Axis::fit("share of images", Scale::Linear, [0.0, tallest]).from_zero();
@@ -189,10 +183,10 @@ pub(super) fn histograms(view: &View<'_>) -> Vec<(Figure, Headline)> {
             title: spread_title(&lines),
             caption: "Share of the images in each bin, for a few models; triangles mark medians.".to_owned(),
             legend: keys,
-            controls: vec![],
             panels,
             width: Width::Pairs,
             table,
+            ..Figure::default()
         },
         Headline::No,
     )]
@@ -219,43 +213,32 @@ pub(super) fn damage(view: &View<'_>) -> Vec<(Figure, Headline)> {
     DAMAGE
         .iter()
         .filter_map(|key| {
-            let mut table =
-                Table::new(&["attack", "eps", "mixup", "beta", "samples", "undefined", "mean", "q25", "median", "q75"]);
+            let mut table = spread_table(&["attack", "eps", "mixup", "beta"]);
             let panels: Vec<Panel> = sizes
                 .iter()
                 .filter_map(|at| {
                     let of = |p: &SweepPoint| p.measure(attack, key)?.get(*at).copied();
                     let title = view.size(*at);
                     against_beta(view, &lines, &title, &words::axis(key), of, |line, p, s| {
-                        table.row([
-                            attack.into(),
-                            view.sweep.eps[*at].into(),
-                            line.name.into(),
-                            p.beta.into(),
-                            s.count.into(),
-                            s.undefined.into(),
-                            s.mean.into(),
-                            s.low.into(),
-                            s.median.into(),
-                            s.high.into(),
-                        ]);
+                        table.row(spread_row(
+                            [attack.into(), view.sweep.eps[*at].into(), (&line.name).into(), p.beta.into()],
+                            s,
+                        ));
                     })
                 })
                 .collect();
             let figure = Figure {
                 id: view.id(&format!("damage-beta-{key}")),
-                title: damage_words(view, &lines, attack, key, *sizes.last()?),
+                title: format!("{}{}", damage_words(view, &lines, attack, key, *sizes.last()?), view.suffix()),
                 caption: format!(
                     "{} after a step along {}, against β: median over the images (line) and middle half (band), a \
                      panel a step size.",
                     words::title(key),
                     words::attack(attack)
                 ),
-                legend: vec![],
-                controls: vec![],
                 panels,
-                width: Width::Usual,
                 table,
+                ..Figure::default()
             };
             Some((figure, if *key == "recon_mse" { Headline::Yes } else { Headline::No }))
         })
@@ -270,23 +253,16 @@ pub(super) fn first_attack<'a>(view: &View<'a>) -> &'a str {
 }
 
 fn damage_words(view: &View<'_>, lines: &[Line<'_>], attack: &str, key: &str, at: usize) -> String {
-    let parts: Vec<String> = lines
-        .iter()
-        .filter_map(|line| {
-            let of = |p: &&SweepPoint| Some(p.measure(attack, key)?.get(at)?.median);
-            let (first, last) = (line.points.first().and_then(of)?, line.points.last().and_then(of)?);
-            let arm = if lines.len() > 1 { format!(" {}", with_words(line.name)) } else { String::new() };
-            Some(format!("from {} to {}{arm}", number::short(first), number::short(last)))
-        })
-        .collect();
-    if parts.is_empty() {
+    let of = |p: &SweepPoint| Some(number::short(p.measure(attack, key)?.get(at)?.median));
+    let ways = ways(lines, of);
+    if ways.is_empty() {
         return format!("{} against β", words::title(key));
     }
     format!(
-        "With β, the {} after a step along {} ({}) goes {}",
+        "With β, the {} after a step along {} ({}) {}",
         words::inline(key),
         words::attack(attack),
         view.size(at),
-        words::list(&parts)
+        words::list(&ways)
     )
 }
