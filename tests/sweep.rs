@@ -60,6 +60,8 @@ fn wrong_configs_are_refused_by_key() {
         ("also: [{beta: [1], mixup: [], seeds: [0]}]", "also: mixup"),
         ("samples: 0", "samples"),
         ("workers: 0", "workers"),
+        ("together: 1", "together"),
+        ("together: always", "auto, off or a whole number"),
         ("score: {metrics: []}", "score.metrics"),
         ("score: {metrics: [mean, mean]}", "score.metrics"),
         ("train: {epochs: 0}", "train.epochs"),
@@ -295,6 +297,40 @@ fn killed_anywhere_it_ends_the_same() {
     let other = folder.path().join("other");
     run(&request(&format!("{yaml}\nseeds: [9]"), &other), &Silent).unwrap();
     assert!(difference(&contents(&other), &expected, 0.02).is_some());
+}
+
+#[test]
+fn trained_together_it_is_the_same_study() {
+    let folder = tempfile::tempdir().unwrap();
+    let apart = folder.path().join("apart");
+    run(&request(TINY, &apart), &Silent).unwrap();
+    let expected = contents(&apart);
+    // Seven models, four at once at most: a fleet of four and one of three, killed in training and after it.
+    let yaml = format!("{TINY}\ntogether: 4");
+    let together = folder.path().join("together");
+    let mut interruptions = 0;
+    for patience in [3, 12, 30, 60, 90, i64::MAX] {
+        let patient = Impatient::after(patience);
+        match run(&request(&yaml, &together), &patient) {
+            Ok(_) => assert_eq!(patient.epochs.load(Ordering::Relaxed), 14, "7 models of 2 epochs"),
+            Err(Error::Interrupted) => interruptions += 1,
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert!(interruptions >= 4, "only {interruptions} interruptions");
+    assert_eq!(difference(&contents(&together), &expected, 0.02), None);
+    for name in ["0.1-0-0", "8-1-0", "1-0-5"] {
+        let cell = together.join("cells").join(name);
+        assert_eq!(std::fs::read_to_string(cell.join("history.csv")).unwrap().lines().count(), 3);
+        let files = |folder: &Path| -> Vec<_> {
+            let mut names: Vec<_> = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name()).collect();
+            names.sort();
+            names
+        };
+        assert_eq!(files(&cell), files(&apart.join("cells").join(name)));
+    }
+    // How models are trained is no part of the study: the folder may be gone on with either way.
+    run(&request(TINY, &together), &Silent).unwrap();
 }
 
 #[test]

@@ -1,15 +1,17 @@
 //! Tests of `train`.
 
+mod fleet; // many models at once
+
 use crate::model::{close, distance};
 use pullback::data::{Batch, ImageShape, Source};
 use pullback::event::{Event, Observer, Silent};
 use pullback::ffi::adam::{AdamStep, fused_adam};
 use pullback::model::{
     self, Activation, ConvSpec, Gaussian, Likelihood, Mean, MlpSpec, Mode, ModelSpec, Network, Normalization, Scale,
-    Vae,
+    Stack, Vae,
 };
 use pullback::seed::{self, Stage};
-use pullback::train::{self, History, Mix, Mixing, MixupSpec, Pairing, Schedule, TrainSpec, fit, loss};
+use pullback::train::{self, History, Loss, Mix, Mixes, Mixing, MixupSpec, Pairing, Schedule, TrainSpec, fit};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -105,6 +107,27 @@ fn folder() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models")
 }
 
+/// The loss of one model, a stack of one: images [B, C, H, W], noise [B, L]; mixup's strength, mixes and noise.
+fn loss(
+    network: &Network,
+    x: &Tensor,
+    noise: &Tensor,
+    beta: f64,
+    mixing: Option<(f64, &(Mix, Mix), &Tensor)>,
+    mode: Mode,
+) -> pullback::Result<Loss> {
+    let stack = Stack::of(&[network])?;
+    let number = |value: f64| Tensor::from_slice(&[value]).to_kind(x.kind());
+    let (x, noise, beta) = (x.unsqueeze(0), noise.unsqueeze(0), number(beta));
+    let Some((strength, (images, latents), noise_of_mixed)) = mixing else {
+        return train::loss(&stack, &x, &noise, &beta, None, mode);
+    };
+    let of = |mix| Mixes::of(&[mix], CPU, x.kind());
+    let mixes = (of(images)?, of(latents)?);
+    let mixing = Mixing { strength: &number(strength), mixes: &mixes, noise: &noise_of_mixed.unsqueeze(0) };
+    train::loss(&stack, &x, &noise, &beta, Some(&mixing), mode)
+}
+
 /// torch.distributions' loss and autograd's gradient, in training mode (tests/models/make.py).
 #[test]
 fn loss_and_gradient_are_pytorchs() {
@@ -116,7 +139,7 @@ fn loss_and_gradient_are_pytorchs() {
         params.iter().for_each(|p| drop(p.set_requires_grad(true)));
         let got = loss(&network, &want["x"], &want["noise"], 0.7, None, Mode::Train).unwrap();
         close(&got.total.reshape([1]), &want["loss"], 1e-9);
-        close(&got.kl, &want["kl"].mean(Kind::Double), 1e-11);
+        close(&got.kl, &want["kl"].mean(Kind::Double).reshape([1]), 1e-11);
         let grads = Tensor::run_backward(&[&got.total], &params, false, false);
         let names = network.parameters().slots().iter().filter(|s| s.role.is_trained()).map(|s| &s.name);
         for (name, grad) in names.zip(&grads) {
@@ -141,10 +164,7 @@ fn mixup_gradients_match_differences() {
         let x = Tensor::rand([5, 1, 6, 5], (Kind::Double, CPU));
         let (eps, noise) = (Tensor::randn([5, 2], (Kind::Double, CPU)), Tensor::randn([5, 2], (Kind::Double, CPU)));
         let mixes = Mix::draw(&MixupSpec { pairing, ..mixed() }, 1, 2, 5).unwrap();
-        let value = || {
-            let mixing = Mixing { strength: 0.5, mixes: &mixes, noise: &noise };
-            loss(&network, &x, &eps, 0.3, Some(&mixing), Mode::Train).unwrap().total
-        };
+        let value = || loss(&network, &x, &eps, 0.3, Some((0.5, &mixes, &noise)), Mode::Train).unwrap().total;
         let params = network.parameters().trained();
         let directions: Vec<Tensor> = params.iter().map(Tensor::randn_like).collect();
         let shifted = |by: f64| {
@@ -175,8 +195,7 @@ fn mixup_is_its_formula() {
     let (eps, noise) = (Tensor::randn([3, 2], (Kind::Double, CPU)), Tensor::randn([3, 2], (Kind::Double, CPU)));
     let mix = |a: f64, p: [i64; 3]| Mix { coefficient: a, partner: Tensor::from_slice(&p) };
     let mixes = (mix(0.25, [2, 1, 0]), mix(0.75, [1, 2, 0]));
-    let mixing = Mixing { strength: 2.0, mixes: &mixes, noise: &noise };
-    let got = loss(&network, &x, &eps, 0.5, Some(&mixing), Mode::Eval).unwrap();
+    let got = loss(&network, &x, &eps, 0.5, Some((2.0, &mixes, &noise)), Mode::Eval).unwrap();
 
     let row = |t: &Tensor, i: i64| t.narrow(0, i, 1);
     let sample = |x: &Tensor, eps: &Tensor| {

@@ -5,11 +5,13 @@
 
 mod evaluate;
 mod numbers; // lists that may be said as a range
+mod parallel;
 mod sweep;
 mod tree;
 
 pub use evaluate::{AttackConfig, PixelBox, SaveImages, ScoreConfig};
-pub use sweep::{Cell, Grid, SweepAttack, SweepScore, SweepSpec, Workers};
+pub use parallel::{Together, Workers};
+pub use sweep::{Cell, Grid, SweepAttack, SweepScore, SweepSpec};
 pub use tree::Tree;
 
 use crate::data::Split;

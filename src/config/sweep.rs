@@ -3,7 +3,7 @@
 //! Source: Khan & Storkey 2023, experiments: beta-VAEs on a grid of beta, without and with mixup.
 
 use super::numbers::{maybe_numbers, numbers};
-use super::{AttackConfig, DataSpec, PixelBox, RunConfig, SaveImages, ScoreConfig, Tree};
+use super::{AttackConfig, DataSpec, PixelBox, RunConfig, SaveImages, ScoreConfig, Together, Tree, Workers};
 use crate::attack::{AttackSpec, Norm};
 use crate::correlate::Bootstrap;
 use crate::data::Split;
@@ -16,7 +16,6 @@ use crate::train::TrainSpec;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::Path;
-use std::str::FromStr;
 
 /// A study: every model of a grid trained, scored and attacked alike.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -35,8 +34,10 @@ pub struct SweepSpec {
     pub device: DeviceChoice,
     /// Samples a pass of scoring and attacking.
     pub batch: BatchSize,
-    /// How many models are worked on at a time.
+    /// How many models are worked on at a time, each by itself.
     pub workers: Workers,
+    /// How many models are trained as one batched program, before the workers score and attack them.
+    pub together: Together,
     /// What to train on. Scores and attacks take the same source.
     pub data: DataSpec,
     /// What to train.
@@ -71,6 +72,7 @@ impl Default for SweepSpec {
             device: DeviceChoice::default(),
             batch: BatchSize::default(),
             workers: Workers::default(),
+            together: Together::default(),
             data: DataSpec::default(),
             model: ModelSpec::default(),
             train: TrainSpec::default(),
@@ -97,55 +99,6 @@ pub struct Grid {
     pub mixup: Vec<f64>,
     /// Seeds.
     pub seeds: Vec<u64>,
-}
-
-/// How many models are worked on at a time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "WorkersText", into = "WorkersText")]
-pub enum Workers {
-    /// One a CPU thread, 8 at most; one on a GPU.
-    #[default]
-    Auto,
-    /// So many.
-    Fixed(usize),
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(untagged)]
-enum WorkersText {
-    Number(usize),
-    Word(String),
-}
-
-impl TryFrom<WorkersText> for Workers {
-    type Error = Error;
-    fn try_from(text: WorkersText) -> Result<Self> {
-        match text {
-            WorkersText::Number(n) if n >= 1 => Ok(Self::Fixed(n)),
-            WorkersText::Number(n) => Err(Error::request("workers", "auto or a whole number >= 1", n.to_string())),
-            WorkersText::Word(word) => word.parse(),
-        }
-    }
-}
-
-impl From<Workers> for WorkersText {
-    fn from(workers: Workers) -> Self {
-        match workers {
-            Workers::Auto => Self::Word("auto".to_owned()),
-            Workers::Fixed(n) => Self::Number(n),
-        }
-    }
-}
-
-impl FromStr for Workers {
-    type Err = Error;
-    fn from_str(text: &str) -> Result<Self> {
-        match text.parse() {
-            Ok(n) if n >= 1 => Ok(Self::Fixed(n)),
-            _ if text == "auto" => Ok(Self::Auto),
-            _ => Err(Error::request("workers", "auto or a whole number >= 1", text)),
-        }
-    }
 }
 
 /// The `score` key of a sweep.

@@ -67,8 +67,8 @@ pub(crate) enum Layer {
 }
 
 /// PyTorch's defaults.
-const BATCH_NORM_MOMENTUM: f64 = 0.1;
-const BATCH_NORM_EPS: f64 = 1e-5;
+pub(super) const BATCH_NORM_MOMENTUM: f64 = 0.1;
+pub(super) const BATCH_NORM_EPS: f64 = 1e-5;
 /// Kernel, stride and padding that halve a size.
 const KERNEL: i64 = 4;
 

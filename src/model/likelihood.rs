@@ -85,8 +85,8 @@ impl Likelihood {
 
     /// -ln p(x|z) of each sample, \[B\]: summed over pixels, with all constants.
     ///
-    /// `logits` is the decoder's last layer and `x` the images, of one shape [B, ...]; `log_sigma` a tensor of one
-    /// element where sigma is learned.
+    /// `logits` is the decoder's last layer and `x` the images, of one shape [B, C, H, W]; `log_sigma`, \[1\], is there
+    /// where sigma is learned. Of S models at once: [S, B], [S, B, C, H, W] and [S, 1].
     pub fn nll(self, logits: &Tensor, x: &Tensor, log_sigma: Option<&Tensor>) -> Result<Tensor> {
         crate::error::ensure_shape("the decoder's output", logits, &x.size())?;
         let g = match self {
@@ -96,7 +96,7 @@ impl Likelihood {
             }
             Self::Gaussian(g) => g,
         };
-        let pixels = x.size().iter().skip(1).product::<i64>() as f64;
+        let pixels = x.size().iter().rev().take(3).product::<i64>() as f64;
         let squares = sum_pixels(&self.mean(logits)?.f_sub(x)?.f_square()?)?;
         let half_ln_2pi = 0.5 * (2.0 * std::f64::consts::PI).ln();
         Ok(match log_sigma {
@@ -115,7 +115,7 @@ impl Likelihood {
     }
 }
 
-/// [B, ...] to [B].
+/// [..., C, H, W] to [...].
 fn sum_pixels(pixels: &Tensor) -> Result<Tensor> {
-    Ok(pixels.f_flatten(1, -1)?.f_sum_dim_intlist([1i64].as_slice(), false, None)?)
+    Ok(pixels.f_sum_dim_intlist([-3i64, -2, -1].as_slice(), false, None)?)
 }

@@ -1,5 +1,6 @@
 //! Images to posteriors and back: the [`Vae`] trait and the architectures behind it.
 
+mod batched;
 mod checkpoint;
 mod conv;
 mod layer;
@@ -13,6 +14,7 @@ mod torchscript;
 pub mod shift; //      how far two inputs land apart
 pub mod similarity; // PSNR, SSIM, MS-SSIM
 
+pub use batched::Stack;
 pub(crate) use checkpoint::write_atomically;
 pub use checkpoint::{CONFIG_FILE, Model, WEIGHTS_FILE, network, open, save, sha256};
 pub use layer::{Mode, Role, Slot};
@@ -30,7 +32,7 @@ use tch::Tensor;
 /// The encoder's Gaussian posterior q(z|x) of a batch.
 #[derive(Debug)]
 pub struct Posterior {
-    /// mu, [B, L].
+    /// mu, [B, L]; of S models at once [S, B, L].
     pub mean: Tensor,
     /// ln sigma^2, [B, L].
     pub log_var: Tensor,
@@ -48,12 +50,12 @@ impl Posterior {
         Ok(self.mean.f_addcmul(&self.std()?, noise)?)
     }
 
-    /// KL(q(z|x) || N(0, I)) of each sample in nats, \[B\].
+    /// KL(q(z|x) || N(0, I)) of each sample in nats, \[B\]; of S models at once [S, B].
     ///
     /// Source: Kingma & Welling 2014, appendix B: 1/2 sum_l (mu_l^2 + sigma_l^2 - 1 - ln sigma_l^2).
     pub fn kl(&self) -> Result<Tensor> {
         let terms = self.log_var.f_exp()?.f_sub(&self.log_var)?.f_add(&self.mean.f_square()?)?.f_add_scalar(-1.0)?;
-        Ok(terms.f_sum_dim_intlist([1i64].as_slice(), false, None)?.f_mul_scalar(0.5)?)
+        Ok(terms.f_sum_dim_intlist([-1i64].as_slice(), false, None)?.f_mul_scalar(0.5)?)
     }
 }
 

@@ -86,6 +86,29 @@ impl Architecture {
         Ok(if self.flat { x.f_reshape([-1, channels, height, width])? } else { x })
     }
 
+    /// C, H, W.
+    pub(super) fn image_axes(&self) -> [i64; 3] {
+        [self.image.channels, self.image.height, self.image.width]
+    }
+
+    /// True where encoder and decoder have images as rows.
+    pub(super) fn is_flat(&self) -> bool {
+        self.flat
+    }
+
+    pub(super) fn encoder(&self) -> &[Layer] {
+        &self.encoder
+    }
+
+    pub(super) fn decoder(&self) -> &[Layer] {
+        &self.decoder
+    }
+
+    /// The layers that give mu and ln sigma^2.
+    pub(super) fn heads(&self) -> [Layer; 2] {
+        [self.mean, self.log_var]
+    }
+
     /// ln sigma of the likelihood, \[1\], where it is learned.
     pub fn log_sigma<'a>(&self, tensors: &'a [Tensor]) -> Option<&'a Tensor> {
         self.log_sigma.and_then(|at| tensors.get(at))
@@ -130,6 +153,11 @@ impl Network {
     /// Its tensors.
     pub fn parameters(&self) -> &Parameters {
         &self.parameters
+    }
+
+    /// Puts tensors of the same shapes in place of its own: views of a [`Stack`](super::Stack) that is trained.
+    pub(crate) fn seat(&mut self, tensors: Vec<Tensor>) {
+        self.parameters.seat(tensors);
     }
 
     /// p(x|z).

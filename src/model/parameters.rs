@@ -87,6 +87,12 @@ impl Parameters {
         Ok(Self { slots: slots.to_vec(), tensors, device, kind })
     }
 
+    /// Puts tensors of the same shapes, kinds and device in place of its own.
+    pub(super) fn seat(&mut self, tensors: Vec<Tensor>) {
+        debug_assert!(tensors.iter().zip(&self.slots).all(|(t, slot)| t.size() == slot.shape));
+        self.tensors = tensors;
+    }
+
     /// All tensors, in order.
     pub fn tensors(&self) -> &[Tensor] {
         &self.tensors

@@ -1,14 +1,15 @@
 //! `train`: a config to a run folder with a model.
 
-use crate::config::RunConfig;
-use crate::data::{self, Split};
+use crate::config::{DataSpec, RunConfig};
+use crate::data::{self, ImageShape, Source, Split};
 use crate::error::{Error, Result};
 use crate::event::Observer;
 use crate::model::{self, CONFIG_FILE, Network, WEIGHTS_FILE};
 use crate::pipeline::train_log::TrainLog;
 use crate::store::Overwrite;
-use crate::train::{self, HISTORY_FILE, History, Keep, STATE_FILE};
+use crate::train::{self, HISTORY_FILE, History, Keep, Member, STATE_FILE, TrainSpec};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use tch::Kind;
 
 /// What `train` is asked for.
@@ -42,32 +43,93 @@ pub enum Progress {
 /// A wrong request where the config does not fit the data, or the folder holds a finished run, a run of another
 /// config or other files, and may not be overwritten.
 pub fn run(request: &TrainRequest, observer: &dyn Observer) -> Result<History> {
+    request.config.validate()?;
+    let (source, valid) = sources(&request.config.data)?;
+    let (config, mut network) = prepare(request, source.shape())?;
+    let mut log = log(request, &config, &source, valid.as_ref())?;
+    let keep = Keep { folder: Some(&request.output), follower: Some(&mut log) };
+    train::fit(&mut network, source, valid, &config.train, config.seed, keep, observer)
+}
+
+/// [`run`] for several models as one batched program: requests that differ in seed, `train.beta` and `train.mixup` alone.
+/// Each folder then holds what a run of its own would have left, within rounding.
+///
+/// # Errors
+/// Within: of a model whose loss is no number. Around: what stops all, as for [`run`]; requests that differ in more.
+pub fn together(requests: &[(TrainRequest, &dyn Observer)]) -> Result<Vec<Result<History>>> {
+    let Some((first, _)) = requests.first() else {
+        return Ok(vec![]);
+    };
+    first.config.validate()?;
+    for (request, _) in requests {
+        let (own, &TrainSpec { beta, mixup, .. }) = (&request.config, &first.config.train);
+        let alike =
+            RunConfig { seed: first.config.seed, train: TrainSpec { beta, mixup, ..own.train.clone() }, ..own.clone() };
+        if let Some(key) = first.config.difference(&alike)? {
+            return Err(Error::request("models trained together", "one config but for seed, beta and mixup", key));
+        }
+    }
+    let (source, valid) = sources(&first.config.data)?;
+    let mut prepared = Vec::with_capacity(requests.len());
+    for (request, _) in requests {
+        prepared.push(prepare(request, source.shape())?);
+    }
+    let (configs, mut networks): (Vec<RunConfig>, Vec<Network>) = prepared.into_iter().unzip();
+    let mut logs = Vec::with_capacity(requests.len());
+    for ((request, _), config) in requests.iter().zip(&configs) {
+        logs.push(log(request, config, &source, valid.as_ref())?);
+    }
+    let mut members = Vec::with_capacity(requests.len());
+    for (((config, network), log), (request, observer)) in
+        configs.iter().zip(&mut networks).zip(&mut logs).zip(requests)
+    {
+        let TrainSpec { beta, mixup, .. } = config.train;
+        let keep = Keep { folder: Some(&request.output), follower: Some(log) };
+        members.push(Member { network, beta, mixup, seed: config.seed, keep, observer: *observer });
+    }
+    train::together(members, source, valid, &first.config.train)
+}
+
+type Data = Arc<dyn Source>;
+
+/// What is trained on and what is validated on.
+fn sources(spec: &DataSpec) -> Result<(Data, Option<Data>)> {
+    let source = data::open(&spec.source, spec.split, spec.limit)?;
+    let valid = match spec.valid {
+        0 => None,
+        n => Some(data::open(&spec.source, Split::Test, Some(n))?),
+    };
+    Ok((source, valid))
+}
+
+/// Shape of the images that are trained on.
+pub(super) fn shape(spec: &DataSpec) -> Result<ImageShape> {
+    Ok(data::open(&spec.source, spec.split, spec.limit)?.shape())
+}
+
+/// Makes the run folder ready; gives the whole config and a fresh network.
+fn prepare(request: &TrainRequest, image: ImageShape) -> Result<(RunConfig, Network)> {
     let mut config = request.config.clone();
+    config.model.resolve(image)?;
     config.validate()?;
     let device = config.device.resolve()?;
-    let source = data::open(&config.data.source, config.data.split, config.data.limit)?;
-    let valid = match config.data.valid {
-        0 => None,
-        n => Some(data::open(&config.data.source, Split::Test, Some(n))?),
-    };
-    config.model.resolve(source.shape())?;
-    config.validate()?;
     let folder = &request.output;
     if request.overwrite == Overwrite::No && progress(folder, &config)? == Progress::Finished {
         let found = "a finished one of this config".to_owned();
         return Err(Error::request(folder.display().to_string(), "a new or unfinished run, or --force", found));
     }
-    let mut network = Network::new(&config.model, config.seed, device, Kind::Float)?;
+    let network = Network::new(&config.model, config.seed, device, Kind::Float)?;
     if request.overwrite == Overwrite::Yes {
         clear_run(folder)?;
     }
     std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
     model::write_atomically(&folder.join(CONFIG_FILE), config.to_yaml()?.as_bytes())?;
-    // What is shown is what the run is judged by, where there is such.
-    let shown = valid.as_ref().unwrap_or(&source);
-    let mut log = TrainLog::new(folder, shown.as_ref(), &config.train, config.seed)?;
-    let keep = Keep { folder: Some(folder), follower: Some(&mut log) };
-    train::fit(&mut network, source, valid, &config.train, config.seed, keep, observer)
+    Ok((config, network))
+}
+
+/// The log of a run, which shows what the run is judged by, where there is such, or else what it learns from.
+fn log<'a>(request: &TrainRequest, config: &'a RunConfig, source: &Data, valid: Option<&Data>) -> Result<TrainLog<'a>> {
+    TrainLog::new(&request.output, valid.unwrap_or(source).as_ref(), &config.train, config.seed)
 }
 
 /// How far the run in `folder` has come.

@@ -19,14 +19,14 @@
 //! loss). g is the decoder mean.
 
 use crate::error::{Error, Result};
-use crate::model::{Mode, Network, Posterior};
+use crate::model::{Mode, Stack};
 use crate::seed::{self, Stage};
 use rand::Rng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::Beta;
 use serde::{Deserialize, Serialize};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// Mixup's options.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -75,7 +75,7 @@ impl MixupSpec {
     }
 }
 
-/// One convex combination of a batch with itself: row i becomes a x_i + (1 - a) x_p(i).
+/// One convex combination of a batch with itself, drawn for one model: row i becomes a x_i + (1 - a) x_p(i).
 #[derive(Debug)]
 pub struct Mix {
     /// a, in [0, 1].
@@ -105,33 +105,61 @@ impl Mix {
         partner.shuffle(rng);
         Ok(Self { coefficient, partner: Tensor::f_from_slice(&partner)? })
     }
+}
 
-    /// The combination of the rows of `x` [B, ...].
+/// A [`Mix`] for each of S models, on their device.
+#[derive(Debug)]
+pub struct Mixes {
+    /// a of each model, \[S\].
+    coefficients: Tensor,
+    /// The place of each sample's partner among the samples of all models, [S B].
+    partners: Tensor,
+}
+
+impl Mixes {
+    /// Of mixes of one batch size, on a device, for values of a kind.
+    pub fn of(mixes: &[&Mix], device: Device, kind: Kind) -> Result<Self> {
+        let coefficients: Vec<f64> = mixes.iter().map(|mix| mix.coefficient).collect();
+        let mut partners = Vec::with_capacity(mixes.len());
+        let mut first = 0i64;
+        for mix in mixes {
+            partners.push(mix.partner.f_add_scalar(first)?);
+            first += mix.partner.numel() as i64;
+        }
+        Ok(Self {
+            coefficients: Tensor::f_from_slice(&coefficients)?.f_to_kind(kind)?.f_to_device(device)?,
+            partners: Tensor::f_cat(&partners, 0)?.f_to_device(device)?,
+        })
+    }
+
+    /// The combinations of the rows of `x` [S, B, ...], each model's of its own.
     pub fn apply(&self, x: &Tensor) -> Result<Tensor> {
-        let other = x.f_index_select(0, &self.partner.f_to_device(x.device())?)?;
-        Ok(other.f_lerp(x, self.coefficient)?)
+        let other = x.f_flatten(0, 1)?.f_index_select(0, &self.partners)?.f_view_as(x)?;
+        let mut shape = vec![1; x.dim()];
+        shape[0] = -1;
+        Ok(other.f_lerp_tensor(x, &self.coefficients.f_reshape(shape)?)?)
     }
 }
 
-/// The mixup term of each sample, [B]: KL + squared error in the image + squared error in the latent.
+/// The mixup term of each sample, [S, B]: KL + squared error in the image + squared error in the latent.
 ///
-/// `z` [B, L] are the latents of the images `x` [B, C, H, W], `noise` [B, L] that of the mixed images' latents.
+/// `z` [S, B, L] are the latents of the images `x` [S, B, C, H, W], `noise` [S, B, L] that of the mixed images' latents.
 pub fn term(
-    network: &Network,
+    models: &Stack,
     x: &Tensor,
     z: &Tensor,
-    mixes: &(Mix, Mix),
+    mixes: &(Mixes, Mixes),
     noise: &Tensor,
     mode: Mode,
 ) -> Result<Tensor> {
     let (x_mixed, z_mixed) = (mixes.0.apply(x)?, mixes.1.apply(z)?);
-    let posterior: Posterior = network.encode_in(&x_mixed, mode)?;
+    let posterior = models.encode(&x_mixed, mode)?;
     let encoded = posterior.sample(noise)?;
-    let decoded = network.likelihood().mean(&network.decode_logits(&z_mixed, mode)?)?;
+    let decoded = models.likelihood().mean(&models.decode_logits(&z_mixed, mode)?)?;
     Ok(posterior.kl()?.f_add(&squared(&x_mixed, &decoded)?)?.f_add(&squared(&z_mixed, &encoded)?)?)
 }
 
-/// |a - b|^2 of each row, [B].
+/// |a - b|^2 of each row, [S, B].
 fn squared(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    Ok(a.f_sub(b)?.f_square()?.f_flatten(1, -1)?.f_sum_dim_intlist([1i64].as_slice(), false, None::<Kind>)?)
+    Ok(a.f_sub(b)?.f_square()?.f_flatten(2, -1)?.f_sum_dim_intlist([2i64].as_slice(), false, None::<Kind>)?)
 }

@@ -14,19 +14,19 @@ pub const STATE_FILE: &str = "train.safetensors";
 /// Key of the settings in that file's header.
 const SETTINGS: &str = "settings";
 
-/// Adam's moments, one of each a trained parameter.
+/// Adam's moments, one of each a trained parameter: of one model, or of several that took the same number of steps.
 pub(crate) struct Adam {
-    params: Vec<Tensor>,
     exp_avgs: Vec<Tensor>,
     exp_avg_sqs: Vec<Tensor>,
+    /// Scalars f32.
     steps: Vec<Tensor>,
 }
 
 impl Adam {
+    /// Before the first step.
     pub(crate) fn new(parameters: &Parameters) -> Result<Self> {
-        let params = parameters.trained();
-        let mut adam = Self { params, exp_avgs: vec![], exp_avg_sqs: vec![], steps: vec![] };
-        for p in &adam.params {
+        let mut adam = Self { exp_avgs: vec![], exp_avg_sqs: vec![], steps: vec![] };
+        for p in parameters.trained() {
             adam.exp_avgs.push(p.f_detach()?.f_zeros_like()?);
             adam.exp_avg_sqs.push(p.f_detach()?.f_zeros_like()?);
             adam.steps.push(Tensor::f_zeros([1i64; 0], (Kind::Float, p.device()))?);
@@ -34,13 +34,31 @@ impl Adam {
         Ok(adam)
     }
 
-    /// The trained parameters.
-    pub(crate) fn params(&self) -> &[Tensor] {
-        &self.params
+    /// The moments of several models as those of a [`Stack`](crate::model::Stack): shared where there is one model.
+    pub(crate) fn stack(of: &[&Self]) -> Result<Self> {
+        let stacked = |list: fn(&Self) -> &[Tensor]| -> Result<Vec<Tensor>> {
+            let one = |i: usize| -> Result<Tensor> {
+                match of {
+                    [only] => Ok(list(only)[i].f_unsqueeze(0)?),
+                    _ => Ok(Tensor::f_stack(&of.iter().map(|adam| &list(adam)[i]).collect::<Vec<_>>(), 0)?),
+                }
+            };
+            (0..of.first().map_or(0, |adam| list(adam).len())).map(one).collect()
+        };
+        let steps = of.first().map_or(vec![], |adam| adam.steps.iter().map(Tensor::shallow_clone).collect());
+        Ok(Self { exp_avgs: stacked(|a| &a.exp_avgs)?, exp_avg_sqs: stacked(|a| &a.exp_avg_sqs)?, steps })
     }
 
-    pub(crate) fn step(&self, grads: &[Tensor], step: AdamStep) -> Result<()> {
-        adam::fused_adam(&self.params, grads, &self.exp_avgs, &self.exp_avg_sqs, &self.steps, step)
+    /// Views of model `s` of a stack.
+    pub(crate) fn model(&self, s: i64) -> Result<Self> {
+        let view = |list: &[Tensor]| list.iter().map(|t| Ok(t.f_select(0, s)?)).collect::<Result<Vec<_>>>();
+        let steps = self.steps.iter().map(Tensor::shallow_clone).collect();
+        Ok(Self { exp_avgs: view(&self.exp_avgs)?, exp_avg_sqs: view(&self.exp_avg_sqs)?, steps })
+    }
+
+    /// One step in place on the parameters whose moments these are.
+    pub(crate) fn step(&self, params: &[Tensor], grads: &[Tensor], step: AdamStep) -> Result<()> {
+        adam::fused_adam(params, grads, &self.exp_avgs, &self.exp_avg_sqs, &self.steps, step)
     }
 }
 

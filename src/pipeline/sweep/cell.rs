@@ -33,7 +33,7 @@ pub(super) fn state(spec: &SweepSpec, cell: Cell, folder: &Path) -> Result<State
         Ok(text) => text.lines().count().saturating_sub(1) as u64,
         Err(_) => 0,
     };
-    let mut done = train::progress(folder, &spec.run_config(cell))? == Progress::Finished;
+    let mut done = is_trained(spec, cell, folder)?;
     if done {
         let sha256 = model::sha256(&folder.join(WEIGHTS_FILE))?;
         for request in scores(spec, cell, folder) {
@@ -55,10 +55,8 @@ const DIRECTIONS: usize = 5;
 
 /// Does what is left of a cell.
 pub(super) fn work(spec: &SweepSpec, cell: Cell, folder: &Path, observer: &dyn Observer) -> Result<()> {
-    let config = spec.run_config(cell);
-    if train::progress(folder, &config)? != Progress::Finished {
-        let request = TrainRequest { config, output: folder.to_owned(), overwrite: Overwrite::No };
-        train::run(&request, observer)?;
+    if !is_trained(spec, cell, folder)? {
+        train::run(&training(spec, cell, folder), observer)?;
     }
     let sha256 = model::sha256(&folder.join(WEIGHTS_FILE))?;
     for request in scores(spec, cell, folder) {
@@ -73,6 +71,16 @@ pub(super) fn work(spec: &SweepSpec, cell: Cell, folder: &Path, observer: &dyn O
     }
     // The model stays; the optimiser's state is twice its size and of no more use.
     train::clear(folder, &[STATE_FILE])
+}
+
+/// True where nothing is left to train.
+pub(super) fn is_trained(spec: &SweepSpec, cell: Cell, folder: &Path) -> Result<bool> {
+    Ok(train::progress(folder, &spec.run_config(cell))? == Progress::Finished)
+}
+
+/// How a cell's model is trained.
+pub(super) fn training(spec: &SweepSpec, cell: Cell, folder: &Path) -> TrainRequest {
+    TrainRequest { config: spec.run_config(cell), output: folder.to_owned(), overwrite: Overwrite::No }
 }
 
 /// Removes a cell's files.

@@ -7,6 +7,7 @@
 //! it was. `RUN/sweep.h5` and `RUN/report.html` are made of the cells' files alone.
 
 mod cell; //    one model: train, score, attack
+mod fleet; //   many models trained as one
 mod collect; // the cells' files to one
 mod relate; //  what goes with what over the models and over the samples
 mod summary; // one cell in a few numbers
@@ -85,8 +86,10 @@ pub fn run(request: &SweepRequest, observer: &dyn Observer) -> Result<SweepOutco
         }
     }
     let workers = workers(spec.workers, device, pending.len());
+    let together = fleet::size(spec, device, pending.len())?;
+    let trained = if together > 1 { format!("trained {together} at once, ") } else { String::new() };
     observer.on(Event::Note(&format!(
-        "{} models, {} to do, {workers} at a time on {}",
+        "{} models, {} to do, {trained}{workers} at a time on {}",
         cells.len(),
         pending.len(),
         name(device)
@@ -94,9 +97,10 @@ pub fn run(request: &SweepRequest, observer: &dyn Observer) -> Result<SweepOutco
     let whole = Whole::new(observer);
     let total = cells.len() as u64 * u64::from(spec.train.epochs);
     observer.on(Event::Begin { task: "sweep", unit: "epochs", total, done: epochs.min(total) });
-    let failed = work(spec, &pending, cells.len(), workers, &whole, &folder);
+    let trained = if together > 1 { fleet::work(spec, &pending, together, &whole, &folder) } else { Ok(vec![]) };
+    let worked = trained.and_then(|failed| work(spec, &pending, failed, cells.len(), workers, &whole, &folder));
     observer.on(Event::End);
-    failed?;
+    worked?;
 
     let rows: Vec<CellSummary> =
         cells.iter().map(|cell| CellSummary::read(spec, *cell, &folder(cell))).collect::<Result<_>>()?;
@@ -160,10 +164,11 @@ fn workers(asked: Workers, device: Device, pending: usize) -> usize {
     wanted.min(pending).max(1)
 }
 
-/// Works on the pending cells until none is left or the user stops.
+/// Works on the pending cells but those that `failed` until none is left or the user stops.
 fn work(
     spec: &SweepSpec,
     pending: &[(Cell, u64)],
+    failed: Vec<(usize, Error)>,
     total: usize,
     workers: usize,
     whole: &Whole,
@@ -172,7 +177,8 @@ fn work(
     let threads = (tch::get_num_threads().max(1) as usize / workers).max(1) as i32;
     let (next, start) = (AtomicUsize::new(0), Instant::now());
     let finished = AtomicUsize::new(0);
-    let failures: Mutex<Vec<(usize, Error)>> = Mutex::new(Vec::new());
+    let places: Vec<usize> = (0..pending.len()).filter(|place| failed.iter().all(|(f, _)| f != place)).collect();
+    let failures: Mutex<Vec<(usize, Error)>> = Mutex::new(failed);
     let one = |place: usize| -> Result<()> {
         let (cell, epochs) = pending[place];
         let began = Instant::now();
@@ -180,7 +186,7 @@ fn work(
         cell::work(spec, cell, &folder(&cell), &listener)?;
         let summary = CellSummary::read(spec, cell, &folder(&cell))?;
         let done = finished.fetch_add(1, Ordering::Relaxed) + 1;
-        let left = pending.len() - done;
+        let left = places.len() - done;
         let eta = start.elapsed().as_secs_f64() / done as f64 * left as f64;
         let place = total - left;
         let ending = if left > 0 { format!("; {left} to go, about {}", span(eta)) } else { String::new() };
@@ -191,9 +197,8 @@ fn work(
         for _ in 0..workers {
             scope.spawn(|| {
                 tch::set_num_threads(threads);
-                loop {
-                    let place = next.fetch_add(1, Ordering::Relaxed);
-                    if place >= pending.len() || whole.check().is_err() {
+                while let Some(&place) = places.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if whole.check().is_err() {
                         break;
                     }
                     if let Err(error) = one(place) {

@@ -1,0 +1,300 @@
+//! Models of one architecture that learn together: one batched program for all, each as if it were alone.
+//!
+//! Each model keeps its own folder, state and history, the same as a run of its own leaves, so that a fleet may be killed
+//! and its models resumed one by one, or in another fleet. Models that stand at different epochs (some were saved, some
+//! were not yet, when the last fleet was killed) are brought level first, the hindmost before the others.
+
+use super::feed::{self, Feed};
+use super::history::{Epoch, History};
+use super::lesson::Lesson;
+use super::loss::loss;
+use super::mixup::MixupSpec;
+use super::spec::TrainSpec;
+use super::state::{Adam, STATE_FILE, State};
+use super::{HISTORY_FILE, Keep, describe};
+use crate::data::Source;
+use crate::error::{Error, Result};
+use crate::event::{Event, Observer};
+use crate::ffi::memory;
+use crate::model::{self, Mode, Network, Normalization, Stack, shape_text};
+use serde_json::json;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tch::Tensor;
+
+/// A model to train and all in which it may differ from those beside it.
+pub struct Member<'a> {
+    /// Trained in place.
+    pub network: &'a mut Network,
+    /// Weight of the KL term, in place of [`TrainSpec::beta`].
+    pub beta: f64,
+    /// In place of [`TrainSpec::mixup`].
+    pub mixup: MixupSpec,
+    /// Seed of its noise, order and mixup.
+    pub seed: u64,
+    /// Where its state is kept, and who follows it.
+    pub keep: Keep<'a>,
+    /// Who is told of its batches and epochs.
+    pub observer: &'a dyn Observer,
+}
+
+/// Trains the members on the same data by the same `spec`, but for what is a [`Member`]'s own; see [`fit`](super::fit),
+/// whose result for one member each of them has within rounding. A model whose loss stops being a number fails alone.
+///
+/// States are saved after each epoch, or, of several models, as often as leaves nine tenths of the time for training.
+///
+/// # Errors
+/// What concerns all: a value of `spec` out of range, data of another shape, members of different architecture, the state
+/// of another run in a folder, an interruption (the states that were saved stay).
+pub fn together(
+    members: Vec<Member<'_>>,
+    train: Arc<dyn Source>,
+    valid: Option<Arc<dyn Source>>,
+    spec: &TrainSpec,
+) -> Result<Vec<Result<History>>> {
+    let Some(first) = members.first() else {
+        return Ok(vec![]);
+    };
+    let image = first.network.architecture().image();
+    for source in std::iter::once(&train).chain(&valid) {
+        if source.shape() != image {
+            let expected = format!("images of {}, the model's", shape_text(image));
+            return Err(Error::request(source.name(), expected, shape_text(source.shape())));
+        }
+    }
+    let (device, kind) = (first.network.device(), first.network.kind());
+    let least = if first.network.spec().normalization() == Normalization::Batch { 2 } else { 1 };
+    let mut runs = Vec::with_capacity(members.len());
+    for member in members {
+        let spec = TrainSpec { beta: member.beta, mixup: member.mixup, ..spec.clone() };
+        spec.validate()?;
+        let adam = Adam::new(member.network.parameters())?;
+        runs.push(Run { member, spec, adam, history: History::default(), failure: None });
+    }
+    let hold = spec.hold_mib << 20;
+    let train = Feed::new(train, device, kind, hold)?;
+    let valid = valid.map(|source| Feed::new(source, device, kind, hold)).transpose()?;
+    if train.len() < least {
+        return Err(Error::request(train.name(), "2 samples or more, for batch statistics", "1"));
+    }
+    let batch = spec.batch.max(least);
+    let steps = feed::steps(train.len(), batch, least);
+    let mut fleet = Fleet { runs, steps, batch, train, valid, epochs: spec.epochs };
+    fleet.all()?;
+    Ok(fleet.runs.into_iter().map(|run| run.failure.map_or(Ok(run.history), Err)).collect())
+}
+
+/// Memory that a model takes while it learns beside others: a step's peak, measured, its parameters and Adam's moments.
+/// The step moves the network's batch statistics.
+pub fn bytes(network: &Network, spec: &TrainSpec) -> Result<u64> {
+    let (device, kind) = (network.device(), network.kind());
+    let stack = Stack::of(&[network])?;
+    let image = network.architecture().image();
+    let batch = spec.batch.max(2) as i64;
+    let images = [1, batch, image.channels, image.height, image.width];
+    let latent = network.architecture().latent();
+    let (x, noise) = (Tensor::f_zeros(images, (kind, device))?, Tensor::f_zeros([1, batch, latent], (kind, device))?);
+    let ((), peak) = memory::peak_bytes(|| {
+        let params = stack.trained();
+        for p in &params {
+            let _ = p.f_set_requires_grad(true)?;
+        }
+        let beta = Tensor::f_ones([1i64], (kind, device))?;
+        let loss = loss(&stack, &x, &noise, &beta, None, Mode::Train)?;
+        Tensor::f_run_backward(&[loss.total], &params, false, false)?;
+        Ok(())
+    })?;
+    // Mixup passes the model a second time in the same graph.
+    let passes = if spec.mixup.is_on() { 2 } else { 1 };
+    let state = 3 * network.parameters().count() as u64 * kind.elt_size_in_bytes() as u64;
+    Ok(state + passes * peak)
+}
+
+/// One model on its way.
+pub(super) struct Run<'a> {
+    pub(super) member: Member<'a>,
+    /// With the member's own beta and mixup.
+    pub(super) spec: TrainSpec,
+    adam: Adam,
+    history: History,
+    failure: Option<Error>,
+}
+
+impl Run<'_> {
+    fn epochs(&self) -> u32 {
+        self.history.epochs.len() as u32
+    }
+
+    /// What must not change between a run's beginning and its resume.
+    fn settings(&self, data: &Feed) -> serde_json::Value {
+        json!({
+            "model": self.member.network.spec(),
+            "train": TrainSpec { hold_mib: 0, ..self.spec.clone() },
+            "seed": self.member.seed,
+            "kind": format!("{:?}", self.member.network.kind()),
+            "data": { "name": data.name(), "samples": data.len() },
+        })
+    }
+
+    /// Takes up the state in its folder, where there is one.
+    fn resume(&mut self, data: &Feed) -> Result<()> {
+        let Some(folder) = self.member.keep.folder else {
+            return self.follow();
+        };
+        let file = folder.join(STATE_FILE);
+        if file.exists() {
+            let settings = self.settings(data);
+            let parameters = self.member.network.parameters();
+            self.history = State { parameters, adam: &self.adam, settings: &settings }.read(&file)?;
+        }
+        std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
+        // A run may have ended between its state and these two.
+        if self.epochs() > 0 {
+            model::save(folder, self.member.network)?;
+            self.history.write(&folder.join(HISTORY_FILE))?;
+        }
+        self.follow()
+    }
+
+    fn save(&mut self, data: &Feed) -> Result<()> {
+        let Some(folder) = self.member.keep.folder else {
+            return self.follow();
+        };
+        let (settings, parameters) = (self.settings(data), self.member.network.parameters());
+        // The state comes first: it alone decides where a resumed run goes on.
+        State { parameters, adam: &self.adam, settings: &settings }.write(&folder.join(STATE_FILE), &self.history)?;
+        model::save(folder, self.member.network)?;
+        self.history.write(&folder.join(HISTORY_FILE))?;
+        self.follow()
+    }
+
+    fn follow(&mut self) -> Result<()> {
+        match &mut self.member.keep.follower {
+            Some(follower) => follower.follow(self.member.network, &self.history),
+            None => Ok(()),
+        }
+    }
+}
+
+struct Fleet<'a> {
+    runs: Vec<Run<'a>>,
+    train: Feed,
+    valid: Option<Feed>,
+    batch: usize,
+    steps: Vec<Range<usize>>,
+    epochs: u32,
+}
+
+impl Fleet<'_> {
+    fn all(&mut self) -> Result<()> {
+        let per_epoch = self.steps.len() as u64;
+        for run in &mut self.runs {
+            run.resume(&self.train)?;
+            run.member.observer.on(Event::Begin {
+                task: "training",
+                unit: "batches",
+                total: u64::from(self.epochs) * per_epoch,
+                done: u64::from(run.epochs()) * per_epoch,
+            });
+        }
+        while let Some((level, until)) = self.level() {
+            let at = |run: &Run<'_>| run.failure.is_none() && run.epochs() == level;
+            let mut active: Vec<usize> = (0..self.runs.len()).filter(|&i| at(&self.runs[i])).collect();
+            // Mixup concerns the first models of a stack.
+            active.sort_by_key(|&i| !self.runs[i].spec.mixup.is_on());
+            self.advance(&active, level..until)?;
+        }
+        for run in self.runs.iter().filter(|run| run.failure.is_none()) {
+            run.member.observer.on(Event::End);
+        }
+        Ok(())
+    }
+
+    /// The epoch at which the hindmost models stand, and the one up to which they go together.
+    fn level(&self) -> Option<(u32, u32)> {
+        let standing = || self.runs.iter().filter(|run| run.failure.is_none()).map(Run::epochs);
+        let level = standing().filter(|&e| e < self.epochs).min()?;
+        Some((level, standing().filter(|&e| e > level).min().unwrap_or(self.epochs).min(self.epochs)))
+    }
+
+    /// Trains the runs `active` as one stack, until one of them fails.
+    fn advance(&mut self, active: &[usize], epochs: Range<u32>) -> Result<()> {
+        let networks: Vec<&Network> = active.iter().map(|&i| &*self.runs[i].member.network).collect();
+        let stack = Stack::of(&networks)?;
+        let adam = Adam::stack(&active.iter().map(|&i| &self.runs[i].adam).collect::<Vec<_>>())?;
+        for (s, &i) in (0i64..).zip(active) {
+            self.runs[i].member.network.seat(stack.model(s)?);
+            self.runs[i].adam = adam.model(s)?;
+        }
+        let mut saves = Saves::new(active.len());
+        for epoch in epochs.clone() {
+            let start = Instant::now();
+            let runs: Vec<&Run<'_>> = active.iter().map(|&i| &self.runs[i]).collect();
+            let lesson = Lesson { stack: &stack, adam: &adam, runs: &runs, steps: &self.steps, batch: self.batch };
+            let mut entries = lesson.epoch(&self.train, epoch)?;
+            if let Some(feed) = &self.valid {
+                let losses = lesson.validate(feed)?;
+                for (entry, valid) in entries.iter_mut().zip(losses) {
+                    let _ = entry.as_mut().map(|entry| entry.valid = Some(valid));
+                }
+            }
+            let seconds = start.elapsed().as_secs_f64() / active.len() as f64;
+            for (&i, entry) in active.iter().zip(entries) {
+                self.take(i, entry.map(|entry| Epoch { seconds, ..entry }));
+            }
+            let left = active.iter().any(|&i| self.runs[i].failure.is_some());
+            if left || epoch + 1 == epochs.end || saves.due() {
+                let begin = Instant::now();
+                for &i in active {
+                    if self.runs[i].failure.is_none() {
+                        self.runs[i].save(&self.train)?;
+                    }
+                }
+                saves.done(begin.elapsed());
+            }
+            if left {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes and tells how a run's epoch ended.
+    fn take(&mut self, i: usize, entry: Result<Epoch>) {
+        let run = &mut self.runs[i];
+        match entry {
+            Ok(entry) => {
+                run.member.observer.on(Event::Note(&describe(&entry, &run.spec)));
+                run.history.epochs.push(entry);
+            }
+            Err(error) => run.failure = Some(error),
+        }
+    }
+}
+
+/// When the states of a fleet are saved: a run alone after each epoch, several so that it takes a tenth of the time.
+struct Saves {
+    alone: bool,
+    last: Option<(Instant, Duration)>,
+}
+
+impl Saves {
+    /// A save that took no longer than this is repeated after the next epoch.
+    const SHORT: Duration = Duration::from_secs(1);
+
+    fn new(models: usize) -> Self {
+        Self { alone: models == 1, last: None }
+    }
+
+    fn due(&self) -> bool {
+        match self.last {
+            Some((end, took)) if !self.alone && took > Self::SHORT => end.elapsed() >= took * 9,
+            _ => true,
+        }
+    }
+
+    fn done(&mut self, took: Duration) {
+        self.last = Some((Instant::now(), took));
+    }
+}

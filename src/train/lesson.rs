@@ -1,0 +1,258 @@
+//! One pass over the data of S models that learn together: their batches, noise and mixup, Adam's steps, what they lost.
+//!
+//! Each model has the order, the noise and the mixes of its own seed; models of one seed share what is drawn.
+
+use super::feed::{self, Feed, Noise, Pass};
+use super::fleet::Run;
+use super::history::{Epoch, Valid};
+use super::loss::{Mixing, loss};
+use super::mixup::{Mix, Mixes, MixupSpec};
+use super::spec::TrainSpec;
+use super::state::Adam;
+use crate::error::{Error, Result};
+use crate::event::Event;
+use crate::ffi::adam::AdamStep;
+use crate::model::{Mode, Stack};
+use crate::seed::Stage;
+use std::ops::Range;
+use tch::{Device, Kind, Tensor};
+
+/// Stands for the epoch in the keys of the validation's noise, which is the same in every epoch.
+const VALIDATION: u32 = u32::MAX;
+/// Samples a validation step.
+const VALIDATION_BATCH: usize = 512;
+/// Steps between two looks at the loss: a look makes a GPU wait.
+const LOOK_EVERY: usize = 50;
+/// Adam's term in the denominator.
+const ADAM_EPS: f64 = 1e-8;
+
+/// The models and how they are taught. Those with mixup come first.
+pub(super) struct Lesson<'a, 'r> {
+    pub(super) stack: &'a Stack,
+    pub(super) adam: &'a Adam,
+    pub(super) runs: &'a [&'a Run<'r>],
+    pub(super) steps: &'a [Range<usize>],
+    pub(super) batch: usize,
+}
+
+/// What is drawn from one seed in an epoch.
+struct Draws<'a> {
+    pass: Pass<'a>,
+    noise: Noise<'a>,
+    mixed_noise: Noise<'a>,
+}
+
+impl Lesson<'_, '_> {
+    /// One pass over the training data; `valid` and `seconds` are left for the caller.
+    ///
+    /// # Errors
+    /// Within: of a model whose loss is no number. Around: what stops all.
+    pub(super) fn epoch(&self, feed: &Feed, epoch: u32) -> Result<Vec<Result<Epoch>>> {
+        let (device, kind) = self.place()?;
+        let (seeds, which) = self.seeds();
+        let orders: Vec<Vec<u64>> = seeds.iter().map(|&seed| feed::order(seed, epoch, feed.len())).collect();
+        let mut draws = Vec::with_capacity(seeds.len());
+        for (&seed, order) in seeds.iter().zip(&orders) {
+            let noise = |stage| self.noise(seed, stage, epoch, order, (device, kind));
+            let (noise, mixed_noise) = (noise(Stage::Reparameterize), noise(Stage::Mixup));
+            draws.push(Draws { pass: feed.pass(order, self.batch)?, noise, mixed_noise });
+        }
+        let spec = &self.runs[0].spec;
+        let mixed = self.runs.iter().filter(|run| run.spec.mixup.is_on()).count();
+        let strengths: Vec<f64> = self.runs[..mixed].iter().map(|run| run.spec.mixup.strength).collect();
+        let strength = Tensor::f_from_slice(&strengths)?.f_to_kind(kind)?.f_to_device(device)?;
+        let params = self.stack.trained();
+        for p in &params {
+            let _ = p.f_set_requires_grad(true)?;
+        }
+
+        let (per_epoch, all) = (self.steps.len() as u64, u64::from(spec.epochs) * self.steps.len() as u64);
+        let step_of = |i: usize| u64::from(epoch) * per_epoch + i as u64;
+        let mut sums = Tensor::f_zeros([self.stack.models(), 4], (Kind::Double, device))?;
+        let mut failures: Vec<Option<Error>> = self.runs.iter().map(|_| None).collect();
+        let mut beta = None;
+        for (i, range) in self.steps.iter().enumerate() {
+            self.runs.iter().try_for_each(|run| run.member.observer.check())?;
+            let x = spread(&which, |u| draws[u].pass.images(range.clone()))?;
+            let eps = spread(&which, |u| draws[u].noise.rows(range.clone()))?;
+            let beta = match &beta {
+                Some((weight, tensor)) if *weight == spec.beta_at(step_of(i), per_epoch) => tensor,
+                _ => &beta.insert((spec.beta_at(step_of(i), per_epoch), self.betas(step_of(i), (device, kind))?)).1,
+            };
+            let loss = if mixed > 0 {
+                let mixes = self.mixes(mixed, u64::from(epoch) << 32 | i as u64, range.len(), (device, kind))?;
+                let noise = spread(&which[..mixed], |u| draws[u].mixed_noise.rows(range.clone()))?;
+                let mixing = Mixing { strength: &strength, mixes: &mixes, noise: &noise };
+                loss(self.stack, &x, &eps, beta, Some(&mixing), Mode::Train)?
+            } else {
+                loss(self.stack, &x, &eps, beta, None, Mode::Train)?
+            };
+            self.descend(&params, &loss.total, spec, spec.lr_at(step_of(i), all))?;
+            sums = sums.f_add(&loss.parts()?.f_mul_scalar(range.len() as f64)?)?;
+            if (i + 1) % LOOK_EVERY == 0 || i + 1 == self.steps.len() {
+                self.look(&sums, epoch, i, &mut failures)?;
+                if failures.iter().all(Option::is_some) {
+                    break;
+                }
+            }
+            self.runs.iter().for_each(|run| run.member.observer.on(Event::Advance(1)));
+        }
+
+        let last = step_of(self.steps.len() - 1);
+        let entry = |(run, [loss, reconstruction, kl, mixup]): (&&Run<'_>, [f64; 4])| {
+            let (lr, beta) = (spec.lr_at(last, all), run.spec.beta_at(last, per_epoch));
+            Epoch { epoch: epoch + 1, beta, lr, loss, reconstruction, kl, mixup, valid: None, seconds: 0.0 }
+        };
+        let entries = self.runs.iter().zip(host(&sums.f_div_scalar(feed.len() as f64)?)?).map(entry);
+        Ok(failures.into_iter().zip(entries).map(|(failure, entry)| failure.map_or(Ok(entry), Err)).collect())
+    }
+
+    /// Losses of the validation data with running statistics and the same noise in every epoch.
+    pub(super) fn validate(&self, feed: &Feed) -> Result<Vec<Valid>> {
+        let ((device, kind), n) = (self.place()?, feed.len());
+        let (seeds, which) = self.seeds();
+        let order: Vec<u64> = (0..n as u64).collect();
+        let noise = |&seed: &u64| self.noise(seed, Stage::Reparameterize, VALIDATION, &order, (device, kind));
+        let mut noises: Vec<Noise<'_>> = seeds.iter().map(noise).collect();
+        let beta = Tensor::f_ones([self.stack.models()], (kind, device))?;
+        let mut sums = Tensor::f_zeros([self.stack.models(), 4], (Kind::Double, device))?;
+        let _no_grad = tch::no_grad_guard();
+        let mut pass = feed.pass(&order, VALIDATION_BATCH)?;
+        let shared = vec![0; self.runs.len()];
+        for range in feed::steps(n, VALIDATION_BATCH, 1) {
+            self.runs.iter().try_for_each(|run| run.member.observer.check())?;
+            let x = spread(&shared, |_| pass.images(range.clone()))?;
+            let eps = spread(&which, |u| noises[u].rows(range.clone()))?;
+            let loss = loss(self.stack, &x, &eps, &beta, None, Mode::Eval)?;
+            sums = sums.f_add(&loss.parts()?.f_mul_scalar(range.len() as f64)?)?;
+        }
+        let valid = |[_, reconstruction, kl, _]: [f64; 4]| Valid { elbo: -reconstruction - kl, reconstruction, kl };
+        Ok(host(&sums.f_div_scalar(n as f64)?)?.into_iter().map(valid).collect())
+    }
+
+    fn place(&self) -> Result<(Device, Kind)> {
+        let network = &self.runs[0].member.network;
+        Ok((network.device(), network.kind()))
+    }
+
+    /// The seeds, each once, and of each model which it has.
+    fn seeds(&self) -> (Vec<u64>, Vec<usize>) {
+        let mut seeds: Vec<u64> = self.runs.iter().map(|run| run.member.seed).collect();
+        seeds.sort_unstable();
+        seeds.dedup();
+        let which = self.runs.iter().map(|run| seeds.partition_point(|&seed| seed < run.member.seed)).collect();
+        (seeds, which)
+    }
+
+    fn noise<'a>(
+        &self,
+        seed: u64,
+        stage: Stage,
+        epoch: u32,
+        order: &'a [u64],
+        (device, kind): (Device, Kind),
+    ) -> Noise<'a> {
+        Noise::new(seed, stage, epoch, order, self.stack.architecture().latent() as usize, device, kind)
+    }
+
+    /// Weights of the KL terms in a step, \[S\].
+    fn betas(&self, step: u64, (device, kind): (Device, Kind)) -> Result<Tensor> {
+        let betas: Vec<f64> = self.runs.iter().map(|run| run.spec.beta_at(step, self.steps.len() as u64)).collect();
+        Ok(Tensor::f_from_slice(&betas)?.f_to_kind(kind)?.f_to_device(device)?)
+    }
+
+    /// How the first models mix images and latents; `key` is epoch << 32 | step.
+    fn mixes(&self, models: usize, key: u64, batch: usize, (device, kind): (Device, Kind)) -> Result<(Mixes, Mixes)> {
+        let mut drawn: Vec<(MixupSpec, u64, (Mix, Mix))> = Vec::new();
+        let mut which = Vec::with_capacity(models);
+        for run in &self.runs[..models] {
+            let (spec, seed) = (MixupSpec { strength: 1.0, ..run.spec.mixup }, run.member.seed);
+            let place = drawn.iter().position(|(other, its, _)| *other == spec && *its == seed);
+            which.push(place.unwrap_or(drawn.len()));
+            if place.is_none() {
+                drawn.push((spec, seed, Mix::draw(&spec, seed, key, batch)?));
+            }
+        }
+        let of = |side: fn(&(Mix, Mix)) -> &Mix| {
+            let mixes: Vec<&Mix> = which.iter().map(|&i| side(&drawn[i].2)).collect();
+            Mixes::of(&mixes, device, kind)
+        };
+        Ok((of(|pair| &pair.0)?, of(|pair| &pair.1)?))
+    }
+
+    /// One step of each model down the gradient of its own loss; `losses` is \[S\].
+    fn descend(&self, params: &[Tensor], losses: &Tensor, spec: &TrainSpec, lr: f64) -> Result<()> {
+        // No loss depends on another model's parameters: the gradient of the sum is that of each.
+        let mut grads = Tensor::f_run_backward(&[losses.f_sum(None)?], params, false, false)?;
+        for g in &mut grads {
+            // The gradient of a weight comes transposed, and the fused step walks plain memory.
+            *g = g.f_contiguous()?;
+        }
+        if let Some(longest) = spec.grad_clip {
+            clip(&mut grads, longest)?;
+        }
+        let TrainSpec { beta1, beta2, weight_decay, .. } = *spec;
+        self.adam.step(params, &grads, AdamStep { lr, beta1, beta2, weight_decay, eps: ADAM_EPS })
+    }
+
+    /// Notes the models whose loss is no longer a number.
+    fn look(&self, sums: &Tensor, epoch: u32, step: usize, failures: &mut [Option<Error>]) -> Result<()> {
+        for (failure, sums) in failures.iter_mut().zip(host(sums)?) {
+            if failure.is_none() && !sums.iter().all(|x| x.is_finite()) {
+                *failure = Some(Error::Native {
+                    routine: "training",
+                    message: format!(
+                        "expected a finite loss, found {} in epoch {}, by step {} of {}: a lower train.lr or train.grad_clip helps",
+                        sums[0],
+                        epoch + 1,
+                        step + 1,
+                        self.steps.len()
+                    ),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What is drawn of each model's seed, [S, ...]: drawn once a seed, and not copied where all have the same.
+fn spread(which: &[usize], mut draw: impl FnMut(usize) -> Result<Tensor>) -> Result<Tensor> {
+    let mut drawn: Vec<(usize, Tensor)> = Vec::with_capacity(1);
+    for &u in which {
+        if drawn.iter().all(|(known, _)| *known != u) {
+            drawn.push((u, draw(u)?));
+        }
+    }
+    if let [(_, only)] = &drawn[..] {
+        let mut shape = only.size();
+        shape.insert(0, which.len() as i64);
+        return Ok(only.f_unsqueeze(0)?.f_expand(shape, false)?);
+    }
+    let of = |u: &usize| drawn.iter().find(|(known, _)| known == u).map(|(_, tensor)| tensor);
+    Ok(Tensor::f_stack(&which.iter().filter_map(of).collect::<Vec<_>>(), 0)?)
+}
+
+/// [S, 4] f64 on the host.
+fn host(tensor: &Tensor) -> Result<Vec<[f64; 4]>> {
+    let mut numbers = vec![0f64; tensor.numel()];
+    tensor.f_to_device(Device::Cpu)?.f_contiguous()?.f_copy_data(&mut numbers, tensor.numel())?;
+    Ok(numbers.as_chunks::<4>().0.to_vec())
+}
+
+/// Scales each model's gradients, [S, ...], down to a common L2 norm of at most `longest`, as
+/// `torch.nn.utils.clip_grad_norm_` does.
+fn clip(grads: &mut [Tensor], longest: f64) -> Result<()> {
+    let _no_grad = tch::no_grad_guard();
+    let mut squares = Vec::with_capacity(grads.len());
+    for g in grads.iter() {
+        squares.push(g.f_square()?.f_flatten(1, -1)?.f_sum_dim_intlist([1i64].as_slice(), false, Kind::Double)?);
+    }
+    let norm = Tensor::f_stack(&squares, 0)?.f_sum_dim_intlist([0i64].as_slice(), false, None)?.f_sqrt()?;
+    let factor = norm.f_add_scalar(1e-6)?.f_reciprocal()?.f_mul_scalar(longest)?.f_clamp_max(1.0)?;
+    for g in grads {
+        let mut shape = vec![1; g.dim()];
+        shape[0] = -1;
+        *g = g.f_mul(&factor.f_to_kind(g.f_kind()?)?.f_reshape(shape)?)?;
+    }
+    Ok(())
+}
