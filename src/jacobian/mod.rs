@@ -4,8 +4,10 @@
 //! sample i's output depends on sample i's input alone ([`crate::metric::ensure_independent`] checks that).
 
 mod planner;
+mod product;
 
 pub use planner::{BatchSize, Mode, Pass, Planner, Reach, Ways};
+pub use product::Products;
 
 use crate::error::{Error, Result};
 use crate::ffi::{self, Graph, VjpMode};

@@ -4,8 +4,10 @@
 //! What tells one metric from another is only which rows A has; everything downstream sees rows.
 
 mod independence;
+mod operator;
 
 pub use independence::ensure_independent;
+pub use operator::{MatrixFree, Operator, Shape};
 
 use crate::error::{Error, Result};
 use crate::jacobian::{self, Reach, Ways};
@@ -42,6 +44,14 @@ impl MetricKind {
             Self::Fisher => "fisher",
             Self::Output => "output",
             Self::OutputStochastic => "output-stochastic",
+        }
+    }
+
+    /// R, the rows of its factor, for L latents.
+    pub fn rows(self, latent: i64) -> i64 {
+        match self {
+            Self::Mean | Self::Output => latent,
+            Self::Stochastic | Self::Fisher | Self::OutputStochastic => 2 * latent,
         }
     }
 

@@ -1,8 +1,17 @@
 //! Eigenvalues and unit eigenvectors of a pullback metric, from the small Gram matrix of its factor.
 
 mod engine;
+mod lanczos; //        Krylov spaces
+mod leading; //        their leading pairs
+mod leading_engine; // in passes
+mod quadrature; //     and what they tell of the rest
+mod spec;
 
 pub use engine::Engine;
+pub use leading::Leading;
+pub use leading_engine::LeadingEngine;
+pub use quadrature::{Quadrature, mean_and_error};
+pub use spec::{Sizes, SpectrumMode, SpectrumSpec};
 
 use crate::error::{Error, Result};
 use crate::metric::Metric;
