@@ -4,7 +4,7 @@
 use crate::toy::{Collapsed, TanhMlp, rand};
 use pullback::jacobian::{BatchSize, Mode, Ways};
 use pullback::metric::{MatrixFree, Metric, MetricKind, Operator};
-use pullback::model::Vae;
+use pullback::model::{Posterior, Vae};
 use pullback::score;
 use pullback::spectrum::{Leading, LeadingEngine, Sizes, Spectrum, SpectrumMode, SpectrumSpec};
 use tch::{Device, Kind, Tensor};
@@ -75,6 +75,33 @@ fn products_with_the_jacobian_are_directional_derivatives() {
             assert!(max(&(found.select(2, k) - along(f, k))) < 1e-9, "{kind}");
             assert!(max(&(found.select(2, k) - along(f, 1 - k))) > 1e-6, "negative control");
         }
+    }
+}
+
+/// Samples its image along a grid: an operation whose backward pass has no derivative.
+struct Once;
+
+impl Vae for Once {
+    fn encode(&self, x: &Tensor) -> pullback::Result<Posterior> {
+        let grid = Tensor::zeros([x.size()[0], 1, 3, 2], (x.kind(), Device::Cpu)) + 0.1;
+        let mean = x.f_grid_sampler(&grid, 0, 0, false)?.flatten(1, -1);
+        Ok(Posterior { log_var: mean.zeros_like(), mean })
+    }
+    fn decode(&self, z: &Tensor) -> pullback::Result<Tensor> {
+        Ok(z.reshape([-1, 1, 1, 3]))
+    }
+}
+
+#[test]
+fn an_operation_without_a_second_derivative_is_named() {
+    let x = rand(&[2, 1, 3, 3], 1);
+    assert!(Metric::at(&Once, &x, MetricKind::Mean, WAYS[0]).is_ok(), "rows need none");
+    for ways in WAYS {
+        let error = MatrixFree::at(&Once, &x, MetricKind::Mean, ways)
+            .and_then(|op| op.forward(&rand(&[2, 9, 2], 2)))
+            .expect_err("no derivative");
+        assert_eq!(error.exit_code(), 2);
+        assert!(error.to_string().contains("--spectrum full"), "{error}");
     }
 }
 

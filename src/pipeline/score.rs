@@ -54,6 +54,10 @@ pub fn score(request: &ScoreRequest, observer: &dyn Observer) -> Result<()> {
 fn leading(request: &ScoreRequest, job: &Job, bound: i64, observer: &dyn Observer) -> Result<()> {
     let (subject, spec) = (&request.subject, &request.spectrum);
     let pairs = spec.leading(request.top, bound);
+    if spec.mode == SpectrumMode::Auto {
+        let left = format!("the whole spectrum is too large: its {pairs} leading pairs, and estimates of other scores");
+        observer.on(Event::Note(&left));
+    }
     let place = (job.device, job.kind);
     let mut engine =
         LeadingEngine::new(request.metric, spec.clone(), pairs, bound, subject.seed, place, subject.batch)?;
