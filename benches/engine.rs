@@ -9,10 +9,10 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use pullback::data::ImageShape;
 use pullback::device::{DeviceChoice, synchronize};
 use pullback::jacobian::{self, Mode, Ways};
-use pullback::metric::{Metric, MetricKind};
+use pullback::metric::{MatrixFree, Metric, MetricKind};
 use pullback::model::{ConvSpec, MlpSpec, ModelSpec, Network, Vae};
 use pullback::score;
-use pullback::spectrum::Spectrum;
+use pullback::spectrum::{Leading, Spectrum, SpectrumSpec};
 use std::time::Duration;
 use tch::{Device, Kind, Tensor};
 
@@ -93,6 +93,34 @@ fn spectra(c: &mut Criterion) {
     group.finish();
 }
 
+/// One image of 3 x 32 x 32 and a code of 512: 1024 rows by their Gram matrix, and the leading ten pairs by products.
+fn leading(c: &mut Criterion) {
+    let image = ImageShape { channels: 3, height: 32, width: 32 };
+    let spec = ConvSpec { image: Some(image), latent: 512, hidden: 0, ..ConvSpec::default() };
+    let network = Network::new(&ModelSpec::Conv(spec), 0, device(), Kind::Float).unwrap();
+    let x = Tensor::rand([1, 3, 32, 32], (Kind::Float, device()));
+    let all = Mode::Vmapped(usize::MAX);
+    let mut group = c.benchmark_group("large code");
+    group.bench_function("full", |b| {
+        let ways = Ways { rows: Mode::Vmapped(16), columns: all };
+        b.iter(|| {
+            let metric = Metric::at(&network, &x, MetricKind::Stochastic, ways).unwrap();
+            let done = Spectrum::of(&metric, 10).unwrap();
+            synchronize(device());
+            done
+        });
+    });
+    group.bench_function("top", |b| {
+        b.iter(|| {
+            let op = MatrixFree::at(&network, &x, MetricKind::Stochastic, Ways { rows: all, columns: all }).unwrap();
+            let done = Leading::of(&op, &SpectrumSpec::default(), 10, 0, &[0]).unwrap();
+            synchronize(device());
+            done
+        });
+    });
+    group.finish();
+}
+
 /// All scores of 4096 spectra of 40 eigenvalues.
 fn scores(c: &mut Criterion) {
     let (values, _) = Tensor::rand([4096, 40], (Kind::Double, device())).sort(1, true);
@@ -108,6 +136,6 @@ fn scores(c: &mut Criterion) {
 criterion_group! {
     name = engine;
     config = Criterion::default().sample_size(10).warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2));
-    targets = jacobians, metrics, spectra, scores
+    targets = jacobians, metrics, spectra, leading, scores
 }
 criterion_main!(engine);

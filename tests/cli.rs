@@ -159,6 +159,17 @@ const WRONG: &[(&str, &[&str])] = &[
     ("score -m run -d strokes -o x.h5 --set train", &["--set", "key.path=value", "\"train\""]),
     ("score -m run -d strokes -o x.h5 --set score.tpo=3", &["--set score.tpo", "top", "\"tpo\""]),
     ("score -m run -d strokes -o x.h5 --set score.top=-3", &["--set score.top", ">= 0", "-3"]),
+    ("score -m run -d strokes -o x.h5 --spectrum half", &["--spectrum", "auto, full, top", "\"half\""]),
+    ("score -m run -d strokes -o x.h5 --spectrum top --top 7", &["top", "at most 6", "7"]),
+    ("score -m run -d strokes -o x.h5 --set score.spectrum.probes=1", &["score.spectrum.probes", "from 2 to 256", "1"]),
+    ("score -m run -d strokes -o x.h5 --set score.spectrum.steps=1", &["score.spectrum.steps", "from 2 to 1024", "1"]),
+    ("score -m run -d strokes -o x.h5 --set score.spectrum.pairs=0", &["score.spectrum.pairs", ">= 1", "0"]),
+    ("score -m run -d strokes -o x.h5 --set score.spectrum.memory=0", &["score.spectrum.memory", "0"]),
+    ("score -m run -d strokes -o x.h5 --set score.spectrum.tolerance=0", &["score.spectrum.tolerance", "> 0", "0"]),
+    ("score -m run -d strokes -o x.h5 --set score.spectrum.tolerance=.nan", &["score.spectrum.tolerance", "NaN"]),
+    ("score -m run -d strokes -o x.h5 --set score.spectrum.prob=3", &["score.spectrum.prob", "probes"]),
+    ("attack -m run -d strokes -o x.h5 --spectrum half", &["--spectrum", "auto, full, top", "\"half\""]),
+    ("attack -m run -d strokes -o x.h5 --spectrum top --top 7", &["top", "at most 6", "7"]),
     ("score -m run -d strokes -o x.h5 --set score.limit=0", &["--set score.limit", ">= 1", "0"]),
     ("score -m run -d strokes -o x.h5 --set batch=none", &["--set batch", "auto", "none"]),
     ("attack -m run -d strokes -o x.h5 --attack foo", &["--attack", "spectral", "foo"]),
@@ -474,4 +485,51 @@ fn the_demo_is_done_once() {
     let third = stdout(&succeeds(folder.path(), &line));
     assert!(!third.contains("up to date") && folder.path().join("demo/mixup/attack.h5").is_file());
     assert_eq!(third.lines().next(), first.lines().next());
+}
+
+/// 8192 rows of 4096 pixels: 1.8 GiB a sample by the dense path.
+#[test]
+fn a_factor_beyond_the_memory_is_scored_by_its_top() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models/wide.pt");
+    let with = |what: &str| format!("{what} -m {} -d strokes:size=64 --limit 2 --device cpu", model.display());
+    let spectrum = "--set score.spectrum.memory=300 --set score.spectrum.steps=10 --set score.spectrum.pairs=3";
+    let refused = type_in(folder.path(), &format!("{} -o x.h5 --spectrum full {spectrum}", with("score")));
+    assert_eq!(refused.status.code(), Some(2));
+    let line = stderr(&refused);
+    for part in ["spectrum full", "300 MiB", "8192 rows", "--spectrum top"] {
+        assert!(line.contains(part), "{line:?} lacks {part:?}");
+    }
+    assert!(!folder.path().join("x.h5").exists());
+
+    succeeds(folder.path(), &format!("{} -o s.h5 -q --top 1 {spectrum}", with("score")));
+    let file = hdf5::File::open(folder.path().join("s.h5")).unwrap();
+    let read = |path: &str| {
+        let data = file.dataset(path).unwrap();
+        (data.shape(), data.read_raw::<f64>().unwrap())
+    };
+    let said = file.attr("spectrum").unwrap().read_scalar::<hdf5::types::VarLenUnicode>().unwrap();
+    assert_eq!(said.as_str(), "top");
+    let (shape, values) = read("spectrum/eigenvalues");
+    assert_eq!(shape, [2, 3]);
+    assert!(values.chunks(3).all(|v| v[0] >= v[1] && v[1] >= v[2] && v[2] > 0.0), "{values:?}");
+    let (shape, residuals) = read("spectrum/residuals");
+    assert_eq!(shape, [2, 3]);
+    assert!(residuals.iter().all(|r| *r < 1e-2), "{residuals:?}");
+    assert_eq!(file.dataset("spectrum/directions").unwrap().shape(), [2, 1, 1, 64, 64]);
+    let (_, trace) = read("scores/trace");
+    let (_, error) = read("scores_se/trace");
+    for ((trace, error), values) in trace.iter().zip(&error).zip(values.chunks(3)) {
+        assert!(*trace > values.iter().sum::<f64>() && *error > 0.0 && *error < 0.05 * trace, "{trace} +- {error}");
+    }
+    let (_, condition) = read("scores/condition");
+    assert!(condition.iter().all(|c| c.is_nan()), "{condition:?}");
+
+    let attack = "--attack spectral,random --eps 1 --set attack.spectrum.memory=300 --set attack.spectrum.steps=10";
+    succeeds(folder.path(), &format!("{} -o a.h5 -q {attack}", with("attack")));
+    let file = hdf5::File::open(folder.path().join("a.h5")).unwrap();
+    let damage = |name: &str| -> f64 {
+        file.dataset(&format!("attack/{name}/latent_l2")).unwrap().read_raw::<f64>().unwrap().iter().sum()
+    };
+    assert!(damage("spectral") > 1.5 * damage("random"), "{} against {}", damage("spectral"), damage("random"));
 }

@@ -10,6 +10,7 @@ mod data; //      every format, good and broken
 mod device; //    device choice, seeds
 mod golden; //    whole passes against float64 reference values
 mod jacobian; //  batched VJPs against loops and finite differences
+mod leading; //   matrix-free spectra and estimates
 mod model; //     architectures, checkpoints, TorchScript
 mod report; //    the page
 mod score; //     formulas

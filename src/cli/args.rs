@@ -7,6 +7,7 @@ use crate::device::{DeviceChoice, Precision};
 use crate::jacobian::BatchSize;
 use crate::metric::MetricKind;
 use crate::pipeline::Shard;
+use crate::spectrum::SpectrumMode;
 use clap::{ArgAction, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -138,6 +139,10 @@ pub struct Evaluate {
     /// The pullback metric [default: stochastic]
     #[arg(long, value_name = "METRIC")]
     pub metric: Option<MetricKind>,
+    /// Every eigenvalue, or the top ones by products with the Jacobian and estimates of the rest: auto asks whether the
+    /// factor fits the memory (see docs/mathematics.md, section 8) [default: auto]
+    #[arg(long, value_name = "SPECTRUM")]
+    pub spectrum: Option<SpectrumMode>,
     /// Floating-point precision of the pass [default: f32]
     #[arg(long, value_name = "PRECISION")]
     pub precision: Option<Precision>,

@@ -77,7 +77,7 @@ pub fn score(typed: &Score) -> Result<ScoreRequest> {
     let config = RunConfig::parse(&tree)?;
     let spec = &config.score;
     let subject = subject(&typed.evaluate, &config, spec.split, spec.limit, spec.precision);
-    Ok(ScoreRequest { subject, metric: spec.metric, top: spec.top })
+    Ok(ScoreRequest { subject, metric: spec.metric, top: spec.top, spectrum: spec.spectrum.clone() })
 }
 
 /// `pullback attack`.
@@ -105,6 +105,7 @@ pub fn attack(typed: &Attack) -> Result<AttackRequest> {
         norm: spec.norm,
         eps: spec.eps(),
         metric: spec.metric,
+        spectrum: spec.spectrum.clone(),
         pixels: spec.pixels,
         images: spec.images,
     })
@@ -138,6 +139,9 @@ fn evaluate(typed: &Evaluate, section: &str) -> Result<Tree> {
     batch(&mut tree, &typed.compute)?;
     if let Some(metric) = typed.metric {
         tree.put("--metric", &format!("{section}.metric"), &metric)?;
+    }
+    if let Some(spectrum) = typed.spectrum {
+        tree.put("--spectrum", &format!("{section}.spectrum.mode"), &spectrum)?;
     }
     if let Some(precision) = typed.precision {
         tree.put("--precision", &format!("{section}.precision"), &precision)?;

@@ -6,6 +6,7 @@ use crate::data::Split;
 use crate::device::Precision;
 use crate::error::{Error, Result};
 use crate::metric::MetricKind;
+use crate::spectrum::SpectrumSpec;
 use serde::{Deserialize, Serialize};
 
 /// Whether attacked images are clipped to [0, 1].
@@ -38,6 +39,8 @@ pub struct ScoreConfig {
     pub metric: MetricKind,
     /// How many eigenvectors are kept as images.
     pub top: usize,
+    /// How spectra are found: whole, or their top by products with the Jacobian.
+    pub spectrum: SpectrumSpec,
     /// Precision of the model's passes.
     pub precision: Precision,
     /// Which part of the data.
@@ -48,7 +51,8 @@ pub struct ScoreConfig {
 
 impl ScoreConfig {
     pub(super) fn validate(&self) -> Result<()> {
-        at_least_one("score.limit", self.limit)
+        at_least_one("score.limit", self.limit)?;
+        self.spectrum.check("score.spectrum")
     }
 }
 
@@ -64,6 +68,8 @@ pub struct AttackConfig {
     pub eps: Option<Vec<f64>>,
     /// Whose eigenvectors the spectral attack takes.
     pub metric: MetricKind,
+    /// How its eigenvectors are found.
+    pub spectrum: SpectrumSpec,
     /// Clip to [0, 1] or not.
     #[serde(rename = "box")]
     pub pixels: PixelBox,
@@ -84,6 +90,7 @@ impl Default for AttackConfig {
             norm: Norm::default(),
             eps: None,
             metric: MetricKind::default(),
+            spectrum: SpectrumSpec::default(),
             pixels: PixelBox::default(),
             images: SaveImages::default(),
             precision: Precision::default(),
@@ -104,6 +111,7 @@ impl AttackConfig {
 
     pub(super) fn validate(&self) -> Result<()> {
         at_least_one("attack.limit", self.limit)?;
+        self.spectrum.check("attack.spectrum")?;
         let named = |e: Error| match e {
             Error::Request { subject, expected, found } => {
                 Error::request(format!("attack: {subject}"), expected, found)

@@ -5,8 +5,10 @@
 
 mod finals;
 mod planner;
+mod product;
 
 pub use planner::{BatchSize, Mode, Pass, Planner, Reach, Ways};
+pub use product::Products;
 
 use crate::error::{Error, Result};
 use crate::ffi::{self, Graph, VjpMode};

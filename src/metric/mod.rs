@@ -4,8 +4,10 @@
 //! What tells one metric from another is only which rows A has; everything downstream sees rows.
 
 mod independence;
+mod operator;
 
 pub use independence::ensure_independent;
+pub use operator::{MatrixFree, Operator, Shape};
 
 use crate::error::{Error, Result};
 use crate::jacobian::{self, Reach, Ways};
@@ -43,6 +45,14 @@ impl MetricKind {
             Self::Fisher => "fisher",
             Self::Output => "output",
             Self::OutputStochastic => "output-stochastic",
+        }
+    }
+
+    /// R, the rows of its factor, for L latents.
+    pub fn rows(self, latent: i64) -> i64 {
+        match self {
+            Self::Mean | Self::Output => latent,
+            Self::Stochastic | Self::Fisher | Self::OutputStochastic => 2 * latent,
         }
     }
 
@@ -135,6 +145,13 @@ impl Metric {
         crate::error::ensure_shape("vectors for a metric", v, &[self.rows.size()[0], self.dimensions().1, -1])?;
         let v = v.f_to_kind(Kind::Double)?;
         self.by_pieces(|a, (first, count)| Ok(a.f_transpose(1, 2)?.f_bmm(&a.f_bmm(&v.f_narrow(0, first, count)?)?)?))
+    }
+
+    /// A v for v [B, D, K]: [B, R, K] f64.
+    pub fn push_forward(&self, v: &Tensor) -> Result<Tensor> {
+        crate::error::ensure_shape("vectors for a metric", v, &[self.rows.size()[0], self.dimensions().1, -1])?;
+        let v = v.f_to_kind(Kind::Double)?;
+        self.by_pieces(|a, (first, count)| Ok(a.f_bmm(&v.f_narrow(0, first, count)?)?))
     }
 
     /// A^T u for K vectors of R numbers a sample, u [B, K, R]: [B, K, D] f64.

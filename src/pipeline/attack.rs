@@ -1,14 +1,15 @@
 //! `attack`: images to attacked images and the damage done.
 
 use super::job::{Job, Subject, doubles, singles};
+use super::score::top_attribute;
 use crate::attack::{self, AttackSpec, Attacked, Budget, Doubts, Norm, Victim};
 use crate::config::{PixelBox, SaveImages};
 use crate::error::Result;
 use crate::event::{Event, Observer};
 use crate::jacobian::BatchSize;
 use crate::metric::MetricKind;
-use crate::model::shift;
-use crate::spectrum::Engine;
+use crate::model::{Vae, shift};
+use crate::spectrum::{Engine, LeadingEngine, Spectrum, SpectrumMode, SpectrumSpec};
 use crate::store::{Column, FileKind, Values};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -28,6 +29,9 @@ pub struct AttackRequest {
     pub eps: Vec<f64>,
     /// Whose directions the spectral attack takes.
     pub metric: MetricKind,
+    /// How they are found.
+    #[serde(default, skip_serializing_if = "SpectrumSpec::is_default")]
+    pub spectrum: SpectrumSpec,
     /// Clip to [0, 1] or not.
     #[serde(rename = "box")]
     pub pixels: PixelBox,
@@ -47,14 +51,15 @@ pub fn attack(request: &AttackRequest, observer: &dyn Observer) -> Result<()> {
     let subject = &request.subject;
     let job = Job::open(subject)?;
     let top = request.attacks.iter().map(AttackSpec::directions).max().unwrap_or(0);
-    let mut engine = Engine::new(request.metric, top, job.device, job.kind, subject.batch)?;
+    let mut finder = Finder::new(request, &job, top)?;
     let eps = Column {
         path: "/eps".to_owned(),
         shape: vec![request.eps.len()],
         sample_axis: 0,
         values: Values::F64(request.eps.clone()),
     };
-    let writer = job.writer(FileKind::Attack, request, Some(request.metric.to_string()), &[eps], observer)?;
+    let metric = Some(request.metric.to_string());
+    let writer = job.writer(FileKind::Attack, request, metric, finder.attributes(), &[eps], observer)?;
     let block = match subject.batch {
         BatchSize::Fixed(n) => n,
         BatchSize::Auto if job.device.is_cuda() => AUTO_BATCH.1,
@@ -64,7 +69,7 @@ pub fn attack(request: &AttackRequest, observer: &dyn Observer) -> Result<()> {
     let mut doubts = Doubts::default();
     job.run(writer, "attacking", block, observer, |images, index| {
         let x = images.f_to_device(job.device)?.f_to_kind(job.kind)?;
-        let spectrum = if top > 0 { Some(engine.spectra(vae, &x)?) } else { None };
+        let spectrum = finder.spectrum(vae, &x, index)?;
         let victim = Victim::new(vae, &x, index, subject.seed, spectrum.as_ref())?;
         let mut columns = clean_columns(&victim, request.images)?;
         let mut results: BTreeMap<String, Vec<Attacked>> = BTreeMap::new();
@@ -88,6 +93,45 @@ pub fn attack(request: &AttackRequest, observer: &dyn Observer) -> Result<()> {
         observer.on(Event::Warning(&line));
     }
     Ok(())
+}
+
+/// Where the spectral directions of the victims come from.
+enum Finder {
+    /// No attack takes one.
+    None,
+    Full(Engine),
+    Top(LeadingEngine),
+}
+
+impl Finder {
+    fn new(request: &AttackRequest, job: &Job, top: usize) -> Result<Self> {
+        if top == 0 {
+            return Ok(Self::None);
+        }
+        let (batch, spec, metric) = (request.subject.batch, &request.spectrum, request.metric);
+        let (mode, bound) = job.spectrum(spec, metric)?;
+        if mode != SpectrumMode::Top {
+            return Ok(Self::Full(Engine::new(metric, top, job.device, job.kind, batch)?));
+        }
+        let place = (job.device, job.kind);
+        let seed = request.subject.seed;
+        Ok(Self::Top(LeadingEngine::new(metric, spec.clone(), top, bound, seed, place, batch)?))
+    }
+
+    fn attributes(&self) -> BTreeMap<String, String> {
+        if matches!(self, Self::Top(_)) { top_attribute() } else { BTreeMap::new() }
+    }
+
+    fn spectrum(&mut self, vae: &dyn Vae, x: &Tensor, index: &[u64]) -> Result<Option<Spectrum>> {
+        Ok(match self {
+            Self::None => None,
+            Self::Full(engine) => Some(engine.spectra(vae, x)?),
+            Self::Top(engine) => {
+                let leading = engine.leading(vae, x, index)?;
+                Some(Spectrum { values: leading.values, directions: Some(leading.directions) })
+            }
+        })
+    }
 }
 
 /// One budget an epsilon; refuses settings that are out of range before any work.

@@ -98,6 +98,7 @@ fn run_arm(request: &DemoRequest, arm: &str, observer: &dyn Observer) -> Result<
         subject: subject(spec.split, spec.limit, spec.precision, SCORES_FILE),
         metric: spec.metric,
         top: spec.top,
+        spectrum: spec.spectrum.clone(),
     };
     if !is_done(&scores.subject.output, &scores, &sha256)? {
         super::score(&scores, observer)?;
@@ -110,6 +111,7 @@ fn run_arm(request: &DemoRequest, arm: &str, observer: &dyn Observer) -> Result<
         norm: spec.norm,
         eps: spec.eps(),
         metric: spec.metric,
+        spectrum: spec.spectrum.clone(),
         pixels: spec.pixels,
         images: spec.images,
     };

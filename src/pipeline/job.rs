@@ -5,10 +5,13 @@ use crate::device::{self, DeviceChoice, Precision};
 use crate::error::{Error, Result};
 use crate::event::{Event, Observer};
 use crate::ffi;
-use crate::jacobian::BatchSize;
+use crate::jacobian::{BatchSize, Reach};
+use crate::metric::MetricKind;
 use crate::model::{self, Model};
+use crate::spectrum::{Sizes, SpectrumMode, SpectrumSpec};
 use crate::store::{Block, Column, FileKind, Header, Overwrite, Start, Values, Writer};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
@@ -122,12 +125,33 @@ impl<'a> Job<'a> {
         }
     }
 
+    /// How spectra of `metric` are found, and how many eigenvalues one has: decided before any work, from the sizes of one
+    /// image's code and, where the metric reaches through the decoder, its reconstruction.
+    pub fn spectrum(&self, spec: &SpectrumSpec, metric: MetricKind) -> Result<(SpectrumMode, i64)> {
+        let sample = self.source.read(&[0])?.images.f_to_device(self.device)?.f_to_kind(self.kind)?;
+        // Two alike, as above.
+        let pair = Tensor::f_cat(&[&sample, &sample], 0)?;
+        let (latent, outputs) = tch::no_grad(|| -> Result<_> {
+            let mean = self.model.vae.encode(&pair)?.mean;
+            let outputs = match metric.reach() {
+                Reach::Encoder => 0,
+                Reach::EncoderAndDecoder => self.model.vae.decode(&mean)?.numel() as i64 / 2,
+            };
+            Ok((mean.numel() as i64 / 2, outputs))
+        })?;
+        let dim = self.shape.dim();
+        let budget = spec.budget(device::memory_budget(self.device)?);
+        let mode = spec.resolve(metric, Sizes { dim, latent, outputs }, budget)?;
+        Ok((mode, metric.rows(latent).min(dim)))
+    }
+
     /// The writer of this job's result file; tells the observer where it goes on.
     pub fn writer(
         &self,
         kind: FileKind,
         config: &impl Serialize,
         metric: Option<String>,
+        extra: BTreeMap<String, String>,
         fixed: &[Column],
         observer: &dyn Observer,
     ) -> Result<Writer> {
@@ -145,7 +169,7 @@ impl<'a> Job<'a> {
             precision: subject.precision.name().to_owned(),
             seed: subject.seed,
             metric,
-            extra: std::collections::BTreeMap::new(),
+            extra,
         };
         let samples = Shard::range(subject.shard, self.source.len())?;
         let writer = Writer::create(&subject.output, &header, samples, fixed, subject.overwrite)?;

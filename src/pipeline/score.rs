@@ -6,9 +6,10 @@ use crate::event::{Event, Observer};
 use crate::jacobian::BatchSize;
 use crate::metric::MetricKind;
 use crate::score;
-use crate::spectrum::{Engine, Spectrum};
+use crate::spectrum::{Engine, Leading, LeadingEngine, Spectrum, SpectrumMode, SpectrumSpec};
 use crate::store::{Column, FileKind};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use tch::Device;
 
 /// What `score` is asked for.
@@ -21,6 +22,9 @@ pub struct ScoreRequest {
     pub metric: MetricKind,
     /// How many directions are stored.
     pub top: usize,
+    /// How spectra are found.
+    #[serde(default, skip_serializing_if = "SpectrumSpec::is_default")]
+    pub spectrum: SpectrumSpec,
 }
 
 /// Scores every sample and stores the file (SPEC: `/spectrum`, `/scores`).
@@ -30,8 +34,13 @@ pub struct ScoreRequest {
 pub fn score(request: &ScoreRequest, observer: &dyn Observer) -> Result<()> {
     let subject = &request.subject;
     let job = Job::open(subject)?;
+    let (mode, bound) = job.spectrum(&request.spectrum, request.metric)?;
+    if mode == SpectrumMode::Top {
+        return leading(request, &job, bound, observer);
+    }
     let mut engine = Engine::new(request.metric, request.top, job.device, job.kind, subject.batch)?;
-    let writer = job.writer(FileKind::Scores, request, Some(request.metric.to_string()), &[], observer)?;
+    let metric = Some(request.metric.to_string());
+    let writer = job.writer(FileKind::Scores, request, metric, BTreeMap::new(), &[], observer)?;
     let block = block_size(subject.batch, job.device, job.shape.dim() as usize * (1 + request.top));
     job.run(writer, "scoring", block, observer, |images, _| {
         let spectrum = engine.spectra(job.model.vae.as_ref(), images)?;
@@ -39,6 +48,51 @@ pub fn score(request: &ScoreRequest, observer: &dyn Observer) -> Result<()> {
     })?;
     observer.on(Event::Detail(&format!("passes: {}", engine.planner())));
     Ok(())
+}
+
+/// [`score`] by leading eigenpairs and estimates; `bound` is how many eigenvalues there are.
+fn leading(request: &ScoreRequest, job: &Job, bound: i64, observer: &dyn Observer) -> Result<()> {
+    let (subject, spec) = (&request.subject, &request.spectrum);
+    let pairs = spec.leading(request.top, bound);
+    if spec.mode == SpectrumMode::Auto {
+        let left = format!("the whole spectrum is too large: its {pairs} leading pairs, and estimates of other scores");
+        observer.on(Event::Note(&left));
+    }
+    let place = (job.device, job.kind);
+    let mut engine =
+        LeadingEngine::new(request.metric, spec.clone(), pairs, bound, subject.seed, place, subject.batch)?;
+    let metric = Some(request.metric.to_string());
+    let writer = job.writer(FileKind::Scores, request, metric, top_attribute(), &[], observer)?;
+    let block = block_size(subject.batch, job.device, job.shape.dim() as usize * (1 + pairs));
+    job.run(writer, "scoring", block, observer, |images, index| {
+        let leading = engine.leading(job.model.vae.as_ref(), images, index)?;
+        leading_columns(&leading, request.top, &images.size())
+    })?;
+    observer.on(Event::Detail(&format!("passes: {}", engine.plan())));
+    Ok(())
+}
+
+/// The root attribute of files whose spectra are leading pairs.
+pub(super) fn top_attribute() -> BTreeMap<String, String> {
+    BTreeMap::from([("spectrum".to_owned(), SpectrumMode::Top.name().to_owned())])
+}
+
+/// Columns of one block by leading pairs, of which the first `top` directions are kept; `images` is [n, C, H, W].
+fn leading_columns(leading: &Leading, top: usize, images: &[i64]) -> Result<Vec<Column>> {
+    let mut columns = vec![
+        doubles("/spectrum/eigenvalues", &leading.values, 0)?,
+        doubles("/spectrum/residuals", &leading.residuals, 0)?,
+    ];
+    if top > 0 {
+        let kept = leading.directions.f_narrow(1, 0, top as i64)?;
+        let shape = [images[0], top as i64, images[1], images[2], images[3]];
+        columns.push(singles("/spectrum/directions", &kept.f_reshape(shape)?, 0)?);
+    }
+    for estimate in score::estimates(&leading.quadrature)? {
+        columns.push(doubles(format!("/scores/{}", estimate.name), &estimate.value, 0)?);
+        columns.push(doubles(format!("/scores_se/{}", estimate.name), &estimate.error, 0)?);
+    }
+    Ok(columns)
 }
 
 /// Columns of one block; `images` is [n, C, H, W].

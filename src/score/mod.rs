@@ -4,6 +4,10 @@
 //! `spectral_radius`, `trace`, `von_neumann_entropy`, `rank` and `log_det` are 0, `effective_rank` is 1, and the ratios
 //! `entropy_maxnorm`, `anisotropy`, `stable_rank`, `condition` are NaN.
 
+mod estimate;
+
+pub use estimate::{Estimate, estimates};
+
 use crate::error::Result;
 use crate::spectrum::RANK_CUT;
 use tch::{Kind, Tensor};

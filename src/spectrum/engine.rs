@@ -88,7 +88,7 @@ impl Engine {
 }
 
 /// libtorch's words for a failed allocation, on the CPU and on CUDA.
-fn is_out_of_memory(error: &Error) -> bool {
+pub(super) fn is_out_of_memory(error: &Error) -> bool {
     let text = error.to_string();
     ["out of memory", "not enough memory", "can't allocate memory"].iter().any(|words| text.contains(words))
 }

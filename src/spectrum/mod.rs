@@ -1,8 +1,17 @@
 //! Eigenvalues and unit eigenvectors of a pullback metric, from the small Gram matrix of its factor.
 
 mod engine;
+mod lanczos; //        Krylov spaces
+mod leading; //        their leading pairs
+mod leading_engine; // in passes
+mod quadrature; //     and what they tell of the rest
+mod spec;
 
 pub use engine::Engine;
+pub use leading::Leading;
+pub use leading_engine::LeadingEngine;
+pub use quadrature::{Quadrature, mean_and_error};
+pub use spec::{Sizes, SpectrumMode, SpectrumSpec};
 
 use crate::error::{Error, Result};
 use crate::linalg;
@@ -41,7 +50,8 @@ impl Spectrum {
         let (values, vectors) = linalg::eigh(&gram)?;
         let vectors = vectors.f_flip([-1])?.f_narrow(-1, 0, top as i64)?;
         let values = descending(&values, count)?;
-        let directions = directions(metric, &values.f_narrow(1, 0, top as i64)?, &values, &vectors)?;
+        let pulled = metric.pull_back(&vectors.f_transpose(1, 2)?)?;
+        let directions = directions(&pulled, &values.f_narrow(1, 0, top as i64)?, &values)?;
         Ok(Self { values, directions: Some(directions) })
     }
 }
@@ -51,9 +61,9 @@ fn descending(ascending: &Tensor, count: i64) -> Result<Tensor> {
     Ok(ascending.f_flip([-1])?.f_clamp_min(0.0)?.f_narrow(-1, 0, count)?.f_contiguous()?)
 }
 
-/// v_i = A^T u_i / sqrt(lambda_i), normalised once more, its sign fixed.
-fn directions(metric: &Metric, values: &Tensor, all: &Tensor, vectors: &Tensor) -> Result<Tensor> {
-    let v = metric.pull_back(&vectors.f_transpose(1, 2)?)?;
+/// v_i = A^T u_i / |A^T u_i| from A^T u_i, `v` [B, K, D]: the length is sqrt(lambda_i). The sign is fixed. `values` [B, K] are
+/// the eigenvalues of these, of `all` [B, *] that there are.
+fn directions(v: &Tensor, values: &Tensor, all: &Tensor) -> Result<Tensor> {
     let length = v.f_square()?.f_sum_dim_intlist([-1i64].as_slice(), true, Kind::Double)?.f_sqrt()?;
     let peak = v.f_abs()?.f_argmax(-1, true)?;
     let sign = v.f_gather(-1, &peak, false)?.f_sign()?;

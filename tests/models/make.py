@@ -223,10 +223,30 @@ class NotANumber(NoDecode):
         return self.d(z)
 
 
+class Wide(nn.Module):
+    """A small convolutional autoencoder of the latent-diffusion kind: 1x64x64 images, a code of 4x32x32 = 4096 means and as
+    many log-variances, 8192 rows of the factor. Group norm keeps its Jacobian from being a mere convolution."""
+
+    def __init__(self):
+        super().__init__()
+        self.e1, self.e2 = nn.Conv2d(1, 8, 3, stride=2, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+        self.norm = nn.GroupNorm(2, 8)
+        self.d1, self.d2 = nn.ConvTranspose2d(4, 8, 4, stride=2, padding=1), nn.Conv2d(8, 1, 3, padding=1)
+
+    @torch.jit.export
+    def encode(self, x):
+        h = self.e2(torch.nn.functional.silu(self.norm(self.e1(x))))
+        return h[:, :4].flatten(1), h[:, 4:].flatten(1) - 4.0
+
+    @torch.jit.export
+    def decode(self, z):
+        return torch.sigmoid(self.d2(torch.nn.functional.silu(self.d1(z.reshape(-1, 4, 32, 32)))))
+
+
 def scripts():
     for name, module in {"flat": Flat(), "no_encode": NoEncode(), "no_decode": NoDecode(), "one_tensor": OneTensor(),
                          "three": Three(), "mixed": Mixed(), "number": Number(), "disagree": Disagree(),
-                         "nan": NotANumber()}.items():
+                         "nan": NotANumber(), "wide": Wide()}.items():
         script(name, module)
     torch.save(Base().state_dict(), HERE / "state_dict.pt")
     # What PyTorch makes of the good one, in f64.

@@ -10,6 +10,7 @@ use crate::model::{self, WEIGHTS_FILE};
 use crate::pipeline::job::Subject;
 use crate::pipeline::train::{self, Progress, TrainRequest};
 use crate::pipeline::{AttackRequest, ScoreRequest, attack, score};
+use crate::spectrum::SpectrumSpec;
 use crate::store::{Overwrite, Reader};
 use crate::train::{HISTORY_FILE, STATE_FILE};
 use serde::Serialize;
@@ -116,13 +117,15 @@ fn scores(spec: &SweepSpec, cell: Cell, folder: &Path) -> Vec<ScoreRequest> {
         subject: subject(spec, cell, folder, spec.score.precision, score_file(spec, i)),
         metric: *metric,
         top: 0,
+        spectrum: SpectrumSpec::default(),
     };
     let mut requests: Vec<ScoreRequest> = spec.score.metrics.iter().enumerate().map(one).collect();
     if spec.pictures > 0 {
         let mut subject = subject(spec, cell, folder, spec.attack.precision, DIRECTIONS_FILE.to_owned());
         subject.limit = Some(pictures(spec));
         let top = DIRECTIONS.min(spec.model.latent().max(0) as usize);
-        requests.push(ScoreRequest { subject, metric: spec.attack.metric, top });
+        let spectrum = SpectrumSpec::default();
+        requests.push(ScoreRequest { subject, metric: spec.attack.metric, top, spectrum });
     }
     requests
 }
@@ -135,6 +138,7 @@ fn attacks(spec: &SweepSpec, cell: Cell, folder: &Path) -> Vec<AttackRequest> {
         attacks: attack.attacks,
         norm: attack.norm,
         metric: attack.metric,
+        spectrum: attack.spectrum,
         pixels: attack.pixels,
         images: SaveImages::No,
     };

@@ -1,0 +1,181 @@
+//! A metric as something that is applied: products with its factor A and with A^T, from the factor itself or, where that
+//! is too large to hold, from the model's derivatives.
+
+use super::{Metric, MetricKind, latent};
+use crate::error::{Error, Result, ensure_shape};
+use crate::jacobian::{Products, Ways};
+use crate::model::{Posterior, Vae};
+use tch::{Device, Kind, Tensor};
+
+/// Sizes of a factor A at B points.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// B.
+    pub batch: i64,
+    /// Rows of A as it is applied: R, or more where no small factor can be had without forming it.
+    pub rows: i64,
+    /// D.
+    pub dim: i64,
+}
+
+/// G = A^T A at B points, known by products with A.
+pub trait Operator {
+    /// Sizes of A.
+    fn shape(&self) -> Shape;
+    /// How many eigenvalues of G can differ from 0, as far as shapes tell.
+    fn rank_bound(&self) -> i64;
+    /// Kind and device of what the products give.
+    fn options(&self) -> (Kind, Device);
+    /// A v for v [B, D, K]: [B, rows, K].
+    fn forward(&self, v: &Tensor) -> Result<Tensor>;
+    /// A^T u for u [B, rows, K]: [B, D, K].
+    fn adjoint(&self, u: &Tensor) -> Result<Tensor>;
+    /// G v for v [B, D, K]: [B, D, K].
+    fn apply(&self, v: &Tensor) -> Result<Tensor> {
+        self.adjoint(&self.forward(v)?)
+    }
+}
+
+impl Operator for Metric {
+    fn shape(&self) -> Shape {
+        let (rows, dim) = self.dimensions();
+        Shape { batch: self.rows.size()[0], rows, dim }
+    }
+
+    fn rank_bound(&self) -> i64 {
+        Self::rank_bound(self)
+    }
+
+    fn options(&self) -> (Kind, Device) {
+        (Kind::Double, self.rows.device())
+    }
+
+    fn forward(&self, v: &Tensor) -> Result<Tensor> {
+        self.push_forward(v)
+    }
+
+    fn adjoint(&self, u: &Tensor) -> Result<Tensor> {
+        ensure_shape("covectors for a metric", u, &[self.rows.size()[0], self.dimensions().0, -1])?;
+        Ok(self.pull_back(&u.f_transpose(1, 2)?)?.f_transpose(1, 2)?)
+    }
+}
+
+/// A metric of a model at B points by products with its Jacobians; neither they nor A are formed.
+///
+/// The encoder's metrics have the rows of [`Metric`]. For `output` A = J_g J_mu and for `output-stochastic`
+/// A = [J_g J_mu; sqrt(diag M) J_sigma], where [`Metric`] has C in J_g's place: C^T C = J_g^T J_g, so that G is the same,
+/// but C is L x L and needs J_g itself.
+#[derive(Debug)]
+pub struct MatrixFree {
+    encoder: Products,
+    /// J_g at z = mu(x).
+    decoder: Option<Products>,
+    /// sqrt(diag M), [B, L, 1], where the metric has it.
+    noise: Option<Tensor>,
+    latent: i64,
+    rank_bound: i64,
+}
+
+impl MatrixFree {
+    /// The metric of kind `kind` at the images `x` [B, C, H, W]; `ways` says how several vectors are taken at once.
+    /// The diagonal of M takes L products with the decoder's Jacobian.
+    ///
+    /// # Errors
+    /// Where the model cannot take `x`, or has an operation without a second derivative.
+    pub fn at(vae: &dyn Vae, x: &Tensor, kind: MetricKind, ways: Ways) -> Result<Self> {
+        let x = x.f_detach()?.f_set_requires_grad(true)?;
+        let q = vae.encode(&x)?;
+        let l = latent(&q.mean, &q.log_var)?;
+        let decoder = match kind {
+            MetricKind::Output | MetricKind::OutputStochastic => Some(decoder(vae, &q.mean, ways)?),
+            MetricKind::Mean | MetricKind::Stochastic | MetricKind::Fisher => None,
+        };
+        let noise = match (&decoder, kind) {
+            (Some(g), MetricKind::OutputStochastic) => Some(g.column_squares()?.f_sqrt()?.f_unsqueeze(2)?),
+            _ => None,
+        };
+        let encoder = Products::at(encoder_output(&q, kind)?, x, ways.rows)?;
+        let (_, rows, dim) = encoder.shape();
+        Ok(Self { encoder, decoder, noise, latent: l, rank_bound: rows.min(dim) })
+    }
+
+    /// O, the rows of J_g; 0 without a decoder.
+    fn outputs(&self) -> i64 {
+        self.decoder.as_ref().map_or(0, |g| g.shape().1)
+    }
+}
+
+impl Operator for MatrixFree {
+    fn shape(&self) -> Shape {
+        let (batch, rows, dim) = self.encoder.shape();
+        let rows = if self.decoder.is_some() { self.outputs() + rows - self.latent } else { rows };
+        Shape { batch, rows, dim }
+    }
+
+    fn rank_bound(&self) -> i64 {
+        self.rank_bound
+    }
+
+    fn options(&self) -> (Kind, Device) {
+        self.encoder.options()
+    }
+
+    fn forward(&self, v: &Tensor) -> Result<Tensor> {
+        let code = self.encoder.push(v)?;
+        let Some(decoder) = &self.decoder else {
+            return Ok(code);
+        };
+        let image = decoder.push(&code.f_narrow(1, 0, self.latent)?)?;
+        match &self.noise {
+            None => Ok(image),
+            Some(scale) => {
+                let sigma = code.f_narrow(1, self.latent, self.latent)?.f_mul(&scale.f_to_kind(code.kind())?)?;
+                Ok(Tensor::f_cat(&[image, sigma], 1)?)
+            }
+        }
+    }
+
+    fn adjoint(&self, u: &Tensor) -> Result<Tensor> {
+        let Some(decoder) = &self.decoder else {
+            return self.encoder.pull(u);
+        };
+        let Shape { batch, rows, .. } = self.shape();
+        ensure_shape("covectors for a metric", u, &[batch, rows, -1])?;
+        let code = decoder.pull(&u.f_narrow(1, 0, self.outputs())?)?;
+        match &self.noise {
+            None => self.encoder.pull(&code),
+            Some(scale) => {
+                let sigma = u.f_narrow(1, self.outputs(), self.latent)?.f_mul(scale)?.f_to_kind(code.kind())?;
+                self.encoder.pull(&Tensor::f_cat(&[code, sigma], 1)?)
+            }
+        }
+    }
+}
+
+/// What is differentiated in the encoder: the rows of A, or those that the decoder's part is applied to.
+fn encoder_output(q: &Posterior, kind: MetricKind) -> Result<Tensor> {
+    Ok(match kind {
+        MetricKind::Mean | MetricKind::Output => q.mean.shallow_clone(),
+        MetricKind::Stochastic | MetricKind::OutputStochastic => Tensor::f_cat(&[&q.mean, &q.std()?], 1)?,
+        MetricKind::Fisher => {
+            // 1/sigma and 1/sqrt(2) are factors of the rows, held fixed: they are not differentiated.
+            let whitened = q.mean.f_div(&q.std()?.f_detach()?)?;
+            let scaled = q.log_var.f_mul_scalar(std::f64::consts::FRAC_1_SQRT_2)?;
+            Tensor::f_cat(&[&whitened, &scaled], 1)?
+        }
+    })
+}
+
+/// J_g at z = mu.
+fn decoder(vae: &dyn Vae, mean: &Tensor, ways: Ways) -> Result<Products> {
+    let z = mean.f_detach()?.f_set_requires_grad(true)?;
+    let image = vae.decode(&z)?;
+    if image.size().first() != z.size().first() {
+        return Err(Error::request(
+            "shape of the decoder's output",
+            format!("[{}, ...], one image a code", z.size()[0]),
+            format!("{:?}", image.size()),
+        ));
+    }
+    Products::at(image.f_flatten(1, -1)?, z, ways.columns)
+}

@@ -1,0 +1,145 @@
+//! The leading eigenpairs of a metric, and what its Krylov space tells of the rest.
+
+use super::lanczos::{Ritz, Side, Space, length, padded, zeros};
+use super::quadrature::{Ended, Quadrature};
+use super::{RANK_CUT, SpectrumSpec};
+use crate::error::{Error, Result};
+use crate::metric::Operator;
+use crate::seed::{self, Stage};
+use tch::{Device, Kind, Tensor};
+
+/// The K leading eigenpairs of G at B points, and estimates of spectral sums.
+#[derive(Debug)]
+pub struct Leading {
+    /// [B, K] f64, descending, >= 0.
+    pub values: Tensor,
+    /// |G v - lambda v| / lambda_1 of each pair, [B, K] f64, from one more product; 0 for a zero spectrum.
+    pub residuals: Tensor,
+    /// Unit eigenvectors [B, K, D] f64 with the sign and the zeros of [`super::Spectrum::directions`].
+    pub directions: Tensor,
+    /// What is known of the whole spectrum.
+    pub quadrature: Quadrature,
+}
+
+/// Steps between looks at the residuals: each costs an eigenproblem, and the host waits for the device.
+const CHECK: usize = 4;
+/// Streams of [`Stage::Probe`]: the probes that start a space, and those that look outside it.
+const START: u64 = 0;
+const OUTSIDE: u64 = 1;
+
+impl Leading {
+    /// The `pairs` leading pairs of `op`; noise is drawn from `seed` and the samples' positions `index`.
+    ///
+    /// A sample's space is taken as it was when the sample's own pairs had converged, so that it does not matter which
+    /// others share the pass.
+    ///
+    /// # Errors
+    /// More pairs than min(R, D) or than the space may hold; a Jacobian that is not finite.
+    pub fn of(op: &dyn Operator, spec: &SpectrumSpec, pairs: usize, seed: u64, index: &[u64]) -> Result<Self> {
+        let side = Side::smaller(op);
+        let (n, device) = (side.width(op), op.options().1);
+        let block = (spec.probes as i64).min(n);
+        let most = block.saturating_mul(spec.steps as i64).min(n);
+        ensure_pairs(pairs, op.rank_bound(), spec)?;
+        let probes = normal(seed, START, index, n, block, device)?;
+        let mut space = Space::new(op, side, &probes, most)?;
+        let mut ended = Collected::new(index.len() as i64, most, device)?;
+        for step in 1.. {
+            let last = !space.extend()? || step == spec.steps;
+            if step % CHECK == 0 || last {
+                let ritz = space.ritz()?;
+                let all_done = ended.take(&ritz, space.size(), pairs as i64, spec.tolerance, last)?;
+                if all_done || last {
+                    break;
+                }
+            }
+        }
+        let outside = normal(seed, OUTSIDE, index, n, block, device)?;
+        let quotients = space.outside_quotients(&outside, &ended.kept)?;
+        let quadrature = Quadrature::of(&ended.as_ended(n, spec.tolerance), space.start(), &quotients)?;
+        let pairs = pairs as i64;
+        let values = ended.values.f_narrow(1, 0, pairs)?;
+        let y = ended.vectors.f_narrow(2, 0, pairs)?;
+        let raw = if side == Side::Domain { space.vectors(&y)? } else { space.images(&y)? };
+        let directions = super::directions(&raw, &values, &ended.values)?;
+        let residuals = residuals(op, &values, &directions, &ended.residuals.f_narrow(1, 0, pairs)?)?;
+        Ok(Self { values: values.f_contiguous()?, residuals, directions, quadrature })
+    }
+}
+
+/// The Ritz pairs of each sample at the step at which it was done, padded to the largest space.
+struct Collected {
+    values: Tensor,
+    vectors: Tensor,
+    residuals: Tensor,
+    kept: Tensor,
+    /// \[B\] bool.
+    done: Tensor,
+}
+
+impl Collected {
+    fn new(batch: i64, most: i64, device: Device) -> Result<Self> {
+        Ok(Self {
+            values: zeros(&[batch, most], device)?,
+            vectors: zeros(&[batch, most, most], device)?,
+            residuals: zeros(&[batch, most], device)?,
+            kept: zeros(&[batch, most], device)?,
+            done: Tensor::f_zeros([batch], (Kind::Bool, device))?,
+        })
+    }
+
+    /// Takes the pairs of those samples whose first `pairs` have newly converged (of all that are left, at the `last`
+    /// step); true once every sample is done.
+    fn take(&mut self, ritz: &Ritz, size: i64, pairs: i64, tolerance: f64, last: bool) -> Result<bool> {
+        let most = self.values.size()[1];
+        let now = if last {
+            self.done.f_ones_like()?
+        } else if pairs > size {
+            return Ok(false);
+        } else {
+            let bound = ritz.values.f_narrow(1, 0, 1)?.f_mul_scalar(tolerance)?;
+            ritz.residuals.f_narrow(1, 0, pairs)?.f_le_tensor(&bound)?.f_all_dim(1, false)?
+        };
+        let new = now.f_logical_and(&self.done.f_logical_not()?)?.f_unsqueeze(1)?;
+        let kept = padded(&ritz.values.f_ones_like()?, 1, most)?;
+        self.values = padded(&ritz.values, 1, most)?.f_where_self(&new, &self.values)?;
+        self.residuals = padded(&ritz.residuals, 1, most)?.f_where_self(&new, &self.residuals)?;
+        self.kept = kept.f_where_self(&new, &self.kept)?;
+        self.vectors = padded(&ritz.vectors, 2, most)?.f_where_self(&new.f_unsqueeze(2)?, &self.vectors)?;
+        self.done = self.done.f_logical_or(&now)?;
+        Ok(last || self.done.f_all()?.f_int64_value(&[])? != 0)
+    }
+
+    fn as_ended(&self, width: i64, tolerance: f64) -> Ended<'_> {
+        let Self { values, vectors, residuals, kept, .. } = self;
+        Ended { values, vectors, residuals, kept, width, tolerance }
+    }
+}
+
+/// Standard normal probes [B, n, count] f64; those of sample i depend on `index[i]` alone.
+fn normal(seed: u64, stream: u64, index: &[u64], n: i64, count: i64, device: Device) -> Result<Tensor> {
+    let flat = seed::normal_stream(seed, Stage::Probe, stream, index, (n * count) as usize)?;
+    Ok(flat.f_to_device(device)?.f_to_kind(Kind::Double)?.f_reshape([-1, n, count])?)
+}
+
+/// |G v - lambda v| / lambda_1. A pair without a direction has the recurrence's residual.
+fn residuals(op: &dyn Operator, values: &Tensor, directions: &Tensor, recurrence: &Tensor) -> Result<Tensor> {
+    let v = directions.f_transpose(1, 2)?;
+    let gap = op.apply(&v)?.f_to_kind(Kind::Double)?.f_sub(&v.f_mul(&values.f_unsqueeze(1)?)?)?;
+    let largest = values.f_narrow(1, 0, 1)?;
+    let defined = values.f_gt_tensor(&largest.f_mul_scalar(RANK_CUT)?)?;
+    let absolute = length(&gap, 1)?.f_squeeze_dim(1)?.f_where_self(&defined, recurrence)?;
+    Ok(absolute.f_div(&largest)?.f_nan_to_num(0.0, 0.0, 0.0)?)
+}
+
+/// Refuses more pairs than the `bound` that there are, or than the spec's space may hold.
+pub(super) fn ensure_pairs(pairs: usize, bound: i64, spec: &SpectrumSpec) -> Result<()> {
+    if pairs as i64 > bound {
+        return Err(Error::request("top", format!("at most {bound} directions, min(R, D)"), pairs.to_string()));
+    }
+    if pairs > spec.probes * spec.steps {
+        let expected = format!("at least {pairs}, the pairs that are asked for");
+        return Err(Error::request("probes x steps of the spectrum", expected, (spec.probes * spec.steps).to_string()));
+    }
+    Ok(())
+}
