@@ -8,6 +8,7 @@
 #   make peers         the same work by the authors' way, PyTorch and JAX: one table of ratios
 #
 # LIBTORCH=/path        use this libtorch 2.11.0 instead of the one from PyPI
+# NVCC=/path/nvcc       compile the CUDA kernels with this; NVCC= (empty): without them
 # TORCH_INDEX_URL=URL   take torch from this index (for example the small CPU build)
 # PYTHON=python3        the interpreter that makes .venv
 

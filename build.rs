@@ -49,7 +49,9 @@ fn native(include: &Path, toolkit: Option<&Toolkit>, objects: &[PathBuf]) {
         // Stands in for nlohmann/json.hpp, which libtorch's headers name but libtorch does not ship.
         .include("kernels/compat")
         .define("_GLIBCXX_USE_CXX11_ABI", "1")
-        .opt_level(2)
+        // Comparisons become vector selects only where they need not trap; no value changes.
+        .flag("-fno-trapping-math")
+        .opt_level(3)
         .debug(false)
         .files(["autograd", "module", "kernels", "library"].map(|name| format!("kernels/{name}.cpp")))
         .files(KERNELS.map(|name| format!("kernels/{name}.cpp")))

@@ -1,6 +1,6 @@
 // Eigenvalues, and the leading eigenvectors, of a batch of small symmetric matrices.
 //
-// Two ways, chosen by the caller: rotations (jacobi.cuh), about 3 R^3 operations a sweep and 6 to 10 sweeps, all phases
+// Two ways, chosen by the caller: rotations (jacobi.cuh), about 3 R^3 operations a sweep and 5 to 9 sweeps, all phases
 // parallel; and reduction with bisection (tridiagonal.cuh), 4/3 R^3 operations but a chain of R reflectors. Rotations suit
 // one warp and R <= 32, the reduction everything larger; docs/performance.md counts both.
 #pragma once

@@ -32,7 +32,7 @@ PB_BODY void gram_panels(Team& team, const F* factor, int d, int first_i, int ro
   for (int c0 = 0; c0 < d; c0 += panel) {
     fill(left, first_i, rows, c0);
     if (!diagonal) fill(right, first_j, columns, c0);
-    team.each(0, [](int) {});
+    team.barrier();
     team.each(patches, [&](int item) {
       int pi, pj;
       if (diagonal) {

@@ -10,26 +10,30 @@
 
 namespace pb {
 
-// Numbers of scratch for order n: cosine, sine and tangent of each pair, two flags.
-PB_SIZE int jacobi_scratch(int n) { return 3 * ((n + 1) / 2) + 2; }
+// Numbers of scratch for order n: cosine, sine and tangent of each pair, how often it turned in this sweep.
+PB_SIZE int jacobi_scratch(int n) { return 4 * ((n + 1) / 2); }
+
+// item / by without the device's slow integer division: by its inverse, put right where rounding misled it.
+PB_BODY int quotient(int item, int by, float inverse) {
+  const int q = static_cast<int>(static_cast<float>(item) * inverse);
+  return q * by > item ? q - 1 : (q + 1) * by <= item ? q + 1 : q;
+}
 
 // The rows that meet as pair `i` of `round`, p < q; q >= n: p has no partner.
 PB_BODY void tournament(int players, int round, int i, int& p, int& q) {
-  const int circle = players - 1;
-  p = i == 0 ? circle : (round + i) % circle;
-  q = i == 0 ? round : (round - i + circle) % circle;
-  if (p > q) {
-    const int other = p;
-    p = q;
-    q = other;
-  }
+  const int circle = players - 1, ahead = round + i, behind = round - i;
+  const int one = i == 0 ? circle : ahead < circle ? ahead : ahead - circle;
+  const int two = behind >= 0 ? behind : behind + circle;
+  p = smaller(one, two);
+  q = larger(one, two);
 }
 
 // Diagonalises `a`, a packed lower triangle; its diagonal becomes the eigenvalues, in no order. Row i of vt [n, n], where
 // not null, becomes the unit eigenvector of the i-th. False where `sweeps` did not suffice.
 template <class T, class Team> PB_BODY bool jacobi(Team& team, int sweeps, int n, T* a, T* vt, T* scratch) {
   const int players = n + (n & 1), half = players / 2;
-  T *cosine = scratch, *sine = scratch + half, *tangent = scratch + 2 * half, *busy = scratch + 3 * half;
+  const float by_n = 1.0f / static_cast<float>(n), by_half = 1.0f / static_cast<float>(half);
+  T *cosine = scratch, *sine = scratch + half, *tangent = scratch + 2 * half, *turns = scratch + 3 * half;
   if (vt != nullptr) team.each(n * n, [&](int i) { vt[i] = i / n == i % n ? T(1) : T(0); });
   const T squares = team.template sum<T>(triangle_size(n), [&](int i) { return a[i] * a[i]; });
   // Of the two triangles one is stored: |A|_F is at most sqrt 2 more than this.
@@ -37,9 +41,6 @@ template <class T, class Team> PB_BODY bool jacobi(Team& team, int sweeps, int n
   const auto entry = [&](int i, int j) -> T& { return a[i >= j ? packed(i, j) : packed(j, i)]; };
 
   for (int sweep = 0; sweep < sweeps; ++sweep) {
-    // Two flags in turn, so that none is cleared while another thread still reads it.
-    T* flag = busy + (sweep & 1);
-    team.each(1, [&](int) { *flag = T(0); });
     for (int round = 0; round < players - 1; ++round) {
       team.each(half, [&](int i) {
         int p, q;
@@ -52,14 +53,14 @@ template <class T, class Team> PB_BODY bool jacobi(Team& team, int sweeps, int n
             t = copysign(T(1), tau) / (fabs(tau) + sqrt(T(1) + tau * tau));
             c = T(1) / sqrt(T(1) + t * t);
             s = t * c;
-            *flag = T(1);
           }
         }
         cosine[i] = c, sine[i] = s, tangent[i] = t;
+        turns[i] = (round == 0 ? T(0) : turns[i]) + (s == T(0) ? T(0) : T(1));
       });
       if (vt != nullptr) {
         team.open(half * n, [&](int item) {
-          const int i = item / n, r = item - i * n;
+          const int i = quotient(item, n, by_n), r = item - i * n;
           const T c = cosine[i], s = sine[i];
           if (s == T(0)) return;
           int p, q;
@@ -71,7 +72,7 @@ template <class T, class Team> PB_BODY bool jacobi(Team& team, int sweeps, int n
       }
       // Every unordered pair of pairs once: item -> (i, i + item / half), folded around.
       team.each(half * (half + 1) / 2, [&](int item) {
-        const int apart = item / half, i = item - apart * half;
+        const int apart = quotient(item, half, by_half), i = item - apart * half;
         const int j = i + apart < half ? i + apart : i + apart - half;
         const T ci = cosine[i], si = sine[i], cj = cosine[j], sj = sine[j];
         if (si == T(0) && sj == T(0)) return;
@@ -96,7 +97,7 @@ template <class T, class Team> PB_BODY bool jacobi(Team& team, int sweeps, int n
         if (whole_i && whole_j) entry(q, v) = sj * su + cj * sv;
       });
     }
-    if (*flag == T(0)) return true;
+    if (team.template sum<T>(half, [&](int i) { return turns[i]; }) == T(0)) return true;
   }
   return false;
 }

@@ -11,7 +11,7 @@ namespace pb {
 using Stream = CUstream_st*;
 
 enum class Way : int { Jacobi = 0, Tridiagonal = 1 };
-// Jacobi converges quadratically, in 6 to 10 sweeps; this many mean that something is wrong.
+// Jacobi converges quadratically, in 5 to 9 sweeps; this many mean that something is wrong.
 constexpr int jacobi_sweeps = 40;
 
 enum class Ball : int { L2 = 0, Linf = 1, L1 = 2 };
@@ -60,8 +60,7 @@ struct Scores {
 // What all samples of a step share.
 template <class T> struct Move {
   Ball ball;
-  bool boxed;
-  T low, high;  // the box
+  T low, high;  // the box; infinite where there is none
   T radius;     // of the ball
   T reach;      // length of the step
 };

@@ -55,7 +55,7 @@ int pb_kernels_run_on(int64_t cuda_device);
 // 1 if cusolverDnXsyevBatched can be called.
 int pb_has_library_eigh();
 // Symmetric eigenproblems. way 0: Jacobi rotations; 1: tridiagonal; 2: cusolverDnXsyevBatched (CUDA only).
-// At most `sweeps` of way 0; it takes 6 to 10.
+// At most `sweeps` of way 0; it takes 5 to 9.
 //   matrices [B, R, R]    f32 or f64, the lower triangle is read
 //   values   [B, R]       descending
 //   vectors  [B, top, R]  unit rows
@@ -69,7 +69,8 @@ const char* pb_gram(void** result, const void* factor);
 // All scores [B, 10] f64 of spectra [B, R] f64, descending, >= 0, in the order of src/score/mod.rs.
 const char* pb_scores(void** result, const void* values);
 // One step of a projected gradient ascent: x0, x, gradient, next [B, ...] of one kind, f32 or f64; stalled [B] bool becomes
-// true where the gradient is 0 or not finite. ball 0: L2; 1: Linf; 2: L1. boxed != 0: pixels stay in [low, high].
-const char* pb_ascend(void** next, const void* x0, const void* x, const void* gradient, void* stalled, int ball, int boxed,
+// true where the gradient is 0 or not finite. ball 0: L2; 1: Linf; 2: L1. Pixels stay in [low, high], which
+// may be infinite.
+const char* pb_ascend(void** next, const void* x0, const void* x, const void* gradient, void* stalled, int ball,
                       double low, double high, double radius, double reach);
 }

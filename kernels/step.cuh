@@ -18,43 +18,40 @@ constexpr int step_threads = 256;
 // next [d] from x0, x and the gradient g, [d] each. *stalled becomes true where g is 0 everywhere or somewhere not finite.
 template <class T, class Team>
 PB_BODY void ascend(Team& team, Move<T> move, int d, const T* x0, const T* x, const T* g, T* next, bool* stalled) {
+  // Without branches, which signs of noise would mispredict on the host.
   const auto usable = [&](int i) {
     const T v = g[i];
-    if (!isfinite(v)) return T(0);
-    const bool held = move.boxed && ((x[i] <= move.low && v < T(0)) || (x[i] >= move.high && v > T(0)));
-    return held ? T(0) : v;
+    const bool held = ((x[i] <= move.low) & (v < T(0))) | ((x[i] >= move.high) & (v > T(0)));
+    return bool(isfinite(v)) & !held ? v : T(0);
   };
   const T infinite = Limits<T>::infinity;
-  // a: largest usable entry; b: largest entry of all, infinite where one is not finite.
-  const auto peak = team.template reduce<Two<T>>(
-      d, Two<T>{T(0), T(0)},
-      [&](int i) { return Two<T>{fabs(usable(i)), isfinite(g[i]) ? fabs(g[i]) : infinite}; },
-      [](Two<T> p, Two<T> q) { return Two<T>{q.a > p.a ? q.a : p.a, q.b > p.b ? q.b : p.b}; });
-  team.each(1, [&](int) { *stalled = *stalled || peak.b == T(0) || peak.b == infinite; });
+  const T seen = team.template max<T>(d, [&](int i) { return isfinite(g[i]) ? fabs(g[i]) : infinite; });
+  team.each(1, [&](int) { *stalled = *stalled || seen == T(0) || seen == infinite; });
 
-  const auto boxed = [&](T v) { return move.boxed ? clamped(v, move.low, move.high) : v; };
+  const auto boxed = [&](T v) { return clamped(v, move.low, move.high); };
   if (move.ball == Ball::Linf) {
     team.each(d, [&](int i) {
       const T v = usable(i);
-      const T moved = x[i] + (v > T(0) ? move.reach : v < T(0) ? -move.reach : T(0));
+      const T moved = x[i] + T((v > T(0)) - (v < T(0))) * move.reach;
       next[i] = boxed(x0[i] + clamped(moved - x0[i], -move.radius, move.radius));
     });
     return;
   }
 
   // The step direction is usable(i) * scale in L2, and the first of the largest entries in L1.
+  const T peak = team.template max<T>(d, [&](int i) { return fabs(usable(i)); });
   T unit = T(1), length = T(1);
   int chosen = -1;
   if (move.ball == Ball::L2) {
     // Divided by the largest entry first, so that squares of tiny gradients do not vanish.
-    unit = peak.a == T(0) ? T(1) : peak.a;
+    unit = peak == T(0) ? T(1) : peak;
     const double squares = team.template sum<double>(d, [&](int i) {
       const double v = usable(i) / unit;
       return v * v;
     });
     length = larger(T(sqrt(squares)), T(1));
-  } else if (peak.a > T(0)) {
-    chosen = d - team.template max<int>(d, [&](int i) { return fabs(usable(i)) == peak.a ? d - i : 0; });
+  } else if (peak > T(0)) {
+    chosen = d - team.template max<int>(d, [&](int i) { return fabs(usable(i)) == peak ? d - i : 0; });
   }
   const auto step = [&](int i) {
     T way;

@@ -56,7 +56,7 @@ template <class T> PB_BODY T smaller(T a, T b) { return a < b ? a : b; }
 // NaN stays NaN.
 template <class T> PB_BODY T clamped(T a, T low, T high) { return a < low ? low : a > high ? high : a; }
 
-// What every team can do besides `each`, `open`, `reduce` and `warps`.
+// What every team can do besides `each`, `open`, `barrier`, `reduce` and `warps`.
 template <class Self> struct Phases {
   template <class T, class F> PB_BODY T sum(int n, F f) {
     return self().template reduce<T>(n, T(0), f, [](T a, T b) { return a + b; });
@@ -86,8 +86,9 @@ struct Warp : Phases<Warp> {
   }
   template <class F> __device__ void each(int n, F f) {
     open(n, f);
-    __syncwarp();
+    barrier();
   }
+  __device__ void barrier() { __syncwarp(); }
   template <class T, class F, class Op> __device__ T reduce(int n, T zero, F f, Op op) {
     T value = zero;
     for (int i = threadIdx.x & 31; i < n; i += 32) value = op(value, f(i));
@@ -112,8 +113,9 @@ class Block : public Phases<Block> {
   }
   template <class F> __device__ void each(int n, F f) {
     open(n, f);
-    __syncthreads();
+    barrier();
   }
+  __device__ void barrier() { __syncthreads(); }
   template <class T, class F, class Op> __device__ T reduce(int n, T zero, F f, Op op) {
     T value = zero;
     for (int i = threadIdx.x; i < n; i += blockDim.x) value = op(value, f(i));
@@ -151,6 +153,7 @@ class Host : public Phases<Host> {
     for (int i = 0; i < n; ++i) f(i);
   }
   template <class F> void each(int n, F f) { open(n, f); }
+  void barrier() {}
   template <class T, class F, class Op> T reduce(int n, T zero, F f, Op op) {
     T part[1024];
     const int used = n < threads_ ? (n + 31) / 32 * 32 : threads_;

@@ -4,6 +4,7 @@ mod ascent;
 mod eigh;
 mod gram;
 mod plain;
+mod race;
 mod scores;
 mod solver;
 

@@ -35,7 +35,6 @@ unsafe extern "C" {
         gradient: *const c_void,
         stalled: *mut c_void,
         ball: c_int,
-        boxed: c_int,
         low: f64,
         high: f64,
         radius: f64,
@@ -46,7 +45,7 @@ unsafe extern "C" {
 /// Largest order whose factor's eigenproblem fits one launch ([`factor_eigh`]).
 pub const FACTOR_ORDER: i64 = 64;
 
-/// Rotations converge quadratically, in 6 to 10 sweeps; this many mean that something is wrong.
+/// Rotations converge quadratically, in 5 to 9 sweeps; this many mean that something is wrong.
 const SWEEPS: u16 = 40;
 
 /// How a symmetric eigenproblem is solved.
@@ -240,7 +239,6 @@ pub fn ascend(x0: &Tensor, x: &Tensor, gradient: &Tensor, stalled: &mut Tensor, 
             gradient.as_ptr().cast(),
             stalled.as_mut_ptr().cast(),
             ball,
-            c_int::from(step.pixels.is_some()),
             low,
             high,
             step.radius,

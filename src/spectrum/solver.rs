@@ -16,7 +16,7 @@ pub enum Solver {
     Separate(Way),
 }
 
-/// Up to this order rotations by one warp are taken. Their 6 to 10 sweeps cost some 30 times the operations of the
+/// Up to this order rotations by one warp are taken. Their 5 to 9 sweeps cost some 30 times the operations of the
 /// reduction, but at R = 32 that is a chain of about 250 phases of a warp, without a block's barriers and without the 54
 /// dependent steps of R divisions each that a bisection is.
 const ROTATIONS: i64 = 32;
