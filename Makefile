@@ -8,12 +8,15 @@
 #   make peers         the same work by the authors' way, PyTorch and JAX: one table of ratios
 #
 # LIBTORCH=/path        use this libtorch 2.11.0 instead of the one from PyPI
+# NVCC=/path/nvcc       compile the CUDA kernels with this; NVCC= (empty): without them
 # TORCH_INDEX_URL=URL   take torch from this index (for example the small CPU build)
 # PYTHON=python3        the interpreter that makes .venv
 
 SHELL         := /bin/bash
 PYTHON        ?= python3
 TORCH_VERSION := 2.11.0
+# The CUDA compiler of the kernels: the toolkit that this torch was built with.
+NVCC_PACKAGES := 'nvidia-cuda-nvcc==13.0.*' 'nvidia-nvvm==13.0.*' 'nvidia-cuda-crt==13.0.*' 'nvidia-cuda-cccl==13.0.*'
 VENV          := .venv
 DEPS          := .deps
 # A libtorch of the user's own is remembered in .deps/libtorch; changing LIBTORCH makes the link anew.
@@ -26,7 +29,7 @@ CARGO         := env -u LIBTORCH -u LIBTORCH_USE_PYTORCH cargo
 .PHONY: all setup build demo test lint version bench peers clean
 all: build
 
-setup: $(LIBTORCH_KEY) $(DEPS)/cmake
+setup: $(LIBTORCH_KEY) $(DEPS)/cmake $(DEPS)/.nvcc
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -45,6 +48,14 @@ $(LIBTORCH_KEY): | $(DEPS)
 	ln -sfn "$(abspath $(LIBTORCH))" $(DEPS)/libtorch
 	rm -f $(DEPS)/.libtorch-*; touch $@
 endif
+
+# A CUDA build of torch from PyPI comes without nvcc, which PyPI has too; build.rs finds it beside torch. A libtorch of the
+# user's own is compiled for with the CUDA toolkit of the machine, where there is one.
+$(DEPS)/.nvcc: $(LIBTORCH_KEY)
+	@if test -z "$(LIBTORCH)" && test -e $(DEPS)/libtorch/lib/libtorch_cuda.so; then \
+	  set -x; $(PIP) $(NVCC_PACKAGES); \
+	fi
+	touch $@
 
 # HDF5 needs CMake >= 3.26; the system's is used where it is new enough.
 $(DEPS)/cmake: | $(VENV)/bin/python $(DEPS)

@@ -46,4 +46,31 @@ const char* pb_module_non_finite(const char** name, void* module);
 // `capacity` tensors: count of them go to `results`. Else count = 0 and kind names the type (valid until the next call).
 const char* pb_module_call(void** results, int64_t capacity, int64_t* count, const char** kind, void* module,
                            const char* method, const void* input);
+
+// The kernels (kernels.cpp). Inputs are contiguous and lie on one device; results lie there too, and on CUDA the calls
+// return before the work is done, on libtorch's current stream. R >= 1; 0 <= top <= R.
+// 1 if this build has the device's half; 1 if that device can run it (compute capability 8.0 or later).
+int pb_kernels_compiled();
+int pb_kernels_run_on(int64_t cuda_device);
+// 1 if cusolverDnXsyevBatched can be called.
+int pb_has_library_eigh();
+// Symmetric eigenproblems. way 0: Jacobi rotations; 1: tridiagonal; 2: cusolverDnXsyevBatched (CUDA only).
+// At most `sweeps` of way 0; it takes 5 to 9.
+//   matrices [B, R, R]    f32 or f64, the lower triangle is read
+//   values   [B, R]       descending
+//   vectors  [B, top, R]  unit rows
+//   outcome  [B] i32      0 solved; 1 an entry is not finite; 2 not converged: values and vectors are NaN
+const char* pb_eigh(void** values, void** vectors, void** outcome, const void* matrices, int64_t top, int way,
+                    int sweeps);
+// The same for A A^T of factors [B, R, D], f32 or f64, R <= 64, in one launch and in double. way 0 or 1.
+const char* pb_factor_eigh(void** values, void** vectors, void** outcome, const void* factor, int64_t top, int way);
+// A A^T [B, R, R] f64, summed in double, of factors [B, R, D], f32 or f64.
+const char* pb_gram(void** result, const void* factor);
+// All scores [B, 10] f64 of spectra [B, R] f64, descending, >= 0, in the order of src/score/mod.rs.
+const char* pb_scores(void** result, const void* values);
+// One step of a projected gradient ascent: x0, x, gradient, next [B, ...] of one kind, f32 or f64; stalled [B] bool becomes
+// true where the gradient is 0 or not finite. ball 0: L2; 1: Linf; 2: L1. Pixels stay in [low, high], which
+// may be infinite.
+const char* pb_ascend(void** next, const void* x0, const void* x, const void* gradient, void* stalled, int ball,
+                      double low, double high, double radius, double reach);
 }

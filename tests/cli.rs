@@ -308,9 +308,14 @@ fn wrong_requests_are_one_line_and_touch_nothing() {
 fn version_names_the_libraries() {
     let out = succeeds(Path::new("."), "--version");
     let text = stdout(&out);
-    for part in
-        [concat!("pullback ", env!("CARGO_PKG_VERSION")), "libtorch 2.11.0", "CUDA build: ", "CUDA devices: ", "HDF5 "]
-    {
+    for part in [
+        concat!("pullback ", env!("CARGO_PKG_VERSION")),
+        "libtorch 2.11.0",
+        "CUDA build: ",
+        "CUDA kernels: ",
+        "CUDA devices: ",
+        "HDF5 ",
+    ] {
         assert!(text.contains(part), "{text}");
     }
     assert!(out.stderr.is_empty());

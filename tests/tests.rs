@@ -7,9 +7,10 @@ mod cli; //       what a user types, rightly and wrongly
 mod config; //    overrides, errors, every file of configs/
 mod correlate; // rank correlations and bootstrap
 mod data; //      every format, good and broken
-mod device; //    device choice, seeds
+mod device; //    where the tests of kernels run
 mod golden; //    whole passes against float64 reference values
 mod jacobian; //  batched VJPs against loops and finite differences
+mod kernels; //   every kernel against plain loops and LAPACK
 mod leading; //   matrix-free spectra and estimates
 mod model; //     architectures, checkpoints, TorchScript
 mod report; //    the page

@@ -2,6 +2,7 @@
 //!
 //! A new attack is one file with an `impl Attack`, one variant of [`AttackSpec`] and one row in tests/attack.rs.
 
+mod ascent;
 mod best;
 mod budget;
 mod doubt;

@@ -117,10 +117,7 @@ impl Attack for Pgd {
         let mut stalled = Tensor::f_zeros([x0.size()[0]], (Kind::Bool, x0.device()))?;
         for t in 0..self.0.steps {
             let (value, gradient) = self.0.goal.ascend(victim, &x)?;
-            stalled = stalled.f_logical_or(&vanishes(&gradient)?)?;
-            let direction = budget.steepest(&budget.admissible(&x, &gradient)?)?;
-            let step = direction * (budget.epsilon * self.0.length(t));
-            let next = budget.contract(x0, &x.f_add(&step)?)?;
+            let next = budget.ascend(x0, &x, &gradient, budget.epsilon * self.0.length(t), &mut stalled)?;
             best.offer(x, value)?;
             x = next;
         }
@@ -128,13 +125,6 @@ impl Attack for Pgd {
         best.offer(x, value)?;
         Ok(Proposal { candidates: best.into_images().into_iter().collect(), stalled: Some(stalled) })
     }
-}
-
-/// `[B]` bool: nothing of the gradient is a nonzero finite number, or some of it is not a number.
-fn vanishes(gradient: &Tensor) -> Result<Tensor> {
-    let peak = gradient.f_flatten(1, -1)?.f_abs()?.f_amax([1i64].as_slice(), false)?;
-    // amax carries NaN through, and no comparison holds for it.
-    Ok(peak.f_gt(0.0)?.f_logical_and(&peak.f_isfinite()?)?.f_logical_not()?)
 }
 
 fn random_start(victim: &Victim, budget: &Budget, trial: usize) -> Result<Tensor> {

@@ -95,10 +95,11 @@ fn version() -> String {
     let devices = if tch::Cuda::is_available() { tch::Cuda::device_count() } else { 0 };
     let hdf5 = hdf5::library_version();
     format!(
-        "pullback {}\nlibtorch {}\nCUDA build: {}\nCUDA devices: {devices}\nHDF5 {}.{}.{}",
+        "pullback {}\nlibtorch {}\nCUDA build: {}\nCUDA kernels: {}\nCUDA devices: {devices}\nHDF5 {}.{}.{}",
         env!("CARGO_PKG_VERSION"),
         env!("PULLBACK_LIBTORCH"),
         if cfg!(pullback_cuda) { "yes" } else { "no" },
+        env!("PULLBACK_KERNELS"),
         hdf5.0,
         hdf5.1,
         hdf5.2,

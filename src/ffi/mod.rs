@@ -3,6 +3,7 @@
 
 pub mod adam;
 pub mod autograd;
+pub mod kernels;
 pub mod module;
 pub mod memory;
 

@@ -14,7 +14,7 @@ use crate::jacobian::{self, Reach, Ways};
 use crate::linalg;
 use crate::model::Vae;
 use serde::{Deserialize, Serialize};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// Which pullback metric.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum)]
@@ -134,6 +134,19 @@ impl Metric {
         self.by_pieces(|a, _| Ok(a.f_detach_copy()?))
     }
 
+    /// A, [B, R, D], contiguous, in the model's precision where A is a Jacobian as it came, else in double.
+    pub fn compact(&self) -> Result<Tensor> {
+        match self.weights {
+            None => Ok(self.rows.f_contiguous()?),
+            Some(_) => self.factor(),
+        }
+    }
+
+    /// Where it lies.
+    pub fn device(&self) -> Device {
+        self.rows.device()
+    }
+
     /// min(R, D): how many eigenvalues are reported.
     pub fn rank_bound(&self) -> i64 {
         let (r, d) = self.dimensions();
@@ -167,7 +180,7 @@ impl Metric {
     }
 
     /// (R, D).
-    fn dimensions(&self) -> (i64, i64) {
+    pub fn dimensions(&self) -> (i64, i64) {
         let size = self.rows.size();
         (self.weights.as_ref().map_or(size[1], |t| t.size()[1]), size[2])
     }

@@ -9,6 +9,7 @@ mod estimate;
 pub use estimate::{Estimate, estimates};
 
 use crate::error::Result;
+use crate::ffi::kernels;
 use crate::spectrum::RANK_CUT;
 use tch::{Kind, Tensor};
 
@@ -29,9 +30,13 @@ pub const SCORES: [Score; 10] = [
     ("condition", condition),
 ];
 
-/// All scores of `values` [B, R'].
+/// All scores of `values` [B, R']. On CUDA one kernel gives them all; the formulas below are its reference.
 pub fn all(values: &Tensor) -> Result<Vec<(&'static str, Tensor)>> {
     crate::error::ensure_shape("eigenvalues", values, &[-1, -1])?;
+    if values.device().is_cuda() && kernels::run_on(values.device()) {
+        let scores = kernels::scores(values)?;
+        return SCORES.iter().zip(0..).map(|((name, _), i)| Ok((*name, scores.f_select(1, i)?))).collect();
+    }
     SCORES.iter().map(|(name, score)| Ok((*name, score(values)?))).collect()
 }
 

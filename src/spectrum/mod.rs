@@ -5,12 +5,14 @@ mod lanczos; //        Krylov spaces
 mod leading; //        their leading pairs
 mod leading_engine; // in passes
 mod quadrature; //     and what they tell of the rest
+mod solver; //         which eigensolver, by device and size
 mod spec;
 
 pub use engine::Engine;
 pub use leading::Leading;
 pub use leading_engine::LeadingEngine;
 pub use quadrature::{Quadrature, mean_and_error};
+pub use solver::Solver;
 pub use spec::{Sizes, SpectrumMode, SpectrumSpec};
 
 use crate::error::{Error, Result};
@@ -37,12 +39,38 @@ impl Spectrum {
     /// # Errors
     /// Where the Jacobian has an entry that is not finite, naming the row of the batch; `top` beyond min(R, D).
     pub fn of(metric: &Metric, top: usize) -> Result<Self> {
-        let gram = metric.gram()?;
-        ensure_finite(&gram)?;
+        Self::by(metric, top, Solver::choose(metric.device(), metric.dimensions().0))
+    }
+
+    /// [`Spectrum::of`] by a solver of the caller's choice.
+    ///
+    /// # Errors
+    /// As [`Spectrum::of`]; where the solver cannot take the factor; where it does not converge.
+    pub fn by(metric: &Metric, top: usize, solver: Solver) -> Result<Self> {
         let count = metric.rank_bound();
         if top as i64 > count {
             return Err(Error::request("top", format!("at most {count} directions, min(R, D)"), top.to_string()));
         }
+        let (fused, way) = match solver {
+            Solver::Torch => return Self::by_torch(metric, top),
+            Solver::Fused(way) => (true, way),
+            Solver::Separate(way) => (false, way),
+        };
+        let (values, vectors) = solver::by_kernel(metric, top, fused, way)?;
+        let values = values.f_clamp_min(0.0)?.f_narrow(-1, 0, count)?.f_contiguous()?;
+        let leading = values.f_narrow(1, 0, top as i64)?;
+        let directions = match top {
+            0 => None,
+            _ => Some(directions(&metric.pull_back(&vectors)?, &leading, &values)?),
+        };
+        Ok(Self { values, directions })
+    }
+
+    /// By torch.linalg.
+    fn by_torch(metric: &Metric, top: usize) -> Result<Self> {
+        let gram = metric.gram()?;
+        ensure_finite(&gram)?;
+        let count = metric.rank_bound();
         if top == 0 {
             let values = descending(&linalg::eigvalsh(&gram)?, count)?;
             return Ok(Self { values, directions: None });
@@ -79,10 +107,14 @@ fn ensure_finite(gram: &Tensor) -> Result<()> {
     let finite: Vec<bool> = Vec::<bool>::try_from(sums.f_isfinite()?.f_to_device(Device::Cpu)?)?;
     match finite.iter().position(|f| !f) {
         None => Ok(()),
-        Some(row) => Err(Error::request(
-            format!("the model's Jacobian at row {row} of the batch"),
-            "finite numbers",
-            "NaN or infinity (weights that are not finite?)",
-        )),
+        Some(row) => Err(not_finite(row)),
     }
+}
+
+fn not_finite(row: usize) -> Error {
+    Error::request(
+        format!("the model's Jacobian at row {row} of the batch"),
+        "finite numbers",
+        "NaN or infinity (weights that are not finite?)",
+    )
 }

@@ -1,0 +1,84 @@
+// What a kernel is asked to do, with its shapes; the same for the host's instance (<op>.cpp) and the device's launcher
+// (<op>.cu). Pointers are host or device memory accordingly, contiguous. Launchers take the stream last, return before the
+// work is done, and throw nothing: they return CUDA's error as text, or nullptr.
+#pragma once
+#include <cstdint>
+
+struct CUstream_st;
+
+namespace pb {
+
+using Stream = CUstream_st*;
+
+enum class Way : int { Jacobi = 0, Tridiagonal = 1 };
+// Jacobi converges quadratically, in 5 to 9 sweeps; this many mean that something is wrong.
+constexpr int jacobi_sweeps = 40;
+
+enum class Ball : int { L2 = 0, Linf = 1, L1 = 2 };
+
+// Eigenvalues, and eigenvectors to the k leading ones, of symmetric matrices. T: float, double.
+template <class T> struct Eigh {
+  Way way;
+  int sweeps;  // at most, of Jacobi
+  int64_t batch;
+  int n, k;
+  const T* gram;   // [batch, n, n], the lower triangle is read
+  T* values;       // [batch, n] descending
+  T* vectors;      // [batch, k, n] unit rows
+  int* outcome;    // [batch] 0: solved; 1: an entry is not finite; 2: not converged (values and vectors are NaN)
+  T* room;         // [device_room], device only
+};
+
+// The same for the Gram matrices of factors, which never leave the chip. F: float, double. n <= 64.
+template <class F> struct FactorEigh {
+  Way way;
+  int64_t batch;
+  int n, k, d;
+  const F* factor;  // [batch, n, d]
+  double* values;   // as in Eigh
+  double* vectors;
+  int* outcome;
+  double* room;
+};
+
+// Gram matrices. F: float, double.
+template <class F> struct Gram {
+  int64_t batch;
+  int n, d;
+  const F* factor;  // [batch, n, d]
+  double* gram;     // [batch, n, n]
+};
+
+// All ten scores, in the order of src/score/mod.rs.
+struct Scores {
+  int64_t batch;
+  int n;
+  const double* values;  // [batch, n] descending, >= 0
+  double* scores;        // [batch, 10]
+};
+
+// What all samples of a step share.
+template <class T> struct Move {
+  Ball ball;
+  T low, high;  // the box; infinite where there is none
+  T radius;     // of the ball
+  T reach;      // length of the step
+};
+
+// One step of a projected gradient ascent. T: float, double.
+template <class T> struct Ascent {
+  int64_t batch;
+  int d;
+  Move<T> move;
+  const T *x0, *x, *gradient;  // [batch, d]
+  T* next;                     // [batch, d]
+  bool* stalled;               // [batch], set where the gradient is 0 everywhere or somewhere not finite; else left
+};
+
+template <class Job> void run_on_host(const Job& job);
+template <class Job> const char* launch(const Job& job, Stream stream);
+
+// How many numbers of global memory a job needs on the current device.
+template <class Job> int64_t device_room(const Job& job);
+
+}  // namespace pb

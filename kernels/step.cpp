@@ -1,0 +1,25 @@
+// The host's instance of step.cuh: the device's body, sample by sample.
+#include "step.cuh"
+
+#include <ATen/Parallel.h>
+
+namespace pb {
+
+namespace {
+
+template <class T> void ascend_on_host(const Ascent<T>& job) {
+  at::parallel_for(0, job.batch, 4, [&](int64_t begin, int64_t end) {
+    Host team(step_threads);
+    for (int64_t b = begin; b < end; ++b) {
+      const int64_t row = b * job.d;
+      ascend(team, job.move, job.d, job.x0 + row, job.x + row, job.gradient + row, job.next + row, job.stalled + b);
+    }
+  });
+}
+
+}  // namespace
+
+template <> void run_on_host(const Ascent<float>& job) { ascend_on_host(job); }
+template <> void run_on_host(const Ascent<double>& job) { ascend_on_host(job); }
+
+}  // namespace pb

@@ -1,0 +1,25 @@
+// Launcher of step.cuh: one block a sample.
+#include "launch.cuh"
+#include "step.cuh"
+
+namespace pb {
+
+namespace {
+
+template <class T> __global__ void __launch_bounds__(256) ascend_in_blocks(Ascent<T> job) {
+  __shared__ double2 slots[Block::slot_bytes / sizeof(double2)];
+  const int64_t b = blockIdx.x, row = b * job.d;
+  Block block(slots);
+  ascend(block, job.move, job.d, job.x0 + row, job.x + row, job.gradient + row, job.next + row, job.stalled + b);
+}
+
+}  // namespace
+
+template <> const char* launch(const Ascent<float>& job, Stream stream) {
+  return start(ascend_in_blocks<float>, job.batch, step_threads, 0, stream, job);
+}
+template <> const char* launch(const Ascent<double>& job, Stream stream) {
+  return start(ascend_in_blocks<double>, job.batch, step_threads, 0, stream, job);
+}
+
+}  // namespace pb

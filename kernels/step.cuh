@@ -1,0 +1,100 @@
+// One step of a projected gradient ascent: the gradient's admissible part, its steepest direction, the move, the ball, the
+// box. One block a sample; what the later phases read again lies in the cache.
+//
+// The same as `Budget::admissible`, `steepest` and `contract` of src/attack/budget.rs one after the other, with sums in
+// double. L1, which has no Budget yet: the steepest direction is the largest entry; the ball is reached by soft
+// thresholding.
+// Source: Duchi et al. 2008 (projection onto the simplex); the threshold by Michelot 1986, whose active set only shrinks, so
+// that it is exact after finitely many passes.
+#pragma once
+#include "jobs.h"
+#include "team.cuh"
+
+namespace pb {
+
+// Threads of a block.
+constexpr int step_threads = 256;
+
+// next [d] from x0, x and the gradient g, [d] each. *stalled becomes true where g is 0 everywhere or somewhere not finite.
+template <class T, class Team>
+PB_BODY void ascend(Team& team, Move<T> move, int d, const T* x0, const T* x, const T* g, T* next, bool* stalled) {
+  // Without branches, which signs of noise would mispredict on the host.
+  const auto usable = [&](int i) {
+    const T v = g[i];
+    const bool held = ((x[i] <= move.low) & (v < T(0))) | ((x[i] >= move.high) & (v > T(0)));
+    return bool(isfinite(v)) & !held ? v : T(0);
+  };
+  const T infinite = Limits<T>::infinity;
+  const T seen = team.template max<T>(d, [&](int i) { return isfinite(g[i]) ? fabs(g[i]) : infinite; });
+  team.each(1, [&](int) { *stalled = *stalled || seen == T(0) || seen == infinite; });
+
+  const auto boxed = [&](T v) { return clamped(v, move.low, move.high); };
+  if (move.ball == Ball::Linf) {
+    team.each(d, [&](int i) {
+      const T v = usable(i);
+      const T moved = x[i] + T((v > T(0)) - (v < T(0))) * move.reach;
+      next[i] = boxed(x0[i] + clamped(moved - x0[i], -move.radius, move.radius));
+    });
+    return;
+  }
+
+  // The step direction is usable(i) * scale in L2, and the first of the largest entries in L1.
+  const T peak = team.template max<T>(d, [&](int i) { return fabs(usable(i)); });
+  T unit = T(1), length = T(1);
+  int chosen = -1;
+  if (move.ball == Ball::L2) {
+    // Divided by the largest entry first, so that squares of tiny gradients do not vanish.
+    unit = peak == T(0) ? T(1) : peak;
+    const double squares = team.template sum<double>(d, [&](int i) {
+      const double v = usable(i) / unit;
+      return v * v;
+    });
+    length = larger(T(sqrt(squares)), T(1));
+  } else if (peak > T(0)) {
+    chosen = d - team.template max<int>(d, [&](int i) { return fabs(usable(i)) == peak ? d - i : 0; });
+  }
+  const auto step = [&](int i) {
+    T way;
+    if (move.ball == Ball::L2) {
+      way = usable(i) / unit / length;
+    } else {
+      way = i == chosen ? copysign(T(1), g[i]) : T(0);
+    }
+    return x[i] + way * move.reach - x0[i];
+  };
+
+  if (move.ball == Ball::L2) {
+    const double squares = team.template sum<double>(d, [&](int i) {
+      const double s = step(i);
+      return s * s;
+    });
+    // The smallest positive single keeps 0 / 0 out.
+    const T size = larger(T(sqrt(squares)), T(Limits<float>::smallest));
+    const T shrink = smaller(move.radius / size, T(1));
+    team.each(d, [&](int i) { next[i] = boxed(x0[i] + step(i) * shrink); });
+    return;
+  }
+  double threshold = 0.0;
+  const double total = team.template sum<double>(d, [&](int i) { return fabs(double(step(i))); });
+  if (total > move.radius) {
+    threshold = (total - move.radius) / d;
+    for (int pass = 0; pass < d; ++pass) {
+      const auto active = team.template reduce<Two<double>>(
+          d, Two<double>{0.0, 0.0},
+          [&](int i) {
+            const double s = fabs(double(step(i)));
+            return s > threshold ? Two<double>{s, 1.0} : Two<double>{0.0, 0.0};
+          },
+          [](Two<double> p, Two<double> q) { return Two<double>{p.a + q.a, p.b + q.b}; });
+      const double better = active.b > 0.0 ? (active.a - move.radius) / active.b : threshold;
+      if (better <= threshold) break;
+      threshold = better;
+    }
+  }
+  team.each(d, [&](int i) {
+    const double s = step(i), rest = fabs(s) - threshold;
+    next[i] = boxed(x0[i] + T(rest > 0.0 ? copysign(rest, s) : 0.0));
+  });
+}
+
+}  // namespace pb

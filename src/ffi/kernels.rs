@@ -1,0 +1,311 @@
+//! The kernels of `kernels/*.cuh` on tensors. The same body runs on the device and on the host, by where the input lies.
+
+use super::check;
+use crate::error::{Error, Result, ensure_shape};
+use std::ffi::{c_char, c_int, c_void};
+use tch::{Device, Kind, Tensor};
+
+unsafe extern "C" {
+    fn pb_kernels_compiled() -> c_int;
+    fn pb_kernels_run_on(cuda_device: i64) -> c_int;
+    fn pb_has_library_eigh() -> c_int;
+    fn pb_eigh(
+        values: *mut *mut c_void,
+        vectors: *mut *mut c_void,
+        outcome: *mut *mut c_void,
+        matrices: *const c_void,
+        top: i64,
+        way: c_int,
+        sweeps: c_int,
+    ) -> *const c_char;
+    fn pb_factor_eigh(
+        values: *mut *mut c_void,
+        vectors: *mut *mut c_void,
+        outcome: *mut *mut c_void,
+        factor: *const c_void,
+        top: i64,
+        way: c_int,
+    ) -> *const c_char;
+    fn pb_gram(result: *mut *mut c_void, factor: *const c_void) -> *const c_char;
+    fn pb_scores(result: *mut *mut c_void, values: *const c_void) -> *const c_char;
+    fn pb_ascend(
+        next: *mut *mut c_void,
+        x0: *const c_void,
+        x: *const c_void,
+        gradient: *const c_void,
+        stalled: *mut c_void,
+        ball: c_int,
+        low: f64,
+        high: f64,
+        radius: f64,
+        reach: f64,
+    ) -> *const c_char;
+}
+
+/// Largest order whose factor's eigenproblem fits one launch ([`factor_eigh`]).
+pub const FACTOR_ORDER: i64 = 64;
+
+/// Rotations converge quadratically, in 5 to 9 sweeps; this many mean that something is wrong.
+const SWEEPS: u16 = 40;
+
+/// How a symmetric eigenproblem is solved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Parallel two-sided rotations (kernels/jacobi.cuh).
+    Jacobi,
+    /// Householder reduction, bisection, inverse iteration (kernels/tridiagonal.cuh).
+    Tridiagonal,
+    /// cusolverDnXsyevBatched; on CUDA only.
+    Library,
+}
+
+/// Eigenpairs of B symmetric matrices of order R, where the matrices lie.
+#[derive(Debug)]
+pub struct Eigenpairs {
+    /// [B, R], descending.
+    pub values: Tensor,
+    /// [B, K, R], unit rows to the K leading values.
+    pub vectors: Tensor,
+    /// `[B]` i32: 0 where solved, 1 where an entry is not finite, 2 where it did not converge. Values and vectors of the
+    /// last two are NaN.
+    pub outcome: Tensor,
+}
+
+/// The norm of a ball that a step is projected onto.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ball {
+    /// Euclidean.
+    L2,
+    /// Largest entry.
+    Linf,
+    /// Sum of absolute entries.
+    L1,
+}
+
+/// What all samples of a step share.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Move {
+    /// Which norm.
+    pub ball: Ball,
+    /// Lowest and highest entry, where there is a box.
+    pub pixels: Option<(f64, f64)>,
+    /// Of the ball.
+    pub radius: f64,
+    /// Length of the step.
+    pub reach: f64,
+}
+
+/// True where this build has the device's half of the kernels.
+pub fn compiled() -> bool {
+    // SAFETY: takes no argument and only reads.
+    unsafe { pb_kernels_compiled() != 0 }
+}
+
+/// True where the kernels can run on `device`: always on the host; on CUDA if they were compiled in and the device is of
+/// compute capability 8.0 or later.
+pub fn run_on(device: Device) -> bool {
+    match device {
+        Device::Cpu => true,
+        // SAFETY: asks the CUDA runtime for an attribute of a device; a number without a device is answered with 0.
+        Device::Cuda(n) => unsafe { pb_kernels_run_on(n as i64) != 0 },
+        _ => false,
+    }
+}
+
+/// True where [`Way::Library`] can be taken in this process.
+pub fn has_library() -> bool {
+    // SAFETY: takes no argument; opens libcusolver at the first call.
+    unsafe { pb_has_library_eigh() != 0 }
+}
+
+/// Eigenvalues of symmetric `matrices` [B, R, R], f32 or f64, of which the lower triangle is read, and eigenvectors to the
+/// `top` leading ones. Their accuracy is that of the kind: R epsilon of the largest.
+///
+/// # Errors
+/// Where shape or kind are others, `top` is beyond R, or the way cannot be taken on the device.
+pub fn eigh(matrices: &Tensor, top: usize, way: Way) -> Result<Eigenpairs> {
+    eigh_within(SWEEPS, matrices, top, way)
+}
+
+/// [`eigh`] with at most so many sweeps of rotations.
+///
+/// # Errors
+/// As [`eigh`].
+pub fn eigh_within(sweeps: u16, matrices: &Tensor, top: usize, way: Way) -> Result<Eigenpairs> {
+    ensure_shape("matrices of an eigenproblem", matrices, &[-1, -1, -1])?;
+    let order = matrices.size()[1];
+    ensure_shape("matrices of an eigenproblem", matrices, &[-1, order, order])?;
+    ensure_order(order, top)?;
+    if way == Way::Library && !matrices.device().is_cuda() {
+        return Err(Error::request("device of an eigenproblem", "CUDA for the library's way", "the host"));
+    }
+    let matrices = prepared("matrices of an eigenproblem", matrices)?;
+    pairs("eigh", |values, vectors, outcome| {
+        // SAFETY: `matrices` is alive, contiguous, [B, R, R], of a kind and on a device that the routine takes; it only
+        // reads them and stores three new tensors.
+        unsafe { pb_eigh(values, vectors, outcome, matrices.as_ptr().cast(), top as i64, code(way), sweeps.into()) }
+    })
+}
+
+/// [`eigh`] of the Gram matrices A A^T of `factor` [B, R, D], f32 or f64, R at most [`FACTOR_ORDER`], in one launch and in
+/// double.
+///
+/// # Errors
+/// As [`eigh`]; the library has no such way.
+pub fn factor_eigh(factor: &Tensor, top: usize, way: Way) -> Result<Eigenpairs> {
+    ensure_shape("factor of an eigenproblem", factor, &[-1, -1, -1])?;
+    let order = factor.size()[1];
+    ensure_order(order, top)?;
+    ensure_columns(factor)?;
+    if way == Way::Library || order > FACTOR_ORDER {
+        return Err(Error::request(
+            "factor of an eigenproblem",
+            format!("at most {FACTOR_ORDER} rows and a way of our own"),
+            format!("{order} rows, {way:?}"),
+        ));
+    }
+    let factor = prepared("factor of an eigenproblem", factor)?;
+    pairs("factor_eigh", |values, vectors, outcome| {
+        // SAFETY: as in `eigh`; R fits the routine's shared memory.
+        unsafe { pb_factor_eigh(values, vectors, outcome, factor.as_ptr().cast(), top as i64, code(way)) }
+    })
+}
+
+/// Gram matrices A A^T [B, R, R] f64, summed in double, of `factor` [B, R, D], f32 or f64.
+///
+/// # Errors
+/// Where shape or kind are others.
+pub fn gram(factor: &Tensor) -> Result<Tensor> {
+    ensure_shape("factor of a Gram matrix", factor, &[-1, -1, -1])?;
+    ensure_order(factor.size()[1], 0)?;
+    ensure_columns(factor)?;
+    let factor = prepared("factor of a Gram matrix", factor)?;
+    // SAFETY: `factor` is alive, contiguous, [B, R, D] with R, D >= 1, f32 or f64; the routine only reads it and stores a
+    // new tensor.
+    single("gram", |result| unsafe { pb_gram(result, factor.as_ptr().cast()) })
+}
+
+/// All ten scores [B, 10] f64 of spectra [B, R] f64, descending and >= 0, in the order of [`crate::score::SCORES`].
+///
+/// # Errors
+/// Where shape or kind are others.
+pub fn scores(values: &Tensor) -> Result<Tensor> {
+    ensure_shape("eigenvalues", values, &[-1, -1])?;
+    ensure_order(values.size()[1], 0)?;
+    if values.f_kind()? != Kind::Double {
+        return Err(Error::request("kind of the eigenvalues", "Double", format!("{:?}", values.f_kind()?)));
+    }
+    let values = prepared("eigenvalues", values)?;
+    // SAFETY: `values` is alive, contiguous, [B, R] f64 with R >= 1; the routine only reads it and stores a new tensor.
+    single("scores", |result| unsafe { pb_scores(result, values.as_ptr().cast()) })
+}
+
+/// The next images of a projected gradient ascent from `x` within the ball around `x0`, [B, ...] each and f32 or f64, along
+/// `gradient`: its admissible part, made a unit step of the norm, `reach` long, brought into the ball and the box. `stalled`
+/// `[B]` bool becomes true where the gradient is 0 everywhere or not finite somewhere, and is left alone elsewhere.
+///
+/// # Errors
+/// Where shapes, kinds or devices differ.
+pub fn ascend(x0: &Tensor, x: &Tensor, gradient: &Tensor, stalled: &mut Tensor, step: Move) -> Result<Tensor> {
+    let x0 = prepared("the clean images", x0)?;
+    let (size, kind, device) = (x0.size(), x0.f_kind()?, x0.device());
+    let alike = |name: &str, t: &Tensor| -> Result<Tensor> {
+        ensure_shape(name, t, &size)?;
+        if t.f_kind()? != kind || t.device() != device {
+            let found = format!("{:?} on {:?}", t.f_kind()?, t.device());
+            return Err(Error::request(name, format!("{kind:?} on {device:?}"), found));
+        }
+        prepared(name, t)
+    };
+    let (x, gradient) = (alike("the perturbed images", x)?, alike("the gradient", gradient)?);
+    let batch = size.first().copied().unwrap_or(0);
+    ensure_shape("stalled", stalled, &[batch])?;
+    if stalled.f_kind()? != Kind::Bool || stalled.device() != device || !stalled.is_contiguous() {
+        return Err(Error::request("stalled", format!("Bool on {device:?}"), format!("{stalled:?}")));
+    }
+    let (low, high) = step.pixels.unwrap_or((f64::NEG_INFINITY, f64::INFINITY));
+    let ball = match step.ball {
+        Ball::L2 => 0,
+        Ball::Linf => 1,
+        Ball::L1 => 2,
+    };
+    // SAFETY: the three tensors are alive, contiguous, of one shape, kind (f32 or f64) and device; `stalled` is [B] bool
+    // there, contiguous, and borrowed mutably, so that nothing else reads it while the routine writes it.
+    single("ascend", |next| unsafe {
+        pb_ascend(
+            next,
+            x0.as_ptr().cast(),
+            x.as_ptr().cast(),
+            gradient.as_ptr().cast(),
+            stalled.as_mut_ptr().cast(),
+            ball,
+            low,
+            high,
+            step.radius,
+            step.reach,
+        )
+    })
+}
+
+fn code(way: Way) -> c_int {
+    match way {
+        Way::Jacobi => 0,
+        Way::Tridiagonal => 1,
+        Way::Library => 2,
+    }
+}
+
+/// `tensor` detached and contiguous, checked to be f32 or f64, on a device that the kernels run on, and of a size that their
+/// 32-bit indices reach.
+fn prepared(name: &str, tensor: &Tensor) -> Result<Tensor> {
+    let kind = tensor.f_kind()?;
+    if !matches!(kind, Kind::Float | Kind::Double) {
+        return Err(Error::request(format!("kind of {name}"), "Float or Double", format!("{kind:?}")));
+    }
+    if !run_on(tensor.device()) {
+        let expected = "the host, or a device for which kernels were compiled";
+        return Err(Error::request(format!("device of {name}"), expected, format!("{:?}", tensor.device())));
+    }
+    let row: i64 = tensor.size().iter().skip(1).product();
+    if row > i64::from(i32::MAX) / 2 || tensor.size().first().copied().unwrap_or(0) > i64::from(i32::MAX) / 32 {
+        return Err(Error::request(format!("shape of {name}"), "a smaller one", format!("{:?}", tensor.size())));
+    }
+    Ok(tensor.f_detach()?.f_contiguous()?)
+}
+
+fn ensure_order(order: i64, top: usize) -> Result<()> {
+    if !(1..=1 << 14).contains(&order) {
+        return Err(Error::request("order of an eigenproblem", "1 to 16384", order.to_string()));
+    }
+    if top as i64 > order {
+        return Err(Error::request("top", format!("at most {order}, the order"), top.to_string()));
+    }
+    Ok(())
+}
+
+fn ensure_columns(factor: &Tensor) -> Result<()> {
+    match factor.size()[2] {
+        0 => Err(Error::request("columns of a factor", "at least one", "none")),
+        _ => Ok(()),
+    }
+}
+
+/// A routine's one tensor.
+fn single(routine: &'static str, call: impl FnOnce(*mut *mut c_void) -> *const c_char) -> Result<Tensor> {
+    let mut result = std::ptr::null_mut();
+    check(routine, call(&mut result))?;
+    // SAFETY: the call succeeded, so `result` is an at::Tensor on the heap that nobody else owns.
+    Ok(unsafe { Tensor::from_ptr(result.cast()) })
+}
+
+/// A routine's three tensors.
+fn pairs(
+    routine: &'static str,
+    call: impl FnOnce(*mut *mut c_void, *mut *mut c_void, *mut *mut c_void) -> *const c_char,
+) -> Result<Eigenpairs> {
+    let (mut values, mut vectors, mut outcome) = (std::ptr::null_mut(), std::ptr::null_mut(), std::ptr::null_mut());
+    check(routine, call(&mut values, &mut vectors, &mut outcome))?;
+    // SAFETY: the call succeeded, so each is an at::Tensor on the heap that nobody else owns.
+    let own = |pointer: *mut c_void| unsafe { Tensor::from_ptr(pointer.cast()) };
+    Ok(Eigenpairs { values: own(values), vectors: own(vectors), outcome: own(outcome) })
+}

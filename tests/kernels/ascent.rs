@@ -1,0 +1,187 @@
+//! The step of a gradient ascent: the kernel against libtorch's operations and against plain loops in double.
+
+use super::{epsilon, list, normal, plain};
+use crate::device::devices;
+use pullback::attack::{Budget, Norm};
+use pullback::ffi::kernels::{Ball, Move, ascend};
+use tch::{Device, Kind, Tensor};
+
+const SIZES: [i64; 12] = [1, 2, 31, 32, 33, 255, 256, 257, 784, 1023, 1024, 3072];
+const BATCH: i64 = 7;
+
+/// Clean images, iterates and gradients [7, d]: some pixels at the walls; a gradient that is zero, one with a NaN, one with
+/// an infinity, a tiny one.
+fn inputs(d: i64, kind: Kind) -> (Tensor, Tensor, Tensor) {
+    let x0 = (normal(&[BATCH, d], 31) * 0.5 + 0.5).clamp(0.0, 1.0);
+    let x = (&x0 + normal(&[BATCH, d], 32) * 0.1).clamp(0.0, 1.0);
+    let gradient = normal(&[BATCH, d], 33);
+    let _ = gradient.get(1).fill_(0.0);
+    let _ = gradient.get(2).get(d / 2).fill_(f64::NAN);
+    let _ = gradient.get(3).get(d - 1).fill_(f64::NEG_INFINITY);
+    let tiny = if kind == Kind::Float { 1e-30 } else { 1e-200 };
+    gradient.get(4).copy_(&(gradient.get(4) * tiny));
+    (x0.to_kind(kind), x.to_kind(kind), gradient.to_kind(kind))
+}
+
+fn nothing(device: Device) -> Tensor {
+    Tensor::zeros([BATCH], (Kind::Bool, device))
+}
+
+/// One row by loops in double.
+fn plainly(step: &Move, x0: &[f64], x: &[f64], g: &[f64]) -> Vec<f64> {
+    let (low, high) = step.pixels.unwrap_or((f64::NEG_INFINITY, f64::INFINITY));
+    let usable: Vec<f64> = g
+        .iter()
+        .zip(x)
+        .map(|(g, x)| if !g.is_finite() || (*g < 0.0 && *x <= low) || (*g > 0.0 && *x >= high) { 0.0 } else { *g })
+        .collect();
+    let largest = usable.iter().fold(0.0f64, |m, g| m.max(g.abs()));
+    let first = usable.iter().position(|g| g.abs() == largest);
+    let norm = usable.iter().map(|g| (g / largest).powi(2)).sum::<f64>().sqrt() * largest;
+    let direction = |i: usize| match step.ball {
+        _ if largest == 0.0 => 0.0,
+        Ball::L2 => usable[i] / norm,
+        Ball::Linf if usable[i] == 0.0 => 0.0,
+        Ball::Linf => usable[i].signum(),
+        Ball::L1 if Some(i) == first => usable[i].signum(),
+        Ball::L1 => 0.0,
+    };
+    let moved: Vec<f64> = (0..x.len()).map(|i| x[i] + step.reach * direction(i) - x0[i]).collect();
+    let length = moved.iter().map(|m| m * m).sum::<f64>().sqrt();
+    let within = match step.ball {
+        Ball::L2 => moved.iter().map(|m| m * (step.radius / length).min(1.0)).collect(),
+        Ball::Linf => moved.iter().map(|m| m.clamp(-step.radius, step.radius)).collect(),
+        Ball::L1 => plain::l1_projection(&moved, step.radius),
+    };
+    within.iter().zip(x0).map(|(m, x0)| (m + x0).clamp(low, high)).collect()
+}
+
+fn moves() -> Vec<Move> {
+    let mut all = Vec::new();
+    for ball in [Ball::L2, Ball::Linf, Ball::L1] {
+        for pixels in [None, Some((0.0, 1.0))] {
+            for (radius, reach) in [(0.05, 0.2), (0.7, 0.1), (30.0, 2.0), (1e-4, 1e-5)] {
+                all.push(Move { ball, pixels, radius, reach });
+            }
+        }
+    }
+    all
+}
+
+/// Entries are at most about 1: they are right to a few units of their last place; in L1 the threshold is a difference of
+/// sums over d entries.
+fn tolerance(kind: Kind, d: i64) -> f64 {
+    epsilon(kind) * (16.0 + (d as f64).sqrt())
+}
+
+#[test]
+fn steps_are_those_of_plain_loops() {
+    for device in devices() {
+        for kind in [Kind::Float, Kind::Double] {
+            for d in SIZES {
+                let (x0, x, gradient) = inputs(d, kind);
+                for step in moves() {
+                    let mut stalled = nothing(device);
+                    let on = |t: &Tensor| t.to_device(device);
+                    let next = ascend(&on(&x0), &on(&x), &on(&gradient), &mut stalled, step).unwrap();
+                    assert_eq!((next.kind(), next.size(), next.device()), (kind, x.size(), device));
+                    let rows = |t: &Tensor| list(t).chunks(d as usize).map(<[f64]>::to_vec).collect::<Vec<_>>();
+                    let (x0, x, g) = (rows(&x0), rows(&x), rows(&gradient));
+                    for (b, got) in rows(&next).iter().enumerate() {
+                        let expected = plainly(&step, &x0[b], &x[b], &g[b]);
+                        for (i, (got, expected)) in got.iter().zip(&expected).enumerate() {
+                            let close = (got - expected).abs() <= tolerance(kind, d) * expected.abs().max(1.0);
+                            assert!(close, "{step:?} {kind:?} row {b}, entry {i} of {d}: {got}, not {expected}");
+                        }
+                    }
+                    // Rows 1 to 3: zero, NaN, infinity.
+                    assert_eq!(list(&stalled), [0.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0], "{step:?} {d}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn steps_are_those_of_the_operations() {
+    for device in devices() {
+        for kind in [Kind::Float, Kind::Double] {
+            for d in SIZES {
+                let (x0, x, gradient) = inputs(d, kind);
+                let (x0, x, gradient) = (x0.to_device(device), x.to_device(device), gradient.to_device(device));
+                for step in moves() {
+                    let norm = match step.ball {
+                        Ball::L2 => Norm::L2,
+                        Ball::Linf => Norm::Linf,
+                        Ball::L1 => continue,
+                    };
+                    let budget = Budget::new(norm, step.radius, step.pixels).unwrap();
+                    let (mut a, mut b) = (nothing(device), nothing(device));
+                    let one = budget.ascend(&x0, &x, &gradient, step.reach, &mut a).unwrap();
+                    let other = budget.ascend_by_operations(&x0, &x, &gradient, step.reach, &mut b).unwrap();
+                    assert_eq!(list(&a), list(&b));
+                    let off = super::largest(&(one - other));
+                    assert!(off <= 2.0 * tolerance(kind, d), "{step:?} {kind:?} {d} {device:?}: {off}");
+                }
+            }
+        }
+    }
+}
+
+/// Without the box, or from the other side of it, the plain loops give something else.
+#[test]
+fn a_wrong_step_would_be_seen() {
+    let (x0, x, gradient) = inputs(64, Kind::Double);
+    let step = Move { ball: Ball::L2, pixels: Some((0.0, 1.0)), radius: 0.7, reach: 0.5 };
+    let next = list(&ascend(&x0, &x, &gradient, &mut nothing(Device::Cpu), step).unwrap());
+    let (x0, x, g) = (list(&x0), list(&x), list(&gradient));
+    let off = |step: &Move| {
+        let expected = plainly(step, &x0[..64], &x[..64], &g[..64]);
+        next.iter().zip(expected).fold(0.0f64, |m, (a, b)| m.max((a - b).abs()))
+    };
+    assert!(off(&step) <= tolerance(Kind::Double, 64));
+    assert!(off(&Move { pixels: None, ..step }) > 1e-3);
+    assert!(off(&Move { radius: 0.71, ..step }) > 1e-3);
+    assert!(off(&Move { ball: Ball::Linf, ..step }) > 1e-3);
+}
+
+/// The projection onto the L1 ball is the nearest point: on the sphere, and every entry that is left was shortened alike.
+#[test]
+fn the_l1_projection_is_the_nearest_point() {
+    for device in devices() {
+        let d = 500;
+        let x0 = Tensor::zeros([3, d], (Kind::Double, device));
+        let x = normal(&[3, d], 41).to_device(device);
+        let step = Move { ball: Ball::L1, pixels: None, radius: 3.0, reach: 0.0 };
+        let mut stalled = Tensor::zeros([3], (Kind::Bool, device));
+        let next = ascend(&x0, &x, &x0, &mut stalled, step).unwrap();
+        for (x, y) in list(&x).chunks(d as usize).zip(list(&next).chunks(d as usize)) {
+            let size: f64 = y.iter().map(|y| y.abs()).sum();
+            assert!((size - 3.0).abs() < 1e-12, "{size}");
+            let cut: Vec<f64> = x.iter().zip(y).filter(|(_, y)| **y != 0.0).map(|(x, y)| x.abs() - y.abs()).collect();
+            let threshold = cut[0];
+            assert!(cut.iter().all(|c| (c - threshold).abs() < 1e-12) && cut.len() < d as usize);
+            assert!(x.iter().zip(y).all(|(x, y)| *y != 0.0 || x.abs() <= threshold + 1e-12));
+        }
+    }
+}
+
+#[test]
+fn stalled_samples_stay_stalled() {
+    let (x0, x, gradient) = inputs(40, Kind::Float);
+    let mut stalled = Tensor::ones([BATCH], (Kind::Bool, Device::Cpu));
+    let step = Move { ball: Ball::Linf, pixels: None, radius: 0.1, reach: 0.1 };
+    let _ = ascend(&x0, &x, &gradient, &mut stalled, step).unwrap();
+    assert_eq!(list(&stalled), [1.0; BATCH as usize]);
+}
+
+#[test]
+fn what_does_not_fit_together_is_refused() {
+    let (x0, x, gradient) = inputs(40, Kind::Float);
+    let step = Move { ball: Ball::L2, pixels: None, radius: 0.1, reach: 0.1 };
+    let mut stalled = nothing(Device::Cpu);
+    assert!(ascend(&x0, &x.narrow(1, 0, 39), &gradient, &mut stalled, step).is_err());
+    assert!(ascend(&x0, &x, &gradient.to_kind(Kind::Double), &mut stalled, step).is_err());
+    assert!(ascend(&x0, &x, &gradient, &mut stalled.to_kind(Kind::Float), step).is_err());
+    assert!(ascend(&x0, &x, &gradient, &mut stalled.narrow(0, 0, 3), step).is_err());
+}

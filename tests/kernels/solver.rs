@@ -1,0 +1,90 @@
+//! Spectra by every solver, and which one is chosen.
+
+use super::{largest, normal};
+use crate::device::devices;
+use pullback::ffi::kernels::Way;
+use pullback::metric::Metric;
+use pullback::spectrum::{Solver, Spectrum};
+use tch::{Device, Kind, Tensor};
+
+const OURS: [Solver; 4] = [
+    Solver::Fused(Way::Jacobi),
+    Solver::Fused(Way::Tridiagonal),
+    Solver::Separate(Way::Jacobi),
+    Solver::Separate(Way::Tridiagonal),
+];
+
+#[test]
+fn spectra_are_the_same_by_every_solver() {
+    for device in devices() {
+        // More rows than columns too, where only D eigenvalues are reported.
+        for (rows, columns) in [(1, 30), (6, 30), (20, 50), (40, 50), (64, 20), (7, 4)] {
+            let factor = normal(&[5, rows, columns], 51);
+            // A row of zeros, and two equal ones.
+            if rows > 3 {
+                let _ = factor.get(1).get(2).fill_(0.0);
+                factor.get(2).get(1).copy_(&factor.get(2).get(3));
+            }
+            let top = rows.min(columns).min(3) as usize;
+            let metric = |device| Metric::from_factor(factor.to_device(device)).unwrap();
+            let expected = Spectrum::by(&metric(Device::Cpu), top, Solver::Torch).unwrap();
+            for solver in OURS {
+                let found = Spectrum::by(&metric(device), top, solver).unwrap();
+                let case = format!("{solver:?} {rows} x {columns} {device:?}");
+                let values = found.values.to_device(Device::Cpu);
+                assert_eq!(values.size(), expected.values.size(), "{case}");
+                let off = largest(&(values - &expected.values)) / largest(&expected.values);
+                assert!(off < 1e-13, "{case}: {off}");
+                // Random factors have gaps of some hundredths of lambda_1, and the sign is fixed.
+                let off = found.directions.unwrap().to_device(Device::Cpu) - expected.directions.as_ref().unwrap();
+                assert!(largest(&off) < 1e-10, "{case}: {}", largest(&off));
+                assert!(Spectrum::by(&metric(device), 0, solver).unwrap().directions.is_none());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_row_that_is_not_finite_is_named_by_every_solver() {
+    for device in devices() {
+        let factor = normal(&[4, 6, 9], 52);
+        let _ = factor.get(2).get(1).get(1).fill_(f64::INFINITY);
+        let metric = Metric::from_factor(factor.to_device(device)).unwrap();
+        for solver in OURS.into_iter().chain([Solver::Torch]) {
+            let error = Spectrum::by(&metric, 1, solver).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{solver:?}");
+            assert!(error.to_string().contains("row 2"), "{solver:?}: {error}");
+        }
+    }
+}
+
+/// The table of `Solver::choose`.
+#[test]
+fn the_table_of_solvers() {
+    assert_eq!(Solver::choose(Device::Cpu, 20), Solver::Torch);
+    let cases = [
+        (1, Solver::Fused(Way::Jacobi)),
+        (32, Solver::Fused(Way::Jacobi)),
+        (33, Solver::Fused(Way::Tridiagonal)),
+        (64, Solver::Fused(Way::Tridiagonal)),
+        (65, Solver::Separate(Way::Tridiagonal)),
+        (197, Solver::Separate(Way::Tridiagonal)),
+        (198, Solver::Separate(Way::Library)),
+        (256, Solver::Separate(Way::Library)),
+    ];
+    for (rows, expected) in cases {
+        assert_eq!(Solver::on_cuda(rows, || true), expected, "{rows}");
+    }
+    assert_eq!(Solver::on_cuda(256, || false), Solver::Separate(Way::Tridiagonal));
+    assert_eq!(Solver::on_cuda(20, || unreachable!("not asked for")), Solver::Fused(Way::Jacobi));
+}
+
+/// Where the kernels run, the engine takes them without being told.
+#[test]
+fn on_cuda_the_kernels_are_taken() {
+    for device in devices().into_iter().filter(|d| d.is_cuda()) {
+        assert_ne!(Solver::choose(device, 40), Solver::Torch);
+        let metric = Metric::from_factor(Tensor::randn([3, 40, 60], (Kind::Double, device))).unwrap();
+        assert_eq!(Spectrum::of(&metric, 1).unwrap().values.device(), device);
+    }
+}
