@@ -38,42 +38,33 @@ PB_BODY void ascend(Team& team, Move<T> move, int d, const T* x0, const T* x, co
     return;
   }
 
-  // The step direction is usable(i) * scale in L2, and the first of the largest entries in L1.
   const T peak = team.template max<T>(d, [&](int i) { return fabs(usable(i)); });
-  T unit = T(1), length = T(1);
-  int chosen = -1;
   if (move.ball == Ball::L2) {
     // Divided by the largest entry first, so that squares of tiny gradients do not vanish.
-    unit = peak == T(0) ? T(1) : peak;
+    const T unit = peak == T(0) ? T(1) : peak;
     const double squares = team.template sum<double>(d, [&](int i) {
       const double v = usable(i) / unit;
       return v * v;
     });
-    length = larger(T(sqrt(squares)), T(1));
-  } else if (peak > T(0)) {
-    chosen = d - team.template max<int>(d, [&](int i) { return fabs(usable(i)) == peak ? d - i : 0; });
-  }
-  const auto step = [&](int i) {
-    T way;
-    if (move.ball == Ball::L2) {
-      way = usable(i) / unit / length;
-    } else {
-      way = i == chosen ? copysign(T(1), g[i]) : T(0);
-    }
-    return x[i] + way * move.reach - x0[i];
-  };
-
-  if (move.ball == Ball::L2) {
-    const double squares = team.template sum<double>(d, [&](int i) {
+    const T length = larger(T(sqrt(squares)), T(1));
+    const auto step = [&](int i) { return x[i] + usable(i) / unit / length * move.reach - x0[i]; };
+    const double reached = team.template sum<double>(d, [&](int i) {
       const double s = step(i);
       return s * s;
     });
     // The smallest positive single keeps 0 / 0 out.
-    const T size = larger(T(sqrt(squares)), T(Limits<float>::smallest));
+    const T size = larger(T(sqrt(reached)), T(Limits<float>::smallest));
     const T shrink = smaller(move.radius / size, T(1));
     team.each(d, [&](int i) { next[i] = boxed(x0[i] + step(i) * shrink); });
     return;
   }
+
+  // L1: along the first of the largest entries.
+  const int first = peak > T(0) ? d - team.template max<int>(d, [&](int i) { return fabs(usable(i)) == peak ? d - i : 0; }) : -1;
+  const auto step = [&](int i) {
+    const T way = i == first ? copysign(T(1), g[i]) : T(0);
+    return x[i] + way * move.reach - x0[i];
+  };
   double threshold = 0.0;
   const double total = team.template sum<double>(d, [&](int i) { return fabs(double(step(i))); });
   if (total > move.radius) {
