@@ -318,6 +318,22 @@ fn leading_pairs_do_not_depend_on_batch_size_or_order() {
 }
 
 #[test]
+fn a_memory_that_holds_no_sample_is_a_wrong_request() {
+    let vae = TanhMlp::new(40_000, 5, 3000, 1);
+    let x = rand(&[2, 1, 200, 200], 7);
+    let leading = |memory| {
+        let spec = SpectrumSpec { memory: Some(memory), ..spec(16, 8) };
+        let place = (Device::Cpu, Kind::Float);
+        let mut engine = LeadingEngine::new(MetricKind::Mean, spec, 2, 3000, 1, place, BatchSize::Auto).unwrap();
+        engine.leading(&vae, &x, &[0, 1])
+    };
+    let error = leading(1).unwrap_err();
+    assert_eq!(error.exit_code(), 2);
+    assert!(error.to_string().contains("1 MiB (fewer steps or probes?)"), "{error}");
+    assert_eq!(leading(1024).unwrap().values.size(), [2, 2]);
+}
+
+#[test]
 fn more_pairs_than_there_are_is_a_wrong_request() {
     let metric = Metric::from_factor(factors(&[1.0, 0.5], 5, 9, 1)).unwrap();
     let error = Leading::of(&metric, &spec(4, 4), 6, 1, &[0]).unwrap_err();

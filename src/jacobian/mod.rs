@@ -7,7 +7,7 @@ mod finals;
 mod planner;
 mod product;
 
-pub use planner::{BatchSize, Mode, Pass, Planner, Reach, Ways};
+pub use planner::{BatchSize, CHUNK, Mode, Pass, Planner, Reach, Ways};
 pub use product::Products;
 
 use crate::error::{Error, Result};

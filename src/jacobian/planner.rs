@@ -158,7 +158,7 @@ const CLEAR: f64 = 1.25;
 /// Passes shorter than this, in seconds, are measured twice.
 const SHORT: f64 = 0.2;
 /// More cotangents than this rarely pay in one backward pass on a CPU, and take memory in proportion.
-const CHUNK: usize = 16;
+pub const CHUNK: usize = 16;
 
 impl Planner {
     /// A planner for passes that may take `budget` bytes.

@@ -6,7 +6,7 @@ use super::{Leading, Quadrature, SpectrumSpec};
 use crate::device;
 use crate::error::{Error, Result};
 use crate::ffi::memory::peak_bytes;
-use crate::jacobian::{BatchSize, Mode, Pass, Planner, Ways};
+use crate::jacobian::{BatchSize, CHUNK, Mode, Pass, Planner, Ways};
 use crate::metric::{MatrixFree, MetricKind, ensure_independent};
 use crate::model::Vae;
 use std::time::Instant;
@@ -94,22 +94,33 @@ impl LeadingEngine {
     }
 
     /// The first sample alone. Its memory bounds the passes from the start: Krylov spaces are large, and on a CPU what
-    /// does not fit is not refused but killed.
+    /// does not fit is not refused but killed. Where a whole block in one backward pass is too much, a loop may do.
     fn weigh(&mut self, vae: &dyn Vae, images: &Tensor, index: &[u64]) -> Result<Leading> {
-        let all = Mode::Vmapped(usize::MAX);
-        let ways = Ways { rows: all, columns: all };
-        let (leading, peak) = peak_bytes(|| self.solve(vae, &images.f_narrow(0, 0, 1)?, &index[..1], ways))?;
-        if peak > self.budget {
-            return Err(Error::request(
-                "spectrum top",
-                format!("a sample that fits the memory of a pass, {} MiB (fewer steps or probes?)", self.budget >> 20),
-                format!("{} MiB", peak >> 20),
-            ));
+        let x = images.f_narrow(0, 0, 1)?;
+        let mut planner = Planner::new(self.batch, self.budget, self.metric.reach());
+        let mut taken = 0;
+        for mode in [Mode::Vmapped(usize::MAX), Mode::Looped] {
+            let ways = Ways { rows: mode, columns: mode };
+            match peak_bytes(|| self.solve(vae, &x, &index[..1], ways)) {
+                Ok((leading, peak)) if peak <= self.budget => {
+                    let fits = (self.budget / peak.max(1)) as usize;
+                    let most = if self.device.is_cuda() { fits } else { fits.min(CPU_PASS) };
+                    self.planner = Some(planner.at_most(most));
+                    return Ok(leading);
+                }
+                Ok((_, peak)) => taken = peak,
+                Err(error) if is_out_of_memory(&error) => {}
+                Err(error) => return Err(error),
+            }
+            for ways in vmapped() {
+                planner.out_of_memory(Pass { samples: 1, ways });
+            }
         }
-        let fits = (self.budget / peak.max(1)) as usize;
-        let most = if self.device.is_cuda() { fits } else { fits.min(CPU_PASS) };
-        self.planner = Some(Planner::new(self.batch, self.budget, self.metric.reach()).at_most(most));
-        Ok(leading)
+        Err(Error::request(
+            "spectrum top",
+            format!("a sample that fits the memory of a pass, {} MiB (fewer steps or probes?)", self.budget >> 20),
+            if taken > 0 { format!("{} MiB", taken >> 20) } else { "none left".to_owned() },
+        ))
     }
 
     /// One pass; timed and weighed while the planner is still learning.
@@ -132,6 +143,13 @@ impl LeadingEngine {
         leading.directions = leading.directions.f_to_kind(Kind::Float)?;
         Ok(leading)
     }
+}
+
+/// The ways in which some product takes several vectors at once, as the planner has them.
+fn vmapped() -> impl Iterator<Item = Ways> {
+    let modes = [Mode::Vmapped(usize::MAX), Mode::Vmapped(CHUNK), Mode::Looped];
+    let all = modes.into_iter().flat_map(move |rows| modes.map(|columns| Ways { rows, columns }));
+    all.filter(|ways| ways.rows != Mode::Looped || ways.columns != Mode::Looped)
 }
 
 /// The results of passes in their order.
