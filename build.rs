@@ -21,9 +21,13 @@ fn main() {
     println!("cargo:rustc-env=PULLBACK_LIBTORCH={}", version(&lib));
 }
 
-/// The C++ shim: autograd under functorch's vmap, memory accounting, fused Adam.
+/// The C++ shim: autograd under functorch's vmap, memory accounting, fused Adam, CUDA graphs.
 fn native(include: &Path) {
-    cc::Build::new()
+    let mut build = cc::Build::new();
+    if let Some(cuda) = cuda_headers(include) {
+        build.define("PULLBACK_CUDA_GRAPHS", None).flag("-isystem").flag(cuda.display().to_string());
+    }
+    build
         .cpp(true)
         .std("c++20")
         .flag("-isystem")
@@ -37,7 +41,17 @@ fn native(include: &Path) {
         .debug(false)
         .file("kernels/autograd.cpp")
         .file("kernels/module.cpp")
+        .file("kernels/graph.cpp")
         .compile("pullback_native");
+}
+
+/// CUDA's headers, where libtorch has CUDA: those of PyPI beside torch, or of a toolkit.
+fn cuda_headers(include: &Path) -> Option<PathBuf> {
+    println!("cargo:rerun-if-env-changed=CUDA_HOME");
+    include.with_file_name("lib").join("libtorch_cuda.so").exists().then_some(())?;
+    let beside = include.ancestors().nth(2).map(|packages| packages.join("nvidia/cu13/include"));
+    let toolkit = env::var_os("CUDA_HOME").map_or_else(|| PathBuf::from("/usr/local/cuda"), PathBuf::from);
+    beside.into_iter().chain([toolkit.join("include")]).find(|folder| folder.join("cuda_runtime_api.h").exists())
 }
 
 /// Links libtorch_cuda although no symbol of it is named (its registration code is what we need), and sets an

@@ -27,9 +27,19 @@ const char* pb_cuda_memory(int64_t* free_bytes, int64_t* total_bytes);
 const char* pb_exact_math();
 
 // One Adam step in place on `n` parameters (ATen _fused_adam_): params, grads, exp_avgs, exp_avg_sqs are arrays of n
-// tensors of equal device; steps are n scalars f32, incremented by the call.
+// tensors of equal device; steps are n scalars f32, incremented by the call. lr is a scalar tensor on that device, f32
+// on CUDA: what a captured step reads anew in each replay.
 const char* pb_fused_adam(void** params, void** grads, void** exp_avgs, void** exp_avg_sqs, void** steps, int64_t n,
-                          double lr, double beta1, double beta2, double weight_decay, double eps);
+                          const void* lr, double beta1, double beta2, double weight_decay, double eps);
+
+// CUDA graphs (graph.cpp), all calls from one thread. new: a stream of its own becomes the thread's current one, until
+// free. Between begin and end work is recorded and not done; replay launches it. abandon: after any failure in between.
+const char* pb_graph_new(void** result, int64_t device);
+const char* pb_graph_begin(void* graph);
+const char* pb_graph_end(void* graph);
+const char* pb_graph_abandon(void* graph);
+const char* pb_graph_replay(void* graph);
+void pb_graph_free(void* graph);
 
 // 1 if the CUDA half of libtorch is in this process.
 int pb_has_cuda_build();

@@ -11,6 +11,7 @@ mod device; //    device choice, seeds
 mod golden; //    whole passes against float64 reference values
 mod jacobian; //  batched VJPs against loops and finite differences
 mod model; //     architectures, checkpoints, TorchScript
+mod replay; //    repeated work on fixed buffers
 mod report; //    the page
 mod score; //     formulas
 mod shift; //    measures against closed forms and known packages
