@@ -32,12 +32,15 @@ fn main() {
     println!("cargo:rustc-env=PULLBACK_KERNELS={}", if toolkit.is_some() { TARGETS } else { "not compiled in" });
 }
 
-/// The C++ shim (autograd under functorch's vmap, memory accounting, fused Adam) and the kernels on the host, with the
-/// `objects` of the device's half where there is a `toolkit`.
+/// The C++ shim (autograd under functorch's vmap, memory accounting, fused Adam, CUDA graphs) and the kernels on the host,
+/// with the `objects` of the device's half where there is a `toolkit`.
 fn native(include: &Path, toolkit: Option<&Toolkit>, objects: &[PathBuf]) {
     let mut build = cc::Build::new();
-    if let Some(toolkit) = toolkit {
-        build.define("PULLBACK_KERNELS", None).flag("-isystem").flag(toolkit.include.display().to_string());
+    if let Some(cuda) = toolkit.map(|t| t.include.clone()).or_else(|| cuda_headers(include)) {
+        build.define("PULLBACK_CUDA_GRAPHS", None).flag("-isystem").flag(cuda.display().to_string());
+    }
+    if toolkit.is_some() {
+        build.define("PULLBACK_KERNELS", None);
     }
     build
         .cpp(true)
@@ -53,7 +56,7 @@ fn native(include: &Path, toolkit: Option<&Toolkit>, objects: &[PathBuf]) {
         .flag("-fno-trapping-math")
         .opt_level(3)
         .debug(false)
-        .files(["autograd", "module", "kernels", "library"].map(|name| format!("kernels/{name}.cpp")))
+        .files(["autograd", "graph", "module", "kernels", "library"].map(|name| format!("kernels/{name}.cpp")))
         .files(KERNELS.map(|name| format!("kernels/{name}.cpp")))
         .objects(objects)
         .compile("pullback_native");
@@ -141,6 +144,15 @@ fn kernels(toolkit: &Toolkit) -> Result<Vec<PathBuf>, String> {
         objects.push(object);
     }
     Ok(objects)
+}
+
+/// CUDA's headers, where libtorch has CUDA: those of PyPI beside torch, or of a toolkit.
+fn cuda_headers(include: &Path) -> Option<PathBuf> {
+    println!("cargo:rerun-if-env-changed=CUDA_HOME");
+    include.with_file_name("lib").join("libtorch_cuda.so").exists().then_some(())?;
+    let beside = include.ancestors().nth(2).map(|packages| packages.join("nvidia/cu13/include"));
+    let toolkit = env::var_os("CUDA_HOME").map_or_else(|| PathBuf::from("/usr/local/cuda"), PathBuf::from);
+    beside.into_iter().chain([toolkit.join("include")]).find(|folder| folder.join("cuda_runtime_api.h").exists())
 }
 
 /// Links libtorch_cuda although no symbol of it is named (its registration code is what we need), and sets an

@@ -168,13 +168,13 @@ const char* pb_exact_math() {
 }
 
 const char* pb_fused_adam(void** params, void** grads, void** exp_avgs, void** exp_avg_sqs, void** steps, int64_t n,
-                          double lr, double beta1, double beta2, double weight_decay, double eps) {
+                          const void* lr, double beta1, double beta2, double weight_decay, double eps) {
   return protect([&] {
     at::NoGradGuard no_grad;
     auto p = list(params, n), g = list(grads, n), m = list(exp_avgs, n), v = list(exp_avg_sqs, n), s = list(steps, n);
     // The operator reads each step after it was raised, as torch.optim does.
     at::_foreach_add_(s, 1);
-    at::_fused_adam_(p, g, m, v, /*max_exp_avg_sqs=*/{}, s, lr, beta1, beta2, weight_decay, eps, /*amsgrad=*/false,
+    at::_fused_adam_(p, g, m, v, /*max_exp_avg_sqs=*/{}, s, tensor(lr), beta1, beta2, weight_decay, eps, /*amsgrad=*/false,
                      /*maximize=*/false);
   });
 }

@@ -62,7 +62,7 @@ template <class T> struct Move {
   Ball ball;
   T low, high;  // the box; infinite where there is none
   T radius;     // of the ball
-  T reach;      // length of the step
+  T reach;      // length of the step; read from its own place where the step is carried out
 };
 
 // One step of a projected gradient ascent. T: float, double.
@@ -70,6 +70,7 @@ template <class T> struct Ascent {
   int64_t batch;
   int d;
   Move<T> move;
+  const double* reach;         // [1], in the job's memory: a captured step is replayed with another one
   const T *x0, *x, *gradient;  // [batch, d]
   T* next;                     // [batch, d]
   bool* stalled;               // [batch], set where the gradient is 0 everywhere or somewhere not finite; else left

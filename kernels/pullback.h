@@ -27,9 +27,19 @@ const char* pb_cuda_memory(int64_t* free_bytes, int64_t* total_bytes);
 const char* pb_exact_math();
 
 // One Adam step in place on `n` parameters (ATen _fused_adam_): params, grads, exp_avgs, exp_avg_sqs are arrays of n
-// tensors of equal device; steps are n scalars f32, incremented by the call.
+// tensors of equal device; steps are n scalars f32, incremented by the call. lr is a scalar tensor on that device, f32
+// on CUDA: what a captured step reads anew in each replay.
 const char* pb_fused_adam(void** params, void** grads, void** exp_avgs, void** exp_avg_sqs, void** steps, int64_t n,
-                          double lr, double beta1, double beta2, double weight_decay, double eps);
+                          const void* lr, double beta1, double beta2, double weight_decay, double eps);
+
+// CUDA graphs (graph.cpp), all calls from one thread. new: a stream of its own becomes the thread's current one, until
+// free. Between begin and end work is recorded and not done; replay launches it. abandon: after any failure in between.
+const char* pb_graph_new(void** result, int64_t device);
+const char* pb_graph_begin(void* graph);
+const char* pb_graph_end(void* graph);
+const char* pb_graph_abandon(void* graph);
+const char* pb_graph_replay(void* graph);
+void pb_graph_free(void* graph);
 
 // 1 if the CUDA half of libtorch is in this process.
 int pb_has_cuda_build();
@@ -70,7 +80,7 @@ const char* pb_gram(void** result, const void* factor);
 const char* pb_scores(void** result, const void* values);
 // One step of a projected gradient ascent: x0, x, gradient, next [B, ...] of one kind, f32 or f64; stalled [B] bool becomes
 // true where the gradient is 0 or not finite. ball 0: L2; 1: Linf; 2: L1. Pixels stay in [low, high], which
-// may be infinite.
+// may be infinite. reach [1] f64, where the images lie, is the length of the step.
 const char* pb_ascend(void** next, const void* x0, const void* x, const void* gradient, void* stalled, int ball,
-                      double low, double high, double radius, double reach);
+                      const void* reach, double low, double high, double radius);
 }

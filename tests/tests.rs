@@ -13,6 +13,7 @@ mod jacobian; //  batched VJPs against loops and finite differences
 mod kernels; //   every kernel against plain loops and LAPACK
 mod leading; //   matrix-free spectra and estimates
 mod model; //     architectures, checkpoints, TorchScript
+mod replay; //    repeated work on fixed buffers
 mod report; //    the page
 mod score; //     formulas
 mod shift; //    measures against closed forms and known packages

@@ -238,7 +238,8 @@ fn mixes_are_drawn_as_told() {
 /// Adam as its paper writes it, number by number in f64.
 #[test]
 fn fused_adam_is_adam() {
-    let step = AdamStep { lr: 0.01, beta1: 0.9, beta2: 0.99, weight_decay: 0.1, eps: 1e-8 };
+    let lr = Tensor::from(0.01f64);
+    let step = AdamStep { beta1: 0.9, beta2: 0.99, weight_decay: 0.1, eps: 1e-8 };
     for (kind, tolerance) in [(Kind::Double, 1e-13), (Kind::Float, 1e-6)] {
         let mut plain = [[1.0f64, -2.0, 0.5], [0.3, 0.0, -0.7]];
         let params: Vec<Tensor> = plain.iter().map(|p| Tensor::from_slice(p).to_kind(kind)).collect();
@@ -250,7 +251,7 @@ fn fused_adam_is_adam() {
             let grad = |i: usize, j: usize| ((t * (i + 1) * (j + 2)) as f64).sin();
             let grads: Vec<Tensor> =
                 (0..2).map(|i| Tensor::from_slice(&[grad(i, 0), grad(i, 1), grad(i, 2)]).to_kind(kind)).collect();
-            fused_adam(&params, &grads, &m, &v, &steps, step).unwrap();
+            fused_adam(&params, &grads, &m, &v, &steps, &lr, step).unwrap();
             for i in 0..2 {
                 for j in 0..3 {
                     let g = grad(i, j) + 0.1 * plain[i][j];
@@ -268,8 +269,11 @@ fn fused_adam_is_adam() {
         let square = vec![Tensor::zeros([3, 3], (kind, CPU))];
         let one = vec![Tensor::zeros([0i64; 0], (Kind::Float, CPU))];
         let transposed = vec![Tensor::rand([3, 3], (kind, CPU)).tr()];
-        assert!(fused_adam(&square, &transposed, &square, &square, &one, step).is_err());
-        assert!(fused_adam(&square, &[], &square, &square, &one, step).is_err());
+        assert!(fused_adam(&square, &transposed, &square, &square, &one, &lr, step).is_err());
+        assert!(fused_adam(&square, &[], &square, &square, &one, &lr, step).is_err());
+        // The kernel reads the learning rate as a double.
+        let single = Tensor::from(0.01f32);
+        assert!(fused_adam(&square, &square, &square, &square, &one, &single, step).is_err());
     }
 }
 

@@ -6,7 +6,7 @@ use crate::ffi::kernels::{self, Ball, Move};
 use tch::Tensor;
 
 impl Budget {
-    /// The images [B, ...] that follow `x` on the way up: a step of length `reach` along the steepest direction of the
+    /// The images [B, ...] that follow `x` on the way up: a step of length `reach` ([1] f64) along the steepest direction of the
     /// gradient's admissible part, brought into the ball around `x0` and the box ([`Budget::contract`]). `stalled` `[B]` bool
     /// becomes true where nothing of the gradient is a nonzero number, or some of it is not finite.
     ///
@@ -17,7 +17,7 @@ impl Budget {
         x0: &Tensor,
         x: &Tensor,
         gradient: &Tensor,
-        reach: f64,
+        reach: &Tensor,
         stalled: &mut Tensor,
     ) -> Result<Tensor> {
         if !kernels::run_on(x.device()) {
@@ -27,8 +27,8 @@ impl Budget {
             Norm::L2 => Ball::L2,
             Norm::Linf => Ball::Linf,
         };
-        let step = Move { ball, pixels: self.pixels, radius: self.epsilon, reach };
-        kernels::ascend(x0, x, gradient, stalled, step)
+        let step = Move { ball, pixels: self.pixels, radius: self.epsilon };
+        kernels::ascend(x0, x, gradient, stalled, reach, step)
     }
 
     /// [`Budget::ascend`] without the kernel: what it is held to, and what runs on a device that it was not compiled for.
@@ -40,12 +40,12 @@ impl Budget {
         x0: &Tensor,
         x: &Tensor,
         gradient: &Tensor,
-        reach: f64,
+        reach: &Tensor,
         stalled: &mut Tensor,
     ) -> Result<Tensor> {
-        *stalled = stalled.f_logical_or(&vanishes(gradient)?)?;
+        let _ = stalled.f_logical_or_(&vanishes(gradient)?)?;
         let direction = self.steepest(&self.admissible(x, gradient)?)?;
-        self.contract(x0, &x.f_add(&(direction * reach))?)
+        self.contract(x0, &x.f_add(&direction.f_mul(&reach.f_to_kind(x.f_kind()?)?)?)?)
     }
 }
 

@@ -23,9 +23,11 @@ pub use spec::{AttackSpec, Overrides, distinct};
 pub use spectral::{Scale, SpectralSpec};
 
 use crate::error::{Error, Result, ensure_shape};
+use crate::event::{Event, Observer, Silent};
 use crate::model::Vae;
 use crate::model::shift::Reading;
 use crate::spectrum::Spectrum;
+use std::cell::Cell;
 use tch::{Kind, Tensor};
 
 /// What is attacked: a model at a batch of images. What every attack on it needs is computed once.
@@ -37,6 +39,9 @@ pub struct Victim<'a> {
     spectrum: Option<&'a Spectrum>,
     /// Lowest and highest pixel of the clean images.
     range: (f64, f64),
+    observer: &'a dyn Observer,
+    /// Whether it was told why steps are no graph.
+    told: Cell<bool>,
 }
 
 impl<'a> Victim<'a> {
@@ -71,7 +76,20 @@ impl<'a> Victim<'a> {
                 format!("from {} to {}", range.0, range.1),
             ));
         }
-        Ok(Self { vae, clean, index, seed, spectrum, range })
+        Ok(Self { vae, clean, index, seed, spectrum, range, observer: &Silent, told: Cell::new(false) })
+    }
+
+    /// The same, with somebody to tell details to.
+    pub fn with_observer(self, observer: &'a dyn Observer) -> Self {
+        Self { observer, ..self }
+    }
+
+    /// Tells once why an attack's steps do not run as a CUDA graph.
+    fn refused(&self, reason: &str) {
+        if !self.told.replace(true) {
+            let text = format!("attack steps run one kernel after another, not as a CUDA graph: {reason}");
+            self.observer.on(Event::Detail(&text));
+        }
     }
 
     /// The model.

@@ -6,10 +6,11 @@
 //!
 //! For a small epsilon and the goal `latent` the ascent is a power iteration on the `mean` metric, and converges to v_1.
 
-use super::best::Best;
+use super::best::{Best, exceeds};
 use super::spec::at_least_one;
 use super::{Attack, Budget, Family, Goal, Norm, Proposal, Victim};
 use crate::error::{Error, Result};
+use crate::ffi::Replay;
 use crate::seed::{self, Stage};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
@@ -91,7 +92,8 @@ impl PgdSpec {
     }
 }
 
-/// The ascent. Nothing in its loop visits the host.
+/// The ascent. Nothing in its loop visits the host, and its step works on buffers that stay where they are: on CUDA it is
+/// a graph.
 pub(super) struct Pgd(pub(super) PgdSpec);
 
 impl Attack for Pgd {
@@ -109,21 +111,67 @@ impl Attack for Pgd {
 
     fn propose(&self, victim: &Victim, budget: &Budget, trial: usize) -> Result<Proposal> {
         let x0 = victim.images();
-        let mut x = match self.0.start {
+        let start = match self.0.start {
             Start::Random => random_start(victim, budget, trial)?,
             Start::Spectral => spectral_start(victim, budget, trial, self.0.goal)?,
         };
-        let mut best = Best::default();
-        let mut stalled = Tensor::f_zeros([x0.size()[0]], (Kind::Bool, x0.device()))?;
+        let ascent = Ascent::from(&start)?;
+        let mut step = Replay::new(x0.device(), || ascent.step(self.0.goal, victim, budget));
         for t in 0..self.0.steps {
-            let (value, gradient) = self.0.goal.ascend(victim, &x)?;
-            let next = budget.ascend(x0, &x, &gradient, budget.epsilon * self.0.length(t), &mut stalled)?;
-            best.offer(x, value)?;
-            x = next;
+            let _ = ascent.reach.shallow_clone().f_fill_(budget.epsilon * self.0.length(t))?;
+            step.run()?;
         }
-        let value = self.0.goal.value(victim, &x)?;
-        best.offer(x, value)?;
-        Ok(Proposal { candidates: best.into_images().into_iter().collect(), stalled: Some(stalled) })
+        if let Some(reason) = step.refusal() {
+            victim.refused(reason);
+        }
+        // Back on the stream of before, all of it done.
+        drop(step);
+        let value = self.0.goal.value(victim, &ascent.x)?;
+        ascent.offer(&value)?;
+        Ok(Proposal { candidates: vec![ascent.best], stalled: Some(ascent.stalled) })
+    }
+}
+
+/// Where an ascent stands.
+struct Ascent {
+    /// The iterate, [B, C, H, W].
+    x: Tensor,
+    /// The best one, [B, C, H, W], and its damage, `[B]` f64: NaN before the first, which any number beats.
+    best: Tensor,
+    damage: Tensor,
+    /// `[B]` bool: a gradient was 0 or not a number.
+    stalled: Tensor,
+    /// Length of the next step, [1] f64.
+    reach: Tensor,
+}
+
+impl Ascent {
+    fn from(start: &Tensor) -> Result<Self> {
+        let (batch, device) = (start.size()[0], start.device());
+        Ok(Self {
+            x: start.f_detach_copy()?,
+            best: start.f_detach_copy()?,
+            damage: Tensor::f_full([batch], f64::NAN, (Kind::Double, device))?,
+            stalled: Tensor::f_zeros([batch], (Kind::Bool, device))?,
+            reach: Tensor::f_zeros([1], (Kind::Double, device))?,
+        })
+    }
+
+    /// One step, in place; allowed in a graph.
+    fn step(&self, goal: Goal, victim: &Victim, budget: &Budget) -> Result<()> {
+        let (value, gradient) = goal.ascend(victim, &self.x)?;
+        let mut stalled = self.stalled.shallow_clone();
+        let next = budget.ascend(victim.images(), &self.x, &gradient, &self.reach, &mut stalled)?;
+        self.offer(&value)?;
+        Ok(self.x.shallow_clone().f_copy_(&next)?)
+    }
+
+    /// Takes the iterate where its damage, `[B]` f64, is larger.
+    fn offer(&self, damage: &Tensor) -> Result<()> {
+        let better = exceeds(damage, &self.damage)?;
+        let images = self.x.f_where_self(&better.f_reshape([-1, 1, 1, 1])?, &self.best)?;
+        self.best.shallow_clone().f_copy_(&images)?;
+        Ok(self.damage.shallow_clone().f_copy_(&damage.f_where_self(&better, &self.damage)?)?)
     }
 }
 

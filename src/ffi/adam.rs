@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use std::ffi::{c_char, c_void};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// Name in errors.
 const ROUTINE: &str = "fused Adam";
@@ -12,8 +12,6 @@ const ROUTINE: &str = "fused Adam";
 /// Source: Kingma & Ba 2015, algorithm 1. Weight decay is an L2 term added to the gradient, as in `torch.optim.Adam`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdamStep {
-    /// Learning rate.
-    pub lr: f64,
     /// Decay of the mean of the gradients.
     pub beta1: f64,
     /// Decay of the mean of their squares.
@@ -32,7 +30,7 @@ unsafe extern "C" {
         exp_avg_sqs: *mut *mut c_void,
         steps: *mut *mut c_void,
         n: i64,
-        lr: f64,
+        lr: *const c_void,
         beta1: f64,
         beta2: f64,
         weight_decay: f64,
@@ -40,16 +38,24 @@ unsafe extern "C" {
     ) -> *const c_char;
 }
 
+/// Kind of the learning rate: f64, but f32 where the CUDA kernel reads it.
+pub fn lr_kind(device: Device) -> Kind {
+    if device.is_cuda() { Kind::Float } else { Kind::Double }
+}
+
 /// One Adam step in place on `params` and their moments; `steps` (scalars f32, one a parameter) go up by one.
 ///
 /// Parameter i, its gradient and its moments share shape, kind and device and are contiguous: the kernel walks them
-/// element by element.
+/// element by element. The learning rate is one number on their device of the kind that [`lr_kind`] says: a tensor, so that
+/// a captured step takes the value that is there when it is replayed.
+#[allow(clippy::too_many_arguments)] // ATen's own list
 pub fn fused_adam(
     params: &[Tensor],
     grads: &[Tensor],
     exp_avgs: &[Tensor],
     exp_avg_sqs: &[Tensor],
     steps: &[Tensor],
+    lr: &Tensor,
     step: AdamStep,
 ) -> Result<()> {
     for (name, list) in [("grads", grads), ("exp_avgs", exp_avgs), ("exp_avg_sqs", exp_avg_sqs), ("steps", steps)] {
@@ -83,11 +89,17 @@ pub fn fused_adam(
             return Err(mismatch(format!("step {i} one f32 on {:?}, found another", p.device())));
         }
     }
+    if let Some(p) = params.first() {
+        let device = p.device();
+        if lr.numel() != 1 || lr.f_kind()? != lr_kind(device) || lr.device() != device {
+            return Err(mismatch(format!("the learning rate one {:?} on {device:?}, found another", lr_kind(device))));
+        }
+    }
     let pointers =
         |list: &[Tensor]| -> Vec<*mut c_void> { list.iter().map(|t| t.as_ptr().cast_mut().cast()).collect() };
     let (mut p, mut g, mut m, mut v, mut s) =
         (pointers(params), pointers(grads), pointers(exp_avgs), pointers(exp_avg_sqs), pointers(steps));
-    // SAFETY: five arrays of n tensors, each alive for the call through the borrowed slices; shapes, kinds, devices and
+    // SAFETY: five arrays of n tensors and one more, each alive for the call through what is borrowed; shapes, kinds, devices and
     // contiguity were checked above; the routine keeps no pointer.
     let message = unsafe {
         pb_fused_adam(
@@ -97,7 +109,7 @@ pub fn fused_adam(
             v.as_mut_ptr(),
             s.as_mut_ptr(),
             params.len() as i64,
-            step.lr,
+            lr.as_ptr().cast(),
             step.beta1,
             step.beta2,
             step.weight_decay,

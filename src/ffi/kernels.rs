@@ -35,10 +35,10 @@ unsafe extern "C" {
         gradient: *const c_void,
         stalled: *mut c_void,
         ball: c_int,
+        reach: *const c_void,
         low: f64,
         high: f64,
         radius: f64,
-        reach: f64,
     ) -> *const c_char;
 }
 
@@ -91,8 +91,6 @@ pub struct Move {
     pub pixels: Option<(f64, f64)>,
     /// Of the ball.
     pub radius: f64,
-    /// Length of the step.
-    pub reach: f64,
 }
 
 /// True where this build has the device's half of the kernels.
@@ -201,12 +199,19 @@ pub fn scores(values: &Tensor) -> Result<Tensor> {
 }
 
 /// The next images of a projected gradient ascent from `x` within the ball around `x0`, [B, ...] each and f32 or f64, along
-/// `gradient`: its admissible part, made a unit step of the norm, `reach` long, brought into the ball and the box. `stalled`
+/// `gradient`: its admissible part, made a unit step of the norm, `reach` ([1] f64) long, brought into the ball and the box. `stalled`
 /// `[B]` bool becomes true where the gradient is 0 everywhere or not finite somewhere, and is left alone elsewhere.
 ///
 /// # Errors
 /// Where shapes, kinds or devices differ.
-pub fn ascend(x0: &Tensor, x: &Tensor, gradient: &Tensor, stalled: &mut Tensor, step: Move) -> Result<Tensor> {
+pub fn ascend(
+    x0: &Tensor,
+    x: &Tensor,
+    gradient: &Tensor,
+    stalled: &mut Tensor,
+    reach: &Tensor,
+    step: Move,
+) -> Result<Tensor> {
     let x0 = prepared("the clean images", x0)?;
     let (size, kind, device) = (x0.size(), x0.f_kind()?, x0.device());
     let alike = |name: &str, t: &Tensor| -> Result<Tensor> {
@@ -223,14 +228,18 @@ pub fn ascend(x0: &Tensor, x: &Tensor, gradient: &Tensor, stalled: &mut Tensor, 
     if stalled.f_kind()? != Kind::Bool || stalled.device() != device || !stalled.is_contiguous() {
         return Err(Error::request("stalled", format!("Bool on {device:?}"), format!("{stalled:?}")));
     }
+    ensure_shape("reach", reach, &[1])?;
+    if reach.f_kind()? != Kind::Double || reach.device() != device {
+        return Err(Error::request("reach", format!("Double on {device:?}"), format!("{reach:?}")));
+    }
     let (low, high) = step.pixels.unwrap_or((f64::NEG_INFINITY, f64::INFINITY));
     let ball = match step.ball {
         Ball::L2 => 0,
         Ball::Linf => 1,
         Ball::L1 => 2,
     };
-    // SAFETY: the three tensors are alive, contiguous, of one shape, kind (f32 or f64) and device; `stalled` is [B] bool
-    // there, contiguous, and borrowed mutably, so that nothing else reads it while the routine writes it.
+    // SAFETY: the three tensors are alive, contiguous, of one shape, kind (f32 or f64) and device; `reach` is one double
+    // there; `stalled` is [B] bool there, contiguous, and borrowed mutably, so that nothing else reads it while the routine writes it.
     single("ascend", |next| unsafe {
         pb_ascend(
             next,
@@ -239,10 +248,10 @@ pub fn ascend(x0: &Tensor, x: &Tensor, gradient: &Tensor, stalled: &mut Tensor, 
             gradient.as_ptr().cast(),
             stalled.as_mut_ptr().cast(),
             ball,
+            reach.as_ptr().cast(),
             low,
             high,
             step.radius,
-            step.reach,
         )
     })
 }

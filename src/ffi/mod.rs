@@ -3,6 +3,7 @@
 
 pub mod adam;
 pub mod autograd;
+pub mod graph;
 pub mod kernels;
 pub mod module;
 pub mod memory;
@@ -11,6 +12,7 @@ use crate::error::{Error, Result};
 use std::ffi::{CStr, c_char};
 
 pub use autograd::{Graph, VjpMode, vjp};
+pub use graph::Replay;
 
 unsafe extern "C" {
     fn pb_exact_math() -> *const c_char;

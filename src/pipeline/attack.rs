@@ -5,13 +5,14 @@ use super::score::top_attribute;
 use crate::attack::{self, AttackSpec, Attacked, Budget, Doubts, Norm, Victim};
 use crate::config::{PixelBox, SaveImages};
 use crate::error::Result;
-use crate::event::{Event, Observer};
+use crate::event::{Event, Observer, Silent};
 use crate::jacobian::BatchSize;
 use crate::metric::MetricKind;
 use crate::model::{Vae, shift};
 use crate::spectrum::{Engine, LeadingEngine, Spectrum, SpectrumMode, SpectrumSpec};
 use crate::store::{Column, FileKind, Values};
 use serde::{Deserialize, Serialize};
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use tch::Tensor;
 
@@ -67,10 +68,13 @@ pub fn attack(request: &AttackRequest, observer: &dyn Observer) -> Result<()> {
     };
     let vae = job.model.vae.as_ref();
     let mut doubts = Doubts::default();
+    let first = Cell::new(true);
     job.run(writer, "attacking", block, observer, |images, index| {
         let x = images.f_to_device(job.device)?.f_to_kind(job.kind)?;
         let spectrum = finder.spectrum(vae, &x, index)?;
-        let victim = Victim::new(vae, &x, index, subject.seed, spectrum.as_ref())?;
+        // What holds of one block's attacks holds of all: it is told once.
+        let listener: &dyn Observer = if first.replace(false) { observer } else { &Silent };
+        let victim = Victim::new(vae, &x, index, subject.seed, spectrum.as_ref())?.with_observer(listener);
         let mut columns = clean_columns(&victim, request.images)?;
         let mut results: BTreeMap<String, Vec<Attacked>> = BTreeMap::new();
         for budget in &budgets {

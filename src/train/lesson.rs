@@ -11,7 +11,8 @@ use super::spec::TrainSpec;
 use super::state::Adam;
 use crate::error::{Error, Result};
 use crate::event::Event;
-use crate::ffi::adam::AdamStep;
+use crate::ffi::Replay;
+use crate::ffi::adam::{AdamStep, lr_kind};
 use crate::model::{Mode, Stack};
 use crate::seed::Stage;
 use std::ops::Range;
@@ -59,36 +60,45 @@ impl Lesson<'_, '_> {
         }
         let spec = &self.runs[0].spec;
         let mixed = self.runs.iter().filter(|run| run.spec.mixup.is_on()).count();
-        let strengths: Vec<f64> = self.runs[..mixed].iter().map(|run| run.spec.mixup.strength).collect();
-        let strength = Tensor::f_from_slice(&strengths)?.f_to_kind(kind)?.f_to_device(device)?;
         let params = self.stack.trained();
         for p in &params {
             let _ = p.f_set_requires_grad(true)?;
         }
-
         let (per_epoch, all) = (self.steps.len() as u64, u64::from(spec.epochs) * self.steps.len() as u64);
         let step_of = |i: usize| u64::from(epoch) * per_epoch + i as u64;
-        let mut sums = Tensor::f_zeros([self.stack.models(), 4], (Kind::Double, device))?;
-        let mut failures: Vec<Option<Error>> = self.runs.iter().map(|_| None).collect();
-        let mut beta = None;
-        for (i, range) in self.steps.iter().enumerate() {
-            self.runs.iter().try_for_each(|run| run.member.observer.check())?;
-            let x = spread(&which, |u| draws[u].pass.images(range.clone()))?;
-            let eps = spread(&which, |u| draws[u].noise.rows(range.clone()))?;
-            let beta = match &beta {
-                Some((weight, tensor)) if *weight == spec.beta_at(step_of(i), per_epoch) => tensor,
-                _ => &beta.insert((spec.beta_at(step_of(i), per_epoch), self.betas(step_of(i), (device, kind))?)).1,
-            };
-            let loss = if mixed > 0 {
+        let mut inputs = |i: usize, range: &Range<usize>| -> Result<Inputs> {
+            let mixing = if mixed > 0 {
                 let mixes = self.mixes(mixed, u64::from(epoch) << 32 | i as u64, range.len(), (device, kind))?;
                 let noise = spread(&which[..mixed], |u| draws[u].mixed_noise.rows(range.clone()))?;
-                let mixing = Mixing { strength: &strength, mixes: &mixes, noise: &noise };
-                loss(self.stack, &x, &eps, beta, Some(&mixing), Mode::Train)?
+                Some(Mixed { strength: self.strengths(mixed, (device, kind))?, mixes, noise })
             } else {
-                loss(self.stack, &x, &eps, beta, None, Mode::Train)?
+                None
             };
-            self.descend(&params, &loss.total, spec, spec.lr_at(step_of(i), all))?;
-            sums = sums.f_add(&loss.parts()?.f_mul_scalar(range.len() as f64)?)?;
+            Ok(Inputs {
+                x: spread(&which, |u| draws[u].pass.images(range.clone()))?,
+                noise: spread(&which, |u| draws[u].noise.rows(range.clone()))?,
+                beta: self.betas(step_of(i), (device, kind))?,
+                lr: Tensor::f_full([1i64; 0], spec.lr_at(step_of(i), all), (lr_kind(device), device))?,
+                mixing,
+            })
+        };
+        let sums = Tensor::f_zeros([self.stack.models(), 4], (Kind::Double, device))?;
+        let mut failures: Vec<Option<Error>> = self.runs.iter().map(|_| None).collect();
+        // Whole batches go through buffers that stay where they are; a shorter last one, or a longer, goes by itself.
+        let whole = self.steps.first().map_or(0, Range::len);
+        let first = inputs(0, &self.steps[0])?;
+        let buffers = Inputs::empty(&first)?;
+        let mut first = Some(first);
+        let mut step = Replay::new(device, || self.step(&params, &buffers, &sums, spec));
+        for (i, range) in self.steps.iter().enumerate() {
+            self.runs.iter().try_for_each(|run| run.member.observer.check())?;
+            let drawn = first.take().map_or_else(|| inputs(i, range), Ok)?;
+            if range.len() == whole {
+                buffers.load(&drawn)?;
+                step.run()?;
+            } else {
+                self.step(&params, &drawn, &sums, spec)?;
+            }
             if (i + 1) % LOOK_EVERY == 0 || i + 1 == self.steps.len() {
                 self.look(&sums, epoch, i, &mut failures)?;
                 if failures.iter().all(Option::is_some) {
@@ -98,6 +108,10 @@ impl Lesson<'_, '_> {
             self.runs.iter().for_each(|run| run.member.observer.on(Event::Advance(1)));
         }
 
+        if let (0, Some(reason)) = (epoch, step.refusal()) {
+            let text = format!("training steps run one kernel after another, not as a CUDA graph: {reason}");
+            self.runs[0].member.observer.on(Event::Detail(&text));
+        }
         let last = step_of(self.steps.len() - 1);
         let entry = |(run, [loss, reconstruction, kl, mixup]): (&&Run<'_>, [f64; 4])| {
             let (lr, beta) = (spec.lr_at(last, all), run.spec.beta_at(last, per_epoch));
@@ -156,9 +170,9 @@ impl Lesson<'_, '_> {
     }
 
     /// Weights of the KL terms in a step, \[S\].
-    fn betas(&self, step: u64, (device, kind): (Device, Kind)) -> Result<Tensor> {
-        let betas: Vec<f64> = self.runs.iter().map(|run| run.spec.beta_at(step, self.steps.len() as u64)).collect();
-        Ok(Tensor::f_from_slice(&betas)?.f_to_kind(kind)?.f_to_device(device)?)
+    fn betas(&self, step: u64, place: (Device, Kind)) -> Result<Tensor> {
+        let per_epoch = self.steps.len() as u64;
+        uploaded(&self.runs.iter().map(|run| run.spec.beta_at(step, per_epoch)).collect::<Vec<_>>(), place)
     }
 
     /// How the first models mix images and latents; `key` is epoch << 32 | step.
@@ -180,8 +194,23 @@ impl Lesson<'_, '_> {
         Ok((of(|pair| &pair.0)?, of(|pair| &pair.1)?))
     }
 
+    /// How strong mixup is for the first models.
+    fn strengths(&self, models: usize, place: (Device, Kind)) -> Result<Tensor> {
+        uploaded(&self.runs[..models].iter().map(|run| run.spec.mixup.strength).collect::<Vec<_>>(), place)
+    }
+
+    /// One step of each model on a batch; adds what it lost, times samples, to `sums` [S, 4]. Never waits for the device.
+    fn step(&self, params: &[Tensor], inputs: &Inputs, sums: &Tensor, spec: &TrainSpec) -> Result<()> {
+        let Inputs { x, noise, beta, lr, mixing } = inputs;
+        let mixing = mixing.as_ref().map(|m| Mixing { strength: &m.strength, mixes: &m.mixes, noise: &m.noise });
+        let loss = loss(self.stack, x, noise, beta, mixing.as_ref(), Mode::Train)?;
+        self.descend(params, &loss.total, spec, lr)?;
+        let _ = sums.shallow_clone().f_add_(&loss.parts()?.f_mul_scalar(x.size()[1] as f64)?)?;
+        Ok(())
+    }
+
     /// One step of each model down the gradient of its own loss; `losses` is \[S\].
-    fn descend(&self, params: &[Tensor], losses: &Tensor, spec: &TrainSpec, lr: f64) -> Result<()> {
+    fn descend(&self, params: &[Tensor], losses: &Tensor, spec: &TrainSpec, lr: &Tensor) -> Result<()> {
         // No loss depends on another model's parameters: the gradient of the sum is that of each.
         let mut grads = Tensor::f_run_backward(&[losses.f_sum(None)?], params, false, false)?;
         for g in &mut grads {
@@ -192,7 +221,7 @@ impl Lesson<'_, '_> {
             clip(&mut grads, longest)?;
         }
         let TrainSpec { beta1, beta2, weight_decay, .. } = *spec;
-        self.adam.step(params, &grads, AdamStep { lr, beta1, beta2, weight_decay, eps: ADAM_EPS })
+        self.adam.step(params, &grads, lr, AdamStep { beta1, beta2, weight_decay, eps: ADAM_EPS })
     }
 
     /// Notes the models whose loss is no longer a number.
@@ -213,6 +242,67 @@ impl Lesson<'_, '_> {
         }
         Ok(())
     }
+}
+
+/// What a step reads.
+struct Inputs {
+    /// [S, B, C, H, W]
+    x: Tensor,
+    /// [S, B, L]
+    noise: Tensor,
+    /// \[S\]
+    beta: Tensor,
+    /// One number, see [`lr_kind`].
+    lr: Tensor,
+    mixing: Option<Mixed>,
+}
+
+/// What mixup reads, of the first M models.
+struct Mixed {
+    /// \[M\]
+    strength: Tensor,
+    mixes: (Mixes, Mixes),
+    /// [M, B, L]
+    noise: Tensor,
+}
+
+impl Inputs {
+    /// Room for the inputs of steps of the same batch.
+    fn empty(like: &Self) -> Result<Self> {
+        let mixing = match &like.mixing {
+            Some(m) => Some(Mixed {
+                strength: room(&m.strength)?,
+                mixes: (m.mixes.0.empty()?, m.mixes.1.empty()?),
+                noise: room(&m.noise)?,
+            }),
+            None => None,
+        };
+        let Self { x, noise, beta, lr, .. } = like;
+        Ok(Self { x: room(x)?, noise: room(noise)?, beta: room(beta)?, lr: room(lr)?, mixing })
+    }
+
+    /// Takes over others, in place.
+    fn load(&self, from: &Self) -> Result<()> {
+        let pairs = [(&self.x, &from.x), (&self.noise, &from.noise), (&self.beta, &from.beta), (&self.lr, &from.lr)];
+        pairs.into_iter().try_for_each(|(to, from)| to.shallow_clone().f_copy_(from))?;
+        if let (Some(to), Some(from)) = (&self.mixing, &from.mixing) {
+            to.strength.shallow_clone().f_copy_(&from.strength)?;
+            to.noise.shallow_clone().f_copy_(&from.noise)?;
+            to.mixes.0.load(&from.mixes.0)?;
+            to.mixes.1.load(&from.mixes.1)?;
+        }
+        Ok(())
+    }
+}
+
+/// A tensor of the same shape, kind and device with memory of its own.
+fn room(like: &Tensor) -> Result<Tensor> {
+    Ok(Tensor::f_empty(like.size(), (like.f_kind()?, like.device()))?)
+}
+
+/// Numbers on a device, which is not waited for: libtorch has copied them when the call returns.
+fn uploaded(numbers: &[f64], (device, kind): (Device, Kind)) -> Result<Tensor> {
+    Ok(Tensor::f_from_slice(numbers)?.f_to_device_(device, kind, true, false)?)
 }
 
 /// What is drawn of each model's seed, [S, ...]: drawn once a seed, and not copied where all have the same.

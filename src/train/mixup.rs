@@ -127,9 +127,21 @@ impl Mixes {
             first += mix.partner.numel() as i64;
         }
         Ok(Self {
-            coefficients: Tensor::f_from_slice(&coefficients)?.f_to_kind(kind)?.f_to_device(device)?,
-            partners: Tensor::f_cat(&partners, 0)?.f_to_device(device)?,
+            // Nothing waits for the device: libtorch has copied the numbers when the call returns.
+            coefficients: Tensor::f_from_slice(&coefficients)?.f_to_device_(device, kind, true, false)?,
+            partners: Tensor::f_cat(&partners, 0)?.f_to_device_(device, Kind::Int64, true, false)?,
         })
+    }
+
+    /// Room for others of the same shape.
+    pub(super) fn empty(&self) -> Result<Self> {
+        Ok(Self { coefficients: self.coefficients.f_empty_like()?, partners: self.partners.f_empty_like()? })
+    }
+
+    /// Takes over the numbers of others of the same shape, in place.
+    pub(super) fn load(&self, from: &Self) -> Result<()> {
+        self.coefficients.shallow_clone().f_copy_(&from.coefficients)?;
+        Ok(self.partners.shallow_clone().f_copy_(&from.partners)?)
     }
 
     /// The combinations of the rows of `x` [S, B, ...], each model's of its own.

@@ -57,8 +57,8 @@ impl Adam {
     }
 
     /// One step in place on the parameters whose moments these are.
-    pub(crate) fn step(&self, params: &[Tensor], grads: &[Tensor], step: AdamStep) -> Result<()> {
-        adam::fused_adam(params, grads, &self.exp_avgs, &self.exp_avg_sqs, &self.steps, step)
+    pub(crate) fn step(&self, params: &[Tensor], grads: &[Tensor], lr: &Tensor, step: AdamStep) -> Result<()> {
+        adam::fused_adam(params, grads, &self.exp_avgs, &self.exp_avg_sqs, &self.steps, lr, step)
     }
 }
 

@@ -1,0 +1,126 @@
+//! Work that is repeated on fixed buffers, and the loops that were made of it, against the loops written out.
+//!
+//! Everything runs on the CPU, and on CUDA too where there is a device: there the same work is a graph.
+
+use crate::attack::toy::{Toy, images};
+use pullback::attack::{AttackSpec, Budget, Goal, Norm, PgdSpec, Schedule, Victim, run};
+use pullback::event::{Event, Observer};
+use pullback::ffi::Replay;
+use pullback::seed::{self, Stage};
+use std::cell::Cell;
+use std::sync::Mutex;
+use tch::{Device, Kind, Tensor};
+
+fn devices() -> Vec<Device> {
+    let mut devices = vec![Device::Cpu];
+    devices.extend(tch::Cuda::is_available().then_some(Device::Cuda(0)));
+    devices
+}
+
+/// w falls along the gradient of |w - target|^2, the target changing from run to run: forward, backward and step in place.
+#[test]
+fn work_runs_on_what_its_buffers_hold_now() {
+    for device in devices() {
+        let w = Tensor::zeros([3], (Kind::Double, device));
+        let target = Tensor::zeros([3], (Kind::Double, device));
+        let bodies = Cell::new(0);
+        let mut step = Replay::new(device, || {
+            bodies.set(bodies.get() + 1);
+            let leaf = w.f_detach()?.f_set_requires_grad(true)?;
+            let loss = leaf.f_sub(&target)?.f_square()?.f_sum(None)?;
+            let gradient = Tensor::f_run_backward(&[loss], &[&leaf], false, false)?;
+            let _ = w.shallow_clone().f_sub_(&gradient[0].f_mul_scalar(0.25)?)?;
+            Ok(())
+        });
+        let mut expected = 0.0;
+        for t in 0..8 {
+            let _ = target.shallow_clone().fill_(f64::from(t));
+            step.run().unwrap();
+            // w - 2 (w - t) / 4
+            expected = 0.5 * expected + 0.5 * f64::from(t);
+        }
+        assert_eq!(step.refusal().is_some(), !device.is_cuda(), "{:?}", step.refusal());
+        drop(step);
+        assert_eq!(Vec::<f64>::try_from(&w).unwrap(), [expected; 3]);
+        // A stale buffer would have been seen.
+        assert!((expected - 7.0).abs() > 0.5);
+        assert_eq!(bodies.get(), if device.is_cuda() { 4 } else { 8 });
+    }
+}
+
+#[test]
+fn an_error_of_the_work_is_told() {
+    for device in devices() {
+        let mut step =
+            Replay::new(device, || Err(pullback::Error::Native { routine: "work", message: "failed".to_owned() }));
+        // On CUDA the capture, which is the fourth, fails, and so does the plain run after it.
+        for _ in 0..6 {
+            assert_eq!(step.run().unwrap_err().to_string(), "work: failed");
+        }
+    }
+    let mut step = Replay::new(Device::Cpu, || Ok(()));
+    step.run().unwrap();
+    assert_eq!(step.refusal(), Some("a CPU has none"));
+}
+
+/// The ascent as a loop that makes new tensors, in the words of its definition.
+fn ascent(victim: &Victim, budget: &Budget, spec: &PgdSpec, lengths: impl Fn(usize) -> f64) -> Tensor {
+    let x0 = victim.images();
+    let noise = seed::normal_stream(victim.seed(), Stage::AttackStart, 0, victim.index(), 16).unwrap();
+    let noise = noise.to_kind(x0.kind()).view_as(x0);
+    let start = match budget.norm {
+        Norm::L2 => budget.steepest(&noise).unwrap(),
+        Norm::Linf => (noise * std::f64::consts::FRAC_1_SQRT_2).erf(),
+    };
+    let mut x = budget.contract(x0, &(x0 + start * budget.epsilon)).unwrap();
+    let mut best: Option<(Tensor, Tensor)> = None;
+    let mut stalled = Tensor::zeros([x0.size()[0]], (Kind::Bool, x0.device()));
+    for t in 0..=spec.steps {
+        let (value, gradient) = spec.goal.ascend(victim, &x).unwrap();
+        best = Some(match best {
+            None => (x.shallow_clone(), value),
+            Some((images, damage)) => {
+                let better = value.gt_tensor(&damage);
+                (x.where_self(&better.reshape([-1, 1, 1, 1]), &images), value.where_self(&better, &damage))
+            }
+        });
+        let reach = Tensor::from_slice(&[budget.epsilon * lengths(t)]);
+        x = budget.ascend(x0, &x, &gradient, &reach, &mut stalled).unwrap();
+    }
+    budget.project(x0, &best.unwrap().0).unwrap()
+}
+
+/// Bit for bit, and the reason for no graph is told once.
+#[test]
+fn an_ascent_on_buffers_is_the_ascent() {
+    #[derive(Default)]
+    struct Ear(Mutex<Vec<String>>);
+    impl Observer for Ear {
+        fn on(&self, event: Event<'_>) {
+            if let Event::Detail(text) = event {
+                self.0.lock().unwrap().push(text.to_owned());
+            }
+        }
+    }
+    for kind in [Kind::Double, Kind::Float] {
+        for (norm, schedule) in [(Norm::L2, Schedule::Constant), (Norm::Linf, Schedule::Linear)] {
+            let (toy, x, index) = (Toy::tanh(kind), images(5, 7).to_kind(kind), [0, 1, 2, 3, 4, 5, 9]);
+            let ear = Ear::default();
+            let victim = Victim::new(&toy, &x, &index, 3, None).unwrap().with_observer(&ear);
+            let budget = Budget::new(norm, 0.3, Some((0.0, 1.0))).unwrap();
+            let spec = PgdSpec { steps: 9, schedule, goal: Goal::Skl, ..PgdSpec::default() };
+            let got = tch::no_grad(|| run(&AttackSpec::Pgd(spec.clone()), &victim, &budget)).unwrap();
+            let length = |t: usize| match schedule {
+                Schedule::Constant => 2.5 / 9.0,
+                Schedule::Linear => 2.0 * (1.0 - t as f64 / 9.0),
+            };
+            let expected = tch::no_grad(|| ascent(&victim, &budget, &spec, length));
+            assert!(got[0].images.equal(&expected), "{kind:?} {norm:?}");
+            // The comparison can fail: steps a millionth longer.
+            let other = tch::no_grad(|| ascent(&victim, &budget, &spec, |t| 1.000_001 * length(t)));
+            assert!(norm == Norm::Linf || !got[0].images.equal(&other), "{kind:?} {norm:?}");
+            let told = ear.0.into_inner().unwrap();
+            assert!(told.len() == 1 && told[0].ends_with("a CPU has none"), "{told:?}");
+        }
+    }
+}
