@@ -48,7 +48,7 @@ impl<'a> TrainLog<'a> {
     /// Whether images are shown after this epoch: the first, the last, and some between.
     fn shows(&self, epoch: u32) -> bool {
         let every = (self.spec.epochs / SHOWN).max(1);
-        epoch == 1 || epoch == self.spec.epochs || epoch % every == 0
+        epoch == 1 || epoch == self.spec.epochs || epoch.is_multiple_of(every)
     }
 
     fn pictures(&self, network: &Network, step: &mut Step) -> Result<()> {
