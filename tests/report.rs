@@ -300,6 +300,9 @@ fn axes_have_round_ticks_within_range() {
             }
         }
     }
+    // A range that holds one multiple of the coarser step has several of the finer.
+    let few = Axis::fit("a", Scale::Linear, [0.058, 0.137]).ticks(4);
+    assert_eq!(few.iter().map(|t| t.1.as_str()).collect::<Vec<_>>(), ["0.06", "0.08", "0.10", "0.12", "0.14"]);
     let decades = Axis::fit("a", Scale::Log, [1e-6, 1e3]).ticks(5);
     assert!(decades.iter().any(|t| t.1 == "10⁻⁴"), "{decades:?}");
     assert_eq!(Axis::fit("a", Scale::Log, [1.0, 100.0]).place(0.0), None);
