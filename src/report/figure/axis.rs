@@ -121,7 +121,7 @@ impl Axis {
         let mut step = round_step((self.high - self.low) / wanted.max(1) as f64);
         if (self.high / step).floor() - (self.low / step).ceil() < 2.0 {
             // Fewer than three, since steps are rounded up.
-            step = round_step(0.4 * step);
+            step = round_step(0.3 * step);
         }
         let first = (self.low / step).ceil() as i64;
         let last = (self.high / step).floor() as i64;
