@@ -1,5 +1,6 @@
 //! Names in files to words on the page.
 
+use super::figure::Scale;
 use super::figure::number::subscript;
 use super::study::StepSet;
 
@@ -94,6 +95,17 @@ pub fn pair(name: &str) -> Option<(String, String)> {
         let (a, b) = (&name[..at], &name[at + 1..]);
         (known(a) && known(b)).then(|| (a.to_owned(), b.to_owned()))
     })
+}
+
+/// The scale of an axis of this score or measure: logarithmic where `values` span more than a decade, unless its range
+/// is bounded by its nature.
+pub fn scale(key: &str, values: &[f64]) -> Scale {
+    match key.rsplit('.').next().unwrap_or(key) {
+        "von_neumann_entropy" | "entropy_maxnorm" | "effective_rank" | "anisotropy" | "rank" | "log_det" => {
+            Scale::Linear
+        }
+        _ => Scale::suiting(values.iter().copied(), 1.3),
+    }
 }
 
 /// Place in the order of the page; unknown names come last.

@@ -118,7 +118,11 @@ impl Axis {
                 return fine;
             }
         }
-        let step = round_step((self.high - self.low) / wanted.max(1) as f64);
+        let mut step = round_step((self.high - self.low) / wanted.max(1) as f64);
+        if (self.high / step).floor() - (self.low / step).ceil() < 2.0 {
+            // Fewer than three, since steps are rounded up.
+            step = round_step(0.3 * step);
+        }
         let first = (self.low / step).ceil() as i64;
         let last = (self.high / step).floor() as i64;
         let decimals = (-step.log10().floor()).max(0.0) as usize;

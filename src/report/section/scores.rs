@@ -71,10 +71,7 @@ pub fn section(study: &Study) -> Option<Section> {
 /// Histograms of the score called `name`; `None` where no value can be shown.
 fn panel(name: &str, columns: &[(usize, &str, &[f64])], table: &mut Table) -> Option<Panel> {
     let pooled: Vec<f64> = columns.iter().flat_map(|(_, _, v)| v.iter().copied()).collect();
-    let scale = match name {
-        "von_neumann_entropy" | "anisotropy" | "rank" | "log_det" => Scale::Linear,
-        _ => Scale::suiting(pooled.iter().copied(), 1.3),
-    };
+    let scale = words::scale(name, &pooled);
     let edges = bins(&pooled, scale == Scale::Log, BINS);
     if edges.len() < 2 {
         return None;

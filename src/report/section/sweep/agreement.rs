@@ -1,8 +1,8 @@
 //! Theory against experiment over the whole sweep.
 
-use super::{View, beta_words, chosen};
+use super::{View, beta_keys, beta_words};
 use crate::report::figure::{
-    Axis, Cell, Cloud, Curve, Figure, Key, Mark, Marker, Plot, Scale, Stroke, Table, Width, number,
+    Axis, Cell, Cloud, Curve, Figure, Mark, Marker, Plot, Scale, Stroke, Table, Width, number,
 };
 use crate::report::section::{spread_point, spread_words};
 use crate::report::stats::{Summary, spearman};
@@ -18,14 +18,13 @@ pub(super) fn figure(view: &View<'_>) -> Option<Figure> {
     let mut images = Vec::new();
     let mut ratios = Vec::new();
     let mut clouds = Vec::new();
-    let mut keys: Vec<Key> = Vec::new();
+    let mut keyed = Vec::new();
     let (mut spans, mut both) = (vec![1.0], Vec::new());
     let mut rho: Vec<f64> = Vec::new();
     for line in &lines {
         let mut curves = vec![Mark::Level(1.0, "as predicted".to_owned())];
         let mut cloud = vec![Mark::Identity("as predicted".to_owned())];
-        keys.clear();
-        for (ink, point) in chosen(line) {
+        for (ink, point) in view.chosen(line) {
             let Some(agreement) = point.agreement() else { continue };
             let mut points = Vec::new();
             for (at, (eps, s)) in view.sweep.eps.iter().zip(&agreement.ratio).enumerate() {
@@ -45,7 +44,7 @@ pub(super) fn figure(view: &View<'_>) -> Option<Figure> {
                 ]);
             }
             let label = beta_words(point);
-            keys.push(Key { ink, stroke: Stroke::Solid, words: label.clone() });
+            keyed.push((ink, point));
             curves.push(Mark::Curve(Curve {
                 ink,
                 stroke: Stroke::Solid,
@@ -120,7 +119,7 @@ pub(super) fn figure(view: &View<'_>) -> Option<Figure> {
             view.metric(),
             words::inline(law.measure)
         ),
-        legend: keys,
+        legend: beta_keys(&keyed),
         panels,
         width: Width::Pairs,
         table,

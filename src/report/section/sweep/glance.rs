@@ -17,7 +17,7 @@ pub(super) fn figure(view: &View<'_>) -> Option<Figure> {
     let mut panels: Vec<Panel> = Vec::new();
     for name in SCORES {
         let of = |p: &SweepPoint| p.score(name).map(Summary::of);
-        panels.extend(trend::against_beta(view, &lines, &words::title(name), &words::axis(name), of, |line, p, s| {
+        panels.extend(trend::against_beta(view, &lines, &words::title(name), name, of, |line, p, s| {
             table.row(spread_row([name.into(), (&line.name).into(), p.beta.into()], s));
         }));
     }

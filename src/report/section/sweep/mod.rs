@@ -45,8 +45,8 @@ pub fn sections(study: &Study) -> Result<Vec<Section>> {
     let mut theory = new(
         "beta-theory",
         "Theory and experiment",
-        "To first order, a small step along u₁ moves the code by what λ₁ says. Less comes of it where the encoder bends \
-         away, or where the step is cut because pixels are held within [0, 1].",
+        "To first order, a small step along u₁ moves the code by what λ₁ says. More or less comes of it where the \
+         encoder bends, and less where the step is cut because pixels are held within [0, 1].",
     );
     let mut images = new("beta-pictures", "Pictures", "");
     let mut losses = new("beta-training", "Training", "");
@@ -98,7 +98,7 @@ struct Line<'a> {
 impl Line<'_> {
     /// The arm's curve; its name stands at its end where there are `several` arms.
     fn curve(&self, points: Vec<Point>, several: bool) -> Mark {
-        let marker = if points.len() <= 14 { Marker::Disc } else { Marker::None };
+        let marker = if points.len() <= 24 { Marker::Disc } else { Marker::None };
         let label = if several { self.name.clone() } else { String::new() };
         Mark::Curve(Curve { ink: self.ink, stroke: self.stroke, marker, label, points })
     }
@@ -161,6 +161,20 @@ impl View<'_> {
         Axis::fit("β, weight of the KL term", Scale::suiting(betas(), 1.0), betas())
     }
 
+    /// A few of an arm's models, each with its beta's place on the ordered scale of colours: those whose betas are evenly
+    /// spaced over the longest arm, where this arm has them, so that one colour is one beta in every panel.
+    fn chosen<'a>(&self, line: &Line<'a>) -> Vec<(Ink, &'a SweepPoint)> {
+        let lines = self.lines();
+        let longest = lines.iter().rev().max_by_key(|l| l.points.len()).map_or(&[][..], |l| l.points.as_slice());
+        let betas: Vec<f64> = evenly(longest.len(), BETAS).into_iter().map(|at| longest[at].beta).collect();
+        let mut shown: Vec<&SweepPoint> = line.points.iter().copied().filter(|p| betas.contains(&p.beta)).collect();
+        if shown.is_empty() {
+            shown = evenly(line.points.len(), BETAS).into_iter().map(|at| line.points[at]).collect();
+        }
+        let place = |beta: f64| betas.iter().position(|b| *b >= beta).unwrap_or(betas.len().saturating_sub(1));
+        shown.into_iter().map(|p| (Ink::Ordered { at: place(p.beta), of: betas.len() }, p)).collect()
+    }
+
     /// The axis of step sizes.
     fn size_axis(&self) -> Axis {
         let label = match self.scale() {
@@ -183,16 +197,17 @@ impl View<'_> {
     }
 }
 
-/// A few of an arm's models, evenly spaced over its betas, each with its place on the ordered scale of colours.
-fn chosen<'a>(line: &Line<'a>) -> Vec<(Ink, &'a SweepPoint)> {
-    let places = evenly(line.points.len(), BETAS);
-    let of = places.len();
-    places.into_iter().enumerate().map(|(at, place)| (Ink::Ordered { at, of }, line.points[place])).collect()
-}
-
 /// "β = 0.34".
 fn beta_words(point: &SweepPoint) -> String {
     format!("β\u{a0}=\u{a0}{}", number::plain(point.beta))
+}
+
+/// A legend of betas, each once.
+fn beta_keys(shown: &[(Ink, &SweepPoint)]) -> Vec<Key> {
+    let mut shown: Vec<_> = shown.iter().collect();
+    shown.sort_by(|a, b| a.1.beta.total_cmp(&b.1.beta));
+    shown.dedup_by_key(|(_, p)| p.beta);
+    shown.iter().map(|(ink, p)| Key { ink: *ink, stroke: Stroke::Solid, words: beta_words(p) }).collect()
 }
 
 /// A legend of the arms.

@@ -127,7 +127,7 @@ fn finding(view: &View<'_>, attack: &str, at: usize) -> String {
         return "Clean error against damage".to_owned();
     }
     format!(
-        "No other model is better in both clean error and error under attack ({}, {}): {}",
+        "Unbeaten in both clean error and error under attack ({}, {}): {}",
         words::attack(attack),
         view.size(at),
         words::list(&parts)

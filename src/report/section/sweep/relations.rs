@@ -59,11 +59,10 @@ fn correlations(view: &View<'_>) -> Option<Drawn> {
     let found = |group: &str, pair: &str| all.iter().find(|i| i.name.strip_prefix(group) == Some(&format!(".{pair}")));
     let mut pairs: Vec<(String, String, &str)> = Vec::new();
     for rest in all.iter().filter_map(|i| i.name.split_once('.').map(|(_, rest)| rest)) {
-        if let (Some((a, b)), false) = (words::pair(rest), pairs.iter().any(|(_, _, seen)| *seen == rest))
-            && ((a == "beta" && (is_score(&b) || is_damage(&b))) || (is_score(&a) && is_error(&b)))
-        {
-            pairs.push((a, b, rest));
-        }
+        let leads = |a: &str, b: &str| (a == "beta" && (is_score(b) || is_damage(b))) || (is_score(a) && is_error(b));
+        let pair = words::pair(rest).filter(|(a, b)| leads(a, b));
+        let new = pair.filter(|_| pairs.iter().all(|(_, _, seen)| *seen != rest));
+        pairs.extend(new.map(|(a, b)| (a, b, rest)));
     }
     pairs.sort_by_key(|(a, b, _)| (a != "beta", order(a), order(b)));
     let groups: Vec<_> = GROUPS.iter().filter(|(g, _)| pairs.iter().any(|(_, _, p)| found(g, p).is_some())).collect();

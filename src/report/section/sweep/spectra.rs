@@ -1,6 +1,6 @@
 //! Eigenvalue curves at a few betas.
 
-use super::{View, beta_words, chosen, ways};
+use super::{View, beta_words, ways};
 use crate::report::figure::{Axis, Curve, Figure, Mark, Marker, Plot, Scale, Width, number};
 use crate::report::section::{spread_point, spread_row, spread_table, spread_words};
 use crate::report::study::SweepPoint;
@@ -17,7 +17,7 @@ pub(super) fn figure(view: &View<'_>) -> Option<Figure> {
     let mut drawn = Vec::new();
     for line in &lines {
         let mut marks = Vec::new();
-        for (ink, point) in chosen(line) {
+        for (ink, point) in view.chosen(line) {
             widest = widest.max(point.spectrum.len());
             let mut points = Vec::new();
             for (k, s) in point.spectrum.iter().enumerate() {

@@ -1,6 +1,6 @@
 //! Scores and damage against beta, and the scores' histograms at a few betas.
 
-use super::{Headline, Line, View, beta_words, chosen, ways};
+use super::{Headline, Line, View, beta_keys, beta_words, ways};
 use crate::report::figure::{
     Axis, Figure, Mark, Panel, Plot, Scale, Steps, Stroke, Table, Width, bins, number, shares,
 };
@@ -39,7 +39,7 @@ pub(super) fn scores(view: &View<'_>) -> Vec<(Figure, Headline)> {
     let further = held.iter().map(|c| c.name.as_str()).filter(is_further);
     for name in SCORES.into_iter().chain(further) {
         let of = |p: &SweepPoint| p.score(name).map(Summary::of);
-        panels.extend(against_beta(view, &lines, &words::title(name), &words::axis(name), of, |line, p, s| {
+        panels.extend(against_beta(view, &lines, &words::title(name), name, of, |line, p, s| {
             table.row(spread_row([name.into(), (&line.name).into(), p.beta.into()], s));
         }));
     }
@@ -62,7 +62,7 @@ pub(super) fn against_beta(
     view: &View<'_>,
     lines: &[Line<'_>],
     title: &str,
-    label: &str,
+    key: &str,
     of: impl Fn(&SweepPoint) -> Option<Summary>,
     mut note: impl FnMut(&Line<'_>, &SweepPoint, &Summary),
 ) -> Option<Panel> {
@@ -85,7 +85,7 @@ pub(super) fn against_beta(
     if marks.is_empty() {
         return None;
     }
-    let y = Axis::fit(label, Scale::suiting(seen.iter().copied(), 1.3), seen).from_zero();
+    let y = Axis::fit(words::axis(key), words::scale(key, &seen), seen).from_zero();
     Some(Plot::new(title, view.beta_axis(), y, marks).draw())
 }
 
@@ -103,13 +103,17 @@ fn trend_words(lines: &[Line<'_>], name: &str, symbol: &str) -> String {
                 return None;
             }
             let (verb, factor) = if last < first { ("falls", first / last) } else { ("rises", last / first) };
+            let way = match factor {
+                small if small < 1.05 => "hardly changes".to_owned(),
+                factor => format!("{verb} {}", times(factor).replace(" times", "-fold")),
+            };
             let rho = if rho.is_finite() {
                 format!(" (rank correlation {rho:.2})").replace('-', "−")
             } else {
                 String::new()
             };
             let arm = if lines.len() > 1 { format!(" {}", line.with) } else { String::new() };
-            Some(format!("{verb} {}{arm}{rho}", times(factor).replace(" times", "-fold")))
+            Some(format!("{way}{arm}{rho}"))
         })
         .collect();
     if parts.is_empty() {
@@ -123,11 +127,15 @@ pub(super) fn histograms(view: &View<'_>) -> Vec<(Figure, Headline)> {
     let lines = view.lines();
     let mut table = Table::new(&["score", "mixup", "beta", "bin_low", "bin_high", "share"]);
     let mut panels = Vec::new();
-    let mut keys = Vec::new();
+    let mut keyed = Vec::new();
     for name in SPREAD {
-        let all: Vec<f64> =
-            lines.iter().flat_map(chosen).filter_map(|(_, p)| p.score(name)).flat_map(|v| v.iter().copied()).collect();
-        let scale = if name == "spectral_radius" { Scale::suiting(all.iter().copied(), 1.3) } else { Scale::Linear };
+        let all: Vec<f64> = lines
+            .iter()
+            .flat_map(|l| view.chosen(l))
+            .filter_map(|(_, p)| p.score(name))
+            .flat_map(|v| v.iter().copied())
+            .collect();
+        let scale = words::scale(name, &all);
         let edges = bins(&all, scale == Scale::Log, 40);
         if edges.len() < 2 {
             continue;
@@ -138,8 +146,7 @@ pub(super) fn histograms(view: &View<'_>) -> Vec<(Figure, Headline)> {
             let mut marks = Vec::new();
             let mut tips: Vec<String> =
                 edges.windows(2).map(|e| format!("{} to {}", number::short(e[0]), number::short(e[1]))).collect();
-            keys.clear();
-            for (ink, point) in chosen(line) {
+            for (ink, point) in view.chosen(line) {
                 let Some(values) = point.score(name) else { continue };
                 let heights = shares(values, &edges);
                 for ((tip, pair), height) in tips.iter_mut().zip(edges.windows(2)).zip(&heights) {
@@ -157,7 +164,7 @@ pub(super) fn histograms(view: &View<'_>) -> Vec<(Figure, Headline)> {
                     ];
                     table.row(row);
                 }
-                keys.push(crate::report::figure::Key { ink, stroke: Stroke::Solid, words: beta_words(point) });
+                keyed.push((ink, point));
                 marks.push(Mark::Steps(Steps {
                     ink,
                     stroke: Stroke::Solid,
@@ -182,7 +189,7 @@ pub(super) fn histograms(view: &View<'_>) -> Vec<(Figure, Headline)> {
             id: view.id("histograms"),
             title: spread_title(&lines),
             caption: "Share of the images in each bin, for a few models; triangles mark medians.".to_owned(),
-            legend: keys,
+            legend: beta_keys(&keyed),
             panels,
             width: Width::Pairs,
             table,
@@ -219,7 +226,7 @@ pub(super) fn damage(view: &View<'_>) -> Vec<(Figure, Headline)> {
                 .filter_map(|at| {
                     let of = |p: &SweepPoint| p.measure(attack, key)?.get(*at).copied();
                     let title = view.size(*at);
-                    against_beta(view, &lines, &title, &words::axis(key), of, |line, p, s| {
+                    against_beta(view, &lines, &title, key, of, |line, p, s| {
                         table.row(spread_row(
                             [attack.into(), view.sweep.eps[*at].into(), (&line.name).into(), p.beta.into()],
                             s,
