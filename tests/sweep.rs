@@ -151,7 +151,9 @@ fn difference(a: &BTreeMap<String, Vec<f64>>, b: &BTreeMap<String, Vec<f64>>, to
         let size = x.iter().filter(|x| x.is_finite()).fold(0.0, |m: f64, x| m.max(x.abs()));
         let mean = |v: &[f64]| v.iter().sum::<f64>() / v.len() as f64;
         let apart = match path.split('/').nth(1) {
-            Some("correlation" | "within" | "effect") => 0.0,
+            Some("correlation" | "correlation_of_medians" | "kendall" | "kendall_of_medians" | "within" | "effect") => {
+                0.0
+            }
             Some("attack" | "pictures") => (mean(x) - mean(y)).abs(),
             _ => x
                 .iter()
@@ -243,6 +245,21 @@ fn a_tiny_study_is_whole() {
     let (rho, _) = coefficient(&beta, &mean, Coefficient::Spearman, Missing::Refuse).unwrap();
     let (_, stored) = reader.read_f64("/correlation/all.beta.spectral_radius").unwrap();
     assert!((stored[0] - rho).abs() < 1e-12 && stored.len() == 3, "{stored:?} {rho}");
+    let middle = |row: &[f64]| {
+        let mut sorted = row.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        f64::midpoint(sorted[11], sorted[12])
+    };
+    let medians: Vec<f64> = lambda.chunks(24).map(middle).collect();
+    for (kind, values, which) in [
+        ("kendall", &mean, Coefficient::Kendall),
+        ("correlation_of_medians", &medians, Coefficient::Spearman),
+        ("kendall_of_medians", &medians, Coefficient::Kendall),
+    ] {
+        let (expected, _) = coefficient(&beta, values, which, Missing::Refuse).unwrap();
+        let (_, stored) = reader.read_f64(&format!("/{kind}/all.beta.spectral_radius")).unwrap();
+        assert!((stored[0] - expected).abs() < 1e-12 && stored.len() == 3, "{kind} {stored:?} {expected}");
+    }
     assert_eq!(shape("/effect/spectral_radius"), [3]);
     assert_eq!(shape("/within/trace.unit-u1.latent_l2"), [7, 3]);
     assert!(!cell.join("train.safetensors").exists(), "the optimiser's state is of no more use");

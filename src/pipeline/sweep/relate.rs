@@ -1,11 +1,11 @@
 //! What goes with what: over the models of a sweep (beta, mean scores, mean damage), over the samples of one model, and
 //! what mixup changes.
 //!
-//! Names are made of parts with a dot between them: `all.beta.trace`, `plain.spectral_radius.u1.recon_mse`. Damage counts
-//! at the largest epsilon.
+//! Names are made of parts with a dot between them: `all.beta.trace`, `plain.spectral_radius.u1.recon_mse`. Damage is a mean
+//! over the samples and counts at the largest epsilon.
 
 use super::cell::{attack_file, score_file};
-use super::summary::{CellSummary, DAMAGE, attack_names, singular};
+use super::summary::{CellSummary, DAMAGE, Middle, attack_names, singular};
 use crate::config::{Cell, SweepSpec};
 use crate::correlate::{Bootstrap, Coefficient, Estimate, Missing, correlate, interval};
 use crate::error::Result;
@@ -72,14 +72,17 @@ fn is_telling(score: &str) -> bool {
     first.contains(&score) || (score.ends_with(".spectral_radius") && !score.contains("singular"))
 }
 
-/// True for the scores of a further metric, which are named `<metric>.<score>`.
-fn is_further(score: &str) -> bool {
-    score.contains('.') && !score.starts_with("singular.")
-}
+/// What is correlated how, by the group of the file that has it: the scores' means, and against beta their medians too.
+const KINDS: [(&str, Middle, Coefficient); 4] = [
+    ("correlation", Middle::Mean, Coefficient::Spearman),
+    ("kendall", Middle::Mean, Coefficient::Kendall),
+    ("correlation_of_medians", Middle::Median, Coefficient::Spearman),
+    ("kendall_of_medians", Middle::Median, Coefficient::Kendall),
+];
 
-fn score_quantities(rows: &[&CellSummary]) -> Vec<Quantity> {
+fn score_quantities(rows: &[&CellSummary], middle: Middle) -> Vec<Quantity> {
     let names = rows.first().map(|r| r.scores.iter().map(|(n, _)| n.clone()).collect::<Vec<_>>()).unwrap_or_default();
-    let values = |name: &str| rows.iter().map(|r| r.score(name)).collect();
+    let values = |name: &str| rows.iter().map(|r| r.score(name, middle)).collect();
     names.into_iter().map(|name| (name.clone(), values(&name))).collect()
 }
 
@@ -91,7 +94,7 @@ fn damage_quantities(rows: &[&CellSummary]) -> Vec<Quantity> {
     names.iter().map(|(a, m)| (format!("{a}.{m}"), values(a, m))).collect()
 }
 
-/// Spearman's correlations over the models: beta with scores and damage, scores with damage.
+/// Rank correlations over the models: beta with scores and damage, scores with damage.
 pub(super) fn across(rows: &[CellSummary], bootstrap: &Bootstrap) -> Result<Vec<Relation>> {
     let mut found = Vec::new();
     let arms = [Group::Plain, Group::Mixup];
@@ -103,16 +106,21 @@ pub(super) fn across(rows: &[CellSummary], bootstrap: &Bootstrap) -> Result<Vec<
             continue;
         }
         let beta: Quantity = ("beta".to_owned(), rows.iter().map(|r| r.cell.beta).collect());
-        let (scores, damage) = (score_quantities(&rows), damage_quantities(&rows));
-        let mut pairs: Vec<(&Quantity, &Quantity)> = Vec::new();
-        pairs.extend(scores.iter().filter(|(name, _)| !is_further(name)).chain(&damage).map(|q| (&beta, q)));
-        for score in scores.iter().filter(|(name, _)| is_telling(name)) {
-            pairs.extend(damage.iter().map(|d| (score, d)));
-        }
-        for ((a, x), (b, y)) in pairs {
-            let e = correlate(x, y, Coefficient::Spearman, Missing::Drop, bootstrap, SEED)?;
-            let path = format!("/correlation/{}.{a}.{b}", group.name());
-            found.push(Relation { path, interval: ends(&e), models: e.pairs });
+        let damage = damage_quantities(&rows);
+        for (kind, middle, coefficient) in KINDS {
+            let scores = score_quantities(&rows, middle);
+            let mut pairs: Vec<(&Quantity, &Quantity)> = scores.iter().map(|q| (&beta, q)).collect();
+            if middle == Middle::Mean {
+                pairs.extend(damage.iter().map(|q| (&beta, q)));
+                for score in scores.iter().filter(|(name, _)| is_telling(name)) {
+                    pairs.extend(damage.iter().map(|d| (score, d)));
+                }
+            }
+            for ((a, x), (b, y)) in pairs {
+                let e = correlate(x, y, coefficient, Missing::Drop, bootstrap, SEED)?;
+                let path = format!("/{kind}/{}.{a}.{b}", group.name());
+                found.push(Relation { path, interval: ends(&e), models: e.pairs });
+            }
         }
     }
     Ok(found)
@@ -136,7 +144,7 @@ pub(super) fn effects(rows: &[CellSummary], bootstrap: &Bootstrap) -> Result<Vec
         return Ok(vec![]);
     }
     let (plain, mixed): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
-    let quantities = |rows: &[&CellSummary]| [score_quantities(rows), damage_quantities(rows)].concat();
+    let quantities = |rows: &[&CellSummary]| [score_quantities(rows, Middle::Mean), damage_quantities(rows)].concat();
     let mut found = Vec::new();
     for ((name, a), (_, b)) in quantities(&plain).into_iter().zip(quantities(&mixed)) {
         let change: Vec<f64> = a.iter().zip(&b).map(|(a, b)| b - a).filter(|d| !d.is_nan()).collect();
@@ -198,12 +206,14 @@ pub(super) fn leading(f: &mut fmt::Formatter<'_>, relations: &[Relation], effect
         "beta.spectral_radius",
         "beta.von_neumann_entropy",
         "beta.u1.recon_mse",
+        "beta.output.spectral_radius",
+        "beta.output.entropy_maxnorm",
         "beta.unit-u1.recon_mse",
         "spectral_radius.u1.recon_mse",
         "spectral_radius.unit-u1.recon_mse",
     ];
     for r in relations {
-        let name = r.path.trim_start_matches("/correlation/");
+        let Some(name) = r.path.strip_prefix("/correlation/") else { continue };
         let told = name.split_once('.').is_some_and(|(_, rest)| wanted.contains(&rest));
         let [rho, lower, upper] = r.interval;
         if told {

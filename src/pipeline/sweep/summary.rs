@@ -17,6 +17,13 @@ pub(super) const SINGULAR: [score::Score; 2] =
 /// Measures whose means are kept.
 pub(super) const DAMAGE: [&str; 2] = ["recon_mse", "latent_l2"];
 
+/// How the scores of many samples become one number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Middle {
+    Mean,
+    Median,
+}
+
 /// A cell's results, each summed up over the samples.
 #[derive(Clone, Debug)]
 pub(super) struct CellSummary {
@@ -74,9 +81,13 @@ impl CellSummary {
         Ok(Self { cell, losses: losses(&folder.join(HISTORY_FILE))?, scores, damage, clean, eps, sha256 })
     }
 
-    /// The mean score called `name`; NaN where there is none.
-    pub fn score(&self, name: &str) -> f64 {
-        self.scores.iter().find(|(n, _)| n == name).map_or(f64::NAN, |(_, s)| s.mean)
+    /// The score called `name`, over the samples; NaN where there is none.
+    pub fn score(&self, name: &str, middle: Middle) -> f64 {
+        let of = |s: &ScoreSummary| match middle {
+            Middle::Mean => s.mean,
+            Middle::Median => s.median,
+        };
+        self.scores.iter().find(|(n, _)| n == name).map_or(f64::NAN, |(_, s)| of(s))
     }
 
     /// Mean damage at the largest epsilon; NaN where there is none.
@@ -137,7 +148,7 @@ impl fmt::Display for CellSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Cell { beta, mixup, seed } = self.cell;
         let (loss, recon, kl) = (self.loss("loss"), self.loss("reconstruction"), self.loss("kl"));
-        let radius = self.scores.iter().find(|(n, _)| n == "spectral_radius").map_or(f64::NAN, |(_, s)| s.median);
+        let radius = self.score("spectral_radius", Middle::Median);
         let attack = self.first_attack();
         write!(
             f,
@@ -159,7 +170,7 @@ pub(super) fn table(f: &mut fmt::Formatter<'_>, rows: &[CellSummary]) -> fmt::Re
     )?;
     for row in rows {
         let Cell { beta, mixup, seed } = row.cell;
-        let median = |name: &str| row.scores.iter().find(|(n, _)| n == name).map_or(f64::NAN, |(_, s)| s.median);
+        let median = |name: &str| row.score(name, Middle::Median);
         let clean = row.clean.iter().find(|(n, _)| n == "recon_mse").map_or(f64::NAN, |(_, v)| *v);
         writeln!(
             f,
