@@ -41,6 +41,20 @@ const char* pb_graph_abandon(void* graph);
 const char* pb_graph_replay(void* graph);
 void pb_graph_free(void* graph);
 
+// Copies beside the computation (lane.cpp). A lane is a stream of its own on a CUDA device; any thread may use it, one at
+// a time. Each copy gives an event, to be freed.
+const char* pb_lane_new(void** result, int64_t device);
+void pb_lane_free(void* lane);
+// host [...] f32 or f64, on the CPU -> result [...] f64 (use_double != 0) or f32, on the device. Returns before the copy is
+// done; pb_lane_receive makes the thread's current stream wait for it, and must come before the first use.
+const char* pb_lane_upload(void** result, void** done, const void* lane, const void* host, int use_double);
+const char* pb_lane_receive(const void* uploaded, const void* done);
+// device_tensor, contiguous, as the thread's current stream leaves it -> result, pinned on the host, whose values are
+// there once pb_event_wait has returned.
+const char* pb_lane_download(void** result, void** done, const void* lane, const void* device_tensor);
+const char* pb_event_wait(const void* done);
+void pb_event_free(void* done);
+
 // 1 if the CUDA half of libtorch is in this process.
 int pb_has_cuda_build();
 

@@ -389,6 +389,53 @@ fn from_config_to_report() {
     assert_ne!(fs::read(at.join("runs/a/model.safetensors")).unwrap(), before);
 }
 
+/// The seconds behind each word of the line that tells where time went; the whole is behind the task's name.
+fn times(stderr: &str, task: &str) -> BTreeMap<String, f64> {
+    let line = stderr.lines().find(|l| l.starts_with(&format!("{task}, "))).unwrap_or_else(|| panic!("{stderr}"));
+    let line = line.replace(": ", ", ").replace("; meanwhile ", ", ");
+    let mut parts: Vec<&str> = line.split(", ").collect();
+    let whole = format!("{} {}", parts.remove(0), parts.remove(0));
+    let read = |part: &str| {
+        let (name, seconds) = part.strip_suffix(" s").and_then(|p| p.rsplit_once(' ')).unwrap();
+        (name.to_owned(), seconds.parse().unwrap())
+    };
+    parts.into_iter().chain([whole.as_str()]).map(read).collect()
+}
+
+#[test]
+fn verbose_shows_where_time_goes() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = DESK.path().join("run");
+    for (task, rest) in [("scoring", "score --top 2"), ("attacking", "attack --attack pgd --eps 0.5 --steps 5")] {
+        let line = format!("{rest} -m {} -d strokes -o {task}.h5 --limit 64 --batch 16", model.display());
+        let start = std::time::Instant::now();
+        let told = succeeds(folder.path(), &format!("{line} -v"));
+        let wall = start.elapsed().as_secs_f64();
+        let times = times(&stderr(&told), task);
+        let names = ["computing", "waiting for images", "waiting for storage"];
+        let meanwhile = ["reading", "uploading", "fetching", "storing"];
+        assert_eq!(times.len(), 8, "{times:?}");
+        assert!(times.values().all(|t| (0.0..=wall).contains(t)), "{times:?} in {wall}");
+        // What follows each other is the whole but for what lies between; each is rounded to a hundredth.
+        let sum: f64 = names.iter().map(|n| times[*n]).sum();
+        assert!(sum <= times[task] + 0.02 && sum >= 0.5 * times[task] - 0.02, "{times:?}");
+        for side in [&meanwhile[..2], &meanwhile[2..]] {
+            assert!(side.iter().map(|n| times[*n]).sum::<f64>() <= times[task] + 0.02, "{times:?}");
+        }
+        assert!(times["computing"] > 0.0, "{times:?}");
+
+        // Without -v nothing is said of it, and the rest is as it was.
+        let silent = succeeds(folder.path(), &format!("{line} --force"));
+        assert!(
+            !stderr(&silent).contains("meanwhile") && !stderr(&silent).contains("computing"),
+            "{}",
+            stderr(&silent)
+        );
+        assert!(stderr(&silent).contains(&format!("{task}: 64 images in ")), "{}", stderr(&silent));
+        assert_eq!(stdout(&silent), stdout(&told));
+    }
+}
+
 #[test]
 fn the_bench_speaks_to_machines() {
     let out = succeeds(DESK.path(), "bench -m run --limit 3 --metric mean --metric fisher --repeat 2 --json -q");

@@ -11,6 +11,7 @@ mod device; //    where the tests of kernels run
 mod golden; //    whole passes against float64 reference values
 mod jacobian; //  batched VJPs against loops and finite differences
 mod kernels; //   every kernel against plain loops and LAPACK
+mod lane; //      copies beside the computation
 mod leading; //   matrix-free spectra and estimates
 mod model; //     architectures, checkpoints, TorchScript
 mod replay; //    repeated work on fixed buffers

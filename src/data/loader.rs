@@ -11,8 +11,8 @@ const AHEAD: usize = 2;
 
 /// Iterates over batches; the last may be short, none is dropped, and nothing follows an error.
 #[derive(Debug)]
-pub struct Batches {
-    receiver: Option<Receiver<Result<Batch>>>,
+pub struct Batches<T = Batch> {
+    receiver: Option<Receiver<Result<T>>>,
     thread: Option<JoinHandle<()>>,
     left: usize,
     refused: Option<Error>,
@@ -21,6 +21,15 @@ pub struct Batches {
 /// Reads the samples of `source` in the given `order` (positions, each < `source.len()`), `batch` at a time, ahead of
 /// the consumer on a thread that ends with the iterator.
 pub fn batches(source: Arc<dyn Source>, order: Vec<u64>, batch: usize) -> Batches {
+    ahead(order, batch, move |index| source.read(index))
+}
+
+/// What `read` makes of `batch` positions of the `order` at a time, made ahead of the consumer like [`batches`].
+pub fn ahead<T: Send + 'static>(
+    order: Vec<u64>,
+    batch: usize,
+    mut read: impl FnMut(&[u64]) -> Result<T> + Send + 'static,
+) -> Batches<T> {
     let mut all = Batches { receiver: None, thread: None, left: 0, refused: None };
     if batch == 0 {
         all.refused = Some(Error::request("batch", "at least 1", "0"));
@@ -28,7 +37,7 @@ pub fn batches(source: Arc<dyn Source>, order: Vec<u64>, batch: usize) -> Batche
     }
     let (sender, receiver) = sync_channel(AHEAD);
     all.left = order.len().div_ceil(batch);
-    let work = move || read_all(&*source, &order, batch, &sender);
+    let work = move || read_all(&mut read, &order, batch, &sender);
     match std::thread::Builder::new().name("pullback-data".to_owned()).spawn(work) {
         Ok(thread) => {
             all.thread = Some(thread);
@@ -42,19 +51,24 @@ pub fn batches(source: Arc<dyn Source>, order: Vec<u64>, batch: usize) -> Batche
     all
 }
 
-fn read_all(source: &dyn Source, order: &[u64], batch: usize, sender: &SyncSender<Result<Batch>>) {
+fn read_all<T>(
+    read: &mut impl FnMut(&[u64]) -> Result<T>,
+    order: &[u64],
+    batch: usize,
+    sender: &SyncSender<Result<T>>,
+) {
     for index in order.chunks(batch) {
-        let read = source.read(index);
-        let stop = read.is_err();
+        let one = read(index);
+        let stop = one.is_err();
         // A send fails where the consumer has gone: nobody wants the rest.
-        if sender.send(read).is_err() || stop {
+        if sender.send(one).is_err() || stop {
             return;
         }
     }
 }
 
-impl Iterator for Batches {
-    type Item = Result<Batch>;
+impl<T> Iterator for Batches<T> {
+    type Item = Result<T>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if let Some(error) = self.refused.take() {
@@ -78,7 +92,7 @@ impl Iterator for Batches {
     }
 }
 
-impl Drop for Batches {
+impl<T> Drop for Batches<T> {
     fn drop(&mut self) {
         // The receiver first: a sender that waits for room then gives up, and the join is short.
         self.receiver = None;

@@ -10,7 +10,7 @@ mod probe; //   size and colour from an image file's header
 mod rows; //    scattered rows through reads of neighbours
 mod strokes; // generated digits
 
-pub use loader::{Batches, batches};
+pub use loader::{Batches, ahead, batches};
 pub use open::open;
 
 use crate::error::Result;

@@ -5,6 +5,7 @@ pub mod adam;
 pub mod autograd;
 pub mod graph;
 pub mod kernels;
+pub mod lane;
 pub mod module;
 pub mod memory;
 
@@ -13,6 +14,7 @@ use std::ffi::{CStr, c_char};
 
 pub use autograd::{Graph, VjpMode, vjp};
 pub use graph::Replay;
+pub use lane::Lane;
 
 unsafe extern "C" {
     fn pb_exact_math() -> *const c_char;

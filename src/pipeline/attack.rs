@@ -1,6 +1,7 @@
 //! `attack`: images to attacked images and the damage done.
 
-use super::job::{Job, Subject, doubles, singles};
+use super::flow::{Asked, doubles, singles};
+use super::job::{Job, Subject};
 use super::score::top_attribute;
 use crate::attack::{self, AttackSpec, Attacked, Budget, Doubts, Norm, Victim};
 use crate::config::{PixelBox, SaveImages};
@@ -69,12 +70,11 @@ pub fn attack(request: &AttackRequest, observer: &dyn Observer) -> Result<()> {
     let vae = job.model.vae.as_ref();
     let mut doubts = Doubts::default();
     let first = Cell::new(true);
-    job.run(writer, "attacking", block, observer, |images, index| {
-        let x = images.f_to_device(job.device)?.f_to_kind(job.kind)?;
-        let spectrum = finder.spectrum(vae, &x, index)?;
+    job.run(writer, "attacking", block, observer, |x, index| {
+        let spectrum = finder.spectrum(vae, x, index)?;
         // What holds of one block's attacks holds of all: it is told once.
         let listener: &dyn Observer = if first.replace(false) { observer } else { &Silent };
-        let victim = Victim::new(vae, &x, index, subject.seed, spectrum.as_ref())?.with_observer(listener);
+        let victim = Victim::new(vae, x, index, subject.seed, spectrum.as_ref())?.with_observer(listener);
         let mut columns = clean_columns(&victim, request.images)?;
         let mut results: BTreeMap<String, Vec<Attacked>> = BTreeMap::new();
         for budget in &budgets {
@@ -154,7 +154,7 @@ fn budgets(request: &AttackRequest) -> Result<Vec<Budget>> {
     request.eps.iter().map(|eps| Budget::new(request.norm, *eps, pixels)).collect()
 }
 
-fn clean_columns(victim: &Victim, images: SaveImages) -> Result<Vec<Column>> {
+fn clean_columns(victim: &Victim, images: SaveImages) -> Result<Vec<Asked>> {
     let mut columns = Vec::new();
     for (measure, values) in shift::clean(victim.clean())? {
         columns.push(doubles(format!("/clean/{measure}"), &values, 0)?);
@@ -167,7 +167,7 @@ fn clean_columns(victim: &Victim, images: SaveImages) -> Result<Vec<Column>> {
 }
 
 /// `/attack/<name>/<measure>` [E, n], and the images [E, n, C, H, W] where they are wanted.
-fn attack_columns(victim: &Victim, name: &str, by_eps: &[Attacked], images: SaveImages) -> Result<Vec<Column>> {
+fn attack_columns(victim: &Victim, name: &str, by_eps: &[Attacked], images: SaveImages) -> Result<Vec<Asked>> {
     let mut columns = Vec::new();
     let count = by_eps.first().map_or(0, |a| a.measures.len());
     for m in 0..count {

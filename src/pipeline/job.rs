@@ -1,5 +1,6 @@
 //! What scoring and attacking have in common: a model, data that fit it, a device, the samples of this run.
 
+use super::flow::{Asked, Flow};
 use crate::data::{self, ImageShape, Source, Split};
 use crate::device::{self, DeviceChoice, Precision};
 use crate::error::{Error, Result};
@@ -9,7 +10,7 @@ use crate::jacobian::{BatchSize, Reach};
 use crate::metric::MetricKind;
 use crate::model::{self, Model};
 use crate::spectrum::{Sizes, SpectrumMode, SpectrumSpec};
-use crate::store::{Block, Column, FileKind, Header, Overwrite, Start, Values, Writer};
+use crate::store::{Column, FileKind, Header, Overwrite, Start, Writer};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -185,55 +186,24 @@ impl<'a> Job<'a> {
         Ok(writer)
     }
 
-    /// Stores block after block until every sample is done: `evaluate` turns images [n, C, H, W] (on the host) and
-    /// their positions into columns. What was stored stays when the observer says stop.
+    /// Stores block after block until every sample is done: `evaluate` turns images [n, C, H, W], on the job's device and
+    /// of its kind, and their positions into columns. What was stored stays when the observer says stop.
     pub fn run(
         &self,
         mut writer: Writer,
         task: &str,
         block: usize,
         observer: &dyn Observer,
-        mut evaluate: impl FnMut(&Tensor, &[u64]) -> Result<Vec<Column>>,
+        evaluate: impl FnMut(&Tensor, &[u64]) -> Result<Vec<Asked>>,
     ) -> Result<()> {
-        let remaining = writer.remaining();
+        let order = writer.remaining();
         let done = writer.done().len() as u64;
-        observer.on(Event::Begin { task, unit: "images", total: remaining.len() as u64 + done, done });
-        for batch in data::batches(self.source.clone(), remaining, block) {
-            observer.check()?;
-            let batch = batch?;
-            let columns = evaluate(&batch.images, &batch.index)?;
-            let labels = batch.labels.as_ref().map(Vec::<i64>::try_from).transpose()?;
-            let count = batch.index.len() as u64;
-            writer.put(&Block { index: batch.index, labels, columns })?;
-            observer.on(Event::Advance(count));
-        }
+        observer.on(Event::Begin { task, unit: "images", total: order.len() as u64 + done, done });
+        let source = self.source.clone();
+        let times =
+            Flow { source, order, block, device: self.device, kind: self.kind }.run(&mut writer, observer, evaluate)?;
         observer.on(Event::End);
+        observer.on(Event::Detail(&format!("{task}, {times}")));
         writer.finish()
     }
-}
-
-/// A tensor as a column of doubles, copied to the host.
-pub(super) fn doubles(path: impl Into<String>, values: &Tensor, sample_axis: usize) -> Result<Column> {
-    let flat = values.f_to_kind(Kind::Double)?.f_to_device(Device::Cpu)?.f_contiguous()?.f_flatten(0, -1)?;
-    Ok(Column {
-        path: path.into(),
-        shape: shape(values),
-        sample_axis,
-        values: Values::F64(Vec::<f64>::try_from(flat)?),
-    })
-}
-
-/// A tensor as a column of singles (images), copied to the host.
-pub(super) fn singles(path: impl Into<String>, values: &Tensor, sample_axis: usize) -> Result<Column> {
-    let flat = values.f_to_kind(Kind::Float)?.f_to_device(Device::Cpu)?.f_contiguous()?.f_flatten(0, -1)?;
-    Ok(Column {
-        path: path.into(),
-        shape: shape(values),
-        sample_axis,
-        values: Values::F32(Vec::<f32>::try_from(flat)?),
-    })
-}
-
-fn shape(values: &Tensor) -> Vec<usize> {
-    values.size().iter().map(|n| *n as usize).collect()
 }

@@ -1,13 +1,14 @@
 //! `score`: images to eigenvalues, directions and scores.
 
-use super::job::{Job, Subject, doubles, singles};
+use super::flow::{Asked, doubles, singles};
+use super::job::{Job, Subject};
 use crate::error::Result;
 use crate::event::{Event, Observer};
 use crate::jacobian::BatchSize;
 use crate::metric::MetricKind;
 use crate::score;
 use crate::spectrum::{Engine, Leading, LeadingEngine, Spectrum, SpectrumMode, SpectrumSpec};
-use crate::store::{Column, FileKind};
+use crate::store::FileKind;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use tch::Device;
@@ -78,7 +79,7 @@ pub(super) fn top_attribute() -> BTreeMap<String, String> {
 }
 
 /// Columns of one block by leading pairs, of which the first `top` directions are kept; `images` is [n, C, H, W].
-fn leading_columns(leading: &Leading, top: usize, images: &[i64]) -> Result<Vec<Column>> {
+fn leading_columns(leading: &Leading, top: usize, images: &[i64]) -> Result<Vec<Asked>> {
     let mut columns = vec![
         doubles("/spectrum/eigenvalues", &leading.values, 0)?,
         doubles("/spectrum/residuals", &leading.residuals, 0)?,
@@ -96,7 +97,7 @@ fn leading_columns(leading: &Leading, top: usize, images: &[i64]) -> Result<Vec<
 }
 
 /// Columns of one block; `images` is [n, C, H, W].
-pub(super) fn columns(spectrum: &Spectrum, images: &[i64]) -> Result<Vec<Column>> {
+pub(super) fn columns(spectrum: &Spectrum, images: &[i64]) -> Result<Vec<Asked>> {
     let mut columns = vec![doubles("/spectrum/eigenvalues", &spectrum.values, 0)?];
     if let Some(v) = &spectrum.directions {
         let shape = [images[0], v.size()[1], images[1], images[2], images[3]];

@@ -2,6 +2,8 @@
 
 use crate::data::{self, Batches, Source};
 use crate::error::{Error, Result};
+use crate::ffi::Lane;
+use crate::ffi::lane::Upload;
 use crate::seed::{self, Stage};
 use rand::seq::SliceRandom;
 use std::sync::Arc;
@@ -58,24 +60,27 @@ impl Feed {
                 let index: Vec<i64> = order.iter().map(|&i| i as i64).collect();
                 Rows::Held(all, Tensor::f_from_slice(&index)?.f_to_device(self.device)?)
             }
-            None => Rows::Read(data::batches(self.source.clone(), order.to_vec(), batch)),
+            None => {
+                let (source, lane, kind) = (self.source.clone(), Lane::new(self.device)?, self.kind);
+                Rows::Read(data::ahead(order.to_vec(), batch, move |index| {
+                    Ok((index.len(), lane.upload(&source.read(index)?.images, kind)?))
+                }))
+            }
         };
-        Ok(Pass { rows, device: self.device, kind: self.kind })
+        Ok(Pass { rows })
     }
 }
 
 /// One pass over a data set.
 pub(crate) struct Pass<'a> {
     rows: Rows<'a>,
-    device: Device,
-    kind: Kind,
 }
 
 enum Rows<'a> {
     /// All images and the order, both on the device.
     Held(&'a Tensor, Tensor),
-    /// Batches read ahead.
-    Read(Batches),
+    /// Batches read and sent to the device ahead, each with its length.
+    Read(Batches<(usize, Upload)>),
 }
 
 impl Pass<'_> {
@@ -90,15 +95,14 @@ impl Pass<'_> {
                 let mut have = 0;
                 // A step may take two batches: see `steps`.
                 while have < len {
-                    let Some(batch) = batches.next().transpose()? else {
+                    let Some((length, batch)) = batches.next().transpose()? else {
                         let message = format!("{have} samples where {len} were due");
                         return Err(Error::Native { routine: "training data", message });
                     };
-                    have += batch.index.len() as i64;
-                    images.push(batch.images);
+                    have += length as i64;
+                    images.push(batch.receive()?);
                 }
-                let all = if images.len() == 1 { images.remove(0) } else { Tensor::f_cat(&images, 0)? };
-                Ok(all.f_to_device(self.device)?.f_to_kind(self.kind)?)
+                Ok(if images.len() == 1 { images.remove(0) } else { Tensor::f_cat(&images, 0)? })
             }
         }
     }

@@ -1,0 +1,393 @@
+//! Samples through the machine: read and sent to the device ahead of the computation, fetched and stored behind it.
+//!
+//! Three threads, with short queues between them: one reads, pins and uploads; the caller's computes; one waits for the
+//! results of a block and stores it while the next is computed.
+
+use crate::data::{self, Source};
+use crate::error::{Error, Result};
+use crate::event::{Event, Observer};
+use crate::ffi::Lane;
+use crate::ffi::lane::{Download, Upload};
+use crate::store::{Block, Column, Sink, Values};
+use std::fmt;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::time::{Duration, Instant};
+use tch::{Device, Kind, Tensor};
+
+/// Blocks that wait to be stored, beside the one that is being stored: none, for an attack's block with its images is large.
+const BEHIND: usize = 0;
+
+/// Which samples go through, and where.
+pub(super) struct Flow {
+    pub source: Arc<dyn Source>,
+    /// Their positions.
+    pub order: Vec<u64>,
+    /// How many at a time.
+    pub block: usize,
+    pub device: Device,
+    pub kind: Kind,
+}
+
+/// Where the time of a flow went. The first three follow each other and are at most the whole; the rest went by meanwhile.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Times {
+    pub whole: Duration,
+    /// The computation waited for images.
+    pub starved: Duration,
+    /// Evaluating blocks. On CUDA until the device's last answer that a block needs, not beyond.
+    pub compute: Duration,
+    /// The computation waited for a block before it to be stored.
+    pub blocked: Duration,
+    pub read: Duration,
+    /// Copying into pinned memory and queueing the rest, which the device does beside its work.
+    pub upload: Duration,
+    /// Waiting for results, on CUDA the rest of a block's work included, and for their way to the host.
+    pub fetch: Duration,
+    pub store: Duration,
+}
+
+impl fmt::Display for Times {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [whole, starved, compute, blocked, read, upload, fetch, store] =
+            [self.whole, self.starved, self.compute, self.blocked, self.read, self.upload, self.fetch, self.store]
+                .map(|time| format!("{:.2} s", time.as_secs_f64()));
+        write!(
+            f,
+            "{whole}: computing {compute}, waiting for images {starved}, waiting for storage {blocked}; \
+             meanwhile reading {read}, uploading {upload}, fetching {fetch}, storing {store}"
+        )
+    }
+}
+
+/// A column as it was computed: still on the device, of the kind in which it is stored.
+pub(super) struct Asked {
+    path: String,
+    sample_axis: usize,
+    values: Tensor,
+}
+
+/// A tensor as a column of doubles.
+pub(super) fn doubles(path: impl Into<String>, values: &Tensor, sample_axis: usize) -> Result<Asked> {
+    Ok(Asked { path: path.into(), sample_axis, values: values.f_to_kind(Kind::Double)? })
+}
+
+/// A tensor as a column of singles (images).
+pub(super) fn singles(path: impl Into<String>, values: &Tensor, sample_axis: usize) -> Result<Asked> {
+    Ok(Asked { path: path.into(), sample_axis, values: values.f_to_kind(Kind::Float)? })
+}
+
+/// A block on its way to the device.
+struct Coming {
+    index: Vec<u64>,
+    labels: Option<Tensor>,
+    images: Upload,
+    read: Duration,
+    upload: Duration,
+}
+
+/// A block on its way to the file.
+struct Going {
+    index: Vec<u64>,
+    labels: Option<Tensor>,
+    columns: Vec<(String, usize, Download)>,
+}
+
+impl Flow {
+    /// Evaluates and stores every sample in order. What was evaluated before an error, or before the observer said stop, is
+    /// stored.
+    pub fn run(
+        self,
+        sink: &mut (impl Sink + Send),
+        observer: &dyn Observer,
+        mut evaluate: impl FnMut(&Tensor, &[u64]) -> Result<Vec<Asked>>,
+    ) -> Result<Times> {
+        let Self { source, order, block, device, kind } = self;
+        let start = Instant::now();
+        let (up, down) = (Lane::new(device)?, Lane::new(device)?);
+        let read = move |index: &[u64]| -> Result<Coming> {
+            let (batch, read) = timed(|| source.read(index))?;
+            let (images, upload) = timed(|| up.upload(&batch.images, kind))?;
+            Ok(Coming { index: batch.index, labels: batch.labels, images, read, upload })
+        };
+        let mut times = Times::default();
+        std::thread::scope(|scope| {
+            let (sender, receiver) = sync_channel(BEHIND);
+            let storing = std::thread::Builder::new()
+                .name("pullback-store".to_owned())
+                .spawn_scoped(scope, move || store(sink, &receiver, observer))
+                .map_err(|e| failed(format!("no thread: {e}")))?;
+            let mut ahead = data::ahead(order, block, read);
+            let mut compute = || -> Result<()> {
+                loop {
+                    let (coming, starved) = timed(|| ahead.next().transpose())?;
+                    let Some(coming) = coming else { return Ok(()) };
+                    observer.check()?;
+                    times.read += coming.read;
+                    times.upload += coming.upload;
+                    times.starved += starved;
+                    let index = coming.index;
+                    let (columns, compute) = timed(|| {
+                        let images = coming.images.receive()?;
+                        let asked = evaluate(&images, &index)?;
+                        asked.into_iter().map(|a| Ok((a.path, a.sample_axis, down.download(&a.values)?))).collect()
+                    })?;
+                    times.compute += compute;
+                    let going = Going { index, labels: coming.labels, columns };
+                    let (sent, blocked) = timed(|| Ok(sender.send(going)))?;
+                    times.blocked += blocked;
+                    // Nobody receives any more: the other thread has an error to tell.
+                    if sent.is_err() {
+                        return Ok(());
+                    }
+                }
+            };
+            let computed = compute();
+            let ((), blocked) = timed(|| {
+                drop(sender);
+                match storing.join() {
+                    Ok(stored) => (times.fetch, times.store) = stored?,
+                    Err(_) => return Err(failed("the storing thread ended early".to_owned())),
+                }
+                Ok(())
+            })?;
+            times.blocked += blocked;
+            computed
+        })?;
+        times.whole = start.elapsed();
+        Ok(times)
+    }
+}
+
+/// Stores blocks as they come; gives the time that went into waiting for their values and into storing them.
+fn store(sink: &mut impl Sink, receiver: &Receiver<Going>, observer: &dyn Observer) -> Result<(Duration, Duration)> {
+    let mut times = (Duration::ZERO, Duration::ZERO);
+    for going in receiver {
+        let (block, fetch) = timed(|| going.block())?;
+        let ((), store) = timed(|| sink.put(&block))?;
+        times = (times.0 + fetch, times.1 + store);
+        observer.on(Event::Advance(block.index.len() as u64));
+    }
+    Ok(times)
+}
+
+impl Going {
+    fn block(self) -> Result<Block> {
+        let labels = self.labels.as_ref().map(Vec::<i64>::try_from).transpose()?;
+        let columns = self.columns.into_iter().map(|(path, sample_axis, values)| {
+            let values = values.wait()?;
+            let shape = values.size().iter().map(|n| *n as usize).collect();
+            let flat = values.f_flatten(0, -1)?;
+            let values = match flat.kind() {
+                Kind::Float => Values::F32(Vec::try_from(flat)?),
+                _ => Values::F64(Vec::try_from(flat)?),
+            };
+            Ok(Column { path, shape, sample_axis, values })
+        });
+        let columns = columns.collect::<Result<_>>()?;
+        Ok(Block { index: self.index, labels, columns })
+    }
+}
+
+fn timed<T>(work: impl FnOnce() -> Result<T>) -> Result<(T, Duration)> {
+    let start = Instant::now();
+    Ok((work()?, start.elapsed()))
+}
+
+fn failed(message: String) -> Error {
+    Error::Native { routine: "pipeline", message }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::data::{Batch, ImageShape};
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+    use std::sync::mpsc::Sender;
+
+    /// Sample i is one pixel, i, of class -i.
+    struct Count(usize);
+
+    impl Source for Count {
+        fn name(&self) -> &str {
+            "count"
+        }
+        fn len(&self) -> usize {
+            self.0
+        }
+        fn shape(&self) -> ImageShape {
+            ImageShape { channels: 1, height: 1, width: 1 }
+        }
+        fn has_labels(&self) -> bool {
+            true
+        }
+        fn read(&self, index: &[u64]) -> Result<Batch> {
+            let pixels: Vec<f32> = index.iter().map(|i| *i as f32).collect();
+            let labels: Vec<i64> = index.iter().map(|i| -(*i as i64)).collect();
+            let images = Tensor::from_slice(&pixels).reshape([-1, 1, 1, 1]);
+            Ok(Batch { images, labels: Some(Tensor::from_slice(&labels)), index: index.to_vec() })
+        }
+    }
+
+    type Hook = Box<dyn FnMut(&Block) -> Result<()> + Send>;
+
+    /// Keeps what it is given, if the hook lets it.
+    struct Memory(Vec<Block>, Hook);
+
+    impl Sink for Memory {
+        fn put(&mut self, block: &Block) -> Result<()> {
+            (self.1)(block)?;
+            self.0.push(block.clone());
+            Ok(())
+        }
+        fn finish(self: Box<Self>) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Memory {
+        fn new(hook: impl FnMut(&Block) -> Result<()> + Send + 'static) -> Self {
+            Self(vec![], Box::new(hook))
+        }
+
+        fn index(&self) -> Vec<u64> {
+            self.0.iter().flat_map(|b| b.index.clone()).collect()
+        }
+    }
+
+    /// Counts samples; stops once told to.
+    #[derive(Default)]
+    struct Watch(AtomicU64, AtomicBool);
+
+    impl Observer for Watch {
+        fn on(&self, event: Event<'_>) {
+            if let Event::Advance(n) = event {
+                self.0.fetch_add(n, Ordering::SeqCst);
+            }
+        }
+        fn interrupted(&self) -> bool {
+            self.1.load(Ordering::SeqCst)
+        }
+    }
+
+    fn flow(order: &[u64], block: usize, device: Device, kind: Kind) -> Flow {
+        Flow { source: Arc::new(Count(100)), order: order.to_vec(), block, device, kind }
+    }
+
+    fn squares(images: &Tensor) -> Result<Vec<Asked>> {
+        Ok(vec![doubles("/square", &images.f_square()?.f_flatten(0, -1)?, 0)?, singles("/image", images, 0)?])
+    }
+
+    #[test]
+    fn every_sample_is_stored_once_and_in_order() {
+        let cuda = tch::Cuda::is_available().then_some(Device::Cuda(0));
+        for device in cuda.into_iter().chain([Device::Cpu]) {
+            for kind in [Kind::Float, Kind::Double] {
+                let order: Vec<u64> = (0..50).rev().chain(60..63).collect();
+                let (mut sink, watch) = (Memory::new(|_| Ok(())), Watch::default());
+                let evaluate = |images: &Tensor, index: &[u64]| {
+                    assert_eq!((images.device(), images.kind()), (device, kind));
+                    assert_eq!(images.size()[0] as usize, index.len());
+                    squares(images)
+                };
+                flow(&order, 4, device, kind).run(&mut sink, &watch, evaluate).unwrap();
+                assert_eq!((sink.index(), watch.0.load(Ordering::SeqCst)), (order, 53));
+                assert_eq!(sink.0.iter().map(|b| b.index.len()).max(), Some(4));
+                for block in &sink.0 {
+                    let index = || block.index.iter();
+                    assert_eq!(block.labels, Some(index().map(|i| -(*i as i64)).collect()));
+                    assert_eq!(block.columns[0].values, Values::F64(index().map(|i| (i * i) as f64).collect()));
+                    assert_eq!(block.columns[1].values, Values::F32(index().map(|i| *i as f32).collect()));
+                    assert_eq!(block.columns[1].shape, [block.index.len(), 1, 1, 1]);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_block_is_stored_while_the_next_is_computed() {
+        let (told, heard): (Sender<()>, Receiver<()>) = std::sync::mpsc::channel();
+        let heard = Mutex::new(heard);
+        // The first block is stored only once the second is being computed.
+        let mut sink = Memory::new(move |block| match block.index[0] {
+            0 => heard.lock().unwrap().recv_timeout(Duration::from_secs(60)).map_err(|_| failed("alone".to_owned())),
+            _ => Ok(()),
+        });
+        let evaluate = |images: &Tensor, index: &[u64]| {
+            if index[0] == 2 {
+                told.send(()).unwrap();
+            }
+            squares(images)
+        };
+        flow(&[0, 1, 2, 3], 2, Device::Cpu, Kind::Float).run(&mut sink, &Watch::default(), evaluate).unwrap();
+        assert_eq!(sink.index(), [0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn what_was_computed_is_stored_when_the_work_stops() {
+        let order: Vec<u64> = (0..20).collect();
+        // The user says stop during the third block.
+        let (mut sink, watch) = (Memory::new(|_| Ok(())), Watch::default());
+        let evaluate = |images: &Tensor, index: &[u64]| {
+            watch.1.store(index[0] == 4, Ordering::SeqCst);
+            squares(images)
+        };
+        let stopped = flow(&order, 2, Device::Cpu, Kind::Float).run(&mut sink, &watch, evaluate);
+        assert!(matches!(stopped, Err(Error::Interrupted)));
+        assert_eq!((sink.index(), watch.0.load(Ordering::SeqCst)), ((0..6).collect(), 6));
+
+        // The third block cannot be computed.
+        let mut sink = Memory::new(|_| Ok(()));
+        let evaluate = |images: &Tensor, index: &[u64]| match index[0] {
+            4 => Err(failed("no third".to_owned())),
+            _ => squares(images),
+        };
+        let failed_run = flow(&order, 2, Device::Cpu, Kind::Float).run(&mut sink, &Watch::default(), evaluate);
+        assert!(failed_run.unwrap_err().to_string().contains("no third"));
+        assert_eq!(sink.index(), [0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn a_store_that_fails_or_panics_ends_the_work() {
+        let order: Vec<u64> = (0..40).collect();
+        for (panics, said) in [(false, "disk full"), (true, "ended early")] {
+            let mut sink = Memory::new(move |block| {
+                assert!(!(panics && block.index[0] == 2), "a panic that the test wants");
+                if block.index[0] == 2 { Err(failed("disk full".to_owned())) } else { Ok(()) }
+            });
+            let mut computed = 0;
+            let evaluate = |images: &Tensor, _: &[u64]| {
+                computed += 1;
+                squares(images)
+            };
+            let run = flow(&order, 2, Device::Cpu, Kind::Float).run(&mut sink, &Watch::default(), evaluate);
+            assert!(run.unwrap_err().to_string().contains(said));
+            // One more may have been computed beside the one that failed, of twenty.
+            assert!(computed <= 4, "{computed}");
+            assert_eq!(sink.index(), [0, 1]);
+        }
+    }
+
+    #[test]
+    fn times_go_where_the_work_was() {
+        let nap = |ms| std::thread::sleep(Duration::from_millis(ms));
+        let mut sink = Memory::new(move |_| {
+            nap(10);
+            Ok(())
+        });
+        let evaluate = |images: &Tensor, _: &[u64]| {
+            nap(30);
+            squares(images)
+        };
+        let times =
+            flow(&[0, 1, 2, 3], 1, Device::Cpu, Kind::Float).run(&mut sink, &Watch::default(), evaluate).unwrap();
+        let ms = Duration::from_millis;
+        assert!(times.compute >= ms(120) && times.store >= ms(40), "{times:?}");
+        // The last block at least is waited for.
+        assert!(times.blocked >= ms(10), "{times:?}");
+        assert!(times.starved + times.compute + times.blocked <= times.whole, "{times:?}");
+        assert!(times.fetch + times.store <= times.whole && times.read + times.upload <= times.whole, "{times:?}");
+    }
+}
