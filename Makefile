@@ -6,6 +6,8 @@
 #   make lint          rustfmt, clippy with warnings as errors, docs without warnings
 #   make bench         criterion benches, then the engine's own
 #   make peers         the same work by the authors' way, PyTorch and JAX: one table of ratios
+#   make gpu           on a CUDA machine: all tests on the device, then the peers there (REHEARSE=1: tiny, on the CPU)
+#   make gpu-bundle    packs that for a CUDA machine without cargo or network: target/gpu-bundle.tar.gz
 #
 # LIBTORCH=/path        use this libtorch 2.11.0 instead of the one from PyPI
 # NVCC=/path/nvcc       compile the CUDA kernels with this; NVCC= (empty): without them
@@ -26,7 +28,7 @@ PIP           := $(VENV)/bin/python -m pip install --quiet --disable-pip-version
 # The variables of .cargo/config.toml yield to the caller's own: clear them so that every target uses .deps.
 CARGO         := env -u LIBTORCH -u LIBTORCH_USE_PYTORCH cargo
 
-.PHONY: all setup build demo test lint version bench peers clean
+.PHONY: all setup build demo test lint version bench peers gpu gpu-bundle clean
 all: build
 
 setup: $(LIBTORCH_KEY) $(DEPS)/cmake $(DEPS)/.nvcc
@@ -103,6 +105,24 @@ $(DEPS)/.peers: Makefile | $(VENV)/bin/python $(DEPS)
 
 peers: build $(DEPS)/.peers
 	$(VENV)/bin/python benches/peers.py --binary $(BIN)
+
+GPU_BUNDLE := target/gpu-bundle
+GPU_FLAGS   = $(if $(REHEARSE),--rehearse) $(if $(ONLY),--only $(ONLY))
+
+gpu-bundle: setup
+	CARGO="$(CARGO)" benches/bundle.sh $(GPU_BUNDLE)
+
+$(DEPS)/.gpu-peers: Makefile | $(VENV)/bin/python $(DEPS)
+	$(PIP) $(if $(REHEARSE),'jax>=0.4','jax[cuda13]' cupy-cuda13x) h5py numpy scipy
+	$(if $(REHEARSE),,touch $@)
+
+# In an unpacked bundle there is nothing to build; in a checkout without cargo, the bundle made elsewhere is taken.
+gpu:
+	@$(PYTHON) benches/gpu.py --check $(GPU_FLAGS)
+	@if test -f Cargo.toml && command -v cargo >/dev/null; then \
+	  $(MAKE) --no-print-directory gpu-bundle $(DEPS)/.gpu-peers; fi
+	@at=.; test ! -f Cargo.toml || at=$(GPU_BUNDLE); \
+	  $$(ls -d $(VENV)/bin/python 2>/dev/null || echo $(PYTHON)) $$at/benches/gpu.py $(GPU_FLAGS) --output runs/gpu
 
 clean:
 	rm -rf target runs

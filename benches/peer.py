@@ -28,7 +28,7 @@ def resident_peak():
 # --- what all peers share ---------------------------------------------------------------------------------------------
 
 
-def torch_model(name):
+def torch_model(name, latent=LATENT):
     """The encoder and decoder of `mlp` or `conv` with fixed weights, as an eager module."""
     import torch
     from torch import Tensor, nn
@@ -38,7 +38,7 @@ def torch_model(name):
         def __init__(self, body, width, decoder):
             super().__init__()
             self.body, self.decoder = body, decoder
-            self.mu, self.logvar = nn.Linear(width, LATENT), nn.Linear(width, LATENT)
+            self.mu, self.logvar = nn.Linear(width, latent), nn.Linear(width, latent)
 
         @torch.jit.export
         def encode(self, x: Tensor) -> Tuple[Tensor, Tensor]:
@@ -55,30 +55,30 @@ def torch_model(name):
     torch.manual_seed(0)
     if name == "mlp":
         body = nn.Sequential(nn.Flatten(), nn.Linear(784, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU())
-        decoder = nn.Sequential(nn.Linear(LATENT, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU(),
+        decoder = nn.Sequential(nn.Linear(latent, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU(),
                                 nn.Linear(512, 784), nn.Sigmoid(), nn.Unflatten(1, (1, 28, 28)))
         model = Vae(body, 512, decoder)
     else:
         body = nn.Sequential(nn.Conv2d(1, 32, 4, 2, 1), nn.ReLU(), nn.Conv2d(32, 64, 4, 2, 1), nn.ReLU(), nn.Flatten())
-        decoder = nn.Sequential(nn.Linear(LATENT, 3136), nn.ReLU(), nn.Unflatten(1, (64, 7, 7)),
+        decoder = nn.Sequential(nn.Linear(latent, 3136), nn.ReLU(), nn.Unflatten(1, (64, 7, 7)),
                                 nn.ConvTranspose2d(64, 32, 4, 2, 1), nn.ReLU(),
                                 nn.ConvTranspose2d(32, 1, 4, 2, 1), nn.Sigmoid())
         model = Vae(body, 3136, decoder)
     return model.eval().requires_grad_(False)
 
 
-def prepare(folder):
+def prepare(folder, names=("mlp", "conv"), latent=LATENT, count=LARGEST_BATCH):
     import h5py
     import numpy as np
     import torch
 
-    for name in ("mlp", "conv"):
-        model = torch_model(name)
+    for name in names:
+        model = torch_model(name, latent)
         torch.jit.script(model).save(str(folder / f"{name}.pt"))
         np.savez(folder / f"{name}.npz", **{k: v.numpy() for k, v in model.state_dict().items()})
     rng = np.random.default_rng(0)
     y, x = np.meshgrid(np.linspace(0, 1, 28), np.linspace(0, 1, 28), indexing="ij")
-    images = np.zeros((LARGEST_BATCH, 1, 28, 28), np.float32)
+    images = np.zeros((count, 1, 28, 28), np.float32)
     for image in images:
         for cy, cx, width in rng.uniform(0.1, 0.9, (4, 3)):
             image[0] += np.exp(-((y - cy) ** 2 + (x - cx) ** 2) / (0.02 * width))
@@ -145,14 +145,13 @@ def torch_func(name, metric, images, folder):
     return run
 
 
-def jax_peer(name, metric, images, folder):
-    """The same in JAX, compiled."""
+def jax_model(name, folder):
+    """encode(image [1, H, W]) -> (mean, sigma) and decode(code) of one sample, in JAX."""
     import jax
     import jax.numpy as jnp
     import numpy as np
 
     w = {k: jnp.asarray(v) for k, v in np.load(folder / f"{name}.npz").items()}
-    x = jnp.asarray(images)
     dense = lambda h, layer: h @ w[layer + ".weight"].T + w[layer + ".bias"]
 
     def conv(h, layer):
@@ -181,6 +180,16 @@ def jax_peer(name, metric, images, folder):
         h = jax.nn.relu(transposed(h.reshape(1, 64, 7, 7), "decoder.3"))
         return jax.nn.sigmoid(transposed(h, "decoder.5")).reshape(-1)
 
+    return encode, decode
+
+
+def jax_peer(name, metric, images, folder):
+    """The same in JAX, compiled."""
+    import jax
+    import jax.numpy as jnp
+
+    x = jnp.asarray(images)
+    encode, decode = jax_model(name, folder)
     rows = (lambda image: jnp.concatenate(encode(image))) if metric == "stochastic" else (lambda image: encode(image)[0])
 
     @jax.jit

@@ -18,7 +18,7 @@ train: {epochs: 2, batch: 16}
 ";
 
 fn command(folder: &Path, args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_pullback"));
+    let mut command = Command::new(crate::files::binary());
     // One thread each: many of these run side by side.
     command.args(args).current_dir(folder).env("OMP_NUM_THREADS", "1").stdin(Stdio::null());
     command
@@ -194,6 +194,8 @@ const WRONG: &[(&str, &[&str])] = &[
     ("attack -m run -d strokes -o x.h5 --set attack.attacks=[]", &["attack", "at least one"]),
     ("bench --split train", &["--split"]),
     ("bench --set seed=1", &["--set", "--config"]),
+    ("bench --steps 0", &["--steps", ">= 1", "\"0\""]),
+    ("bench --work wait", &["--work", "wait", "jacobian"]),
     ("bench --repeat 0", &["--repeat", ">= 1", "\"0\""]),
     ("bench -m run -c ok.yaml", &["--config", "--model"]),
     ("bench -m none", &["none", "nothing there"]),
@@ -450,6 +452,16 @@ fn the_bench_speaks_to_machines() {
 }
 
 #[test]
+fn the_bench_times_the_parts_that_are_asked_for() {
+    let line = "bench -m run --limit 3 --metric mean --work pgd --work eigen --work jacobian --steps 2 --device cpu";
+    let out = succeeds(DESK.path(), &format!("{line} --repeat 1 --json -q"));
+    let result: serde_json::Value = serde_json::from_str(&stdout(&out)).unwrap();
+    let work: Vec<_> = result["timings"].as_array().unwrap().iter().map(|t| t["work"].as_str().unwrap()).collect();
+    let solvers = ["eigenvalues of mean by rotations", "eigenvalues of mean by reduction"];
+    assert_eq!(work, ["pgd, 2 steps", solvers[0], solvers[1], "jacobian of mean"]);
+}
+
+#[test]
 fn merged_shards_are_the_whole() {
     let out = tempfile::tempdir().unwrap();
     let merged = out.path().join("m.h5");
@@ -543,7 +555,7 @@ fn the_demo_is_done_once() {
 #[test]
 fn a_factor_beyond_the_memory_is_scored_by_its_top() {
     let folder = tempfile::tempdir().unwrap();
-    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models/wide.pt");
+    let model = crate::files::root().join("tests/models/wide.pt");
     let with = |what: &str| format!("{what} -m {} -d strokes:size=64 --limit 2 --device cpu", model.display());
     let spectrum = "--set score.spectrum.memory=300 --set score.spectrum.steps=10 --set score.spectrum.pairs=3";
     let refused = type_in(folder.path(), &format!("{} -o x.h5 --spectrum full {spectrum}", with("score")));

@@ -132,7 +132,7 @@ fn broken_yaml_is_a_wrong_request_on_one_line() {
 /// Every YAML of configs/ is what it is meant for.
 #[test]
 fn every_config_is_loaded() {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("configs");
+    let folder = crate::files::root().join("configs");
     let mut loaded = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();

@@ -11,12 +11,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 fn golden(name: &str) -> String {
-    format!("{}/tests/golden/data/{name}", env!("CARGO_MANIFEST_DIR"))
+    crate::files::root().join("tests/golden/data").join(name).display().to_string()
 }
 
 /// A folder of the shared data, where the machine has it.
 fn shared(name: &str) -> Option<PathBuf> {
-    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data");
+    let beside = || crate::files::root().join("../shared/data");
     let path = std::env::var_os("PULLBACK_DATA").map_or_else(beside, PathBuf::from).join(name);
     if !path.is_dir() {
         println!("skipped: no {}", path.display());

@@ -5,12 +5,27 @@ use tch::{Cuda, Device};
 
 /// The host, and CUDA where there is one that the kernels run on. With PULLBACK_REQUIRE_CUDA=1 its absence is a failure.
 pub fn devices() -> Vec<Device> {
-    let cuda = Device::Cuda(0);
-    if Cuda::is_available() && kernels::run_on(cuda) {
-        return vec![Device::Cpu, cuda];
+    let device = Device::Cuda(0);
+    if cuda() {
+        if kernels::run_on(device) {
+            return vec![Device::Cpu, device];
+        }
+        assert!(!required(), "PULLBACK_REQUIRE_CUDA=1, but the kernels do not run on this CUDA device");
+        println!("CUDA: skipped, the kernels do not run on it");
     }
-    let required = std::env::var("PULLBACK_REQUIRE_CUDA").is_ok_and(|v| v == "1");
-    assert!(!required, "PULLBACK_REQUIRE_CUDA=1, but there is no CUDA device that the kernels run on");
-    println!("CUDA: skipped");
     vec![Device::Cpu]
+}
+
+/// Whether there is a CUDA device. With PULLBACK_REQUIRE_CUDA=1 its absence is a failure.
+pub fn cuda() -> bool {
+    let there = Cuda::is_available();
+    assert!(there || !required(), "PULLBACK_REQUIRE_CUDA=1, but there is no CUDA device");
+    if !there {
+        println!("CUDA: skipped");
+    }
+    there
+}
+
+fn required() -> bool {
+    std::env::var("PULLBACK_REQUIRE_CUDA").is_ok_and(|v| v == "1")
 }

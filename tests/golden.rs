@@ -219,7 +219,7 @@ fn cases(root: &Path) -> Vec<PathBuf> {
 }
 
 fn own() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/cases")
+    crate::files::root().join("tests/golden/cases")
 }
 
 /// How a case is scored.
@@ -259,7 +259,7 @@ fn score(case: &Path, metric: &str, precision: Precision, through: Through, outp
         return pipeline::score(&ScoreRequest { subject, metric, top: 1, spectrum }, &Silent)
             .map_err(|e| e.to_string());
     }
-    let done = Command::new(env!("CARGO_BIN_EXE_pullback"))
+    let done = Command::new(crate::files::binary())
         .args(["score", "-q", "--device", "cpu", "--threads", "1", "--top", "1"])
         .args(["--metric", metric, "--precision", precision.name(), "--batch", batch])
         .arg("-m")
@@ -314,7 +314,7 @@ fn one(number: usize) -> &'static [&'static str] {
 
 /// The shared cases, where this checkout has them.
 fn shared() -> Option<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/golden/cases");
+    let root = crate::files::root().join("../shared/golden/cases");
     if root.is_dir() {
         return Some(root);
     }

@@ -6,13 +6,13 @@ use pullback::model::{
     Posterior, Role, Scale, Vae,
 };
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use tch::{Device, Kind, Tensor};
 
 const CPU: Device = Device::Cpu;
 
 fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models")
+    crate::files::root().join("tests/models")
 }
 
 fn expected(name: &str) -> HashMap<String, Tensor> {
@@ -245,7 +245,7 @@ for name in sorted(header):
     t = np.frombuffer(raw[8 + n + a:8 + n + b], {"F32": "<f4"}[h["dtype"]]).reshape(h["shape"])
     print(name, "x".join(map(str, t.shape)), repr(float(t.astype(np.float64).sum())))
 "#;
-    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/bin/python");
+    let python = crate::files::interpreter();
     let output = std::process::Command::new(python)
         .args(["-c", program])
         .arg(temp.path().join("model.safetensors"))
@@ -472,7 +472,7 @@ fn gradients_match_differences() {
 
 #[test]
 fn torchscript_gradients_on_the_golden_cases() {
-    let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/golden/cases");
+    let cases = crate::files::root().join("../shared/golden/cases");
     let Ok(folders) = std::fs::read_dir(&cases) else {
         println!("skipped: no {}", cases.display());
         return;

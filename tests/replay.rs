@@ -13,7 +13,7 @@ use tch::{Device, Kind, Tensor};
 
 fn devices() -> Vec<Device> {
     let mut devices = vec![Device::Cpu];
-    devices.extend(tch::Cuda::is_available().then_some(Device::Cuda(0)));
+    devices.extend(crate::device::cuda().then_some(Device::Cuda(0)));
     devices
 }
 

@@ -2,6 +2,7 @@
 
 mod browser; // as Chromium shows it
 
+use crate::files::root;
 use pullback::config::{SweepSpec, Tree};
 use pullback::event::Silent;
 use pullback::pipeline::sweep;
@@ -12,12 +13,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
 fn python(script: &str, arguments: &[&str]) -> Output {
-    Command::new(root().join(".venv/bin/python"))
+    Command::new(crate::files::interpreter())
         .arg(root().join("tests").join(script))
         .args(arguments)
         .output()

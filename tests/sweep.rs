@@ -87,7 +87,7 @@ fn cells_are_each_once_and_named_by_what_they_are() {
 
 #[test]
 fn every_sweep_config_loads_and_is_what_it_says() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs");
+    let folder = crate::files::root().join("configs");
     let read = |name: &str| SweepSpec::read(&folder.join(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
     let paper = read("paper.yaml");
     assert_eq!(paper.cells().len(), 52, "50 values of beta, and beta = 1 without and with mixup");

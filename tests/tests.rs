@@ -8,6 +8,7 @@ mod config; //    overrides, errors, every file of configs/
 mod correlate; // rank correlations and bootstrap
 mod data; //      every format, good and broken
 mod device; //    where the tests of kernels run
+mod files; //     where they find what they read
 mod golden; //    whole passes against float64 reference values
 mod jacobian; //  batched VJPs against loops and finite differences
 mod kernels; //   every kernel against plain loops and LAPACK

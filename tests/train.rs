@@ -104,7 +104,7 @@ fn same(a: &[Tensor], b: &[Tensor]) -> bool {
 }
 
 fn folder() -> std::path::PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models")
+    crate::files::root().join("tests/models")
 }
 
 /// The loss of one model, a stack of one: images [B, C, H, W], noise [B, L]; mixup's strength, mixes and noise.
@@ -511,8 +511,8 @@ fn divergence_is_told() {
 #[test]
 #[ignore = "a measurement"]
 fn epoch_time() {
-    let data = std::env::var_os("PULLBACK_DATA")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data"), Into::into);
+    let data =
+        std::env::var_os("PULLBACK_DATA").map_or_else(|| crate::files::root().join("../shared/data"), Into::into);
     let Ok(file) = std::fs::File::open(data.join("mnist/train-images-idx3-ubyte.gz")) else {
         println!("skipped: no MNIST in {}", data.display());
         return;

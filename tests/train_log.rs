@@ -168,7 +168,7 @@ fn a_killed_run_goes_on_in_its_log() {
     let at = folder.path();
     fs::write(at.join("a.yaml"), CONFIG).unwrap();
     let start = |output: &str| {
-        Command::new(env!("CARGO_BIN_EXE_pullback"))
+        Command::new(crate::files::binary())
             .args(["train", "-c", "a.yaml", "-o", output, "-q"])
             .current_dir(at)
             .env("OMP_NUM_THREADS", "1")

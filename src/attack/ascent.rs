@@ -6,7 +6,7 @@ use crate::ffi::kernels::{self, Ball, Move};
 use tch::Tensor;
 
 impl Budget {
-    /// The images [B, ...] that follow `x` on the way up: a step of length `reach` ([1] f64) along the steepest direction of the
+    /// The images [B, ...] that follow `x` on the way up: a step of length `reach` (`[1]` f64) along the steepest direction of the
     /// gradient's admissible part, brought into the ball around `x0` and the box ([`Budget::contract`]). `stalled` `[B]` bool
     /// becomes true where nothing of the gradient is a nonzero number, or some of it is not finite.
     ///

@@ -141,7 +141,7 @@ struct Ascent {
     damage: Tensor,
     /// `[B]` bool: a gradient was 0 or not a number.
     stalled: Tensor,
-    /// Length of the next step, [1] f64.
+    /// Length of the next step, `[1]` f64.
     reach: Tensor,
 }
 

@@ -7,6 +7,7 @@ use crate::device::{DeviceChoice, Precision};
 use crate::jacobian::BatchSize;
 use crate::metric::MetricKind;
 use crate::pipeline::Shard;
+use crate::pipeline::bench::Work;
 use crate::spectrum::SpectrumMode;
 use clap::{ArgAction, Parser, Subcommand};
 use std::path::PathBuf;
@@ -249,6 +250,12 @@ pub struct Bench {
     /// Metric to time (repeatable); by default mean, stochastic and output
     #[arg(long, value_name = "METRIC")]
     pub metric: Vec<MetricKind>,
+    /// What to time (repeatable); by default spectra, and PGD on the built-in models
+    #[arg(long, value_name = "WORK")]
+    pub work: Vec<Work>,
+    /// Steps of the timed attack
+    #[arg(long, value_name = "N", default_value_t = 10, allow_negative_numbers = true, value_parser = count)]
+    pub steps: usize,
     /// Repetitions, after warming up
     #[arg(long, value_name = "N", default_value_t = 5, allow_negative_numbers = true, value_parser = count)]
     pub repeat: usize,

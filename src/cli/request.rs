@@ -216,6 +216,8 @@ pub fn bench(typed: &Bench) -> Result<BenchRequest> {
         config: typed.config.as_ref().map(tree).transpose()?,
         data: typed.data.clone(),
         metrics,
+        works: typed.work.clone(),
+        steps: typed.steps,
         images: typed.compute.limit.unwrap_or(256),
         repeat: typed.repeat,
         device: typed.compute.device.unwrap_or_default(),

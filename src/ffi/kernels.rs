@@ -199,7 +199,7 @@ pub fn scores(values: &Tensor) -> Result<Tensor> {
 }
 
 /// The next images of a projected gradient ascent from `x` within the ball around `x0`, [B, ...] each and f32 or f64, along
-/// `gradient`: its admissible part, made a unit step of the norm, `reach` ([1] f64) long, brought into the ball and the box. `stalled`
+/// `gradient`: its admissible part, made a unit step of the norm, `reach` (`[1]` f64) long, brought into the ball and the box. `stalled`
 /// `[B]` bool becomes true where the gradient is 0 everywhere or not finite somewhere, and is left alone elsewhere.
 ///
 /// # Errors

@@ -6,15 +6,33 @@ use crate::data::{self, ImageShape, Split};
 use crate::device::{self, DeviceChoice};
 use crate::error::{Error, Result};
 use crate::event::{Event, Observer};
-use crate::ffi;
+use crate::ffi::{
+    self,
+    kernels::{self, Way},
+};
 use crate::jacobian::BatchSize;
-use crate::metric::MetricKind;
+use crate::linalg;
+use crate::metric::{Metric, MetricKind};
 use crate::model::{self, ConvSpec, MlpSpec, ModelSpec, Network, Vae};
-use crate::spectrum::Engine;
+use crate::spectrum::{Engine, Solver};
 use serde::Serialize;
+use std::cmp::Ordering;
 use std::path::PathBuf;
 use std::time::Instant;
 use tch::{Device, Kind, Tensor};
+
+/// A part of the engine with a clock of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Work {
+    /// Images to eigenvalues
+    Spectrum,
+    /// Images to factors, in the passes that the spectra took
+    Jacobian,
+    /// Gram matrices to eigenvalues, by each solver that runs on the device
+    Eigen,
+    /// Images to attacked images, by PGD in L2
+    Pgd,
+}
 
 /// What `bench` is asked for.
 #[derive(Clone, Debug)]
@@ -27,6 +45,10 @@ pub struct BenchRequest {
     pub data: Option<String>,
     /// The metrics to time.
     pub metrics: Vec<MetricKind>,
+    /// What to time; where empty, spectra, and PGD on the built-in models.
+    pub works: Vec<Work>,
+    /// Steps of the timed attack.
+    pub steps: usize,
     /// How many images a repetition takes.
     pub images: usize,
     /// Repetitions counted, after warming up.
@@ -44,7 +66,7 @@ pub struct BenchRequest {
 pub struct Timing {
     /// The model.
     pub model: String,
-    /// `spectrum of <metric>`, or `pgd`.
+    /// `spectrum of <metric>`, `jacobian of <metric>`, `eigenvalues of <metric> by <solver>`, or `pgd, <steps> steps`.
     pub work: String,
     /// Images (or image steps of an attack) a repetition.
     pub images: usize,
@@ -77,8 +99,12 @@ pub struct BenchReport {
 
 /// Passes before the clock starts, at most: enough for the planner to settle.
 const WARM_UP: usize = 40;
-/// Steps of the timed attack.
-const STEPS: usize = 10;
+/// Solvers must agree with LAPACK to this share of lambda_1 before they are timed.
+const AGREEMENT: f64 = 1e-9;
+/// Matrices that are compared: a host takes its time over more.
+const COMPARED: i64 = 256;
+/// On the host, rotations of larger matrices take seconds.
+const HOST_ROTATIONS: i64 = 64;
 
 /// Times every model with every metric, and PGD on each.
 ///
@@ -88,20 +114,33 @@ pub fn run(request: &BenchRequest, observer: &dyn Observer) -> Result<BenchRepor
     ffi::exact_math()?;
     let device = request.device.resolve()?;
     let cases = cases(request, device)?;
-    let total = (cases.len() * (request.metrics.len() + 1)) as u64;
+    let jobs = |case: &Case| -> Vec<(Work, MetricKind)> {
+        let mut works = request.works.clone();
+        if works.is_empty() {
+            works.push(Work::Spectrum);
+            // A model of the user's own is timed for what was asked alone.
+            works.extend(case.built_in.then_some(Work::Pgd));
+        }
+        let of = |work: Work| match work {
+            Work::Pgd => &request.metrics[..1],
+            _ => &request.metrics[..],
+        };
+        works.iter().flat_map(|work| of(*work).iter().map(|metric| (*work, *metric))).collect()
+    };
+    let total = cases.iter().map(|case| jobs(case).len() as u64).sum();
     observer.on(Event::Begin { task: "timing", unit: "cases", total, done: 0 });
     let mut timings = Vec::new();
     for case in &cases {
-        for metric in &request.metrics {
+        for (work, metric) in jobs(case) {
             observer.check()?;
-            timings.push(spectrum(request, case, *metric, device)?);
+            match work {
+                Work::Spectrum => timings.push(spectrum(request, case, metric, device)?),
+                Work::Jacobian => timings.push(jacobian(request, case, metric, device)?),
+                Work::Eigen => timings.extend(eigen(request, case, metric, device)?),
+                Work::Pgd => timings.push(pgd(request, case, device)?),
+            }
             observer.on(Event::Advance(1));
         }
-        // A model of the user's own is timed for what was asked alone.
-        if request.model.is_none() {
-            timings.push(pgd(request, case, device)?);
-        }
-        observer.on(Event::Advance(1));
     }
     observer.on(Event::End);
     Ok(BenchReport {
@@ -116,6 +155,7 @@ pub fn run(request: &BenchRequest, observer: &dyn Observer) -> Result<BenchRepor
 /// A model and images that fit it.
 struct Case {
     name: String,
+    built_in: bool,
     vae: Box<dyn Vae>,
     images: Tensor,
 }
@@ -138,7 +178,8 @@ fn cases(request: &BenchRequest, device: Device) -> Result<Vec<Case>> {
     };
     if let Some(path) = &request.model {
         let model = model::open(path, device, Kind::Float)?;
-        return Ok(vec![Case { name: path.display().to_string(), images: images(model.image)?, vae: model.vae }]);
+        let name = path.display().to_string();
+        return Ok(vec![Case { name, built_in: false, images: images(model.image)?, vae: model.vae }]);
     }
     let mnist = Some(ImageShape { channels: 1, height: 28, width: 28 });
     let mlp = MlpSpec { image: mnist, latent: 20, ..MlpSpec::default() };
@@ -156,13 +197,13 @@ fn cases(request: &BenchRequest, device: Device) -> Result<Vec<Case>> {
     }
     let build = |(name, spec): (String, ModelSpec)| -> Result<Case> {
         let vae = Box::new(Network::new(&spec, request.seed, device, Kind::Float)?);
-        Ok(Case { name, vae, images: images(spec.image())? })
+        Ok(Case { name, built_in: true, vae, images: images(spec.image())? })
     };
     specs.into_iter().map(build).collect()
 }
 
-fn spectrum(request: &BenchRequest, case: &Case, metric: MetricKind, device: Device) -> Result<Timing> {
-    let baseline_bytes = resident("VmRSS");
+/// An engine whose planner has settled on its passes.
+fn settled(request: &BenchRequest, case: &Case, metric: MetricKind, device: Device) -> Result<Engine> {
     let mut engine = Engine::new(metric, 0, device, Kind::Float, request.batch)?;
     for _ in 0..WARM_UP {
         engine.spectra(case.vae.as_ref(), &case.images)?;
@@ -170,17 +211,80 @@ fn spectrum(request: &BenchRequest, case: &Case, metric: MetricKind, device: Dev
             break;
         }
     }
+    Ok(engine)
+}
+
+fn spectrum(request: &BenchRequest, case: &Case, metric: MetricKind, device: Device) -> Result<Timing> {
+    let baseline_bytes = resident("VmRSS");
+    let mut engine = settled(request, case, metric, device)?;
     let seconds = clock(request.repeat, device, || engine.spectra(case.vae.as_ref(), &case.images).map(drop))?;
-    Ok(Timing {
-        model: case.name.clone(),
-        work: format!("spectrum of {metric}"),
-        images: request.images,
-        rate: request.images as f64 / median(&seconds),
-        seconds,
-        peak_bytes: resident("VmHWM"),
-        baseline_bytes,
-        pass: engine.planner().to_string(),
-    })
+    let work = format!("spectrum of {metric}");
+    Ok(timing(case, work, request.images, seconds, baseline_bytes, engine.planner().to_string()))
+}
+
+/// Calls `use_factor` with the factor [B, R, D] of each pass.
+fn factors(
+    case: &Case,
+    metric: MetricKind,
+    engine: &Engine,
+    mut use_factor: impl FnMut(Metric) -> Result<()>,
+) -> Result<()> {
+    let total = case.images.size().first().copied().unwrap_or(0);
+    let mut first = 0;
+    while first < total {
+        let pass = engine.planner().next((total - first) as usize);
+        let x = case.images.f_narrow(0, first, pass.samples as i64)?;
+        use_factor(Metric::at(case.vae.as_ref(), &x, metric, pass.ways)?)?;
+        first += pass.samples as i64;
+    }
+    Ok(())
+}
+
+fn jacobian(request: &BenchRequest, case: &Case, metric: MetricKind, device: Device) -> Result<Timing> {
+    let baseline_bytes = resident("VmRSS");
+    let engine = settled(request, case, metric, device)?;
+    let work = || factors(case, metric, &engine, |metric| metric.compact().map(drop));
+    let seconds = clock(request.repeat, device, work)?;
+    let work = format!("jacobian of {metric}");
+    Ok(timing(case, work, request.images, seconds, baseline_bytes, engine.planner().to_string()))
+}
+
+/// Every solver on the Gram matrices [N, R, R] of all images, in double; each agrees with LAPACK before it is timed.
+fn eigen(request: &BenchRequest, case: &Case, metric: MetricKind, device: Device) -> Result<Vec<Timing>> {
+    let baseline_bytes = resident("VmRSS");
+    let engine = settled(request, case, metric, device)?;
+    let mut grams = Vec::new();
+    factors(case, metric, &engine, |metric| metric.gram().map(|gram| grams.push(gram)))?;
+    let grams = Tensor::f_cat(&grams, 0)?;
+    let order = grams.size()[2];
+    let compared = grams.size()[0].min(COMPARED);
+    let expected = linalg::eigvalsh(&grams.f_narrow(0, 0, compared)?.f_to_device(Device::Cpu)?)?.f_flip([-1])?;
+    let chosen = Solver::choose(device, order);
+    let mut timings = Vec::new();
+    for (name, way) in [("rotations", Way::Jacobi), ("reduction", Way::Tridiagonal), ("cuSOLVER", Way::Library)] {
+        let possible = match way {
+            Way::Library => device.is_cuda() && kernels::has_library(),
+            Way::Jacobi => device.is_cuda() || order <= HOST_ROTATIONS,
+            Way::Tridiagonal => true,
+        };
+        if !possible || !kernels::run_on(device) {
+            continue;
+        }
+        let values = kernels::eigh(&grams, 0, way)?.values.f_narrow(0, 0, compared)?.f_to_device(Device::Cpu)?;
+        let off = values.f_sub(&expected)?.f_abs()?.f_max()?.f_double_value(&[])?
+            / expected.f_abs()?.f_max()?.f_double_value(&[])?;
+        // `not <=`, so that NaN fails too.
+        if !matches!(off.partial_cmp(&AGREEMENT), Some(Ordering::Less | Ordering::Equal)) {
+            let message = format!("{name} is off LAPACK's eigenvalues by {off:.1e} of the largest");
+            return Err(Error::Native { routine: "eigensolver", message });
+        }
+        let seconds = clock(request.repeat, device, || kernels::eigh(&grams, 0, way).map(drop))?;
+        let taken = matches!(chosen, Solver::Fused(w) | Solver::Separate(w) if w == way);
+        let pass = format!("order {order}{}", if taken { ", the engine's choice" } else { "" });
+        let work = format!("eigenvalues of {metric} by {name}");
+        timings.push(timing(case, work, request.images, seconds, baseline_bytes, pass));
+    }
+    Ok(timings)
 }
 
 /// PGD in L2 on all images at once; a step of one image is the unit.
@@ -188,20 +292,26 @@ fn pgd(request: &BenchRequest, case: &Case, device: Device) -> Result<Timing> {
     let baseline_bytes = resident("VmRSS");
     let index: Vec<u64> = (0..request.images as u64).collect();
     let victim = Victim::new(case.vae.as_ref(), &case.images, &index, request.seed, None)?;
-    let spec = AttackSpec::Pgd(PgdSpec { steps: STEPS, ..PgdSpec::default() });
+    let spec = AttackSpec::Pgd(PgdSpec { steps: request.steps, ..PgdSpec::default() });
     let budget = Budget::new(Norm::L2, 1.0, Some((0.0, 1.0)))?;
     attack::run(&spec, &victim, &budget)?;
     let seconds = clock(request.repeat, device, || attack::run(&spec, &victim, &budget).map(drop))?;
-    Ok(Timing {
+    let (work, pass) = (format!("pgd, {} steps", request.steps), format!("{} samples", request.images));
+    Ok(timing(case, work, request.images * request.steps, seconds, baseline_bytes, pass))
+}
+
+fn timing(case: &Case, work: String, images: usize, seconds: Vec<f64>, baseline_bytes: u64, pass: String) -> Timing {
+    let rate = images as f64 / median(&seconds);
+    Timing {
         model: case.name.clone(),
-        work: format!("pgd, {STEPS} steps"),
-        images: request.images * STEPS,
-        rate: (request.images * STEPS) as f64 / median(&seconds),
+        work,
+        images,
         seconds,
+        rate,
         peak_bytes: resident("VmHWM"),
         baseline_bytes,
-        pass: format!("{} samples", request.images),
-    })
+        pass,
+    }
 }
 
 /// Seconds of each of `repeat` runs, the device waited for before and after.

@@ -279,10 +279,8 @@ fn what_does_not_fit_is_a_wrong_request() {
 }
 
 #[test]
-#[allow(clippy::print_stdout)]
 fn the_device_agrees_with_the_host() {
-    if !tch::Cuda::is_available() {
-        println!("skipped: the_device_agrees_with_the_host (no CUDA device)");
+    if !crate::device::cuda() {
         return;
     }
     let device = tch::Device::Cuda(0);

@@ -24,8 +24,8 @@ fn no_phase_races_and_a_missing_barrier_would_be_seen() {
         println!("ThreadSanitizer: skipped, {compiler} has none that runs here");
         return;
     }
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kernels/race.cpp");
-    let compiled = compile(source, &["-Wall", "-Wextra", "-Werror"]);
+    let source = crate::files::root().join("tests/kernels/race.cpp");
+    let compiled = compile(source.to_str().unwrap(), &["-Wall", "-Wextra", "-Werror"]);
     assert!(compiled.status.success(), "{}", said(&compiled));
 
     let sound = Command::new(&program).output().unwrap();

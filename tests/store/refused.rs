@@ -93,7 +93,7 @@ fn a_file_in_use_is_left_alone() {
     writer.put(&scores(&[1])).unwrap();
     drop(writer);
     let script = "import sys, h5py\nf = h5py.File(sys.argv[1], 'r+')\nprint('open', flush=True)\nsys.stdin.read()";
-    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/bin/python");
+    let python = crate::files::interpreter();
     let mut other = Command::new(python)
         .args(["-c", script])
         .arg(folder.path().join("scores.h5.partial"))

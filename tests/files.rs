@@ -1,0 +1,24 @@
+//! Where the tests find what is not compiled into them: paths of the build, unless the environment says that the
+//! executable was carried elsewhere (`make gpu-bundle`).
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+fn named(variable: &str) -> Option<OsString> {
+    std::env::var_os(variable).filter(|value| !value.is_empty())
+}
+
+/// The checkout, or what stands in for it: PULLBACK_TESTS_ROOT.
+pub fn root() -> PathBuf {
+    named("PULLBACK_TESTS_ROOT").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into()).into()
+}
+
+/// The program: PULLBACK_BINARY, or what cargo built beside the tests.
+pub fn binary() -> PathBuf {
+    named("PULLBACK_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_pullback").into()).into()
+}
+
+/// An interpreter with numpy and h5py: PULLBACK_PYTHON, or the one that `make test` sets up.
+pub fn interpreter() -> PathBuf {
+    named("PULLBACK_PYTHON").map_or_else(|| root().join(".venv/bin/python"), PathBuf::from)
+}
