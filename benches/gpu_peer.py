@@ -304,7 +304,7 @@ def pullback(work, batch, steps, folder, device):
 
     def several(count):
         command = [binary, "bench", "-q", *common, "--metric", "stochastic", "--repeat", str(count), "--json"]
-        works = {"pgd": ["pgd"], "eigen": ["eigen"], "spectrum": ["spectrum", "jacobian"]}[work]
+        works = {"pgd": ["search", "pgd"], "eigen": ["eigen"], "spectrum": ["spectrum", "jacobian"]}[work]
         command += [word for name in works for word in ("--work", name)] + ["--steps", str(steps)]
         timings = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)["timings"]
         return {t["work"]: t["seconds"] for t in timings}, "; ".join(f"{t['work']}: {t['pass']}" for t in timings)

@@ -453,12 +453,12 @@ fn the_bench_speaks_to_machines() {
 
 #[test]
 fn the_bench_times_the_parts_that_are_asked_for() {
-    let line = "bench -m run --limit 3 --metric mean --work pgd --work eigen --work jacobian --steps 2 --device cpu";
-    let out = succeeds(DESK.path(), &format!("{line} --repeat 1 --json -q"));
+    let line = "bench -m run --limit 3 --work pgd --work search --work eigen --work jacobian --steps 2";
+    let out = succeeds(DESK.path(), &format!("{line} --metric mean --device cpu --repeat 1 --json -q"));
     let result: serde_json::Value = serde_json::from_str(&stdout(&out)).unwrap();
     let work: Vec<_> = result["timings"].as_array().unwrap().iter().map(|t| t["work"].as_str().unwrap()).collect();
     let solvers = ["eigenvalues of mean by rotations", "eigenvalues of mean by reduction"];
-    assert_eq!(work, ["pgd, 2 steps", solvers[0], solvers[1], "jacobian of mean"]);
+    assert_eq!(work, ["pgd, 2 steps", "search of pgd, 2 steps", solvers[0], solvers[1], "jacobian of mean"]);
 }
 
 #[test]

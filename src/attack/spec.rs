@@ -109,7 +109,7 @@ impl AttackSpec {
     }
 
     /// The searches it stands for; of several the worst is its result.
-    pub(super) fn parts(&self) -> Vec<(String, Box<dyn Attack>)> {
+    pub(crate) fn parts(&self) -> Vec<(String, Box<dyn Attack>)> {
         match self {
             Self::Spectral(s) => s.parts(),
             Self::Random(s) => vec![(self.name().to_owned(), Box::new(Random(s.clone())))],

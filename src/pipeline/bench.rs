@@ -30,8 +30,10 @@ pub enum Work {
     Jacobian,
     /// Gram matrices to eigenvalues, by each solver that runs on the device
     Eigen,
-    /// Images to attacked images, by PGD in L2
+    /// Images to attacked images, by PGD in L2, and all measures of these
     Pgd,
+    /// The same without the measures: the search alone
+    Search,
 }
 
 /// What `bench` is asked for.
@@ -66,7 +68,8 @@ pub struct BenchRequest {
 pub struct Timing {
     /// The model.
     pub model: String,
-    /// `spectrum of <metric>`, `jacobian of <metric>`, `eigenvalues of <metric> by <solver>`, or `pgd, <steps> steps`.
+    /// `spectrum of <metric>`, `jacobian of <metric>`, `eigenvalues of <metric> by <solver>`, `pgd, <steps> steps` or
+    /// `search of pgd, <steps> steps`.
     pub work: String,
     /// Images (or image steps of an attack) a repetition.
     pub images: usize,
@@ -122,7 +125,7 @@ pub fn run(request: &BenchRequest, observer: &dyn Observer) -> Result<BenchRepor
             works.extend(case.built_in.then_some(Work::Pgd));
         }
         let of = |work: Work| match work {
-            Work::Pgd => &request.metrics[..1],
+            Work::Pgd | Work::Search => &request.metrics[..1],
             _ => &request.metrics[..],
         };
         works.iter().flat_map(|work| of(*work).iter().map(|metric| (*work, *metric))).collect()
@@ -137,7 +140,7 @@ pub fn run(request: &BenchRequest, observer: &dyn Observer) -> Result<BenchRepor
                 Work::Spectrum => timings.push(spectrum(request, case, metric, device)?),
                 Work::Jacobian => timings.push(jacobian(request, case, metric, device)?),
                 Work::Eigen => timings.extend(eigen(request, case, metric, device)?),
-                Work::Pgd => timings.push(pgd(request, case, device)?),
+                Work::Pgd | Work::Search => timings.push(pgd(request, case, device, work)?),
             }
             observer.on(Event::Advance(1));
         }
@@ -288,15 +291,25 @@ fn eigen(request: &BenchRequest, case: &Case, metric: MetricKind, device: Device
 }
 
 /// PGD in L2 on all images at once; a step of one image is the unit.
-fn pgd(request: &BenchRequest, case: &Case, device: Device) -> Result<Timing> {
+fn pgd(request: &BenchRequest, case: &Case, device: Device, work: Work) -> Result<Timing> {
     let baseline_bytes = resident("VmRSS");
     let index: Vec<u64> = (0..request.images as u64).collect();
     let victim = Victim::new(case.vae.as_ref(), &case.images, &index, request.seed, None)?;
     let spec = AttackSpec::Pgd(PgdSpec { steps: request.steps, ..PgdSpec::default() });
     let budget = Budget::new(Norm::L2, 1.0, Some((0.0, 1.0)))?;
-    attack::run(&spec, &victim, &budget)?;
-    let seconds = clock(request.repeat, device, || attack::run(&spec, &victim, &budget).map(drop))?;
-    let (work, pass) = (format!("pgd, {} steps", request.steps), format!("{} samples", request.images));
+    let attack = || -> Result<()> {
+        if work == Work::Pgd {
+            return attack::run(&spec, &victim, &budget).map(drop);
+        }
+        for (_, attack) in spec.parts() {
+            tch::no_grad(|| attack.propose(&victim, &budget, 0))?;
+        }
+        Ok(())
+    };
+    attack()?;
+    let seconds = clock(request.repeat, device, attack)?;
+    let of = if work == Work::Pgd { "" } else { "search of " };
+    let (work, pass) = (format!("{of}pgd, {} steps", request.steps), format!("{} samples", request.images));
     Ok(timing(case, work, request.images * request.steps, seconds, baseline_bytes, pass))
 }
 
