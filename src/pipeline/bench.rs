@@ -18,7 +18,7 @@ use crate::spectrum::{Engine, Solver};
 use serde::Serialize;
 use std::cmp::Ordering;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tch::{Device, Kind, Tensor};
 
 /// A part of the engine with a clock of its own.
@@ -102,6 +102,8 @@ pub struct BenchReport {
 
 /// Passes before the clock starts, at most: enough for the planner to settle.
 const WARM_UP: usize = 40;
+/// Short passes go on for this long before the clock starts, for threads, allocator and caches to be as in a long run.
+const WARM: Duration = Duration::from_millis(300);
 /// Solvers must agree with LAPACK to this share of lambda_1 before they are timed.
 const AGREEMENT: f64 = 1e-9;
 /// Matrices that are compared: a host takes its time over more.
@@ -208,9 +210,10 @@ fn cases(request: &BenchRequest, device: Device) -> Result<Vec<Case>> {
 /// An engine whose planner has settled on its passes.
 fn settled(request: &BenchRequest, case: &Case, metric: MetricKind, device: Device) -> Result<Engine> {
     let mut engine = Engine::new(metric, 0, device, Kind::Float, request.batch)?;
+    let start = Instant::now();
     for _ in 0..WARM_UP {
         engine.spectra(case.vae.as_ref(), &case.images)?;
-        if !engine.planner().learns_from(request.images) {
+        if !engine.planner().learns_from(request.images) && start.elapsed() >= WARM {
             break;
         }
     }
