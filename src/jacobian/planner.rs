@@ -3,8 +3,8 @@
 //! No one choice is fastest: one vmapped pass wins on small batches and on GPUs, a loop of backward passes wins on a
 //! convolutional encoder with a large batch on a CPU, and the best batch fits the caches. The planner therefore tries
 //! growing batches, each way of pulling cotangents back, on the first samples of the job itself (nothing measured is
-//! thrown away), lets the best few take turns, keeps whichever had the highest rate, and never tries a pass whose memory, extrapolated from measured
-//! peaks, exceeds the budget.
+//! thrown away), lets the best few take turns, keeps whichever had the highest rate, and never tries a pass whose memory,
+//! extrapolated from measured peaks, exceeds the budget.
 
 use super::finals::Finals;
 use crate::error::{Error, Result};
@@ -280,6 +280,8 @@ impl Planner {
         if self.best.is_some_and(|(best, _)| best.samples > self.ceiling) {
             self.best = None;
             self.phase = Phase::Growing;
+        } else if self.phase == Phase::Final {
+            self.settle();
         }
         true
     }

@@ -12,7 +12,7 @@ pub use operator::{MatrixFree, Operator, Shape};
 use crate::error::{Error, Result};
 use crate::jacobian::{self, Reach, Ways};
 use crate::linalg;
-use crate::model::Vae;
+use crate::model::{Posterior, Vae};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
@@ -98,16 +98,7 @@ impl Metric {
         let x = x.f_detach()?.f_set_requires_grad(true)?;
         let q = vae.encode(&x)?;
         let l = latent(&q.mean, &q.log_var)?;
-        let output = match kind {
-            MetricKind::Mean | MetricKind::Output => q.mean.shallow_clone(),
-            MetricKind::Stochastic | MetricKind::OutputStochastic => Tensor::f_cat(&[&q.mean, &q.std()?], 1)?,
-            MetricKind::Fisher => {
-                // 1/sigma and 1/sqrt(2) are factors of the rows, held fixed: they are not differentiated.
-                let whitened = q.mean.f_div(&q.std()?.f_detach()?)?;
-                let scaled = q.log_var.f_mul_scalar(std::f64::consts::FRAC_1_SQRT_2)?;
-                Tensor::f_cat(&[&whitened, &scaled], 1)?
-            }
-        };
+        let output = encoder_output(&q, kind)?;
         let weights = match kind {
             MetricKind::Mean | MetricKind::Stochastic | MetricKind::Fisher => None,
             MetricKind::Output => Some(triangle(&decoder_jacobian(vae, &q.mean, ways)?, l)?),
@@ -212,8 +203,22 @@ impl Metric {
     }
 }
 
-/// The decoder's Jacobian at z = mu, [B, O, L].
-fn decoder_jacobian(vae: &dyn Vae, mean: &Tensor, ways: Ways) -> Result<Tensor> {
+/// What is differentiated in the encoder, [B, P]: the rows of A, or those that the decoder's part is applied to.
+fn encoder_output(q: &Posterior, kind: MetricKind) -> Result<Tensor> {
+    Ok(match kind {
+        MetricKind::Mean | MetricKind::Output => q.mean.shallow_clone(),
+        MetricKind::Stochastic | MetricKind::OutputStochastic => Tensor::f_cat(&[&q.mean, &q.std()?], 1)?,
+        MetricKind::Fisher => {
+            // 1/sigma and 1/sqrt(2) are factors of the rows, held fixed: they are not differentiated.
+            let whitened = q.mean.f_div(&q.std()?.f_detach()?)?;
+            let scaled = q.log_var.f_mul_scalar(std::f64::consts::FRAC_1_SQRT_2)?;
+            Tensor::f_cat(&[&whitened, &scaled], 1)?
+        }
+    })
+}
+
+/// The decoder's flattened output [B, O] and the code z = mu [B, L] that it was computed from and can be differentiated by.
+fn decoded(vae: &dyn Vae, mean: &Tensor) -> Result<(Tensor, Tensor)> {
     let z = mean.f_detach()?.f_set_requires_grad(true)?;
     let image = vae.decode(&z)?;
     if image.size().first() != z.size().first() {
@@ -223,7 +228,13 @@ fn decoder_jacobian(vae: &dyn Vae, mean: &Tensor, ways: Ways) -> Result<Tensor> 
             format!("{:?}", image.size()),
         ));
     }
-    jacobian::columns(&image.f_flatten(1, -1)?, &z, ways.columns)
+    Ok((image.f_flatten(1, -1)?, z))
+}
+
+/// The decoder's Jacobian at z = mu, [B, O, L].
+fn decoder_jacobian(vae: &dyn Vae, mean: &Tensor, ways: Ways) -> Result<Tensor> {
+    let (image, z) = decoded(vae, mean)?;
+    jacobian::columns(&image, &z, ways.columns)
 }
 
 /// C [B, L, L] f64 with C^T C = J_g^T J_g for J_g [B, O, L]: the triangle of its QR factorisation, which is as accurate as

@@ -1,10 +1,10 @@
 //! A metric as something that is applied: products with its factor A and with A^T, from the factor itself or, where that
 //! is too large to hold, from the model's derivatives.
 
-use super::{Metric, MetricKind, latent};
-use crate::error::{Error, Result, ensure_shape};
+use super::{Metric, MetricKind, decoded, encoder_output, latent};
+use crate::error::{Result, ensure_shape};
 use crate::jacobian::{Products, Ways};
-use crate::model::{Posterior, Vae};
+use crate::model::Vae;
 use tch::{Device, Kind, Tensor};
 
 /// Sizes of a factor A at B points.
@@ -152,30 +152,8 @@ impl Operator for MatrixFree {
     }
 }
 
-/// What is differentiated in the encoder: the rows of A, or those that the decoder's part is applied to.
-fn encoder_output(q: &Posterior, kind: MetricKind) -> Result<Tensor> {
-    Ok(match kind {
-        MetricKind::Mean | MetricKind::Output => q.mean.shallow_clone(),
-        MetricKind::Stochastic | MetricKind::OutputStochastic => Tensor::f_cat(&[&q.mean, &q.std()?], 1)?,
-        MetricKind::Fisher => {
-            // 1/sigma and 1/sqrt(2) are factors of the rows, held fixed: they are not differentiated.
-            let whitened = q.mean.f_div(&q.std()?.f_detach()?)?;
-            let scaled = q.log_var.f_mul_scalar(std::f64::consts::FRAC_1_SQRT_2)?;
-            Tensor::f_cat(&[&whitened, &scaled], 1)?
-        }
-    })
-}
-
 /// J_g at z = mu.
 fn decoder(vae: &dyn Vae, mean: &Tensor, ways: Ways) -> Result<Products> {
-    let z = mean.f_detach()?.f_set_requires_grad(true)?;
-    let image = vae.decode(&z)?;
-    if image.size().first() != z.size().first() {
-        return Err(Error::request(
-            "shape of the decoder's output",
-            format!("[{}, ...], one image a code", z.size()[0]),
-            format!("{:?}", image.size()),
-        ));
-    }
-    Products::at(image.f_flatten(1, -1)?, z, ways.columns)
+    let (image, z) = decoded(vae, mean)?;
+    Products::at(image, z, ways.columns)
 }
