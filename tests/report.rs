@@ -156,6 +156,14 @@ fn tables_equal_the_data() {
 }
 
 #[test]
+fn estimated_scores_tell_their_standard_error() {
+    let html = page("run");
+    let told = "Estimated from a part of each spectrum, with a standard error, in the median, of trace 0.250 (mixup).";
+    assert!(html.contains(told), "{:?}", html.split("standard error").nth(1).map(|t| &t[..60.min(t.len())]));
+    assert!(!page("sweep").contains("standard error"));
+}
+
+#[test]
 fn a_sweep_pools_seeds_and_keeps_its_sets_apart() {
     for (name, models, samples) in
         [("sweep", 12, ["60", "60", "120", "60", "60"].as_slice()), ("real", 8, &["24", "48", "24"])]

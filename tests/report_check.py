@@ -157,8 +157,9 @@ def check_sweep(tables, file, pools):
         if not (abs(float(found) - made) <= 1e-12 * max(1, abs(made)) or (np.isnan(made) and found == "NaN")):
             fault(f"{where}: page {found}, file {made}")
 
-    for table, group in (("correlations", "correlation"), ("effects", "effect")):
-        rows = {row["name"]: row for row in tables.get(f"sweep-{table}", [])}
+    for table, statistic, group in (("correlations", "spearman", "correlation"), ("correlations", "kendall", "kendall"),
+                                    ("effects", "mean difference", "effect")):
+        rows = {row["name"]: row for row in tables.get(f"sweep-{table}", []) if row["statistic"] == statistic}
         names = set(file.get(group, {}))
         if set(rows) != names:
             fault(f"{table}: page has {len(rows)} names, the file {len(names)}")
@@ -167,8 +168,9 @@ def check_sweep(tables, file, pools):
                 equal(f"{table} {name} {column}", rows[name][column], made)
     for row in tables.get("sweep-within", []):
         models = pools[row["mixup"], repr(float(row["beta"]))]
-        made = np.median(file["within"][row["name"]][:][models], axis=0)
-        for column, value in zip(("rho", "lower", "upper"), made):
+        group = {"spearman": "within", "kendall": "kendall_within"}[row["statistic"]]
+        made = np.median(file[group][row["name"]][:][models], axis=0)
+        for column, value in zip(("value", "lower", "upper"), made):
             equal(f"within {row}", row[column], value)
     for row, s in zip(tables.get("sweep-training", []), range(len(file["beta"]))):
         for column, made in [("beta", file["beta"][s]), ("seed", file["seed"][s])] + [

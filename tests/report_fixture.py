@@ -82,6 +82,8 @@ def run(folder):
             file["spectrum/directions"] = pictures(N, K) - np.float32(0.3)
             for score, column in scores(values).items():
                 file[f"scores/{score}"] = column
+            if name == "mixup":
+                file["scores_se/trace"], file["scores_se/spectral_radius"] = np.full(N, 0.25), np.zeros(N)
         with h5py.File(folder / name / "attack.h5", "w") as file:
             attributes(file, "attack", f"runs/{name}", "attack:\n  norm: l2\n")
             attack(file, values[:, 0], True)
@@ -122,11 +124,13 @@ def sweep(path):
         for group in ("all", "plain", "mixup"):
             for pair in ("beta.spectral_radius", "beta.unit-u1.recon_mse", "spectral_radius.u1.recon_mse"):
                 file[f"correlation/{group}.{pair}"] = np.array([-0.9, -0.97, -0.8])
+                file[f"kendall/{group}.{pair}"] = np.array([-0.7, -0.8, -0.6])
         file["effect/spectral_radius"] = np.array([-0.4, -0.6, -0.1])
         file["effect/unit-u1.recon_mse"] = np.array([0.01, -0.01, 0.02])
         file["training/loss"], file["training/kl"] = 700 + 5 * betas, 20 / (1 + betas)
         rho = rng.uniform(0.5, 0.7, points)
         file["within/spectral_radius.u1.recon_mse"] = np.stack([rho, rho - 0.1, rho + 0.1], axis=1)
+        file["kendall_within/spectral_radius.u1.recon_mse"] = np.stack([rho - 0.2, rho - 0.3, rho], axis=1)
 
 
 root = pathlib.Path(sys.argv[1])

@@ -151,9 +151,8 @@ fn difference(a: &BTreeMap<String, Vec<f64>>, b: &BTreeMap<String, Vec<f64>>, to
         let size = x.iter().filter(|x| x.is_finite()).fold(0.0, |m: f64, x| m.max(x.abs()));
         let mean = |v: &[f64]| v.iter().sum::<f64>() / v.len() as f64;
         let apart = match path.split('/').nth(1) {
-            Some("correlation" | "correlation_of_medians" | "kendall" | "kendall_of_medians" | "within" | "effect") => {
-                0.0
-            }
+            Some("correlation" | "correlation_of_medians" | "kendall" | "kendall_of_medians") => 0.0,
+            Some("within" | "kendall_within" | "effect") => 0.0,
             Some("attack" | "pictures") => (mean(x) - mean(y)).abs(),
             _ => x
                 .iter()
@@ -262,6 +261,15 @@ fn a_tiny_study_is_whole() {
     }
     assert_eq!(shape("/effect/spectral_radius"), [3]);
     assert_eq!(shape("/within/trace.unit-u1.latent_l2"), [7, 3]);
+    for (kind, which) in [("within", Coefficient::Spearman), ("kendall_within", Coefficient::Kendall)] {
+        let (_, stored) = reader.read_f64(&format!("/{kind}/spectral_radius.u1.recon_mse")).unwrap();
+        for s in 0..7 {
+            // At the largest of three sizes, the last.
+            let damage = &all[s * 72 + 48..(s + 1) * 72];
+            let (expected, _) = coefficient(&lambda[s * 24..(s + 1) * 24], damage, which, Missing::Refuse).unwrap();
+            assert!((stored[3 * s] - expected).abs() < 1e-12, "{kind} of model {s}: {stored:?}, not {expected}");
+        }
+    }
     assert!(!cell.join("train.safetensors").exists(), "the optimiser's state is of no more use");
 
     // Once more: nothing to do, the same file; and another study may not have the folder.

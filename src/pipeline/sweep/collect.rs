@@ -192,9 +192,8 @@ fn fixed(rows: &[CellSummary], relations: &[&[Relation]], within: &[(String, Vec
     for relation in relations.iter().flat_map(|r| r.iter()) {
         fixed.push(column(&relation.path, vec![3], Values::F64(relation.interval.to_vec())));
     }
-    for (name, intervals) in within {
-        let path = format!("/within/{name}");
-        fixed.push(column(&path, vec![intervals.len(), 3], Values::F64(intervals.concat())));
+    for (path, intervals) in within {
+        fixed.push(column(path, vec![intervals.len(), 3], Values::F64(intervals.concat())));
     }
     fixed
 }

@@ -162,8 +162,12 @@ pub(super) fn effects(rows: &[CellSummary], bootstrap: &Bootstrap) -> Result<Vec
 /// Scores whose correlation with damage over the samples of a model is told.
 const WITHIN: [&str; 3] = ["spectral_radius", "trace", "von_neumann_entropy"];
 
-/// Spearman's correlations over the samples of each model, of a score with the damage at the largest epsilon: name and
-/// [value, lower, upper] of every model, for `/within/<name>` [S, 3].
+/// Both coefficients, by the group of the file that has them.
+const WITHIN_KINDS: [(&str, Coefficient); 2] =
+    [("within", Coefficient::Spearman), ("kendall_within", Coefficient::Kendall)];
+
+/// Rank correlations over the samples of each model, of a score with the damage at the largest epsilon: path
+/// (`/within/<name>`, `/kendall_within/<name>`) and [value, lower, upper] of every model, for [S, 3].
 pub(super) fn within(
     spec: &SweepSpec,
     cells: &[Cell],
@@ -189,9 +193,12 @@ pub(super) fn within(
                     let (_, values) = reader.read_f64(&format!("/attack/{attack}/{measure}"))?;
                     let n = values.len() / eps.len().max(1);
                     let damage = &values[largest * n..(largest + 1) * n];
-                    for (score, values) in &scores {
-                        let e = correlate(values, damage, Coefficient::Spearman, Missing::Drop, &bootstrap, SEED)?;
-                        found.entry(format!("{score}.{key}{shown}.{measure}")).or_default().push(ends(&e));
+                    for ((score, values), (kind, coefficient)) in
+                        scores.iter().flat_map(|s| WITHIN_KINDS.map(|kind| (s, kind)))
+                    {
+                        let e = correlate(values, damage, coefficient, Missing::Drop, &bootstrap, SEED)?;
+                        let path = format!("/{kind}/{score}.{key}{shown}.{measure}");
+                        found.entry(path).or_default().push(ends(&e));
                     }
                 }
             }

@@ -73,6 +73,13 @@ fn scores(reader: &Reader, show: Option<Vec<u64>>) -> Result<Scores> {
         columns.push(Named { name, values });
     }
     columns.sort_by_key(|c| words::order(&c.name));
+    let mut errors = Vec::new();
+    for Named { name, .. } in &columns {
+        let path = format!("/scores_se/{name}");
+        if reader.info(&path).is_some() {
+            errors.push(Named { name: name.clone(), values: reader.read_f64(&path)?.1 });
+        }
+    }
     let eigenvalues = match reader.info("/spectrum/eigenvalues") {
         Some(info) if info.shape.len() == 2 => {
             let (shape, values) = reader.read_f64("/spectrum/eigenvalues")?;
@@ -95,6 +102,7 @@ fn scores(reader: &Reader, show: Option<Vec<u64>>) -> Result<Scores> {
         metric: reader.header().metric.clone().unwrap_or_default(),
         index,
         columns,
+        errors,
         eigenvalues,
         directions,
         alignment,

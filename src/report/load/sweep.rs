@@ -66,8 +66,10 @@ pub(super) fn read(reader: &Reader) -> Result<Sweep> {
         eps,
         shown_eps,
         correlations: intervals(reader, "/correlation/")?,
+        taus: intervals(reader, "/kendall/")?,
         effects: intervals(reader, "/effect/")?,
-        within: grid.within()?,
+        within: grid.within("/within/")?,
+        taus_within: grid.within("/kendall_within/")?,
         points,
         origin,
     })
@@ -251,13 +253,14 @@ impl Grid<'_> {
         self.reader.datasets().iter().filter_map(|d| d.path.strip_prefix(prefix)).map(str::to_owned).collect()
     }
 
-    /// `/within/<name>` [S, 3], a point's models summed up by their median.
-    fn within(&self) -> Result<Vec<Within>> {
+    /// `<prefix><name>` [S, 3], a point's models summed up by their median.
+    fn within(&self, prefix: &str) -> Result<Vec<Within>> {
         let mut found = Vec::new();
-        for name in self.below("/within/") {
-            let (shape, values) = self.parts(&format!("/within/{name}"), 2)?;
+        for name in self.below(prefix) {
+            let path = format!("{prefix}{name}");
+            let (shape, values) = self.parts(&path, 2)?;
             if shape[0] != 3 {
-                return Err(wrong_interval(self.reader, &format!("/within/{name}"), &shape));
+                return Err(wrong_interval(self.reader, &path, &shape));
             }
             let of_point = |i: usize| {
                 let all = self.pooled(i, 3, &values);

@@ -3,7 +3,7 @@
 use super::{Headline, Section, legend, stroke};
 use crate::report::figure::{Axis, Figure, Ink, Mark, Panel, Plot, Scale, Steps, Table, Width, bins, number, shares};
 use crate::report::stats::Summary;
-use crate::report::study::{Arm, Study};
+use crate::report::study::{Arm, Named, Study};
 use crate::report::words;
 
 const BINS: usize = 24;
@@ -51,7 +51,7 @@ pub fn section(study: &Study) -> Option<Section> {
     let figure = Figure {
         id: "scores-histograms".to_owned(),
         title: finding(&plain),
-        caption: format!("Share of the images in each bin; triangles mark medians.{missing}"),
+        caption: format!("Share of the images in each bin; triangles mark medians.{missing}{}", errors(&plain)),
         legend: legend(&plain, place),
         panels,
         width: Width::Small,
@@ -66,6 +66,24 @@ pub fn section(study: &Study) -> Option<Section> {
     };
     section.add(figure, Headline::Yes);
     section.filled()
+}
+
+/// How exact estimated scores are: the standard error of the median image, where it has one above zero.
+fn errors(arms: &[&Arm]) -> String {
+    let mut told = Vec::new();
+    for arm in arms {
+        let known = |e: &Named| Some(Summary::of(&e.values).median).filter(|median| *median > 0.0);
+        let scores = arm.scores.iter().flat_map(|s| &s.errors);
+        let parts: Vec<String> =
+            scores.filter_map(|e| Some(format!("{} {}", words::inline(&e.name), number::short(known(e)?)))).collect();
+        if !parts.is_empty() {
+            told.push(format!("{} ({})", words::list(&parts), arm.name));
+        }
+    }
+    if told.is_empty() {
+        return String::new();
+    }
+    format!(" Estimated from a part of each spectrum, with a standard error, in the median, of {}.", told.join("; "))
 }
 
 /// Histograms of the score called `name`; `None` where no value can be shown.

@@ -104,6 +104,8 @@ pub struct Scores {
     pub index: Vec<u64>,
     /// `/scores/<name>`.
     pub columns: Vec<Named>,
+    /// `/scores_se/<name>`: standard errors, where scores are estimates.
+    pub errors: Vec<Named>,
     /// `/spectrum/eigenvalues`, descending.
     pub eigenvalues: Option<Matrix>,
     /// `/spectrum/directions` of the samples on show.

@@ -22,12 +22,16 @@ pub struct Sweep {
     pub points: Vec<SweepPoint>,
     /// Places in `eps` of the few sizes that galleries show.
     pub shown_eps: Vec<usize>,
-    /// `/correlation/...`.
+    /// `/correlation/...`: Spearman's rho over the models.
     pub correlations: Vec<Interval>,
+    /// `/kendall/...`: Kendall's tau-b of the same.
+    pub taus: Vec<Interval>,
     /// `/effect/...`: what mixup changes.
     pub effects: Vec<Interval>,
-    /// `/within/...`: correlations over the samples of each model.
+    /// `/within/...`: Spearman's rho over the samples of each model.
     pub within: Vec<Within>,
+    /// `/kendall_within/...`: Kendall's tau-b of the same.
+    pub taus_within: Vec<Within>,
 }
 
 impl Sweep {

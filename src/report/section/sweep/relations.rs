@@ -93,10 +93,12 @@ fn correlations(view: &View<'_>) -> Option<Drawn> {
         format!("Rank correlations over the models: {}", words::list(&told))
     };
     let caption = "Spearman's ρ over the models (of their means; damage at the largest size), and its bootstrap \
-                   interval as a line from −1 to 1. In brackets, the key of a further set of attacks.";
+                   interval as a line from −1 to 1. In brackets, the key of a further set of attacks. The numbers below \
+                   have Kendall's τ too.";
     let columns: Vec<&str> = groups.iter().map(|(_, words)| *words).collect();
     let drawn = table(&rows, if columns.is_empty() { &["ρ"] } else { &columns }, two, |_| 1.0);
-    Some(composed(&view.id("correlations"), title, caption, drawn, all))
+    let both = [("spearman", all.as_slice()), ("kendall", view.sweep.taus.as_slice())];
+    Some(composed(&view.id("correlations"), title, caption, drawn, &both))
 }
 
 /// `/effect/<name>`: a row a quantity that leads.
@@ -120,13 +122,16 @@ fn effects(view: &View<'_>) -> Option<Drawn> {
     }
     let reach = |i: &Interval| i.low.abs().max(i.high.abs()).max(f64::MIN_POSITIVE);
     let drawn = table(&rows, &["change"], number::short, reach);
-    Some(composed(&view.id("effects"), title, caption, drawn, &view.sweep.effects))
+    Some(composed(&view.id("effects"), title, caption, drawn, &[("mean difference", &view.sweep.effects)]))
 }
 
-fn composed(id: &str, title: String, caption: &str, drawn: Element, all: &[Interval]) -> Drawn {
-    let mut table = Table::new(&["name", "value", "lower", "upper"]);
-    for i in all {
-        table.row([(&i.name).into(), i.value.into(), i.low.into(), i.high.into()]);
+/// `all` are the numbers behind it, by what they are.
+fn composed(id: &str, title: String, caption: &str, drawn: Element, all: &[(&str, &[Interval])]) -> Drawn {
+    let mut table = Table::new(&["name", "statistic", "value", "lower", "upper"]);
+    for (statistic, intervals) in all {
+        for i in *intervals {
+            table.row([(&i.name).into(), (*statistic).into(), i.value.into(), i.low.into(), i.high.into()]);
+        }
     }
     let figure = element("figure")
         .class("fig")
@@ -189,12 +194,28 @@ fn whisker(i: &Interval, reach: f64, words: &str) -> Element {
 /// Does a score tell, image by image, which images suffer? By beta, a panel a score and attack.
 fn within(view: &View<'_>) -> Option<Figure> {
     let lines = view.lines();
-    let mut table = Table::new(&["name", "mixup", "beta", "rho", "lower", "upper"]);
+    let mut table = Table::new(&["name", "statistic", "mixup", "beta", "value", "lower", "upper"]);
     let mut panels = Vec::new();
     let mut middle = Vec::new();
     let mut found: Vec<_> =
         view.sweep.within.iter().filter_map(|w| words::pair(&w.name).map(|(a, b)| (a, b, w))).collect();
     found.sort_by_key(|(a, b, _)| (order(a), order(b)));
+    for (statistic, all) in [("spearman", &view.sweep.within), ("kendall", &view.sweep.taus_within)] {
+        for within in all {
+            let points = lines.iter().flat_map(|line| line.points.iter().map(move |point| (line, point)));
+            for ((line, point), [value, low, high]) in points.zip(&within.by_point) {
+                table.row([
+                    (&within.name).into(),
+                    statistic.into(),
+                    (&line.name).into(),
+                    point.beta.into(),
+                    (*value).into(),
+                    (*low).into(),
+                    (*high).into(),
+                ]);
+            }
+        }
+    }
     for (score, damage, within) in found {
         // How a random direction fares is in the table.
         let drawn = is_score(&score) && is_error(&damage) && !damage.ends_with("random.recon_mse");
@@ -203,14 +224,6 @@ fn within(view: &View<'_>) -> Option<Figure> {
         for line in &lines {
             let mut points = Vec::new();
             for (point, [rho, low, high]) in line.points.iter().zip(&within.by_point[at..]) {
-                table.row([
-                    (&within.name).into(),
-                    (&line.name).into(),
-                    point.beta.into(),
-                    (*rho).into(),
-                    (*low).into(),
-                    (*high).into(),
-                ]);
                 let spread = format!("ρ = {} ({} to {})", two(*rho), two(*low), two(*high));
                 let tip = format!("{}, {}\n{spread}", line.name, beta_words(point));
                 points.push(Point { x: point.beta, y: *rho, band: Some((*low, *high)), tip, note: None });
@@ -236,7 +249,7 @@ fn within(view: &View<'_>) -> Option<Figure> {
         ),
         caption:
             "Spearman's ρ over the images of each model, between a score and the damage at the largest size, with \
-                  its bootstrap interval (band); of several seeds, the median."
+                  its bootstrap interval (band); of several seeds, the median. The numbers below have Kendall's τ too."
                 .to_owned(),
         panels,
         table,
