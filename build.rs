@@ -56,7 +56,10 @@ fn native(include: &Path, toolkit: Option<&Toolkit>, objects: &[PathBuf]) {
         .flag("-fno-trapping-math")
         .opt_level(3)
         .debug(false)
-        .files(["autograd", "graph", "lane", "module", "kernels", "library"].map(|name| format!("kernels/{name}.cpp")))
+        .files(
+            ["autograd", "stem", "graph", "lane", "module", "kernels", "library"]
+                .map(|name| format!("kernels/{name}.cpp")),
+        )
         .files(KERNELS.map(|name| format!("kernels/{name}.cpp")))
         .objects(objects)
         .compile("pullback_native");

@@ -2,6 +2,7 @@
 //
 // libtorch has no public vmap, but its shared library exports functorch's interpreter stack, which is what
 // torch.func runs on: push a Vmap layer, wrap the cotangents as batched tensors, call autograd, unwrap, pop.
+#include "derivative.h"
 #include "protect.h"
 #include "pullback.h"
 
@@ -12,7 +13,9 @@
 #include <c10/util/Flags.h>
 #include <c10/util/ThreadLocalDebugInfo.h>
 #include <dlfcn.h>
-#include <torch/csrc/autograd/autograd.h>
+#include <torch/csrc/autograd/edge.h>
+#include <torch/csrc/autograd/engine.h>
+#include <torch/csrc/autograd/variable.h>
 #include <ATen/ATen.h>
 
 #include <memory>
@@ -42,32 +45,39 @@ class VmapLayer {
   int64_t level_;
 };
 
-at::Tensor vjp_vmapped(const at::Tensor& out, const at::Tensor& in, const at::Tensor& cotangents,
-                          bool create_graph) {
+// One backward pass: the gradient at `target`, undefined where `out` does not depend on it. The graph is kept.
+at::Tensor pulled(const at::Tensor& out, const torch::autograd::Edge& target, const at::Tensor& cotangent,
+                  bool create_graph) {
+  auto& engine = torch::autograd::Engine::get_default_engine();
+  return engine.execute({torch::autograd::impl::gradient_edge(out)}, {cotangent}, /*keep_graph=*/true, create_graph,
+                        /*accumulate_grad=*/false, {target})[0];
+}
+
+at::Tensor vjp_vmapped(const at::Tensor& out, const torch::autograd::Edge& target, const at::Tensor& cotangents,
+                       bool create_graph) {
   const int64_t k = cotangents.size(0);
   VmapLayer layer(k);
   auto batched = at::functorch::makeBatched(cotangents, 0, layer.level());
-  auto grads = torch::autograd::grad({out}, {in}, {batched}, /*retain_graph=*/true, create_graph,
-                                     /*allow_unused=*/true);
-  if (!grads[0].defined()) return {};
-  auto* impl = at::functorch::maybeGetBatchedImpl(grads[0]);
+  auto grad = pulled(out, target, batched, create_graph);
+  if (!grad.defined()) return {};
+  auto* impl = at::functorch::maybeGetBatchedImpl(grad);
   // A gradient that does not depend on the cotangent comes back unbatched: the same for every k.
   if (impl == nullptr || impl->level() != layer.level()) {
-    auto sizes = grads[0].sizes().vec();
+    auto sizes = grad.sizes().vec();
     sizes.insert(sizes.begin(), k);
-    return grads[0].unsqueeze(0).expand(sizes);
+    return grad.unsqueeze(0).expand(sizes);
   }
   return impl->value().movedim(impl->bdim(), 0);
 }
 
-at::Tensor vjp_looped(const at::Tensor& out, const at::Tensor& in, const at::Tensor& cotangents,
-                         bool create_graph) {
+at::Tensor vjp_looped(const at::Tensor& out, const torch::autograd::Edge& target, const at::Tensor& cotangents,
+                      bool create_graph) {
   std::vector<at::Tensor> rows;
   rows.reserve(cotangents.size(0));
   for (const auto& c : cotangents.unbind(0)) {
-    auto grads = torch::autograd::grad({out}, {in}, {c}, /*retain_graph=*/true, create_graph, /*allow_unused=*/true);
-    if (!grads[0].defined()) return {};
-    rows.push_back(grads[0]);
+    auto grad = pulled(out, target, c, create_graph);
+    if (!grad.defined()) return {};
+    rows.push_back(std::move(grad));
   }
   return at::stack(rows);
 }
@@ -107,15 +117,19 @@ std::vector<at::Tensor> list(void** p, int64_t n) {
 extern "C" {
 
 const char* pb_vjp(void** result, const void* out, const void* in, const void* cotangents, int vmapped,
-                   int create_graph) {
+                   int create_graph, int at_stem) {
   return protect([&] {
     const auto &y = tensor(out), &x = tensor(in), &c = tensor(cotangents);
+    const auto stem = at_stem ? find_stem(y, x) : std::nullopt;
+    TORCH_CHECK(stem || !at_stem, "the graph does not begin with a linear map");
     at::Tensor g;
     if (y.requires_grad()) {
-      g = vmapped ? vjp_vmapped(y, x, c, create_graph) : vjp_looped(y, x, c, create_graph);
+      TORCH_CHECK(x.requires_grad(), "the input of a vector-Jacobian product requires no gradient");
+      const auto target = stem ? stem->edge : torch::autograd::impl::gradient_edge(x);
+      g = vmapped ? vjp_vmapped(y, target, c, create_graph) : vjp_looped(y, target, c, create_graph);
     }
     if (!g.defined()) {
-      auto sizes = x.sizes().vec();
+      auto sizes = stem ? std::vector<int64_t>{x.size(0), stem->map.size(1)} : x.sizes().vec();
       sizes.insert(sizes.begin(), c.size(0));
       g = at::zeros(sizes, x.options().requires_grad(false));
     }

@@ -12,9 +12,14 @@ extern "C" {
 //   cotangents [K, B, R]
 //   create_graph           nonzero: the result can be differentiated again
 //   result     [K, B, ...] zero where `out` does not depend on `in`
-// vmapped != 0: one pass under functorch's vmap; 0: one backward pass a cotangent. The graph is kept.
+// vmapped != 0: one pass under functorch's vmap; 0: one backward pass a cotangent. The graph is kept. at_stem != 0: with
+// respect to h [B, H] of the stem (below), which must be there; the result is [K, B, H].
 const char* pb_vjp(void** result, const void* out, const void* in, const void* cotangents, int vmapped,
-                   int create_graph);
+                   int create_graph, int at_stem);
+
+// The stem (stem.cpp): where all of `out` depends on `in` [B, ...] through h = flatten(in) M + c alone, M [D, H] and its
+// version, by which a change in place is known; `map` is left as it is where the graph begins otherwise.
+const char* pb_stem(void** map, int64_t* version, const void* out, const void* in);
 
 // Counts the bytes that libtorch allocates on this thread between begin and end; `peak` is the most that was live.
 const char* pb_memory_begin();

@@ -30,6 +30,11 @@ pub fn qr_triangle(a: &Tensor) -> Result<Tensor> {
     Ok(triangle)
 }
 
+/// Q [M, N] with orthonormal columns and the triangle R [N, N] of a matrix [M, N], M >= N.
+pub fn thin_qr(a: &Tensor) -> Result<(Tensor, Tensor)> {
+    Ok(Tensor::f_linalg_qr(a, "reduced")?)
+}
+
 /// `factor` of the whole batch, or of a part of it on each thread.
 fn shared<const N: usize>(
     a: &Tensor,

@@ -106,7 +106,9 @@ fn spectra_do_not_depend_on_batch_size_or_order() {
     let vae = TanhMlp::new(36, 20, 4, 1);
     let x = rand(&[150, 1, 6, 6], 7).to_kind(Kind::Float);
     for kind in [Kind::Float, Kind::Double] {
-        let tolerance = if kind == Kind::Float { 1e-6 } else { 1e-13 };
+        // A product with one row and one with many round differently: in single precision, which lambda sees twice, up to
+        // 9 units of it were met.
+        let tolerance = if kind == Kind::Float { 2e-6 } else { 1e-13 };
         for metric in MetricKind::ALL {
             let spectra =
                 |x: &Tensor, batch| Engine::new(metric, 1, Device::Cpu, kind, batch).unwrap().spectra(&vae, x).unwrap();

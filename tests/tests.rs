@@ -20,6 +20,7 @@ mod report; //    the page
 mod score; //     formulas
 mod shift; //    measures against closed forms and known packages
 mod spectrum; //  eigenvalues against LAPACK, edge cases
+mod stem; //      encoders that begin with a linear map
 mod store; //     HDF5 files as h5py reads them
 mod toy; //       small models with known weights
 mod sweep; //     the paper's study, killed and resumed

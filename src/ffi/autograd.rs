@@ -14,7 +14,9 @@ unsafe extern "C" {
         cotangents: *const c_void,
         vmapped: c_int,
         create_graph: c_int,
+        at_stem: c_int,
     ) -> *const c_char;
+    fn pb_stem(map: *mut *mut c_void, version: *mut i64, out: *const c_void, input: *const c_void) -> *const c_char;
 }
 
 /// How K cotangents are pulled back.
@@ -35,12 +37,37 @@ pub enum Graph {
     Differentiable,
 }
 
+/// What a derivative is taken by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum By {
+    /// The input [B, ...].
+    #[default]
+    Input,
+    /// h [B, H], where the graph begins with h = flatten(input) M + c: see [`stem`].
+    Stem,
+}
+
 /// Pulls `cotangents` [K, B, R] of `output` [B, R] back to `input` [B, ...]: the result is [K, B, ...], zero where
 /// `output` does not depend on `input`. The graph of `output` is kept for further calls.
 ///
 /// # Errors
 /// Where shapes, kinds or devices disagree, or libtorch cannot differentiate an operation.
 pub fn vjp(output: &Tensor, input: &Tensor, cotangents: &Tensor, mode: VjpMode, graph: Graph) -> Result<Tensor> {
+    vjp_by(By::Input, output, input, cotangents, mode, graph)
+}
+
+/// [`vjp`], of which the result is [K, B, H] where it is taken by the stem.
+///
+/// # Errors
+/// As [`vjp`]; where there is no stem to take it by.
+pub fn vjp_by(
+    by: By,
+    output: &Tensor,
+    input: &Tensor,
+    cotangents: &Tensor,
+    mode: VjpMode,
+    graph: Graph,
+) -> Result<Tensor> {
     let shape = output.size();
     let batch = input.size().first().copied();
     let fits = shape.len() == 2
@@ -67,9 +94,29 @@ pub fn vjp(output: &Tensor, input: &Tensor, cotangents: &Tensor, mode: VjpMode, 
             cotangents.as_ptr().cast(),
             c_int::from(mode == VjpMode::Vmapped),
             c_int::from(graph == Graph::Differentiable),
+            c_int::from(by == By::Stem),
         )
     };
     check("vjp", message)?;
     // SAFETY: the call succeeded, so `result` is an at::Tensor on the heap that nobody else owns.
     Ok(unsafe { Tensor::from_ptr(result.cast::<C_tensor>()) })
+}
+
+/// M [D, H], without a gradient, where all of `output` depends on the leaf `input` [B, ...] through h = flatten(input) M + c
+/// alone, and its version, which a change in place moves on; `None` where the graph begins otherwise.
+///
+/// # Errors
+/// Where libtorch has let go of M.
+pub fn stem(output: &Tensor, input: &Tensor) -> Result<Option<(Tensor, i64)>> {
+    let mut map: *mut c_void = std::ptr::null_mut();
+    let mut version = 0;
+    // SAFETY: the pointers come from live `Tensor`s, which the native side only reads; where there is a map it stores a new
+    // heap-allocated at::Tensor.
+    let message = unsafe { pb_stem(&mut map, &mut version, output.as_ptr().cast(), input.as_ptr().cast()) };
+    check("stem", message)?;
+    if map.is_null() {
+        return Ok(None);
+    }
+    // SAFETY: the call succeeded and stored an at::Tensor on the heap that nobody else owns.
+    Ok(Some((unsafe { Tensor::from_ptr(map.cast::<C_tensor>()) }, version)))
 }

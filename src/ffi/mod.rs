@@ -12,7 +12,7 @@ pub mod memory;
 use crate::error::{Error, Result};
 use std::ffi::{CStr, c_char};
 
-pub use autograd::{Graph, VjpMode, vjp};
+pub use autograd::{By, Graph, VjpMode, stem, vjp, vjp_by};
 pub use graph::Replay;
 pub use lane::Lane;
 

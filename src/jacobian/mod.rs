@@ -11,18 +11,24 @@ pub use planner::{BatchSize, CHUNK, Mode, Pass, Planner, Reach, Ways};
 pub use product::Products;
 
 use crate::error::{Error, Result};
-use crate::ffi::{self, Graph, VjpMode};
+use crate::ffi::{self, By, Graph, VjpMode};
 use tch::Tensor;
 
 /// Rows of the per-sample Jacobian of `output` [B, R] with respect to `input` [B, ...]: [B, R, D] in the kind of
 /// `output`, D the length of one flattened input; a view that is not contiguous. `output` is computed from `input`, which
 /// requires gradients; where it does not depend on it the rows are zero.
 pub fn rows(output: &Tensor, input: &Tensor, mode: Mode) -> Result<Tensor> {
+    rows_by(By::Input, output, input, mode)
+}
+
+/// [`rows`] with respect to `input` or, where the graph has one, to its stem's h [B, H]: [B, R, H] then.
+pub fn rows_by(by: By, output: &Tensor, input: &Tensor, mode: Mode) -> Result<Tensor> {
     let (b, r) = matrix_shape("output of a Jacobian", output)?;
-    let d = if b == 0 { 0 } else { input.numel() as i64 / b };
     let pulled = in_passes(r, mode, |first, count, vjp_mode| {
         let cotangents = unit_cotangents(first, count, b, r, output)?;
-        Ok(ffi::vjp(output, input, &cotangents, vjp_mode, Graph::Constant)?.f_detach()?.f_reshape([count, b, d])?)
+        let rows = ffi::vjp_by(by, output, input, &cotangents, vjp_mode, Graph::Constant)?.f_detach()?;
+        let d: i64 = rows.size()[2..].iter().product();
+        Ok(rows.f_reshape([count, b, d])?)
     })?;
     Ok(pulled.f_transpose(0, 1)?)
 }
@@ -95,7 +101,9 @@ fn unit_cotangents(first: i64, count: i64, batch: i64, width: i64, like: &Tensor
     let options = (like.kind(), like.device());
     let units = Tensor::f_zeros([count, width], options)?;
     let _ = units.f_narrow(1, first, count)?.f_diagonal(0, 0, 1)?.f_fill_(1.0)?;
-    Ok(units.f_unsqueeze(1)?.f_expand([count, batch, width], false)?)
+    // Laid out in full, small as they are: products of expanded cotangents with a layer's weights are not folded into one
+    // matrix product, but taken one by one.
+    Ok(units.f_unsqueeze(1)?.f_expand([count, batch, width], false)?.f_contiguous()?)
 }
 
 fn matrix_shape(name: &str, tensor: &Tensor) -> Result<(i64, i64)> {

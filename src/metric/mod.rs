@@ -5,11 +5,14 @@
 
 mod independence;
 mod operator;
+mod stem; // encoders that begin with a linear map
 
 pub use independence::ensure_independent;
 pub use operator::{MatrixFree, Operator, Shape};
+pub use stem::StemCache;
 
 use crate::error::{Error, Result};
+use crate::ffi::By;
 use crate::jacobian::{self, Reach, Ways};
 use crate::linalg;
 use crate::model::{Posterior, Vae};
@@ -73,15 +76,17 @@ impl std::fmt::Display for MetricKind {
 
 /// A pullback metric at B points, as a factor A [B, R, D] with G = A^T A.
 ///
-/// A is kept as T J: Jacobian rows J in the precision of the model's pass, and what weighs them, a small T in double.
-/// All that follows is done in double (rank and log-determinant are lost in single), but A in double is only ever formed
+/// A is kept as T J Q^T: Jacobian rows J in the precision of the model's pass, what weighs them, a small T in double, and
+/// where the encoder begins with a linear map, the orthonormal columns Q that its rows are made of ([`StemCache`]). All that follows is done in double (rank and log-determinant are lost in single), but A in double is only ever formed
 /// a few samples at a time: on a CPU they stay in cache, and the pass takes half the memory.
 #[derive(Debug)]
 pub struct Metric {
-    /// J, [B, P, D].
+    /// J, [B, P, D], or [B, P, H] where there is a basis.
     rows: Tensor,
     /// T, [B, R, P] f64; the identity where there is none.
     weights: Option<Tensor>,
+    /// Q^T, [H, D] f64 with orthonormal rows; the identity where there is none.
+    basis: Option<Tensor>,
 }
 
 /// Bytes of A in double that are formed at a time on a CPU: what a core's second-level cache holds.
@@ -95,6 +100,19 @@ impl Metric {
     /// # Errors
     /// Where the model cannot take `x`, or its Jacobian is not finite.
     pub fn at(vae: &dyn Vae, x: &Tensor, kind: MetricKind, ways: Ways) -> Result<Self> {
+        Self::through(vae, x, kind, ways, None)
+    }
+
+    /// [`Metric::at`] by way of the linear map that the encoder begins with, where it does: fewer operations, and the same
+    /// metric. `stem` remembers that map's factors between calls.
+    ///
+    /// # Errors
+    /// As [`Metric::at`].
+    pub fn behind(vae: &dyn Vae, x: &Tensor, kind: MetricKind, ways: Ways, stem: &mut StemCache) -> Result<Self> {
+        Self::through(vae, x, kind, ways, Some(stem))
+    }
+
+    fn through(vae: &dyn Vae, x: &Tensor, kind: MetricKind, ways: Ways, stem: Option<&mut StemCache>) -> Result<Self> {
         let x = x.f_detach()?.f_set_requires_grad(true)?;
         let q = vae.encode(&x)?;
         let l = latent(&q.mean, &q.log_var)?;
@@ -111,25 +129,35 @@ impl Metric {
                 Some(weights)
             }
         };
-        Ok(Self { rows: jacobian::rows(&output, &x, ways.rows)?, weights })
+        let factors = stem.map(|stem| stem.factors(&output, &x)).transpose()?.flatten();
+        let Some((triangle, basis)) = factors else {
+            return Ok(Self { rows: jacobian::rows(&output, &x, ways.rows)?, weights, basis: None });
+        };
+        // The rows come as a view of [P, B, H]: multiplied as they lie, they are one large matrix.
+        let rows = jacobian::rows_by(By::Stem, &output, &x, ways.rows)?.f_transpose(0, 1)?;
+        Ok(Self { rows: rows.f_matmul(&triangle)?.f_transpose(0, 1)?, weights, basis: Some(basis) })
     }
 
     /// A metric from its factor A [B, R, D].
     pub fn from_factor(factor: Tensor) -> Result<Self> {
         crate::error::ensure_shape("factor of a metric", &factor, &[-1, -1, -1])?;
-        Ok(Self { rows: factor, weights: None })
+        Ok(Self { rows: factor, weights: None, basis: None })
     }
 
     /// A, [B, R, D] f64, formed whole.
     pub fn factor(&self) -> Result<Tensor> {
-        self.by_pieces(|a, _| Ok(a.f_detach_copy()?))
+        match &self.basis {
+            None => self.by_pieces(|a, _| Ok(a.f_detach_copy()?)),
+            Some(basis) => self.by_pieces(|a, _| Ok(a.f_matmul(basis)?)),
+        }
     }
 
-    /// A, [B, R, D], contiguous, in the model's precision where A is a Jacobian as it came, else in double.
+    /// A Q, [B, R, D] or [B, R, H], contiguous, in the model's precision where A is a Jacobian as it came, else in double. It
+    /// has the Gram matrix of A.
     pub fn compact(&self) -> Result<Tensor> {
         match self.weights {
             None => Ok(self.rows.f_contiguous()?),
-            Some(_) => self.factor(),
+            Some(_) => self.by_pieces(|a, _| Ok(a.f_detach_copy()?)),
         }
     }
 
@@ -147,14 +175,19 @@ impl Metric {
     /// G v for v [B, D, K]: [B, D, K] f64, by two products with the factor.
     pub fn apply(&self, v: &Tensor) -> Result<Tensor> {
         crate::error::ensure_shape("vectors for a metric", v, &[self.rows.size()[0], self.dimensions().1, -1])?;
-        let v = v.f_to_kind(Kind::Double)?;
-        self.by_pieces(|a, (first, count)| Ok(a.f_transpose(1, 2)?.f_bmm(&a.f_bmm(&v.f_narrow(0, first, count)?)?)?))
+        let v = self.narrowed(v)?;
+        let made =
+            self.by_pieces(|a, (at, count)| Ok(a.f_transpose(1, 2)?.f_bmm(&a.f_bmm(&v.f_narrow(0, at, count)?)?)?))?;
+        match &self.basis {
+            None => Ok(made),
+            Some(basis) => Ok(basis.f_transpose(0, 1)?.f_matmul(&made)?),
+        }
     }
 
     /// A v for v [B, D, K]: [B, R, K] f64.
     pub fn push_forward(&self, v: &Tensor) -> Result<Tensor> {
         crate::error::ensure_shape("vectors for a metric", v, &[self.rows.size()[0], self.dimensions().1, -1])?;
-        let v = v.f_to_kind(Kind::Double)?;
+        let v = self.narrowed(v)?;
         self.by_pieces(|a, (first, count)| Ok(a.f_bmm(&v.f_narrow(0, first, count)?)?))
     }
 
@@ -162,7 +195,11 @@ impl Metric {
     pub fn pull_back(&self, u: &Tensor) -> Result<Tensor> {
         crate::error::ensure_shape("vectors to pull back", u, &[self.rows.size()[0], -1, self.dimensions().0])?;
         let u = u.f_to_kind(Kind::Double)?;
-        self.by_pieces(|a, (first, count)| Ok(u.f_narrow(0, first, count)?.f_bmm(a)?))
+        let made = self.by_pieces(|a, (first, count)| Ok(u.f_narrow(0, first, count)?.f_bmm(a)?))?;
+        match &self.basis {
+            None => Ok(made),
+            Some(basis) => Ok(made.f_matmul(basis)?),
+        }
     }
 
     /// The Gram matrix A A^T, [B, R, R] in double precision. It has G's nonzero eigenvalues.
@@ -173,13 +210,24 @@ impl Metric {
     /// (R, D).
     pub fn dimensions(&self) -> (i64, i64) {
         let size = self.rows.size();
-        (self.weights.as_ref().map_or(size[1], |t| t.size()[1]), size[2])
+        let dim = self.basis.as_ref().map_or(size[2], |q| q.size()[1]);
+        (self.weights.as_ref().map_or(size[1], |t| t.size()[1]), dim)
     }
 
-    /// Joins `work(A, (first, count))` over pieces of the batch; A [count, R, D] f64 holds for that call alone.
+    /// Q^T v in double for v [B, D, K].
+    fn narrowed(&self, v: &Tensor) -> Result<Tensor> {
+        let v = v.f_to_kind(Kind::Double)?;
+        match &self.basis {
+            None => Ok(v),
+            Some(basis) => Ok(basis.f_matmul(&v)?),
+        }
+    }
+
+    /// Joins `work(A Q, (first, count))` over pieces of the batch; A Q [count, R, D] or [count, R, H] f64 holds for that
+    /// call alone.
     fn by_pieces(&self, work: impl Fn(&Tensor, (i64, i64)) -> Result<Tensor>) -> Result<Tensor> {
         let batch = self.rows.size()[0];
-        let (r, d) = self.dimensions();
+        let (r, d) = (self.dimensions().0, self.rows.size()[2]);
         let bytes = if self.rows.device().is_cuda() { DEVICE_PIECE } else { CPU_PIECE };
         let most = (bytes / (8 * r * d).max(1)).max(1);
         let room = Tensor::f_empty([most.min(batch), self.rows.size()[1], d], (Kind::Double, self.rows.device()))?;

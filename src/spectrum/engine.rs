@@ -4,8 +4,8 @@ use super::Spectrum;
 use crate::device;
 use crate::error::{Error, Result};
 use crate::ffi::memory::peak_bytes;
-use crate::jacobian::{BatchSize, Pass, Planner};
-use crate::metric::{Metric, MetricKind, ensure_independent};
+use crate::jacobian::{BatchSize, Mode, Pass, Planner, Ways};
+use crate::metric::{Metric, MetricKind, StemCache, ensure_independent};
 use crate::model::Vae;
 use std::time::Instant;
 use tch::{Device, Kind, Tensor};
@@ -19,6 +19,7 @@ pub struct Engine {
     kind: Kind,
     planner: Planner,
     checked: bool,
+    stem: StemCache,
 }
 
 /// On a CPU a pass of this many samples has spread its overhead thin; larger ones only take memory.
@@ -29,7 +30,7 @@ impl Engine {
     pub fn new(metric: MetricKind, top: usize, device: Device, kind: Kind, batch: BatchSize) -> Result<Self> {
         let planner = Planner::new(batch, device::memory_budget(device)?, metric.reach());
         let planner = if device.is_cuda() { planner } else { planner.at_most(CPU_PASS) };
-        Ok(Self { metric, top, device, kind, planner, checked: false })
+        Ok(Self { metric, top, device, kind, planner, checked: false, stem: StemCache::default() })
     }
 
     /// The spectra of `images` [N, C, H, W], which may lie on the host: eigenvalues [N, min(R, D)] f64 and directions
@@ -46,6 +47,7 @@ impl Engine {
         if !self.checked {
             ensure_independent(vae, &images, self.metric.reach())?;
             self.checked = true;
+            self.meet(vae, &images)?;
         }
         let (mut values, mut directions) = (Vec::new(), Vec::new());
         let mut first = 0;
@@ -72,9 +74,17 @@ impl Engine {
         &self.planner
     }
 
+    /// Factors the model's stem, so that no pass is timed with it.
+    fn meet(&mut self, vae: &dyn Vae, images: &Tensor) -> Result<()> {
+        let ways = Ways { rows: Mode::Looped, columns: Mode::Looped };
+        let first = images.f_narrow(0, 0, 1)?;
+        Metric::behind(vae, &first, MetricKind::Mean, ways, &mut self.stem).map(drop)
+    }
+
     /// One pass; timed and weighed where the planner learns from it.
     fn pass(&mut self, vae: &dyn Vae, x: &Tensor, pass: Pass) -> Result<Spectrum> {
-        let work = || Spectrum::of(&Metric::at(vae, x, self.metric, pass.ways)?, self.top);
+        let (kind, top, stem) = (self.metric, self.top, &mut self.stem);
+        let mut work = || Spectrum::of(&Metric::behind(vae, x, kind, pass.ways, stem)?, top);
         // No clock and no count of bytes where nothing is learned from them.
         if !self.planner.learns_from(pass.samples) {
             return work();

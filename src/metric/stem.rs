@@ -1,0 +1,77 @@
+//! Metrics of encoders that begin with a linear map to fewer numbers than an image has pixels, in fewer numbers.
+//!
+//! With h = M^T x + c, M [D, H] and H < D, every Jacobian is J_x = J_h M^T, and with the QR factorisation M = Q C^T, Q
+//! [D, H] with orthonormal columns, J_x = (J_h C) Q^T. So J_h C [R, H] has the same Gram matrix and the same eigenvalues,
+//! as accurately as J_x itself, and Q takes its eigenvectors back to images. The last and usually largest product of the
+//! backward pass is one with C in place of M^T, and all that follows is H wide.
+
+use crate::error::Result;
+use crate::ffi;
+use crate::linalg;
+use tch::{Kind, Tensor};
+
+/// A stem wider than this share of the pixels saves too little.
+const WORTH: f64 = 0.9;
+
+/// The factors of one model's M.
+#[derive(Debug)]
+struct Stem {
+    /// M as it was factored: while it is held, no other tensor has its memory.
+    map: Tensor,
+    version: i64,
+    /// C [H, H], in the kind of M.
+    triangle: Tensor,
+    /// Q^T [H, D] f64.
+    basis: Tensor,
+}
+
+impl Stem {
+    fn new(map: Tensor, version: i64) -> Result<Self> {
+        let (q, r) = linalg::thin_qr(&map.f_to_kind(Kind::Double)?)?;
+        let triangle = r.f_transpose(0, 1)?.f_to_kind(map.kind())?.f_contiguous()?;
+        Ok(Self { triangle, basis: q.f_transpose(0, 1)?.f_contiguous()?, map, version })
+    }
+
+    fn is_of(&self, map: &Tensor, version: i64) -> bool {
+        self.map.data_ptr() == map.data_ptr()
+            && self.version == version
+            && self.map.size() == map.size()
+            && self.map.stride() == map.stride()
+    }
+}
+
+/// Remembers the factors of the stem that was last seen, so that a model's is factored once.
+#[derive(Debug, Default)]
+pub struct StemCache {
+    known: Option<Stem>,
+    factored: u32,
+}
+
+/// A model that makes its weights anew in every pass (by a cast, a normalisation) would have them factored in each, which
+/// costs more than it saves: after so many, its stem is left alone.
+const MOST: u32 = 8;
+
+impl StemCache {
+    /// C [H, H] and Q^T [H, D] f64 of the graph from `x` to `output`; `None` where it begins otherwise or H is not much
+    /// smaller than D.
+    pub(super) fn factors(&mut self, output: &Tensor, x: &Tensor) -> Result<Option<(Tensor, Tensor)>> {
+        let Some((map, version)) = ffi::stem(output, x)? else {
+            return Ok(None);
+        };
+        let size = map.size();
+        if size[1] as f64 > WORTH * size[0] as f64 {
+            return Ok(None);
+        }
+        let stem = match self.known.take() {
+            Some(known) if known.is_of(&map, version) => known,
+            _ if self.factored == MOST => return Ok(None),
+            _ => {
+                self.factored += 1;
+                Stem::new(map, version)?
+            }
+        };
+        let factors = (stem.triangle.shallow_clone(), stem.basis.shallow_clone());
+        self.known = Some(stem);
+        Ok(Some(factors))
+    }
+}
