@@ -2,6 +2,7 @@
 
 use crate::toy::{Collapsed, TanhMlp, rand};
 use pullback::jacobian::{BatchSize, Mode, Ways};
+use pullback::linalg;
 use pullback::metric::{Metric, MetricKind};
 use pullback::model::{Posterior, Vae};
 use pullback::spectrum::{Engine, Spectrum};
@@ -121,4 +122,29 @@ fn spectra_do_not_depend_on_batch_size_or_order() {
             assert!(max(&(backwards.values.flip([0]) - &reference.values)) < tolerance * max(&reference.values));
         }
     }
+}
+
+#[test]
+fn factorisations_are_lapacks_whatever_the_batch() {
+    for batch in [0, 1, 3, 4, 17] {
+        let a = rand(&[batch, 9, 6], 5);
+        let gram = a.transpose(1, 2).bmm(&a);
+        let (values, vectors) = linalg::eigh(&gram).unwrap();
+        let (expected, _) = gram.linalg_eigh("L");
+        assert_eq!(linalg::eigvalsh(&gram).unwrap().size(), [batch, 6]);
+        assert_eq!(linalg::qr_triangle(&a).unwrap().size(), [batch, 6, 6]);
+        assert_eq!(linalg::qr_triangle(&a.transpose(1, 2)).unwrap().size(), [batch, 6, 9]);
+        if batch > 0 {
+            assert!(max(&(&values - &expected)) < 1e-13);
+            assert!(max(&(linalg::eigvalsh(&gram).unwrap() - &expected)) < 1e-13);
+            assert!(max(&(gram.bmm(&vectors) - &vectors * values.unsqueeze(1))) < 1e-13);
+            let (_, triangle) = Tensor::linalg_qr(&a, "r");
+            assert_eq!(max(&(linalg::qr_triangle(&a).unwrap() - triangle)), 0.0);
+        }
+    }
+    // What one part of the batch raises is told, and the next call is well.
+    let broken = Tensor::full([8, 6, 6], f64::NAN, (Kind::Double, Device::Cpu));
+    assert!(linalg::eigvalsh(&broken).is_err());
+    assert!(linalg::eigvalsh(&Tensor::eye(6, (Kind::Double, Device::Cpu)).expand([8, 6, 6], false)).is_ok());
+    assert_eq!(linalg::eigvalsh(&rand(&[2, 3, 4], 1)).unwrap_err().exit_code(), 2);
 }

@@ -135,6 +135,19 @@ fn a_stem_is_where_nothing_else_sees_the_image() {
 }
 
 #[test]
+fn a_triangle_large_enough_is_multiplied_by_blocks() {
+    // 131 is no multiple of the number of blocks.
+    let x = rand(&[3, 1, 14, 12], 1);
+    let vae = TanhMlp::new(168, 131, 4, 2);
+    for kind in [MetricKind::Stochastic, MetricKind::Output] {
+        let plain = Metric::at(&vae, &x, kind, WAYS[0]).unwrap();
+        let behind = Metric::behind(&vae, &x, kind, WAYS[0], &mut StemCache::default()).unwrap();
+        assert_eq!(behind.compact().unwrap().size()[2], 131);
+        assert!(gap(&behind.factor().unwrap(), &plain.factor().unwrap()) < 1e-13, "{kind}");
+    }
+}
+
+#[test]
 fn a_wide_first_layer_is_taken_as_it_is() {
     let x = rand(&[2, 1, 3, 4], 1);
     let vae = TanhMlp::new(12, 12, 3, 2);

@@ -8,6 +8,7 @@ pub mod kernels;
 pub mod lane;
 pub mod module;
 pub mod memory;
+pub mod shared;
 
 use crate::error::{Error, Result};
 use std::ffi::{CStr, c_char};

@@ -135,7 +135,7 @@ impl Metric {
         };
         // The rows come as a view of [P, B, H]: multiplied as they lie, they are one large matrix.
         let rows = jacobian::rows_by(By::Stem, &output, &x, ways.rows)?.f_transpose(0, 1)?;
-        Ok(Self { rows: rows.f_matmul(&triangle)?.f_transpose(0, 1)?, weights, basis: Some(basis) })
+        Ok(Self { rows: stem::times(&rows, &triangle)?.f_transpose(0, 1)?, weights, basis: Some(basis) })
     }
 
     /// A metric from its factor A [B, R, D].

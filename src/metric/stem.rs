@@ -75,3 +75,25 @@ impl StemCache {
         Ok(Some(factors))
     }
 }
+
+/// Column blocks of a product with a triangle: each leaves out the rows in which it is zero, together 3/8 of the work.
+const BLOCKS: i64 = 4;
+/// A triangle of a lower order is multiplied whole.
+const LEAST: i64 = 128;
+
+/// J C for rows J [..., H], contiguous, and the lower triangle C [H, H].
+pub(super) fn times(rows: &Tensor, triangle: &Tensor) -> Result<Tensor> {
+    let order = triangle.size()[0];
+    if order < LEAST {
+        return Ok(rows.f_matmul(triangle)?);
+    }
+    let flat = rows.f_reshape([-1, order])?;
+    let product = flat.f_empty_like()?;
+    for block in 0..BLOCKS {
+        let (first, end) = (order * block / BLOCKS, order * (block + 1) / BLOCKS);
+        let factor = triangle.f_narrow(0, first, order - first)?.f_narrow(1, first, end - first)?;
+        let target = product.f_narrow(1, first, end - first)?;
+        let _ = flat.f_narrow(1, first, order - first)?.f_mm_out(&target, &factor)?;
+    }
+    Ok(product.f_view_as(rows)?)
+}
