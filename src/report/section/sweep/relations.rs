@@ -79,18 +79,21 @@ fn correlations(view: &View<'_>) -> Option<Drawn> {
     };
     let strongest = rows.iter().filter_map(|r| Some((r, r.cells.first().copied()??)));
     let strongest = strongest.max_by(|a, b| a.1.value.abs().total_cmp(&b.1.value.abs()))?;
+    // Where mixup moves everything, both arms together tell of beta less than one does.
+    let arm = if groups.iter().any(|(group, _)| *group == "plain") { "plain" } else { "all" };
     let told: Vec<String> = ["beta.spectral_radius", "beta.von_neumann_entropy", "spectral_radius.u1.recon_mse"]
         .iter()
         .filter_map(|pair| {
             let (a, b) = words::pair(pair)?;
-            Some(format!("{} and {} {}", words::quantity(&a), words::quantity(&b), two(found("all", pair)?.value)))
+            Some(format!("{} and {} {}", words::quantity(&a), words::quantity(&b), two(found(arm, pair)?.value)))
         })
         .collect();
     let title = if told.is_empty() {
         let (row, interval) = strongest;
         format!("The strongest rank correlation: {} {} {}", row.heading, row.words, two(interval.value))
     } else {
-        format!("Rank correlations over the models: {}", words::list(&told))
+        let models = if arm == "plain" { "models without mixup" } else { "models" };
+        format!("Rank correlations over the {models}: {}", words::list(&told))
     };
     let caption = "Spearman's ρ over the models (of their means; damage at the largest size), and its bootstrap \
                    interval as a line from −1 to 1. In brackets, the key of a further set of attacks. The numbers below \
