@@ -9,7 +9,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use pullback::data::ImageShape;
 use pullback::device::{DeviceChoice, synchronize};
 use pullback::jacobian::{self, Mode, Ways};
-use pullback::metric::{MatrixFree, Metric, MetricKind};
+use pullback::metric::{MatrixFree, Metric, MetricKind, StemCache};
 use pullback::model::{ConvSpec, MlpSpec, ModelSpec, Network, Vae};
 use pullback::score;
 use pullback::spectrum::{Leading, Spectrum, SpectrumSpec};
@@ -71,6 +71,20 @@ fn metrics(c: &mut Criterion) {
                 });
             });
         }
+    }
+    // In front of the encoder's first layer, which only the fully connected one has.
+    let (name, network) = &networks()[0];
+    let vmapped = Mode::Vmapped(usize::MAX);
+    let mut stem = StemCache::default();
+    for kind in [MetricKind::Mean, MetricKind::Stochastic] {
+        group.bench_function(BenchmarkId::new(format!("{name}, behind its stem"), kind), |b| {
+            b.iter(|| {
+                let ways = Ways { rows: vmapped, columns: vmapped };
+                let done = Metric::behind(network, &x, kind, ways, &mut stem).unwrap();
+                synchronize(device());
+                done
+            });
+        });
     }
     group.finish();
 }
