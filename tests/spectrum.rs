@@ -125,6 +125,16 @@ fn spectra_do_not_depend_on_batch_size_or_order() {
 }
 
 #[test]
+fn one_entry_that_is_no_number_is_named_by_its_row() {
+    for (value, place) in [(f64::NAN, [2, 0, 5]), (f64::INFINITY, [1, 3, 0]), (f64::NEG_INFINITY, [0, 1, 1])] {
+        let factor = rand(&[3, 4, 6], 2);
+        let _ = factor.get(place[0]).get(place[1]).get(place[2]).fill_(value);
+        let error = Spectrum::of(&Metric::from_factor(factor).unwrap(), 0).unwrap_err();
+        assert!(error.to_string().contains(&format!("row {} of", place[0])), "{error}");
+    }
+}
+
+#[test]
 fn factorisations_are_lapacks_whatever_the_batch() {
     for batch in [0, 1, 3, 4, 17] {
         let a = rand(&[batch, 9, 6], 5);
