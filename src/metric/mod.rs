@@ -230,6 +230,9 @@ impl Metric {
         let (r, d) = (self.dimensions().0, self.rows.size()[2]);
         let bytes = if self.rows.device().is_cuda() { DEVICE_PIECE } else { CPU_PIECE };
         let most = (bytes / (8 * r * d).max(1)).max(1);
+        // Even pieces: threads share a piece sample by sample.
+        let pieces = ((batch + most - 1) / most).max(1);
+        let most = ((batch + pieces - 1) / pieces).max(1);
         let room = Tensor::f_empty([most.min(batch), self.rows.size()[1], d], (Kind::Double, self.rows.device()))?;
         let mut done = Vec::new();
         let mut first = 0;
