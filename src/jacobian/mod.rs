@@ -25,7 +25,7 @@ pub fn rows(output: &Tensor, input: &Tensor, mode: Mode) -> Result<Tensor> {
 pub fn rows_by(by: By, output: &Tensor, input: &Tensor, mode: Mode) -> Result<Tensor> {
     let (b, r) = matrix_shape("output of a Jacobian", output)?;
     let pulled = in_passes(r, mode, |first, count, vjp_mode| {
-        let cotangents = unit_cotangents(first, count, b, r, output)?;
+        let cotangents = unit_cotangents(first, count, b, r, output, input)?;
         let rows = ffi::vjp_by(by, output, input, &cotangents, vjp_mode, Graph::Constant)?.f_detach()?;
         let d: i64 = rows.size()[2..].iter().product();
         Ok(rows.f_reshape([count, b, d])?)
@@ -53,7 +53,7 @@ fn try_columns(output: &Tensor, input: &Tensor, mode: Mode, (b, l): (i64, i64)) 
     let pulled = ffi::vjp(output, input, &cotangent.f_unsqueeze(0)?, VjpMode::Looped, Graph::Differentiable)?
         .f_squeeze_dim(0)?;
     let pushed = in_passes(l, mode, |first, count, vjp_mode| {
-        let tangents = unit_cotangents(first, count, b, l, &pulled)?;
+        let tangents = unit_cotangents(first, count, b, l, &pulled, &cotangent)?;
         Ok(ffi::vjp(&pulled, &cotangent, &tangents, vjp_mode, Graph::Constant)?.f_detach()?)
     })?;
     Ok(pushed.f_permute([1, 2, 0])?)
@@ -97,13 +97,14 @@ fn in_passes(total: i64, mode: Mode, mut pass: impl FnMut(i64, i64, VjpMode) -> 
 }
 
 /// Unit vectors e_first .. e_(first + count - 1) of R^width, the same for every sample: [count, B, width].
-fn unit_cotangents(first: i64, count: i64, batch: i64, width: i64, like: &Tensor) -> Result<Tensor> {
+fn unit_cotangents(first: i64, count: i64, batch: i64, width: i64, like: &Tensor, input: &Tensor) -> Result<Tensor> {
     let options = (like.kind(), like.device());
     let units = Tensor::f_zeros([count, width], options)?;
     let _ = units.f_narrow(1, first, count)?.f_diagonal(0, 0, 1)?.f_fill_(1.0)?;
-    // Laid out in full, small as they are: products of expanded cotangents with a layer's weights are not folded into one
-    // matrix product, but taken one by one.
-    Ok(units.f_unsqueeze(1)?.f_expand([count, batch, width], false)?.f_contiguous()?)
+    let expanded = units.f_unsqueeze(1)?.f_expand([count, batch, width], false)?;
+    // Products of expanded cotangents with a layer's weights are not folded into one matrix product, but taken one by one:
+    // they are laid out in full, unless they would take more memory than what they are pulled back to.
+    if width * batch <= input.numel() as i64 { Ok(expanded.f_contiguous()?) } else { Ok(expanded) }
 }
 
 fn matrix_shape(name: &str, tensor: &Tensor) -> Result<(i64, i64)> {
