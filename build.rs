@@ -57,7 +57,7 @@ fn native(include: &Path, toolkit: Option<&Toolkit>, objects: &[PathBuf]) {
         .opt_level(3)
         .debug(false)
         .files(
-            ["autograd", "stem", "shared", "graph", "lane", "module", "kernels", "library"]
+            ["autograd", "stem", "lapack", "graph", "lane", "module", "kernels", "library"]
                 .map(|name| format!("kernels/{name}.cpp")),
         )
         .files(KERNELS.map(|name| format!("kernels/{name}.cpp")))

@@ -21,7 +21,7 @@ const char* pb_vjp(void** result, const void* out, const void* in, const void* c
 // version, by which a change in place is known; `map` is left as it is where the graph begins otherwise.
 const char* pb_stem(void** map, int64_t* version, const void* out, const void* in);
 
-// Factorisations of batches [B, ...] on the CPU (shared.cpp), parts of the batch on each of libtorch's threads; results are as
+// Factorisations of batches [B, ...] on the CPU (lapack.cpp), parts of the batch on each of libtorch's threads; results are as
 // torch.linalg's. eigvalsh, eigh: lower triangles of a [B, R, R] -> values [B, R] ascending, vectors [B, R, R] in columns.
 // qr_triangle: a [B, M, N] -> triangle [B, min(M, N), N].
 const char* pb_shared_eigvalsh(void** values, const void* a);

@@ -8,7 +8,7 @@ pub mod kernels;
 pub mod lane;
 pub mod module;
 pub mod memory;
-pub mod shared;
+pub mod lapack;
 
 use crate::error::{Error, Result};
 use std::ffi::{CStr, c_char};
