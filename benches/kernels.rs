@@ -121,18 +121,20 @@ fn ascent(c: &mut Criterion) {
         let x = (&x0 + Tensor::randn([256, pixels], options) * 0.01).clamp(0.0, 1.0);
         let gradient = Tensor::randn([256, pixels], options);
         let mut stalled = Tensor::zeros([256], (Kind::Bool, device()));
-        let reach = Tensor::from_slice(&[0.1]).to_device(device());
-        for norm in [Norm::L2, Norm::Linf] {
+        let lengths = Tensor::from_slice(&[0.1, 0.3]).to_device(device());
+        for norm in [Norm::L2, Norm::Linf, Norm::L1] {
             let budget = Budget::new(norm, 0.3, Some((0.0, 1.0))).unwrap();
-            let off = budget.ascend(&x0, &x, &gradient, &reach, &mut stalled).unwrap()
-                - budget.ascend_by_operations(&x0, &x, &gradient, &reach, &mut stalled).unwrap();
+            let off = budget.ascend(&x0, &x, &gradient, &lengths, &mut stalled).unwrap()
+                - budget.ascend_by_operations(&x0, &x, &gradient, &lengths, &mut stalled).unwrap();
             assert!(largest(&off) < 1e-5);
             group.throughput(Throughput::Elements(256));
             group.bench_function(BenchmarkId::new(format!("kernel/{norm}"), pixels), |b| {
-                b.iter(|| finished(|| budget.ascend(&x0, &x, &gradient, &reach, &mut stalled).unwrap()));
+                b.iter(|| finished(|| budget.ascend(&x0, &x, &gradient, &lengths, &mut stalled).unwrap()));
             });
             group.bench_function(BenchmarkId::new(format!("operations/{norm}"), pixels), |b| {
-                b.iter(|| finished(|| budget.ascend_by_operations(&x0, &x, &gradient, &reach, &mut stalled).unwrap()));
+                b.iter(|| {
+                    finished(|| budget.ascend_by_operations(&x0, &x, &gradient, &lengths, &mut stalled).unwrap())
+                });
             });
         }
     }

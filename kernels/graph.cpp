@@ -5,37 +5,67 @@
 
 #ifdef PULLBACK_CUDA_GRAPHS
 #include <ATen/cuda/CUDAGraph.h>
+#include <c10/core/Event.h>
 #include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAFunctions.h>
+#include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
 
 #include <memory>
+#include <optional>
+#include <unordered_map>
 
 namespace {
 
-// A stream of its own, current on this thread as long as it lives, for capture is refused on the default one. Streams are
-// changed rarely, so waiting for the whole device orders them.
-class Session {
+// Capture is refused on the default stream, and what else is queued on the stream of a capture becomes part of it: each
+// thread has one for nothing else. Of the pool of high priority, for streams are dealt out in turn, and the copies take theirs
+// from the other pool (lane.cpp).
+c10::cuda::CUDAStream stream_of_captures(c10::DeviceIndex device) {
+  static thread_local std::unordered_map<c10::DeviceIndex, c10::cuda::CUDAStream> streams;
+  const auto known = streams.find(device);
+  if (known != streams.end()) return known->second;
+  return streams.emplace(device, c10::cuda::getStreamFromPool(/*isHighPriority=*/true, device)).first->second;
+}
+
+// `later` begins what is queued on it from now on when `earlier` has done what was queued on it until now.
+void order(const c10::cuda::CUDAStream& earlier, const c10::cuda::CUDAStream& later) {
+  c10::Event done(c10::DeviceType::CUDA);
+  done.record(earlier.unwrap());
+  done.block(later.unwrap());
+}
+
+// Work that is captured once. It runs on the stream of captures until then, and is replayed on whichever is current.
+class Graph {
  public:
-  explicit Session(c10::DeviceIndex device)
-      : device_(device),
-        former_device_(c10::cuda::ExchangeDevice(device)),
-        former_(c10::cuda::getCurrentCUDAStream(device)),
-        own_(c10::cuda::getStreamFromPool(/*isHighPriority=*/false, device)) {
-    c10::cuda::device_synchronize();
-    c10::cuda::setCurrentCUDAStream(own_);
-  }
-  ~Session() {
+  explicit Graph(c10::DeviceIndex device) : device_(device), own_(stream_of_captures(device)) {}
+  ~Graph() {
     try {
+      // The memory of a graph goes back to the allocator, which knows nothing of a replay under way.
+      const c10::cuda::CUDAGuard guard(device_);
       c10::cuda::device_synchronize();
     } catch (...) {
       // An error of the device is told by the next call that asks for a result.
     }
-    c10::cuda::setCurrentCUDAStream(former_);
+  }
+  Graph(const Graph&) = delete;
+  Graph& operator=(const Graph&) = delete;
+
+  // From here to `leave` the device and its stream of captures are current on this thread.
+  void enter() {
+    former_device_ = c10::cuda::ExchangeDevice(device_);
+    const auto former = c10::cuda::getCurrentCUDAStream(device_);
+    order(former, own_);
+    former_ = former;
+    c10::cuda::setCurrentCUDAStream(own_);
+  }
+  void leave() {
+    if (!former_) return;
+    const auto former = *former_;
+    former_.reset();
+    c10::cuda::setCurrentCUDAStream(former);
+    order(own_, former);
     c10::cuda::MaybeExchangeDevice(former_device_);
   }
-  Session(const Session&) = delete;
-  Session& operator=(const Session&) = delete;
 
   // Thread-local: what other threads do on the device meanwhile is no part of the graph and not forbidden to them.
   void begin() {
@@ -57,35 +87,45 @@ class Session {
     }
     graph_.reset();
   }
-  void replay() { graph_->replay(); }
+  void replay() {
+    const c10::cuda::CUDAGuard guard(device_);
+    graph_->replay();
+  }
 
  private:
-  c10::DeviceIndex device_, former_device_;
-  c10::cuda::CUDAStream former_, own_;
+  c10::DeviceIndex device_, former_device_ = -1;
+  c10::cuda::CUDAStream own_;
+  std::optional<c10::cuda::CUDAStream> former_;
   std::unique_ptr<at::cuda::CUDAGraph> graph_;
 };
 
-Session& session(void* p) { return *static_cast<Session*>(p); }
+Graph& graph(void* p) { return *static_cast<Graph*>(p); }
 
 }  // namespace
 
 extern "C" {
 const char* pb_graph_new(void** result, int64_t device) {
-  return protect([&] { *result = new Session(static_cast<c10::DeviceIndex>(device)); });
+  return protect([&] { *result = new Graph(static_cast<c10::DeviceIndex>(device)); });
 }
-const char* pb_graph_begin(void* graph) {
-  return protect([&] { session(graph).begin(); });
+const char* pb_graph_enter(void* p) {
+  return protect([&] { graph(p).enter(); });
 }
-const char* pb_graph_end(void* graph) {
-  return protect([&] { session(graph).end(); });
+const char* pb_graph_leave(void* p) {
+  return protect([&] { graph(p).leave(); });
 }
-const char* pb_graph_abandon(void* graph) {
-  return protect([&] { session(graph).abandon(); });
+const char* pb_graph_begin(void* p) {
+  return protect([&] { graph(p).begin(); });
 }
-const char* pb_graph_replay(void* graph) {
-  return protect([&] { session(graph).replay(); });
+const char* pb_graph_end(void* p) {
+  return protect([&] { graph(p).end(); });
 }
-void pb_graph_free(void* graph) { delete static_cast<Session*>(graph); }
+const char* pb_graph_abandon(void* p) {
+  return protect([&] { graph(p).abandon(); });
+}
+const char* pb_graph_replay(void* p) {
+  return protect([&] { graph(p).replay(); });
+}
+void pb_graph_free(void* p) { delete static_cast<Graph*>(p); }
 }
 
 #else
@@ -98,6 +138,8 @@ const char* none() {
 
 extern "C" {
 const char* pb_graph_new(void**, int64_t) { return none(); }
+const char* pb_graph_enter(void*) { return none(); }
+const char* pb_graph_leave(void*) { return none(); }
 const char* pb_graph_begin(void*) { return none(); }
 const char* pb_graph_end(void*) { return none(); }
 const char* pb_graph_abandon(void*) { return none(); }

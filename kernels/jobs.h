@@ -61,16 +61,15 @@ struct Scores {
 template <class T> struct Move {
   Ball ball;
   T low, high;  // the box; infinite where there is none
-  T radius;     // of the ball
-  T reach;      // length of the step; read from its own place where the step is carried out
+  T radius, reach;  // of the ball; of the step
 };
 
 // One step of a projected gradient ascent. T: float, double.
 template <class T> struct Ascent {
   int64_t batch;
   int d;
-  Move<T> move;
-  const double* reach;         // [1], in the job's memory: a captured step is replayed with another one
+  Move<T> move;                // but for its two lengths,
+  const double* lengths;       // [2] reach and radius, which a captured step finds changed when it is replayed
   const T *x0, *x, *gradient;  // [batch, d]
   T* next;                     // [batch, d]
   bool* stalled;               // [batch], set where the gradient is 0 everywhere or somewhere not finite; else left

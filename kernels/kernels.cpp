@@ -77,13 +77,13 @@ template <class F> at::Tensor gram(const at::Tensor& factor) {
 
 template <class T>
 at::Tensor ascend(const at::Tensor& x0, const at::Tensor& x, const at::Tensor& gradient, const at::Tensor& stalled,
-                  const at::Tensor& reach, pb::Move<double> m) {
+                  const at::Tensor& lengths, pb::Move<double> m) {
   auto next = at::empty_like(x);
   const int64_t batch = x.size(0);
-  const pb::Move<T> move{m.ball, static_cast<T>(m.low), static_cast<T>(m.high), static_cast<T>(m.radius), T(0)};
+  const pb::Move<T> move{m.ball, static_cast<T>(m.low), static_cast<T>(m.high), T(0), T(0)};
   carry_out(pb::Ascent<T>{batch, static_cast<int>(batch == 0 ? 0 : x.numel() / batch), move,
-                          reach.const_data_ptr<double>(), x0.const_data_ptr<T>(), x.const_data_ptr<T>(), gradient.const_data_ptr<T>(), next.data_ptr<T>(),
-                          stalled.data_ptr<bool>()},
+                          lengths.const_data_ptr<double>(), x0.const_data_ptr<T>(), x.const_data_ptr<T>(),
+                          gradient.const_data_ptr<T>(), next.data_ptr<T>(), stalled.data_ptr<bool>()},
             x);
   return next;
 }
@@ -166,13 +166,13 @@ const char* pb_scores(void** result, const void* values) {
 }
 
 const char* pb_ascend(void** next, const void* x0, const void* x, const void* gradient, void* stalled, int ball,
-                      const void* reach, double low, double high, double radius) {
+                      const void* lengths, double low, double high) {
   return protect([&] {
     at::NoGradGuard no_grad;
-    const pb::Move<double> move{static_cast<pb::Ball>(ball), low, high, radius, 0.0};
+    const pb::Move<double> move{static_cast<pb::Ball>(ball), low, high, 0.0, 0.0};
     const bool wide = tensor(x).scalar_type() == at::kDouble;
-    *next = own(wide ? ascend<double>(tensor(x0), tensor(x), tensor(gradient), tensor(stalled), tensor(reach), move)
-                     : ascend<float>(tensor(x0), tensor(x), tensor(gradient), tensor(stalled), tensor(reach), move));
+    *next = own(wide ? ascend<double>(tensor(x0), tensor(x), tensor(gradient), tensor(stalled), tensor(lengths), move)
+                     : ascend<float>(tensor(x0), tensor(x), tensor(gradient), tensor(stalled), tensor(lengths), move));
   });
 }
 }

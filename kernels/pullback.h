@@ -44,9 +44,12 @@ const char* pb_exact_math();
 const char* pb_fused_adam(void** params, void** grads, void** exp_avgs, void** exp_avg_sqs, void** steps, int64_t n,
                           const void* lr, double beta1, double beta2, double weight_decay, double eps);
 
-// CUDA graphs (graph.cpp), all calls from one thread. new: a stream of its own becomes the thread's current one, until
-// free. Between begin and end work is recorded and not done; replay launches it. abandon: after any failure in between.
+// CUDA graphs (graph.cpp), all calls of one from one thread. Between enter and leave a stream of the thread's own, ordered
+// after what was queued before, is current; what follows on the former one is ordered after it. Within: begin, the work, end;
+// abandon in place of end, in any state, where something failed. replay: on the current stream, once end succeeded.
 const char* pb_graph_new(void** result, int64_t device);
+const char* pb_graph_enter(void* graph);
+const char* pb_graph_leave(void* graph);
 const char* pb_graph_begin(void* graph);
 const char* pb_graph_end(void* graph);
 const char* pb_graph_abandon(void* graph);
@@ -106,7 +109,7 @@ const char* pb_gram(void** result, const void* factor);
 const char* pb_scores(void** result, const void* values);
 // One step of a projected gradient ascent: x0, x, gradient, next [B, ...] of one kind, f32 or f64; stalled [B] bool becomes
 // true where the gradient is 0 or not finite. ball 0: L2; 1: Linf; 2: L1. Pixels stay in [low, high], which
-// may be infinite. reach [1] f64, where the images lie, is the length of the step.
+// may be infinite. lengths [2] f64, where the images lie: of the step, and the radius of the ball.
 const char* pb_ascend(void** next, const void* x0, const void* x, const void* gradient, void* stalled, int ball,
-                      const void* reach, double low, double high, double radius);
+                      const void* lengths, double low, double high);
 }

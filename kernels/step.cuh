@@ -2,8 +2,7 @@
 // box. One block a sample; what the later phases read again lies in the cache.
 //
 // The same as `Budget::admissible`, `steepest` and `contract` of src/attack/budget.rs one after the other, with sums in
-// double. L1, which has no Budget yet: the steepest direction is the largest entry; the ball is reached by soft
-// thresholding.
+// double. L1: the steepest direction is the largest entry; the ball is reached by soft thresholding.
 // Source: Duchi et al. 2008 (projection onto the simplex); the threshold by Michelot 1986, whose active set only shrinks, so
 // that it is exact after finitely many passes.
 #pragma once
@@ -14,6 +13,10 @@ namespace pb {
 
 // Threads of a block.
 constexpr int step_threads = 256;
+
+template <class T> PB_BODY Move<T> move_of(const Ascent<T>& job) {
+  return {job.move.ball, job.move.low, job.move.high, static_cast<T>(job.lengths[1]), static_cast<T>(job.lengths[0])};
+}
 
 // next [d] from x0, x and the gradient g, [d] each. *stalled becomes true where g is 0 everywhere or somewhere not finite.
 template <class T, class Team>

@@ -174,7 +174,7 @@ const WRONG: &[(&str, &[&str])] = &[
     ("score -m run -d strokes -o x.h5 --set batch=none", &["--set batch", "auto", "none"]),
     ("attack -m run -d strokes -o x.h5 --attack foo", &["--attack", "spectral", "foo"]),
     ("attack -m run -d strokes -o x.h5 --attack random,random", &["each once", "random"]),
-    ("attack -m run -d strokes -o x.h5 --norm l1", &["--norm", "l2, linf", "\"l1\""]),
+    ("attack -m run -d strokes -o x.h5 --norm l3", &["--norm", "l2, linf, l1", "\"l3\""]),
     ("attack -m run -d strokes -o x.h5 --eps 1,x", &["--eps", "> 0", "\"x\""]),
     ("attack -m run -d strokes -o x.h5 --eps 0", &["--eps", "> 0", "\"0\""]),
     ("attack -m run -d strokes -o x.h5 --eps -1", &["--eps", "> 0", "\"-1\""]),

@@ -3,11 +3,12 @@
 //! Everything runs on the CPU, and on CUDA too where there is a device: there the same work is a graph.
 
 use crate::attack::toy::{Toy, images};
-use pullback::attack::{AttackSpec, Budget, Goal, Norm, PgdSpec, Schedule, Victim, run};
+use pullback::attack::{AttackSpec, Budget, Goal, Loops, Norm, PgdSpec, Schedule, Victim, run};
 use pullback::event::{Event, Observer};
 use pullback::ffi::Replay;
 use pullback::seed::{self, Stage};
 use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::Mutex;
 use tch::{Device, Kind, Tensor};
 
@@ -24,18 +25,19 @@ fn work_runs_on_what_its_buffers_hold_now() {
         let w = Tensor::zeros([3], (Kind::Double, device));
         let target = Tensor::zeros([3], (Kind::Double, device));
         let bodies = Cell::new(0);
-        let mut step = Replay::new(device, || {
+        let mut step = Replay::new(device);
+        let work = || {
             bodies.set(bodies.get() + 1);
             let leaf = w.f_detach()?.f_set_requires_grad(true)?;
             let loss = leaf.f_sub(&target)?.f_square()?.f_sum(None)?;
             let gradient = Tensor::f_run_backward(&[loss], &[&leaf], false, false)?;
             let _ = w.shallow_clone().f_sub_(&gradient[0].f_mul_scalar(0.25)?)?;
             Ok(())
-        });
+        };
         let mut expected = 0.0;
         for t in 0..8 {
             let _ = target.shallow_clone().fill_(f64::from(t));
-            step.run().unwrap();
+            step.run(&work).unwrap();
             // w - 2 (w - t) / 4
             expected = 0.5 * expected + 0.5 * f64::from(t);
         }
@@ -51,15 +53,15 @@ fn work_runs_on_what_its_buffers_hold_now() {
 #[test]
 fn an_error_of_the_work_is_told() {
     for device in devices() {
-        let mut step =
-            Replay::new(device, || Err(pullback::Error::Native { routine: "work", message: "failed".to_owned() }));
+        let mut step = Replay::new(device);
+        let work = || Err(pullback::Error::Native { routine: "work", message: "failed".to_owned() });
         // On CUDA the capture, which is the fourth, fails, and so does the plain run after it.
         for _ in 0..6 {
-            assert_eq!(step.run().unwrap_err().to_string(), "work: failed");
+            assert_eq!(step.run(&work).unwrap_err().to_string(), "work: failed");
         }
     }
-    let mut step = Replay::new(Device::Cpu, || Ok(()));
-    step.run().unwrap();
+    let mut step = Replay::new(Device::Cpu);
+    step.run(|| Ok(())).unwrap();
     assert_eq!(step.refusal(), Some("a CPU has none"));
 }
 
@@ -69,7 +71,7 @@ fn ascent(victim: &Victim, budget: &Budget, spec: &PgdSpec, lengths: impl Fn(usi
     let noise = seed::normal_stream(victim.seed(), Stage::AttackStart, 0, victim.index(), 16).unwrap();
     let noise = noise.to_kind(x0.kind()).view_as(x0);
     let start = match budget.norm {
-        Norm::L2 => budget.steepest(&noise).unwrap(),
+        Norm::L2 | Norm::L1 => budget.along(&noise).unwrap(),
         Norm::Linf => (noise * std::f64::consts::FRAC_1_SQRT_2).erf(),
     };
     let mut x = budget.contract(x0, &(x0 + start * budget.epsilon)).unwrap();
@@ -84,8 +86,8 @@ fn ascent(victim: &Victim, budget: &Budget, spec: &PgdSpec, lengths: impl Fn(usi
                 (x.where_self(&better.reshape([-1, 1, 1, 1]), &images), value.where_self(&better, &damage))
             }
         });
-        let reach = Tensor::from_slice(&[budget.epsilon * lengths(t)]);
-        x = budget.ascend(x0, &x, &gradient, &reach, &mut stalled).unwrap();
+        let lengths = Tensor::from_slice(&[budget.epsilon * lengths(t), budget.epsilon]).to_device(x0.device());
+        x = budget.ascend(x0, &x, &gradient, &lengths, &mut stalled).unwrap();
     }
     budget.project(x0, &best.unwrap().0).unwrap()
 }
@@ -121,6 +123,33 @@ fn an_ascent_on_buffers_is_the_ascent() {
             assert!(norm == Norm::Linf || !got[0].images.equal(&other), "{kind:?} {norm:?}");
             let told = ear.0.into_inner().unwrap();
             assert!(told.len() == 1 && told[0].ends_with("a CPU has none"), "{told:?}");
+        }
+    }
+}
+
+/// What is kept from batch to batch carries nothing over but room: another epsilon, norm or box, a second start, a shorter last
+/// batch and the batch after it come out as on their own, bit for bit.
+#[test]
+fn batches_that_share_their_loops_do_not_share_results() {
+    for device in devices() {
+        let toy = Toy::tanh(Kind::Float).to(device);
+        let loops = Rc::new(Loops::on(&toy));
+        for (seed, count) in [(11, 6), (12, 6), (13, 2), (14, 6)] {
+            let x = images(seed, count).to_kind(Kind::Float).to_device(device);
+            let index: Vec<u64> = (0..count as u64).collect();
+            for (norm, epsilon, pixels) in
+                [(Norm::L2, 0.3, None), (Norm::L2, 1.5, None), (Norm::L1, 0.8, Some((0.0, 1.0))), (Norm::L2, 0.3, None)]
+            {
+                let budget = Budget::new(norm, epsilon, pixels).unwrap();
+                for goal in [Goal::Latent, Goal::ReconMse] {
+                    let spec = AttackSpec::Pgd(PgdSpec { steps: 6, restarts: 2, goal, ..PgdSpec::default() });
+                    let shared = Victim::among(loops.clone(), &x, &index, 3, None).unwrap();
+                    let alone = Victim::new(&toy, &x, &index, 3, None).unwrap();
+                    let [shared, alone] =
+                        [shared, alone].map(|victim| run(&spec, &victim, &budget).unwrap().remove(0).images);
+                    assert!(shared.equal(&alone), "{device:?}, batch {seed}, {norm} {epsilon}, {goal}");
+                }
+            }
         }
     }
 }

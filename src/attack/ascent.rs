@@ -6,9 +6,10 @@ use crate::ffi::kernels::{self, Ball, Move};
 use tch::Tensor;
 
 impl Budget {
-    /// The images [B, ...] that follow `x` on the way up: a step of length `reach` (`[1]` f64) along the steepest direction of the
-    /// gradient's admissible part, brought into the ball around `x0` and the box ([`Budget::contract`]). `stalled` `[B]` bool
-    /// becomes true where nothing of the gradient is a nonzero number, or some of it is not finite.
+    /// The images [B, ...] that follow `x` on the way up: a step along the steepest direction of the gradient's admissible
+    /// part, brought into the ball around `x0` and the box ([`Budget::contract`]). `lengths` `[2]` f64 is that of the step and
+    /// the radius of the ball, which stands here in place of epsilon: a captured step is replayed with other numbers. `stalled`
+    /// `[B]` bool becomes true where nothing of the gradient is a nonzero number, or some of it is not finite.
     ///
     /// # Errors
     /// Where shapes, kinds or devices differ.
@@ -17,18 +18,18 @@ impl Budget {
         x0: &Tensor,
         x: &Tensor,
         gradient: &Tensor,
-        reach: &Tensor,
+        lengths: &Tensor,
         stalled: &mut Tensor,
     ) -> Result<Tensor> {
         if !kernels::run_on(x.device()) {
-            return self.ascend_by_operations(x0, x, gradient, reach, stalled);
+            return self.ascend_by_operations(x0, x, gradient, lengths, stalled);
         }
         let ball = match self.norm {
             Norm::L2 => Ball::L2,
             Norm::Linf => Ball::Linf,
+            Norm::L1 => Ball::L1,
         };
-        let step = Move { ball, pixels: self.pixels, radius: self.epsilon };
-        kernels::ascend(x0, x, gradient, stalled, reach, step)
+        kernels::ascend(x0, x, gradient, stalled, lengths, Move { ball, pixels: self.pixels })
     }
 
     /// [`Budget::ascend`] without the kernel: what it is held to, and what runs on a device that it was not compiled for.
@@ -40,12 +41,15 @@ impl Budget {
         x0: &Tensor,
         x: &Tensor,
         gradient: &Tensor,
-        reach: &Tensor,
+        lengths: &Tensor,
         stalled: &mut Tensor,
     ) -> Result<Tensor> {
         let _ = stalled.f_logical_or_(&vanishes(gradient)?)?;
+        crate::error::ensure_shape("lengths of a step and of a ball", lengths, &[2])?;
+        let lengths = lengths.f_to_kind(x.f_kind()?)?;
         let direction = self.steepest(&self.admissible(x, gradient)?)?;
-        self.contract(x0, &x.f_add(&direction.f_mul(&reach.f_to_kind(x.f_kind()?)?)?)?)
+        let x = x.f_add(&direction.f_mul(&lengths.f_narrow(0, 0, 1)?)?)?;
+        self.contract_to(x0, &x, &lengths.f_narrow(0, 1, 1)?)
     }
 }
 

@@ -19,6 +19,8 @@ pub enum Norm {
     L2,
     /// Largest change of a pixel.
     Linf,
+    /// Sum of the changes of all pixels.
+    L1,
 }
 
 impl std::fmt::Display for Norm {
@@ -26,6 +28,7 @@ impl std::fmt::Display for Norm {
         f.write_str(match self {
             Self::L2 => "l2",
             Self::Linf => "linf",
+            Self::L1 => "l1",
         })
     }
 }
@@ -73,7 +76,8 @@ impl Budget {
     }
 
     /// The direction of unit size along which a linear function of this gradient [B, ...] grows most: g / |g| in L2,
-    /// sign(g) in Linf; 0 where the gradient is 0 or not a number. Same shape and kind.
+    /// sign(g) in Linf, the first of the largest entries alone in L1; 0 where the gradient is 0 or not a number. Same shape
+    /// and kind.
     pub fn steepest(&self, gradient: &Tensor) -> Result<Tensor> {
         let g = gradient.f_nan_to_num(0.0, 0.0, 0.0)?;
         match self.norm {
@@ -85,6 +89,26 @@ impl Budget {
                 let g = g.f_div(&peak.f_masked_fill(&peak.f_eq(0.0)?, 1.0)?)?;
                 let length = g.f_norm_scalaropt_dim(2, [1i64].as_slice(), true)?.f_clamp_min(1.0)?;
                 Ok(g.f_div(&length)?.f_view_as(gradient)?)
+            }
+            Norm::L1 => {
+                let g = rows(&g, gradient.kind())?;
+                let place = g.f_abs()?.f_argmax(-1, true)?;
+                let sign = g.f_gather(-1, &place, false)?.f_sign()?;
+                Ok(g.f_zeros_like()?.f_scatter(-1, &place, &sign)?.f_view_as(gradient)?)
+            }
+        }
+    }
+
+    /// `v` [B, ...] as a perturbation of unit size: v / |v| in L2, sign(v) in Linf, which is steepest for the linear function v; in
+    /// L1 v / |v|_1, for there the steepest is one pixel, of which the box leaves little.
+    pub fn along(&self, v: &Tensor) -> Result<Tensor> {
+        match self.norm {
+            Norm::L2 | Norm::Linf => self.steepest(v),
+            Norm::L1 => {
+                let v = v.f_nan_to_num(0.0, 0.0, 0.0)?;
+                let flat = rows(&v, v.kind())?;
+                let size = self.size(&flat)?;
+                Ok(flat.f_div(&size.f_masked_fill(&size.f_eq(0.0)?, 1.0)?)?.f_view_as(&v)?)
             }
         }
     }
@@ -104,8 +128,12 @@ impl Budget {
     /// between its steps. With `x0` in the box the second move never lengthens the perturbation. Rounding may leave
     /// it beyond the [`TOLERANCE`]; [`Budget::project`] may not.
     pub fn contract(&self, x0: &Tensor, x: &Tensor) -> Result<Tensor> {
-        let radius = Tensor::f_full([1, 1], self.epsilon, (x.kind(), x.device()))?;
-        self.shrink(&rows(x0, x.kind())?, &rows(x, x.kind())?, &radius)?.f_view_as(x).map_err(Into::into)
+        self.contract_to(x0, x, &Tensor::f_full([1], self.epsilon, (x.kind(), x.device()))?)
+    }
+
+    /// [`Budget::contract`] with `radius`, `[1]` of the kind of `x`, in place of epsilon.
+    pub(super) fn contract_to(&self, x0: &Tensor, x: &Tensor, radius: &Tensor) -> Result<Tensor> {
+        Ok(self.shrink(&rows(x0, x.kind())?, &rows(x, x.kind())?, &radius.f_unsqueeze(1)?)?.f_view_as(x)?)
     }
 
     /// The images within the budget next to `x` ([B, ...], as `x0`): ball, then box, exact to [`TOLERANCE`] as
@@ -134,6 +162,11 @@ impl Budget {
                 let length = self.size(&step)?.f_clamp_min(f64::from(f32::MIN_POSITIVE))?;
                 step.f_mul(&radius.f_div(&length)?.f_clamp_max(1.0)?)?
             }
+            Norm::L1 => {
+                let length = step.f_abs()?;
+                let shorter = length.f_sub(&threshold(&length, radius)?)?.f_clamp_min(0.0)?;
+                shorter.f_copysign(&step)?
+            }
         };
         self.boxed(origin.f_add(&step)?)
     }
@@ -141,8 +174,8 @@ impl Budget {
     /// origin + step rounded to the kind of `x0`, without letting the rounding carry a sample out of its budget.
     ///
     /// Pixels near 1 are stored to 6e-8 in f32, which is much of a small step. In Linf each pixel that was rounded out of
-    /// its interval takes the neighbouring number towards x0; in L2 as many pixels of the sample do as it takes, so that
-    /// no more than one pixel's rounding is given away.
+    /// its interval takes the neighbouring number towards x0; in L2 and L1 as many pixels of the sample do as it takes, so
+    /// that no more than one pixel's rounding is given away.
     fn settle(&self, x0: &Tensor, origin: &Tensor, step: &Tensor, radius: &Tensor) -> Result<Tensor> {
         let distance =
             |images: &Tensor| -> Result<Tensor> { Ok(images.f_to_kind(Kind::Double)?.f_sub(origin)?.f_abs()?) };
@@ -153,9 +186,11 @@ impl Budget {
             Norm::Linf => taken.f_gt_tensor(radius)?,
             Norm::L2 => {
                 let excess = self.size(&taken)?.f_square()?.f_sub(&(radius * (1.0 + ROUNDING)).f_square()?)?;
-                let saved = taken.f_square()?.f_sub(&distance(&inner)?.f_square()?)?;
-                let before = saved.f_cumsum(1, Kind::Double)?.f_sub(&saved)?;
-                before.f_lt_tensor(&excess)?
+                enough(&taken.f_square()?.f_sub(&distance(&inner)?.f_square()?)?, &excess)?
+            }
+            Norm::L1 => {
+                let excess = self.size(&taken)?.f_sub(&(radius * (1.0 + ROUNDING)))?;
+                enough(&taken.f_sub(&distance(&inner)?)?, &excess)?
             }
         };
         Ok(inner.f_where_self(&outwards, &images)?)
@@ -166,6 +201,7 @@ impl Budget {
         Ok(match self.norm {
             Norm::L2 => rows.f_norm_scalaropt_dim(2, [1i64].as_slice(), true)?,
             Norm::Linf => rows.f_abs()?.f_amax([1i64].as_slice(), true)?,
+            Norm::L1 => rows.f_norm_scalaropt_dim(1, [1i64].as_slice(), true)?,
         })
     }
 
@@ -175,6 +211,26 @@ impl Budget {
             None => x,
         })
     }
+}
+
+/// By how much all of `lengths` [B, D] >= 0 are shortened, not below 0, so that their sum is `radius` (`[1, 1]` or [B, 1]), [B, 1];
+/// 0 where it is no more than that.
+///
+/// Source: Duchi, Shalev-Shwartz, Singer & Chandra 2008, figure 1.
+fn threshold(lengths: &Tensor, radius: &Tensor) -> Result<Tensor> {
+    let (sorted, _) = lengths.f_sort(1, true)?;
+    let dim = lengths.size()[1];
+    let count = Tensor::f_arange_start(1, dim + 1, (lengths.kind(), lengths.device()))?;
+    let shares = sorted.f_cumsum(1, lengths.kind())?.f_sub(radius)?.f_div(&count)?;
+    // The longest are shortened, as long as each is longer than the share that falls on it; the longest always.
+    let last = sorted.f_gt_tensor(&shares)?.f_sum_dim_intlist([1i64].as_slice(), true, Kind::Int64)?;
+    Ok(shares.f_gather(1, &last.f_sub_scalar(1)?.f_clamp_min(0)?, false)?.f_clamp_min(0.0)?)
+}
+
+/// Of each row the first entries whose `saved` [B, D] makes up for the `excess` [B, 1].
+fn enough(saved: &Tensor, excess: &Tensor) -> Result<Tensor> {
+    let before = saved.f_cumsum(1, Kind::Double)?.f_sub(saved)?;
+    Ok(before.f_lt_tensor(excess)?)
 }
 
 /// [B, ...] as [B, D] of a kind.

@@ -2,8 +2,8 @@
 
 use super::Victim;
 use crate::error::Result;
-use crate::model::Posterior;
 use crate::model::shift::{self, Reading};
+use crate::model::{Posterior, Vae};
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
@@ -65,10 +65,15 @@ impl Goal {
     ///
     /// At x' = x every goal but `recon-mse` is at its minimum 0 with gradient 0: an ascent must start elsewhere.
     pub fn value(self, victim: &Victim, x: &Tensor) -> Result<Tensor> {
-        let posterior = victim.vae().encode(x)?;
+        self.value_at(victim.vae(), victim.clean(), x)
+    }
+
+    /// [`Goal::value`] by a model's `clean` reading.
+    pub(super) fn value_at(self, vae: &dyn Vae, clean: &Reading, x: &Tensor) -> Result<Tensor> {
+        let posterior = vae.encode(x)?;
         match self.view() {
-            View::Latent(distance) => distance(&victim.clean().posterior, &posterior),
-            View::Image(damage) => damage(victim.clean(), &victim.vae().decode(&posterior.mean)?),
+            View::Latent(distance) => distance(&clean.posterior, &posterior),
+            View::Image(damage) => damage(clean, &vae.decode(&posterior.mean)?),
         }
     }
 
@@ -83,9 +88,14 @@ impl Goal {
     /// The value at `x` and its gradient there, `[B]` f64 and [B, C, H, W], neither with a graph. One forward and one
     /// backward pass serve the whole batch, since no sample depends on another.
     pub fn ascend(self, victim: &Victim, x: &Tensor) -> Result<(Tensor, Tensor)> {
+        self.ascend_at(victim.vae(), victim.clean(), x)
+    }
+
+    /// [`Goal::ascend`] by a model's `clean` reading.
+    pub(super) fn ascend_at(self, vae: &dyn Vae, clean: &Reading, x: &Tensor) -> Result<(Tensor, Tensor)> {
         tch::with_grad(|| {
             let x = x.f_detach()?.f_set_requires_grad(true)?;
-            let value = self.value(victim, &x)?;
+            let value = self.value_at(vae, clean, &x)?;
             if !value.requires_grad() {
                 return Ok((value, x.f_zeros_like()?.f_detach()?));
             }

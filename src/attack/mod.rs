@@ -7,6 +7,7 @@ mod best;
 mod budget;
 mod doubt;
 mod goal;
+mod loops;
 mod pgd;
 mod random;
 mod run;
@@ -16,6 +17,7 @@ mod spectral;
 pub use budget::{Budget, Norm, TOLERANCE};
 pub use doubt::Doubts;
 pub use goal::Goal;
+pub use loops::Loops;
 pub use pgd::{PgdSpec, Schedule, Start};
 pub use random::RandomSpec;
 pub use run::{Attacked, judge, run, worst};
@@ -28,11 +30,12 @@ use crate::model::Vae;
 use crate::model::shift::Reading;
 use crate::spectrum::Spectrum;
 use std::cell::Cell;
+use std::rc::Rc;
 use tch::{Kind, Tensor};
 
 /// What is attacked: a model at a batch of images. What every attack on it needs is computed once.
 pub struct Victim<'a> {
-    vae: &'a dyn Vae,
+    loops: Rc<Loops<'a>>,
     clean: Reading,
     index: &'a [u64],
     seed: u64,
@@ -57,8 +60,22 @@ impl<'a> Victim<'a> {
         seed: u64,
         spectrum: Option<&'a Spectrum>,
     ) -> Result<Self> {
+        Self::among(Rc::new(Loops::on(vae)), x, index, seed, spectrum)
+    }
+
+    /// [`Victim::new`] for one of many batches of a model, which share what its attacks can keep.
+    ///
+    /// # Errors
+    /// As [`Victim::new`].
+    pub fn among(
+        loops: Rc<Loops<'a>>,
+        x: &Tensor,
+        index: &'a [u64],
+        seed: u64,
+        spectrum: Option<&'a Spectrum>,
+    ) -> Result<Self> {
         let x = x.f_detach()?;
-        let clean = Reading::of(vae, &x)?;
+        let clean = Reading::of(loops.vae(), &x)?;
         let batch = x.size()[0];
         ensure_shape("images to attack", &x, &[index.len() as i64, -1, -1, -1])?;
         if let Some(spectrum) = spectrum {
@@ -76,7 +93,7 @@ impl<'a> Victim<'a> {
                 format!("from {} to {}", range.0, range.1),
             ));
         }
-        Ok(Self { vae, clean, index, seed, spectrum, range, observer: &Silent, told: Cell::new(false) })
+        Ok(Self { loops, clean, index, seed, spectrum, range, observer: &Silent, told: Cell::new(false) })
     }
 
     /// The same, with somebody to tell details to.
@@ -94,7 +111,12 @@ impl<'a> Victim<'a> {
 
     /// The model.
     pub fn vae(&self) -> &dyn Vae {
-        self.vae
+        self.loops.vae()
+    }
+
+    /// The loops of attacks on the model.
+    fn loops(&self) -> &Loops<'a> {
+        &self.loops
     }
 
     /// x, [B, C, H, W].

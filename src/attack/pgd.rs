@@ -6,20 +6,19 @@
 //!
 //! For a small epsilon and the goal `latent` the ascent is a power iteration on the `mean` metric, and converges to v_1.
 
-use super::best::{Best, exceeds};
+use super::best::Best;
 use super::spec::at_least_one;
 use super::{Attack, Budget, Family, Goal, Norm, Proposal, Victim};
 use crate::error::{Error, Result};
-use crate::ffi::Replay;
 use crate::seed::{self, Stage};
 use serde::{Deserialize, Serialize};
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 /// Where the ascent begins; never at x itself, where the gradient of a distance is 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Start {
-    /// A random point: on the sphere in L2, uniform in the cube in Linf.
+    /// A random point: on the sphere in L2 and L1, uniform in the cube in Linf.
     #[default]
     Random,
     /// The spectral attack along v_i, the worse sign; restart i takes direction i.
@@ -92,8 +91,10 @@ impl PgdSpec {
     }
 }
 
-/// The ascent. Nothing in its loop visits the host, and its step works on buffers that stay where they are: on CUDA it is
-/// a graph.
+/// The ascent. Nothing in its loop visits the host, and its step works on buffers that stay where they are ([`Loops`]): on
+/// CUDA it is a graph.
+///
+/// [`Loops`]: super::Loops
 pub(super) struct Pgd(pub(super) PgdSpec);
 
 impl Attack for Pgd {
@@ -110,68 +111,13 @@ impl Attack for Pgd {
     }
 
     fn propose(&self, victim: &Victim, budget: &Budget, trial: usize) -> Result<Proposal> {
-        let x0 = victim.images();
         let start = match self.0.start {
             Start::Random => random_start(victim, budget, trial)?,
             Start::Spectral => spectral_start(victim, budget, trial, self.0.goal)?,
         };
-        let ascent = Ascent::from(&start)?;
-        let mut step = Replay::new(x0.device(), || ascent.step(self.0.goal, victim, budget));
-        for t in 0..self.0.steps {
-            let _ = ascent.reach.shallow_clone().f_fill_(budget.epsilon * self.0.length(t))?;
-            step.run()?;
-        }
-        if let Some(reason) = step.refusal() {
-            victim.refused(reason);
-        }
-        // Back on the stream of before, all of it done.
-        drop(step);
-        let value = self.0.goal.value(victim, &ascent.x)?;
-        ascent.offer(&value)?;
-        Ok(Proposal { candidates: vec![ascent.best], stalled: Some(ascent.stalled) })
-    }
-}
-
-/// Where an ascent stands.
-struct Ascent {
-    /// The iterate, [B, C, H, W].
-    x: Tensor,
-    /// The best one, [B, C, H, W], and its damage, `[B]` f64: NaN before the first, which any number beats.
-    best: Tensor,
-    damage: Tensor,
-    /// `[B]` bool: a gradient was 0 or not a number.
-    stalled: Tensor,
-    /// Length of the next step, `[1]` f64.
-    reach: Tensor,
-}
-
-impl Ascent {
-    fn from(start: &Tensor) -> Result<Self> {
-        let (batch, device) = (start.size()[0], start.device());
-        Ok(Self {
-            x: start.f_detach_copy()?,
-            best: start.f_detach_copy()?,
-            damage: Tensor::f_full([batch], f64::NAN, (Kind::Double, device))?,
-            stalled: Tensor::f_zeros([batch], (Kind::Bool, device))?,
-            reach: Tensor::f_zeros([1], (Kind::Double, device))?,
-        })
-    }
-
-    /// One step, in place; allowed in a graph.
-    fn step(&self, goal: Goal, victim: &Victim, budget: &Budget) -> Result<()> {
-        let (value, gradient) = goal.ascend(victim, &self.x)?;
-        let mut stalled = self.stalled.shallow_clone();
-        let next = budget.ascend(victim.images(), &self.x, &gradient, &self.reach, &mut stalled)?;
-        self.offer(&value)?;
-        Ok(self.x.shallow_clone().f_copy_(&next)?)
-    }
-
-    /// Takes the iterate where its damage, `[B]` f64, is larger.
-    fn offer(&self, damage: &Tensor) -> Result<()> {
-        let better = exceeds(damage, &self.damage)?;
-        let images = self.x.f_where_self(&better.f_reshape([-1, 1, 1, 1])?, &self.best)?;
-        self.best.shallow_clone().f_copy_(&images)?;
-        Ok(self.damage.shallow_clone().f_copy_(&damage.f_where_self(&better, &self.damage)?)?)
+        let lengths = (0..self.0.steps).map(|t| budget.epsilon * self.0.length(t));
+        let (best, stalled) = victim.loops().ascend(victim, self.0.goal, budget, &start, lengths)?;
+        Ok(Proposal { candidates: vec![best], stalled: Some(stalled) })
     }
 }
 
@@ -179,7 +125,7 @@ fn random_start(victim: &Victim, budget: &Budget, trial: usize) -> Result<Tensor
     let (seed, index, dim) = (victim.seed(), victim.index(), victim.dim());
     let noise = seed::normal_stream(seed, Stage::AttackStart, trial as u64, index, dim)?;
     let step = match budget.norm {
-        Norm::L2 => budget.steepest(&victim.shaped(&noise)?)?,
+        Norm::L2 | Norm::L1 => budget.along(&victim.shaped(&noise)?)?,
         // The error function makes a uniform number on (-1, 1) of a normal one.
         Norm::Linf => victim.shaped(&(noise * std::f64::consts::FRAC_1_SQRT_2).f_erf()?)?,
     };
@@ -188,7 +134,7 @@ fn random_start(victim: &Victim, budget: &Budget, trial: usize) -> Result<Tensor
 
 fn spectral_start(victim: &Victim, budget: &Budget, trial: usize, goal: Goal) -> Result<Tensor> {
     let (v, _) = victim.direction(trial + 1)?;
-    let step = budget.steepest(&v)? * budget.epsilon;
+    let step = budget.along(&v)? * budget.epsilon;
     let mut best = Best::default();
     for x in super::spectral::both_signs(victim.images(), &step)? {
         let x = budget.contract(victim.images(), &x)?;

@@ -29,7 +29,8 @@ impl RandomSpec {
     }
 }
 
-/// In L2 epsilon n / |n|, in Linf epsilon sign(n), n ~ N(0, I). The directions of a sample are the same for every epsilon.
+/// In L2 epsilon n / |n|, in L1 epsilon n / |n|_1, in Linf epsilon sign(n), n ~ N(0, I). The directions of a sample are the
+/// same for every epsilon.
 pub(super) struct Random(pub(super) RandomSpec);
 
 impl Attack for Random {
@@ -48,7 +49,7 @@ impl Attack for Random {
     fn propose(&self, victim: &Victim, budget: &Budget, trial: usize) -> Result<Proposal> {
         let noise =
             seed::normal_stream(victim.seed(), Stage::RandomDirection, trial as u64, victim.index(), victim.dim())?;
-        let step = budget.steepest(&victim.shaped(&noise)?)? * budget.epsilon;
+        let step = budget.along(&victim.shaped(&noise)?)? * budget.epsilon;
         Ok(Proposal { candidates: both_signs(victim.images(), &step)?, stalled: None })
     }
 }

@@ -3,7 +3,8 @@
 //! Source: Khan & Storkey 2023: x' = x + s lambda_i v_i, unclipped, s from 0.1 to 10 ([`Scale::Eigen`]; their
 //! code takes singular values for lambda_i, [`Scale::Singular`]).
 //! Differs: both signs are tried and the worse by the goal is kept; the default moves by epsilon, so that samples and
-//! models compare at equal size; Linf moves by epsilon sign(v_i), which is the steepest step for the linear function v_i.
+//! models compare at equal size; Linf moves by epsilon sign(v_i), which is the steepest step for the linear function v_i
+//! ([`Budget::along`]).
 
 use super::spec::at_least_one;
 use super::{Attack, Budget, Family, Goal, Norm, Proposal, Victim};
@@ -96,7 +97,7 @@ impl Attack for Spectral {
         let (v, _) = victim.direction(self.i)?;
         let step = match self.radius(victim, budget)? {
             Some(size) => v.f_mul(&size.f_to_kind(v.kind())?.f_reshape([-1, 1, 1, 1])?)?,
-            None => budget.steepest(&v)? * budget.epsilon,
+            None => budget.along(&v)? * budget.epsilon,
         };
         Ok(Proposal { candidates: both_signs(victim.images(), &step)?, stalled: None })
     }

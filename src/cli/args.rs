@@ -181,7 +181,7 @@ pub struct Attack {
     /// The norm that bounds a perturbation [default: l2]
     #[arg(long, value_name = "NORM")]
     pub norm: Option<Norm>,
-    /// Sizes of the perturbation, comma-separated [default: 0.5,1,2,4 in l2, 0.05,0.1,0.2 in linf]
+    /// Sizes of the perturbation, comma-separated [default: 0.5,1,2,4 in l2, 0.05,0.1,0.2 in linf, 5,10,20,40 in l1]
     #[arg(long, value_name = "E1,E2,...", value_delimiter = ',', allow_negative_numbers = true, value_parser = positive)]
     pub eps: Option<Vec<f64>>,
     /// Eigenvectors that the spectral attack tries [default: 1]

@@ -64,7 +64,8 @@ pub struct AttackConfig {
     pub attacks: Vec<AttackSpec>,
     /// The norm in which epsilon counts.
     pub norm: Norm,
-    /// Sizes of the perturbation; where absent, 0.5, 1, 2 and 4 in L2, 0.05, 0.1 and 0.2 in Linf.
+    /// Sizes of the perturbation; where absent, 0.5, 1, 2 and 4 in L2, 0.05, 0.1 and 0.2 in Linf, 5, 10,
+    /// 20 and 40 in L1.
     pub eps: Option<Vec<f64>>,
     /// Whose eigenvectors the spectral attack takes.
     pub metric: MetricKind,
@@ -106,6 +107,7 @@ impl AttackConfig {
         self.eps.clone().unwrap_or_else(|| match self.norm {
             Norm::L2 => vec![0.5, 1.0, 2.0, 4.0],
             Norm::Linf => vec![0.05, 0.1, 0.2],
+            Norm::L1 => vec![5.0, 10.0, 20.0, 40.0],
         })
     }
 

@@ -9,6 +9,8 @@ use tch::Device;
 
 unsafe extern "C" {
     fn pb_graph_new(result: *mut *mut c_void, device: i64) -> *const c_char;
+    fn pb_graph_enter(graph: *mut c_void) -> *const c_char;
+    fn pb_graph_leave(graph: *mut c_void) -> *const c_char;
     fn pb_graph_begin(graph: *mut c_void) -> *const c_char;
     fn pb_graph_end(graph: *mut c_void) -> *const c_char;
     fn pb_graph_abandon(graph: *mut c_void) -> *const c_char;
@@ -19,61 +21,64 @@ unsafe extern "C" {
 /// Runs before the capture, so that libraries have made their handles and workspaces, as PyTorch's guide has it.
 const WARM_UP: usize = 3;
 
-/// A piece of work to repeat.
+/// A piece of work to repeat, which the caller passes anew each time: on CUDA the first runs carry it out, the fourth captures
+/// it, and from then on the capture stands for it.
 ///
-/// The body reads its inputs from, and leaves its results in, tensors that stay where they are: the caller fills and
-/// reads them between runs. It must not wait for the device, and must not touch anything of the host's that changes: of
-/// a capture the host part runs once and the device part not at all. On CUDA the thread's current stream is one of this
-/// value's own as long as it lives.
-pub struct Replay<'a> {
-    body: Box<dyn FnMut() -> Result<()> + 'a>,
+/// The work is always the same, on the same memory: it reads its inputs from, and leaves its results in, tensors that the
+/// caller keeps as long as this value, and fills and reads between runs; what else it reads (a model's parameters) stays
+/// where it is as well. It must not wait for the device, and must not touch anything of the host's that changes: of a capture
+/// the host part runs once and the device part not at all. Runs are ordered with what the thread queues before and after.
+pub struct Replay {
     way: Way,
 }
 
 enum Way {
-    /// The body, run again; and why it is not a graph.
+    /// The work itself; and why it is not a graph.
     Plain(String),
-    /// The body on the stream of the capture to come, so often before it.
-    WarmUp(Session, usize),
+    /// The work on the stream of the capture to come, so often before it.
+    WarmUp(Graph, usize),
     /// The captured work.
-    Graph(Session),
+    Captured(Graph),
 }
 
-impl<'a> Replay<'a> {
-    /// Work on `device`; nothing is run yet.
-    pub fn new(device: Device, body: impl FnMut() -> Result<()> + 'a) -> Self {
+impl Replay {
+    /// For work on `device`; nothing is run yet.
+    pub fn new(device: Device) -> Self {
         let way = match device {
-            Device::Cuda(n) => match Session::new(n) {
-                Ok(session) => Way::WarmUp(session, WARM_UP),
+            Device::Cuda(n) => match Graph::new(n) {
+                Ok(graph) => Way::WarmUp(graph, WARM_UP),
                 Err(error) => Way::Plain(error.to_string()),
             },
             _ => Way::Plain("a CPU has none".to_owned()),
         };
-        Self { body: Box::new(body), way }
+        Self { way }
     }
 
-    /// Does the work once on what the buffers hold now.
-    pub fn run(&mut self) -> Result<()> {
+    /// Does the work once on what its buffers hold now.
+    ///
+    /// # Errors
+    /// Those of the work; where a replay fails.
+    pub fn run(&mut self, mut work: impl FnMut() -> Result<()>) -> Result<()> {
         match &mut self.way {
-            Way::Plain(_) => (self.body)(),
-            Way::WarmUp(_, left) if *left > 0 => {
+            Way::Plain(_) => work(),
+            Way::WarmUp(graph, left) if *left > 0 => {
                 *left -= 1;
-                (self.body)()
+                graph.aside(|_| work())
             }
-            Way::WarmUp(session, _) => match session.capture(&mut self.body) {
+            Way::WarmUp(graph, _) => match graph.aside(|graph| graph.capture(&mut work)) {
                 Ok(()) => {
-                    session.replay()?;
-                    if let Way::WarmUp(session, _) = std::mem::replace(&mut self.way, Way::Plain(String::new())) {
-                        self.way = Way::Graph(session);
+                    graph.replay()?;
+                    if let Way::WarmUp(graph, _) = std::mem::replace(&mut self.way, Way::Plain(String::new())) {
+                        self.way = Way::Captured(graph);
                     }
                     Ok(())
                 }
                 Err(error) => {
                     self.way = Way::Plain(error.to_string());
-                    (self.body)()
+                    work()
                 }
             },
-            Way::Graph(session) => session.replay(),
+            Way::Captured(graph) => graph.replay(),
         }
     }
 
@@ -86,26 +91,38 @@ impl<'a> Replay<'a> {
     }
 }
 
-/// A stream, current on this thread, and what was captured on it. Not `Send`: streams are current thread by thread.
-struct Session {
+/// What is, or will be, captured. Not `Send`: streams are current thread by thread.
+struct Graph {
     raw: NonNull<c_void>,
 }
 
-impl Session {
+impl Graph {
     fn new(device: usize) -> Result<Self> {
         let mut raw = ptr::null_mut();
         // SAFETY: `raw` is writable and receives an owned pointer on success.
         check("CUDA graph", unsafe { pb_graph_new(&mut raw, device as i64) })?;
-        let none = || crate::Error::Native { routine: "CUDA graph", message: "no session".to_owned() };
+        let none = || crate::Error::Native { routine: "CUDA graph", message: "none was made".to_owned() };
         Ok(Self { raw: NonNull::new(raw).ok_or_else(none)? })
     }
 
-    fn capture(&self, body: &mut dyn FnMut() -> Result<()>) -> Result<()> {
+    /// Carries out `work` on the stream of captures.
+    fn aside(&self, work: impl FnOnce(&Self) -> Result<()>) -> Result<()> {
+        let raw = self.raw.as_ptr();
+        // SAFETY: `raw` is alive until drop; left again below, on this thread.
+        check("CUDA graph", unsafe { pb_graph_enter(raw) })?;
+        let done = work(self);
+        // SAFETY: as above.
+        let left = check("CUDA graph", unsafe { pb_graph_leave(raw) });
+        done.and(left)
+    }
+
+    /// Captures `work`; within [`Graph::aside`].
+    fn capture(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<()> {
         let raw = self.raw.as_ptr();
         // SAFETY: `raw` is alive until drop; a capture that began is ended or abandoned on this thread below.
         let begun = check("CUDA graph", unsafe { pb_graph_begin(raw) });
         // SAFETY: as above, and the capture has begun.
-        let captured = begun.and_then(|()| body()).and_then(|()| check("CUDA graph", unsafe { pb_graph_end(raw) }));
+        let captured = begun.and_then(|()| work()).and_then(|()| check("CUDA graph", unsafe { pb_graph_end(raw) }));
         if captured.is_err() {
             // SAFETY: as above; abandoning is allowed in any state. Its own error would hide the first.
             let _ = unsafe { pb_graph_abandon(raw) };
@@ -114,15 +131,15 @@ impl Session {
     }
 
     fn replay(&self) -> Result<()> {
-        // SAFETY: `raw` is alive until drop; called only after a capture succeeded. The buffers it works on belong to the
-        // body, which lives beside this value in `Replay`.
+        // SAFETY: `raw` is alive until drop; called only after a capture succeeded. The memory it works on is kept by the
+        // caller of `Replay::run`, as that asks.
         check("CUDA graph", unsafe { pb_graph_replay(self.raw.as_ptr()) })
     }
 }
 
-impl Drop for Session {
+impl Drop for Graph {
     fn drop(&mut self) {
-        // SAFETY: `raw` came from pb_graph_new and is freed once; the former stream becomes current again.
+        // SAFETY: `raw` came from pb_graph_new and is freed once, after the device is done with it.
         unsafe { pb_graph_free(self.raw.as_ptr()) }
     }
 }

@@ -35,10 +35,9 @@ unsafe extern "C" {
         gradient: *const c_void,
         stalled: *mut c_void,
         ball: c_int,
-        reach: *const c_void,
+        lengths: *const c_void,
         low: f64,
         high: f64,
-        radius: f64,
     ) -> *const c_char;
 }
 
@@ -89,8 +88,6 @@ pub struct Move {
     pub ball: Ball,
     /// Lowest and highest entry, where there is a box.
     pub pixels: Option<(f64, f64)>,
-    /// Of the ball.
-    pub radius: f64,
 }
 
 /// True where this build has the device's half of the kernels.
@@ -199,8 +196,9 @@ pub fn scores(values: &Tensor) -> Result<Tensor> {
 }
 
 /// The next images of a projected gradient ascent from `x` within the ball around `x0`, [B, ...] each and f32 or f64, along
-/// `gradient`: its admissible part, made a unit step of the norm, `reach` (`[1]` f64) long, brought into the ball and the box. `stalled`
-/// `[B]` bool becomes true where the gradient is 0 everywhere or not finite somewhere, and is left alone elsewhere.
+/// `gradient`: its admissible part, made a step of the norm, brought into the ball and the box. `lengths` `[2]` f64 is that of
+/// the step and the ball's radius. `stalled` `[B]` bool becomes true where the gradient is 0 everywhere or not finite somewhere,
+/// and is left alone elsewhere.
 ///
 /// # Errors
 /// Where shapes, kinds or devices differ.
@@ -209,7 +207,7 @@ pub fn ascend(
     x: &Tensor,
     gradient: &Tensor,
     stalled: &mut Tensor,
-    reach: &Tensor,
+    lengths: &Tensor,
     step: Move,
 ) -> Result<Tensor> {
     let x0 = prepared("the clean images", x0)?;
@@ -228,9 +226,13 @@ pub fn ascend(
     if stalled.f_kind()? != Kind::Bool || stalled.device() != device || !stalled.is_contiguous() {
         return Err(Error::request("stalled", format!("Bool on {device:?}"), format!("{stalled:?}")));
     }
-    ensure_shape("reach", reach, &[1])?;
-    if reach.f_kind()? != Kind::Double || reach.device() != device {
-        return Err(Error::request("reach", format!("Double on {device:?}"), format!("{reach:?}")));
+    ensure_shape("lengths of a step and of a ball", lengths, &[2])?;
+    if lengths.f_kind()? != Kind::Double || lengths.device() != device || !lengths.is_contiguous() {
+        return Err(Error::request(
+            "lengths of a step and of a ball",
+            format!("Double on {device:?}"),
+            format!("{lengths:?}"),
+        ));
     }
     let (low, high) = step.pixels.unwrap_or((f64::NEG_INFINITY, f64::INFINITY));
     let ball = match step.ball {
@@ -238,8 +240,8 @@ pub fn ascend(
         Ball::Linf => 1,
         Ball::L1 => 2,
     };
-    // SAFETY: the three tensors are alive, contiguous, of one shape, kind (f32 or f64) and device; `reach` is one double
-    // there; `stalled` is [B] bool there, contiguous, and borrowed mutably, so that nothing else reads it while the routine writes it.
+    // SAFETY: the three tensors are alive, contiguous, of one shape, kind (f32 or f64) and device; `lengths` is two
+    // doubles there; `stalled` is [B] bool there, contiguous, and borrowed mutably, so that nothing else reads it while the routine writes it.
     single("ascend", |next| unsafe {
         pb_ascend(
             next,
@@ -248,10 +250,9 @@ pub fn ascend(
             gradient.as_ptr().cast(),
             stalled.as_mut_ptr().cast(),
             ball,
-            reach.as_ptr().cast(),
+            lengths.as_ptr().cast(),
             low,
             high,
-            step.radius,
         )
     })
 }

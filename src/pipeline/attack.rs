@@ -3,7 +3,7 @@
 use super::flow::{Asked, doubles, singles};
 use super::job::{Job, Subject};
 use super::score::top_attribute;
-use crate::attack::{self, AttackSpec, Attacked, Budget, Doubts, Norm, Victim};
+use crate::attack::{self, AttackSpec, Attacked, Budget, Doubts, Loops, Norm, Victim};
 use crate::config::{PixelBox, SaveImages};
 use crate::error::Result;
 use crate::event::{Event, Observer, Silent};
@@ -15,6 +15,7 @@ use crate::store::{Column, FileKind, Values};
 use serde::{Deserialize, Serialize};
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use tch::Tensor;
 
 /// What `attack` is asked for.
@@ -68,13 +69,14 @@ pub fn attack(request: &AttackRequest, observer: &dyn Observer) -> Result<()> {
         BatchSize::Auto => AUTO_BATCH.0,
     };
     let vae = job.model.vae.as_ref();
+    let loops = Rc::new(Loops::on(vae));
     let mut doubts = Doubts::default();
     let first = Cell::new(true);
     job.run(writer, "attacking", block, observer, |x, index| {
         let spectrum = finder.spectrum(vae, x, index)?;
         // What holds of one block's attacks holds of all: it is told once.
         let listener: &dyn Observer = if first.replace(false) { observer } else { &Silent };
-        let victim = Victim::new(vae, x, index, subject.seed, spectrum.as_ref())?.with_observer(listener);
+        let victim = Victim::among(loops.clone(), x, index, subject.seed, spectrum.as_ref())?.with_observer(listener);
         let mut columns = clean_columns(&victim, request.images)?;
         let mut results: BTreeMap<String, Vec<Attacked>> = BTreeMap::new();
         for budget in &budgets {

@@ -158,9 +158,18 @@ pub fn attack_order(name: &str) -> (usize, usize) {
 /// The axis of sizes.
 pub fn size_axis(norm: &str) -> String {
     match norm {
-        "l2" => "size of the perturbation, ε (ℓ₂)".to_owned(),
-        "linf" => "size of the perturbation, ε (ℓ∞)".to_owned(),
-        _ => "size of the perturbation, ε".to_owned(),
+        "" => "size of the perturbation, ε".to_owned(),
+        known => format!("size of the perturbation, ε ({})", norm_sign(known)),
+    }
+}
+
+/// A norm as formulas write it.
+pub fn norm_sign(norm: &str) -> &str {
+    match norm {
+        "l2" => "ℓ₂",
+        "linf" => "ℓ∞",
+        "l1" => "ℓ₁",
+        other => other,
     }
 }
 

@@ -6,11 +6,12 @@
 
 use super::feed::{self, Feed};
 use super::history::{Epoch, History};
-use super::lesson::Lesson;
+use super::lesson::{Bench, Lesson};
 use super::loss::loss;
 use super::mixup::MixupSpec;
 use super::spec::TrainSpec;
 use super::state::{Adam, STATE_FILE, State};
+use super::times::Times;
 use super::{HISTORY_FILE, Keep, describe};
 use crate::data::Source;
 use crate::error::{Error, Result};
@@ -228,13 +229,14 @@ impl Fleet<'_> {
             self.runs[i].adam = adam.model(s)?;
         }
         let mut saves = Saves::new(active.len());
+        let (mut bench, mut times) = (Bench::default(), Times::start());
         for epoch in epochs.clone() {
             let start = Instant::now();
             let runs: Vec<&Run<'_>> = active.iter().map(|&i| &self.runs[i]).collect();
             let lesson = Lesson { stack: &stack, adam: &adam, runs: &runs, steps: &self.steps, batch: self.batch };
-            let mut entries = lesson.epoch(&self.train, epoch)?;
+            let mut entries = lesson.epoch(&self.train, epoch, &mut bench, &mut times)?;
             if let Some(feed) = &self.valid {
-                let losses = lesson.validate(feed)?;
+                let losses = times.validate.of(|| lesson.validate(feed))?;
                 for (entry, valid) in entries.iter_mut().zip(losses) {
                     let _ = entry.as_mut().map(|entry| entry.valid = Some(valid));
                 }
@@ -246,15 +248,23 @@ impl Fleet<'_> {
             let left = active.iter().any(|&i| self.runs[i].failure.is_some());
             if left || epoch + 1 == epochs.end || saves.due() {
                 let begin = Instant::now();
-                for &i in active {
-                    if self.runs[i].failure.is_none() {
-                        self.runs[i].save(&self.train)?;
-                    }
-                }
+                times.save.of(|| self.save(active))?;
                 saves.done(begin.elapsed());
             }
             if left {
                 break;
+            }
+        }
+        if let Some(&i) = active.first() {
+            self.runs[i].member.observer.on(Event::Detail(&times.to_string()));
+        }
+        Ok(())
+    }
+
+    fn save(&mut self, active: &[usize]) -> Result<()> {
+        for &i in active {
+            if self.runs[i].failure.is_none() {
+                self.runs[i].save(&self.train)?;
             }
         }
         Ok(())

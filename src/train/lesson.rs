@@ -9,6 +9,7 @@ use super::loss::{Mixing, loss};
 use super::mixup::{Mix, Mixes, MixupSpec};
 use super::spec::TrainSpec;
 use super::state::Adam;
+use super::times::Times;
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::ffi::Replay;
@@ -36,6 +37,33 @@ pub(super) struct Lesson<'a, 'r> {
     pub(super) batch: usize,
 }
 
+/// What steps on whole batches work on, kept from epoch to epoch: a step is captured once for all.
+#[derive(Default)]
+pub(super) struct Bench(Option<Kept>);
+
+struct Kept {
+    buffers: Inputs,
+    /// Losses of the epoch so far, times samples, [S, 4] f64.
+    sums: Tensor,
+    step: Replay,
+}
+
+impl Bench {
+    /// Ready for another epoch of batches such as `first`.
+    fn cleared(&mut self, first: &Inputs, (device, models): (Device, i64)) -> Result<&mut Kept> {
+        let kept = match self.0.take() {
+            Some(kept) => kept,
+            None => Kept {
+                buffers: Inputs::empty(first)?,
+                sums: Tensor::f_empty([models, 4], (Kind::Double, device))?,
+                step: Replay::new(device),
+            },
+        };
+        let _ = kept.sums.shallow_clone().f_zero_()?;
+        Ok(self.0.insert(kept))
+    }
+}
+
 /// What is drawn from one seed in an epoch.
 struct Draws<'a> {
     pass: Pass<'a>,
@@ -48,7 +76,13 @@ impl Lesson<'_, '_> {
     ///
     /// # Errors
     /// Within: of a model whose loss is no number. Around: what stops all.
-    pub(super) fn epoch(&self, feed: &Feed, epoch: u32) -> Result<Vec<Result<Epoch>>> {
+    pub(super) fn epoch(
+        &self,
+        feed: &Feed,
+        epoch: u32,
+        bench: &mut Bench,
+        times: &mut Times,
+    ) -> Result<Vec<Result<Epoch>>> {
         let (device, kind) = self.place()?;
         let (seeds, which) = self.seeds();
         let orders: Vec<Vec<u64>> = seeds.iter().map(|&seed| feed::order(seed, epoch, feed.len())).collect();
@@ -82,25 +116,24 @@ impl Lesson<'_, '_> {
                 mixing,
             })
         };
-        let sums = Tensor::f_zeros([self.stack.models(), 4], (Kind::Double, device))?;
         let mut failures: Vec<Option<Error>> = self.runs.iter().map(|_| None).collect();
         // Whole batches go through buffers that stay where they are; a shorter last one, or a longer, goes by itself.
         let whole = self.steps.first().map_or(0, Range::len);
-        let first = inputs(0, &self.steps[0])?;
-        let buffers = Inputs::empty(&first)?;
+        let first = times.draw.of(|| inputs(0, &self.steps[0]))?;
+        let Kept { buffers, sums, step } = bench.cleared(&first, (device, self.stack.models()))?;
         let mut first = Some(first);
-        let mut step = Replay::new(device, || self.step(&params, &buffers, &sums, spec));
         for (i, range) in self.steps.iter().enumerate() {
             self.runs.iter().try_for_each(|run| run.member.observer.check())?;
-            let drawn = first.take().map_or_else(|| inputs(i, range), Ok)?;
-            if range.len() == whole {
+            let drawn = first.take().map_or_else(|| times.draw.of(|| inputs(i, range)), Ok)?;
+            times.step.of(|| {
+                if range.len() != whole {
+                    return self.step(&params, &drawn, sums, spec);
+                }
                 buffers.load(&drawn)?;
-                step.run()?;
-            } else {
-                self.step(&params, &drawn, &sums, spec)?;
-            }
+                step.run(|| self.step(&params, buffers, sums, spec))
+            })?;
             if (i + 1) % LOOK_EVERY == 0 || i + 1 == self.steps.len() {
-                self.look(&sums, epoch, i, &mut failures)?;
+                times.look.of(|| self.look(sums, epoch, i, &mut failures))?;
                 if failures.iter().all(Option::is_some) {
                     break;
                 }

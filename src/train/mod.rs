@@ -11,6 +11,7 @@ mod loss;
 mod mixup;
 mod spec;
 mod state;
+mod times; //  where the time of training goes
 
 pub use fleet::{Member, bytes, together};
 pub use history::{Epoch, History, Valid};

@@ -82,8 +82,12 @@ fn pgd_beats_spectral_beats_random() {
     let exact = spectrum(&jacobian(&double, &x.to_kind(Kind::Double)));
     assert_eq!(eigen.values.size(), exact.values.size());
     let victim = Victim::new(&toy, &x, &index, 3, Some(&exact)).unwrap();
-    for norm in [Norm::L2, Norm::Linf] {
-        let epsilon = if norm == Norm::L2 { 0.3 } else { 0.1 };
+    for norm in [Norm::L2, Norm::Linf, Norm::L1] {
+        let epsilon = match norm {
+            Norm::L2 => 0.3,
+            Norm::Linf => 0.1,
+            Norm::L1 => 1.0,
+        };
         for pixels in [None, Some((0.0, 1.0))] {
             let budget = Budget::new(norm, epsilon, pixels).unwrap();
             let damage = |spec: &AttackSpec| list(&run(spec, &victim, &budget).unwrap()[0].damage);

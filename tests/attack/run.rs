@@ -26,7 +26,7 @@ fn every_attack_obeys_every_budget() {
     let x = images(41, 5).to_kind(Kind::Float);
     let eigen = spectrum(&jacobian(&toy, &x));
     let victim = Victim::new(&toy, &x, &[4, 8, 15, 16, 23], 42, Some(&eigen)).unwrap();
-    for norm in [Norm::L2, Norm::Linf] {
+    for norm in [Norm::L2, Norm::Linf, Norm::L1] {
         for epsilon in [1e-4, 0.03, 2.0] {
             for pixels in [None, Some((0.0, 1.0))] {
                 let budget = Budget::new(norm, epsilon, pixels).unwrap();
@@ -35,9 +35,19 @@ fn every_attack_obeys_every_budget() {
                         let set = Overrides { goal: Some(goal), ..Overrides::default() };
                         let results = run(&spec.with(&set), &victim, &budget).unwrap();
                         for r in &results {
-                            let name = if norm == Norm::L2 { "input_l2" } else { "input_linf" };
+                            let size = match norm {
+                                Norm::L2 => measure(r, "input_l2"),
+                                Norm::Linf => measure(r, "input_linf"),
+                                Norm::L1 => {
+                                    list(&(&r.images - &x).abs().to_kind(Kind::Double).flatten(1, -1).sum_dim_intlist(
+                                        1i64,
+                                        false,
+                                        Kind::Double,
+                                    ))
+                                }
+                            };
                             let limit = epsilon * (1.0 + TOLERANCE);
-                            assert!(measure(r, name).iter().all(|s| *s <= limit && *s > 0.0), "{}", r.name);
+                            assert!(size.iter().all(|s| *s <= limit && *s > 0.0), "{} {size:?}", r.name);
                             assert!(r.measures.iter().all(|(_, m)| m.size() == [5] && m.kind() == Kind::Double));
                             assert!(list(&r.damage).iter().all(|d| d.is_finite() && *d > 0.0));
                             assert!(!r.images.requires_grad() && r.images.size() == x.size());
@@ -74,7 +84,7 @@ impl Attack for Cheat {
 fn an_attack_that_ignores_its_budget_is_brought_back() {
     let (toy, x) = (Toy::linear(Kind::Float), images(42, 3).to_kind(Kind::Float));
     let victim = Victim::new(&toy, &x, &[0, 1, 2], 0, None).unwrap();
-    for norm in [Norm::L2, Norm::Linf] {
+    for norm in [Norm::L2, Norm::Linf, Norm::L1] {
         let budget = Budget::new(norm, 0.05, Some((0.0, 1.0))).unwrap();
         let hit = judge("cheat", &Cheat, &victim, &budget).unwrap();
         let sizes = list(&budget.measure(&x, &hit.images).unwrap());
@@ -294,7 +304,7 @@ fn the_device_agrees_with_the_host() {
     };
     let on_host = Victim::new(&host, &x, &index, 1, Some(&eigen)).unwrap();
     let on_device = Victim::new(&toy, &x.to_device(device), &index, 1, Some(&moved)).unwrap();
-    for norm in [Norm::L2, Norm::Linf] {
+    for norm in [Norm::L2, Norm::Linf, Norm::L1] {
         let budget = Budget::new(norm, 0.05, Some((0.0, 1.0))).unwrap();
         for spec in all() {
             let found = run(&spec, &on_device, &budget).unwrap();

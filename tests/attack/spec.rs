@@ -10,7 +10,7 @@ fn names_and_maps() {
         assert_eq!(spec, serde_yaml::from_str(&format!("{{kind: {text}}}")).unwrap());
         let yaml = serde_yaml::to_string(&spec).unwrap();
         assert_eq!(spec, serde_yaml::from_str(&yaml).unwrap(), "{yaml}");
-        for norm in [Norm::L2, Norm::Linf] {
+        for norm in [Norm::L2, Norm::Linf, Norm::L1] {
             spec.check(norm).unwrap();
         }
     }

@@ -27,13 +27,13 @@ fn nothing(device: Device) -> Tensor {
     Tensor::zeros([BATCH], (Kind::Bool, device))
 }
 
-/// A step's length, where the kernel reads it.
-fn one(reach: f64, device: Device) -> Tensor {
-    Tensor::from_slice(&[reach]).to_device(device)
+/// The lengths of a step and of the ball's radius, where the kernel reads them.
+fn lengths(reach: f64, radius: f64, device: Device) -> Tensor {
+    Tensor::from_slice(&[reach, radius]).to_device(device)
 }
 
 /// One row by loops in double.
-fn plainly(step: &Move, reach: f64, x0: &[f64], x: &[f64], g: &[f64]) -> Vec<f64> {
+fn plainly(step: &Move, (reach, radius): (f64, f64), x0: &[f64], x: &[f64], g: &[f64]) -> Vec<f64> {
     let (low, high) = step.pixels.unwrap_or((f64::NEG_INFINITY, f64::INFINITY));
     let usable: Vec<f64> = g
         .iter()
@@ -54,19 +54,20 @@ fn plainly(step: &Move, reach: f64, x0: &[f64], x: &[f64], g: &[f64]) -> Vec<f64
     let moved: Vec<f64> = (0..x.len()).map(|i| x[i] + reach * direction(i) - x0[i]).collect();
     let length = moved.iter().map(|m| m * m).sum::<f64>().sqrt();
     let within = match step.ball {
-        Ball::L2 => moved.iter().map(|m| m * (step.radius / length).min(1.0)).collect(),
-        Ball::Linf => moved.iter().map(|m| m.clamp(-step.radius, step.radius)).collect(),
-        Ball::L1 => plain::l1_projection(&moved, step.radius),
+        Ball::L2 => moved.iter().map(|m| m * (radius / length).min(1.0)).collect(),
+        Ball::Linf => moved.iter().map(|m| m.clamp(-radius, radius)).collect(),
+        Ball::L1 => plain::l1_projection(&moved, radius),
     };
     within.iter().zip(x0).map(|(m, x0)| (m + x0).clamp(low, high)).collect()
 }
 
-fn moves() -> Vec<(Move, f64)> {
+/// Steps with their length and the ball's radius.
+fn moves() -> Vec<(Move, f64, f64)> {
     let mut all = Vec::new();
     for ball in [Ball::L2, Ball::Linf, Ball::L1] {
         for pixels in [None, Some((0.0, 1.0))] {
             for (radius, reach) in [(0.05, 0.2), (0.7, 0.1), (30.0, 2.0), (1e-4, 1e-5)] {
-                all.push((Move { ball, pixels, radius }, reach));
+                all.push((Move { ball, pixels }, reach, radius));
             }
         }
     }
@@ -85,16 +86,16 @@ fn steps_are_those_of_plain_loops() {
         for kind in [Kind::Float, Kind::Double] {
             for d in SIZES {
                 let (x0, x, gradient) = inputs(d, kind);
-                for (step, reach) in moves() {
+                for (step, reach, radius) in moves() {
                     let mut stalled = nothing(device);
                     let on = |t: &Tensor| t.to_device(device);
-                    let next =
-                        ascend(&on(&x0), &on(&x), &on(&gradient), &mut stalled, &one(reach, device), step).unwrap();
+                    let both = lengths(reach, radius, device);
+                    let next = ascend(&on(&x0), &on(&x), &on(&gradient), &mut stalled, &both, step).unwrap();
                     assert_eq!((next.kind(), next.size(), next.device()), (kind, x.size(), device));
                     let rows = |t: &Tensor| list(t).chunks(d as usize).map(<[f64]>::to_vec).collect::<Vec<_>>();
                     let (x0, x, g) = (rows(&x0), rows(&x), rows(&gradient));
                     for (b, got) in rows(&next).iter().enumerate() {
-                        let expected = plainly(&step, reach, &x0[b], &x[b], &g[b]);
+                        let expected = plainly(&step, (reach, radius), &x0[b], &x[b], &g[b]);
                         for (i, (got, expected)) in got.iter().zip(&expected).enumerate() {
                             let close = (got - expected).abs() <= tolerance(kind, d) * expected.abs().max(1.0);
                             assert!(close, "{step:?} {kind:?} row {b}, entry {i} of {d}: {got}, not {expected}");
@@ -115,16 +116,17 @@ fn steps_are_those_of_the_operations() {
             for d in SIZES {
                 let (x0, x, gradient) = inputs(d, kind);
                 let (x0, x, gradient) = (x0.to_device(device), x.to_device(device), gradient.to_device(device));
-                for (step, reach) in moves() {
+                for (step, reach, radius) in moves() {
                     let norm = match step.ball {
                         Ball::L2 => Norm::L2,
                         Ball::Linf => Norm::Linf,
-                        Ball::L1 => continue,
+                        Ball::L1 => Norm::L1,
                     };
-                    let budget = Budget::new(norm, step.radius, step.pixels).unwrap();
+                    let budget = Budget::new(norm, radius, step.pixels).unwrap();
                     let (mut a, mut b) = (nothing(device), nothing(device));
-                    let kernel = budget.ascend(&x0, &x, &gradient, &one(reach, device), &mut a).unwrap();
-                    let other = budget.ascend_by_operations(&x0, &x, &gradient, &one(reach, device), &mut b).unwrap();
+                    let both = lengths(reach, radius, device);
+                    let kernel = budget.ascend(&x0, &x, &gradient, &both, &mut a).unwrap();
+                    let other = budget.ascend_by_operations(&x0, &x, &gradient, &both, &mut b).unwrap();
                     assert_eq!(list(&a), list(&b));
                     let off = super::largest(&(kernel - other));
                     assert!(off <= 2.0 * tolerance(kind, d), "{step:?} {kind:?} {d} {device:?}: {off}");
@@ -138,17 +140,18 @@ fn steps_are_those_of_the_operations() {
 #[test]
 fn a_wrong_step_would_be_seen() {
     let (x0, x, gradient) = inputs(64, Kind::Double);
-    let step = Move { ball: Ball::L2, pixels: Some((0.0, 1.0)), radius: 0.7 };
-    let next = list(&ascend(&x0, &x, &gradient, &mut nothing(Device::Cpu), &one(0.5, Device::Cpu), step).unwrap());
+    let step = Move { ball: Ball::L2, pixels: Some((0.0, 1.0)) };
+    let both = lengths(0.5, 0.7, Device::Cpu);
+    let next = list(&ascend(&x0, &x, &gradient, &mut nothing(Device::Cpu), &both, step).unwrap());
     let (x0, x, g) = (list(&x0), list(&x), list(&gradient));
-    let off = |step: &Move| {
-        let expected = plainly(step, 0.5, &x0[..64], &x[..64], &g[..64]);
+    let off = |step: &Move, radius: f64| {
+        let expected = plainly(step, (0.5, radius), &x0[..64], &x[..64], &g[..64]);
         next.iter().zip(expected).fold(0.0f64, |m, (a, b)| m.max((a - b).abs()))
     };
-    assert!(off(&step) <= tolerance(Kind::Double, 64));
-    assert!(off(&Move { pixels: None, ..step }) > 1e-3);
-    assert!(off(&Move { radius: 0.71, ..step }) > 1e-3);
-    assert!(off(&Move { ball: Ball::Linf, ..step }) > 1e-3);
+    assert!(off(&step, 0.7) <= tolerance(Kind::Double, 64));
+    assert!(off(&Move { pixels: None, ..step }, 0.7) > 1e-3);
+    assert!(off(&step, 0.71) > 1e-3);
+    assert!(off(&Move { ball: Ball::Linf, ..step }, 0.7) > 1e-3);
 }
 
 /// The projection onto the L1 ball is the nearest point: on the sphere, and every entry that is left was shortened alike.
@@ -158,9 +161,9 @@ fn the_l1_projection_is_the_nearest_point() {
         let d = 500;
         let x0 = Tensor::zeros([3, d], (Kind::Double, device));
         let x = normal(&[3, d], 41).to_device(device);
-        let step = Move { ball: Ball::L1, pixels: None, radius: 3.0 };
+        let step = Move { ball: Ball::L1, pixels: None };
         let mut stalled = Tensor::zeros([3], (Kind::Bool, device));
-        let next = ascend(&x0, &x, &x0, &mut stalled, &one(0.0, device), step).unwrap();
+        let next = ascend(&x0, &x, &x0, &mut stalled, &lengths(0.0, 3.0, device), step).unwrap();
         for (x, y) in list(&x).chunks(d as usize).zip(list(&next).chunks(d as usize)) {
             let size: f64 = y.iter().map(|y| y.abs()).sum();
             assert!((size - 3.0).abs() < 1e-12, "{size}");
@@ -176,19 +179,21 @@ fn the_l1_projection_is_the_nearest_point() {
 fn stalled_samples_stay_stalled() {
     let (x0, x, gradient) = inputs(40, Kind::Float);
     let mut stalled = Tensor::ones([BATCH], (Kind::Bool, Device::Cpu));
-    let step = Move { ball: Ball::Linf, pixels: None, radius: 0.1 };
-    let _ = ascend(&x0, &x, &gradient, &mut stalled, &one(0.1, Device::Cpu), step).unwrap();
+    let step = Move { ball: Ball::Linf, pixels: None };
+    let _ = ascend(&x0, &x, &gradient, &mut stalled, &lengths(0.1, 0.1, Device::Cpu), step).unwrap();
     assert_eq!(list(&stalled), [1.0; BATCH as usize]);
 }
 
 #[test]
 fn what_does_not_fit_together_is_refused() {
     let (x0, x, gradient) = inputs(40, Kind::Float);
-    let step = Move { ball: Ball::L2, pixels: None, radius: 0.1 };
+    let step = Move { ball: Ball::L2, pixels: None };
+    let both = lengths(0.1, 0.1, Device::Cpu);
     let mut stalled = nothing(Device::Cpu);
-    assert!(ascend(&x0, &x.narrow(1, 0, 39), &gradient, &mut stalled, &one(0.1, Device::Cpu), step).is_err());
-    assert!(ascend(&x0, &x, &gradient.to_kind(Kind::Double), &mut stalled, &one(0.1, Device::Cpu), step).is_err());
-    assert!(ascend(&x0, &x, &gradient, &mut stalled.to_kind(Kind::Float), &one(0.1, Device::Cpu), step).is_err());
-    assert!(ascend(&x0, &x, &gradient, &mut stalled, &one(0.1, Device::Cpu).to_kind(Kind::Float), step).is_err());
-    assert!(ascend(&x0, &x, &gradient, &mut stalled.narrow(0, 0, 3), &one(0.1, Device::Cpu), step).is_err());
+    assert!(ascend(&x0, &x.narrow(1, 0, 39), &gradient, &mut stalled, &both, step).is_err());
+    assert!(ascend(&x0, &x, &gradient.to_kind(Kind::Double), &mut stalled, &both, step).is_err());
+    assert!(ascend(&x0, &x, &gradient, &mut stalled.to_kind(Kind::Float), &both, step).is_err());
+    assert!(ascend(&x0, &x, &gradient, &mut stalled, &both.to_kind(Kind::Float), step).is_err());
+    assert!(ascend(&x0, &x, &gradient, &mut stalled, &both.narrow(0, 0, 1), step).is_err());
+    assert!(ascend(&x0, &x, &gradient, &mut stalled.narrow(0, 0, 3), &both, step).is_err());
 }

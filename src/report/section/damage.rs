@@ -68,11 +68,7 @@ impl<'a> Kind<'a> {
     /// What tells this kind's figures from the others': in an anchor, and in words.
     fn suffix(&self) -> (String, String) {
         let norm = if self.norm.is_empty() { "norm-unknown" } else { self.norm };
-        let words = match norm {
-            "l2" => "ℓ₂",
-            "linf" => "ℓ∞",
-            other => other,
-        };
+        let words = words::norm_sign(norm);
         match self.nth {
             0 => (format!("-{norm}"), format!(", {words}")),
             n => (format!("-{norm}-{}", n + 1), format!(", {words}, set {}", n + 1)),

@@ -132,7 +132,10 @@ fn damage(study: &Study) -> Option<Element> {
                 }
                 rows += 1;
                 let name = if at == 0 { badge(study, arm) } else { element("span") };
-                let norm = if trial.norm == "linf" { " (ℓ∞)" } else { "" };
+                let norm = match trial.norm.as_str() {
+                    "" | "l2" => String::new(),
+                    other => format!(" ({})", words::norm_sign(other)),
+                };
                 let attack = element("th").with("scope", "row").text(format!("{}{norm}", words::attack(attack)));
                 let mut row = element("tr").child(element("th").with("scope", "row").child(name)).child(attack);
                 for size in &shown {

@@ -54,7 +54,7 @@ fn pairs(ink: usize, arm: &Arm) -> Option<Pairs<'_>> {
     let law = law(&scores.metric)?;
     let radius = scores.column("spectral_radius")?;
     // The law is for Euclidean lengths.
-    let usable = |t: &&Trial| t.norm != "linf" && attacked(t, law.measure).is_some();
+    let usable = |t: &&Trial| matches!(t.norm.as_str(), "" | "l2") && attacked(t, law.measure).is_some();
     let trial = arm.trials.iter().find(usable)?;
     let measure = attacked(trial, law.measure)?;
     let dim = trial

@@ -133,7 +133,7 @@ pub struct Directions {
 /// One attack file.
 #[derive(Clone, Debug, Default)]
 pub struct Trial {
-    /// `l2` or `linf`; empty where the file does not say.
+    /// `l2`, `linf` or `l1`; empty where the file does not say.
     pub norm: String,
     /// How the length of a step along a direction is counted.
     pub scale: StepScale,

@@ -67,7 +67,7 @@ pub struct SweepModel {
 pub struct StepSet {
     /// What the names of its attacks begin with, a hyphen last; empty in the main set.
     pub key: String,
-    /// `l2` or `linf`; empty where the file does not say.
+    /// `l2`, `linf` or `l1`; empty where the file does not say.
     pub norm: String,
     /// How the length of a step along a direction is counted.
     pub scale: StepScale,
