@@ -50,7 +50,7 @@ fn a_metric_behind_a_stem_is_the_same_metric() {
                 let (r, d) = plain.dimensions();
                 assert_eq!((behind.dimensions(), behind.rank_bound()), ((r, 30), plain.rank_bound()), "{kind}");
                 assert_eq!(d, 30);
-                assert!(behind.compact().unwrap().size()[2] < 30, "{kind} is no smaller");
+                assert!(behind.jacobian().unwrap().size()[2] < 30, "{kind} is no smaller");
                 assert!(
                     gap(&behind.factor().unwrap(), &plain.factor().unwrap()) < 1e-13,
                     "model {i}, factor of {kind}"
@@ -142,7 +142,7 @@ fn a_triangle_large_enough_is_multiplied_by_blocks() {
     for kind in [MetricKind::Stochastic, MetricKind::Output] {
         let plain = Metric::at(&vae, &x, kind, WAYS[0]).unwrap();
         let behind = Metric::behind(&vae, &x, kind, WAYS[0], &mut StemCache::default()).unwrap();
-        assert_eq!(behind.compact().unwrap().size()[2], 131);
+        assert_eq!(behind.jacobian().unwrap().size()[2], 131);
         assert!(gap(&behind.factor().unwrap(), &plain.factor().unwrap()) < 1e-13, "{kind}");
     }
 }
@@ -153,7 +153,7 @@ fn a_wide_first_layer_is_taken_as_it_is() {
     let vae = TanhMlp::new(12, 12, 3, 2);
     assert!(is_behind_a_stem(&vae, &x));
     let behind = Metric::behind(&vae, &x, MetricKind::Mean, WAYS[0], &mut StemCache::default()).unwrap();
-    assert_eq!(behind.compact().unwrap().size(), [2, 3, 12]);
+    assert_eq!(behind.jacobian().unwrap().size(), [2, 3, 12]);
 }
 
 #[test]
@@ -181,7 +181,7 @@ fn weights_that_are_made_in_every_pass_are_not_factored_forever() {
     let mut stem = StemCache::default();
     let mut width = || {
         let behind = Metric::behind(&vae, &x, MetricKind::Mean, WAYS[0], &mut stem).unwrap();
-        behind.compact().unwrap().size()[2]
+        behind.jacobian().unwrap().size()[2]
     };
     let widths: Vec<i64> = (0..12).map(|_| width()).collect();
     assert_eq!((widths[0], widths[11]), (5, 12), "{widths:?}");

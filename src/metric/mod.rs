@@ -12,7 +12,7 @@ pub use operator::{MatrixFree, Operator, Shape};
 pub use stem::StemCache;
 
 use crate::error::{Error, Result};
-use crate::ffi::By;
+use crate::ffi::{By, kernels};
 use crate::jacobian::{self, Reach, Ways};
 use crate::linalg;
 use crate::model::{Posterior, Vae};
@@ -77,8 +77,9 @@ impl std::fmt::Display for MetricKind {
 /// A pullback metric at B points, as a factor A [B, R, D] with G = A^T A.
 ///
 /// A is kept as T J Q^T: Jacobian rows J in the precision of the model's pass, what weighs them, a small T in double, and
-/// where the encoder begins with a linear map, the orthonormal columns Q that its rows are made of ([`StemCache`]). All that follows is done in double (rank and log-determinant are lost in single), but A in double is only ever formed
-/// a few samples at a time: on a CPU they stay in cache, and the pass takes half the memory.
+/// where the encoder begins with a linear map, the orthonormal columns Q that its rows are made of ([`StemCache`]). All that
+/// follows is done in double (rank and log-determinant are lost in single), but J in double is only ever formed a few samples
+/// at a time (on a CPU they stay in cache, and the pass takes half the memory), and T is applied to what is small.
 #[derive(Debug)]
 pub struct Metric {
     /// J, [B, P, D], or [B, P, H] where there is a basis.
@@ -89,7 +90,7 @@ pub struct Metric {
     basis: Option<Tensor>,
 }
 
-/// Bytes of A in double that are formed at a time on a CPU: what a core's second-level cache holds.
+/// Bytes of J in double that are formed at a time on a CPU: what a core's second-level cache holds.
 const CPU_PIECE: i64 = 2 << 20;
 /// The same on an accelerator: large enough to fill it, small beside its memory.
 const DEVICE_PIECE: i64 = 1 << 30;
@@ -146,19 +147,28 @@ impl Metric {
 
     /// A, [B, R, D] f64, formed whole.
     pub fn factor(&self) -> Result<Tensor> {
-        match &self.basis {
-            None => self.by_pieces(|a, _| Ok(a.f_detach_copy()?)),
-            Some(basis) => self.by_pieces(|a, _| Ok(a.f_matmul(basis)?)),
-        }
+        self.by_pieces(|j, at| {
+            let a = match self.weights_at(at)? {
+                None => j.f_detach_copy()?,
+                Some(t) => t.f_bmm(j)?,
+            };
+            self.widened(a)
+        })
     }
 
-    /// A Q, [B, R, D] or [B, R, H], contiguous, in the model's precision where A is a Jacobian as it came, else in double. It
-    /// has the Gram matrix of A.
-    pub fn compact(&self) -> Result<Tensor> {
-        match self.weights {
-            None => Ok(self.rows.f_contiguous()?),
-            Some(_) => self.by_pieces(|a, _| Ok(a.f_detach_copy()?)),
-        }
+    /// J, [B, P, D] or [B, P, H], contiguous and in the model's precision.
+    pub fn jacobian(&self) -> Result<Tensor> {
+        Ok(self.rows.f_contiguous()?)
+    }
+
+    /// True where A is J, which then has the Gram matrix of A.
+    pub fn is_jacobian(&self) -> bool {
+        self.weights.is_none()
+    }
+
+    /// B.
+    pub fn samples(&self) -> i64 {
+        self.rows.size()[0]
     }
 
     /// Where it lies.
@@ -175,36 +185,50 @@ impl Metric {
     /// G v for v [B, D, K]: [B, D, K] f64, by two products with the factor.
     pub fn apply(&self, v: &Tensor) -> Result<Tensor> {
         crate::error::ensure_shape("vectors for a metric", v, &[self.rows.size()[0], self.dimensions().1, -1])?;
-        let v = self.narrowed(v)?;
-        let made =
-            self.by_pieces(|a, (at, count)| Ok(a.f_transpose(1, 2)?.f_bmm(&a.f_bmm(&v.f_narrow(0, at, count)?)?)?))?;
-        match &self.basis {
-            None => Ok(made),
-            Some(basis) => Ok(basis.f_transpose(0, 1)?.f_matmul(&made)?),
-        }
+        let u = self.push_forward(v)?;
+        Ok(self.pull_back(&u.f_transpose(1, 2)?)?.f_transpose(1, 2)?)
     }
 
     /// A v for v [B, D, K]: [B, R, K] f64.
     pub fn push_forward(&self, v: &Tensor) -> Result<Tensor> {
         crate::error::ensure_shape("vectors for a metric", v, &[self.rows.size()[0], self.dimensions().1, -1])?;
         let v = self.narrowed(v)?;
-        self.by_pieces(|a, (first, count)| Ok(a.f_bmm(&v.f_narrow(0, first, count)?)?))
+        self.by_pieces(|j, at| {
+            let u = j.f_bmm(&v.f_narrow(0, at.0, at.1)?)?;
+            Ok(match self.weights_at(at)? {
+                None => u,
+                Some(t) => t.f_bmm(&u)?,
+            })
+        })
     }
 
     /// A^T u for K vectors of R numbers a sample, u [B, K, R]: [B, K, D] f64.
     pub fn pull_back(&self, u: &Tensor) -> Result<Tensor> {
         crate::error::ensure_shape("vectors to pull back", u, &[self.rows.size()[0], -1, self.dimensions().0])?;
         let u = u.f_to_kind(Kind::Double)?;
-        let made = self.by_pieces(|a, (first, count)| Ok(u.f_narrow(0, first, count)?.f_bmm(a)?))?;
-        match &self.basis {
-            None => Ok(made),
-            Some(basis) => Ok(made.f_matmul(basis)?),
-        }
+        let made = self.by_pieces(|j, at| {
+            let u = u.f_narrow(0, at.0, at.1)?;
+            Ok(match self.weights_at(at)? {
+                None => u.f_bmm(j)?,
+                Some(t) => u.f_bmm(&t)?.f_bmm(j)?,
+            })
+        })?;
+        self.widened(made)
     }
 
     /// The Gram matrix A A^T, [B, R, R] in double precision. It has G's nonzero eigenvalues.
     pub fn gram(&self) -> Result<Tensor> {
-        self.by_pieces(|a, _| Ok(a.f_bmm(&a.f_transpose(1, 2)?)?))
+        let device = self.device();
+        let gram = if device.is_cuda() && kernels::run_on(device) && self.rows.kind() == Kind::Float {
+            // Widened on its way into the kernel.
+            kernels::gram(&self.rows)?
+        } else {
+            self.by_pieces(|j, _| Ok(j.f_bmm(&j.f_transpose(1, 2)?)?))?
+        };
+        Ok(match &self.weights {
+            None => gram,
+            Some(t) => t.f_bmm(&gram)?.f_bmm(&t.f_transpose(1, 2)?)?,
+        })
     }
 
     /// (R, D).
@@ -223,28 +247,36 @@ impl Metric {
         }
     }
 
-    /// Joins `work(A Q, (first, count))` over pieces of the batch; A Q [count, R, D] or [count, R, H] f64 holds for that
-    /// call alone.
+    /// [..., K, H] times Q^T, where there is one.
+    fn widened(&self, rows: Tensor) -> Result<Tensor> {
+        match &self.basis {
+            None => Ok(rows),
+            Some(basis) => Ok(rows.f_matmul(basis)?),
+        }
+    }
+
+    /// T of a piece.
+    fn weights_at(&self, (first, count): (i64, i64)) -> Result<Option<Tensor>> {
+        self.weights.as_ref().map(|t| Ok(t.f_narrow(0, first, count)?)).transpose()
+    }
+
+    /// Joins `work(J, (first, count))` over pieces of the batch; J [count, P, D] or [count, P, H] f64 holds for that call
+    /// alone.
     fn by_pieces(&self, work: impl Fn(&Tensor, (i64, i64)) -> Result<Tensor>) -> Result<Tensor> {
-        let batch = self.rows.size()[0];
-        let (r, d) = (self.dimensions().0, self.rows.size()[2]);
+        let (batch, p, d) = self.rows.size3()?;
         let bytes = if self.rows.device().is_cuda() { DEVICE_PIECE } else { CPU_PIECE };
-        let most = (bytes / (8 * r * d).max(1)).max(1);
+        let most = (bytes / (8 * p * d).max(1)).max(1);
         // Even pieces: threads share a piece sample by sample.
         let pieces = ((batch + most - 1) / most).max(1);
         let most = ((batch + pieces - 1) / pieces).max(1);
-        let room = Tensor::f_empty([most.min(batch), self.rows.size()[1], d], (Kind::Double, self.rows.device()))?;
+        let room = Tensor::f_empty([most.min(batch), p, d], (Kind::Double, self.rows.device()))?;
         let mut done = Vec::new();
         let mut first = 0;
         while first < batch || done.is_empty() {
             let count = most.min(batch - first);
             let mut rows = room.f_narrow(0, 0, count)?;
             rows.f_copy_(&self.rows.f_narrow(0, first, count)?)?;
-            let factor = match &self.weights {
-                Some(weights) => weights.f_narrow(0, first, count)?.f_bmm(&rows)?,
-                None => rows,
-            };
-            done.push(work(&factor, (first, count))?);
+            done.push(work(&rows, (first, count))?);
             first += count;
         }
         match <[Tensor; 1]>::try_from(done) {

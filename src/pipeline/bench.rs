@@ -249,7 +249,7 @@ fn factors(
 fn jacobian(request: &BenchRequest, case: &Case, metric: MetricKind, device: Device) -> Result<Timing> {
     let baseline_bytes = resident("VmRSS");
     let engine = settled(request, case, metric, device)?;
-    let work = || factors(case, metric, &engine, |metric| metric.compact().map(drop));
+    let work = || factors(case, metric, &engine, |metric| metric.jacobian().map(drop));
     let seconds = clock(request.repeat, device, work)?;
     let work = format!("jacobian of {metric}");
     Ok(timing(case, work, request.images, seconds, baseline_bytes, engine.planner().to_string()))
@@ -265,7 +265,7 @@ fn eigen(request: &BenchRequest, case: &Case, metric: MetricKind, device: Device
     let order = grams.size()[2];
     let compared = grams.size()[0].min(COMPARED);
     let expected = linalg::eigvalsh(&grams.f_narrow(0, 0, compared)?.f_to_device(Device::Cpu)?)?.f_flip([-1])?;
-    let chosen = Solver::choose(device, order);
+    let chosen = engine.solver(order);
     let mut timings = Vec::new();
     for (name, way) in [("rotations", Way::Jacobi), ("reduction", Way::Tridiagonal), ("cuSOLVER", Way::Library)] {
         let possible = match way {
@@ -286,7 +286,8 @@ fn eigen(request: &BenchRequest, case: &Case, metric: MetricKind, device: Device
         }
         let seconds = clock(request.repeat, device, || kernels::eigh(&grams, 0, way).map(drop))?;
         let taken = matches!(chosen, Solver::Fused(w) | Solver::Separate(w) if w == way);
-        let pass = format!("order {order}{}", if taken { ", the engine's choice" } else { "" });
+        let by = engine.contest().map_or_else(String::new, |contest| format!(" (Gram and eigenvalues, {contest})"));
+        let pass = format!("order {order}{}", if taken { format!(", the engine's choice{by}") } else { String::new() });
         let work = format!("eigenvalues of {metric} by {name}");
         timings.push(timing(case, work, request.images, seconds, baseline_bytes, pass));
     }

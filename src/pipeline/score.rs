@@ -48,6 +48,9 @@ pub fn score(request: &ScoreRequest, observer: &dyn Observer) -> Result<()> {
         columns(&spectrum, &images.size())
     })?;
     observer.on(Event::Detail(&format!("passes: {}", engine.planner())));
+    if let Some(contest) = engine.contest() {
+        observer.on(Event::Detail(&format!("eigensolvers, {contest}")));
+    }
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! Spectra of any number of images, in passes that the planner sizes.
 
-use super::Spectrum;
+use super::solver::ensure_solved;
+use super::{Contest, Solved, Solver, Spectrum};
 use crate::device;
 use crate::error::{Error, Result};
 use crate::ffi::memory::peak_bytes;
@@ -20,7 +21,12 @@ pub struct Engine {
     planner: Planner,
     checked: bool,
     stem: StemCache,
+    /// Which eigensolver was found fastest; none as long as passes are planned, and on a CPU.
+    contest: Option<Contest>,
 }
+
+/// Eigenproblems of smaller passes do not fill a GPU, and say nothing of those that do.
+const WORTH_A_CONTEST: i64 = 256;
 
 /// On a CPU a pass of this many samples has spread its overhead thin; larger ones only take memory.
 const CPU_PASS: usize = 256;
@@ -30,7 +36,7 @@ impl Engine {
     pub fn new(metric: MetricKind, top: usize, device: Device, kind: Kind, batch: BatchSize) -> Result<Self> {
         let planner = Planner::new(batch, device::memory_budget(device)?, metric.reach());
         let planner = if device.is_cuda() { planner } else { planner.at_most(CPU_PASS) };
-        Ok(Self { metric, top, device, kind, planner, checked: false, stem: StemCache::default() })
+        Ok(Self { metric, top, device, kind, planner, checked: false, stem: StemCache::default(), contest: None })
     }
 
     /// The spectra of `images` [N, C, H, W], which may lie on the host: eigenvalues [N, min(R, D)] f64 and directions
@@ -49,12 +55,13 @@ impl Engine {
             self.checked = true;
             self.meet(vae, &images)?;
         }
-        let (mut values, mut directions) = (Vec::new(), Vec::new());
+        let (mut values, mut directions, mut outcomes) = (Vec::new(), Vec::new(), Vec::new());
         let mut first = 0;
         while first < total {
             let pass = self.planner.next(total - first);
             match self.pass(vae, &images.f_narrow(0, first as i64, pass.samples as i64)?, pass) {
-                Ok(spectrum) => {
+                Ok(Solved { spectrum, outcome }) => {
+                    outcomes.extend(outcome);
                     values.push(spectrum.values);
                     if let Some(v) = spectrum.directions {
                         directions.push(v.f_to_kind(Kind::Float)?);
@@ -65,6 +72,11 @@ impl Engine {
                 Err(error) => return Err(error),
             }
         }
+        // All passes have one, or none: the kernels' solvers and torch.linalg are never mixed.
+        if !outcomes.is_empty() {
+            // Once for all passes: between them the device need not wait for the host.
+            ensure_solved(&Tensor::f_cat(&outcomes, 0)?)?;
+        }
         let directions = if self.top == 0 { None } else { Some(Tensor::f_cat(&directions, 0)?) };
         Ok(Spectrum { values: Tensor::f_cat(&values, 0)?, directions })
     }
@@ -72,6 +84,16 @@ impl Engine {
     /// The planner, for what it has settled on.
     pub fn planner(&self) -> &Planner {
         &self.planner
+    }
+
+    /// The contest that decided which eigensolver is taken, where there was one.
+    pub fn contest(&self) -> Option<&Contest> {
+        self.contest.as_ref()
+    }
+
+    /// The eigensolver of passes to come, for factors of `rows` rows.
+    pub fn solver(&self, rows: i64) -> Solver {
+        self.contest.as_ref().map_or_else(|| Solver::choose(self.device, rows), Contest::winner)
     }
 
     /// Factors the model's stem, so that no pass is timed with it.
@@ -82,19 +104,39 @@ impl Engine {
     }
 
     /// One pass; timed and weighed where the planner learns from it.
-    fn pass(&mut self, vae: &dyn Vae, x: &Tensor, pass: Pass) -> Result<Spectrum> {
-        let (kind, top, stem) = (self.metric, self.top, &mut self.stem);
-        let mut work = || Spectrum::of(&Metric::behind(vae, x, kind, pass.ways, stem)?, top);
-        // No clock and no count of bytes where nothing is learned from them.
+    fn pass(&mut self, vae: &dyn Vae, x: &Tensor, pass: Pass) -> Result<Solved> {
+        let (kind, top) = (self.metric, self.top);
         if !self.planner.learns_from(pass.samples) {
-            return work();
+            let metric = Metric::behind(vae, x, kind, pass.ways, &mut self.stem)?;
+            return self.solve(&metric);
         }
+        let solver = self.contest.as_ref().map(Contest::winner);
+        let stem = &mut self.stem;
+        let work = || {
+            let metric = Metric::behind(vae, x, kind, pass.ways, stem)?;
+            Solved::by(&metric, top, solver.unwrap_or_else(|| Solver::of(&metric)))
+        };
         device::synchronize(self.device);
         let start = Instant::now();
-        let (spectrum, peak) = peak_bytes(work)?;
+        let (solved, peak) = peak_bytes(work)?;
         device::synchronize(self.device);
         self.planner.record(pass, start.elapsed(), peak);
-        Ok(spectrum)
+        Ok(solved)
+    }
+
+    /// The spectra of a pass from which the planner learns nothing any more; of the first large one by every solver.
+    fn solve(&mut self, metric: &Metric) -> Result<Solved> {
+        if let Some(contest) = &self.contest {
+            return Solved::by(metric, self.top, contest.winner());
+        }
+        let (device, rows) = (metric.device(), metric.dimensions().0);
+        let solvers = Solver::candidates(device, rows, metric.is_jacobian());
+        if solvers.len() < 2 || metric.samples() < WORTH_A_CONTEST {
+            return Solved::by(metric, self.top, Solver::of(metric));
+        }
+        let (contest, solved) = Contest::of(metric, self.top, &solvers)?;
+        self.contest = Some(contest);
+        Ok(solved)
     }
 }
 

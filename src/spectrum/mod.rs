@@ -1,5 +1,6 @@
 //! Eigenvalues and unit eigenvectors of a pullback metric, from the small Gram matrix of its factor.
 
+mod contest; //        which eigensolver, by the clock
 mod engine;
 mod lanczos; //        Krylov spaces
 mod leading; //        their leading pairs
@@ -8,6 +9,7 @@ mod quadrature; //     and what they tell of the rest
 mod solver; //         which eigensolver, by device and size
 mod spec;
 
+pub use contest::Contest;
 pub use engine::Engine;
 pub use leading::Leading;
 pub use leading_engine::LeadingEngine;
@@ -16,6 +18,7 @@ pub use solver::Solver;
 pub use spec::{Sizes, SpectrumMode, SpectrumSpec};
 
 use crate::error::{Error, Result};
+use crate::ffi::kernels::Eigenpairs;
 use crate::linalg;
 use crate::metric::Metric;
 use tch::{Device, Kind, Tensor};
@@ -39,7 +42,7 @@ impl Spectrum {
     /// # Errors
     /// Where the Jacobian has an entry that is not finite, naming the row of the batch; `top` beyond min(R, D).
     pub fn of(metric: &Metric, top: usize) -> Result<Self> {
-        Self::by(metric, top, Solver::choose(metric.device(), metric.dimensions().0))
+        Self::by(metric, top, Solver::of(metric))
     }
 
     /// [`Spectrum::of`] by a solver of the caller's choice.
@@ -47,6 +50,27 @@ impl Spectrum {
     /// # Errors
     /// As [`Spectrum::of`]; where the solver cannot take the factor; where it does not converge.
     pub fn by(metric: &Metric, top: usize, solver: Solver) -> Result<Self> {
+        let solved = Solved::by(metric, top, solver)?;
+        solved.ensure()?;
+        Ok(solved.spectrum)
+    }
+}
+
+/// A spectrum that nobody has waited for.
+#[derive(Debug)]
+pub(crate) struct Solved {
+    spectrum: Spectrum,
+    /// What the device will say of each sample, `[B]` i32; `None` where all is known to be well.
+    outcome: Option<Tensor>,
+}
+
+impl Solved {
+    /// Waits for the device, and fails where a sample was not solved.
+    fn ensure(&self) -> Result<()> {
+        self.outcome.as_ref().map_or(Ok(()), solver::ensure_solved)
+    }
+
+    fn by(metric: &Metric, top: usize, solver: Solver) -> Result<Self> {
         let count = metric.rank_bound();
         if top as i64 > count {
             return Err(Error::request("top", format!("at most {count} directions, min(R, D)"), top.to_string()));
@@ -56,31 +80,31 @@ impl Spectrum {
             Solver::Fused(way) => (true, way),
             Solver::Separate(way) => (false, way),
         };
-        let (values, vectors) = solver::by_kernel(metric, top, fused, way)?;
+        let Eigenpairs { values, vectors, outcome } = solver::by_kernel(metric, top, fused, way)?;
         let values = values.f_clamp_min(0.0)?.f_narrow(-1, 0, count)?.f_contiguous()?;
         let leading = values.f_narrow(1, 0, top as i64)?;
         let directions = match top {
             0 => None,
             _ => Some(directions(&metric.pull_back(&vectors)?, &leading, &values)?),
         };
-        Ok(Self { values, directions })
+        Ok(Self { spectrum: Spectrum { values, directions }, outcome: Some(outcome) })
     }
 
-    /// By torch.linalg.
+    /// By torch.linalg, which must not see what is not finite.
     fn by_torch(metric: &Metric, top: usize) -> Result<Self> {
         let gram = metric.gram()?;
         ensure_finite(&gram)?;
         let count = metric.rank_bound();
         if top == 0 {
             let values = descending(&linalg::eigvalsh(&gram)?, count)?;
-            return Ok(Self { values, directions: None });
+            return Ok(Self { spectrum: Spectrum { values, directions: None }, outcome: None });
         }
         let (values, vectors) = linalg::eigh(&gram)?;
         let vectors = vectors.f_flip([-1])?.f_narrow(-1, 0, top as i64)?;
         let values = descending(&values, count)?;
         let pulled = metric.pull_back(&vectors.f_transpose(1, 2)?)?;
         let directions = directions(&pulled, &values.f_narrow(1, 0, top as i64)?, &values)?;
-        Ok(Self { values, directions: Some(directions) })
+        Ok(Self { spectrum: Spectrum { values, directions: Some(directions) }, outcome: None })
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::ffi::kernels::{self, Eigenpairs, FACTOR_ORDER, Way};
 use crate::metric::Metric;
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
 /// A way from factors to eigenpairs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +24,10 @@ const ROTATIONS: i64 = 32;
 /// Up to this order the packed triangle of a matrix in double fits the 163 KB of shared memory that a block of sm_80 may
 /// have (sm_90: 227 KB, order 234): one read of the matrix from memory, none after.
 const RESIDENT: i64 = 197;
+const RESIDENT_SM90: i64 = 234;
+
+/// Beyond this order rotations take 20 times the operations of the reduction: they are not tried.
+const MOST_ROTATIONS: i64 = 96;
 
 impl Solver {
     /// The solver for factors of `rows` rows on `device`.
@@ -37,13 +41,42 @@ impl Solver {
     /// | CUDA | beyond | cusolverDnXsyevBatched | the triangle leaves shared memory; where absent: the reduction |
     /// | CUDA without our kernels | all | [`Solver::Torch`] | |
     ///
-    /// These follow from counts of operations and bytes (docs/performance.md). They have not been measured on a GPU:
-    /// [`super::Spectrum::by`] takes any solver, for those who measure.
+    /// These follow from counts of operations and bytes (docs/performance.md). An [`Engine`](super::Engine) on CUDA starts with
+    /// them and, in a job that is long enough, asks the device ([`Contest`](super::Contest)).
     pub fn choose(device: Device, rows: i64) -> Self {
         if !device.is_cuda() || !kernels::run_on(device) {
             return Self::Torch;
         }
         Self::on_cuda(rows, kernels::has_library)
+    }
+
+    /// [`Solver::choose`] for this metric.
+    pub fn of(metric: &Metric) -> Self {
+        Self::choose(metric.device(), metric.dimensions().0)
+    }
+
+    /// All that may be fastest on `device` for factors of `rows` rows; `fusible` where the factor is a Jacobian as it came.
+    pub fn candidates(device: Device, rows: i64, fusible: bool) -> Vec<Self> {
+        if !device.is_cuda() || !kernels::run_on(device) {
+            return vec![Self::Torch];
+        }
+        Self::candidates_on_cuda(rows, fusible, kernels::has_library())
+    }
+
+    /// [`Solver::candidates`] for CUDA, where cuSOLVER's batched call is at hand or not.
+    pub fn candidates_on_cuda(rows: i64, fusible: bool, library: bool) -> Vec<Self> {
+        let fused = fusible && rows <= FACTOR_ORDER;
+        let rotations = rows <= MOST_ROTATIONS;
+        // In global memory the reduction is for those who have nothing else.
+        let reduction = rows <= RESIDENT_SM90 || !library;
+        let all = [
+            (Self::Fused(Way::Jacobi), fused),
+            (Self::Fused(Way::Tridiagonal), fused),
+            (Self::Separate(Way::Jacobi), rotations),
+            (Self::Separate(Way::Tridiagonal), reduction),
+            (Self::Separate(Way::Library), library),
+        ];
+        all.into_iter().filter_map(|(solver, may)| may.then_some(solver)).collect()
     }
 
     /// The table's part for CUDA; `library` is asked only where it matters.
@@ -60,29 +93,43 @@ impl Solver {
     }
 }
 
-/// Values [B, R] descending and vectors [B, top, R] of the Gram matrices of `metric` by a kernel.
-///
-/// # Errors
-/// Where the factor has an entry that is not finite, naming the row of the batch; where a matrix did not converge.
-pub(super) fn by_kernel(metric: &Metric, top: usize, fused: bool, way: Way) -> Result<(Tensor, Tensor)> {
-    let factor = metric.compact()?;
-    let Eigenpairs { values, vectors, outcome } =
-        if fused { kernels::factor_eigh(&factor, top, way)? } else { kernels::eigh(&gram(&factor)?, top, way)? };
-    let outcome = Vec::<i32>::try_from(outcome.f_to_device(Device::Cpu)?)?;
-    match outcome.iter().position(|code| *code != 0) {
-        None => Ok((values, vectors)),
-        Some(row) if outcome[row] == 1 => Err(super::not_finite(row)),
-        Some(row) => Err(Error::Native {
-            routine: "eigensolver",
-            message: format!("the Gram matrix of row {row} of the batch did not converge ({way:?})"),
-        }),
+impl std::fmt::Display for Solver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (way, fused) = match self {
+            Self::Torch => return f.write_str("torch.linalg"),
+            Self::Fused(way) => (way, " in one launch"),
+            Self::Separate(way) => (way, ""),
+        };
+        let way = match way {
+            Way::Jacobi => "rotations",
+            Way::Tridiagonal => "reduction",
+            Way::Library => "cuSOLVER",
+        };
+        write!(f, "{way}{fused}")
     }
 }
 
-/// A factor in double is a library's product; a single one is widened on its way into the kernel.
-fn gram(factor: &Tensor) -> Result<Tensor> {
-    match factor.f_kind()? {
-        Kind::Float => kernels::gram(factor),
-        _ => Ok(factor.f_bmm(&factor.f_transpose(1, 2)?)?),
+/// Eigenpairs of the Gram matrices of `metric`, `top` vectors each, by a kernel.
+pub(super) fn by_kernel(metric: &Metric, top: usize, fused: bool, way: Way) -> Result<Eigenpairs> {
+    if fused && metric.is_jacobian() {
+        kernels::factor_eigh(&metric.jacobian()?, top, way)
+    } else {
+        kernels::eigh(&metric.gram()?, top, way)
+    }
+}
+
+/// What the kernels say of each matrix, `[B]` i32, as an error where one was not solved: the one look at the device.
+///
+/// # Errors
+/// Where a factor has an entry that is not finite, naming the row of the batch; where a matrix did not converge.
+pub(super) fn ensure_solved(outcome: &Tensor) -> Result<()> {
+    let outcome = Vec::<i32>::try_from(outcome.f_to_device(Device::Cpu)?)?;
+    match outcome.iter().position(|code| *code != 0) {
+        None => Ok(()),
+        Some(row) if outcome[row] == 1 => Err(super::not_finite(row)),
+        Some(row) => Err(Error::Native {
+            routine: "eigensolver",
+            message: format!("the Gram matrix of row {row} of the batch did not converge"),
+        }),
     }
 }

@@ -77,6 +77,16 @@ fn the_table_of_solvers() {
     }
     assert_eq!(Solver::on_cuda(256, || false), Solver::Separate(Way::Tridiagonal));
     assert_eq!(Solver::on_cuda(20, || unreachable!("not asked for")), Solver::Fused(Way::Jacobi));
+    // Who is asked to compete: the table's choice is always among them, and somebody always is.
+    assert_eq!(Solver::candidates(Device::Cpu, 20, true), [Solver::Torch]);
+    for rows in [1, 32, 33, 64, 65, 96, 97, 197, 198, 234, 235, 256, 4096] {
+        for library in [true, false] {
+            let all = Solver::candidates_on_cuda(rows, true, library);
+            assert!(all.contains(&Solver::on_cuda(rows, || library)), "{rows} {library}: {all:?}");
+            let separate = Solver::candidates_on_cuda(rows, false, library);
+            assert!(!separate.is_empty() && separate.iter().all(|s| matches!(s, Solver::Separate(_))), "{separate:?}");
+        }
+    }
 }
 
 /// Where the kernels run, the engine takes them without being told.
