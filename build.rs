@@ -32,7 +32,7 @@ fn main() {
     println!("cargo:rustc-env=PULLBACK_KERNELS={}", if toolkit.is_some() { TARGETS } else { "not compiled in" });
 }
 
-/// The C++ shim (autograd under functorch's vmap, memory accounting, fused Adam, CUDA graphs, copies) and the kernels on the host,
+/// The C++ shim (autograd under functorch's vmap, memory accounting, fused Adam, CUDA graphs, copies, traces) and the kernels on the host,
 /// with the `objects` of the device's half where there is a `toolkit`.
 fn native(include: &Path, toolkit: Option<&Toolkit>, objects: &[PathBuf]) {
     let mut build = cc::Build::new();
@@ -57,7 +57,7 @@ fn native(include: &Path, toolkit: Option<&Toolkit>, objects: &[PathBuf]) {
         .opt_level(3)
         .debug(false)
         .files(
-            ["autograd", "stem", "lapack", "graph", "lane", "module", "kernels", "library"]
+            ["autograd", "stem", "lapack", "graph", "lane", "trace", "module", "kernels", "library"]
                 .map(|name| format!("kernels/{name}.cpp")),
         )
         .files(KERNELS.map(|name| format!("kernels/{name}.cpp")))

@@ -20,6 +20,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+import gpu_runs
+
 ROOT = Path(__file__).resolve().parent.parent
 HERE = Path(__file__).resolve().parent
 # Rows of the stochastic metric and pixels: gpu_peer.LATENT, and 28 x 28.
@@ -74,7 +76,7 @@ class Setup:
     def __init__(self, options, folder):
         import torch
 
-        self.folder, self.rehearse = folder, options.rehearse
+        self.folder, self.rehearse, self.binary = folder, options.rehearse, options.binary
         self.device = "cpu" if options.rehearse else "cuda"
         self.sizes = TINY if options.rehearse else SIZES
         library = Path(torch.__file__).parent / "lib"
@@ -231,7 +233,11 @@ def pgd(setup, *_):
     return rows
 
 
-CASES = dict(spectrum=spectrum, eigen=eigen, pgd=pgd)
+def of_runs(part):
+    return lambda setup, *_: list(part(setup, row))
+
+
+CASES = dict(spectrum=spectrum, eigen=eigen, pgd=pgd, traffic=of_runs(gpu_runs.traffic), fleet=of_runs(gpu_runs.fleet))
 
 
 def tests(setup, executable):
@@ -376,7 +382,7 @@ def run(options):
         for name in cases:
             try:
                 rows += CASES[name](setup, rates["gemm"], rates["copy"])
-            except Failed as error:
+            except (Failed, RuntimeError) as error:
                 rows.append(row(name, "pullback", note=f"FAILED: {error}"))
     if rows:
         lines += ["ratio: the peer's median over pullback's, unless the note says otherwise"] + table(setup, rows)

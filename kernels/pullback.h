@@ -44,6 +44,10 @@ const char* pb_exact_math();
 const char* pb_fused_adam(void** params, void** grads, void** exp_avgs, void** exp_avg_sqs, void** steps, int64_t n,
                           const void* lr, double beta1, double beta2, double weight_decay, double eps);
 
+// A trace (trace.cpp): everything between begin and end, of all threads, on CUDA devices too where `cuda` is nonzero, goes to
+// the file as JSON in Chrome's trace format. One at a time.
+const char* pb_trace_begin(int cuda);
+const char* pb_trace_end(const char* path);
 // CUDA graphs (graph.cpp), all calls of one from one thread. Between enter and leave a stream of the thread's own, ordered
 // after what was queued before, is current; what follows on the former one is ordered after it. Within: begin, the work, end;
 // abandon in place of end, in any state, where something failed. replay: on the current stream, once end succeeded.

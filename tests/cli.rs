@@ -1,6 +1,6 @@
 //! The program as a user meets it: each wrong request is one line on stderr, exit code 2, and touches nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -389,6 +389,35 @@ fn from_config_to_report() {
     assert_eq!(fs::read(at.join("runs/a/model.safetensors")).unwrap(), before);
     succeeds(at, "train -c a.yaml -o runs/a --set train.epochs=1 --batch 12 --limit 24 --seed 4 --force -q");
     assert_ne!(fs::read(at.join("runs/a/model.safetensors")).unwrap(), before);
+}
+
+/// A trace is of all threads, is written also of a run that failed, and never over another.
+#[test]
+fn a_run_is_traced() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    fs::write(at.join("a.yaml"), CONFIG).unwrap();
+    succeeds(at, "train -c a.yaml -o a --limit 24 --set train.epochs=1 -q");
+    let out = succeeds(at, "score -m a -d strokes -o s.h5 --limit 5 -q --trace t.json");
+    assert_eq!(stderr(&out), "");
+    let read = || -> serde_json::Value { serde_json::from_slice(&fs::read(at.join("t.json")).unwrap()).unwrap() };
+    let trace = read();
+    let events = trace["traceEvents"].as_array().unwrap();
+    let of = |name: &str| events.iter().filter(|e| e["name"] == name).collect::<Vec<_>>();
+    // One on the thread that computes, one on the thread that reads.
+    assert!(!of("aten::linalg_eigvalsh").is_empty() || !of("aten::bmm").is_empty());
+    let threads: BTreeSet<u64> =
+        events.iter().filter(|e| e["cat"] == "cpu_op").map(|e| e["tid"].as_u64().unwrap()).collect();
+    assert!(threads.len() >= 2, "{threads:?}");
+
+    let again = type_in(at, "score -m a -d strokes -o s2.h5 --limit 5 -q --trace t.json");
+    assert_eq!(again.status.code(), Some(2));
+    assert!(stderr(&again).contains("--trace") && stderr(&again).contains("t.json"), "{}", stderr(&again));
+    assert_eq!(read(), trace);
+    assert!(!at.join("s2.h5").exists());
+    assert_eq!(type_in(at, "score -m a -d strokes -o s2.h5 --trace none/t.json").status.code(), Some(2));
+    assert_eq!(type_in(at, "score -m none -d strokes -o s2.h5 --trace u.json").status.code(), Some(2));
+    let _: serde_json::Value = serde_json::from_slice(&fs::read(at.join("u.json")).unwrap()).unwrap();
 }
 
 /// The seconds behind each word of the line that tells where time went; the whole is behind the task's name.

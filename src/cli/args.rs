@@ -43,6 +43,9 @@ pub struct Global {
     /// Details too
     #[arg(short, long, global = true)]
     pub verbose: bool,
+    /// Record every operation, kernel and copy of a short run, for ui.perfetto.dev or chrome://tracing
+    #[arg(long, global = true, value_name = "FILE.json")]
+    pub trace: Option<PathBuf>,
 }
 
 /// The commands, in the order of the work.

@@ -6,6 +6,7 @@ mod request;
 mod usage;
 
 use crate::error::Error;
+use crate::ffi::Trace;
 use crate::pipeline;
 use anyhow::Context;
 use args::{Args, Command, Global};
@@ -31,6 +32,16 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<()> {
     };
     use_threads(args.global.threads)?;
     progress::watch_interrupts();
+    let trace = args.global.trace.as_deref().map(Trace::begin).transpose()?;
+    let done = carry_out(args);
+    // What was recorded until an error may be what explains it.
+    let traced = trace.map_or(Ok(()), Trace::finish);
+    done?;
+    Ok(traced?)
+}
+
+/// The command itself.
+fn carry_out(args: Args) -> anyhow::Result<()> {
     let verbosity = verbosity(&args.global);
     let progress = Progress::new(verbosity);
     let show = |result: &Path| -> anyhow::Result<()> {

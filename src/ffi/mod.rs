@@ -9,6 +9,7 @@ pub mod lane;
 pub mod module;
 pub mod memory;
 pub mod lapack;
+pub mod trace;
 
 use crate::error::{Error, Result};
 use std::ffi::{CStr, c_char};
@@ -16,6 +17,7 @@ use std::ffi::{CStr, c_char};
 pub use autograd::{By, Graph, VjpMode, stem, vjp, vjp_by};
 pub use graph::Replay;
 pub use lane::Lane;
+pub use trace::Trace;
 
 unsafe extern "C" {
     fn pb_exact_math() -> *const c_char;
