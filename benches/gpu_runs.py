@@ -74,7 +74,7 @@ seeds: [42]
 together: {together}
 data: {{source: 'strokes', limit: {samples}}}
 model: {{kind: mlp, hidden: [512, 256], latent: 16, activation: leaky_relu}}
-train: {{epochs: {epochs}, batch: 128, lr: 1e-3}}
+train: {{epochs: {epochs}, batch: 128, lr: 1e-3, tf32: {tf32}}}
 split: test
 samples: 4
 score: {{metrics: [mean]}}
@@ -86,12 +86,17 @@ device: {device}
 
 
 def fleet(setup, row):
+    yield from together(setup, row, "false", "MLP")
+    yield from together(setup, row, "true", "MLP, TF32")
+
+
+def together(setup, row, tf32, name):
     models, samples, epochs = (3, 256, 3) if setup.rehearse else (BETAS, 60_000, 6)
     seconds, losses = {}, {}
     for count in (1, models):
-        folder = Path(setup.folder) / f"sweep-{count}"
+        folder = Path(setup.folder) / f"sweep-{count}-{tf32}"
         folder.with_suffix(".yaml").write_text(
-            SWEEP.format(models=count, together=count if count > 1 else "off", samples=samples, epochs=epochs, device=setup.device))
+            SWEEP.format(models=count, together=count if count > 1 else "off", samples=samples, epochs=epochs, tf32=tf32, device=setup.device))
         run(setup, "sweep", "-q", "-c", folder.with_suffix(".yaml"), "-o", folder)
         histories = [list(csv.DictReader(open(path))) for path in sorted(folder.glob("**/history.csv"))]
         if len(histories) != count:
@@ -99,7 +104,7 @@ def fleet(setup, row):
         # The first epoch pays for what is made once.
         seconds[count] = [sum(float(history[epoch]["seconds"]) for history in histories) for epoch in range(1, epochs)]
         losses[count] = {float(history[-1]["beta"]): float(history[-1]["loss"]) for history in histories}
-    case = f"training, an epoch of {samples}, MLP"
+    case = f"an epoch of {samples}, {name}"
     ((beta, alone),) = losses[1].items()
     near = min(losses[models], key=lambda other: abs(math.log(other / beta)))
     off = abs(losses[models][near] - alone) / alone

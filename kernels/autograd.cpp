@@ -181,6 +181,13 @@ const char* pb_exact_math() {
   });
 }
 
+const char* pb_allow_tf32(int allow) {
+  return protect([&] {
+    at::globalContext().setAllowTF32CuDNN(allow != 0);
+    at::globalContext().setAllowTF32CuBLAS(allow != 0);
+  });
+}
+
 const char* pb_fused_adam(void** params, void** grads, void** exp_avgs, void** exp_avg_sqs, void** steps, int64_t n,
                           const void* lr, double beta1, double beta2, double weight_decay, double eps) {
   return protect([&] {

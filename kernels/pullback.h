@@ -37,6 +37,8 @@ const char* pb_cuda_memory(int64_t* free_bytes, int64_t* total_bytes);
 
 // Process-wide settings for exact derivatives: math attention, no TF32, no graph rewriting of TorchScript.
 const char* pb_exact_math();
+// TF32 in convolutions and matrix products on CUDA devices, process-wide, or not.
+const char* pb_allow_tf32(int allow);
 
 // One Adam step in place on `n` parameters (ATen _fused_adam_): params, grads, exp_avgs, exp_avg_sqs are arrays of n
 // tensors of equal device; steps are n scalars f32, incremented by the call. lr is a scalar tensor on that device, f32
@@ -116,4 +118,8 @@ const char* pb_scores(void** result, const void* values);
 // may be infinite. lengths [2] f64, where the images lie: of the step, and the radius of the ball.
 const char* pb_ascend(void** next, const void* x0, const void* x, const void* gradient, void* stalled, int ball,
                       const void* lengths, double low, double high);
+// The same in place of x, after x took the place of best [B, ...] where its damage, value [B] f64, is above damage [B] f64, or
+// a number where that is NaN. All contiguous.
+const char* pb_advance(void* x, void* damage, void* best, const void* x0, const void* gradient, const void* value, void* stalled,
+                       int ball, const void* lengths, double low, double high);
 }

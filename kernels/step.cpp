@@ -10,11 +10,7 @@ namespace {
 template <class T> void ascend_on_host(const Ascent<T>& job) {
   at::parallel_for(0, job.batch, 4, [&](int64_t begin, int64_t end) {
     Host team(step_threads);
-    const Move<T> move = move_of(job);
-    for (int64_t b = begin; b < end; ++b) {
-      const int64_t row = b * job.d;
-      ascend(team, move, job.d, job.x0 + row, job.x + row, job.gradient + row, job.next + row, job.stalled + b);
-    }
+    for (int64_t b = begin; b < end; ++b) ascend(team, job, b);
   });
 }
 

@@ -8,10 +8,8 @@ namespace {
 
 template <class T> __global__ void __launch_bounds__(256) ascend_in_blocks(Ascent<T> job) {
   __shared__ double2 slots[Block::slot_bytes / sizeof(double2)];
-  const int64_t b = blockIdx.x, row = b * job.d;
   Block block(slots);
-  const Move<T> move = move_of(job);
-  ascend(block, move, job.d, job.x0 + row, job.x + row, job.gradient + row, job.next + row, job.stalled + b);
+  ascend(block, job, int64_t{blockIdx.x});
 }
 
 }  // namespace

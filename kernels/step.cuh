@@ -1,5 +1,5 @@
-// One step of a projected gradient ascent: the gradient's admissible part, its steepest direction, the move, the ball, the
-// box. One block a sample; what the later phases read again lies in the cache.
+// One step of a projected gradient ascent: the best iterate is kept, then the gradient's admissible part, its steepest
+// direction, the move, the ball, the box. One block a sample; what the later phases read again lies in the cache.
 //
 // The same as `Budget::admissible`, `steepest` and `contract` of src/attack/budget.rs one after the other, with sums in
 // double. L1: the steepest direction is the largest entry; the ball is reached by soft thresholding.
@@ -18,7 +18,18 @@ template <class T> PB_BODY Move<T> move_of(const Ascent<T>& job) {
   return {job.move.ball, job.move.low, job.move.high, static_cast<T>(job.lengths[1]), static_cast<T>(job.lengths[0])};
 }
 
-// next [d] from x0, x and the gradient g, [d] each. *stalled becomes true where g is 0 everywhere or somewhere not finite.
+// Takes x [d] for the best where its damage is larger, or a number where none was before.
+template <class T, class Team> PB_BODY void keep_best(Team& team, int d, const T* x, Best<T> kept) {
+  const double value = *kept.value, before = *kept.damage;
+  if (value > before || (before != before && value == value)) {
+    // The barrier after this phase stands between the reads above and the write below.
+    team.each(d, [&](int i) { kept.best[i] = x[i]; });
+    team.each(1, [&](int) { *kept.damage = value; });
+  }
+}
+
+// next [d], which may be x, from x0, x and the gradient g, [d] each. *stalled becomes true where g is 0 everywhere or somewhere
+// not finite.
 template <class T, class Team>
 PB_BODY void ascend(Team& team, Move<T> move, int d, const T* x0, const T* x, const T* g, T* next, bool* stalled) {
   // Without branches, which signs of noise would mispredict on the host.
@@ -89,6 +100,15 @@ PB_BODY void ascend(Team& team, Move<T> move, int d, const T* x0, const T* x, co
     const double s = step(i), rest = fabs(s) - threshold;
     next[i] = boxed(x0[i] + T(rest > 0.0 ? copysign(rest, s) : 0.0));
   });
+}
+
+// The step of sample b.
+template <class T, class Team> PB_BODY void ascend(Team& team, const Ascent<T>& job, int64_t b) {
+  const int64_t row = b * job.d;
+  if (job.best.best != nullptr) {
+    keep_best(team, job.d, job.x + row, Best<T>{job.best.value + b, job.best.damage + b, job.best.best + row});
+  }
+  ascend(team, move_of(job), job.d, job.x0 + row, job.x + row, job.gradient + row, job.next + row, job.stalled + b);
 }
 
 }  // namespace pb

@@ -391,6 +391,27 @@ fn from_config_to_report() {
     assert_ne!(fs::read(at.join("runs/a/model.safetensors")).unwrap(), before);
 }
 
+/// TF32 is CUDA's: elsewhere the key changes nothing, and it is stored only where it is on.
+#[test]
+fn tf32_is_for_training_on_cuda() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    fs::write(at.join("a.yaml"), CONFIG).unwrap();
+    let weights = |run: &str, more: &str| {
+        succeeds(at, &format!("train -c a.yaml -o {run} --limit 24 --set train.epochs=1 -q {more}"));
+        let config = fs::read_to_string(at.join(run).join("config.yaml")).unwrap();
+        assert_eq!(config.contains("tf32: true"), more.contains("tf32=true"), "{config}");
+        assert!(!config.contains("tf32: false"), "{config}");
+        fs::read(at.join(run).join("model.safetensors")).unwrap()
+    };
+    let exact = weights("exact", "--device cpu");
+    assert!(exact == weights("off", "--device cpu --set train.tf32=false"));
+    assert!(exact == weights("on", "--device cpu --set train.tf32=true"));
+    if crate::device::cuda() {
+        assert!(weights("cuda", "--device cuda") != weights("cuda-tf32", "--device cuda --set train.tf32=true"));
+    }
+}
+
 /// A trace is of all threads, is written also of a run that failed, and never over another.
 #[test]
 fn a_run_is_traced() {

@@ -1,8 +1,10 @@
 //! One step up a gradient within a budget: a single kernel, or libtorch's operations one after the other.
 
+use super::best::exceeds;
 use super::{Budget, Norm};
 use crate::error::Result;
-use crate::ffi::kernels::{self, Ball, Move};
+use crate::ffi::ascent::{self, Ball, Move, Stand};
+use crate::ffi::kernels;
 use tch::Tensor;
 
 impl Budget {
@@ -24,12 +26,52 @@ impl Budget {
         if !kernels::run_on(x.device()) {
             return self.ascend_by_operations(x0, x, gradient, lengths, stalled);
         }
+        ascent::ascend(x0, x, gradient, stalled, lengths, self.step())
+    }
+
+    /// [`Budget::ascend`] in place, after the iterate took the place of the best where its damage `value` `[B]` f64 is larger.
+    ///
+    /// # Errors
+    /// As [`Budget::ascend`]; where what is written is not contiguous.
+    pub fn advance(
+        &self,
+        stand: Stand<'_>,
+        x0: &Tensor,
+        gradient: &Tensor,
+        value: &Tensor,
+        lengths: &Tensor,
+    ) -> Result<()> {
+        if kernels::run_on(stand.x.device()) {
+            return ascent::advance(stand, x0, gradient, value, lengths, self.step());
+        }
+        self.advance_by_operations(stand, x0, gradient, value, lengths)
+    }
+
+    /// [`Budget::advance`] without the kernel.
+    ///
+    /// # Errors
+    /// Where shapes, kinds or devices differ.
+    pub fn advance_by_operations(
+        &self,
+        stand: Stand<'_>,
+        x0: &Tensor,
+        gradient: &Tensor,
+        value: &Tensor,
+        lengths: &Tensor,
+    ) -> Result<()> {
+        let Stand { x, best, damage, stalled } = stand;
+        keep_best(best, damage, x, value)?;
+        let next = self.ascend_by_operations(x0, x, gradient, lengths, stalled)?;
+        Ok(x.f_copy_(&next)?)
+    }
+
+    fn step(&self) -> Move {
         let ball = match self.norm {
             Norm::L2 => Ball::L2,
             Norm::Linf => Ball::Linf,
             Norm::L1 => Ball::L1,
         };
-        kernels::ascend(x0, x, gradient, stalled, lengths, Move { ball, pixels: self.pixels })
+        Move { ball, pixels: self.pixels }
     }
 
     /// [`Budget::ascend`] without the kernel: what it is held to, and what runs on a device that it was not compiled for.
@@ -51,6 +93,15 @@ impl Budget {
         let x = x.f_add(&direction.f_mul(&lengths.f_narrow(0, 0, 1)?)?)?;
         self.contract_to(x0, &x, &lengths.f_narrow(0, 1, 1)?)
     }
+}
+
+/// Takes `x` for the best where its damage, `[B]` f64, is larger, or a number where none was before.
+pub(super) fn keep_best(best: &mut Tensor, damage: &mut Tensor, x: &Tensor, value: &Tensor) -> Result<()> {
+    let better = exceeds(value, damage)?;
+    let mut pixels = vec![-1];
+    pixels.resize(x.dim(), 1);
+    best.f_copy_(&x.f_where_self(&better.f_reshape(pixels)?, best)?)?;
+    Ok(damage.f_copy_(&value.f_where_self(&better, damage)?)?)
 }
 
 /// `[B]` bool: nothing of the gradient is a nonzero finite number, or some of it is not a number.

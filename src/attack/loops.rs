@@ -1,9 +1,10 @@
 //! The loops of iterative attacks: their buffers, and on CUDA the graphs captured over them, kept from batch to batch.
 
-use super::best::exceeds;
+use super::ascent::keep_best;
 use super::{Budget, Goal, Norm, Victim};
 use crate::error::Result;
 use crate::ffi::Replay;
+use crate::ffi::ascent::Stand;
 use crate::model::shift::Reading;
 use crate::model::{Posterior, Vae};
 use std::cell::RefCell;
@@ -117,7 +118,7 @@ impl Loop {
             victim.refused(reason);
         }
         let value = key.goal.value_at(vae, &held.clean, &held.x)?;
-        held.offer(&value)?;
+        keep_best(&mut held.best.shallow_clone(), &mut held.damage.shallow_clone(), &held.x, &value)?;
         Ok((held.best.f_detach_copy()?, held.stalled.f_detach_copy()?))
     }
 }
@@ -160,17 +161,12 @@ impl Buffers {
         let (value, gradient) = key.goal.ascend_at(vae, &self.clean, &self.x)?;
         // Its radius is among the lengths.
         let budget = Budget { norm: key.norm, epsilon: f64::NAN, pixels: key.pixels };
-        let mut stalled = self.stalled.shallow_clone();
-        let next = budget.ascend(&self.clean.images, &self.x, &gradient, &self.lengths, &mut stalled)?;
-        self.offer(&value)?;
-        Ok(self.x.shallow_clone().f_copy_(&next)?)
-    }
-
-    /// Takes the iterate where its damage, `[B]` f64, is larger.
-    fn offer(&self, damage: &Tensor) -> Result<()> {
-        let better = exceeds(damage, &self.damage)?;
-        let images = self.x.f_where_self(&better.f_reshape([-1, 1, 1, 1])?, &self.best)?;
-        self.best.shallow_clone().f_copy_(&images)?;
-        Ok(self.damage.shallow_clone().f_copy_(&damage.f_where_self(&better, &self.damage)?)?)
+        let stand = Stand {
+            x: &mut self.x.shallow_clone(),
+            best: &mut self.best.shallow_clone(),
+            damage: &mut self.damage.shallow_clone(),
+            stalled: &mut self.stalled.shallow_clone(),
+        };
+        budget.advance(stand, &self.clean.images, &gradient, &value, &self.lengths)
     }
 }

@@ -28,17 +28,6 @@ unsafe extern "C" {
     ) -> *const c_char;
     fn pb_gram(result: *mut *mut c_void, factor: *const c_void) -> *const c_char;
     fn pb_scores(result: *mut *mut c_void, values: *const c_void) -> *const c_char;
-    fn pb_ascend(
-        next: *mut *mut c_void,
-        x0: *const c_void,
-        x: *const c_void,
-        gradient: *const c_void,
-        stalled: *mut c_void,
-        ball: c_int,
-        lengths: *const c_void,
-        low: f64,
-        high: f64,
-    ) -> *const c_char;
 }
 
 /// Largest order whose factor's eigenproblem fits one launch ([`factor_eigh`]).
@@ -68,26 +57,6 @@ pub struct Eigenpairs {
     /// `[B]` i32: 0 where solved, 1 where an entry is not finite, 2 where it did not converge. Values and vectors of the
     /// last two are NaN.
     pub outcome: Tensor,
-}
-
-/// The norm of a ball that a step is projected onto.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ball {
-    /// Euclidean.
-    L2,
-    /// Largest entry.
-    Linf,
-    /// Sum of absolute entries.
-    L1,
-}
-
-/// What all samples of a step share.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Move {
-    /// Which norm.
-    pub ball: Ball,
-    /// Lowest and highest entry, where there is a box.
-    pub pixels: Option<(f64, f64)>,
 }
 
 /// True where this build has the device's half of the kernels.
@@ -195,68 +164,6 @@ pub fn scores(values: &Tensor) -> Result<Tensor> {
     single("scores", |result| unsafe { pb_scores(result, values.as_ptr().cast()) })
 }
 
-/// The next images of a projected gradient ascent from `x` within the ball around `x0`, [B, ...] each and f32 or f64, along
-/// `gradient`: its admissible part, made a step of the norm, brought into the ball and the box. `lengths` `[2]` f64 is that of
-/// the step and the ball's radius. `stalled` `[B]` bool becomes true where the gradient is 0 everywhere or not finite somewhere,
-/// and is left alone elsewhere.
-///
-/// # Errors
-/// Where shapes, kinds or devices differ.
-pub fn ascend(
-    x0: &Tensor,
-    x: &Tensor,
-    gradient: &Tensor,
-    stalled: &mut Tensor,
-    lengths: &Tensor,
-    step: Move,
-) -> Result<Tensor> {
-    let x0 = prepared("the clean images", x0)?;
-    let (size, kind, device) = (x0.size(), x0.f_kind()?, x0.device());
-    let alike = |name: &str, t: &Tensor| -> Result<Tensor> {
-        ensure_shape(name, t, &size)?;
-        if t.f_kind()? != kind || t.device() != device {
-            let found = format!("{:?} on {:?}", t.f_kind()?, t.device());
-            return Err(Error::request(name, format!("{kind:?} on {device:?}"), found));
-        }
-        prepared(name, t)
-    };
-    let (x, gradient) = (alike("the perturbed images", x)?, alike("the gradient", gradient)?);
-    let batch = size.first().copied().unwrap_or(0);
-    ensure_shape("stalled", stalled, &[batch])?;
-    if stalled.f_kind()? != Kind::Bool || stalled.device() != device || !stalled.is_contiguous() {
-        return Err(Error::request("stalled", format!("Bool on {device:?}"), format!("{stalled:?}")));
-    }
-    ensure_shape("lengths of a step and of a ball", lengths, &[2])?;
-    if lengths.f_kind()? != Kind::Double || lengths.device() != device || !lengths.is_contiguous() {
-        return Err(Error::request(
-            "lengths of a step and of a ball",
-            format!("Double on {device:?}"),
-            format!("{lengths:?}"),
-        ));
-    }
-    let (low, high) = step.pixels.unwrap_or((f64::NEG_INFINITY, f64::INFINITY));
-    let ball = match step.ball {
-        Ball::L2 => 0,
-        Ball::Linf => 1,
-        Ball::L1 => 2,
-    };
-    // SAFETY: the three tensors are alive, contiguous, of one shape, kind (f32 or f64) and device; `lengths` is two
-    // doubles there; `stalled` is [B] bool there, contiguous, and borrowed mutably, so that nothing else reads it while the routine writes it.
-    single("ascend", |next| unsafe {
-        pb_ascend(
-            next,
-            x0.as_ptr().cast(),
-            x.as_ptr().cast(),
-            gradient.as_ptr().cast(),
-            stalled.as_mut_ptr().cast(),
-            ball,
-            lengths.as_ptr().cast(),
-            low,
-            high,
-        )
-    })
-}
-
 fn code(way: Way) -> c_int {
     match way {
         Way::Jacobi => 0,
@@ -267,7 +174,7 @@ fn code(way: Way) -> c_int {
 
 /// `tensor` detached and contiguous, checked to be f32 or f64, on a device that the kernels run on, and of a size that their
 /// 32-bit indices reach.
-fn prepared(name: &str, tensor: &Tensor) -> Result<Tensor> {
+pub(super) fn prepared(name: &str, tensor: &Tensor) -> Result<Tensor> {
     let kind = tensor.f_kind()?;
     if !matches!(kind, Kind::Float | Kind::Double) {
         return Err(Error::request(format!("kind of {name}"), "Float or Double", format!("{kind:?}")));
@@ -301,7 +208,7 @@ fn ensure_columns(factor: &Tensor) -> Result<()> {
 }
 
 /// A routine's one tensor.
-fn single(routine: &'static str, call: impl FnOnce(*mut *mut c_void) -> *const c_char) -> Result<Tensor> {
+pub(super) fn single(routine: &'static str, call: impl FnOnce(*mut *mut c_void) -> *const c_char) -> Result<Tensor> {
     let mut result = std::ptr::null_mut();
     check(routine, call(&mut result))?;
     // SAFETY: the call succeeded, so `result` is an at::Tensor on the heap that nobody else owns.

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 pub mod adam;
+pub mod ascent;
 pub mod autograd;
 pub mod graph;
 pub mod kernels;
@@ -21,6 +22,7 @@ pub use trace::Trace;
 
 unsafe extern "C" {
     fn pb_exact_math() -> *const c_char;
+    fn pb_allow_tf32(allow: i32) -> *const c_char;
     fn pb_has_cuda_build() -> i32;
 }
 
@@ -39,6 +41,29 @@ pub(crate) fn check(routine: &'static str, message: *const c_char) -> Result<()>
 pub fn exact_math() -> Result<()> {
     // SAFETY: takes no argument; sets flags of libtorch's global context.
     check("exact_math", unsafe { pb_exact_math() })
+}
+
+/// How products are rounded on CUDA devices, process-wide, as long as this value lives; exactly afterwards. libtorch by itself has
+/// TF32 in convolutions and not in matrix products.
+#[derive(Debug)]
+pub struct Products(());
+
+impl Products {
+    /// In TF32 (ten bits of mantissa, several times the rate), or in single precision.
+    ///
+    /// # Errors
+    /// Where libtorch refuses.
+    pub fn new(tf32: bool) -> Result<Self> {
+        // SAFETY: takes a flag; sets flags of libtorch's global context.
+        check("allow_tf32", unsafe { pb_allow_tf32(tf32.into()) }).map(|()| Self(()))
+    }
+}
+
+impl Drop for Products {
+    fn drop(&mut self) {
+        // SAFETY: as above. A failure to set a flag back has nobody to be told to.
+        let _ = unsafe { pb_allow_tf32(0) };
+    }
 }
 
 /// True where the CUDA half of libtorch is linked into this process.

@@ -16,7 +16,7 @@ use super::{HISTORY_FILE, Keep, describe};
 use crate::data::Source;
 use crate::error::{Error, Result};
 use crate::event::{Event, Observer};
-use crate::ffi::memory;
+use crate::ffi::{Products, memory};
 use crate::model::{self, Mode, Network, Normalization, Stack, shape_text};
 use serde_json::json;
 use std::ops::Range;
@@ -73,6 +73,7 @@ pub fn together(
         let adam = Adam::new(member.network.parameters())?;
         runs.push(Run { member, spec, adam, history: History::default(), failure: None });
     }
+    let _products = Products::new(spec.tf32 && device.is_cuda())?;
     let hold = spec.hold_mib << 20;
     let train = Feed::new(train, device, kind, hold)?;
     let valid = valid.map(|source| Feed::new(source, device, kind, hold)).transpose()?;

@@ -32,6 +32,10 @@ pub struct TrainSpec {
     pub beta2: f64,
     /// Mixup; off by default.
     pub mixup: MixupSpec,
+    /// On CUDA devices, matrix products and convolutions of the training in TF32: faster, with ten bits of mantissa. Spectra and
+    /// attacks never are.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub tf32: bool,
     /// Largest data set, in MiB, that is held in the device's memory; a larger one is read anew in every epoch, ahead of
     /// its use. The result is the same.
     pub hold_mib: u64,
@@ -52,6 +56,7 @@ impl Default for TrainSpec {
             beta1: 0.9,
             beta2: 0.999,
             mixup: MixupSpec::default(),
+            tf32: false,
             hold_mib: 2048,
         }
     }

@@ -3,7 +3,7 @@
 use super::{epsilon, list, normal, plain};
 use crate::device::devices;
 use pullback::attack::{Budget, Norm};
-use pullback::ffi::kernels::{Ball, Move, ascend};
+use pullback::ffi::ascent::{Ball, Move, Stand, advance, ascend};
 use tch::{Device, Kind, Tensor};
 
 const SIZES: [i64; 12] = [1, 2, 31, 32, 33, 255, 256, 257, 784, 1023, 1024, 3072];
@@ -136,6 +136,57 @@ fn steps_are_those_of_the_operations() {
     }
 }
 
+/// The step in place is that of [`ascend`], after the best was kept: where the damage is larger, or the first that is a number.
+#[test]
+fn the_best_is_kept_before_the_step() {
+    let nan = f64::NAN;
+    let before = [1.0, 1.0, nan, nan, 2.0, f64::NEG_INFINITY, 0.0];
+    let value = [2.0, nan, -1.0, nan, 2.0, 0.0, -1.0];
+    let taken = [true, false, true, false, false, true, false];
+    for device in devices() {
+        for kind in [Kind::Float, Kind::Double] {
+            for d in SIZES {
+                let (x0, x, gradient) = inputs(d, kind);
+                let (x0, x, gradient) = (x0.to_device(device), x.to_device(device), gradient.to_device(device));
+                let old = x0.f_neg().unwrap();
+                for (step, reach, radius) in moves() {
+                    let both = lengths(reach, radius, device);
+                    let mut stalled = nothing(device);
+                    let next = ascend(&x0, &x, &gradient, &mut stalled, &both, step).unwrap();
+                    let norm = match step.ball {
+                        Ball::L2 => Norm::L2,
+                        Ball::Linf => Norm::Linf,
+                        Ball::L1 => Norm::L1,
+                    };
+                    let budget = Budget::new(norm, radius, step.pixels).unwrap();
+                    for by_kernel in [true, false] {
+                        let (mut y, mut best, mut again) = (x.copy(), old.copy(), nothing(device));
+                        let mut damage = Tensor::from_slice(&before).to_device(device);
+                        let value = Tensor::from_slice(&value).to_device(device);
+                        let stand = Stand { x: &mut y, best: &mut best, damage: &mut damage, stalled: &mut again };
+                        if by_kernel {
+                            advance(stand, &x0, &gradient, &value, &both, step).unwrap();
+                            assert!(y.equal(&next), "{step:?} {kind:?} {d} {device:?}");
+                        } else {
+                            budget.advance_by_operations(stand, &x0, &gradient, &value, &both).unwrap();
+                            assert!(super::largest(&(y - &next)) <= 2.0 * tolerance(kind, d));
+                        }
+                        assert!(again.equal(&stalled));
+                        for b in 0..BATCH {
+                            let new = taken[b as usize];
+                            let expected = if new { x.get(b) } else { old.get(b) };
+                            assert!(best.get(b).equal(&expected), "row {b} of {step:?}, by kernel: {by_kernel}");
+                            let held = damage.double_value(&[b]);
+                            let expected = if new { value.double_value(&[b]) } else { before[b as usize] };
+                            assert!(held == expected || held.is_nan() && expected.is_nan(), "row {b}: {held}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
 /// Without the box, or from the other side of it, the plain loops give something else.
 #[test]
 fn a_wrong_step_would_be_seen() {
@@ -196,4 +247,18 @@ fn what_does_not_fit_together_is_refused() {
     assert!(ascend(&x0, &x, &gradient, &mut stalled, &both.to_kind(Kind::Float), step).is_err());
     assert!(ascend(&x0, &x, &gradient, &mut stalled, &both.narrow(0, 0, 1), step).is_err());
     assert!(ascend(&x0, &x, &gradient, &mut stalled.narrow(0, 0, 3), &both, step).is_err());
+    // What is written stays where it is, so that it must lie plainly.
+    let value = Tensor::zeros([BATCH], (Kind::Double, Device::Cpu));
+    let wide = |t: &Tensor| Tensor::stack(&[t, t], -1).select(-1, 0);
+    for (mut y, mut best, mut damage, fits) in [
+        (x.copy(), x.copy(), value.copy(), true),
+        (wide(&x), x.copy(), value.copy(), false),
+        (x.copy(), wide(&x), value.copy(), false),
+        (x.copy(), x.copy(), wide(&value), false),
+        (x.copy(), x.copy(), value.to_kind(Kind::Float), false),
+        (x.copy(), x.narrow(0, 0, 3), value.copy(), false),
+    ] {
+        let stand = Stand { x: &mut y, best: &mut best, damage: &mut damage, stalled: &mut stalled };
+        assert_eq!(advance(stand, &x0, &gradient, &value, &both, step).is_ok(), fits);
+    }
 }

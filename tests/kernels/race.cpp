@@ -157,6 +157,22 @@ void ascent(pb::Ball ball, int d) {
   in_block(64, [&](Thread& team) { pb::ascend(team, move, d, x0.data(), x.data(), g.data(), out[0].data(), &stalled); });
   pb::ascend(host, move, d, x0.data(), x.data(), g.data(), out[1].data(), &stalled);
   same("ascent", out[0], out[1]);
+
+  // In place, the best kept.
+  const double value = 2.0, lengths[2] = {0.5, 1.5};
+  double damage[2] = {1.0, 1.0};
+  std::vector<float> moved[2], best[2];
+  for (auto& m : moved) m = x;
+  for (auto& b : best) b.resize(d);
+  const auto job = [&](int i) {
+    return pb::Ascent<float>{1, d, move, lengths, x0.data(), moved[i].data(), g.data(), moved[i].data(), &stalled,
+                             {&value, &damage[i], best[i].data()}};
+  };
+  in_block(64, [&](Thread& team) { pb::ascend(team, job(0), 0); });
+  pb::ascend(host, job(1), 0);
+  same("ascent in place", moved[0], moved[1]);
+  same("the best of it", best[0], best[1]);
+  if (moved[1] != out[1] || best[1] != x || damage[0] != value || damage[1] != value) std::exit(1);
 }
 
 }  // namespace

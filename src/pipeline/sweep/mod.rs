@@ -86,6 +86,11 @@ pub fn run(request: &SweepRequest, observer: &dyn Observer) -> Result<SweepOutco
         }
     }
     let workers = workers(spec.workers, device, pending.len());
+    if spec.train.tf32 && device.is_cuda() && workers > 1 {
+        // Somebody would be scoring while another trains.
+        let expected = "1 where train.tf32 is on, which holds for the whole process";
+        return Err(Error::request("workers", expected, workers.to_string()));
+    }
     let together = fleet::size(spec, device, pending.len())?;
     let trained = if together > 1 { format!("trained {together} at once, ") } else { String::new() };
     observer.on(Event::Note(&format!(
