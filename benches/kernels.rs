@@ -9,6 +9,7 @@
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use pullback::attack::{Budget, Norm};
 use pullback::device::{DeviceChoice, synchronize};
+use pullback::ffi::ascent::Stand;
 use pullback::ffi::kernels::{self, FACTOR_ORDER, Way};
 use pullback::score::SCORES;
 use std::time::Duration;
@@ -112,30 +113,39 @@ fn scores(c: &mut Criterion) {
     group.finish();
 }
 
-/// One step of PGD on 256 images.
+/// One step of PGD on 256 images, the best kept.
 fn ascent(c: &mut Criterion) {
     let mut group = c.benchmark_group("ascent");
+    group.throughput(Throughput::Elements(256));
     for pixels in [784, 3072] {
-        let options = (Kind::Float, device());
+        let (options, double) = ((Kind::Float, device()), (Kind::Double, device()));
         let x0 = Tensor::rand([256, pixels], options);
-        let x = (&x0 + Tensor::randn([256, pixels], options) * 0.01).clamp(0.0, 1.0);
+        let start = (&x0 + Tensor::randn([256, pixels], options) * 0.01).clamp(0.0, 1.0);
         let gradient = Tensor::randn([256, pixels], options);
-        let mut stalled = Tensor::zeros([256], (Kind::Bool, device()));
+        let value = Tensor::rand([256], double);
         let lengths = Tensor::from_slice(&[0.1, 0.3]).to_device(device());
         for norm in [Norm::L2, Norm::Linf, Norm::L1] {
             let budget = Budget::new(norm, 0.3, Some((0.0, 1.0))).unwrap();
-            let off = budget.ascend(&x0, &x, &gradient, &lengths, &mut stalled).unwrap()
-                - budget.ascend_by_operations(&x0, &x, &gradient, &lengths, &mut stalled).unwrap();
-            assert!(largest(&off) < 1e-5);
-            group.throughput(Throughput::Elements(256));
-            group.bench_function(BenchmarkId::new(format!("kernel/{norm}"), pixels), |b| {
-                b.iter(|| finished(|| budget.ascend(&x0, &x, &gradient, &lengths, &mut stalled).unwrap()));
-            });
-            group.bench_function(BenchmarkId::new(format!("operations/{norm}"), pixels), |b| {
-                b.iter(|| {
-                    finished(|| budget.ascend_by_operations(&x0, &x, &gradient, &lengths, &mut stalled).unwrap())
+            let (mut x, mut best) = (start.copy(), start.copy());
+            let mut damage = Tensor::rand([256], double);
+            let mut stalled = Tensor::zeros([256], (Kind::Bool, device()));
+            let mut step = |by_kernel: bool, x: &mut Tensor| {
+                let stand = Stand { x, best: &mut best, damage: &mut damage, stalled: &mut stalled };
+                if by_kernel {
+                    budget.advance(stand, &x0, &gradient, &value, &lengths).unwrap();
+                } else {
+                    budget.advance_by_operations(stand, &x0, &gradient, &value, &lengths).unwrap();
+                }
+            };
+            let mut other = start.copy();
+            step(true, &mut x);
+            step(false, &mut other);
+            assert!(largest(&(&x - other)) < 1e-5, "{norm}");
+            for (name, by_kernel) in [("kernel", true), ("operations", false)] {
+                group.bench_function(BenchmarkId::new(format!("{name}/{norm}"), pixels), |b| {
+                    b.iter(|| finished(|| step(by_kernel, &mut x)));
                 });
-            });
+            }
         }
     }
     group.finish();
