@@ -64,23 +64,18 @@ template <class T> struct Move {
   T radius, reach;  // of the ball; of the step
 };
 
-// The most harmful images so far, where they are kept: `best` is not null.
-template <class T> struct Best {
-  const double* value;  // [batch] damage of x
-  double* damage;       // [batch] and of the best; NaN where there is none yet
-  T* best;              // [batch, d]
-};
-
 // One step of a projected gradient ascent. T: float, double.
 template <class T> struct Ascent {
   int64_t batch;
   int d;
-  Move<T> move;                // but for its two lengths,
-  const double* lengths;       // [2] reach and radius, which a captured step finds changed when it is replayed
-  const T *x0, *x, *gradient;  // [batch, d]
-  T* next;                     // [batch, d]; may be x
-  bool* stalled;               // [batch], set where the gradient is 0 everywhere or somewhere not finite; else left
-  Best<T> best;                // what x is held against before it is left
+  Move<T> move;             // but for its two lengths,
+  const double* lengths;    // [2] reach and radius, which a captured step finds changed when it is replayed
+  const double* value;      // [batch] damage of x
+  const T *x0, *gradient;   // [batch, d]
+  T* x;                     // [batch, d] the iterate, in place
+  T* best;                  // [batch, d] takes x before the step where its damage is larger,
+  double* damage;           // [batch] as does this; NaN where there is no best yet
+  bool* stalled;            // [batch], set where the gradient is 0 everywhere or somewhere not finite; else left
 };
 
 template <class Job> void run_on_host(const Job& job);

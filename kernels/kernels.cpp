@@ -75,32 +75,17 @@ template <class F> at::Tensor gram(const at::Tensor& factor) {
   return result;
 }
 
-// What a step reads and keeps.
-struct Step {
-  const at::Tensor &x0, &x, &gradient, &stalled, &lengths;
-  // Undefined where no best is kept.
-  at::Tensor value, damage, best;
-};
-
-template <class T> void ascend(const Step& s, const at::Tensor& next, pb::Move<double> m) {
-  const int64_t batch = s.x.size(0);
+template <class T>
+void advance(const at::Tensor& x, const at::Tensor& damage, const at::Tensor& best, const at::Tensor& x0,
+             const at::Tensor& gradient, const at::Tensor& value, const at::Tensor& stalled, const at::Tensor& lengths,
+             pb::Move<double> m) {
+  const int64_t batch = x.size(0);
   const pb::Move<T> move{m.ball, static_cast<T>(m.low), static_cast<T>(m.high), T(0), T(0)};
-  pb::Best<T> best{nullptr, nullptr, nullptr};
-  if (s.best.defined()) best = {s.value.const_data_ptr<double>(), s.damage.data_ptr<double>(), s.best.data_ptr<T>()};
-  carry_out(pb::Ascent<T>{batch, static_cast<int>(batch == 0 ? 0 : s.x.numel() / batch), move,
-                          s.lengths.const_data_ptr<double>(), s.x0.const_data_ptr<T>(), s.x.const_data_ptr<T>(),
-                          s.gradient.const_data_ptr<T>(), next.data_ptr<T>(), s.stalled.data_ptr<bool>(), best},
-            s.x);
-}
-
-at::Tensor carried_out(const Step& step, const at::Tensor& next, int ball, double low, double high) {
-  const pb::Move<double> move{static_cast<pb::Ball>(ball), low, high, 0.0, 0.0};
-  if (step.x.scalar_type() == at::kDouble) {
-    ascend<double>(step, next, move);
-  } else {
-    ascend<float>(step, next, move);
-  }
-  return next;
+  carry_out(pb::Ascent<T>{batch, static_cast<int>(batch == 0 ? 0 : x.numel() / batch), move,
+                          lengths.const_data_ptr<double>(), value.const_data_ptr<double>(), x0.const_data_ptr<T>(),
+                          gradient.const_data_ptr<T>(), x.data_ptr<T>(), best.data_ptr<T>(), damage.data_ptr<double>(),
+                          stalled.data_ptr<bool>()},
+            x);
 }
 
 // The library's answer in the kernels' form: descending, k rows.
@@ -180,22 +165,14 @@ const char* pb_scores(void** result, const void* values) {
   });
 }
 
-const char* pb_ascend(void** next, const void* x0, const void* x, const void* gradient, void* stalled, int ball,
-                      const void* lengths, double low, double high) {
-  return protect([&] {
-    at::NoGradGuard no_grad;
-    const Step step{tensor(x0), tensor(x), tensor(gradient), tensor(stalled), tensor(lengths), {}, {}, {}};
-    *next = own(carried_out(step, at::empty_like(step.x), ball, low, high));
-  });
-}
-
 const char* pb_advance(void* x, void* damage, void* best, const void* x0, const void* gradient, const void* value, void* stalled,
                        int ball, const void* lengths, double low, double high) {
   return protect([&] {
     at::NoGradGuard no_grad;
-    const Step step{tensor(x0),      tensor(x),     tensor(gradient), tensor(stalled),
-                    tensor(lengths), tensor(value), tensor(damage),   tensor(best)};
-    carried_out(step, step.x, ball, low, high);
+    const pb::Move<double> move{static_cast<pb::Ball>(ball), low, high, 0.0, 0.0};
+    const auto step = tensor(x).scalar_type() == at::kDouble ? advance<double> : advance<float>;
+    step(tensor(x), tensor(damage), tensor(best), tensor(x0), tensor(gradient), tensor(value), tensor(stalled),
+         tensor(lengths), move);
   });
 }
 }

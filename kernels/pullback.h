@@ -113,13 +113,10 @@ const char* pb_factor_eigh(void** values, void** vectors, void** outcome, const 
 const char* pb_gram(void** result, const void* factor);
 // All scores [B, 10] f64 of spectra [B, R] f64, descending, >= 0, in the order of src/score/mod.rs.
 const char* pb_scores(void** result, const void* values);
-// One step of a projected gradient ascent: x0, x, gradient, next [B, ...] of one kind, f32 or f64; stalled [B] bool becomes
-// true where the gradient is 0 or not finite. ball 0: L2; 1: Linf; 2: L1. Pixels stay in [low, high], which
-// may be infinite. lengths [2] f64, where the images lie: of the step, and the radius of the ball.
-const char* pb_ascend(void** next, const void* x0, const void* x, const void* gradient, void* stalled, int ball,
-                      const void* lengths, double low, double high);
-// The same in place of x, after x took the place of best [B, ...] where its damage, value [B] f64, is above damage [B] f64, or
-// a number where that is NaN. All contiguous.
+// One step of a projected gradient ascent, in place: x, best, x0, gradient [B, ...] of one kind, f32 or f64, all contiguous. x
+// takes the place of best where its damage, value [B] f64, is above damage [B] f64, or a number where that is NaN; then it moves.
+// stalled [B] bool becomes true where the gradient is 0 or not finite. ball 0: L2; 1: Linf; 2: L1. Pixels stay in [low, high],
+// which may be infinite. lengths [2] f64, where the images lie: of the step, and the radius of the ball.
 const char* pb_advance(void* x, void* damage, void* best, const void* x0, const void* gradient, const void* value, void* stalled,
                        int ball, const void* lengths, double low, double high);
 }

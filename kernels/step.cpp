@@ -10,7 +10,7 @@ namespace {
 template <class T> void ascend_on_host(const Ascent<T>& job) {
   at::parallel_for(0, job.batch, 4, [&](int64_t begin, int64_t end) {
     Host team(step_threads);
-    for (int64_t b = begin; b < end; ++b) ascend(team, job, b);
+    for (int64_t b = begin; b < end; ++b) advance(team, job, b);
   });
 }
 

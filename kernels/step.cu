@@ -9,7 +9,7 @@ namespace {
 template <class T> __global__ void __launch_bounds__(256) ascend_in_blocks(Ascent<T> job) {
   __shared__ double2 slots[Block::slot_bytes / sizeof(double2)];
   Block block(slots);
-  ascend(block, job, int64_t{blockIdx.x});
+  advance(block, job, int64_t{blockIdx.x});
 }
 
 }  // namespace

@@ -19,12 +19,12 @@ template <class T> PB_BODY Move<T> move_of(const Ascent<T>& job) {
 }
 
 // Takes x [d] for the best where its damage is larger, or a number where none was before.
-template <class T, class Team> PB_BODY void keep_best(Team& team, int d, const T* x, Best<T> kept) {
-  const double value = *kept.value, before = *kept.damage;
+template <class T, class Team> PB_BODY void keep_best(Team& team, int d, double value, const T* x, T* best, double* damage) {
+  const double before = *damage;
   if (value > before || (before != before && value == value)) {
-    // The barrier after this phase stands between the reads above and the write below.
-    team.each(d, [&](int i) { kept.best[i] = x[i]; });
-    team.each(1, [&](int) { *kept.damage = value; });
+    // The barrier after this phase stands between the read above and the write below.
+    team.each(d, [&](int i) { best[i] = x[i]; });
+    team.each(1, [&](int) { *damage = value; });
   }
 }
 
@@ -102,13 +102,12 @@ PB_BODY void ascend(Team& team, Move<T> move, int d, const T* x0, const T* x, co
   });
 }
 
-// The step of sample b.
-template <class T, class Team> PB_BODY void ascend(Team& team, const Ascent<T>& job, int64_t b) {
+// All of the step of sample b.
+template <class T, class Team> PB_BODY void advance(Team& team, const Ascent<T>& job, int64_t b) {
   const int64_t row = b * job.d;
-  if (job.best.best != nullptr) {
-    keep_best(team, job.d, job.x + row, Best<T>{job.best.value + b, job.best.damage + b, job.best.best + row});
-  }
-  ascend(team, move_of(job), job.d, job.x0 + row, job.x + row, job.gradient + row, job.next + row, job.stalled + b);
+  T* x = job.x + row;
+  keep_best(team, job.d, job.value[b], x, job.best + row, job.damage + b);
+  ascend(team, move_of(job), job.d, job.x0 + row, x, job.gradient + row, x, job.stalled + b);
 }
 
 }  // namespace pb

@@ -6,6 +6,7 @@ use crate::attack::toy::{Toy, images};
 use pullback::attack::{AttackSpec, Budget, Goal, Loops, Norm, PgdSpec, Schedule, Victim, run};
 use pullback::event::{Event, Observer};
 use pullback::ffi::Replay;
+use pullback::ffi::ascent::Stand;
 use pullback::seed::{self, Stage};
 use std::cell::Cell;
 use std::rc::Rc;
@@ -87,7 +88,12 @@ fn ascent(victim: &Victim, budget: &Budget, spec: &PgdSpec, lengths: impl Fn(usi
             }
         });
         let lengths = Tensor::from_slice(&[budget.epsilon * lengths(t), budget.epsilon]).to_device(x0.device());
-        x = budget.ascend(x0, &x, &gradient, &lengths, &mut stalled).unwrap();
+        let (mut next, mut unused) = (x.copy(), x.copy());
+        let mut damage = Tensor::zeros([x0.size()[0]], (Kind::Double, x0.device()));
+        let value = damage.copy();
+        let stand = Stand { x: &mut next, best: &mut unused, damage: &mut damage, stalled: &mut stalled };
+        budget.advance(stand, x0, &gradient, &value, &lengths).unwrap();
+        x = next;
     }
     budget.project(x0, &best.unwrap().0).unwrap()
 }

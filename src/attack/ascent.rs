@@ -8,31 +8,13 @@ use crate::ffi::kernels;
 use tch::Tensor;
 
 impl Budget {
-    /// The images [B, ...] that follow `x` on the way up: a step along the steepest direction of the gradient's admissible
-    /// part, brought into the ball around `x0` and the box ([`Budget::contract`]). `lengths` `[2]` f64 is that of the step and
-    /// the radius of the ball, which stands here in place of epsilon: a captured step is replayed with other numbers. `stalled`
-    /// `[B]` bool becomes true where nothing of the gradient is a nonzero number, or some of it is not finite.
+    /// One step up `gradient` [B, ...] from where an ascent from `x0` stands. First the iterate takes the place of the best where its
+    /// damage `value` `[B]` f64 is larger. Then it moves along the steepest direction of the gradient's admissible part and is
+    /// brought into the ball around `x0` and the box ([`Budget::contract`]). `lengths` `[2]` f64 is that of the step and the
+    /// radius of the ball, which stands here in place of epsilon: a captured step is replayed with other numbers.
     ///
     /// # Errors
-    /// Where shapes, kinds or devices differ.
-    pub fn ascend(
-        &self,
-        x0: &Tensor,
-        x: &Tensor,
-        gradient: &Tensor,
-        lengths: &Tensor,
-        stalled: &mut Tensor,
-    ) -> Result<Tensor> {
-        if !kernels::run_on(x.device()) {
-            return self.ascend_by_operations(x0, x, gradient, lengths, stalled);
-        }
-        ascent::ascend(x0, x, gradient, stalled, lengths, self.step())
-    }
-
-    /// [`Budget::ascend`] in place, after the iterate took the place of the best where its damage `value` `[B]` f64 is larger.
-    ///
-    /// # Errors
-    /// As [`Budget::ascend`]; where what is written is not contiguous.
+    /// Where shapes, kinds or devices differ, or what is written is not contiguous.
     pub fn advance(
         &self,
         stand: Stand<'_>,
@@ -41,13 +23,18 @@ impl Budget {
         value: &Tensor,
         lengths: &Tensor,
     ) -> Result<()> {
-        if kernels::run_on(stand.x.device()) {
-            return ascent::advance(stand, x0, gradient, value, lengths, self.step());
+        if !kernels::run_on(stand.x.device()) {
+            return self.advance_by_operations(stand, x0, gradient, value, lengths);
         }
-        self.advance_by_operations(stand, x0, gradient, value, lengths)
+        let ball = match self.norm {
+            Norm::L2 => Ball::L2,
+            Norm::Linf => Ball::Linf,
+            Norm::L1 => Ball::L1,
+        };
+        ascent::advance(stand, x0, gradient, value, lengths, Move { ball, pixels: self.pixels })
     }
 
-    /// [`Budget::advance`] without the kernel.
+    /// [`Budget::advance`] without the kernel: what it is held to, and what runs on a device that it was not compiled for.
     ///
     /// # Errors
     /// Where shapes, kinds or devices differ.
@@ -59,39 +46,14 @@ impl Budget {
         value: &Tensor,
         lengths: &Tensor,
     ) -> Result<()> {
+        crate::error::ensure_shape("lengths of a step and of a ball", lengths, &[2])?;
         let Stand { x, best, damage, stalled } = stand;
         keep_best(best, damage, x, value)?;
-        let next = self.ascend_by_operations(x0, x, gradient, lengths, stalled)?;
-        Ok(x.f_copy_(&next)?)
-    }
-
-    fn step(&self) -> Move {
-        let ball = match self.norm {
-            Norm::L2 => Ball::L2,
-            Norm::Linf => Ball::Linf,
-            Norm::L1 => Ball::L1,
-        };
-        Move { ball, pixels: self.pixels }
-    }
-
-    /// [`Budget::ascend`] without the kernel: what it is held to, and what runs on a device that it was not compiled for.
-    ///
-    /// # Errors
-    /// Where shapes, kinds or devices differ.
-    pub fn ascend_by_operations(
-        &self,
-        x0: &Tensor,
-        x: &Tensor,
-        gradient: &Tensor,
-        lengths: &Tensor,
-        stalled: &mut Tensor,
-    ) -> Result<Tensor> {
         let _ = stalled.f_logical_or_(&vanishes(gradient)?)?;
-        crate::error::ensure_shape("lengths of a step and of a ball", lengths, &[2])?;
         let lengths = lengths.f_to_kind(x.f_kind()?)?;
         let direction = self.steepest(&self.admissible(x, gradient)?)?;
-        let x = x.f_add(&direction.f_mul(&lengths.f_narrow(0, 0, 1)?)?)?;
-        self.contract_to(x0, &x, &lengths.f_narrow(0, 1, 1)?)
+        let moved = x.f_add(&direction.f_mul(&lengths.f_narrow(0, 0, 1)?)?)?;
+        Ok(x.f_copy_(&self.contract_to(x0, &moved, &lengths.f_narrow(0, 1, 1)?)?)?)
     }
 }
 

@@ -1,23 +1,12 @@
 //! The step of a projected gradient ascent (kernels/step.cuh) on tensors, on the device or on the host by where they lie.
 
 use super::check;
-use super::kernels::{prepared, single};
+use super::kernels::prepared;
 use crate::error::{Error, Result, ensure_shape};
 use std::ffi::{c_char, c_int, c_void};
 use tch::{Device, Kind, Tensor};
 
 unsafe extern "C" {
-    fn pb_ascend(
-        next: *mut *mut c_void,
-        x0: *const c_void,
-        x: *const c_void,
-        gradient: *const c_void,
-        stalled: *mut c_void,
-        ball: c_int,
-        lengths: *const c_void,
-        low: f64,
-        high: f64,
-    ) -> *const c_char;
     fn pb_advance(
         x: *mut c_void,
         damage: *mut c_void,
@@ -76,50 +65,14 @@ pub struct Stand<'a> {
     pub best: &'a mut Tensor,
     /// Its damage, `[B]` f64: NaN before the first, which any number beats.
     pub damage: &'a mut Tensor,
-    /// `[B]` bool, see [`ascend`].
+    /// `[B]` bool; becomes true where the gradient is 0 everywhere or not finite somewhere, and is left alone elsewhere.
     pub stalled: &'a mut Tensor,
 }
 
-/// The next images of a projected gradient ascent from `x` within the ball around `x0`, [B, ...] each and f32 or f64, along
-/// `gradient`: its admissible part, made a step of the norm, brought into the ball and the box. `lengths` `[2]` f64 is that of
-/// the step and the ball's radius. `stalled` `[B]` bool becomes true where the gradient is 0 everywhere or not finite somewhere,
-/// and is left alone elsewhere.
-///
-/// # Errors
-/// Where shapes, kinds or devices differ.
-pub fn ascend(
-    x0: &Tensor,
-    x: &Tensor,
-    gradient: &Tensor,
-    stalled: &mut Tensor,
-    lengths: &Tensor,
-    step: Move,
-) -> Result<Tensor> {
-    let like = Like::of(x0)?;
-    let (x, gradient) = (like.images("the perturbed images", x)?, like.images("the gradient", gradient)?);
-    like.beside("stalled", stalled, like.batch(), Kind::Bool)?;
-    like.beside("lengths of a step and of a ball", lengths, 2, Kind::Double)?;
-    let (low, high) = step.walls();
-    // SAFETY: the three tensors are alive, contiguous, of one shape, kind (f32 or f64) and device; `lengths` is two
-    // doubles there; `stalled` is [B] bool there, contiguous, and borrowed mutably, so that nothing else reads it while the
-    // routine writes it.
-    single("ascend", |next| unsafe {
-        pb_ascend(
-            next,
-            like.x0.as_ptr().cast(),
-            x.as_ptr().cast(),
-            gradient.as_ptr().cast(),
-            stalled.as_mut_ptr().cast(),
-            step.code(),
-            lengths.as_ptr().cast(),
-            low,
-            high,
-        )
-    })
-}
-
-/// [`ascend`] in place, after the iterate took the place of the best where its damage `value` `[B]` f64 is larger: all that a step
-/// does with images, in one pass over them.
+/// One step of a projected gradient ascent within the ball around `x0` [B, ...], f32 or f64: all that it does with images, in
+/// one pass over them. First the iterate takes the place of the best where its damage `value` `[B]` f64 is larger. Then it moves
+/// along `gradient` [B, ...]: its admissible part, made a step of the norm, brought into the ball and the box. `lengths` `[2]` f64
+/// is that of the step and the ball's radius.
 ///
 /// # Errors
 /// Where shapes, kinds or devices differ, or what is written is not contiguous.

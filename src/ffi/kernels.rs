@@ -208,7 +208,7 @@ fn ensure_columns(factor: &Tensor) -> Result<()> {
 }
 
 /// A routine's one tensor.
-pub(super) fn single(routine: &'static str, call: impl FnOnce(*mut *mut c_void) -> *const c_char) -> Result<Tensor> {
+fn single(routine: &'static str, call: impl FnOnce(*mut *mut c_void) -> *const c_char) -> Result<Tensor> {
     let mut result = std::ptr::null_mut();
     check(routine, call(&mut result))?;
     // SAFETY: the call succeeded, so `result` is an at::Tensor on the heap that nobody else owns.

@@ -165,11 +165,11 @@ void ascent(pb::Ball ball, int d) {
   for (auto& m : moved) m = x;
   for (auto& b : best) b.resize(d);
   const auto job = [&](int i) {
-    return pb::Ascent<float>{1, d, move, lengths, x0.data(), moved[i].data(), g.data(), moved[i].data(), &stalled,
-                             {&value, &damage[i], best[i].data()}};
+    return pb::Ascent<float>{1, d, move, lengths, &value, x0.data(), g.data(), moved[i].data(), best[i].data(), &damage[i],
+                             &stalled};
   };
-  in_block(64, [&](Thread& team) { pb::ascend(team, job(0), 0); });
-  pb::ascend(host, job(1), 0);
+  in_block(64, [&](Thread& team) { pb::advance(team, job(0), 0); });
+  pb::advance(host, job(1), 0);
   same("ascent in place", moved[0], moved[1]);
   same("the best of it", best[0], best[1]);
   if (moved[1] != out[1] || best[1] != x || damage[0] != value || damage[1] != value) std::exit(1);
