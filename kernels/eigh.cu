@@ -7,8 +7,6 @@ namespace pb {
 
 namespace {
 
-extern __shared__ __align__(16) unsigned char dynamic_shared[];
-
 // Warps of a block that solve a matrix each.
 constexpr int crowd = 4;
 

@@ -7,8 +7,6 @@ namespace pb {
 
 namespace {
 
-extern __shared__ __align__(16) unsigned char dynamic_shared[];
-
 template <class F> __global__ void __launch_bounds__(256) gram_tiles(Gram<F> job, int tiles) {
   __shared__ double2 slots[Block::slot_bytes / sizeof(double2)];
   const int64_t b = blockIdx.x / tiles;

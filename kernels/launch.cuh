@@ -4,7 +4,16 @@
 
 #include <cstdint>
 
+// A test that carries blocks out on the host (tests/kernels/device) has its own words for these two.
+#ifndef PB_LAUNCH
+#define PB_LAUNCH(kernel, blocks, threads, shared, stream) kernel<<<blocks, threads, shared, stream>>>
+#define PB_DYNAMIC_SHARED extern __shared__ __align__(16) unsigned char dynamic_shared[]
+#endif
+
 namespace pb {
+
+// Dynamic shared memory of the running block.
+PB_DYNAMIC_SHARED;
 
 inline const char* text(cudaError_t error) { return error == cudaSuccess ? nullptr : cudaGetErrorString(error); }
 
@@ -26,7 +35,7 @@ const char* start(void (*kernel)(Arguments...), int64_t blocks, int threads, int
                                             cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared));
     if (error != cudaSuccess) return text(error);
   }
-  kernel<<<static_cast<unsigned>(blocks), threads, shared, stream>>>(values...);
+  PB_LAUNCH(kernel, static_cast<unsigned>(blocks), threads, shared, stream)(values...);
   return text(cudaGetLastError());
 }
 

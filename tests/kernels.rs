@@ -3,8 +3,10 @@
 mod ascent;
 mod eigh;
 mod gram;
+mod launch;
 mod plain;
 mod race;
+mod sanitized;
 mod scores;
 mod solver;
 
