@@ -40,13 +40,13 @@ def copies(trace):
 
 
 def results(path):
-    """Bytes of the results a sample by sample, as they are stored; not of what was known before."""
+    """Bytes of the results as they are stored, but of what was known before."""
     import h5py
 
     sizes = []
     with h5py.File(path) as file:
         file.visititems(lambda name, item: sizes.append(item.size * item.dtype.itemsize)
-                        if isinstance(item, h5py.Dataset) and name not in ("index", "labels", "eps") else None)
+                        if isinstance(item, h5py.Dataset) and name not in ("index", "label", "eps") else None)
     return sum(sizes)
 
 
