@@ -100,7 +100,7 @@ impl Budget {
     }
 
     /// `v` [B, ...] as a perturbation of unit size: v / |v| in L2, sign(v) in Linf, which is steepest for the linear function v; in
-    /// L1 v / |v|_1, for there the steepest is one pixel, of which the box leaves little.
+    /// L1 v / |v|_1, for there the steepest is one pixel, of which the box leaves little. 0 where v is. Same shape and kind.
     pub fn along(&self, v: &Tensor) -> Result<Tensor> {
         match self.norm {
             Norm::L2 | Norm::Linf => self.steepest(v),

@@ -36,16 +36,16 @@ enum Way {
     /// The work itself; and why it is not a graph.
     Plain(String),
     /// The work on the stream of the capture to come, so often before it.
-    WarmUp(Graph, usize),
+    WarmUp(CudaGraph, usize),
     /// The captured work.
-    Captured(Graph),
+    Captured(CudaGraph),
 }
 
 impl Replay {
     /// For work on `device`; nothing is run yet.
     pub fn new(device: Device) -> Self {
         let way = match device {
-            Device::Cuda(n) => match Graph::new(n) {
+            Device::Cuda(n) => match CudaGraph::new(n) {
                 Ok(graph) => Way::WarmUp(graph, WARM_UP),
                 Err(error) => Way::Plain(error.to_string()),
             },
@@ -92,11 +92,11 @@ impl Replay {
 }
 
 /// What is, or will be, captured. Not `Send`: streams are current thread by thread.
-struct Graph {
+struct CudaGraph {
     raw: NonNull<c_void>,
 }
 
-impl Graph {
+impl CudaGraph {
     fn new(device: usize) -> Result<Self> {
         let mut raw = ptr::null_mut();
         // SAFETY: `raw` is writable and receives an owned pointer on success.
@@ -116,7 +116,7 @@ impl Graph {
         done.and(left)
     }
 
-    /// Captures `work`; within [`Graph::aside`].
+    /// Captures `work`; within [`CudaGraph::aside`].
     fn capture(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<()> {
         let raw = self.raw.as_ptr();
         // SAFETY: `raw` is alive until drop; a capture that began is ended or abandoned on this thread below.
@@ -137,7 +137,7 @@ impl Graph {
     }
 }
 
-impl Drop for Graph {
+impl Drop for CudaGraph {
     fn drop(&mut self) {
         // SAFETY: `raw` came from pb_graph_new and is freed once, after the device is done with it.
         unsafe { pb_graph_free(self.raw.as_ptr()) }
