@@ -17,6 +17,32 @@ namespace {
 
 const at::Tensor& tensor(const void* p) { return *static_cast<const at::Tensor*>(p); }
 
+// One thread for LAPACK itself, on this thread, for as long as the value lives. MKL shares large factorisations among threads of
+// its own making: inside a parallel region it is given none, and (as libtorch has it not adapt to what it is given) the one that
+// there is waits for the others for ever.
+class Alone {
+ public:
+  Alone() {
+    // libtorch gives each thread its share of threads when it first asks something of it there: that must lie behind us.
+    at::get_num_threads();
+    if (set() != nullptr) before_ = set()(1);
+  }
+  ~Alone() {
+    if (set() != nullptr) set()(before_);
+  }
+  Alone(const Alone&) = delete;
+  Alone& operator=(const Alone&) = delete;
+
+ private:
+  using Set = int (*)(int);
+  // MKL's, where LAPACK is MKL; OpenBLAS asks OpenMP whether it is inside a parallel region.
+  static Set set() {
+    static const auto found = reinterpret_cast<Set>(dlsym(RTLD_DEFAULT, "MKL_Set_Num_Threads_Local"));
+    return found;
+  }
+  int before_ = 0;
+};
+
 // libtorch's pool is that of its OpenMP library, whatever its file is called: its entry points are asked of the loader, so that
 // no second one is ever linked. The names are those of GNU's, which LLVM's and Intel's have as well.
 class Pool {
@@ -42,6 +68,7 @@ class Pool {
         [](void* p) {
           auto& all = *static_cast<Shared*>(p);
           torch::autograd::AutoGradMode off(false);
+          Alone alone;
           for (int64_t i = all.next++; i < all.parts; i = all.next++) {
             try {
               all.job(i);

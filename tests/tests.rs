@@ -3,6 +3,7 @@
 #![allow(missing_docs)]
 
 mod attack; //    budgets, goals, the paper's limits
+mod child; //     processes with a limit of time
 mod cli; //       what a user types, rightly and wrongly
 mod config; //    overrides, errors, every file of configs/
 mod correlate; // rank correlations and bootstrap
@@ -11,6 +12,7 @@ mod device; //    where the tests of kernels run
 mod files; //     where they find what they read
 mod golden; //    whole passes against float64 reference values
 mod jacobian; //  batched VJPs against loops and finite differences
+mod linalg; //    factorisations shared among threads
 mod kernels; //   every kernel against plain loops and LAPACK
 mod lane; //      copies beside the computation
 mod leading; //   matrix-free spectra and estimates

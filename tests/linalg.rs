@@ -1,0 +1,75 @@
+//! Factorisations that share a batch among libtorch's threads: right, and never stuck, whatever the sizes.
+
+use crate::child;
+use pullback::linalg::{eigh, eigvalsh, qr_triangle};
+use std::time::Duration;
+use tch::{Device, Kind, Tensor};
+
+/// What each process factors: tall, wide and square matrices around the sizes at which LAPACK begins to share one among threads.
+const ROWS: [i64; 6] = [3, 40, 300, 784, 3072, 12288];
+const COLUMNS: [i64; 6] = [1, 8, 16, 33, 64, 130];
+const BATCHES: [i64; 4] = [1, 2, 5, 16];
+
+fn matrices(batch: i64, rows: i64, columns: i64) -> Tensor {
+    (Tensor::arange(batch * rows * columns, (Kind::Double, Device::Cpu)) * 0.37).sin().reshape([batch, rows, columns])
+}
+
+/// |a - b|, at most what a backward stable factorisation in double may be off: some n u |A|, with n the sum's length.
+fn close(a: &Tensor, b: &Tensor, scale: f64, terms: i64) -> bool {
+    let allowed = 8.0 * terms as f64 * f64::EPSILON * scale;
+    // NaN fails.
+    (a - b).abs().max().double_value(&[]) <= allowed
+}
+
+/// Not a test of its own: one routine on so many threads, in a process that may be killed.
+#[test]
+#[ignore = "run by the test beside it"]
+fn child_factors() {
+    let Ok(job) = std::env::var("PULLBACK_TEST_LINALG") else { return };
+    let (routine, threads) = job.split_once(' ').unwrap();
+    tch::set_num_threads(threads.parse().unwrap());
+    for batch in BATCHES {
+        for columns in COLUMNS {
+            for rows in ROWS.into_iter().filter(|rows| batch * rows * columns < 4 << 20) {
+                let a = matrices(batch, rows, columns);
+                // Of |A|_2^2 at most |A|_F^2.
+                let scale = a.square().sum(Kind::Double).double_value(&[]);
+                if routine == "qr" {
+                    let r = qr_triangle(&a).unwrap();
+                    // Whatever its signs, R^T R = A^T A.
+                    let (ours, theirs) = (r.transpose(1, 2).bmm(&r), a.transpose(1, 2).bmm(&a));
+                    assert!(close(&ours, &theirs, scale, rows + columns), "qr {batch} {rows} {columns}");
+                    continue;
+                }
+                if rows != ROWS[2] {
+                    continue;
+                }
+                let gram = a.transpose(1, 2).bmm(&a);
+                let theirs = gram.linalg_eigvalsh("L");
+                let ours = if routine == "eigvalsh" {
+                    eigvalsh(&gram).unwrap()
+                } else {
+                    let (values, vectors) = eigh(&gram).unwrap();
+                    assert!(close(&gram.bmm(&vectors), &(&vectors * values.unsqueeze(1)), scale, columns), "{columns}");
+                    values
+                };
+                assert!(close(&ours, &theirs, scale, columns), "{routine} {batch} {columns}");
+            }
+        }
+    }
+    println!("\nall factored");
+}
+
+#[test]
+fn shared_factorisations_end_on_any_number_of_threads() {
+    for routine in ["qr", "eigvalsh", "eigh"] {
+        for threads in [1, 2, 3] {
+            let job = format!("{routine} {threads}");
+            let mut command = child::test("linalg::child_factors");
+            let done = child::within(Duration::from_secs(120), command.env("PULLBACK_TEST_LINALG", &job));
+            let done = done.unwrap_or_else(|| panic!("{job} threads: still running after two minutes"));
+            let said = String::from_utf8_lossy(&done.stdout).into_owned();
+            assert!(said.contains("all factored"), "{job} threads: {said}\n{}", String::from_utf8_lossy(&done.stderr));
+        }
+    }
+}
