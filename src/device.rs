@@ -122,23 +122,11 @@ pub fn synchronize(device: Device) {
     }
 }
 
-/// Bytes that a computation on `device` may take: four fifths of a CUDA device's free memory, half of the memory that
-/// the host (or this process's cgroup) has available.
+/// Bytes that a computation on `device` may take: four fifths of a CUDA device's free memory, half of what the host has left
+/// for this process ([`crate::memory`]).
 pub fn memory_budget(device: Device) -> Result<u64> {
     match device {
         Device::Cuda(_) => crate::ffi::memory::cuda_memory().map(|(free, _)| free / 5 * 4),
-        _ => Ok(host_available().unwrap_or(2 << 30) / 2),
+        _ => Ok(crate::memory::left().unwrap_or(2 << 30) / 2),
     }
-}
-
-/// MemAvailable of /proc/meminfo, or what is left under the cgroup's limit where that is less.
-fn host_available() -> Option<u64> {
-    let meminfo = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = meminfo.lines().find(|l| l.starts_with("MemAvailable:"))?;
-    let available = line.split_whitespace().nth(1)?.parse::<u64>().ok()? * 1024;
-    let read = |name: &str| -> Option<u64> {
-        std::fs::read_to_string(format!("/sys/fs/cgroup/{name}")).ok()?.trim().parse().ok()
-    };
-    let under_limit = read("memory.max").zip(read("memory.current")).map(|(max, used)| max.saturating_sub(used));
-    Some(under_limit.map_or(available, |left| left.min(available)))
 }

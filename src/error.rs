@@ -73,6 +73,19 @@ impl Error {
         Self::Hdf5 { path: path.as_ref().to_owned(), source }
     }
 
+    /// True where memory ran out: libtorch's words for a failed allocation, on the CPU and on CUDA, and those of its libraries.
+    pub fn is_out_of_memory(&self) -> bool {
+        let text = self.to_string();
+        const WORDS: [&str; 5] =
+            ["out of memory", "not enough memory", "can't allocate memory", "bad_alloc", "could not create a memory"];
+        WORDS.iter().any(|words| text.contains(words))
+    }
+
+    /// True where libtorch refused a way of computing something, so that another way may do.
+    pub fn is_of_the_way(&self) -> bool {
+        matches!(self, Self::Native { .. } | Self::Torch(_)) && !self.is_out_of_memory()
+    }
+
     /// The process exit code: 2 where the request was wrong, 1 for anything else.
     pub fn exit_code(&self) -> u8 {
         use std::io::ErrorKind as K;

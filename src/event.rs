@@ -1,6 +1,29 @@
 //! How the lower layers speak without printing: they tell an [`Observer`], and the command line draws it.
 
 use crate::error::{Error, Result};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Set once the process was told to stop.
+static STOP: AtomicBool = AtomicBool::new(false);
+
+/// Asks all work of this process to stop: what runs ends with [`Error::Interrupted`] before its next backward pass.
+pub fn request_stop() {
+    STOP.store(true, Ordering::SeqCst);
+}
+
+/// True once the process was asked to stop.
+pub fn stop_requested() -> bool {
+    STOP.load(Ordering::SeqCst)
+}
+
+/// [`Error::Interrupted`] once the process was asked to stop: for work too far down to know an [`Observer`]. Passes, steps of
+/// attacks and of training ask.
+///
+/// # Errors
+/// As said.
+pub fn ensure_wanted() -> Result<()> {
+    if stop_requested() { Err(Error::Interrupted) } else { Ok(()) }
+}
 
 /// Something worth telling while work goes on.
 #[derive(Clone, Debug)]
@@ -35,7 +58,7 @@ pub trait Observer: Sync {
     fn on(&self, event: Event<'_>);
     /// True once the user has asked to stop.
     fn interrupted(&self) -> bool {
-        false
+        stop_requested()
     }
     /// [`Error::Interrupted`] once the user has asked to stop; call it between units of work.
     fn check(&self) -> Result<()> {

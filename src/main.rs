@@ -2,14 +2,15 @@
 #![allow(clippy::print_stderr)]
 
 use pullback::cli;
-use std::process::ExitCode;
+use pullback::ffi::process::exit_now;
 
-fn main() -> ExitCode {
-    match cli::run(std::env::args_os()) {
-        Ok(()) => ExitCode::SUCCESS,
+fn main() {
+    let code = match cli::run(std::env::args_os()) {
+        Ok(()) => 0,
         Err(error) => {
             eprintln!("pullback: {}", cli::one_line(&error));
-            ExitCode::from(cli::exit_code(&error))
+            cli::exit_code(&error)
         }
-    }
+    };
+    exit_now(code)
 }

@@ -2,7 +2,7 @@
 
 use crate::toy::{Collapsed, TanhMlp, rand};
 use pullback::ffi::{self, Graph, VjpMode};
-use pullback::jacobian::{self, BatchSize, Mode, Pass, Planner, Reach, Ways};
+use pullback::jacobian::{self, BatchSize, Footprint, Mode, Pass, Planner, Reach, Ways};
 use pullback::metric::{Metric, MetricKind, ensure_independent};
 use pullback::model::{Posterior, Vae};
 use std::time::Duration;
@@ -257,4 +257,64 @@ fn a_pass_that_ran_out_of_memory_is_halved_until_nothing_is_left() {
     }
     assert_eq!(sizes[0], 8);
     assert_eq!(*sizes.last().unwrap(), 1);
+}
+
+/// Passes of a planner as a job would ask for them.
+fn pass_of(planner: &Planner) -> Pass {
+    planner.next(1_000_000)
+}
+
+#[test]
+fn a_way_that_fails_is_left_and_the_job_goes_on() {
+    use pullback::Error;
+    let native = || Error::Native { routine: "vjp", message: "no batching rule".into() };
+    let mut planner = Planner::new(BatchSize::Auto, 1 << 30, Reach::Encoder);
+    let first = pass_of(&planner);
+    planner.survive(first, native()).unwrap();
+    let second = pass_of(&planner);
+    assert_ne!(second.ways, first.ways);
+    assert!(planner.refused()[0].contains("no batching rule"), "{:?}", planner.refused());
+    planner.survive(second, native()).unwrap();
+    let third = pass_of(&planner);
+    // None is left: its error is the job's.
+    assert!(planner.survive(third, native()).is_err());
+    // What another pass would not mend ends the job at once.
+    let mut planner = Planner::new(BatchSize::Auto, 1 << 30, Reach::Encoder);
+    assert!(matches!(planner.survive(pass_of(&planner), Error::Interrupted), Err(Error::Interrupted)));
+    assert!(planner.survive(pass_of(&planner), Error::request("x", "y", "z")).is_err());
+    // A way that was left as slow is gone back to where the fast one fails on larger passes.
+    let mut planner = Planner::new(BatchSize::Fixed(8), 1 << 30, Reach::Encoder);
+    while planner.is_exploring() {
+        let pass = pass_of(&planner);
+        let seconds = if pass.ways.rows == Mode::Looped { 1.0 } else { 9.0 };
+        planner.record(pass, Duration::from_secs_f64(seconds), 1000);
+    }
+    assert_eq!(pass_of(&planner).ways.rows, Mode::Looped);
+    let looped = pass_of(&planner);
+    planner.survive(looped, native()).unwrap();
+    assert_ne!(pass_of(&planner).ways.rows, Mode::Looped);
+}
+
+#[test]
+fn no_pass_is_begun_that_is_thought_not_to_fit() {
+    // A megabyte a sample and one a cotangent, of which there are 100.
+    let mib = f64::from(1 << 20);
+    let footprint = Footprint { once: mib, row: (mib, 100), column: (0.0, 0) };
+    let mut planner = Planner::new(BatchSize::Auto, 40 << 20, Reach::Encoder);
+    planner.expect(&footprint);
+    assert_eq!(planner.beyond_budget(), None);
+    while planner.is_exploring() {
+        let pass = pass_of(&planner);
+        let bytes = footprint.bytes(pass.ways) * pass.samples as f64;
+        assert!(bytes <= 40.0 * mib, "{pass:?}");
+        planner.record(pass, Duration::from_secs_f64(0.3 * pass.samples as f64), bytes as u64);
+    }
+    // More was asked for than fits: as many as do.
+    let mut planner = Planner::new(BatchSize::Fixed(512), 40 << 20, Reach::Encoder);
+    planner.expect(&footprint);
+    assert_eq!(pass_of(&planner).samples, 16);
+    // Not even one fits.
+    let mut planner = Planner::new(BatchSize::Auto, 1 << 20, Reach::Encoder);
+    planner.expect(&footprint);
+    assert_eq!(planner.beyond_budget(), Some((2.5 * mib) as u64));
 }

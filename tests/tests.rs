@@ -21,6 +21,7 @@ mod replay; //    repeated work on fixed buffers
 mod report; //    the page
 mod score; //     formulas
 mod shift; //    measures against closed forms and known packages
+mod signals; //   stopping the program
 mod spectrum; //  eigenvalues against LAPACK, edge cases
 mod stem; //      encoders that begin with a linear map
 mod store; //     HDF5 files as h5py reads them

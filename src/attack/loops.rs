@@ -111,6 +111,7 @@ impl Loop {
         let Self { key, step, held } = self;
         held.begin(victim.clean(), start, radius)?;
         for length in lengths {
+            crate::event::ensure_wanted()?;
             let _ = held.lengths.f_narrow(0, 0, 1)?.f_fill_(length)?;
             step.run(|| held.advance(vae, key))?;
         }

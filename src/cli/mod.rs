@@ -3,6 +3,7 @@
 pub mod args;
 mod progress;
 mod request;
+mod signals;
 mod usage;
 
 use crate::error::Error;
@@ -31,7 +32,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<()> {
         Err(e) => return Err(e.into()),
     };
     use_threads(args.global.threads)?;
-    progress::watch_interrupts();
+    signals::watch();
     let trace = args.global.trace.as_deref().map(Trace::begin).transpose()?;
     let done = carry_out(args);
     // What was recorded until an error may be what explains it.

@@ -4,15 +4,11 @@
 use crate::event::{Event, Observer};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{IsTerminal, Write};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How often a plain line is written where stderr is no terminal.
 const EVERY: Duration = Duration::from_secs(5);
-
-/// Set by the first Ctrl-C; [`Progress::interrupted`] tells it.
-static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 /// How much to say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,19 +20,6 @@ pub enum Verbosity {
     Normal,
     /// `-v`: details too.
     Verbose,
-}
-
-/// The first Ctrl-C asks the work to stop, the second ends the process at once.
-///
-/// Does nothing where a handler is set already.
-pub fn watch_interrupts() {
-    // The only failure is a handler that exists: then somebody else minds the signal.
-    let _ = ctrlc::set_handler(|| {
-        if INTERRUPTED.swap(true, Ordering::SeqCst) {
-            std::process::exit(1);
-        }
-        eprintln!("\npullback: stopping after this step; press Ctrl-C again to stop at once");
-    });
 }
 
 /// Writes a result to stdout. A reader that has left (`| head`) is no error.
@@ -168,10 +151,6 @@ impl Observer for Progress {
             Event::Detail(line) if self.verbosity == Verbosity::Verbose => self.say(line),
             _ => {}
         }
-    }
-
-    fn interrupted(&self) -> bool {
-        INTERRUPTED.load(Ordering::SeqCst)
     }
 }
 

@@ -12,8 +12,9 @@ const AHEAD: usize = 2;
 /// Iterates over batches; the last may be short, none is dropped, and nothing follows an error.
 #[derive(Debug)]
 pub struct Batches<T = Batch> {
-    receiver: Option<Receiver<Result<T>>>,
+    receiver: Option<Receiver<(usize, Result<T>)>>,
     thread: Option<JoinHandle<()>>,
+    /// Samples that are still to come.
     left: usize,
     refused: Option<Error>,
 }
@@ -21,23 +22,24 @@ pub struct Batches<T = Batch> {
 /// Reads the samples of `source` in the given `order` (positions, each < `source.len()`), `batch` at a time, ahead of
 /// the consumer on a thread that ends with the iterator.
 pub fn batches(source: Arc<dyn Source>, order: Vec<u64>, batch: usize) -> Batches {
-    ahead(order, batch, move |index| source.read(index))
+    ahead(order, move || batch, move |index| source.read(index))
 }
 
-/// What `read` makes of `batch` positions of the `order` at a time, made ahead of the consumer like [`batches`].
+/// What `read` makes of some positions of the `order` at a time, made ahead of the consumer like [`batches`]; `size` is asked
+/// before each how many these are.
 pub fn ahead<T: Send + 'static>(
     order: Vec<u64>,
-    batch: usize,
+    mut size: impl FnMut() -> usize + Send + 'static,
     mut read: impl FnMut(&[u64]) -> Result<T> + Send + 'static,
 ) -> Batches<T> {
     let mut all = Batches { receiver: None, thread: None, left: 0, refused: None };
-    if batch == 0 {
+    if size() == 0 {
         all.refused = Some(Error::request("batch", "at least 1", "0"));
         return all;
     }
     let (sender, receiver) = sync_channel(AHEAD);
-    all.left = order.len().div_ceil(batch);
-    let work = move || read_all(&mut read, &order, batch, &sender);
+    all.left = order.len();
+    let work = move || read_all(&mut read, &order, &mut size, &sender);
     match std::thread::Builder::new().name("pullback-data".to_owned()).spawn(work) {
         Ok(thread) => {
             all.thread = Some(thread);
@@ -53,17 +55,19 @@ pub fn ahead<T: Send + 'static>(
 
 fn read_all<T>(
     read: &mut impl FnMut(&[u64]) -> Result<T>,
-    order: &[u64],
-    batch: usize,
-    sender: &SyncSender<Result<T>>,
+    mut order: &[u64],
+    size: &mut impl FnMut() -> usize,
+    sender: &SyncSender<(usize, Result<T>)>,
 ) {
-    for index in order.chunks(batch) {
+    while !order.is_empty() {
+        let (index, rest) = order.split_at(size().clamp(1, order.len()));
         let one = read(index);
         let stop = one.is_err();
         // A send fails where the consumer has gone: nobody wants the rest.
-        if sender.send(one).is_err() || stop {
+        if sender.send((index.len(), one)).is_err() || stop {
             return;
         }
+        order = rest;
     }
 }
 
@@ -79,16 +83,12 @@ impl<T> Iterator for Batches<T> {
             return None;
         }
         // A channel that closes early means that the thread died: an end of data would hide the loss.
-        let item = self.receiver.as_ref().and_then(|r| r.recv().ok()).unwrap_or_else(|| {
+        let (count, item) = self.receiver.as_ref().and_then(|r| r.recv().ok()).unwrap_or_else(|| {
             let message = "the reading thread ended early".to_owned();
-            Err(Error::Native { routine: "data::batches", message })
+            (0, Err(Error::Native { routine: "data::batches", message }))
         });
-        self.left = if item.is_ok() { self.left - 1 } else { 0 };
+        self.left = if item.is_ok() { self.left.saturating_sub(count) } else { 0 };
         Some(item)
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        (0, Some(self.left.max(usize::from(self.refused.is_some()))))
     }
 }
 

@@ -10,6 +10,7 @@ pub mod lane;
 pub mod module;
 pub mod memory;
 pub mod lapack;
+pub mod process;
 pub mod trace;
 
 use crate::error::{Error, Result};

@@ -1,7 +1,7 @@
 //! The last choice, among passes that were nearly alike when each was tried once or twice: on a machine that others use
 //! too, so few measurements mislead by a fifth. They take turns, so that a busy spell falls on all, and the least counts.
 
-use super::planner::Pass;
+use super::planner::{Pass, Ways};
 
 /// A pass that may be the best one.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +42,11 @@ impl Finals {
     /// Forgets passes of more than `samples`.
     pub fn limit(&mut self, samples: usize) {
         self.entries.retain(|e| e.pass.samples <= samples);
+    }
+
+    /// Forgets passes by `ways`.
+    pub fn forget(&mut self, ways: Ways) {
+        self.entries.retain(|e| e.pass.ways != ways);
     }
 
     /// Leaves those that are close to the best and counts their turns from here.

@@ -3,11 +3,15 @@
 //! Samples must not interact: row r of the Jacobian of every sample comes from one backward pass of the batch, because
 //! sample i's output depends on sample i's input alone ([`crate::metric::ensure_independent`] checks that).
 
+mod batch_size;
 mod finals;
+mod footprint;
 mod planner;
 mod product;
 
-pub use planner::{BatchSize, CHUNK, Mode, Pass, Planner, Reach, Ways};
+pub use batch_size::BatchSize;
+pub use footprint::Footprint;
+pub use planner::{CHUNK, Mode, Pass, Planner, Reach, Ways};
 pub use product::Products;
 
 use crate::error::{Error, Result};
@@ -39,11 +43,16 @@ pub fn rows_by(by: By, output: &Tensor, input: &Tensor, mode: Mode) -> Result<Te
 /// The vector-Jacobian product g(u) = J^T u is linear in u, so its own Jacobian with respect to u is J^T: L backward
 /// passes through the backward pass give the columns. Where an operation cannot be differentiated twice, the O rows
 /// are taken instead.
+///
+/// # Errors
+/// Where neither can be taken by this `mode`; the looped one is the last to fail.
 pub fn columns(output: &Tensor, input: &Tensor, mode: Mode) -> Result<Tensor> {
     let (b, _) = matrix_shape("output of a Jacobian", output)?;
     let (_, l) = matrix_shape("input of a Jacobian by columns", input)?;
     match try_columns(output, input, mode, (b, l)) {
-        Err(Error::Native { message, .. }) if is_once_differentiable(&message) => rows(output, input, mode),
+        Err(error) if is_once_differentiable(&error) => rows(output, input, mode),
+        // Whatever it was that cannot be differentiated twice.
+        Err(error) if mode == Mode::Looped && error.is_of_the_way() => rows(output, input, mode).map_err(|_| error),
         other => other,
     }
 }
@@ -60,7 +69,8 @@ fn try_columns(output: &Tensor, input: &Tensor, mode: Mode, (b, l): (i64, i64)) 
 }
 
 /// libtorch's words for an operation without a second derivative.
-fn is_once_differentiable(message: &str) -> bool {
+fn is_once_differentiable(error: &Error) -> bool {
+    let Error::Native { message, .. } = error else { return false };
     ["is not implemented", "not differentiable", "once_differentiable", "not supported"]
         .iter()
         .any(|words| message.contains(words))
@@ -74,6 +84,8 @@ fn in_passes(total: i64, mode: Mode, mut pass: impl FnMut(i64, i64, VjpMode) -> 
     };
     let (mut joined, mut first): (Option<Tensor>, i64) = (None, 0);
     loop {
+        // A pass may take seconds: between them is where work can stop soon.
+        crate::event::ensure_wanted()?;
         let count = step.min(total - first);
         let part = pass(first, count, vjp_mode)?;
         if count == total {

@@ -7,64 +7,9 @@
 //! extrapolated from measured peaks, exceeds the budget.
 
 use super::finals::Finals;
+use super::{BatchSize, Footprint};
 use crate::error::{Error, Result};
-use serde::{Deserialize, Serialize};
 use std::time::Duration;
-
-/// Samples a pass, as the user says it: `auto` or a number.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "BatchText", into = "String")]
-pub enum BatchSize {
-    /// Chosen by measuring.
-    #[default]
-    Auto,
-    /// This many; only the cotangents a pass are chosen by measuring.
-    Fixed(usize),
-}
-
-impl std::str::FromStr for BatchSize {
-    type Err = Error;
-    fn from_str(text: &str) -> Result<Self> {
-        match (text, text.parse::<usize>()) {
-            ("auto", _) => Ok(Self::Auto),
-            (_, Ok(n)) if n > 0 => Ok(Self::Fixed(n)),
-            _ => Err(Error::request("batch", "auto or a whole number >= 1", text)),
-        }
-    }
-}
-
-/// In the YAML a number is no text.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum BatchText {
-    Number(u64),
-    Word(String),
-}
-
-impl TryFrom<BatchText> for BatchSize {
-    type Error = Error;
-    fn try_from(text: BatchText) -> Result<Self> {
-        match text {
-            BatchText::Number(n) => n.to_string().parse(),
-            BatchText::Word(word) => word.parse(),
-        }
-    }
-}
-
-impl From<BatchSize> for String {
-    fn from(batch: BatchSize) -> Self {
-        batch.to_string()
-    }
-}
-
-impl std::fmt::Display for BatchSize {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Auto => f.write_str("auto"),
-            Self::Fixed(n) => write!(f, "{n}"),
-        }
-    }
-}
 
 /// How the cotangents of one Jacobian are pulled back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +27,25 @@ pub struct Ways {
     pub rows: Mode,
     /// Columns of the decoder's Jacobian, where the metric has one.
     pub columns: Mode,
+}
+
+impl std::fmt::Display for Mode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Looped => f.write_str("one backward pass a cotangent"),
+            Self::Vmapped(usize::MAX) => f.write_str("all cotangents in one backward pass"),
+            Self::Vmapped(k) => write!(f, "{k} cotangents a backward pass"),
+        }
+    }
+}
+
+impl std::fmt::Display for Ways {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.rows == self.columns {
+            true => write!(f, "{}", self.rows),
+            false => write!(f, "{} (columns of the decoder: {})", self.rows, self.columns),
+        }
+    }
 }
 
 /// What the planner asks for.
@@ -109,8 +73,9 @@ struct Candidate {
     /// Best seconds a sample at the size being explored, and how often it was measured there.
     seconds: f64,
     tries: u32,
-    /// Most bytes a sample that it ever took.
+    /// Bytes a sample: the most that it ever took, or, before it was tried, what it is thought to take.
     bytes: f64,
+    tried: bool,
 }
 
 /// How far the choice is.
@@ -131,6 +96,8 @@ pub struct Planner {
     budget: f64,
     /// Those still worth trying.
     candidates: Vec<Candidate>,
+    /// Those that were left behind as slower or too large, for when the others fail.
+    spare: Vec<Candidate>,
     /// The size being explored.
     size: usize,
     /// The fastest pass so far, and its seconds a sample.
@@ -141,6 +108,8 @@ pub struct Planner {
     idle: u32,
     /// Passes never exceed this; lowered when one ran out of memory all the same.
     ceiling: usize,
+    /// Ways that this model does not go, each with the reason.
+    refused: Vec<String>,
 }
 
 /// The first size that is measured: too small to be slow, large enough to say something.
@@ -169,11 +138,12 @@ impl Planner {
             ways.push(Ways { rows: Mode::Looped, columns: Mode::Vmapped(usize::MAX) });
             ways.push(Ways { rows: Mode::Vmapped(usize::MAX), columns: Mode::Looped });
         }
-        let fresh = |ways| Candidate { ways, seconds: f64::INFINITY, tries: 0, bytes: 0.0 };
+        let fresh = |ways| Candidate { ways, seconds: f64::INFINITY, tries: 0, bytes: 0.0, tried: false };
         Self {
             batch,
             budget: budget as f64,
             candidates: ways.into_iter().map(fresh).collect(),
+            spare: vec![],
             size: match batch {
                 BatchSize::Auto => FIRST,
                 BatchSize::Fixed(n) => n,
@@ -183,6 +153,7 @@ impl Planner {
             finals: Finals::default(),
             idle: 0,
             ceiling: usize::MAX,
+            refused: vec![],
         }
     }
 
@@ -193,6 +164,25 @@ impl Planner {
             self.ceiling = self.ceiling.min(most.max(1));
         }
         self
+    }
+
+    /// Learns what a sample is thought to take: no pass is begun that would not fit by this.
+    pub fn expect(&mut self, footprint: &Footprint) {
+        for c in &mut self.candidates {
+            c.bytes = footprint.bytes(c.ways);
+        }
+        self.bound();
+    }
+
+    /// The ways that take least are tried first: for passes so large that a short job sees one of them alone.
+    pub fn spare_memory(&mut self) {
+        self.candidates.sort_by(|a, b| a.bytes.total_cmp(&b.bytes));
+    }
+
+    /// What a sample takes by the way that takes least, where even that is beyond the budget.
+    pub fn beyond_budget(&self) -> Option<u64> {
+        let least = self.candidates.iter().map(|c| c.bytes).fold(f64::INFINITY, f64::min);
+        (least > self.budget).then_some(least as u64)
     }
 
     /// The next pass, of at most `remaining` samples (and at least one).
@@ -244,7 +234,16 @@ impl Planner {
         let Some(candidate) = self.candidates.iter_mut().find(|c| c.ways == pass.ways) else {
             return;
         };
-        candidate.bytes = candidate.bytes.max(peak as f64 / pass.samples.max(1) as f64);
+        let bytes = peak as f64 / pass.samples.max(1) as f64;
+        candidate.bytes = if candidate.tried { candidate.bytes.max(bytes) } else { bytes };
+        candidate.tried = true;
+        if self.phase == Phase::Growing && self.fitting(pass.ways) < size {
+            self.bound();
+            return;
+        }
+        let Some(candidate) = self.candidates.iter_mut().find(|c| c.ways == pass.ways) else {
+            return;
+        };
         // A tail's rate says nothing of the size that is being explored.
         if self.phase != Phase::Growing || pass.samples < size.min(self.ceiling) {
             return;
@@ -255,9 +254,7 @@ impl Planner {
         if self.best.is_none_or(|(_, s)| seconds < s) {
             self.best = Some((pass, seconds));
         }
-        // A short pass is measured twice: the first pays for warming up, and a busy moment can fall on either.
-        let enough = |c: &Candidate| c.tries >= if c.seconds * (size as f64) < SHORT { 2 } else { 1 };
-        if self.candidates.iter().all(enough) {
+        if self.candidates.iter().all(|c| c.enough(size)) {
             self.judge();
         }
     }
@@ -268,11 +265,7 @@ impl Planner {
             c.bytes = c.bytes.max(self.budget / pass.samples.max(1) as f64 * 2.0);
         }
         if pass.samples == 1 {
-            let had = self.candidates.len();
-            self.candidates.retain(|c| c.ways != pass.ways);
-            self.best = None;
-            self.phase = Phase::Growing;
-            return had > 1;
+            return self.fail(pass.ways);
         }
         self.ceiling = pass.samples / 2;
         self.size = self.size.min(self.ceiling);
@@ -286,10 +279,68 @@ impl Planner {
         true
     }
 
+    /// After a pass that failed the job goes on: by smaller ones where memory ran out, by another way where libtorch does not go
+    /// this one (no batching rule, no second derivative, whatever it was).
+    ///
+    /// # Errors
+    /// Where nothing is left to try, and where no other pass would help.
+    pub fn survive(&mut self, pass: Pass, error: Error) -> Result<()> {
+        let goes_on = if error.is_out_of_memory() {
+            self.out_of_memory(pass)
+        } else if error.is_of_the_way() {
+            self.refused.push(format!("{} was left for another way: {error}", pass.ways));
+            self.fail(pass.ways)
+        } else {
+            false
+        };
+        if goes_on { Ok(()) } else { Err(error) }
+    }
+
+    /// The ways that were left because this model does not go them, with libtorch's reasons.
+    pub fn refused(&self) -> &[String] {
+        &self.refused
+    }
+
+    /// Learns that a way cannot be gone with this model; false where none is left.
+    pub fn fail(&mut self, ways: Ways) -> bool {
+        self.candidates.retain(|c| c.ways != ways);
+        self.spare.retain(|c| c.ways != ways);
+        self.finals.forget(ways);
+        if self.candidates.is_empty() {
+            self.candidates = std::mem::take(&mut self.spare);
+            for c in &mut self.candidates {
+                (c.seconds, c.tries) = (f64::INFINITY, 0);
+            }
+            self.best = None;
+        }
+        if self.best.is_none_or(|(best, _)| best.ways == ways) {
+            (self.best, self.phase) = (None, Phase::Growing);
+            self.bound();
+        } else if self.phase == Phase::Final {
+            self.settle();
+        } else if self.phase == Phase::Growing && self.candidates.iter().all(|c| c.enough(self.size)) {
+            self.judge();
+        }
+        !self.candidates.is_empty()
+    }
+
+    /// Brings the size that is explored down to what some way can take, and leaves behind those that cannot take it.
+    fn bound(&mut self) {
+        let most = self.candidates.iter().map(|c| self.fits(c)).max().unwrap_or(usize::MAX);
+        let (size, budget) = (self.size.min(most.max(1)).min(self.ceiling), self.budget);
+        self.size = size;
+        if most > 0 {
+            self.leave(|c| fits(budget, c) >= size);
+        } else {
+            // Not even one sample fits.
+            self.spare_memory();
+        }
+    }
+
     /// All ways were measured at this size: drop the hopeless ones, and grow or settle.
     fn judge(&mut self) {
         let fastest = self.candidates.iter().map(|c| c.seconds).fold(f64::INFINITY, f64::min);
-        self.candidates.retain(|c| c.seconds <= fastest * HOPELESS);
+        self.leave(|c| c.seconds <= fastest * HOPELESS);
         let next = self.size * GROWTH;
         let gained = self.best.is_some_and(|(best, s)| best.samples >= self.size && s <= fastest);
         // A slight loss may be a busy moment; a clear one is the machine's answer.
@@ -301,16 +352,16 @@ impl Planner {
         } else {
             self.idle + 1
         };
-        let fits = next <= self.ceiling && self.candidates.iter().any(|c| next <= self.fitting(c.ways));
-        if matches!(self.batch, BatchSize::Fixed(_)) || self.idle >= PATIENCE || !fits {
+        let can_grow = next <= self.ceiling && self.candidates.iter().any(|c| next <= self.fitting(c.ways));
+        if matches!(self.batch, BatchSize::Fixed(_)) || self.idle >= PATIENCE || !can_grow {
             self.phase = Phase::Final;
             self.finals.open();
             self.settle();
             return;
         }
         self.size = next;
-        let candidates = std::mem::take(&mut self.candidates);
-        self.candidates = candidates.into_iter().filter(|c| next <= self.fits(c)).collect();
+        let budget = self.budget;
+        self.leave(|c| next <= fits(budget, c));
         for c in &mut self.candidates {
             (c.seconds, c.tries) = (f64::INFINITY, 0);
         }
@@ -318,6 +369,13 @@ impl Planner {
         if gained {
             self.best = self.best.map(|(pass, s)| (pass, s * WORTH));
         }
+    }
+
+    /// Goes on with the candidates that are worth it.
+    fn leave(&mut self, worth: impl Fn(&Candidate) -> bool) {
+        let (kept, left): (Vec<_>, Vec<_>) = std::mem::take(&mut self.candidates).into_iter().partition(worth);
+        self.candidates = kept;
+        self.spare.extend(left);
     }
 
     /// Ends the final when everybody had their turns.
@@ -334,19 +392,27 @@ impl Planner {
     }
 
     fn fits(&self, candidate: &Candidate) -> usize {
-        if candidate.bytes > 0.0 { (self.budget / candidate.bytes) as usize } else { usize::MAX }
+        fits(self.budget, candidate)
+    }
+}
+
+/// Samples of a pass by this candidate that `budget` bytes hold.
+fn fits(budget: f64, candidate: &Candidate) -> usize {
+    if candidate.bytes > 0.0 { (budget / candidate.bytes) as usize } else { usize::MAX }
+}
+
+impl Candidate {
+    /// Measured as often as need be at `size`. A short pass is measured twice: the first pays for warming up, and a busy moment
+    /// can fall on either.
+    fn enough(&self, size: usize) -> bool {
+        self.tries >= if self.seconds * (size as f64) < SHORT { 2 } else { 1 }
     }
 }
 
 impl std::fmt::Display for Planner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let mode = |mode| match mode {
-            Mode::Looped => "one backward pass a cotangent".to_owned(),
-            Mode::Vmapped(usize::MAX) => "all cotangents in one backward pass".to_owned(),
-            Mode::Vmapped(k) => format!("{k} cotangents a backward pass"),
-        };
         match self.best {
-            Some((best, _)) => write!(f, "{} samples, {}", best.samples, mode(best.ways.rows)),
+            Some((best, _)) => write!(f, "{} samples, {}", best.samples, best.ways.rows),
             None => f.write_str("nothing measured yet"),
         }
     }

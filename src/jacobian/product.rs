@@ -94,10 +94,10 @@ impl Products {
 /// A missing second derivative is a property of the model that was asked about.
 fn twice(error: Error) -> Error {
     match error {
-        Error::Native { message, .. } if is_once_differentiable(&message) => Error::request(
+        once if is_once_differentiable(&once) => Error::request(
             "the model",
             "operations that can be differentiated twice, or --spectrum full",
-            message.lines().next().unwrap_or_default().trim_end().to_owned(),
+            once.to_string(),
         ),
         other => other,
     }

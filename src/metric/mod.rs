@@ -3,6 +3,7 @@
 //! Source: Khan & Storkey 2023, eqs. for the stochastic pullback metric; docs/mathematics.md derives each.
 //! What tells one metric from another is only which rows A has; everything downstream sees rows.
 
+mod footprint; // what a pass will take
 mod independence;
 mod operator;
 mod stem; // encoders that begin with a linear map

@@ -3,7 +3,8 @@
 
 use super::{Metric, MetricKind, decoded, encoder_output, latent};
 use crate::error::{Result, ensure_shape};
-use crate::jacobian::{Products, Ways};
+use crate::ffi::memory::peak_bytes;
+use crate::jacobian::{Footprint, Mode, Products, Ways};
 use crate::model::Vae;
 use tch::{Device, Kind, Tensor};
 
@@ -97,6 +98,26 @@ impl MatrixFree {
         let encoder = Products::at(encoder_output(&q, kind)?, x, ways.rows)?;
         let (_, rows, dim) = encoder.shape();
         Ok(Self { encoder, decoder, noise, latent: l, rank_bound: rows.min(dim) })
+    }
+
+    /// What a pass takes of each sample, from the first of `x` [B, C, H, W] and one vector each way, and the sizes of its A; what
+    /// is made of the products comes on top.
+    ///
+    /// # Errors
+    /// As [`MatrixFree::at`].
+    pub fn footprint(vae: &dyn Vae, x: &Tensor, kind: MetricKind) -> Result<(Footprint, Shape)> {
+        // diag M takes many products, and its memory is theirs.
+        let noisy = kind == MetricKind::OutputStochastic;
+        let kind = if noisy { MetricKind::Output } else { kind };
+        let ways = Ways { rows: Mode::Looped, columns: Mode::Looped };
+        let (op, once) = peak_bytes(|| Self::at(vae, &x.f_narrow(0, 0, 1)?, kind, ways))?;
+        let Shape { batch, rows, dim } = op.shape();
+        let vector = |n: i64| Tensor::f_ones([1, n, 1], op.options());
+        let (_, forward) = peak_bytes(|| op.forward(&vector(dim)?))?;
+        let (_, adjoint) = peak_bytes(|| op.adjoint(&vector(rows)?))?;
+        let each = (forward.max(adjoint) as i64 + 2 * (rows + dim) * super::footprint::bytes_of(op.options().0)) as f64;
+        let shape = Shape { batch, rows: if noisy { rows + op.latent } else { rows }, dim };
+        Ok((Footprint { once: once as f64, row: (each, usize::MAX), column: (each, usize::MAX) }, shape))
     }
 
     /// O, the rows of J_g; 0 without a decoder.

@@ -1,11 +1,11 @@
 //! `attack`: images to attacked images and the damage done.
 
-use super::flow::{Asked, doubles, singles};
+use super::flow::{Asked, Block, doubles, singles};
 use super::job::{Job, Subject};
 use super::score::top_attribute;
 use crate::attack::{self, AttackSpec, Attacked, Budget, Doubts, Loops, Norm, Victim};
 use crate::config::{PixelBox, SaveImages};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::event::{Event, Observer, Silent};
 use crate::jacobian::BatchSize;
 use crate::metric::MetricKind;
@@ -64,9 +64,9 @@ pub fn attack(request: &AttackRequest, observer: &dyn Observer) -> Result<()> {
     let metric = Some(request.metric.to_string());
     let writer = job.writer(FileKind::Attack, request, metric, finder.attributes(), &[eps], observer)?;
     let block = match subject.batch {
-        BatchSize::Fixed(n) => n,
-        BatchSize::Auto if job.device.is_cuda() => AUTO_BATCH.1,
-        BatchSize::Auto => AUTO_BATCH.0,
+        BatchSize::Fixed(n) => Block { unit: n, first: n, most: n },
+        BatchSize::Auto if job.device.is_cuda() => Block { unit: 1, first: 512, most: AUTO_BATCH.1 },
+        BatchSize::Auto => Block { unit: 1, first: 64, most: AUTO_BATCH.0 },
     };
     let vae = job.model.vae.as_ref();
     let loops = Rc::new(Loops::on(vae));
@@ -129,14 +129,16 @@ impl Finder {
     }
 
     fn spectrum(&mut self, vae: &dyn Vae, x: &Tensor, index: &[u64]) -> Result<Option<Spectrum>> {
-        Ok(match self {
-            Self::None => None,
-            Self::Full(engine) => Some(engine.spectra(vae, x)?),
+        let spectrum = match self {
+            Self::None => return Ok(None),
+            Self::Full(engine) => engine.spectra(vae, x)?,
             Self::Top(engine) => {
                 let leading = engine.leading(vae, x, index)?;
-                Some(Spectrum { values: leading.values, directions: Some(leading.directions) })
+                Spectrum { values: leading.values, directions: Some(leading.directions) }
             }
-        })
+        };
+        // Those of some samples alone: the process was asked to stop.
+        if spectrum.values.size()[0] < x.size()[0] { Err(Error::Interrupted) } else { Ok(Some(spectrum)) }
     }
 }
 
@@ -147,7 +149,7 @@ fn budgets(request: &AttackRequest) -> Result<Vec<Budget>> {
         spec.check(request.norm)?;
     }
     if request.eps.is_empty() {
-        return Err(crate::Error::request("eps", "at least one", "none"));
+        return Err(Error::request("eps", "at least one", "none"));
     }
     let pixels = match request.pixels {
         PixelBox::On => Some((0.0, 1.0)),

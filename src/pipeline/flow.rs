@@ -8,9 +8,10 @@ use crate::error::{Error, Result};
 use crate::event::{Event, Observer};
 use crate::ffi::Lane;
 use crate::ffi::lane::{Download, Upload};
-use crate::store::{Block, Column, Sink, Values};
+use crate::store::{self, Column, Sink, Values};
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 use tch::{Device, Kind, Tensor};
@@ -23,10 +24,46 @@ pub(super) struct Flow {
     pub source: Arc<dyn Source>,
     /// Their positions.
     pub order: Vec<u64>,
-    /// How many at a time.
-    pub block: usize,
+    /// How many at a time, at most.
+    pub block: Block,
     pub device: Device,
     pub kind: Kind,
+}
+
+/// How many samples are evaluated and stored at a time: as many as take about a second, so that a process that is killed loses
+/// no more, and a slow model no more than a fast one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Block {
+    /// Always a multiple of this.
+    pub unit: usize,
+    /// Where it begins, and the most that it grows to.
+    pub first: usize,
+    pub most: usize,
+}
+
+/// A block that takes less is followed by larger ones,
+const BRISK: Duration = Duration::from_millis(700);
+/// and one that takes longer by smaller ones.
+const SLOW: Duration = Duration::from_secs(4);
+
+impl Block {
+    /// Always `n` samples.
+    #[cfg(test)]
+    fn of(n: usize) -> Self {
+        Self { unit: n, first: n, most: n }
+    }
+
+    /// The size after a block of `samples` took `time`; `now` is that of the blocks being read.
+    fn next(self, now: usize, samples: usize, time: Duration) -> usize {
+        let wanted = if time < BRISK && samples >= now {
+            now.saturating_mul(2)
+        } else if time > SLOW {
+            now.min(samples) / 2
+        } else {
+            now
+        };
+        (wanted / self.unit * self.unit).clamp(self.unit, self.most.max(self.unit))
+    }
 }
 
 /// Where the time of a flow went. The first three follow each other and are at most the whole; the rest went by meanwhile.
@@ -67,6 +104,13 @@ pub(super) struct Asked {
     values: Tensor,
 }
 
+impl Asked {
+    /// How many samples it is of.
+    fn rows(&self) -> Option<usize> {
+        self.values.size().get(self.sample_axis).map(|n| *n as usize)
+    }
+}
+
 /// A tensor as a column of doubles.
 pub(super) fn doubles(path: impl Into<String>, values: &Tensor, sample_axis: usize) -> Result<Asked> {
     Ok(Asked { path: path.into(), sample_axis, values: values.f_to_kind(Kind::Double)? })
@@ -95,7 +139,7 @@ struct Going {
 
 impl Flow {
     /// Evaluates and stores every sample in order. What was evaluated before an error, or before the observer said stop, is
-    /// stored.
+    /// stored: `evaluate` may give rows for the first of its samples alone once the process was asked to stop.
     pub fn run(
         self,
         sink: &mut (impl Sink + Send),
@@ -117,7 +161,9 @@ impl Flow {
                 .name("pullback-store".to_owned())
                 .spawn_scoped(scope, move || store(sink, &receiver, observer))
                 .map_err(|e| failed(format!("no thread: {e}")))?;
-            let mut ahead = data::ahead(order, block, read);
+            let size = Arc::new(AtomicUsize::new(block.first));
+            let asked = size.clone();
+            let mut ahead = data::ahead(order, move || asked.load(Ordering::Relaxed), read);
             let mut compute = || -> Result<()> {
                 loop {
                     let (coming, starved) = timed(|| ahead.next().transpose())?;
@@ -126,14 +172,20 @@ impl Flow {
                     times.read += coming.read;
                     times.upload += coming.upload;
                     times.starved += starved;
-                    let index = coming.index;
+                    let Coming { mut index, mut labels, images, .. } = coming;
                     let (columns, compute) = timed(|| {
-                        let images = coming.images.receive()?;
+                        let images = images.receive()?;
                         let asked = evaluate(&images, &index)?;
+                        if let Some(rows) = asked.first().and_then(Asked::rows).filter(|rows| *rows < index.len()) {
+                            index.truncate(rows);
+                            labels = labels.take().map(|l| l.f_narrow(0, 0, rows as i64)).transpose()?;
+                        }
                         asked.into_iter().map(|a| Ok((a.path, a.sample_axis, down.download(&a.values)?))).collect()
                     })?;
                     times.compute += compute;
-                    let going = Going { index, labels: coming.labels, columns };
+                    let now = size.load(Ordering::Relaxed);
+                    size.store(block.next(now, index.len(), compute), Ordering::Relaxed);
+                    let going = Going { index, labels, columns };
                     let (sent, blocked) = timed(|| Ok(sender.send(going)))?;
                     times.blocked += blocked;
                     // Nobody receives any more: the other thread has an error to tell.
@@ -172,7 +224,7 @@ fn store(sink: &mut impl Sink, receiver: &Receiver<Going>, observer: &dyn Observ
 }
 
 impl Going {
-    fn block(self) -> Result<Block> {
+    fn block(self) -> Result<store::Block> {
         let labels = self.labels.as_ref().map(Vec::<i64>::try_from).transpose()?;
         let columns = self.columns.into_iter().map(|(path, sample_axis, values)| {
             let values = values.wait()?;
@@ -185,7 +237,7 @@ impl Going {
             Ok(Column { path, shape, sample_axis, values })
         });
         let columns = columns.collect::<Result<_>>()?;
-        Ok(Block { index: self.index, labels, columns })
+        Ok(store::Block { index: self.index, labels, columns })
     }
 }
 
@@ -231,13 +283,13 @@ mod tests {
         }
     }
 
-    type Hook = Box<dyn FnMut(&Block) -> Result<()> + Send>;
+    type Hook = Box<dyn FnMut(&store::Block) -> Result<()> + Send>;
 
     /// Keeps what it is given, if the hook lets it.
-    struct Memory(Vec<Block>, Hook);
+    struct Memory(Vec<store::Block>, Hook);
 
     impl Sink for Memory {
-        fn put(&mut self, block: &Block) -> Result<()> {
+        fn put(&mut self, block: &store::Block) -> Result<()> {
             (self.1)(block)?;
             self.0.push(block.clone());
             Ok(())
@@ -248,7 +300,7 @@ mod tests {
     }
 
     impl Memory {
-        fn new(hook: impl FnMut(&Block) -> Result<()> + Send + 'static) -> Self {
+        fn new(hook: impl FnMut(&store::Block) -> Result<()> + Send + 'static) -> Self {
             Self(vec![], Box::new(hook))
         }
 
@@ -273,7 +325,7 @@ mod tests {
     }
 
     fn flow(order: &[u64], block: usize, device: Device, kind: Kind) -> Flow {
-        Flow { source: Arc::new(Count(100)), order: order.to_vec(), block, device, kind }
+        Flow { source: Arc::new(Count(100)), order: order.to_vec(), block: Block::of(block), device, kind }
     }
 
     fn squares(images: &Tensor) -> Result<Vec<Asked>> {
@@ -347,6 +399,35 @@ mod tests {
         let failed_run = flow(&order, 2, Device::Cpu, Kind::Float).run(&mut sink, &Watch::default(), evaluate);
         assert!(failed_run.unwrap_err().to_string().contains("no third"));
         assert_eq!(sink.index(), [0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn rows_that_were_done_before_a_stop_are_stored() {
+        let order: Vec<u64> = (0..20).collect();
+        let (mut sink, watch) = (Memory::new(|_| Ok(())), Watch::default());
+        // The user says stop during the second block, two of whose four samples are done by then.
+        let evaluate = |images: &Tensor, index: &[u64]| {
+            watch.1.store(index[0] == 4, Ordering::SeqCst);
+            squares(&images.f_narrow(0, 0, if index[0] == 4 { 2 } else { 4 })?)
+        };
+        let stopped = flow(&order, 4, Device::Cpu, Kind::Float).run(&mut sink, &watch, evaluate);
+        assert!(matches!(stopped, Err(Error::Interrupted)));
+        assert_eq!(sink.index(), (0..6).collect::<Vec<u64>>());
+        assert_eq!(sink.0[1].labels, Some(vec![-4, -5]));
+    }
+
+    #[test]
+    fn blocks_take_about_a_second() {
+        let block = Block { unit: 8, first: 64, most: 1024 };
+        let (brisk, fine, slow) = (Duration::from_millis(20), Duration::from_secs(2), Duration::from_secs(9));
+        assert_eq!(block.next(64, 64, brisk), 128);
+        // A tail says nothing of a full block.
+        assert_eq!(block.next(64, 5, brisk), 64);
+        assert_eq!(block.next(1024, 1024, brisk), 1024);
+        assert_eq!(block.next(64, 64, fine), 64);
+        assert_eq!(block.next(64, 64, slow), 32);
+        assert_eq!(block.next(8, 8, slow), 8);
+        assert_eq!(Block::of(5).next(5, 5, brisk), 5);
     }
 
     #[test]

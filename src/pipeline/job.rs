@@ -1,6 +1,6 @@
 //! What scoring and attacking have in common: a model, data that fit it, a device, the samples of this run.
 
-use super::flow::{Asked, Flow};
+use super::flow::{Asked, Block, Flow};
 use crate::data::{self, ImageShape, Source, Split};
 use crate::device::{self, DeviceChoice, Precision};
 use crate::error::{Error, Result};
@@ -192,7 +192,7 @@ impl<'a> Job<'a> {
         &self,
         mut writer: Writer,
         task: &str,
-        block: usize,
+        block: Block,
         observer: &dyn Observer,
         evaluate: impl FnMut(&Tensor, &[u64]) -> Result<Vec<Asked>>,
     ) -> Result<()> {

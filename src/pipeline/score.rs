@@ -1,10 +1,10 @@
 //! `score`: images to eigenvalues, directions and scores.
 
-use super::flow::{Asked, doubles, singles};
+use super::flow::{Asked, Block, doubles, singles};
 use super::job::{Job, Subject};
 use crate::error::Result;
 use crate::event::{Event, Observer};
-use crate::jacobian::BatchSize;
+use crate::jacobian::{BatchSize, Planner};
 use crate::metric::MetricKind;
 use crate::score;
 use crate::spectrum::{Engine, Leading, LeadingEngine, Spectrum, SpectrumMode, SpectrumSpec};
@@ -47,7 +47,7 @@ pub fn score(request: &ScoreRequest, observer: &dyn Observer) -> Result<()> {
         let spectrum = engine.spectra(job.model.vae.as_ref(), images)?;
         columns(&spectrum, &images.size())
     })?;
-    observer.on(Event::Detail(&format!("passes: {}", engine.planner())));
+    tell_passes(engine.planner(), observer);
     if let Some(contest) = engine.contest() {
         observer.on(Event::Detail(&format!("eigensolvers, {contest}")));
     }
@@ -72,8 +72,16 @@ fn leading(request: &ScoreRequest, job: &Job, bound: i64, observer: &dyn Observe
         let leading = engine.leading(job.model.vae.as_ref(), images, index)?;
         leading_columns(&leading, request.top, &images.size())
     })?;
-    observer.on(Event::Detail(&format!("passes: {}", engine.plan())));
+    tell_passes(engine.planner(), observer);
     Ok(())
+}
+
+/// What the planner settled on, and which ways the model does not go.
+pub(super) fn tell_passes(planner: &Planner, observer: &dyn Observer) {
+    for reason in planner.refused() {
+        observer.on(Event::Detail(reason));
+    }
+    observer.on(Event::Detail(&format!("passes: {planner}")));
 }
 
 /// The root attribute of files whose spectra are leading pairs.
@@ -89,7 +97,7 @@ fn leading_columns(leading: &Leading, top: usize, images: &[i64]) -> Result<Vec<
     ];
     if top > 0 {
         let kept = leading.directions.f_narrow(1, 0, top as i64)?;
-        let shape = [images[0], top as i64, images[1], images[2], images[3]];
+        let shape = [-1, top as i64, images[1], images[2], images[3]];
         columns.push(singles("/spectrum/directions", &kept.f_reshape(shape)?, 0)?);
     }
     for estimate in score::estimates(&leading.quadrature)? {
@@ -103,7 +111,7 @@ fn leading_columns(leading: &Leading, top: usize, images: &[i64]) -> Result<Vec<
 pub(super) fn columns(spectrum: &Spectrum, images: &[i64]) -> Result<Vec<Asked>> {
     let mut columns = vec![doubles("/spectrum/eigenvalues", &spectrum.values, 0)?];
     if let Some(v) = &spectrum.directions {
-        let shape = [images[0], v.size()[1], images[1], images[2], images[3]];
+        let shape = [-1, v.size()[1], images[1], images[2], images[3]];
         columns.push(singles("/spectrum/directions", &v.f_reshape(shape)?, 0)?);
     }
     for (name, values) in score::all(&spectrum.values)? {
@@ -114,11 +122,13 @@ pub(super) fn columns(spectrum: &Spectrum, images: &[i64]) -> Result<Vec<Asked>>
 
 /// Samples a block: a whole number of passes, and few enough that a block's `floats` a sample stay near 64 MiB and an
 /// interruption loses seconds.
-pub(super) fn block_size(batch: BatchSize, device: Device, floats: usize) -> usize {
-    let most = if device.is_cuda() { 8192 } else { 1024 };
+pub(super) fn block_size(batch: BatchSize, device: Device, floats: usize) -> Block {
+    let (first, most) = if device.is_cuda() { (2048, 8192) } else { (64, 1024) };
     let fits = ((16 << 20) / floats.max(1)).clamp(1, most);
-    match batch {
-        BatchSize::Auto => fits,
-        BatchSize::Fixed(n) => fits.div_ceil(n) * n,
-    }
+    let unit = match batch {
+        BatchSize::Auto => 1,
+        BatchSize::Fixed(n) => n,
+    };
+    let whole = |n: usize| n.div_ceil(unit) * unit;
+    Block { unit, first: whole(first.min(fits)), most: whole(fits) }
 }

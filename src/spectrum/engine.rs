@@ -5,7 +5,7 @@ use super::{Contest, Solved, Solver, Spectrum};
 use crate::device;
 use crate::error::{Error, Result};
 use crate::ffi::memory::peak_bytes;
-use crate::jacobian::{BatchSize, Mode, Pass, Planner, Ways};
+use crate::jacobian::{BatchSize, Footprint, Pass, Planner};
 use crate::metric::{Metric, MetricKind, StemCache, ensure_independent};
 use crate::model::Vae;
 use std::time::Instant;
@@ -19,6 +19,7 @@ pub struct Engine {
     device: Device,
     kind: Kind,
     planner: Planner,
+    budget: u64,
     checked: bool,
     stem: StemCache,
     /// Which eigensolver was found fastest; none as long as passes are planned, and on a CPU.
@@ -34,16 +35,20 @@ const CPU_PASS: usize = 256;
 impl Engine {
     /// An engine for `metric` with `top` directions; passes run on `device` in precision `kind`.
     pub fn new(metric: MetricKind, top: usize, device: Device, kind: Kind, batch: BatchSize) -> Result<Self> {
-        let planner = Planner::new(batch, device::memory_budget(device)?, metric.reach());
+        let budget = device::memory_budget(device)?;
+        let planner = Planner::new(batch, budget, metric.reach());
         let planner = if device.is_cuda() { planner } else { planner.at_most(CPU_PASS) };
-        Ok(Self { metric, top, device, kind, planner, checked: false, stem: StemCache::default(), contest: None })
+        let stem = StemCache::default();
+        Ok(Self { metric, top, device, kind, planner, budget, checked: false, stem, contest: None })
     }
 
     /// The spectra of `images` [N, C, H, W], which may lie on the host: eigenvalues [N, min(R, D)] f64 and directions
-    /// [N, K, D] f32, both on the engine's device.
+    /// [N, K, D] f32, both on the engine's device. Once the process is asked to stop, only those of the passes that had ended,
+    /// fewer than N.
     ///
     /// # Errors
-    /// Where samples interact in the model, where it is not finite, or where not even one sample fits the memory.
+    /// Where samples interact in the model, where it is not finite, or where not even one sample fits the memory;
+    /// [`Error::Interrupted`] where not even one pass had ended.
     pub fn spectra(&mut self, vae: &dyn Vae, images: &Tensor) -> Result<Spectrum> {
         let total = images.size().first().copied().unwrap_or(0) as usize;
         if total == 0 {
@@ -68,8 +73,8 @@ impl Engine {
                     }
                     first += pass.samples;
                 }
-                Err(error) if is_out_of_memory(&error) && self.planner.out_of_memory(pass) => {}
-                Err(error) => return Err(error),
+                Err(Error::Interrupted) if first > 0 => break,
+                Err(error) => self.planner.survive(pass, error)?,
             }
         }
         // All passes have one, or none: the kernels' solvers and torch.linalg are never mixed.
@@ -96,11 +101,20 @@ impl Engine {
         self.contest.as_ref().map_or_else(|| Solver::choose(self.device, rows), Contest::winner)
     }
 
-    /// Factors the model's stem, so that no pass is timed with it.
+    /// Learns what a pass will take, and factors the model's stem, so that no pass is timed with it.
     fn meet(&mut self, vae: &dyn Vae, images: &Tensor) -> Result<()> {
-        let ways = Ways { rows: Mode::Looped, columns: Mode::Looped };
-        let first = images.f_narrow(0, 0, 1)?;
-        Metric::behind(vae, &first, MetricKind::Mean, ways, &mut self.stem).map(drop)
+        let footprint = Metric::footprint(vae, images, self.metric, &mut self.stem)?;
+        let directions = (self.top as i64 * images.numel() as i64 / images.size()[0].max(1) * 24) as f64;
+        let footprint = Footprint { once: footprint.once + directions, ..footprint };
+        self.planner.expect(&footprint);
+        match self.planner.beyond_budget() {
+            None => Ok(()),
+            Some(bytes) => Err(Error::request(
+                "spectrum full",
+                format!("a sample that fits the memory of a pass, {} MiB (or --spectrum top)", self.budget >> 20),
+                format!("some {} MiB", bytes >> 20),
+            )),
+        }
     }
 
     /// One pass; timed and weighed where the planner learns from it.
@@ -138,10 +152,4 @@ impl Engine {
         self.contest = Some(contest);
         Ok(solved)
     }
-}
-
-/// libtorch's words for a failed allocation, on the CPU and on CUDA.
-pub(super) fn is_out_of_memory(error: &Error) -> bool {
-    let text = error.to_string();
-    ["out of memory", "not enough memory", "can't allocate memory"].iter().any(|words| text.contains(words))
 }

@@ -83,7 +83,7 @@ pub(super) struct Ritz {
 }
 
 /// Coordinates of the other side that are widened to double at once.
-const STRIP: i64 = 4096;
+pub(super) const STRIP: i64 = 4096;
 
 impl<'a> Space<'a> {
     /// The space of `probes` [B, n, b] f64, at most `most` vectors (<= n); as yet empty.

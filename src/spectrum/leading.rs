@@ -1,10 +1,10 @@
 //! The leading eigenpairs of a metric, and what its Krylov space tells of the rest.
 
-use super::lanczos::{Ritz, Side, Space, length, padded, zeros};
+use super::lanczos::{Ritz, STRIP, Side, Space, length, padded, zeros};
 use super::quadrature::{Ended, Quadrature};
 use super::{RANK_CUT, SpectrumSpec};
 use crate::error::{Error, Result};
-use crate::metric::Operator;
+use crate::metric::{Operator, Shape};
 use crate::seed::{self, Stage};
 use tch::{Device, Kind, Tensor};
 
@@ -22,7 +22,9 @@ pub struct Leading {
 }
 
 /// Steps between looks at the residuals: each costs an eigenproblem, and the host waits for the device.
-const CHECK: usize = 4;
+const CHECK: usize = 2;
+/// Blocks beyond the rank that a space has for a spectrum that is found whole.
+const SPARE: i64 = 4;
 /// Streams of [`Stage::Probe`]: the probes that start a space, and those that look outside it.
 const START: u64 = 0;
 const OUTSIDE: u64 = 1;
@@ -43,10 +45,14 @@ impl Leading {
         ensure_pairs(pairs, op.rank_bound(), spec)?;
         let probes = normal(seed, START, index, n, block, device)?;
         let mut space = Space::new(op, side, &probes, most)?;
+        // A spectrum that the space can hold is found whole, with blocks to spare in which rounding's share of small pairs is
+        // found out: what is left of it would otherwise be an estimate.
+        let whole = op.rank_bound().saturating_add(SPARE * block).min(n);
+        let least = if whole <= most { whole } else { 0 };
         let mut ended = Collected::new(index.len() as i64, most, device)?;
         for step in 1.. {
             let last = !space.extend()? || step == spec.steps;
-            if step % CHECK == 0 || last {
+            if (step % CHECK == 0 && space.size() >= least) || last {
                 let ritz = space.ritz()?;
                 let all_done = ended.take(&ritz, space.size(), pairs as i64, spec.tolerance, last)?;
                 if all_done || last {
@@ -64,6 +70,20 @@ impl Leading {
         let directions = super::directions(&raw, &values, &ended.values)?;
         let residuals = residuals(op, &values, &directions, &ended.residuals.f_narrow(1, 0, pairs)?)?;
         Ok(Self { values: values.f_contiguous()?, residuals, directions, quadrature })
+    }
+}
+
+impl Leading {
+    /// Bytes that the space of one sample takes beside its products, for a factor of this shape whose products are of `kind`.
+    pub(super) fn bytes(shape: Shape, kind: Kind, spec: &SpectrumSpec) -> u64 {
+        let (n, other) = (shape.rows.min(shape.dim), shape.rows.max(shape.dim));
+        let block = (spec.probes as i64).min(n);
+        let most = block.saturating_mul(spec.steps as i64).min(n);
+        let element = if kind == Kind::Double { 8 } else { 4 };
+        // The basis, and once more where what lies outside it is looked at; the images, some in double; Ritz vectors and Gram
+        // matrices; a block on its way from one side to the other and through Gram-Schmidt.
+        let double = 2 * most * n + most * STRIP.min(other) + 6 * most * most + 8 * block * (n + other);
+        (8 * double + element * most * other) as u64
     }
 }
 

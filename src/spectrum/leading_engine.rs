@@ -1,12 +1,11 @@
 //! Leading eigenpairs of any number of images, in passes that the planner sizes.
 
-use super::engine::is_out_of_memory;
 use super::leading::ensure_pairs;
 use super::{Leading, Quadrature, SpectrumSpec};
 use crate::device;
 use crate::error::{Error, Result};
 use crate::ffi::memory::peak_bytes;
-use crate::jacobian::{BatchSize, CHUNK, Mode, Pass, Planner, Ways};
+use crate::jacobian::{BatchSize, Footprint, Pass, Planner, Ways};
 use crate::metric::{MatrixFree, MetricKind, ensure_independent};
 use crate::model::Vae;
 use std::time::Instant;
@@ -22,10 +21,10 @@ pub struct LeadingEngine {
     seed: u64,
     device: Device,
     kind: Kind,
-    batch: BatchSize,
     budget: u64,
-    /// `None` until one sample has been weighed.
-    planner: Option<Planner>,
+    planner: Planner,
+    /// One sample has been weighed.
+    met: bool,
 }
 
 /// On a CPU a pass holds the Krylov spaces of this many samples at most: larger ones only take memory.
@@ -48,92 +47,80 @@ impl LeadingEngine {
     ) -> Result<Self> {
         ensure_pairs(pairs, bound, &spec)?;
         let budget = spec.budget(device::memory_budget(device)?);
-        Ok(Self { metric, spec, pairs, seed, device, kind, batch, budget, planner: None })
+        let planner = Planner::new(batch, budget, metric.reach());
+        let planner = if device.is_cuda() { planner } else { planner.at_most(CPU_PASS) };
+        Ok(Self { metric, spec, pairs, seed, device, kind, budget, planner, met: false })
     }
 
     /// Eigenpairs and estimates of `images` [N, C, H, W], which may lie on the host; `index` holds their positions in the
-    /// data set. Results lie on the engine's device.
+    /// data set. Results lie on the engine's device. Once the process is asked to stop, those of the passes that had ended alone.
     ///
     /// # Errors
-    /// Where samples interact in the model, where it is not finite, or where not even one sample fits the memory.
+    /// Where samples interact in the model, where it is not finite, or where not even one sample fits the memory;
+    /// [`Error::Interrupted`] where not even one pass had ended.
     pub fn leading(&mut self, vae: &dyn Vae, images: &Tensor, index: &[u64]) -> Result<Leading> {
         let total = images.size().first().copied().unwrap_or(0) as usize;
         if total == 0 || index.len() != total {
             return Err(Error::request("images", format!("{} of them, at least one", index.len()), total.to_string()));
         }
         let images = images.f_to_device(self.device)?.f_to_kind(self.kind)?;
+        if !self.met {
+            ensure_independent(vae, &images, self.metric.reach())?;
+            self.meet(vae, &images)?;
+            self.met = true;
+        }
         let mut parts = Vec::new();
         let mut first = 0;
-        if self.planner.is_none() {
-            ensure_independent(vae, &images, self.metric.reach())?;
-            parts.push(self.weigh(vae, &images, index)?);
-            first = 1;
-        }
-        let Some(mut planner) = self.planner.take() else {
-            return Err(Error::Native { routine: "leading", message: "no pass was weighed".to_owned() });
-        };
         while first < total {
-            let pass = planner.next(total - first);
+            let pass = self.planner.next(total - first);
             let x = images.f_narrow(0, first as i64, pass.samples as i64)?;
-            match self.pass(vae, &x, &index[first..first + pass.samples], pass, &mut planner) {
+            match self.pass(vae, &x, &index[first..first + pass.samples], pass) {
                 Ok(leading) => {
                     parts.push(leading);
                     first += pass.samples;
                 }
-                Err(error) if is_out_of_memory(&error) && planner.out_of_memory(pass) => {}
-                Err(error) => return Err(error),
+                Err(Error::Interrupted) if first > 0 => break,
+                Err(error) => self.planner.survive(pass, error)?,
             }
         }
-        self.planner = Some(planner);
         join(parts)
     }
 
-    /// What the planner has settled on.
-    pub fn plan(&self) -> String {
-        self.planner.as_ref().map_or_else(|| "nothing measured yet".to_owned(), ToString::to_string)
+    /// The planner, for what it has settled on.
+    pub fn planner(&self) -> &Planner {
+        &self.planner
     }
 
-    /// The first sample alone. Its memory bounds the passes from the start: Krylov spaces are large, and on a CPU what
-    /// does not fit is not refused but killed. Where a whole block in one backward pass is too much, a loop may do.
-    fn weigh(&mut self, vae: &dyn Vae, images: &Tensor, index: &[u64]) -> Result<Leading> {
-        let x = images.f_narrow(0, 0, 1)?;
-        let mut planner = Planner::new(self.batch, self.budget, self.metric.reach());
-        let mut taken = 0;
-        for mode in [Mode::Vmapped(usize::MAX), Mode::Looped] {
-            let ways = Ways { rows: mode, columns: mode };
-            match peak_bytes(|| self.solve(vae, &x, &index[..1], ways)) {
-                Ok((leading, peak)) if peak <= self.budget => {
-                    let fits = (self.budget / peak.max(1)) as usize;
-                    let most = if self.device.is_cuda() { fits } else { fits.min(CPU_PASS) };
-                    self.planner = Some(planner.at_most(most));
-                    return Ok(leading);
-                }
-                Ok((_, peak)) => taken = peak,
-                Err(error) if is_out_of_memory(&error) => {}
-                Err(error) => return Err(error),
-            }
-            for ways in vmapped() {
-                planner.out_of_memory(Pass { samples: 1, ways });
-            }
+    /// Weighs products with one sample's Jacobian, and counts what its Krylov space takes: these are large, and on a CPU what does
+    /// not fit is not refused but killed.
+    fn meet(&mut self, vae: &dyn Vae, images: &Tensor) -> Result<()> {
+        let (footprint, shape) = MatrixFree::footprint(vae, images, self.metric)?;
+        let space = Leading::bytes(shape, self.kind, &self.spec);
+        let block = self.spec.probes.max(self.pairs);
+        let (row, column) = ((footprint.row.0, block), (footprint.column.0, block));
+        self.planner.expect(&Footprint { once: footprint.once + space as f64, row, column });
+        self.planner.spare_memory();
+        match self.planner.beyond_budget() {
+            None => Ok(()),
+            Some(bytes) => Err(Error::request(
+                "spectrum top",
+                format!("a sample that fits the memory of a pass, {} MiB (fewer steps or probes?)", self.budget >> 20),
+                format!("some {} MiB", bytes >> 20),
+            )),
         }
-        Err(Error::request(
-            "spectrum top",
-            format!("a sample that fits the memory of a pass, {} MiB (fewer steps or probes?)", self.budget >> 20),
-            if taken > 0 { format!("{} MiB", taken >> 20) } else { "none left".to_owned() },
-        ))
     }
 
     /// One pass; timed and weighed while the planner is still learning.
-    fn pass(&self, vae: &dyn Vae, x: &Tensor, index: &[u64], pass: Pass, planner: &mut Planner) -> Result<Leading> {
+    fn pass(&mut self, vae: &dyn Vae, x: &Tensor, index: &[u64], pass: Pass) -> Result<Leading> {
         let work = || self.solve(vae, x, index, pass.ways);
-        if !planner.is_exploring() {
+        if !self.planner.is_exploring() {
             return work();
         }
         device::synchronize(self.device);
         let start = Instant::now();
         let (leading, peak) = peak_bytes(work)?;
         device::synchronize(self.device);
-        planner.record(pass, start.elapsed(), peak);
+        self.planner.record(pass, start.elapsed(), peak);
         Ok(leading)
     }
 
@@ -143,13 +130,6 @@ impl LeadingEngine {
         leading.directions = leading.directions.f_to_kind(Kind::Float)?;
         Ok(leading)
     }
-}
-
-/// The ways in which some product takes several vectors at once, as the planner has them.
-fn vmapped() -> impl Iterator<Item = Ways> {
-    let modes = [Mode::Vmapped(usize::MAX), Mode::Vmapped(CHUNK), Mode::Looped];
-    let all = modes.into_iter().flat_map(move |rows| modes.map(|columns| Ways { rows, columns }));
-    all.filter(|ways| ways.rows != Mode::Looped || ways.columns != Mode::Looped)
 }
 
 /// The results of passes in their order.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum SpectrumMode {
-    /// `full` where the factor fits the memory and has at most 4096 rows, else `top`.
+    /// `full` where the factor is small enough, by the model's sizes alone: the same on every machine. Else `top`.
     #[default]
     Auto,
     /// Every eigenvalue, from the Gram matrix of the factor.
@@ -54,7 +54,7 @@ impl Default for SpectrumSpec {
         Self {
             mode: SpectrumMode::default(),
             pairs: 10,
-            probes: 16,
+            probes: 10,
             steps: 24,
             tolerance: 1e-6,
             columns: 16384,
@@ -74,8 +74,11 @@ pub struct Sizes {
     pub outputs: i64,
 }
 
-/// Beyond so many rows the eigenvalues of a Gram matrix take minutes a sample.
-const FULL_ROWS: i64 = 4096;
+/// Beyond so many rows the backward passes and the Gram matrix of a sample take minutes, and its leading pairs a few
+/// hundred passes.
+const FULL_ROWS: i64 = 2048;
+/// Beyond so many bytes a sample the whole spectrum is not for every machine.
+const FULL_BYTES: u64 = 1 << 30;
 
 impl SpectrumSpec {
     /// Nothing was said: such a spec is left out of a stored request.
@@ -129,16 +132,17 @@ impl SpectrumSpec {
         let rows = metric.rows(sizes.latent);
         let bytes = dense_bytes(metric, sizes);
         let mode = match self.mode {
-            SpectrumMode::Auto if bytes > budget || rows > FULL_ROWS => SpectrumMode::Top,
-            SpectrumMode::Auto => SpectrumMode::Full,
-            SpectrumMode::Full if bytes > budget => {
+            // Not by what this machine has to spare just now: a run goes on elsewhere, and its shards are of one layout.
+            SpectrumMode::Auto if bytes > self.budget(FULL_BYTES) || rows > FULL_ROWS => SpectrumMode::Top,
+            SpectrumMode::Auto | SpectrumMode::Full if bytes > budget => {
                 return Err(Error::request(
                     "spectrum full",
                     format!("a factor that fits the memory of a pass, {} MiB (or --spectrum top)", budget >> 20),
                     format!("{} MiB a sample for {rows} rows of {} pixels", bytes >> 20, sizes.dim),
                 ));
             }
-            chosen => chosen,
+            SpectrumMode::Auto | SpectrumMode::Full => SpectrumMode::Full,
+            SpectrumMode::Top => SpectrumMode::Top,
         };
         if mode == SpectrumMode::Top && metric == MetricKind::OutputStochastic && sizes.latent > self.columns as i64 {
             return Err(Error::request(

@@ -62,9 +62,11 @@ impl Feed {
             }
             None => {
                 let (source, lane, kind) = (self.source.clone(), Lane::new(self.device)?, self.kind);
-                Rows::Read(data::ahead(order.to_vec(), batch, move |index| {
-                    Ok((index.len(), lane.upload(&source.read(index)?.images, kind)?))
-                }))
+                Rows::Read(data::ahead(
+                    order.to_vec(),
+                    move || batch,
+                    move |index| Ok((index.len(), lane.upload(&source.read(index)?.images, kind)?)),
+                ))
             }
         };
         Ok(Pass { rows })

@@ -1,0 +1,83 @@
+//! What a pass for a metric will take, measured on one sample and one cotangent.
+
+use super::{Metric, MetricKind, StemCache, decoded, encoder_output, latent};
+use crate::error::Result;
+use crate::ffi::memory::peak_bytes;
+use crate::ffi::{self, By, Graph, VjpMode};
+use crate::jacobian::{Footprint, Reach};
+use crate::model::Vae;
+use tch::{Kind, Tensor};
+
+impl Metric {
+    /// What [`Metric::behind`] takes of each sample, from one forward and one backward pass of the first of `x` [B, C, H, W];
+    /// `stem` learns the model's stem by the way.
+    ///
+    /// # Errors
+    /// Where the model cannot take `x`, or cannot be differentiated at all.
+    pub fn footprint(vae: &dyn Vae, x: &Tensor, kind: MetricKind, stem: &mut StemCache) -> Result<Footprint> {
+        let x = x.f_narrow(0, 0, 1)?.f_detach()?.f_set_requires_grad(true)?;
+        let ((mean, output), forward) = peak_bytes(|| {
+            let q = vae.encode(&x)?;
+            latent(&q.mean, &q.log_var)?;
+            Ok((q.mean.shallow_clone(), encoder_output(&q, kind)?))
+        })?;
+        let width = stem.factors(&output, &x)?.map_or(x.numel() as i64, |(triangle, _)| triangle.size()[0]);
+        let by = if width < x.numel() as i64 { By::Stem } else { By::Input };
+        let (row, _) = one(&output, |unit| ffi::vjp_by(by, &output, &x, unit, VjpMode::Looped, Graph::Constant))?;
+        let (rows, element) = (output.size()[1], bytes_of(output.kind()));
+        // The rows as they come and joined; for one sample at a time in double; the Gram matrix and what LAPACK makes of it.
+        let factor = rows * width * (2 * element + 8) + 4 * 8 * rows * rows;
+        let mut footprint = Footprint {
+            once: forward as f64 + factor as f64,
+            row: (row + (rows * element) as f64, rows as usize),
+            column: (0.0, 0),
+        };
+        if kind.reach() == Reach::EncoderAndDecoder {
+            let (once, column, columns) = of_columns(vae, &mean)?;
+            footprint.once += once;
+            footprint.column = (column, columns);
+        }
+        Ok(footprint)
+    }
+}
+
+/// What the decoder's Jacobian takes of one sample: however it is taken, and for each column; and how many there are.
+fn of_columns(vae: &dyn Vae, mean: &Tensor) -> Result<(f64, f64, usize)> {
+    let ((image, z), forward) = peak_bytes(|| decoded(vae, mean))?;
+    let (outputs, latents) = (image.size()[1], z.size()[1]);
+    let element = bytes_of(image.kind());
+    // The columns as they come and joined; in double, and what LAPACK makes of them.
+    let held = outputs * latents * (2 * element + 3 * 8);
+    let cotangent = image.f_zeros_like()?.f_detach()?.f_set_requires_grad(true)?;
+    let differentiable = || {
+        ffi::vjp(&image, &z, &cotangent.f_unsqueeze(0)?, VjpMode::Looped, Graph::Differentiable)?
+            .f_squeeze_dim(0)
+            .map_err(Into::into)
+    };
+    let twice = peak_bytes(differentiable).and_then(|(pulled, backward)| {
+        let column = one(&pulled, |unit| ffi::vjp(&pulled, &cotangent, unit, VjpMode::Looped, Graph::Constant))?.0;
+        Ok((backward as f64, column))
+    });
+    // What cannot be differentiated twice is taken by rows.
+    let (backward, column) = match twice {
+        Err(error) if error.is_of_the_way() => {
+            (0.0, one(&image, |unit| ffi::vjp(&image, &z, unit, VjpMode::Looped, Graph::Constant))?.0)
+        }
+        other => other?,
+    };
+    let each = column + ((outputs + latents) * element) as f64;
+    Ok((forward as f64 + backward + held as f64, each, latents as usize))
+}
+
+/// The bytes that one cotangent of `output` [1, R] takes in `pull`, and what it gives.
+fn one(output: &Tensor, pull: impl Fn(&Tensor) -> Result<Tensor>) -> Result<(f64, Tensor)> {
+    let unit = Tensor::f_zeros([1, 1, output.size()[1]], (output.kind(), output.device()))?;
+    let _ = unit.f_narrow(2, 0, 1)?.f_fill_(1.0)?;
+    let (pulled, bytes) = peak_bytes(|| pull(&unit))?;
+    Ok((bytes as f64, pulled))
+}
+
+/// Bytes of a number of this kind.
+pub(super) fn bytes_of(kind: Kind) -> i64 {
+    if kind == Kind::Double { 8 } else { 4 }
+}

@@ -1,0 +1,108 @@
+//! Stopping the program: soon, wherever it is, and without losing what is finished.
+
+use crate::child;
+use crate::files::binary;
+use std::io::Read;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// The program with signals as a terminal has them, whatever the test's own parent ignores.
+fn begun(folder: &Path, args: &str, ignoring: &str) -> Child {
+    let mut command = Command::new("env");
+    command.arg("--default-signal=INT,TERM,HUP,USR1,USR2");
+    if !ignoring.is_empty() {
+        command.arg(format!("--ignore-signal={ignoring}"));
+    }
+    command.arg(binary()).args(args.split_whitespace()).current_dir(folder).env("OMP_NUM_THREADS", "1");
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+/// A folder with a model, `run`.
+fn folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let config = "data: {source: strokes, limit: 32, valid: 0}\nmodel: {kind: conv, channels: [16, 32], latent: 24}\n\
+                  train: {epochs: 1, batch: 16}\n";
+    std::fs::write(folder.path().join("a.yaml"), config).unwrap();
+    let mut trained = begun(folder.path(), "train -c a.yaml -o run -q", "");
+    assert!(trained.wait().unwrap().success());
+    folder
+}
+
+/// Minutes of work.
+const LONG: &str = "score -m run -d strokes --limit 1000000 --metric output --top 3 -o long.h5";
+
+fn wait_for(path: &Path, child: &mut Child) {
+    let start = Instant::now();
+    while !path.exists() {
+        assert!(child.try_wait().unwrap().is_none() && start.elapsed() < Duration::from_secs(60), "{}", path.display());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// (exit code, seconds after the signal, what stood on stderr).
+fn ended(mut child: Child, since: Instant) -> (Option<i32>, f64, String) {
+    let mut said = String::new();
+    let status = child.wait().unwrap();
+    let took = since.elapsed().as_secs_f64();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    (status.code(), took, said)
+}
+
+#[test]
+fn every_stopping_signal_stops_soon_and_keeps_what_is_finished() {
+    let folder = folder();
+    let partial = folder.path().join("long.h5.partial");
+    let mut done = 0;
+    for (n, signal) in ["TERM", "INT", "HUP", "USR1", "USR2"].into_iter().enumerate() {
+        let mut child = begun(folder.path(), LONG, "");
+        wait_for(&partial, &mut child);
+        std::thread::sleep(Duration::from_millis(700 + 150 * n as u64));
+        let since = Instant::now();
+        child::signal(child.id(), signal);
+        let (code, took, said) = ended(child, since);
+        assert_eq!(code, Some(1), "{signal}: {said}");
+        assert!(took < 2.0, "{signal}: {took} s");
+        assert!(said.trim_end().ends_with("interrupted; what was finished is kept"), "{signal}: {said}");
+        // Each goes on after what the one before had finished.
+        let resumed =
+            said.lines().find_map(|l| l.split("goes on after ").nth(1)?.split(' ').next()?.parse::<u64>().ok());
+        if n > 0 {
+            assert!(resumed.is_some_and(|now| now >= done), "{signal}: {said}");
+            done = resumed.unwrap();
+        }
+    }
+    assert!(done > 0);
+}
+
+#[test]
+fn a_second_signal_ends_the_process_at_once() {
+    let folder = folder();
+    for pause in [1, 20, 20, 50] {
+        let _ = std::fs::remove_file(folder.path().join("long.h5.partial"));
+        let mut child = begun(folder.path(), LONG, "");
+        wait_for(&folder.path().join("long.h5.partial"), &mut child);
+        std::thread::sleep(Duration::from_millis(300));
+        child::signal(child.id(), "INT");
+        std::thread::sleep(Duration::from_millis(pause));
+        let since = Instant::now();
+        child::signal(child.id(), "INT");
+        let (code, took, said) = ended(child, since);
+        // Not by a fault, and without a word from libtorch's inside.
+        assert_eq!(code, Some(1), "{pause} ms: {said}");
+        assert!(took < 1.0 && !said.contains("INTERNAL ASSERT") && !said.contains("terminate"), "{took}: {said}");
+    }
+}
+
+#[test]
+fn a_signal_that_is_ignored_from_outside_stays_ignored() {
+    let folder = folder();
+    let mut child = begun(folder.path(), LONG, "HUP,INT");
+    wait_for(&folder.path().join("long.h5.partial"), &mut child);
+    child::signal(child.id(), "HUP");
+    child::signal(child.id(), "INT");
+    std::thread::sleep(Duration::from_millis(2500));
+    assert!(child.try_wait().unwrap().is_none(), "ended by a signal that nohup has it ignore");
+    child::signal(child.id(), "TERM");
+    assert_eq!(ended(child, Instant::now()).0, Some(1));
+}
