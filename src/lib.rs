@@ -10,6 +10,7 @@ pub mod device; //    device choice, precision, memory budget
 pub mod seed; //      noise keyed by (run seed, stage, sample index)
 pub mod event; //     how lower layers speak without printing
 pub mod ffi; //       the only unsafe code: batched VJPs, kernels, memory accounting
+pub mod lock; //      what two processes may not write at one time
 pub mod linalg; //    LAPACK on batches of small matrices
 pub mod data; //      file bytes -> Batch
 pub mod model; //     Batch -> Posterior; checkpoints; how far two inputs land apart

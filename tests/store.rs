@@ -1,5 +1,6 @@
 //! Tests of `store`: the files as h5py reads them, and what becomes of them when things go wrong.
 
+mod damage; //      bytes that are not as they were written
 mod merge; //       shards of one run
 mod refused; //     wrong requests and broken files
 mod resume; //      interrupted, killed, disk full
@@ -25,6 +26,8 @@ pub fn header(kind: FileKind) -> Header {
         model: "runs/demo".to_owned(),
         model_sha256: "5e".repeat(32),
         dataset: "strokes".to_owned(),
+        data_sha256: "da".repeat(32),
+        samples: 0,
         split: "test".to_owned(),
         device: "cpu".to_owned(),
         precision: "f32".to_owned(),
@@ -115,7 +118,7 @@ with h5py.File(sys.argv[1], 'r') as f:
     assert f['index'].dtype == np.int64 and len(set(i)) == len(i)
     x = i.astype(float)
     if f.attrs['kind'] == 'scores':
-        assert set(f) == {'index', 'label', 'scores', 'spectrum'}
+        assert set(f) == {'index', 'label', 'scores', 'spectrum', 'checksum'}
         same(f['label'], i % 10, np.int64)
         same(f['scores/root'], np.sqrt(x) + 0.1, np.float64)
         same(f['scores/holed'], np.where(i % 5 == 2, np.nan, -x / 3), np.float64)
@@ -123,7 +126,7 @@ with h5py.File(sys.argv[1], 'r') as f:
         d = x[:, None] * 3 + np.arange(12)
         same(f['spectrum/directions'], d.reshape(-1, 2, 1, 2, 3), np.float32)
     else:
-        assert set(f) == {'index', 'eps', 'clean', 'attack'}
+        assert set(f) == {'index', 'eps', 'clean', 'attack', 'checksum'}
         e = np.arange(3.0)[:, None]
         same(f['eps'], np.array([0.1, 1.0, 2.5]), np.float64)
         same(f['clean/recon_mse'], x / 2, np.float64)
@@ -152,12 +155,12 @@ fn h5py_reads_scores_and_attributes() {
     let attributes = r#"
 import sys, h5py
 a = dict(h5py.File(sys.argv[1], 'r').attrs)
-text = {k: v for k, v in a.items() if k not in ('pullback_format', 'seed')}
+text = {k: v for k, v in a.items() if k not in ('pullback_format', 'seed', 'samples', 'checksum')}
 assert all(type(v) is str for v in text.values()), text
 assert int(a['pullback_format']) == 1 and int(a['seed']) == 2**64 - 8
 assert a['config'] == 'seed: 7\ndata: strokes # \u03bb\n'
 assert set(a) == {'pullback_format', 'kind', 'version', 'config', 'model', 'model_sha256', 'dataset', 'split',
-                  'device', 'precision', 'seed', 'libtorch', 'metric', 'norm'}, sorted(a)
+                  'data_sha256', 'samples', 'checksum', 'device', 'precision', 'seed', 'libtorch', 'metric', 'norm'}, sorted(a)
 print(*(a[k] for k in ('kind', 'model', 'dataset', 'split', 'device', 'precision', 'metric', 'norm', 'version')))
 "#;
     let version = env!("CARGO_PKG_VERSION");
@@ -310,7 +313,7 @@ fn summary_counts_nan_and_leaves_it_out() {
     writer.put(&scores(&values(10, |i| i as u64))).unwrap();
     writer.finish().unwrap();
     let summary = inspect(&path).unwrap();
-    assert_eq!((summary.kind, summary.samples, summary.datasets.len()), (FileKind::Scores, 10, 6));
+    assert_eq!((summary.kind, summary.samples, summary.datasets.len()), (FileKind::Scores, 10, 7));
     // holed: -i/3 for i in 0, 1, 3, 4, 5, 6, 8, 9: sum of i = 36, middle (4 + 5) / 2.
     let holed = summary.scores.iter().find(|s| s.name == "holed").unwrap();
     assert_eq!((holed.counted, holed.nan), (8, 2));

@@ -127,7 +127,7 @@ fn request(yaml: &str, output: &Path) -> SweepRequest {
 fn contents(run: &Path) -> BTreeMap<String, Vec<f64>> {
     let reader = Reader::open(&run.join("sweep.h5")).unwrap();
     let paths: Vec<String> = reader.datasets().iter().map(|d| d.path.clone()).collect();
-    let kept = paths.into_iter().filter(|p| p != "/training/seconds");
+    let kept = paths.into_iter().filter(|p| p != "/training/seconds" && p != "/checksum");
     kept.map(|p| match reader.read(&p).unwrap().values {
         Values::F64(v) => (p, v),
         Values::F32(v) => (p, v.into_iter().map(f64::from).collect()),

@@ -3,8 +3,9 @@
 
 use crate::event;
 use crate::ffi::process::exit_now;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ};
 use signal_hook::iterator::Signals;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Those that ask for a stop: a terminal's Ctrl-C and hang-up, `kill`, and what schedulers send ahead of their time limit.
@@ -20,6 +21,8 @@ const INTERRUPTED: u8 = 1;
 /// Watches for signals from here on. Those that whoever started the process had it ignore (`nohup`, a shell's background jobs)
 /// stay ignored.
 pub fn watch() {
+    // A file that may not grow is an error of the write, which names it, and no end of the process.
+    let _ = signal_hook::flag::register(SIGXFSZ, Arc::default());
     let ignored = ignored();
     let wanted: Vec<i32> = STOPPING.into_iter().filter(|s| ignored >> (s - 1) & 1 == 0).collect();
     // Without a watch, signals do what the system has them do: the process ends, and nothing that is finished is lost.

@@ -1,6 +1,7 @@
 //! File bytes to [`Batch`]: every kind of data set behind one [`Source`].
 
 mod cifar; //   CIFAR-10 binary batches
+mod fingerprint; // what a data set is, whatever it is called
 mod folder; //  PNG and JPEG files
 mod hdf5; //    /images and /labels
 mod idx; //     MNIST's format, plain or gzipped
@@ -10,6 +11,7 @@ mod probe; //   size and colour from an image file's header
 mod rows; //    scattered rows through reads of neighbours
 mod strokes; // generated digits
 
+pub use fingerprint::fingerprint;
 pub use loader::{Batches, ahead, batches};
 pub use open::open;
 

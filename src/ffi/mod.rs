@@ -10,6 +10,7 @@ pub mod lane;
 pub mod module;
 pub mod memory;
 pub mod lapack;
+pub mod lock;
 pub mod process;
 pub mod trace;
 

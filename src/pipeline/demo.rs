@@ -5,6 +5,7 @@ use super::{AttackRequest, ScoreRequest, Subject};
 use crate::config::RunConfig;
 use crate::error::{Error, Result};
 use crate::event::{Event, Observer};
+use crate::lock::FolderLock;
 use crate::model::{self, WEIGHTS_FILE};
 use crate::report;
 use crate::store::{Overwrite, Reader, ScoreSummary};
@@ -46,6 +47,12 @@ pub struct DemoOutcome {
 /// As the parts'; a wrong request where the folder holds a demo of another config and may not be overwritten.
 pub fn run(request: &DemoRequest, observer: &dyn Observer) -> Result<DemoOutcome> {
     request.config.validate()?;
+    let output = &request.output;
+    if output.exists() && !output.is_dir() {
+        return Err(Error::request(output.display().to_string(), "a folder", "a file"));
+    }
+    std::fs::create_dir_all(output).map_err(|e| Error::io(output, e))?;
+    let _alone = FolderLock::of(output)?;
     if request.overwrite == Overwrite::Yes {
         train::clear(&request.output, &[REPORT_FILE])?;
         for arm in ARMS {

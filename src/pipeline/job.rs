@@ -165,6 +165,8 @@ impl<'a> Job<'a> {
             model: subject.model.display().to_string(),
             model_sha256: self.model.sha256.clone(),
             dataset: self.source.name().to_owned(),
+            data_sha256: data::fingerprint(self.source.as_ref())?,
+            samples: self.source.len() as u64,
             split: subject.split.name().to_owned(),
             device: device::name(self.device),
             precision: subject.precision.name().to_owned(),
@@ -176,8 +178,12 @@ impl<'a> Job<'a> {
         let writer = Writer::create(&subject.output, &header, samples, fixed, subject.overwrite)?;
         match writer.start() {
             Start::New => {}
-            Start::Resumed { done } => {
+            Start::Resumed { done, damaged } => {
                 observer.on(Event::Note(&format!("{}: goes on after {done} samples", subject.output.display())));
+                if *damaged > 0 {
+                    let again = format!("{damaged} more were damaged and are computed again");
+                    observer.on(Event::Warning(&format!("{}.partial: {again}", subject.output.display())));
+                }
             }
             Start::Replaced { why } => {
                 observer.on(Event::Note(&format!("{}: begun anew ({why})", subject.output.display())));

@@ -4,13 +4,14 @@ use crate::config::{DataSpec, RunConfig};
 use crate::data::{self, ImageShape, Source, Split};
 use crate::error::{Error, Result};
 use crate::event::Observer;
+use crate::lock::{self, FolderLock};
 use crate::model::{self, CONFIG_FILE, Network, WEIGHTS_FILE};
 use crate::pipeline::train_log::TrainLog;
 use crate::store::Overwrite;
 use crate::train::{self, HISTORY_FILE, History, Keep, Member, STATE_FILE, TrainSpec};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tch::Kind;
+use tch::{Device, Kind};
 
 /// What `train` is asked for.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,7 +46,7 @@ pub enum Progress {
 pub fn run(request: &TrainRequest, observer: &dyn Observer) -> Result<History> {
     request.config.validate()?;
     let (source, valid) = sources(&request.config.data)?;
-    let (config, mut network) = prepare(request, source.shape())?;
+    let (config, mut network, _alone) = prepare(request, source.shape())?;
     let mut log = log(request, &config, &source, valid.as_ref())?;
     let keep = Keep { folder: Some(&request.output), follower: Some(&mut log) };
     train::fit(&mut network, source, valid, &config.train, config.seed, keep, observer)
@@ -74,7 +75,12 @@ pub fn together(requests: &[(TrainRequest, &dyn Observer)]) -> Result<Vec<Result
     for (request, _) in requests {
         prepared.push(prepare(request, source.shape())?);
     }
-    let (configs, mut networks): (Vec<RunConfig>, Vec<Network>) = prepared.into_iter().unzip();
+    let (mut configs, mut networks, mut locks) = (Vec::new(), Vec::new(), Vec::new());
+    for (config, network, lock) in prepared {
+        configs.push(config);
+        networks.push(network);
+        locks.push(lock);
+    }
     let mut logs = Vec::with_capacity(requests.len());
     for ((request, _), config) in requests.iter().zip(&configs) {
         logs.push(log(request, config, &source, valid.as_ref())?);
@@ -107,12 +113,35 @@ pub(super) fn shape(spec: &DataSpec) -> Result<ImageShape> {
     Ok(data::open(&spec.source, spec.split, spec.limit)?.shape())
 }
 
-/// Makes the run folder ready; gives the whole config and a fresh network.
-fn prepare(request: &TrainRequest, image: ImageShape) -> Result<(RunConfig, Network)> {
+/// Makes the run folder ready; gives the whole config, a fresh network, and the hold on the folder.
+fn prepare(request: &TrainRequest, image: ImageShape) -> Result<(RunConfig, Network, FolderLock)> {
     let mut config = request.config.clone();
     config.model.resolve(image)?;
     config.validate()?;
     let device = config.device.resolve()?;
+    let folder = &request.output;
+    if folder.exists() && !folder.is_dir() {
+        return Err(Error::request(folder.display().to_string(), "a folder", "a file"));
+    }
+    // Before anything that is there is judged: another process may be at it.
+    let made = !folder.exists();
+    std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
+    let lock = FolderLock::of(folder)?;
+    match ready(request, config, device) {
+        Ok((config, network)) => Ok((config, network, lock)),
+        Err(error) => {
+            drop(lock);
+            if made {
+                // Nothing is left of a request that was refused.
+                let _ = std::fs::remove_dir(folder);
+            }
+            Err(error)
+        }
+    }
+}
+
+/// The rest of [`prepare`], in a folder that is this process's own.
+fn ready(request: &TrainRequest, config: RunConfig, device: Device) -> Result<(RunConfig, Network)> {
     let folder = &request.output;
     if request.overwrite == Overwrite::No && progress(folder, &config)? == Progress::Finished {
         let found = "a finished one of this config".to_owned();
@@ -122,7 +151,6 @@ fn prepare(request: &TrainRequest, image: ImageShape) -> Result<(RunConfig, Netw
     if request.overwrite == Overwrite::Yes {
         clear_run(folder)?;
     }
-    std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
     model::write_atomically(&folder.join(CONFIG_FILE), config.to_yaml()?.as_bytes())?;
     Ok((config, network))
 }
@@ -146,8 +174,9 @@ pub fn progress(folder: &Path, config: &RunConfig) -> Result<Progress> {
     }
     let file = folder.join(CONFIG_FILE);
     if !file.exists() {
-        let mut entries = std::fs::read_dir(folder).map_err(|e| Error::io(folder, e))?;
-        return match entries.next() {
+        let entries = std::fs::read_dir(folder).map_err(|e| Error::io(folder, e))?;
+        let mut own = entries.filter(|entry| !entry.as_ref().is_ok_and(|e| lock::is_lock(&e.file_name())));
+        return match own.next() {
             None => Ok(Progress::New),
             Some(_) => {
                 Err(Error::request(shown, "a new, empty or run folder, or --force", "a folder with other files"))

@@ -171,7 +171,7 @@ pub(super) fn with_axis(shape: &[usize], axis: usize, length: usize) -> Vec<usiz
 }
 
 /// Elements before, on and after `axis`.
-fn split(shape: &[usize], axis: usize) -> (usize, usize, usize) {
+pub(super) fn split(shape: &[usize], axis: usize) -> (usize, usize, usize) {
     let axis = axis.min(shape.len());
     let on = shape.get(axis).copied().unwrap_or(1);
     let after = shape.get(axis + 1..).unwrap_or_default();
@@ -234,12 +234,15 @@ pub(super) fn create(root: &Group, path: &str, dtype: Dtype, shape: &[usize]) ->
         let builder = if empty { builder } else { builder.alloc_time(Some(AllocTime::Early)) };
         builder.shape(shape.to_vec()).create(path)
     }
-    match dtype {
+    let dataset = match dtype {
         Dtype::F64 => typed::<f64>(root, path, shape),
         Dtype::F32 => typed::<f32>(root, path, shape),
         Dtype::I64 => typed::<i64>(root, path, shape),
         Dtype::U8 => typed::<u8>(root, path, shape),
-    }
+    }?;
+    // Its place is made now, so that a complete file's checksums change no structure.
+    dataset.new_attr::<i64>().create(super::checksum::ATTRIBUTE)?.write_scalar(&0i64)?;
+    Ok(dataset)
 }
 
 /// Writes `column` over the rows `rows` of its sample axis; with `None`, over the whole data set.

@@ -1,5 +1,6 @@
 //! Root attributes: what a result file holds and of which run.
 
+use super::checksum::ATTRIBUTE;
 use super::columns::fault;
 use super::schema::FORMAT;
 use crate::error::{Error, Result};
@@ -51,6 +52,10 @@ pub struct Header {
     pub model_sha256: String,
     /// Name of the data set.
     pub dataset: String,
+    /// SHA-256 of what its samples are (shape, number, some rows), hexadecimal; empty where no data were read.
+    pub data_sha256: String,
+    /// How many samples the whole run has, all shards together; 0 where that is not known.
+    pub samples: u64,
     /// `train` or `test`.
     pub split: String,
     /// Where it was computed: `cpu`, `cuda:0`.
@@ -65,8 +70,17 @@ pub struct Header {
     pub extra: BTreeMap<String, String>,
 }
 
+/// What two runs differ in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Difference {
+    /// An attribute, or a key of what was asked.
+    pub name: String,
+    pub ours: String,
+    pub theirs: String,
+}
+
 /// The attributes that every file has; `extra` may not repeat one.
-const RESERVED: [&str; 13] = [
+const RESERVED: [&str; 16] = [
     "pullback_format",
     "kind",
     "version",
@@ -74,12 +88,15 @@ const RESERVED: [&str; 13] = [
     "model",
     "model_sha256",
     "dataset",
+    "data_sha256",
+    "samples",
     "split",
     "device",
     "precision",
     "seed",
     "libtorch",
     "metric",
+    ATTRIBUTE,
 ];
 
 /// The version of this crate, as files name it.
@@ -108,24 +125,51 @@ impl Header {
         )
     }
 
-    /// The first attribute in which a run differs so that its rows may not stand beside ours; `None` for the same run.
-    pub(super) fn difference(&self, other: &Self) -> Option<&'static str> {
-        // Any CUDA device is as good as another; the CPU's last digits differ from theirs.
-        let machine = |h: &Self| h.device.split(':').next().map(str::to_owned);
-        [
-            ("kind", self.kind == other.kind),
-            ("config", self.config == other.config),
-            ("model_sha256", self.model_sha256 == other.model_sha256),
-            ("dataset", self.dataset == other.dataset),
-            ("split", self.split == other.split),
-            ("precision", self.precision == other.precision),
-            ("seed", self.seed == other.seed),
-            ("metric", self.metric == other.metric),
-            ("device", machine(self) == machine(other)),
-            ("further attributes", self.extra == other.extra),
-        ]
-        .into_iter()
-        .find_map(|(name, same)| (!same).then_some(name))
+    /// Every attribute in text, by name: what the file's checksum is of.
+    pub(super) fn attributes(&self, version: &str, libtorch: &str) -> BTreeMap<String, String> {
+        let own = [
+            ("kind", self.kind.name().to_owned()),
+            ("version", version.to_owned()),
+            ("config", self.config.clone()),
+            ("model", self.model.clone()),
+            ("model_sha256", self.model_sha256.clone()),
+            ("dataset", self.dataset.clone()),
+            ("data_sha256", self.data_sha256.clone()),
+            ("samples", self.samples.to_string()),
+            ("split", self.split.clone()),
+            ("device", self.device.clone()),
+            ("precision", self.precision.clone()),
+            ("seed", self.seed.to_string()),
+            ("libtorch", libtorch.to_owned()),
+        ];
+        let metric = self.metric.iter().map(|m| ("metric".to_owned(), m.clone()));
+        let own = own.into_iter().map(|(name, value)| (name.to_owned(), value));
+        own.chain(metric).chain(self.extra.clone()).collect()
+    }
+
+    /// The first thing in which a run differs so that its rows may not stand beside ours; `None` for the same run. Where it
+    /// computed, which version of the program did, and how paths were spelt is none: weights and data are known by what they are.
+    pub(super) fn difference(&self, other: &Self) -> Option<Difference> {
+        let none = || "none".to_owned();
+        let pairs = [
+            ("kind", self.kind.to_string(), other.kind.to_string()),
+            ("model_sha256", self.model_sha256.clone(), other.model_sha256.clone()),
+            ("data_sha256", self.data_sha256.clone(), other.data_sha256.clone()),
+            ("samples", self.samples.to_string(), other.samples.to_string()),
+            ("split", self.split.clone(), other.split.clone()),
+            ("precision", self.precision.clone(), other.precision.clone()),
+            ("seed", self.seed.to_string(), other.seed.to_string()),
+            ("metric", self.metric.clone().unwrap_or_else(none), other.metric.clone().unwrap_or_else(none)),
+        ];
+        if let Some((name, ours, theirs)) = pairs.into_iter().find(|(_, ours, theirs)| ours != theirs) {
+            return Some(Difference { name: name.to_owned(), ours, theirs });
+        }
+        if let Some(difference) = asked_differently(&self.config, &other.config) {
+            return Some(difference);
+        }
+        let name = self.extra.keys().chain(other.extra.keys()).find(|n| self.extra.get(*n) != other.extra.get(*n))?;
+        let shown = |extra: &BTreeMap<String, String>| extra.get(name).cloned().unwrap_or_else(none);
+        Some(Difference { name: name.clone(), ours: shown(&self.extra), theirs: shown(&other.extra) })
     }
 
     /// Writes the attributes; the file counts as unfinished until [`set_format`] is called.
@@ -144,6 +188,11 @@ impl Header {
         text("model", &self.model)?;
         text("model_sha256", &self.model_sha256)?;
         text("dataset", &self.dataset)?;
+        text("data_sha256", &self.data_sha256)?;
+        let samples = || file.new_attr::<u64>().create("samples")?.write_scalar(&self.samples);
+        samples().map_err(|e| fault(path, e))?;
+        let checksum = || file.new_attr::<i64>().create(ATTRIBUTE)?.write_scalar(&0i64);
+        checksum().map_err(|e| fault(path, e))?;
         text("split", &self.split)?;
         text("device", &self.device)?;
         text("precision", &self.precision)?;
@@ -191,6 +240,7 @@ impl Header {
             }
         };
         let metric = names.iter().any(|n| n == "metric").then(|| text("metric")).transpose()?;
+        let there = |name: &str| names.iter().any(|n| n == name);
         // Attributes that other tools added and that are not text are none of ours.
         let extra = names
             .iter()
@@ -203,6 +253,8 @@ impl Header {
             model: text("model")?,
             model_sha256: text("model_sha256")?,
             dataset: text("dataset")?,
+            data_sha256: if there("data_sha256") { text("data_sha256")? } else { String::new() },
+            samples: if there("samples") { number::<u64>(file, path, "samples")? } else { 0 },
             split: text("split")?,
             device: text("device")?,
             precision: text("precision")?,
@@ -212,6 +264,43 @@ impl Header {
         };
         Ok(Stored { format, header, version: text("version")?, libtorch: text("libtorch")? })
     }
+}
+
+/// Keys of a stored request that say where things lay and which part this was, and not what was asked.
+const WHERE: [&str; 3] = ["model", "data", "shard"];
+
+/// The first key in which two stored requests differ but for [`WHERE`]; as texts where they are no mappings.
+fn asked_differently(a: &str, b: &str) -> Option<Difference> {
+    use serde_yaml::Value;
+    let mapping = |text: &str| match serde_yaml::from_str::<Value>(text) {
+        Ok(Value::Mapping(mapping)) => Some(mapping),
+        _ => None,
+    };
+    let (Some(a), Some(b)) = (mapping(a), mapping(b)) else {
+        let other = || "another".to_owned();
+        return (a != b).then(|| Difference { name: "config".to_owned(), ours: other(), theirs: other() });
+    };
+    let key = a.keys().chain(b.keys()).find(|key| {
+        let named = key.as_str().is_some_and(|key| WHERE.contains(&key));
+        !named && a.get(key) != b.get(key)
+    })?;
+    let shown = |value: Option<&Value>| match value {
+        None => "none".to_owned(),
+        Some(value) => serde_json::to_string(value).unwrap_or_else(|_| "another".to_owned()),
+    };
+    let name = key.as_str().unwrap_or("config").to_owned();
+    Some(Difference { name, ours: shown(a.get(key)), theirs: shown(b.get(key)) })
+}
+
+/// The request of a whole run from that of one of its shards.
+pub(super) fn of_all_shards(config: &str) -> String {
+    let whole = || -> Option<String> {
+        let mut value: serde_yaml::Value = serde_yaml::from_str(config).ok()?;
+        let shard = value.as_mapping_mut()?.get_mut("shard")?;
+        *shard = serde_yaml::Value::Null;
+        serde_yaml::to_string(&value).ok()
+    };
+    whole().unwrap_or_else(|| config.to_owned())
 }
 
 /// Marks the file as finished.

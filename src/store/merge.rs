@@ -1,6 +1,8 @@
 //! Shards of one run -> one file: rows by sample index, read and written in pieces.
 
+use super::checksum;
 use super::columns::Dtype;
+use super::header::{Difference, of_all_shards};
 use super::partial::Partial;
 use super::reader::{DatasetInfo, Reader};
 use super::schema::{INDEX, LABEL, sample_axis};
@@ -17,8 +19,8 @@ const PIECE: usize = 32 << 20;
 /// Joins result files of the same run over different samples into `output`.
 ///
 /// # Errors
-/// A wrong request where the shards are not of one run (kind, model, data, split, precision, metric, seed, data sets
-/// and those without a row per sample, such as `/eps`, must agree), or where a sample is in two of them.
+/// A wrong request where the shards are not of one run (what was asked, weights, data, seed, data sets and those without a row
+/// per sample, such as `/eps`, must agree), where a sample is in two of them, or where one is missing.
 pub fn merge(shards: &[PathBuf], output: &Path, overwrite: Overwrite) -> Result<()> {
     let readers = shards.iter().map(|path| Reader::open(path)).collect::<Result<Vec<_>>>()?;
     let Some(first) = readers.first() else {
@@ -32,12 +34,13 @@ pub fn merge(shards: &[PathBuf], output: &Path, overwrite: Overwrite) -> Result<
         return Err(Error::request(path, "scores or attack: files with a row per sample", "a sweep"));
     }
     let rows = order(&readers)?;
+    ensure_whole(first.header(), &rows)?;
     let (per_sample, whole): (Vec<_>, Vec<_>) =
         first.datasets().iter().partition(|d| sample_axis(first.header().kind, &d.path).is_some());
     let fixed = whole.iter().map(|d| first.read(&d.path)).collect::<Result<Vec<_>>>()?;
     let samples = Samples::Listed(rows.iter().map(|r| r.index).collect());
-    // A partial file may stem from shards that have changed since: merging is quick, so it starts afresh.
-    let target = Target::new(output, overwrite)?;
+    // Merging is quick and starts afresh, under a name of its own: the partial name may hold an unfinished run's rows.
+    let target = Target::called(output, overwrite, ".merging")?;
     let mut writer = Writer::begin(target, &header(&readers), samples, &fixed, Partial::Discard)?;
     for piece in rows.chunks(piece(&per_sample, first.samples())) {
         writer.put(&block(&readers, &per_sample, piece)?)?;
@@ -70,6 +73,35 @@ fn order(readers: &[Reader]) -> Result<Vec<Row>> {
     }
 }
 
+/// Checks that no sample is missing: of the run's, where the shards say how many it has, else up to the last.
+fn ensure_whole(header: &Header, rows: &[Row]) -> Result<()> {
+    let total = match header.samples {
+        0 => rows.last().map_or(0, |r| r.index + 1),
+        samples => samples,
+    };
+    let mut gaps: Vec<Range<u64>> = Vec::new();
+    let mut next = 0;
+    for end in rows.iter().map(|r| r.index).chain([total]) {
+        if end > next {
+            gaps.push(next..end);
+        }
+        next = end + 1;
+    }
+    let missing: u64 = gaps.iter().map(|gap| gap.end - gap.start).sum();
+    let shown = |gap: &Range<u64>| match gap.end - gap.start {
+        1 => gap.start.to_string(),
+        _ => format!("{} to {}", gap.start, gap.end - 1),
+    };
+    match gaps.first() {
+        None => Ok(()),
+        Some(_) => Err(Error::request(
+            "shards to merge",
+            format!("every sample of the run, {total} in all"),
+            format!("{missing} missing: {}", gaps.iter().take(5).map(shown).collect::<Vec<_>>().join(", ")),
+        )),
+    }
+}
+
 /// Checks that two shards are of one run.
 fn agree(first: &Reader, other: &Reader) -> Result<()> {
     let (a, b) = (first.header(), other.header());
@@ -77,19 +109,8 @@ fn agree(first: &Reader, other: &Reader) -> Result<()> {
         let subject = format!("{}: {name}", other.path().display());
         Err(Error::request(subject, format!("{a} as in {}", first.path().display()), b))
     };
-    let none = || "none".to_owned();
-    for (name, a, b) in [
-        ("kind", a.kind.to_string(), b.kind.to_string()),
-        ("model_sha256", a.model_sha256.clone(), b.model_sha256.clone()),
-        ("dataset", a.dataset.clone(), b.dataset.clone()),
-        ("split", a.split.clone(), b.split.clone()),
-        ("precision", a.precision.clone(), b.precision.clone()),
-        ("metric", a.metric.clone().unwrap_or_else(none), b.metric.clone().unwrap_or_else(none)),
-        ("seed", a.seed.to_string(), b.seed.to_string()),
-    ] {
-        if a != b {
-            return differ(name, &a, &b);
-        }
+    if let Some(Difference { name, ours, theirs }) = a.difference(b) {
+        return differ(&name, &ours, &theirs);
     }
     let shown = |d: Option<&DatasetInfo>| match d {
         Some(DatasetInfo { dtype: Some(dtype), shape, .. }) => format!("{dtype} {shape:?}"),
@@ -125,7 +146,7 @@ fn header(readers: &[Reader]) -> Header {
     devices.sort_unstable();
     devices.dedup();
     let first = readers.first().map(|r| r.header().clone()).unwrap_or_default();
-    Header { device: devices.join(", "), ..first }
+    Header { device: devices.join(", "), config: of_all_shards(&first.config), ..first }
 }
 
 /// How many rows one piece has.
@@ -147,7 +168,7 @@ fn block(readers: &[Reader], per_sample: &[&DatasetInfo], piece: &[Row]) -> Resu
         .filter_map(|run| Some((run.first()?.shard, run.first()?.row..run.last()?.row + 1)))
         .collect();
     let mut block = Block { index: piece.iter().map(|r| r.index).collect(), labels: None, columns: vec![] };
-    for info in per_sample.iter().filter(|d| d.path != INDEX) {
+    for info in per_sample.iter().filter(|d| d.path != INDEX && d.path != checksum::ROWS) {
         let parts = runs
             .iter()
             .map(|(shard, rows)| readers[*shard].read_rows(&info.path, rows.clone()))

@@ -2,6 +2,7 @@
 //!
 //! Scores, attacks and measures have names here only as parts of a path: nothing in this module knows one.
 
+mod checksum; // of rows, data sets, and the whole
 mod columns; // values and their rows, in memory and in HDF5 data sets
 mod header; //  root attributes: what a file holds and of which run
 mod journal; // which rows of an unfinished file are done

@@ -1,17 +1,19 @@
 //! The unfinished file: begun, opened again, or found to be of no use.
 
-use super::Column;
+use super::checksum;
 use super::columns::{self, fault};
-use super::header::{Header, VERSION};
+use super::header::Header;
 use super::journal::Journal;
 use super::probe::{datasets, heap_is_whole};
 use super::schema::{INDEX, sample_axis};
 use super::target::{Target, in_use};
 use super::whole::{create, write_column};
+use super::{Column, Values};
 use crate::error::Result;
 use hdf5::file::OpenMode;
 use hdf5::{Dataset, File, MinorErrorCode};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 
 /// Whether a partial file may be continued.
@@ -36,9 +38,14 @@ pub(super) struct Rows {
 /// What lies under the partial name.
 pub(super) enum Found {
     Nothing,
-    Rows(Rows),
-    /// Something of no use.
+    /// Rows of this run, and how many of them were damaged and are missing.
+    Rows(Rows, usize),
+    /// Something without a finished row.
     Useless(String),
+    /// A file that cannot be read, or of which nothing can be believed.
+    Damaged,
+    /// Finished rows of another run: how many, and in what it differs.
+    Others(usize, String),
 }
 
 impl Rows {
@@ -73,40 +80,40 @@ pub(super) fn resume(
     }
     match columns::open(path, OpenMode::ReadWrite) {
         Err(error) if error.contains_minor(MinorErrorCode::CantLockFile) => Err(in_use(path)),
-        Err(_) => Ok(Found::Useless("it is damaged".to_owned())),
-        Ok(file) => Ok(same_run(file, path, header, index, fixed).map_or_else(Found::Useless, Found::Rows)),
+        Err(_) => Ok(Found::Damaged),
+        Ok(file) => Ok(same_run(file, path, header, index, fixed).unwrap_or(Found::Damaged)),
     }
 }
 
-/// The rows of a partial file of the same run; else what is wrong with it.
-fn same_run(file: File, path: &Path, header: &Header, index: &[u64], fixed: &[Column]) -> Result<Rows, String> {
-    let damaged = || "it is damaged".to_owned();
+/// What a partial file is to a run; `None` where it is damaged.
+fn same_run(file: File, path: &Path, header: &Header, index: &[u64], fixed: &[Column]) -> Option<Found> {
     if !heap_is_whole(path).unwrap_or(false) {
-        return Err(damaged());
+        return None;
     }
-    let stored = Header::read(&file, path).map_err(|_| damaged())?;
-    if let Some(name) = header.difference(&stored.header) {
-        return Err(format!("it is of another run ({name} differs)"));
+    let others = |file: &File, name: &str| match Journal::finished(file) {
+        0 => Found::Useless("it holds no finished sample".to_owned()),
+        done => Found::Others(done, name.to_owned()),
+    };
+    let stored = Header::read(&file, path).ok()?;
+    if let Some(difference) = header.difference(&stored.header) {
+        return Some(others(&file, &difference.name));
     }
-    if stored.version != VERSION {
-        return Err(format!("it is of version {}", stored.version));
-    }
-    let Some((journal, stored)) = Journal::open(&file, index).map_err(|_| damaged())? else {
-        return Err("it is of another run (the samples differ)".to_owned());
+    let Some((journal, mut stored)) = Journal::open(&file, index).ok()? else {
+        return Some(others(&file, "samples"));
     };
     if !stored.contains(&true) {
-        return Err("it holds no finished sample".to_owned());
+        return Some(Found::Useless("it holds no finished sample".to_owned()));
     }
     let mut columns = BTreeMap::new();
     let mut whole = 0;
-    for info in datasets(&file, path).map_err(|_| damaged())? {
+    for info in datasets(&file, path).ok()? {
         if info.path == INDEX {
             continue;
         }
-        let dataset = file.dataset(&info.path).map_err(|_| damaged())?;
+        let dataset = file.dataset(&info.path).ok()?;
         if let Some(axis) = sample_axis(header.kind, &info.path) {
             if info.shape.get(axis) != Some(&index.len()) {
-                return Err(damaged());
+                return None;
             }
             columns.insert(info.path, dataset);
             continue;
@@ -117,12 +124,65 @@ fn same_run(file: File, path: &Path, header: &Header, index: &[u64], fixed: &[Co
                 .is_ok_and(|theirs| ours.values.same_bits(&theirs.values))
         });
         if !same {
-            return Err(format!("it is of another run ({} differs)", info.path));
+            return Some(others(&file, &info.path));
         }
         whole += 1;
     }
     if whole != fixed.len() {
-        return Err("it is of another run (other data sets)".to_owned());
+        return Some(others(&file, "the data sets"));
     }
-    Ok(Rows { file, journal, stored, columns })
+    let damaged = disbelieve(&columns, header, index, &mut stored)?;
+    Some(if stored.contains(&true) {
+        Found::Rows(Rows { file, journal, stored, columns }, damaged)
+    } else {
+        Found::Damaged
+    })
+}
+
+/// Rows that are looked at together.
+const PIECE: usize = 1024;
+
+/// Takes back every stored row whose values do not agree with its checksum; gives their number.
+fn disbelieve(
+    columns: &BTreeMap<String, Dataset>,
+    header: &Header,
+    index: &[u64],
+    stored: &mut [bool],
+) -> Option<usize> {
+    let mut damaged = 0;
+    for first in (0..index.len()).step_by(PIECE) {
+        let rows = first..(first + PIECE).min(index.len());
+        if !stored[rows.clone()].contains(&true) {
+            continue;
+        }
+        let agree = rows_agree(columns, header, index, rows.clone())?;
+        for (row, agrees) in rows.zip(agree) {
+            if stored[row] && !agrees {
+                stored[row] = false;
+                damaged += 1;
+            }
+        }
+    }
+    Some(damaged)
+}
+
+/// Whether each of the rows `rows` agrees with its checksum; `None` where they cannot be read.
+pub(super) fn rows_agree(
+    columns: &BTreeMap<String, Dataset>,
+    header: &Header,
+    index: &[u64],
+    rows: Range<usize>,
+) -> Option<Vec<bool>> {
+    let mut parts = Vec::with_capacity(columns.len());
+    let mut sums = None;
+    for (path, dataset) in columns {
+        let (dtype, axis) = (columns::dtype_of(dataset)?, sample_axis(header.kind, path)?);
+        let part = columns::read(dataset, path, dtype, axis, Some(rows.clone())).ok()?;
+        match part.values {
+            Values::I64(values) if path == checksum::ROWS => sums = Some(values),
+            _ => parts.push(part),
+        }
+    }
+    let found = checksum::of_rows(&index[rows], &parts.iter().collect::<Vec<_>>());
+    Some(found.iter().zip(sums?).map(|(found, sum)| *found == sum).collect())
 }

@@ -1,5 +1,6 @@
 //! Files in: checked when opened, then read whole or by rows.
 
+use super::checksum;
 use super::columns::{self, Dtype, fault, size_of_shape};
 use super::header::{Header, Stored};
 use super::journal::is_settled;
@@ -12,6 +13,7 @@ use hdf5::file::OpenMode;
 use std::collections::HashSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 /// One data set of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +34,10 @@ pub struct Reader {
     stored: Stored,
     datasets: Vec<DatasetInfo>,
     index: Vec<u64>,
+    /// The checksum of each data set; none in files of versions without.
+    sums: Option<Vec<i64>>,
+    /// The data sets whose values were found to agree with theirs.
+    believed: Mutex<HashSet<String>>,
 }
 
 /// Deflate shrinks by at most about this factor; a data set that claims more than its file can hold is damaged.
@@ -65,7 +71,15 @@ impl Reader {
         };
         let stored = Header::read(&file, path).map_err(broken)?;
         let datasets = datasets(&file, path).map_err(broken)?;
-        let mut reader = Self { path: path.to_owned(), file, stored, datasets, index: vec![] };
+        let mut reader = Self {
+            path: path.to_owned(),
+            file,
+            stored,
+            datasets,
+            index: vec![],
+            sums: None,
+            believed: Mutex::default(),
+        };
         let journal = match reader.info(INDEX) {
             Some(_) => reader.read_i64(INDEX)?.1,
             None => vec![],
@@ -80,6 +94,11 @@ impl Reader {
         }
         reader.index = journal.iter().map(|i| *i as u64).collect();
         reader.check()?;
+        reader.sums = checksum::check(&reader.file, path, &reader.stored, &reader.datasets)?;
+        // It was read before its checksum was known.
+        if reader.info(INDEX).is_some() {
+            reader.read_i64(INDEX)?;
+        }
         Ok(reader)
     }
 
@@ -232,8 +251,27 @@ impl Reader {
         }
         self.check_size(info, dtype)?;
         let dataset = self.file.dataset(path).map_err(|e| fault(&self.path, e))?;
-        columns::read(&dataset, path, dtype, axis.unwrap_or(0), rows)
-            .map_err(|_| Error::request(subject(), "readable values", "a data set that is damaged or cut short"))
+        let unreadable = |_| Error::request(subject(), "readable values", "a data set that is damaged or cut short");
+        self.believe(&dataset, path, dtype).map_err(unreadable)?.ok_or_else(|| {
+            Error::request(
+                subject(),
+                "values as they were written",
+                "others (damaged or changed): the checksum disagrees",
+            )
+        })?;
+        columns::read(&dataset, path, dtype, axis.unwrap_or(0), rows).map_err(unreadable)
+    }
+
+    /// Compares a data set with its checksum, when it is first read; `None` where they disagree.
+    fn believe(&self, dataset: &hdf5::Dataset, path: &str, dtype: Dtype) -> hdf5::Result<Option<()>> {
+        let sum = self.sums.as_ref().zip(self.datasets.iter().position(|d| d.path == path)).map(|(sums, at)| sums[at]);
+        let mut believed = self.believed.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(sum) = sum.filter(|_| !believed.contains(path)) else { return Ok(Some(())) };
+        if checksum::of_dataset(dataset, path, dtype)? != sum {
+            return Ok(None);
+        }
+        believed.insert(path.to_owned());
+        Ok(Some(()))
     }
 
     /// Refuses a data set that cannot fit in its file, before memory is asked for it.
@@ -279,7 +317,7 @@ impl Reader {
             }
             // Scores and measures are f64; images and directions are f32.
             let expected = match info.shape.len() {
-                _ if info.path == INDEX || info.path == schema::LABEL => Dtype::I64,
+                _ if [INDEX, schema::LABEL, checksum::ROWS].contains(&info.path.as_str()) => Dtype::I64,
                 _ if info.path.starts_with("/scores/") => Dtype::F64,
                 n if n == axis + 1 => Dtype::F64,
                 _ => continue,

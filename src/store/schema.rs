@@ -18,7 +18,7 @@ pub fn sample_axis(kind: FileKind, path: &str) -> Option<usize> {
     let parts: Vec<&str> = path.strip_prefix('/')?.split('/').collect();
     let point = usize::from(kind == FileKind::Sweep);
     match parts.as_slice() {
-        ["index" | "label"] => Some(0),
+        ["index" | "label" | "checksum"] => Some(0),
         ["scores" | "scores_se" | "spectrum" | "clean", _] => Some(point),
         ["attack", _, _] => Some(point + 1),
         _ => None,

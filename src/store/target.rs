@@ -1,6 +1,7 @@
 //! Output paths: refused before any work, published at the end.
 
 use crate::error::{Error, Result};
+use crate::lock::Lock;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -22,14 +23,21 @@ pub(super) struct Target {
     pub path: PathBuf,
     /// `<path>.partial`, in the same folder; it exists, perhaps empty.
     pub partial: PathBuf,
-    overwrite: Overwrite,
+    pub overwrite: Overwrite,
     /// The partial file, open for its lock.
     file: File,
+    /// Held against other processes.
+    _lock: Lock,
 }
 
 impl Target {
     /// Checks that `path` may be written: nothing there (or it may go), in a folder that exists.
     pub fn new(path: &Path, overwrite: Overwrite) -> Result<Self> {
+        Self::called(path, overwrite, ".partial")
+    }
+
+    /// [`Target::new`], called `<path><suffix>` until it is complete.
+    pub fn called(path: &Path, overwrite: Overwrite, suffix: &str) -> Result<Self> {
         let shown = path.display().to_string();
         let Some(name) = path.file_name() else {
             return Err(Error::request(shown, "the name of a file to write", "no file name"));
@@ -53,7 +61,7 @@ impl Target {
             return Err(Error::request(shown, format!("an existing folder {}", folder.display()), found));
         }
         let mut partial = name.to_owned();
-        partial.push(".partial");
+        partial.push(suffix);
         let partial = path.with_file_name(partial);
         if fs::symlink_metadata(&partial).is_ok_and(|found| !found.is_file()) {
             return Err(Error::request(partial.display().to_string(), "a file or nothing", "something else"));
@@ -61,13 +69,29 @@ impl Target {
         // Opened now, so that a folder that takes no new file is found out before anything is computed.
         let file = OpenOptions::new().write(true).create(true).truncate(false).open(&partial);
         let file = file.map_err(|e| refused(path, e))?;
-        lock(&file, &partial)?;
-        Ok(Self { path: path.to_owned(), partial, overwrite, file })
+        let lock = Lock::of(file.try_clone().map_err(|e| refused(path, e))?).map_err(|_| in_use(&partial))?;
+        refuse_readers(&file, &partial)?;
+        Ok(Self { path: path.to_owned(), partial, overwrite, file, _lock: lock })
     }
 
     /// True where an earlier run left something.
     pub fn is_begun(&self) -> bool {
         self.file.metadata().is_ok_and(|m| m.len() > 0)
+    }
+
+    /// Gives a partial file that cannot be read another name, and tells it: somebody may still get something out of it.
+    pub fn put_aside(self) -> Result<(Self, String)> {
+        let (path, overwrite) = (self.path.clone(), self.overwrite);
+        let named = |n: usize| {
+            let mut name = self.partial.clone().into_os_string();
+            name.push(if n == 1 { ".damaged".to_owned() } else { format!(".damaged.{n}") });
+            PathBuf::from(name)
+        };
+        let aside = (1..).map(named).find(|name| !name.exists()).unwrap_or_else(|| named(1));
+        fs::rename(&self.partial, &aside).map_err(|e| Error::io(&aside, e))?;
+        drop(self);
+        let why = format!("it is damaged, and kept as {}", aside.display());
+        Ok((Self::new(&path, overwrite)?, why))
     }
 
     /// Removes a partial file that holds nothing of worth.
@@ -102,16 +126,15 @@ impl Target {
     }
 }
 
-/// Keeps other processes from writing the same file. HDF5 has locks of its own, which a child process would inherit;
-/// they are off (see `columns::open`), unless the user's `HDF5_USE_FILE_LOCKING` insists on them.
-fn lock(file: &File, path: &Path) -> Result<()> {
-    if std::env::var_os("HDF5_USE_FILE_LOCKING").is_some() {
-        return Ok(());
-    }
+/// Other programs that have the file open through HDF5 hold HDF5's own lock on it. Where HDF5 was told to take locks in this process
+/// too, it finds them out by itself, and ours would be in its way.
+fn refuse_readers(file: &File, path: &Path) -> Result<()> {
+    let told = std::env::var("HDF5_USE_FILE_LOCKING").is_ok_and(|v| !matches!(v.as_str(), "FALSE" | "0"));
     match file.try_lock() {
-        Err(TryLockError::WouldBlock) => Err(in_use(path)),
+        Err(TryLockError::WouldBlock) if !told => Err(in_use(path)),
+        Ok(()) if told => file.unlock().map_err(|e| Error::io(path, e)),
         // Some file systems have no locks; there it is up to the user.
-        Ok(()) | Err(TryLockError::Error(_)) => Ok(()),
+        _ => Ok(()),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Files and data sets written in one go.
 
+use super::checksum;
 use super::columns::{self, fault};
 use super::header::{self, Header};
 use super::target::{Overwrite, Target, in_use};
@@ -36,6 +37,7 @@ fn write_all(target: &Target, header: &Header, columns: &[Column]) -> Result<()>
     for column in columns {
         write_column(&file, column).map_err(|e| fault(path, e))?;
     }
+    checksum::seal(&file, path)?;
     header::set_format(&file, path)?;
     file.flush().map_err(|e| fault(path, e))?;
     file.close().map_err(|e| fault(path, e))

@@ -8,10 +8,11 @@
 //! - A partial file without a finished row is begun anew: its structure may be incomplete, and nothing is lost.
 //! - `pullback_format` is 0 until the file is complete, so that no reader takes it for a result.
 
+use super::checksum;
 use super::columns::{self, fault};
 use super::header::{self, Header};
 use super::journal::{self, Journal};
-use super::partial::{Found, Partial, Rows, resume};
+use super::partial::{Found, Partial, Rows, resume, rows_agree};
 use super::schema::{self, INDEX, LABEL, sample_axis};
 use super::target::{Overwrite, Target};
 use super::whole::check_whole;
@@ -53,10 +54,12 @@ pub enum Start {
     Resumed {
         /// How many samples it held.
         done: usize,
+        /// How many more it held whose values are not as they were written: they are computed again.
+        damaged: usize,
     },
-    /// A partial file was there but of no use; it was replaced.
+    /// A partial file was there but of no use; it was replaced, or put aside.
     Replaced {
-        /// What was wrong with it.
+        /// What was wrong with it, and where it lies now if it may be of worth.
         why: String,
     },
 }
@@ -83,11 +86,12 @@ impl Writer {
     /// Begins or resumes the result file `path`.
     ///
     /// `fixed` are data sets without a row per sample, such as `/eps`; they are written at once. A partial file of the
-    /// same run (equal header, `fixed` and samples) is resumed, any other is replaced; [`Writer::start`] tells which.
+    /// same run (as asked, `fixed` and samples) is resumed, one without a finished row is replaced, one that cannot be read is
+    /// put aside; [`Writer::start`] tells which.
     ///
     /// # Errors
     /// A wrong request where `path` exists and may not be overwritten, cannot be written, or is being written by
-    /// another process.
+    /// another process; where finished rows of another run lie under its partial name, unless they may be overwritten.
     pub fn create(
         path: &Path,
         header: &Header,
@@ -124,12 +128,24 @@ impl Writer {
                 ));
             }
         }
+        let mut target = target;
         let (found, start) = match resume(&target, header, &index, fixed, partial)? {
             Found::Nothing => (None, Start::New),
             Found::Useless(why) => (None, Start::Replaced { why }),
-            Found::Rows(rows) => {
+            Found::Damaged => {
+                let (fresh, why) = target.put_aside()?;
+                target = fresh;
+                (None, Start::Replaced { why })
+            }
+            Found::Others(done, name) if target.overwrite == Overwrite::No => {
+                let found = format!("{done} finished samples of another run ({name} differs)");
+                let subject = target.partial.display().to_string();
+                return Err(Error::request(subject, "the run that began it, or --force to begin anew", found));
+            }
+            Found::Others(_, name) => (None, Start::Replaced { why: format!("it is of another run: {name} differs") }),
+            Found::Rows(rows, damaged) => {
                 let done = rows.stored.iter().filter(|s| **s).count();
-                (Some(rows), Start::Resumed { done })
+                (Some(rows), Start::Resumed { done, damaged })
             }
         };
         let rows = match found {
@@ -183,6 +199,13 @@ impl Writer {
             values: Values::I64(labels.clone()),
         });
         let columns: Vec<&Column> = block.columns.iter().chain(&labels).collect();
+        let sums = Column {
+            path: checksum::ROWS.to_owned(),
+            shape: vec![block.index.len()],
+            sample_axis: 0,
+            values: Values::I64(self.checksums(block, &columns)),
+        };
+        let columns: Vec<&Column> = columns.into_iter().chain([&sums]).collect();
         self.check_columns(block.index.len(), &columns)?;
         if rows.is_empty() {
             return Ok(());
@@ -223,6 +246,8 @@ impl Writer {
             return Err(Error::io(&self.target.partial, io::Error::new(ErrorKind::UnexpectedEof, message)));
         }
         self.journal.settle(&self.file, &self.target)?;
+        self.ensure_as_written()?;
+        checksum::seal(&self.file, &self.target.partial)?;
         header::set_format(&self.file, &self.target.partial)?;
         self.flush()?;
         let Self { target, file, journal, columns, .. } = self;
@@ -230,6 +255,28 @@ impl Writer {
         drop((journal, columns));
         file.close().map_err(|e| fault(&target.partial, e))?;
         target.publish()
+    }
+
+    /// The checksum of each row of a block whose columns fit their shapes.
+    fn checksums(&self, block: &Block, columns: &[&Column]) -> Vec<i64> {
+        let whole = |c: &&Column| c.check(Some(block.index.len())).is_ok();
+        // A column that does not fit is refused below.
+        if columns.iter().all(whole) { checksum::of_rows(&block.index, columns) } else { vec![0; block.index.len()] }
+    }
+
+    /// Reads every row once more: what is published is what was computed.
+    fn ensure_as_written(&self) -> Result<()> {
+        const PIECE: usize = 1024;
+        let header = Header { kind: self.kind, ..Header::default() };
+        for first in (0..self.index.len()).step_by(PIECE) {
+            let rows = first..(first + PIECE).min(self.index.len());
+            let agree = rows_agree(&self.columns, &header, &self.index, rows);
+            if !agree.is_some_and(|agree| agree.iter().all(|a| *a)) {
+                let message = "values that are not as they were written (damaged?); the next run computes them again";
+                return Err(Error::io(&self.target.partial, io::Error::new(ErrorKind::InvalidData, message)));
+            }
+        }
+        Ok(())
     }
 
     fn flush(&self) -> Result<()> {

@@ -69,7 +69,7 @@ fn shards_of_another_run_are_refused() {
     type Change = fn(&mut Header);
     let changes: [(&str, Change); 6] = [
         ("model_sha256", |h| h.model_sha256 = "0".repeat(64)),
-        ("dataset", |h| h.dataset = "mnist".into()),
+        ("data_sha256", |h| h.data_sha256 = "0".repeat(64)),
         ("split", |h| h.split = "train".into()),
         ("precision", |h| h.precision = "f64".into()),
         ("metric", |h| h.metric = None),
@@ -103,7 +103,7 @@ fn shards_of_another_run_are_refused() {
     assert_eq!(merge(&[], &output, Overwrite::No).unwrap_err().exit_code(), 2);
     // Another device is no obstacle, and is named.
     let other = Header { device: "cuda:0".into(), ..own.clone() };
-    let cuda = shard(folder.path(), "cuda.h5", &other, &[10]);
+    let cuda = shard(folder.path(), "cuda.h5", &other, &[3]);
     merge(&[first.clone(), cuda], &output, Overwrite::No).unwrap();
     assert_eq!(Reader::open(&output).unwrap().header().device, "cpu, cuda:0");
 }

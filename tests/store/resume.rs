@@ -30,7 +30,7 @@ fn an_unfinished_run_goes_on_where_it_stopped() {
     assert_eq!(error.exit_code(), 2);
 
     let mut writer = open(&path, &header);
-    assert_eq!(*writer.start(), Start::Resumed { done: 4 });
+    assert_eq!(*writer.start(), Start::Resumed { done: 4, damaged: 0 });
     assert_eq!(writer.done(), [3, 4, 5, 9]);
     assert_eq!(writer.remaining(), [0, 1, 2, 6, 7, 8, 10, 11]);
     // A row is stored once; a block of other columns does not fit.
@@ -51,7 +51,7 @@ fn an_unfinished_run_goes_on_where_it_stopped() {
 }
 
 #[test]
-fn a_partial_file_of_no_use_is_replaced_and_said_so() {
+fn finished_rows_of_another_run_are_never_lost_without_force() {
     let folder = tempfile::tempdir().unwrap();
     let own = header(FileKind::Attack);
     let path = folder.path().join("attack.h5");
@@ -64,34 +64,54 @@ fn a_partial_file_of_no_use_is_replaced_and_said_so() {
         Start::Replaced { why } => why.clone(),
         other => panic!("{other:?}"),
     };
+    let refused = |name: &str, header: &Header, samples: usize, fixed: &[Column]| {
+        let before = std::fs::read(partial(&path)).unwrap();
+        let error = Writer::create(&path, header, samples, fixed, Overwrite::No).unwrap_err();
+        assert_eq!(error.exit_code(), 2, "{name}: {error}");
+        for part in ["3 finished samples of another run", name, "--force", ".partial"] {
+            assert!(error.to_string().contains(part), "{error} lacks {part}");
+        }
+        assert!(before == std::fs::read(partial(&path)).unwrap(), "{name}: the file was touched");
+        let forced = Writer::create(&path, header, samples, fixed, Overwrite::Yes).unwrap();
+        assert!(why(forced).contains(name), "{name}");
+    };
+
+    // Where and how it is computed, and what it is called, is no other run.
+    let elsewhere = Header {
+        device: "cuda:0".into(),
+        model: "./runs/demo".into(),
+        dataset: "other/strokes".into(),
+        config: "seed: 7\ndata: ./strokes\n".into(),
+        ..own.clone()
+    };
+    begun();
+    assert_eq!(*open(&path, &elsewhere).start(), Start::Resumed { done: 3, damaged: 0 });
 
     type Change = fn(&mut Header);
     let changes: [(&str, Change); 9] = [
-        ("config", |h| h.config.push_str("top: 3\n")),
+        ("top", |h| h.config.push_str("top: 3\n")),
         ("model_sha256", |h| h.model_sha256 = "0".repeat(64)),
-        ("dataset", |h| h.dataset = "mnist".into()),
+        ("data_sha256", |h| h.data_sha256 = "0".repeat(64)),
         ("split", |h| h.split = "train".into()),
         ("precision", |h| h.precision = "f64".into()),
         ("seed", |h| h.seed = 0),
         ("metric", |h| h.metric = None),
-        ("device", |h| h.device = "cuda:0".into()),
+        ("samples", |h| h.samples = 99),
         ("kind", |h| h.kind = FileKind::Scores),
     ];
     for (name, change) in changes {
         begun();
         let mut other = own.clone();
         change(&mut other);
-        let why = why(open(&path, &other));
-        assert!(why.contains(name), "{name}: {why}");
+        refused(name, &other, 12, &[eps()]);
     }
     begun();
-    let fewer = Writer::create(&path, &own, 11, &[eps()], Overwrite::No).unwrap();
-    assert!(why(fewer).contains("samples"));
+    refused("samples", &own, 11, &[eps()]);
     begun();
     let other_eps = Column { values: Values::F64(vec![1.0, 2.0, 3.0]), ..eps() };
-    assert!(why(Writer::create(&path, &own, 12, &[other_eps], Overwrite::No).unwrap()).contains("/eps"));
+    refused("/eps", &own, 12, &[other_eps]);
     begun();
-    assert!(why(Writer::create(&path, &own, 12, &[], Overwrite::No).unwrap()).contains("/eps"));
+    refused("/eps", &own, 12, &[]);
 
     // Cut short at every kilobyte, with a hole, empty, not HDF5: never an error, never a row of a cut file believed.
     begun();
@@ -101,7 +121,7 @@ fn a_partial_file_of_no_use_is_replaced_and_said_so() {
         let end = (start + 256).min(good.len());
         holed[start..end].fill(0);
         std::fs::write(partial(&path), &holed).unwrap();
-        let _ = open(&path, &own);
+        let _ = Writer::create(&path, &own, 12, &[eps()], Overwrite::No);
     }
     for length in (8..good.len()).step_by(1024) {
         std::fs::write(partial(&path), &good[..length]).unwrap();
@@ -110,7 +130,10 @@ fn a_partial_file_of_no_use_is_replaced_and_said_so() {
         assert!(writer.done().is_empty());
     }
     std::fs::write(partial(&path), b"something else").unwrap();
-    assert!(why(open(&path, &own)).contains("damaged"));
+    // What cannot be read is kept, under another name each time.
+    let kept = why(open(&path, &own));
+    let aside = PathBuf::from(kept.split("kept as ").nth(1).unwrap());
+    assert_eq!(std::fs::read(aside).unwrap(), b"something else", "{kept}");
     // Begun, but without a row.
     assert!(why(open(&path, &own)).contains("no finished sample"));
 }

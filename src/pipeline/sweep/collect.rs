@@ -252,6 +252,8 @@ fn header(spec: &SweepSpec, rows: &[CellSummary], scores: &Reader, device: Devic
         model: format!("{} models", rows.len()),
         model_sha256: models.finalize().iter().map(|b| format!("{b:02x}")).collect(),
         dataset: scores.header().dataset.clone(),
+        data_sha256: scores.header().data_sha256.clone(),
+        samples: scores.header().samples,
         split: spec.split.name().to_owned(),
         device: device::name(device),
         precision: spec.score.precision.name().to_owned(),
