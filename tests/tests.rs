@@ -19,6 +19,7 @@ mod leading; //   matrix-free spectra and estimates
 mod model; //     architectures, checkpoints, TorchScript
 mod replay; //    repeated work on fixed buffers
 mod report; //    the page
+mod safety; //    full disks, other processes, data that change
 mod score; //     formulas
 mod shift; //    measures against closed forms and known packages
 mod signals; //   stopping the program

@@ -151,6 +151,10 @@ impl Header {
     /// computed, which version of the program did, and how paths were spelt is none: weights and data are known by what they are.
     pub(super) fn difference(&self, other: &Self) -> Option<Difference> {
         let none = || "none".to_owned();
+        // In the words of what was asked, where it is that.
+        if let Some(asked) = asked_differently(&self.config, &other.config).filter(|_| self.kind == other.kind) {
+            return Some(asked);
+        }
         let pairs = [
             ("kind", self.kind.to_string(), other.kind.to_string()),
             ("model_sha256", self.model_sha256.clone(), other.model_sha256.clone()),
@@ -163,9 +167,6 @@ impl Header {
         ];
         if let Some((name, ours, theirs)) = pairs.into_iter().find(|(_, ours, theirs)| ours != theirs) {
             return Some(Difference { name: name.to_owned(), ours, theirs });
-        }
-        if let Some(difference) = asked_differently(&self.config, &other.config) {
-            return Some(difference);
         }
         let name = self.extra.keys().chain(other.extra.keys()).find(|n| self.extra.get(*n) != other.extra.get(*n))?;
         let shown = |extra: &BTreeMap<String, String>| extra.get(name).cloned().unwrap_or_else(none);

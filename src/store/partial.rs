@@ -78,15 +78,30 @@ pub(super) fn resume(
     if partial == Partial::Discard {
         return Ok(Found::Useless("it is not needed".to_owned()));
     }
-    match columns::open(path, OpenMode::ReadWrite) {
+    let look = |mode: OpenMode, rows: Believe| match columns::open(path, mode) {
         Err(error) if error.contains_minor(MinorErrorCode::CantLockFile) => Err(in_use(path)),
         Err(_) => Ok(Found::Damaged),
-        Ok(file) => Ok(same_run(file, path, header, index, fixed).unwrap_or(Found::Damaged)),
+        Ok(file) => Ok(same_run(file, path, header, index, fixed, rows).unwrap_or(Found::Damaged)),
+    };
+    // HDF5 touches a file that it opens for writing: what is another run's is only looked at.
+    let found = look(OpenMode::Read, Believe::All)?;
+    if !matches!(found, Found::Rows(..)) {
+        return Ok(found);
     }
+    // Closed before it is opened again.
+    drop(found);
+    look(OpenMode::ReadWrite, Believe::Checked)
+}
+
+/// Whether rows are compared with their checksums.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Believe {
+    All,
+    Checked,
 }
 
 /// What a partial file is to a run; `None` where it is damaged.
-fn same_run(file: File, path: &Path, header: &Header, index: &[u64], fixed: &[Column]) -> Option<Found> {
+fn same_run(file: File, path: &Path, header: &Header, index: &[u64], fixed: &[Column], rows: Believe) -> Option<Found> {
     if !heap_is_whole(path).unwrap_or(false) {
         return None;
     }
@@ -131,7 +146,10 @@ fn same_run(file: File, path: &Path, header: &Header, index: &[u64], fixed: &[Co
     if whole != fixed.len() {
         return Some(others(&file, "the data sets"));
     }
-    let damaged = disbelieve(&columns, header, index, &mut stored)?;
+    let damaged = match rows {
+        Believe::All => 0,
+        Believe::Checked => disbelieve(&columns, header, index, &mut stored)?,
+    };
     Some(if stored.contains(&true) {
         Found::Rows(Rows { file, journal, stored, columns }, damaged)
     } else {

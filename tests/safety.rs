@@ -1,0 +1,270 @@
+//! What may happen around a run: a full disk, another process, data that change meanwhile. Each done for real.
+
+use crate::child;
+use crate::files::binary;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+const CONFIG: &str = "\
+data: {source: strokes, limit: 32, valid: 0}
+model: {kind: mlp, hidden: [12], latent: 3}
+train: {epochs: 1, batch: 16}
+";
+
+fn command(folder: &Path, line: &str) -> Command {
+    let mut command = Command::new(binary());
+    command.args(line.split_whitespace()).current_dir(folder).env("OMP_NUM_THREADS", "1").stdin(Stdio::null());
+    command
+}
+
+fn run(folder: &Path, line: &str) -> Output {
+    child::within(Duration::from_secs(120), &mut command(folder, line)).unwrap_or_else(|| panic!("{line}: hangs"))
+}
+
+fn stderr(out: &Output) -> String {
+    String::from_utf8_lossy(&out.stderr).into_owned()
+}
+
+fn succeeds(folder: &Path, line: &str) -> String {
+    let out = run(folder, line);
+    assert!(out.status.success(), "{line}: {:?} {}", out.status, stderr(&out));
+    stderr(&out)
+}
+
+/// One line, exit code 2, holding all the parts.
+fn refused(folder: &Path, line: &str, parts: &[&str]) {
+    let out = run(folder, line);
+    let said = stderr(&out);
+    assert_eq!(out.status.code(), Some(2), "{line}: {said}");
+    assert_eq!(said.trim().lines().count(), 1, "{line}: {said}");
+    for part in parts {
+        assert!(said.contains(part), "{line}: {said} lacks {part}");
+    }
+}
+
+/// A folder with a model, `run`.
+fn desk() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("a.yaml"), CONFIG).unwrap();
+    succeeds(folder.path(), "train -c a.yaml -o run -q");
+    folder
+}
+
+/// Numbers of a result file, by path.
+fn numbers(path: &Path) -> Vec<(String, Vec<f64>)> {
+    let reader = pullback::store::Reader::open(path).unwrap();
+    let f64s = reader.datasets().iter().filter(|d| d.dtype == Some(pullback::store::Dtype::F64));
+    f64s.map(|d| (d.path.clone(), reader.read_f64(&d.path).unwrap().1)).collect()
+}
+
+/// A disk of its own, of so many kilobytes; none where the tests may not mount one.
+struct Disk(PathBuf);
+
+impl Disk {
+    fn of(folder: &Path, kilobytes: usize) -> Option<Self> {
+        let at = folder.join("disk");
+        std::fs::create_dir_all(&at).unwrap();
+        let size = format!("size={kilobytes}k");
+        let made = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(&at).output();
+        made.is_ok_and(|out| out.status.success()).then_some(Self(at))
+    }
+
+    fn grow(&self) {
+        let grown = Command::new("mount").args(["-o", "remount,size=64m"]).arg(&self.0).status().unwrap();
+        assert!(grown.success());
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_full_disk_is_an_error_in_one_line_and_the_run_goes_on_later() {
+    let folder = desk();
+    let at = folder.path();
+    for part in ["1/2", "2/2"] {
+        succeeds(at, &format!("score -m run -d strokes --limit 24 --shard {part} -o {}.h5 -q", &part[..1]));
+    }
+    let jobs = [
+        "score -m run -d strokes --limit 24 --top 2 -o disk/o.h5 -q",
+        "attack -m run -d strokes --limit 8 --attack random --eps 1 --save-images -o disk/o.h5 -q",
+        "merge 1.h5 2.h5 -o disk/o.h5",
+        "train -c a.yaml -o disk/o -q",
+        "report 1.h5 -o disk/o.html",
+    ];
+    let mut full = 0;
+    for kilobytes in [4, 8, 12, 20, 28, 44, 76] {
+        for job in jobs {
+            let Some(disk) = Disk::of(at, kilobytes) else {
+                println!("skipped: this user may mount no file system");
+                return;
+            };
+            // What was there before stays.
+            std::fs::write(disk.0.join("before"), "kept").unwrap();
+            let out = run(at, job);
+            let said = stderr(&out);
+            if !out.status.success() {
+                full += 1;
+                assert_eq!(out.status.code(), Some(1), "{kilobytes} KB, {job}: {said}");
+                assert_eq!(said.trim().lines().count(), 1, "{kilobytes} KB, {job}: {said}");
+                assert!(said.contains("No space left") && said.contains("disk/o"), "{kilobytes} KB, {job}: {said}");
+                for name in ["o.h5", "o.html", "o/model.safetensors"] {
+                    assert!(!disk.0.join(name).exists(), "{kilobytes} KB, {job}: a torn {name}");
+                }
+                disk.grow();
+                succeeds(at, job);
+            }
+            assert_eq!(std::fs::read(disk.0.join("before")).unwrap(), b"kept");
+            if job.starts_with("merge") {
+                assert_eq!(pullback::store::Reader::open(&disk.0.join("o.h5")).unwrap().samples(), 24);
+            }
+        }
+    }
+    assert!(full > 20, "only {full} were full");
+}
+
+#[test]
+fn a_file_that_may_not_grow_is_an_error_and_no_sudden_end() {
+    let folder = desk();
+    let line = "score -m run -d strokes --limit 400 --top 2 -o o.h5 -q";
+    let mut limited = Command::new("bash");
+    limited.args(["-c", "ulimit -f 16; exec \"$0\" \"$@\""]).arg(binary()).args(line.split_whitespace());
+    limited.current_dir(folder.path()).env("OMP_NUM_THREADS", "1");
+    let out = child::within(Duration::from_secs(60), &mut limited).unwrap();
+    assert_eq!(out.status.code(), Some(1), "{:?} {}", out.status, stderr(&out));
+    assert!(stderr(&out).contains("File too large"), "{}", stderr(&out));
+    succeeds(folder.path(), line);
+}
+
+#[test]
+fn two_processes_do_not_write_one_result() {
+    let folder = desk();
+    let at = folder.path();
+    for setting in [None, Some("FALSE"), Some("TRUE")] {
+        let set = |mut command: Command| {
+            match setting {
+                Some(value) => command.env("HDF5_USE_FILE_LOCKING", value),
+                None => command.env_remove("HDF5_USE_FILE_LOCKING"),
+            };
+            command
+        };
+        let jobs = [
+            ("score -m run -d strokes --limit 1000000 -o o.h5 -q", at.join("o.h5.partial"), "o.h5.partial"),
+            ("train -c a.yaml --set train.epochs=100000 -o two -q", at.join("two/history.csv"), "two"),
+        ];
+        for (line, sign, name) in jobs {
+            let mut first = set(command(at, line)).stderr(Stdio::null()).spawn().unwrap();
+            while !sign.exists() {
+                assert!(first.try_wait().unwrap().is_none(), "{line} ended by itself");
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            let second = child::within(Duration::from_secs(60), &mut set(command(at, line))).unwrap();
+            let said = stderr(&second);
+            assert_eq!(second.status.code(), Some(2), "{setting:?} {line}: {said}");
+            assert!(said.contains(name) && said.contains("in use"), "{setting:?} {line}: {said}");
+            assert!(first.try_wait().unwrap().is_none(), "the first went too");
+            first.kill().unwrap();
+            first.wait().unwrap();
+            // Whoever was killed holds nothing any more.
+            let mut third = set(command(at, line)).stderr(Stdio::null()).spawn().unwrap();
+            std::thread::sleep(Duration::from_millis(600));
+            assert!(third.try_wait().unwrap().is_none(), "{setting:?} {line}: still locked");
+            third.kill().unwrap();
+            third.wait().unwrap();
+            let _ = std::fs::remove_file(&sign);
+            let _ = std::fs::remove_dir_all(at.join("two"));
+        }
+    }
+}
+
+/// Eighty images of 28x28, all different, by seed.
+fn images(path: &Path, seed: u64) {
+    let script = "import sys, h5py, numpy as np
+with h5py.File(sys.argv[1], 'w') as f:
+    f['images'] = np.random.default_rng(int(sys.argv[2])).random((4000, 28, 28)).astype('f4')";
+    crate::store::python(script, &[path, Path::new(&seed.to_string())]).unwrap();
+}
+
+#[test]
+fn rows_of_other_data_weights_or_settings_are_never_mixed_and_never_lost() {
+    let folder = desk();
+    let at = folder.path();
+    images(&at.join("d.h5"), 1);
+    let line = "score -m run -d d.h5 --metric output --precision f64 -o o.h5 -q";
+    let partial = at.join("o.h5.partial");
+    // Some rows, then killed.
+    let begun = || {
+        let _ = std::fs::remove_file(&partial);
+        let mut first = command(at, line).stderr(Stdio::null()).spawn().unwrap();
+        loop {
+            std::thread::sleep(Duration::from_millis(20));
+            assert!(first.try_wait().unwrap().is_none(), "ended by itself");
+            if std::fs::metadata(&partial).is_ok_and(|m| m.len() > 100_000) {
+                break;
+            }
+        }
+        std::thread::sleep(Duration::from_millis(150));
+        first.kill().unwrap();
+        first.wait().unwrap();
+        std::fs::read(&partial).unwrap()
+    };
+    let before = begun();
+    for (line, name) in [
+        ("score -m run -d d.h5 --metric mean --precision f64 -o o.h5 -q", "metric"),
+        ("score -m run -d d.h5 --metric output --precision f64 --top 1 -o o.h5 -q", "top"),
+        ("score -m run -d d.h5 --metric output --precision f64 --seed 3 -o o.h5 -q", "seed"),
+        ("score -m run -d d.h5 --metric output --precision f64 --limit 100 -o o.h5 -q", "limit"),
+    ] {
+        refused(at, line, &["o.h5.partial", "finished samples of another run", name, "--force"]);
+        assert!(std::fs::read(&partial).unwrap() == before, "{line}: the partial file was touched");
+    }
+    // Other data under the same name, of the same shape.
+    std::fs::rename(at.join("d.h5"), at.join("kept.h5")).unwrap();
+    images(&at.join("d.h5"), 2);
+    refused(at, line, &["o.h5.partial", "data_sha256"]);
+    // The data are the same under another name, and the model by another path; a merge onto the name does no harm either.
+    for part in ["1/2", "2/2"] {
+        let shard = format!("score -m run -d strokes --limit 6 --shard {part} -o s{}.h5 -q", &part[..1]);
+        succeeds(at, &shard);
+    }
+    succeeds(at, "merge s1.h5 s2.h5 -o o.h5");
+    assert!(std::fs::read(&partial).unwrap() == before, "merge touched the partial file");
+    std::fs::remove_file(at.join("o.h5")).unwrap();
+    let said = succeeds(at, "score -m ./run -d ./kept.h5 --metric output --precision f64 -o o.h5");
+    assert!(said.contains("goes on after"), "{said}");
+    succeeds(at, "score -m run -d kept.h5 --metric output --precision f64 -o straight.h5 -q");
+    let (resumed, straight) = (numbers(&at.join("o.h5")), numbers(&at.join("straight.h5")));
+    for ((path, a), (_, b)) in resumed.iter().zip(&straight) {
+        assert!(a.iter().zip(b).all(|(a, b)| (a - b).abs() <= 1e-9 * b.abs().max(1.0)), "{path}");
+    }
+}
+
+#[test]
+fn shards_are_joined_only_where_they_are_of_one_run_and_whole() {
+    let folder = desk();
+    let at = folder.path();
+    let attack = |part: &str, more: &str, name: &str| {
+        let line = format!("attack -m run -d strokes --limit 9 --shard {part} --eps 1 -q -o {name} {more}");
+        succeeds(at, &line);
+    };
+    let (one, two) = ("--attack pgd --steps 2", "--attack pgd --steps 3");
+    attack("1/3", one, "a1.h5");
+    attack("2/3", one, "a2.h5");
+    attack("3/3", one, "a3.h5");
+    for (n, other) in [two, "--attack pgd --steps 2 --norm linf", "--attack pgd --steps 2 --goal kl"].iter().enumerate()
+    {
+        let name = format!("b{n}.h5");
+        attack("3/3", other, &name);
+        refused(at, &format!("merge a1.h5 a2.h5 {name} -o m.h5"), &[&name, "as in a1.h5"]);
+    }
+    refused(at, "merge a1.h5 a3.h5 -o m.h5", &["every sample of the run, 9 in all", "3 missing: 3 to 5"]);
+    refused(at, "merge a1.h5 a2.h5 -o m.h5", &["3 missing: 6 to 8"]);
+    succeeds(at, "merge a3.h5 a1.h5 a2.h5 -o m.h5");
+    succeeds(at, "attack -m run -d strokes --limit 9 --eps 1 -q -o whole.h5 --attack pgd --steps 2");
+    let config = |name: &str| pullback::store::Reader::open(&at.join(name)).unwrap().header().config.clone();
+    assert_eq!(config("m.h5"), config("whole.h5"));
+}
