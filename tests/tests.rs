@@ -15,6 +15,7 @@ mod jacobian; //  batched VJPs against loops and finite differences
 mod linalg; //    factorisations shared among threads
 mod kernels; //   every kernel against plain loops and LAPACK
 mod lane; //      copies beside the computation
+mod lost; //      samples of which nothing is known
 mod leading; //   matrix-free spectra and estimates
 mod model; //     architectures, checkpoints, TorchScript
 mod replay; //    repeated work on fixed buffers

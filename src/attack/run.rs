@@ -19,7 +19,7 @@ pub struct Attacked {
     pub images: Tensor,
     /// r(x'), [B, C, H, W].
     pub reconstruction: Tensor,
-    /// The goal's value at x', `[B]` f64.
+    /// The goal's value at x', `[B]` f64; NaN, as its measures, of a sample for which it is not finite or nothing was proposed.
     pub damage: Tensor,
     /// All of [`shift::NAMES`] of x' against x, `[B]` f64 each.
     pub measures: Vec<(&'static str, Tensor)>,
@@ -61,10 +61,15 @@ pub fn judge(name: &str, attack: &dyn Attack, victim: &Victim, budget: &Budget) 
     tch::no_grad(|| {
         let x = victim.images();
         let own = attack.radius(victim, budget)?;
-        let radius =
-            own.map_or_else(|| Tensor::f_full([x.size()[0]], budget.epsilon, (Kind::Double, x.device())), Ok)?;
+        let whole = Tensor::f_full([x.size()[0]], budget.epsilon, (Kind::Double, x.device()))?;
+        let radius = match own {
+            Some(own) => own.f_where_self(&own.f_isfinite()?, &whole)?,
+            None => whole,
+        };
         let none = Tensor::f_zeros([x.size()[0]], (Kind::Bool, x.device()))?;
         let (mut stalled, mut overstepped) = (none.shallow_clone(), none);
+        // Samples for which nothing was proposed that is a number.
+        let mut lost = stalled.f_logical_not()?;
         let mut best = Best::default();
         for trial in 0..attack.trials() {
             let proposal = attack.propose(victim, budget, trial)?;
@@ -74,6 +79,8 @@ pub fn judge(name: &str, attack: &dyn Attack, victim: &Victim, budget: &Budget) 
             // A lone candidate is the best unseen: no pass of the model for a comparison.
             let lone = attack.trials() == 1 && proposal.candidates.len() == 1;
             for candidate in &proposal.candidates {
+                let some = candidate.f_isfinite()?.f_flatten(1, -1)?.f_any_dim(1, false)?;
+                lost = lost.f_logical_and(&some.f_logical_not()?)?;
                 let size = budget.measure(x, candidate)?;
                 let beyond = size.f_le_tensor(&(&radius * 1.01))?.f_logical_not()?;
                 overstepped = overstepped.f_logical_or(&beyond)?;
@@ -86,12 +93,18 @@ pub fn judge(name: &str, attack: &dyn Attack, victim: &Victim, budget: &Budget) 
         let images = best.into_images().unwrap_or_else(|| x.shallow_clone());
         ensure_within(name, budget, x, &images, &radius)?;
         let moved = Reading::of(victim.vae(), &images)?;
+        let damage = attack.goal().of(victim.clean(), &moved)?;
+        // What is not known of a sample is told as such in all of its measures.
+        lost = lost.f_logical_or(&damage.f_isfinite()?.f_logical_not()?)?;
+        let unless_lost = |t: &Tensor| -> Result<Tensor> { Ok(t.f_masked_fill(&lost, f64::NAN)?) };
+        let measures = shift::all(victim.clean(), &moved)?;
+        let measures: Result<_> = measures.into_iter().map(|(name, t)| Ok((name, unless_lost(&t)?))).collect();
         Ok(Attacked {
             name: name.to_owned(),
             family: attack.family(),
             goal: attack.goal(),
-            damage: attack.goal().of(victim.clean(), &moved)?,
-            measures: shift::all(victim.clean(), &moved)?,
+            damage: unless_lost(&damage)?,
+            measures: measures?,
             images,
             reconstruction: moved.reconstruction,
             radius,

@@ -6,6 +6,7 @@
 mod footprint; // what a pass will take
 mod independence;
 mod operator;
+mod scales; //   variances beyond the precision of the pass
 mod stem; // encoders that begin with a linear map
 
 pub use independence::ensure_independent;

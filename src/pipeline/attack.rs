@@ -72,7 +72,7 @@ pub fn attack(request: &AttackRequest, observer: &dyn Observer) -> Result<()> {
     let loops = Rc::new(Loops::on(vae));
     let mut doubts = Doubts::default();
     let first = Cell::new(true);
-    job.run(writer, "attacking", block, observer, |x, index| {
+    job.run(writer, "attacking", block, has_damage, observer, |x, index| {
         let spectrum = finder.spectrum(vae, x, index)?;
         // What holds of one block's attacks holds of all: it is told once.
         let listener: &dyn Observer = if first.replace(false) { observer } else { &Silent };
@@ -99,6 +99,11 @@ pub fn attack(request: &AttackRequest, observer: &dyn Observer) -> Result<()> {
         observer.on(Event::Warning(&line));
     }
     Ok(())
+}
+
+/// Columns that are NaN where an attack's damage to a sample is not known.
+fn has_damage(path: &str) -> bool {
+    path.starts_with("/attack/") && path.ends_with("/latent_l2")
 }
 
 /// Where the spectral directions of the victims come from.

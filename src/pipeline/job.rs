@@ -1,6 +1,7 @@
 //! What scoring and attacking have in common: a model, data that fit it, a device, the samples of this run.
 
 use super::flow::{Asked, Block, Flow};
+use super::lost::Watched;
 use crate::data::{self, ImageShape, Source, Split};
 use crate::device::{self, DeviceChoice, Precision};
 use crate::error::{Error, Result};
@@ -193,12 +194,14 @@ impl<'a> Job<'a> {
     }
 
     /// Stores block after block until every sample is done: `evaluate` turns images [n, C, H, W], on the job's device and
-    /// of its kind, and their positions into columns. What was stored stays when the observer says stop.
+    /// of its kind, and their positions into columns. Where one of those that `tells` accepts, by path, is NaN, the sample is counted
+    /// as lost. What was stored stays when the observer says stop.
     pub fn run(
         &self,
-        mut writer: Writer,
+        writer: Writer,
         task: &str,
         block: Block,
+        tells: fn(&str) -> bool,
         observer: &dyn Observer,
         evaluate: impl FnMut(&Tensor, &[u64]) -> Result<Vec<Asked>>,
     ) -> Result<()> {
@@ -206,8 +209,11 @@ impl<'a> Job<'a> {
         let done = writer.done().len() as u64;
         observer.on(Event::Begin { task, unit: "images", total: order.len() as u64 + done, done });
         let source = self.source.clone();
-        let times =
-            Flow { source, order, block, device: self.device, kind: self.kind }.run(&mut writer, observer, evaluate)?;
+        let mut writer = Watched::new(writer, order.len(), tells);
+        let flow = Flow { source, order, block, device: self.device, kind: self.kind };
+        let run = flow.run(&mut writer, observer, evaluate);
+        let writer = writer.told(task, observer);
+        let times = run?;
         observer.on(Event::End);
         observer.on(Event::Detail(&format!("{task}, {times}")));
         writer.finish()

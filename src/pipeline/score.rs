@@ -43,7 +43,7 @@ pub fn score(request: &ScoreRequest, observer: &dyn Observer) -> Result<()> {
     let metric = Some(request.metric.to_string());
     let writer = job.writer(FileKind::Scores, request, metric, BTreeMap::new(), &[], observer)?;
     let block = block_size(subject.batch, job.device, job.shape.dim() as usize * (1 + request.top));
-    job.run(writer, "scoring", block, observer, |images, _| {
+    job.run(writer, "scoring", block, has_spectrum, observer, |images, _| {
         let spectrum = engine.spectra(job.model.vae.as_ref(), images)?;
         columns(&spectrum, &images.size())
     })?;
@@ -68,12 +68,17 @@ fn leading(request: &ScoreRequest, job: &Job, bound: i64, observer: &dyn Observe
     let metric = Some(request.metric.to_string());
     let writer = job.writer(FileKind::Scores, request, metric, top_attribute(), &[], observer)?;
     let block = block_size(subject.batch, job.device, job.shape.dim() as usize * (1 + pairs));
-    job.run(writer, "scoring", block, observer, |images, index| {
+    job.run(writer, "scoring", block, has_spectrum, observer, |images, index| {
         let leading = engine.leading(job.model.vae.as_ref(), images, index)?;
         leading_columns(&leading, request.top, &images.size())
     })?;
     tell_passes(engine.planner(), observer);
     Ok(())
+}
+
+/// The column that is NaN where a sample has no spectrum.
+fn has_spectrum(path: &str) -> bool {
+    path == "/spectrum/eigenvalues"
 }
 
 /// What the planner settled on, and which ways the model does not go.

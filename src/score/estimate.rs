@@ -28,7 +28,7 @@ pub fn estimates(quadrature: &Quadrature) -> Result<Vec<Estimate>> {
         .into_iter()
         .map(|(name, known)| {
             let (value, error) = sums.score(name, &known)?;
-            let value = known.f_where_self(exact, &value)?;
+            let value = super::where_known(&quadrature.nodes, known.f_where_self(exact, &value)?)?;
             let none = error.f_zeros_like()?.f_where_self(exact, &error)?;
             let undefined = value.f_isnan()?;
             Ok(Estimate { name, error: none.f_masked_fill(&undefined, f64::NAN)?, value })

@@ -2,7 +2,8 @@
 //!
 //! Natural logarithms; p_i = lambda_i / sum lambda; 0 ln 0 = 0. Where every eigenvalue is zero (posterior collapse)
 //! `spectral_radius`, `trace`, `von_neumann_entropy`, `rank` and `log_det` are 0, `effective_rank` is 1, and the ratios
-//! `entropy_maxnorm`, `anisotropy`, `stable_rank`, `condition` are NaN.
+//! `entropy_maxnorm`, `anisotropy`, `stable_rank`, `condition` are NaN. Where there is no spectrum (eigenvalues that are NaN) so is
+//! every score.
 
 mod estimate;
 
@@ -35,9 +36,15 @@ pub fn all(values: &Tensor) -> Result<Vec<(&'static str, Tensor)>> {
     crate::error::ensure_shape("eigenvalues", values, &[-1, -1])?;
     if values.device().is_cuda() && kernels::run_on(values.device()) {
         let scores = kernels::scores(values)?;
-        return SCORES.iter().zip(0..).map(|((name, _), i)| Ok((*name, scores.f_select(1, i)?))).collect();
+        let each = SCORES.iter().zip(0..);
+        return each.map(|((name, _), i)| Ok((*name, where_known(values, scores.f_select(1, i)?)?))).collect();
     }
-    SCORES.iter().map(|(name, score)| Ok((*name, score(values)?))).collect()
+    SCORES.iter().map(|(name, score)| Ok((*name, where_known(values, score(values)?)?))).collect()
+}
+
+/// A score `[B]`, NaN where there is no spectrum: eigenvalues are all NaN or none is.
+pub(crate) fn where_known(values: &Tensor, score: Tensor) -> Result<Tensor> {
+    Ok(score.f_masked_fill(&values.f_select(1, 0)?.f_isnan()?, f64::NAN)?)
 }
 
 /// lambda_1.

@@ -80,6 +80,8 @@ pub(super) struct Ritz {
     pub vectors: Tensor,
     /// |H v - theta v| by the recurrence, [B, M].
     pub residuals: Tensor,
+    /// `[B]` bool: the sample's products are not finite, and its pairs none.
+    pub broken: Option<Tensor>,
 }
 
 /// Coordinates of the other side that are widened to double at once.
@@ -155,7 +157,7 @@ impl<'a> Space<'a> {
         self.weigh()?;
         let size = self.size;
         let gram = self.gram.f_narrow(1, 0, size)?.f_narrow(2, 0, size)?;
-        super::ensure_finite(&gram)?;
+        let (gram, broken) = super::mended(&gram)?;
         let (values, vectors) = gram.f_linalg_eigh("L")?;
         let vectors = vectors.f_flip([-1])?;
         // H V = V T + Q R e_last^T: of H V y only the share of the last block leaves the space.
@@ -165,6 +167,7 @@ impl<'a> Space<'a> {
             values: super::descending(&values, size)?,
             vectors,
             residuals: length(&leaving, 1)?.f_squeeze_dim(1)?,
+            broken,
         })
     }
 

@@ -11,7 +11,7 @@ use tch::{Device, Kind, Tensor};
 /// The K leading eigenpairs of G at B points, and estimates of spectral sums.
 #[derive(Debug)]
 pub struct Leading {
-    /// [B, K] f64, descending, >= 0.
+    /// [B, K] f64, descending, >= 0; NaN, as all else, of a sample whose products are not finite.
     pub values: Tensor,
     /// |G v - lambda v| / lambda_1 of each pair, [B, K] f64, from one more product; 0 for a zero spectrum.
     pub residuals: Tensor,
@@ -36,7 +36,7 @@ impl Leading {
     /// others share the pass.
     ///
     /// # Errors
-    /// More pairs than min(R, D) or than the space may hold; a Jacobian that is not finite.
+    /// More pairs than min(R, D) or than the space may hold.
     pub fn of(op: &dyn Operator, spec: &SpectrumSpec, pairs: usize, seed: u64, index: &[u64]) -> Result<Self> {
         let side = Side::smaller(op);
         let (n, device) = (side.width(op), op.options().1);
@@ -62,13 +62,17 @@ impl Leading {
         }
         let outside = normal(seed, OUTSIDE, index, n, block, device)?;
         let quotients = space.outside_quotients(&outside, &ended.kept)?;
-        let quadrature = Quadrature::of(&ended.as_ended(n, spec.tolerance), space.start(), &quotients)?;
+        let broken = ended.broken.as_ref();
+        let quadrature =
+            Quadrature::of(&ended.as_ended(n, spec.tolerance), space.start(), &quotients)?.losing(broken)?;
         let pairs = pairs as i64;
+        ended.values = super::lost(ended.values.shallow_clone(), broken)?;
         let values = ended.values.f_narrow(1, 0, pairs)?;
         let y = ended.vectors.f_narrow(2, 0, pairs)?;
         let raw = if side == Side::Domain { space.vectors(&y)? } else { space.images(&y)? };
         let directions = super::directions(&raw, &values, &ended.values)?;
         let residuals = residuals(op, &values, &directions, &ended.residuals.f_narrow(1, 0, pairs)?)?;
+        let residuals = super::lost(residuals, ended.broken.as_ref())?;
         Ok(Self { values: values.f_contiguous()?, residuals, directions, quadrature })
     }
 }
@@ -95,6 +99,8 @@ struct Collected {
     kept: Tensor,
     /// \[B\] bool.
     done: Tensor,
+    /// \[B\] bool: products were not finite.
+    broken: Option<Tensor>,
 }
 
 impl Collected {
@@ -105,6 +111,7 @@ impl Collected {
             residuals: zeros(&[batch, most], device)?,
             kept: zeros(&[batch, most], device)?,
             done: Tensor::f_zeros([batch], (Kind::Bool, device))?,
+            broken: None,
         })
     }
 
@@ -118,8 +125,19 @@ impl Collected {
             return Ok(false);
         } else {
             let bound = ritz.values.f_narrow(1, 0, 1)?.f_mul_scalar(tolerance)?;
-            ritz.residuals.f_narrow(1, 0, pairs)?.f_le_tensor(&bound)?.f_all_dim(1, false)?
+            let converged = ritz.residuals.f_narrow(1, 0, pairs)?.f_le_tensor(&bound)?.f_all_dim(1, false)?;
+            match &ritz.broken {
+                // Nothing of it will converge, and nobody waits for it.
+                Some(broken) => converged.f_logical_or(broken)?,
+                None => converged,
+            }
         };
+        if let Some(broken) = &ritz.broken {
+            self.broken = Some(match &self.broken {
+                Some(before) => before.f_logical_or(broken)?,
+                None => broken.shallow_clone(),
+            });
+        }
         let new = now.f_logical_and(&self.done.f_logical_not()?)?.f_unsqueeze(1)?;
         let kept = padded(&ritz.values.f_ones_like()?, 1, most)?;
         self.values = padded(&ritz.values, 1, most)?.f_where_self(&new, &self.values)?;

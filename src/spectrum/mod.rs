@@ -21,15 +21,16 @@ use crate::error::{Error, Result};
 use crate::ffi::kernels::Eigenpairs;
 use crate::linalg;
 use crate::metric::Metric;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 /// The eigenpairs of G at B points.
 #[derive(Debug)]
 pub struct Spectrum {
-    /// [B, min(R, D)] f64, descending, >= 0.
+    /// [B, min(R, D)] f64, descending, >= 0; NaN in a row whose Jacobian is not finite.
     pub values: Tensor,
     /// The first K unit eigenvectors in input space, [B, K, D] f64, the entry of largest magnitude positive. A
-    /// direction whose eigenvalue is not above 1e-10 lambda_1 (beyond the `rank` score) is zero: none is defined.
+    /// direction whose eigenvalue is not above 1e-10 lambda_1 (beyond the `rank` score) is zero: none is defined. NaN where
+    /// the eigenvalues are.
     pub directions: Option<Tensor>,
 }
 
@@ -40,7 +41,7 @@ impl Spectrum {
     /// The spectrum of `metric`, with the `top` leading directions (0: none).
     ///
     /// # Errors
-    /// Where the Jacobian has an entry that is not finite, naming the row of the batch; `top` beyond min(R, D).
+    /// `top` beyond min(R, D).
     pub fn of(metric: &Metric, top: usize) -> Result<Self> {
         Self::by(metric, top, Solver::of(metric))
     }
@@ -65,7 +66,7 @@ pub(crate) struct Solved {
 }
 
 impl Solved {
-    /// Waits for the device, and fails where a sample was not solved.
+    /// Waits for the device, and fails where a matrix did not converge.
     fn ensure(&self) -> Result<()> {
         self.outcome.as_ref().map_or(Ok(()), solver::ensure_solved)
     }
@@ -92,16 +93,15 @@ impl Solved {
 
     /// By torch.linalg, which must not see what is not finite.
     fn by_torch(metric: &Metric, top: usize) -> Result<Self> {
-        let gram = metric.gram()?;
-        ensure_finite(&gram)?;
+        let (gram, broken) = mended(&metric.gram()?)?;
         let count = metric.rank_bound();
         if top == 0 {
-            let values = descending(&linalg::eigvalsh(&gram)?, count)?;
+            let values = lost(descending(&linalg::eigvalsh(&gram)?, count)?, broken.as_ref())?;
             return Ok(Self { spectrum: Spectrum { values, directions: None }, outcome: None });
         }
         let (values, vectors) = linalg::eigh(&gram)?;
         let vectors = vectors.f_flip([-1])?.f_narrow(-1, 0, top as i64)?;
-        let values = descending(&values, count)?;
+        let values = lost(descending(&values, count)?, broken.as_ref())?;
         let pulled = metric.pull_back(&vectors.f_transpose(1, 2)?)?;
         let directions = directions(&pulled, &values.f_narrow(1, 0, top as i64)?, &values)?;
         Ok(Self { spectrum: Spectrum { values, directions: Some(directions) }, outcome: None })
@@ -121,25 +121,26 @@ fn directions(v: &Tensor, values: &Tensor, all: &Tensor) -> Result<Tensor> {
     let sign = v.f_gather(-1, &peak, false)?.f_sign()?;
     let counted = values.f_gt_tensor(&(all.f_narrow(1, 0, 1)? * RANK_CUT))?.f_unsqueeze(-1)?;
     let scale = sign.f_div(&length.f_clamp_min(f64::MIN_POSITIVE)?)?;
-    Ok(v.f_mul(&scale)?.f_where_self(&counted, &Tensor::f_zeros([1], (Kind::Double, v.device()))?)?)
+    let defined = v.f_mul(&scale)?.f_where_self(&counted, &Tensor::f_zeros([1], (Kind::Double, v.device()))?)?;
+    Ok(defined.f_masked_fill(&all.f_narrow(1, 0, 1)?.f_isnan()?.f_unsqueeze(-1)?, f64::NAN)?)
 }
 
-/// Names the first sample whose Gram matrix is not finite.
-fn ensure_finite(gram: &Tensor) -> Result<()> {
-    // The diagonal has the squared length of each row of A, which bounds every other entry: one number a sample, one
-    // comparison on the host.
+/// Gram matrices [B, R, R] with zeros in the place of those that are not finite, which LAPACK must not see, and which these are,
+/// `[B]` bool; `None` where all are finite.
+fn mended(gram: &Tensor) -> Result<(Tensor, Option<Tensor>)> {
+    // The diagonal has the squared length of each row of A, which bounds every other entry: one number a sample.
     let sums = gram.f_diagonal(0, 1, 2)?.f_sum_dim_intlist([-1i64].as_slice(), false, Kind::Double)?;
-    let finite: Vec<bool> = Vec::<bool>::try_from(sums.f_isfinite()?.f_to_device(Device::Cpu)?)?;
-    match finite.iter().position(|f| !f) {
-        None => Ok(()),
-        Some(row) => Err(not_finite(row)),
+    let broken = sums.f_isfinite()?.f_logical_not()?;
+    if broken.f_any()?.f_int64_value(&[])? == 0 {
+        return Ok((gram.shallow_clone(), None));
     }
+    Ok((gram.f_masked_fill(&broken.f_reshape([-1, 1, 1])?, 0.0)?, Some(broken)))
 }
 
-fn not_finite(row: usize) -> Error {
-    Error::request(
-        format!("the model's Jacobian at row {row} of the batch"),
-        "finite numbers",
-        "NaN or infinity (weights that are not finite?)",
-    )
+/// `rows` [B, ...] with NaN in those that are `broken`.
+fn lost(rows: Tensor, broken: Option<&Tensor>) -> Result<Tensor> {
+    let Some(broken) = broken else { return Ok(rows) };
+    let mut shape = vec![1; rows.dim()];
+    shape[0] = -1;
+    Ok(rows.f_masked_fill(&broken.f_reshape(shape)?, f64::NAN)?)
 }

@@ -76,6 +76,13 @@ impl Quadrature {
         Ok(Self { nodes, weights, rest, exact, bounded, resolved })
     }
 
+    /// The same without what it says of the samples marked in `broken` [B].
+    pub(super) fn losing(self, broken: Option<&Tensor>) -> Result<Self> {
+        let nodes = super::lost(self.nodes.shallow_clone(), broken)?;
+        let rest = super::lost(self.rest.shallow_clone(), broken)?;
+        Ok(Self { nodes, rest, ..self })
+    }
+
     /// Joins the quadratures of passes, in their order.
     pub(super) fn cat(parts: &[Self]) -> Result<Self> {
         let join = |field: fn(&Self) -> &Tensor| -> Result<Tensor> {

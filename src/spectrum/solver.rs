@@ -118,15 +118,16 @@ pub(super) fn by_kernel(metric: &Metric, top: usize, fused: bool, way: Way) -> R
     }
 }
 
-/// What the kernels say of each matrix, `[B]` i32, as an error where one was not solved: the one look at the device.
+/// What the kernels say of each matrix, `[B]` i32, as an error where one did not converge: the one look at the device. What was
+/// not finite has NaN in its place.
 ///
 /// # Errors
-/// Where a factor has an entry that is not finite, naming the row of the batch; where a matrix did not converge.
+/// As said.
 pub(super) fn ensure_solved(outcome: &Tensor) -> Result<()> {
+    const NOT_CONVERGED: i32 = 2;
     let outcome = Vec::<i32>::try_from(outcome.f_to_device(Device::Cpu)?)?;
-    match outcome.iter().position(|code| *code != 0) {
+    match outcome.iter().position(|code| *code == NOT_CONVERGED) {
         None => Ok(()),
-        Some(row) if outcome[row] == 1 => Err(super::not_finite(row)),
         Some(row) => Err(Error::Native {
             routine: "eigensolver",
             message: format!("the Gram matrix of row {row} of the batch did not converge"),

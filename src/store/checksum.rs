@@ -119,6 +119,21 @@ pub(super) fn seal(file: &File, path: &Path) -> Result<()> {
     write().map_err(|e| fault(path, e))
 }
 
+/// Gives an unfinished file's root the checksum of its attributes, which are known already.
+pub(super) fn begin(file: &File, path: &Path) -> Result<()> {
+    let stored = Header::read(file, path)?;
+    let sum = of_structure(&stored.header, &stored.version, &stored.libtorch, &[]);
+    let write = || file.attr(ATTRIBUTE)?.write_scalar(&sum);
+    write().map_err(|e| fault(path, e))
+}
+
+/// True where an unfinished file's attributes are as they were written: by themselves, or, just before it is complete, with all else.
+pub(super) fn is_begun(file: &File, path: &Path, stored: &Stored, datasets: &[DatasetInfo]) -> bool {
+    let root = file.attr(ATTRIBUTE).and_then(|a| a.read_scalar::<i64>()).ok();
+    root == Some(of_structure(&stored.header, &stored.version, &stored.libtorch, &[]))
+        || check(file, path, stored, datasets).is_ok_and(|sums| sums.is_some())
+}
+
 /// The root's checksum: of a line for each attribute and for each data set.
 fn of_structure(header: &Header, version: &str, libtorch: &str, datasets: &[(&DatasetInfo, Option<i64>)]) -> i64 {
     let mut text = String::new();

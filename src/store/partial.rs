@@ -57,6 +57,7 @@ impl Rows {
         for column in fixed {
             write_column(&file, column).map_err(|e| fault(path, e))?;
         }
+        checksum::begin(&file, path)?;
         let journal = Journal::create(&file, index).map_err(|e| fault(path, e))?;
         file.flush().map_err(|e| fault(path, e))?;
         Ok(Self { file, journal, stored: vec![false; index.len()], columns: BTreeMap::new() })
@@ -110,6 +111,9 @@ fn same_run(file: File, path: &Path, header: &Header, index: &[u64], fixed: &[Co
         done => Found::Others(done, name.to_owned()),
     };
     let stored = Header::read(&file, path).ok()?;
+    if !checksum::is_begun(&file, path, &stored, &datasets(&file, path).ok()?) {
+        return None;
+    }
     if let Some(difference) = header.difference(&stored.header) {
         return Some(others(&file, &difference.name));
     }

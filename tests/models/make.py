@@ -243,10 +243,28 @@ class Wide(nn.Module):
         return torch.sigmoid(self.d2(torch.nn.functional.silu(self.d1(z.reshape(-1, 4, 32, 32)))))
 
 
+class Standardised(nn.Module):
+    """Standardises each image: one of a single value has no code (0 / 0). 1x12x12."""
+
+    def __init__(self):
+        super().__init__()
+        self.e, self.d = nn.Linear(144, 8), nn.Linear(4, 144)
+
+    @torch.jit.export
+    def encode(self, x):
+        f = x.flatten(1)
+        h = self.e((f - f.mean(1, keepdim=True)) / f.std(1, keepdim=True))
+        return h[:, :4], h[:, 4:] - 2.0
+
+    @torch.jit.export
+    def decode(self, z):
+        return torch.sigmoid(self.d(z)).reshape(-1, 1, 12, 12)
+
+
 def scripts():
     for name, module in {"flat": Flat(), "no_encode": NoEncode(), "no_decode": NoDecode(), "one_tensor": OneTensor(),
                          "three": Three(), "mixed": Mixed(), "number": Number(), "disagree": Disagree(),
-                         "nan": NotANumber(), "wide": Wide()}.items():
+                         "nan": NotANumber(), "wide": Wide(), "standardised": Standardised()}.items():
         script(name, module)
     torch.save(Base().state_dict(), HERE / "state_dict.pt")
     # What PyTorch makes of the good one, in f64.

@@ -1,0 +1,146 @@
+//! Samples of which nothing is known: a Jacobian or a damage that is not finite. They have NaN in their columns, are counted and named,
+//! and stop nobody else, unless most are so.
+
+use crate::error::{Error, Result};
+use crate::event::{Event, Observer};
+use crate::store::{Block, Sink, Values};
+
+/// Passes blocks on and looks for NaN in the columns that tell.
+pub(super) struct Watched<S> {
+    sink: S,
+    /// What kind of columns tell.
+    tells: fn(&str) -> bool,
+    lost: Vec<u64>,
+    seen: usize,
+    total: usize,
+}
+
+/// Of fewer samples nothing is concluded, but of all.
+const ENOUGH: usize = 64;
+/// Samples that are named.
+const NAMED: usize = 10;
+
+impl<S: Sink> Watched<S> {
+    /// Watches the `total` samples that go to `sink`.
+    pub fn new(sink: S, total: usize, tells: fn(&str) -> bool) -> Self {
+        Self { sink, tells, lost: vec![], seen: 0, total }
+    }
+
+    /// Tells which samples were lost; gives the sink back.
+    pub fn told(self, task: &str, observer: &dyn Observer) -> S {
+        if !self.lost.is_empty() {
+            let (count, seen) = (self.lost.len(), self.seen);
+            let are = if count == 1 { "is" } else { "are" };
+            let line =
+                format!("{task}: {count} of {seen} samples {are} not finite and NaN in the file: {}", self.names());
+            observer.on(Event::Warning(&line));
+        }
+        self.sink
+    }
+
+    fn names(&self) -> String {
+        let names: Vec<String> = self.lost.iter().take(NAMED).map(u64::to_string).collect();
+        let rest = if self.lost.len() > NAMED { ", ..." } else { "" };
+        let noun = if self.lost.len() == 1 { "sample" } else { "samples" };
+        format!("{noun} {}{rest}", names.join(", "))
+    }
+}
+
+impl<S: Sink> Sink for Watched<S> {
+    fn put(&mut self, block: &Block) -> Result<()> {
+        let mut lost = vec![false; block.index.len()];
+        for column in block.columns.iter().filter(|c| (self.tells)(&c.path)) {
+            let Values::F64(values) = &column.values else { continue };
+            let inner: usize = column.shape[column.sample_axis + 1..].iter().product();
+            for (place, value) in values.iter().enumerate() {
+                if value.is_nan() {
+                    lost[place / inner.max(1) % block.index.len()] = true;
+                }
+            }
+        }
+        self.lost.extend(block.index.iter().zip(&lost).filter(|(_, lost)| **lost).map(|(index, _)| *index));
+        self.seen += block.index.len();
+        if 2 * self.lost.len() > self.seen && (self.seen >= ENOUGH || self.seen >= self.total) {
+            return Err(Error::request(
+                format!("the model at {} of the first {} samples ({})", self.lost.len(), self.seen, self.names()),
+                "finite numbers in its Jacobian and codes",
+                "NaN or infinity (weights that are not finite? pixels in another range?)",
+            ));
+        }
+        self.sink.put(block)
+    }
+
+    fn finish(self: Box<Self>) -> Result<()> {
+        Box::new(self.sink).finish()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::store::Column;
+    use std::sync::Mutex;
+
+    struct Count(usize);
+
+    impl Sink for Count {
+        fn put(&mut self, block: &Block) -> Result<()> {
+            self.0 += block.index.len();
+            Ok(())
+        }
+        fn finish(self: Box<Self>) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    #[derive(Default)]
+    struct Lines(Mutex<Vec<String>>);
+
+    impl Observer for Lines {
+        fn on(&self, event: Event<'_>) {
+            if let Event::Warning(line) = event {
+                self.0.lock().unwrap().push(line.to_owned());
+            }
+        }
+    }
+
+    /// Two sizes of an attack on samples of which these are lost at the second size.
+    fn block(index: std::ops::Range<u64>, lost: &[u64]) -> Block {
+        let n = (index.end - index.start) as usize;
+        let second = index.clone().map(|i| if lost.contains(&i) { f64::NAN } else { 1.0 });
+        let values = vec![0.5; n].into_iter().chain(second).collect();
+        let column = Column { path: "/told".into(), shape: vec![2, n], sample_axis: 1, values: Values::F64(values) };
+        let other =
+            Column { path: "/other".into(), shape: vec![n], sample_axis: 0, values: Values::F64(vec![f64::NAN; n]) };
+        Block { index: index.collect(), labels: None, columns: vec![column, other] }
+    }
+
+    #[test]
+    fn lost_samples_are_named_and_stop_nobody() {
+        let mut watched = Watched::new(Count(0), 100, |path| path == "/told");
+        watched.put(&block(0..40, &[7])).unwrap();
+        watched.put(&block(40..100, &[77, 78])).unwrap();
+        let lines = Lines::default();
+        assert_eq!(watched.told("attacking", &lines).0, 100);
+        let expected = "attacking: 3 of 100 samples are not finite and NaN in the file: samples 7, 77, 78";
+        assert_eq!(*lines.0.lock().unwrap(), [expected]);
+    }
+
+    #[test]
+    fn most_are_the_models_fault() {
+        let all: Vec<u64> = (0..200).collect();
+        let mut watched = Watched::new(Count(0), 200, |path| path == "/told");
+        // Too few to say so.
+        watched.put(&block(0..40, &all)).unwrap();
+        let error = watched.put(&block(40..80, &all)).unwrap_err();
+        assert!(
+            error.exit_code() == 2 && error.to_string().contains("80 of the first 80 samples (samples 0, 1"),
+            "{error}"
+        );
+        // All that there are.
+        let mut few = Watched::new(Count(0), 3, |path| path == "/told");
+        assert!(few.put(&block(0..3, &[0, 2])).is_err());
+        assert!(Watched::new(Count(0), 3, |path| path == "/told").put(&block(0..3, &[2])).is_ok());
+    }
+}

@@ -1,0 +1,240 @@
+//! Samples of which nothing is known: NaN in their own columns, named, and in nobody's way; and variances that only double holds.
+
+use crate::child;
+use crate::files::binary;
+use crate::toy::{TanhMlp, rand};
+use hdf5::File;
+use pullback::Result;
+use pullback::jacobian::{BatchSize, Mode, Ways};
+use pullback::metric::{Metric, MetricKind};
+use pullback::model::{Posterior, Vae};
+use pullback::score;
+use pullback::spectrum::{Engine, LeadingEngine, Spectrum, SpectrumSpec};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+use tch::{Device, Kind, Tensor};
+
+/// Standardises each image first, as many encoders do: an image of one value has no code.
+struct Standardised(TanhMlp);
+
+impl Vae for Standardised {
+    fn encode(&self, x: &Tensor) -> Result<Posterior> {
+        let flat = x.flatten(1, -1);
+        let mean = flat.mean_dim([1i64].as_slice(), true, None::<Kind>);
+        let centred = &flat - mean;
+        let length = centred.square().sum_dim_intlist([1i64].as_slice(), true, None::<Kind>).sqrt();
+        self.0.encode(&(centred / length))
+    }
+    fn decode(&self, z: &Tensor) -> Result<Tensor> {
+        self.0.decode(z)
+    }
+}
+
+/// Images [n, 1, 1, 12] of which these are black.
+fn images(n: i64, black: &[i64]) -> Tensor {
+    let x = rand(&[n, 1, 1, 12], 5).to_kind(Kind::Float);
+    for i in black {
+        let _ = x.get(*i).fill_(0.0);
+    }
+    x
+}
+
+fn row(t: &Tensor, i: i64) -> Vec<f64> {
+    Vec::try_from(t.get(i).to_kind(Kind::Double).flatten(0, -1)).unwrap()
+}
+
+fn close(a: &[f64], b: &[f64], scale: f64) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() <= 1e-5 * scale)
+}
+
+#[test]
+fn a_sample_without_a_spectrum_stops_nobody() {
+    let vae = Standardised(TanhMlp::new(12, 7, 3, 2));
+    let black = [3, 8];
+    let x = images(11, &black);
+    let alone: Vec<i64> = (0..11).filter(|i| !black.contains(i)).collect();
+    let others = x.index_select(0, &Tensor::from_slice(&alone));
+    let index = |n: i64| (0..n as u64).collect::<Vec<_>>();
+    for metric in MetricKind::ALL {
+        let full = |x: &Tensor| {
+            let mut engine = Engine::new(metric, 2, Device::Cpu, Kind::Float, BatchSize::Auto).unwrap();
+            let Spectrum { values, directions } = engine.spectra(&vae, x).unwrap();
+            let scores = score::all(&values).unwrap();
+            (values, directions.unwrap(), scores.into_iter().map(|(_, s)| s).collect::<Vec<_>>())
+        };
+        let top = |x: &Tensor, index: &[u64]| {
+            let spec = SpectrumSpec { pairs: 2, probes: 4, steps: 6, ..SpectrumSpec::default() };
+            let place = (Device::Cpu, Kind::Float);
+            let mut engine = LeadingEngine::new(metric, spec, 2, 3, 1, place, BatchSize::Auto).unwrap();
+            let leading = engine.leading(&vae, x, index).unwrap();
+            let scores = score::estimates(&leading.quadrature).unwrap();
+            (leading.values, leading.directions, scores.into_iter().map(|s| s.value).collect::<Vec<_>>())
+        };
+        let positions: Vec<u64> = alone.iter().map(|i| *i as u64).collect();
+        for (way, with, without) in
+            [("full", full(&x), full(&others)), ("top", top(&x, &index(11)), top(&others, &positions))]
+        {
+            for i in black {
+                let (values, directions, scores) = (&with.0, &with.1, &with.2);
+                assert!(row(values, i).iter().all(|v| v.is_nan()), "{metric} {way}: values of {i}");
+                assert!(row(directions, i).iter().all(|v| v.is_nan()), "{metric} {way}: directions of {i}");
+                for (k, s) in scores.iter().enumerate() {
+                    assert!(row(s, i)[0].is_nan(), "{metric} {way}: score {k} of {i} is {:?}", row(s, i));
+                }
+            }
+            for (place, i) in alone.iter().enumerate() {
+                let (ours, theirs) = (row(&with.0, *i), row(&without.0, place as i64));
+                assert!(close(&ours, &theirs, theirs[0]), "{metric} {way}: {ours:?} against {theirs:?}");
+                assert!(close(&row(&with.1, *i), &row(&without.1, place as i64), 100.0), "{metric} {way} {i}");
+                for (a, b) in with.2.iter().zip(&without.2) {
+                    let (a, b) = (row(a, *i), row(b, place as i64));
+                    assert!(close(&a, &b, 10.0 * b[0].abs().max(1.0)) || b[0].is_nan(), "{metric} {way}: {a:?} {b:?}");
+                }
+            }
+        }
+    }
+}
+
+/// mu = W x and logvar = c + V x with W, V diagonal, so that every spectrum is known.
+struct Diagonal {
+    log_var: f64,
+}
+
+const MEAN: [f64; 3] = [2.0, 1.0, 0.5];
+const SPREAD: [f64; 3] = [1.0, 3.0, 2.0];
+const DECODE: [f64; 3] = [1.0, 2.0, 4.0];
+
+impl Vae for Diagonal {
+    fn encode(&self, x: &Tensor) -> Result<Posterior> {
+        let x = x.flatten(1, -1);
+        let by = |w: [f64; 3]| Tensor::from_slice(&w).to_kind(x.kind());
+        // Centred, so that logvar is c at x = 1/2.
+        Ok(Posterior { mean: &x * by(MEAN), log_var: (&x - 0.5) * by(SPREAD) + self.log_var })
+    }
+    fn decode(&self, z: &Tensor) -> Result<Tensor> {
+        Ok((z * Tensor::from_slice(&DECODE).to_kind(z.kind())).reshape([-1, 1, 1, 3]))
+    }
+}
+
+/// The diagonal of G at x = 1/2, descending.
+fn expected(metric: MetricKind, log_var: f64) -> Vec<f64> {
+    let variance = log_var.exp();
+    let mut g: Vec<f64> = (0..3)
+        .map(|i| {
+            let (m, s, d) = (MEAN[i].powi(2), SPREAD[i].powi(2), DECODE[i].powi(2));
+            match metric {
+                MetricKind::Mean => m,
+                MetricKind::Stochastic => m + variance / 4.0 * s,
+                MetricKind::Fisher => m / variance + s / 2.0,
+                MetricKind::Output => d * m,
+                MetricKind::OutputStochastic => d * m + d * variance / 4.0 * s,
+            }
+        })
+        .collect();
+    g.sort_by(|a, b| b.total_cmp(a));
+    g
+}
+
+#[test]
+fn variances_beyond_single_precision_are_taken_in_double() {
+    let x = Tensor::full([3, 1, 1, 3], 0.5, (Kind::Float, Device::Cpu));
+    for log_var in [0.0, 50.0, -50.0, 120.0, -120.0, 200.0, -200.0, 400.0, -400.0, 650.0, -650.0] {
+        for metric in MetricKind::ALL {
+            for kind in [Kind::Float, Kind::Double] {
+                let mut engine = Engine::new(metric, 1, Device::Cpu, kind, BatchSize::Auto).unwrap();
+                let found = engine.spectra(&Diagonal { log_var }, &x).unwrap();
+                let (values, expected) = (row(&found.values, 1), expected(metric, log_var));
+                for (got, want) in values.iter().zip(&expected) {
+                    // f32 holds logvar itself to 2^-24 of it, which its exponential multiplies by |logvar|.
+                    let unit = if kind == Kind::Float { 2f64.powi(-24) } else { f64::EPSILON };
+                    let allowed = expected[0] * unit * (16.0 + 4.0 * f64::abs(log_var));
+                    assert!((got - want).abs() <= allowed, "{metric} {kind:?} {log_var}: {values:?} not {expected:?}");
+                }
+                assert!(row(found.directions.as_ref().unwrap(), 1).iter().all(|v| v.is_finite()));
+            }
+        }
+    }
+    // sigma^2 = e^800 is beyond double as well: that sample is lost, and known to be.
+    for metric in [MetricKind::Stochastic, MetricKind::OutputStochastic] {
+        for kind in [Kind::Float, Kind::Double] {
+            let mut engine = Engine::new(metric, 0, Device::Cpu, kind, BatchSize::Auto).unwrap();
+            let found = engine.spectra(&Diagonal { log_var: 800.0 }, &x).unwrap();
+            assert!(row(&found.values, 0).iter().all(|v| v.is_nan()), "{metric}");
+        }
+    }
+}
+
+#[test]
+fn scales_in_double_make_the_same_metric() {
+    let vae = TanhMlp::new(9, 6, 3, 4);
+    let x = rand(&[4, 1, 1, 9], 3);
+    let ways = Ways { rows: Mode::Vmapped(usize::MAX), columns: Mode::Vmapped(usize::MAX) };
+    for metric in MetricKind::ALL {
+        let values = |m: Metric| Spectrum::of(&m, 0).unwrap().values;
+        let usual = values(Metric::at(&vae, &x, metric, ways).unwrap());
+        let scaled = values(Metric::scaled_in_double(&vae, &x, metric, ways).unwrap());
+        let off = (&usual - scaled).abs().max().double_value(&[]);
+        // Twice a Gram matrix of 9 products in double.
+        assert!(off <= 64.0 * f64::EPSILON * usual.max().double_value(&[]), "{metric}: {off}");
+    }
+}
+
+fn pullback(folder: &Path, line: &str) -> (Option<i32>, String) {
+    let mut command = Command::new(binary());
+    command.args(line.split_whitespace()).current_dir(folder).env("OMP_NUM_THREADS", "1");
+    let out = child::within(Duration::from_secs(120), &mut command).unwrap_or_else(|| panic!("{line}: hangs"));
+    (out.status.code(), String::from_utf8_lossy(&out.stderr).into_owned())
+}
+
+/// A hundred images, of which one, half or most are black.
+const IMAGES: &str = "
+import sys, h5py, numpy as np
+x = np.random.default_rng(0).random((100, 12, 12)).astype('f4')
+for name, black in (('clean', []), ('one', [70]), ('most', range(0, 100, 2)), ('more', range(1, 60))):
+    y = x.copy()
+    y[list(black)] = 0
+    h5py.File(sys.argv[1] + '/' + name + '.h5', 'w')['images'] = y
+";
+
+#[test]
+fn the_program_names_lost_samples_and_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    crate::store::python(IMAGES, &[at]).unwrap();
+    std::fs::copy(crate::files::root().join("tests/models/standardised.pt"), at.join("m.pt")).unwrap();
+    let jobs = [
+        ("score", "--top 2", "spectrum/eigenvalues"),
+        ("score", "--spectrum top --set score.spectrum.pairs=2", "spectrum/eigenvalues"),
+        ("attack", "--attack spectral,random,pgd --steps 5 --eps 1 --save-images", "attack/pgd/latent_l2"),
+    ];
+    for (n, (command, more, column)) in jobs.into_iter().enumerate() {
+        let read = |data: &str| {
+            let line = format!("{command} -m m.pt -d {data}.h5 -o {data}{n}.h5 {more}");
+            let (code, said) = pullback(at, &line);
+            assert_eq!(code, Some(0), "{line}: {said}");
+            let file = File::open(at.join(format!("{data}{n}.h5"))).unwrap();
+            (file.dataset(column).unwrap().read_raw::<f64>().unwrap(), said)
+        };
+        let ((one, said), (clean, quiet)) = (read("one"), read("clean"));
+        assert!(said.contains("1 of 100 samples is not finite and NaN in the file: sample 70"), "{said}");
+        assert!(!quiet.contains("not finite"), "{quiet}");
+        let width = one.len() / 100;
+        for (place, (a, b)) in one.iter().zip(&clean).enumerate() {
+            let lost = place / width == 70;
+            assert!(
+                if lost { a.is_nan() } else { (a - b).abs() <= 1e-4 * b.abs().max(1e-3) },
+                "{command} {place}: {a} {b}"
+            );
+        }
+        let (code, said) = pullback(at, &format!("inspect one{n}.h5"));
+        assert_eq!(code, Some(0), "{said}");
+    }
+    let (code, said) = pullback(at, "report one0.h5 one2.h5 -o r.html");
+    assert_eq!(code, Some(0), "{said}");
+    // Half of them is not most, more is.
+    assert_eq!(pullback(at, "score -m m.pt -d most.h5 -o most.h5x").0, Some(0));
+    let (code, said) = pullback(at, "score -m m.pt -d more.h5 -o more.h5x -q");
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("expected finite numbers"), "{said}");
+}
