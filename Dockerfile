@@ -21,8 +21,9 @@ RUN apt-get update \
 
 WORKDIR /opt/pullback
 
-# Libtorch changes seldom and is large: a layer of its own, which only the Makefile and the variant renew.
-COPY Makefile ./
+# Libtorch changes seldom and is large: a layer of its own, which only these files and the variant renew.
+COPY Makefile Cargo.toml ./
+COPY .ci/preflight .ci/
 RUN case "$VARIANT" in \
       cpu) index=https://download.pytorch.org/whl/cpu ;; \
       cuda) index= ;; \

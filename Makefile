@@ -3,6 +3,7 @@
 #
 #   make demo          the main job: train, score, attack, report on generated digits (runs/demo/report.html)
 #   make test          all tests
+#   make test-isa      the numeric ones under other instruction sets and numbers of threads
 #   make lint          rustfmt, clippy with warnings as errors, docs without warnings
 #   make bench         criterion benches, then the engine's own
 #   make peers         the same work by the authors' way, PyTorch and JAX: one table of ratios
@@ -28,18 +29,27 @@ PIP           := $(VENV)/bin/python -m pip install --quiet --disable-pip-version
 # The variables of .cargo/config.toml yield to the caller's own: clear them so that every target uses .deps.
 CARGO         := env -u LIBTORCH -u LIBTORCH_USE_PYTORCH cargo
 
-.PHONY: all setup build demo test lint version bench peers gpu gpu-bundle clean
+.PHONY: all setup preflight preflight-python build demo test test-isa lint version bench peers gpu gpu-bundle clean
 all: build
 
-setup: $(LIBTORCH_KEY) $(DEPS)/cmake $(DEPS)/.nvcc
+setup: preflight $(LIBTORCH_KEY) $(DEPS)/.cmake $(DEPS)/.nvcc
 
-$(VENV)/bin/python:
-	$(PYTHON) -m venv $(VENV)
+# What the machine must bring is asked before anything is fetched.
+preflight:
+	@PYTHON='$(PYTHON)' .ci/preflight cargo python cxx
+
+preflight-python:
+	@PYTHON='$(PYTHON)' .ci/preflight python
+
+# Made when its last step succeeded: an interrupted one is begun anew, a good one of before is kept.
+$(VENV)/.made: | preflight-python
+	@$(VENV)/bin/python -m pip --version >/dev/null 2>&1 || { echo "$(PYTHON) -m venv --clear $(VENV)"; $(PYTHON) -m venv --clear $(VENV); }
+	touch $@
 
 $(DEPS):
 	mkdir -p $@
 
-$(DEPS)/.libtorch-pypi: | $(VENV)/bin/python $(DEPS)
+$(DEPS)/.libtorch-pypi: $(VENV)/.made | preflight $(DEPS)
 	$(PIP) $(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL)) torch==$(TORCH_VERSION)
 	ln -sfn "$$($(VENV)/bin/python -c 'import importlib.util as u; print(u.find_spec("torch").submodule_search_locations[0])')" $(DEPS)/libtorch
 	rm -f $(DEPS)/.libtorch-*; touch $@
@@ -60,12 +70,13 @@ $(DEPS)/.nvcc: $(LIBTORCH_KEY)
 	touch $@
 
 # HDF5 needs CMake >= 3.26; the system's is used where it is new enough.
-$(DEPS)/cmake: | $(VENV)/bin/python $(DEPS)
+$(DEPS)/.cmake: $(VENV)/.made | $(DEPS)
 	@if cmake --version 2>/dev/null | awk 'NR==1 {split($$3, v, "."); ok = v[1] > 3 || (v[1] == 3 && v[2] >= 26)} END {exit !ok}'; then \
-	  ln -sfn "$$(command -v cmake)" $@; \
+	  ln -sfn "$$(command -v cmake)" $(DEPS)/cmake; \
 	else \
-	  echo "$(PIP) cmake"; $(PIP) 'cmake>=3.26,<5' && ln -sfn "$(CURDIR)/$(VENV)/bin/cmake" $@; \
+	  echo "$(PIP) cmake"; $(PIP) 'cmake>=3.26,<5' && ln -sfn "$(CURDIR)/$(VENV)/bin/cmake" $(DEPS)/cmake; \
 	fi
+	touch $@
 
 BIN := target/release/pullback
 
@@ -77,12 +88,17 @@ demo: build
 	$(BIN) demo
 
 # The tests read our HDF5 files with h5py, and compare numbers with NumPy's and PyTorch's.
-$(DEPS)/.test-python: Makefile | $(VENV)/bin/python $(DEPS)
+$(DEPS)/.test-python: Makefile $(VENV)/.made | $(DEPS)
 	$(PIP) $(TEST_PACKAGES)
 	touch $@
 
 test: setup $(DEPS)/.test-python
 	$(CARGO) test
+
+# The numeric tests under other instruction sets and numbers of threads.
+test-isa: setup $(DEPS)/.test-python
+	$(CARGO) test --no-run --quiet
+	env -u LIBTORCH -u LIBTORCH_USE_PYTORCH bash .ci/isa
 
 lint: setup
 	$(CARGO) fmt --check
@@ -98,7 +114,7 @@ bench: build
 	$(BIN) bench
 
 # The torch that LIBTORCH may have stood in for, JAX, h5py.
-$(DEPS)/.peers: Makefile | $(VENV)/bin/python $(DEPS)
+$(DEPS)/.peers: Makefile $(VENV)/.made | $(DEPS)
 	$(PIP) $(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL)) torch==$(TORCH_VERSION)
 	$(PIP) 'jax>=0.4' h5py numpy scipy
 	touch $@
@@ -112,7 +128,7 @@ GPU_FLAGS   = $(if $(REHEARSE),--rehearse) $(if $(ONLY),--only $(ONLY))
 gpu-bundle: setup
 	CARGO="$(CARGO)" benches/bundle.sh $(GPU_BUNDLE)
 
-$(DEPS)/.gpu-peers: Makefile | $(VENV)/bin/python $(DEPS)
+$(DEPS)/.gpu-peers: Makefile $(VENV)/.made | $(DEPS)
 	$(PIP) $(if $(REHEARSE),'jax>=0.4','jax[cuda13]' cupy-cuda13x) h5py numpy scipy
 	$(if $(REHEARSE),,touch $@)
 

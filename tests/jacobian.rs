@@ -1,5 +1,6 @@
 //! Batched Jacobians against loops, closed forms and finite differences; the planner's choices.
 
+use crate::roundoff::{apart, difference_quotient};
 use crate::toy::{Collapsed, TanhMlp, rand};
 use pullback::ffi::{self, Graph, VjpMode};
 use pullback::jacobian::{self, BatchSize, Footprint, Mode, Pass, Planner, Reach, Ways};
@@ -30,14 +31,16 @@ fn rows_agree_with_central_differences() {
     let (input, mean) = encoded(&vae, &x);
     let j = jacobian::rows(&mean, &input, ALL).unwrap();
     assert_eq!(j.size(), [4, 3, 12]);
-    let h = 1e-6;
+    let h = 1e-5;
+    // mu is a sum of 9 tanh of sums of 12, with weights of at most 1: |mu| <= 9, and |tanh'''| <= 2.
+    let allowed = difference_quotient(h, 9.0, &[12, 9], 18.0);
     for d in 0..12 {
         let step = Tensor::zeros([12], (Kind::Double, Device::Cpu));
         let _ = step.get(d).fill_(h);
         let step = step.reshape([1, 1, 3, 4]);
         let difference =
             (vae.encode(&(&x + &step)).unwrap().mean - vae.encode(&(&x - &step)).unwrap().mean) / (2.0 * h);
-        assert!(gap(&j.select(2, d), &difference) < 1e-9);
+        assert!(gap(&j.select(2, d), &difference) < allowed);
         // Negative control: another column does not fit.
         assert!(gap(&j.select(2, (d + 1) % 12), &difference) > 1e-6);
     }
@@ -49,13 +52,17 @@ fn every_mode_gives_the_same_rows_and_columns() {
     let (x, mean) = encoded(&vae, &rand(&[6, 1, 4, 4], 3));
     let reference = jacobian::rows(&mean, &x, Mode::Looped).unwrap();
     for mode in [ALL, Mode::Vmapped(1), Mode::Vmapped(2), Mode::Vmapped(4)] {
-        assert!(gap(&jacobian::rows(&mean, &x, mode).unwrap(), &reference) < 1e-14, "{mode:?}");
+        // Sums over 10 hidden units.
+        let allowed = apart(Kind::Double, &[10]) * reference.abs().max().double_value(&[]);
+        assert!(gap(&jacobian::rows(&mean, &x, mode).unwrap(), &reference) < allowed, "{mode:?}");
     }
     let z = mean.detach().set_requires_grad(true);
     let image = vae.decode(&z).unwrap().flatten(1, -1);
     let by_rows = jacobian::rows(&image, &z, Mode::Looped).unwrap();
     for mode in [ALL, Mode::Looped, Mode::Vmapped(2)] {
-        assert!(gap(&jacobian::columns(&image, &z, mode).unwrap(), &by_rows) < 1e-13, "{mode:?}");
+        // Sums over 10 hidden units back, and again forward.
+        let allowed = apart(Kind::Double, &[10, 10, 16]) * by_rows.abs().max().double_value(&[]);
+        assert!(gap(&jacobian::columns(&image, &z, mode).unwrap(), &by_rows) < allowed, "{mode:?}");
     }
 }
 
@@ -111,7 +118,9 @@ fn stochastic_is_the_mean_over_noise_of_the_sampled_metrics() {
         let j = jacobian::rows(&(&q.mean + &sigma * &eps), &input, ALL).unwrap();
         expected += j.transpose(1, 2).bmm(&j) / 4.0;
     }
-    assert!(gap(&g(MetricKind::Stochastic), &expected) < 1e-12);
+    // Each Jacobian by sums over the hidden units, twice; four rows a Gram matrix, four of these.
+    let allowed = 2.0 * apart(Kind::Double, &[8, 8]) + apart(Kind::Double, &[4, 4]);
+    assert!(gap(&g(MetricKind::Stochastic), &expected) < allowed * expected.abs().max().double_value(&[]));
     assert!(gap(&g(MetricKind::Mean), &expected) > 1e-6, "negative control");
 }
 
@@ -124,9 +133,11 @@ fn output_is_the_metric_of_the_whole_map() {
     let q = vae.encode(&input).unwrap();
     let j = jacobian::rows(&vae.decode(&q.mean).unwrap().flatten(1, -1), &input, Mode::Looped).unwrap();
     let expected = j.transpose(1, 2).bmm(&j);
-    assert!(gap(&metric.factor().unwrap().transpose(1, 2).bmm(&metric.factor().unwrap()), &expected) < 1e-12);
+    // Through encoder and decoder (8 hidden units each), twice; a QR factorisation over 6 pixels; v sums 6 numbers up to 1.
+    let allowed = 2.0 * apart(Kind::Double, &[8, 8, 6, 6]) * expected.abs().max().double_value(&[]);
+    assert!(gap(&metric.factor().unwrap().transpose(1, 2).bmm(&metric.factor().unwrap()), &expected) < allowed);
     let v = rand(&[3, 6, 2], 8);
-    assert!(gap(&metric.apply(&v).unwrap(), &expected.bmm(&v)) < 1e-12);
+    assert!(gap(&metric.apply(&v).unwrap(), &expected.bmm(&v)) < 6.0 * allowed);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Matrix-free spectra: operators against finite differences and dense matrices, Krylov spaces against known spectra,
 //! estimates against their own standard errors.
 
+use crate::roundoff::{apart, difference_quotient};
 use crate::toy::{Collapsed, TanhMlp, rand};
 use pullback::jacobian::{BatchSize, Mode, Ways};
 use pullback::metric::{MatrixFree, Metric, MetricKind, Operator};
@@ -50,11 +51,13 @@ fn dense_and_matrix_free_operators_apply_the_same_metric() {
     for kind in MetricKind::ALL {
         let metric = Metric::at(&vae, &x, kind, WAYS[0]).unwrap();
         let g = metric.factor().unwrap().transpose(1, 2).bmm(&metric.factor().unwrap());
-        check_operator(&metric, &g, 1e-13);
+        // Two products with a factor of up to 6 rows of 12 pixels, on either side.
+        check_operator(&metric, &g, 2.0 * apart(Kind::Double, &[12, 6, 12]));
         for ways in WAYS {
             let free = MatrixFree::at(&vae, &x, kind, ways).unwrap();
             assert_eq!(Operator::rank_bound(&free), metric.rank_bound(), "{kind}");
-            check_operator(&free, &g, 1e-12);
+            // Each product passes the hidden units (9) of encoder and decoder, forward and back, where the factor did once.
+            check_operator(&free, &g, 2.0 * apart(Kind::Double, &[12, 9, 3, 9, 12, 12, 9, 3, 9, 12]));
         }
     }
 }
@@ -64,7 +67,9 @@ fn products_with_the_jacobian_are_directional_derivatives() {
     let vae = TanhMlp::new(12, 9, 3, 1);
     let x = rand(&[4, 1, 3, 4], 7);
     let v = rand(&[4, 12, 2], 5) - 0.5;
-    let h = 1e-6;
+    let h = 1e-5;
+    // |v| <= 1/2 and weights <= 1: as of rows; through the decoder, whose sigmoid is below 1, with derivatives of sums of sums.
+    let allowed = difference_quotient(h, 9.0, &[12, 9, 3, 9], 18.0 * 9.0);
     let step = |k: i64| v.select(2, k).reshape([4, 1, 3, 4]) * h;
     let along = |f: &dyn Fn(&Tensor) -> Tensor, k: i64| (f(&(&x + step(k))) - f(&(&x - step(k)))) / (2.0 * h);
     let mean = |x: &Tensor| vae.encode(x).unwrap().mean;
@@ -72,7 +77,7 @@ fn products_with_the_jacobian_are_directional_derivatives() {
     for (kind, f) in [(MetricKind::Mean, &mean as &dyn Fn(&Tensor) -> Tensor), (MetricKind::Output, &whole)] {
         let found = MatrixFree::at(&vae, &x, kind, WAYS[0]).unwrap().forward(&v).unwrap();
         for k in 0..2 {
-            assert!(max(&(found.select(2, k) - along(f, k))) < 1e-9, "{kind}");
+            assert!(max(&(found.select(2, k) - along(f, k))) < allowed, "{kind}");
             assert!(max(&(found.select(2, k) - along(f, 1 - k))) > 1e-6, "negative control");
         }
     }
@@ -125,9 +130,16 @@ fn leading_pairs_are_those_of_the_dense_metric() {
         let dense = Spectrum::of(&metric, 6).unwrap();
         let leading = Leading::of(&metric, &spec(8, 12), 6, 1, &[0, 1, 2]).unwrap();
         let largest = max(&dense.values);
-        assert!(max(&(&leading.values - dense.values.narrow(1, 0, 6))) < 1e-10 * largest);
-        assert!(max(&(&leading.directions - dense.directions.unwrap())) < 1e-4);
-        assert!(max(&leading.residuals) < 2e-6);
+        // A residual r of lambda_1 leaves an eigenvalue r^2 / gap off and a direction r / gap, the gap of lambda_6 and lambda_7
+        // being 0.9^5 / 10 of lambda_1. On the side of A's rows r is that of u, for v it is sqrt(lambda_1 / lambda_6) of it.
+        let (r, gap) = (SpectrumSpec::default().tolerance, 0.9f64.powi(5) / 10.0);
+        let rounding = apart(Kind::Double, &[230, 180, 96, 96]);
+        let side = 0.9f64.powi(-5).sqrt();
+        assert!(
+            max(&(&leading.values - dense.values.narrow(1, 0, 6))) < ((r * side).powi(2) / gap + rounding) * largest
+        );
+        assert!(max(&(&leading.directions - dense.directions.unwrap())) < 2.0 * (r * side + rounding) / gap);
+        assert!(max(&leading.residuals) < r * side + rounding);
     }
 }
 
@@ -156,7 +168,9 @@ fn a_space_that_covers_everything_gives_every_score_exactly() {
             continue;
         }
         let gap = max(&(&known.1 - &found.value)) / max(&known.1).max(1.0);
-        assert!(gap < 1e-6, "{}: {gap:e}", found.name);
+        // The smallest of the 40 is 0.7^39 of the largest, and `condition` and `log_det` hang on it.
+        let allowed = apart(Kind::Double, &[90, 40, 40, 40]) / 0.7f64.powi(39);
+        assert!(gap < allowed, "{}: {gap:e}", found.name);
     }
 }
 
@@ -165,10 +179,15 @@ fn ranks_below_the_pairs_give_zeros_and_exact_scores() {
     let metric = Metric::from_factor(factors(&[4.0, 1.0, 0.25], 60, 90, 2)).unwrap();
     let leading = Leading::of(&metric, &spec(4, 8), 6, 1, &[0, 1]).unwrap();
     let expected = Tensor::from_slice(&[4.0, 1.0, 0.25, 0.0, 0.0, 0.0]);
-    assert!(max(&(&leading.values - expected)) < 1e-12);
-    assert!(max(&leading.residuals) < 1e-12);
+    // The factor is made by sums of 3, used by sums of 90 and 60; lambda_1 is 4.
+    let rounding = apart(Kind::Double, &[3, 90, 60, 32, 32]);
+    assert!(max(&(&leading.values - expected)) < 4.0 * rounding);
+    assert!(max(&leading.residuals) < 4.0 * rounding);
     assert_eq!(max(&leading.directions.narrow(1, 3, 3)), 0.0);
-    assert!(max(&(leading.directions.narrow(1, 0, 3).norm_scalaropt_dim(2.0, [2i64].as_slice(), false) - 1.0)) < 1e-12);
+    assert!(
+        max(&(leading.directions.narrow(1, 0, 3).norm_scalaropt_dim(2.0, [2i64].as_slice(), false) - 1.0))
+            < 4.0 * rounding
+    );
     for estimate in score::estimates(&leading.quadrature).unwrap() {
         let expected = match estimate.name {
             "rank" => 3.0,
@@ -177,7 +196,8 @@ fn ranks_below_the_pairs_give_zeros_and_exact_scores() {
             "trace" => 5.25,
             _ => continue,
         };
-        assert!(max(&(estimate.value - expected)) < 1e-9, "{}", estimate.name);
+        // Three eigenvalues, the smallest a sixteenth of the first; the condition is 16.
+        assert!(max(&(estimate.value - expected)) < 3.0 * 16.0 * 16.0 * rounding, "{}", estimate.name);
         assert_eq!(max(&estimate.error), 0.0, "{}", estimate.name);
     }
 }
@@ -297,6 +317,7 @@ fn leading_pairs_do_not_depend_on_batch_size_or_order() {
             (found.values, estimates.into_iter().map(|e| e.value.nan_to_num(0.0, 0.0, 0.0)).collect::<Vec<_>>())
         };
         for kind in [Kind::Float, Kind::Double] {
+            // What the precisions promise, estimates by the same probes included.
             let tolerance = if kind == Kind::Float { 1e-4 } else { 1e-8 };
             let (values, scores) = leading(&x, &index, BatchSize::Fixed(90), kind);
             let same = |(v, s): (Tensor, Vec<Tensor>)| {

@@ -1,5 +1,6 @@
 //! Metrics by way of the encoder's first linear map against metrics without it, and which graphs have one.
 
+use crate::roundoff::{apart, eigenvalues_apart};
 use crate::toy::{Collapsed, TanhMlp, rand};
 use pullback::Result;
 use pullback::data::ImageShape;
@@ -28,6 +29,12 @@ fn mlp(activation: Activation, normalization: Normalization, kind: Kind) -> Netw
     Network::new(&ModelSpec::Mlp(spec), 3, Device::Cpu, kind).unwrap()
 }
 
+/// Two ways to a metric of images of `d` pixels by way of `h` hidden units: the last product over these, against the QR factorisation
+/// of the first layer (sums over d and h), products with both of its factors, and sums over d of what they give.
+fn same(d: i64, h: i64) -> f64 {
+    2.0 * apart(Kind::Double, &[d, h, d, h, h, d])
+}
+
 fn is_behind_a_stem(vae: &dyn Vae, x: &Tensor) -> bool {
     let x = x.detach().set_requires_grad(true);
     ffi::stem(&vae.encode(&x).unwrap().mean, &x).unwrap().is_some()
@@ -52,14 +59,20 @@ fn a_metric_behind_a_stem_is_the_same_metric() {
                 assert_eq!(d, 30);
                 assert!(behind.jacobian().unwrap().size()[2] < 30, "{kind} is no smaller");
                 assert!(
-                    gap(&behind.factor().unwrap(), &plain.factor().unwrap()) < 1e-13,
+                    gap(&behind.factor().unwrap(), &plain.factor().unwrap()) < same(30, 12),
                     "model {i}, factor of {kind}"
                 );
-                assert!(gap(&behind.gram().unwrap(), &plain.gram().unwrap()) < 1e-13, "model {i}, Gram of {kind}");
+                assert!(
+                    gap(&behind.gram().unwrap(), &plain.gram().unwrap()) < same(30, 12),
+                    "model {i}, Gram of {kind}"
+                );
                 let (v, u) = (rand(&[3, 30, 2], 8), rand(&[3, 2, r], 9));
-                assert!(gap(&behind.apply(&v).unwrap(), &plain.apply(&v).unwrap()) < 1e-13, "{kind}");
-                assert!(gap(&behind.push_forward(&v).unwrap(), &plain.push_forward(&v).unwrap()) < 1e-13, "{kind}");
-                assert!(gap(&behind.pull_back(&u).unwrap(), &plain.pull_back(&u).unwrap()) < 1e-13, "{kind}");
+                assert!(gap(&behind.apply(&v).unwrap(), &plain.apply(&v).unwrap()) < same(30, 12), "{kind}");
+                assert!(
+                    gap(&behind.push_forward(&v).unwrap(), &plain.push_forward(&v).unwrap()) < same(30, 12),
+                    "{kind}"
+                );
+                assert!(gap(&behind.pull_back(&u).unwrap(), &plain.pull_back(&u).unwrap()) < same(30, 12), "{kind}");
             }
         }
     }
@@ -75,9 +88,13 @@ fn spectra_behind_a_stem_are_as_accurate_as_without() {
     let reference = Spectrum::of(&reference, 2).unwrap();
     let mut engine = Engine::new(MetricKind::Stochastic, 2, Device::Cpu, Kind::Float, BatchSize::Auto).unwrap();
     let found = engine.spectra(&vae, &x).unwrap();
-    assert!(gap(&found.values, &reference.values) < 1e-6);
+    let off = eigenvalues_apart(Kind::Float, &[30, 12, 9, 12], 30, 8);
+    assert!(gap(&found.values, &reference.values) < off);
+    // A direction turns by the metric's error over the distance to the next eigenvalue.
+    let top = reference.values.narrow(1, 0, 3);
+    let distance = (top.narrow(1, 0, 2) - top.narrow(1, 1, 2)).min().double_value(&[]) / top.max().double_value(&[]);
     let (a, b) = (found.directions.unwrap().to_kind(Kind::Double), reference.directions.unwrap());
-    assert!(gap(&a, &b) < 1e-4);
+    assert!(distance > 1e-3 && gap(&a, &b) < 2.0 * off / distance, "{distance}");
 }
 
 /// A model whose encoder is a function of image [B, 1, 3, 4], weight [5, 12] and bias \[5\].
@@ -143,7 +160,7 @@ fn a_triangle_large_enough_is_multiplied_by_blocks() {
         let plain = Metric::at(&vae, &x, kind, WAYS[0]).unwrap();
         let behind = Metric::behind(&vae, &x, kind, WAYS[0], &mut StemCache::default()).unwrap();
         assert_eq!(behind.jacobian().unwrap().size()[2], 131);
-        assert!(gap(&behind.factor().unwrap(), &plain.factor().unwrap()) < 1e-13, "{kind}");
+        assert!(gap(&behind.factor().unwrap(), &plain.factor().unwrap()) < same(168, 131), "{kind}");
     }
 }
 
@@ -164,7 +181,7 @@ fn weights_that_change_are_factored_anew() {
     let mut agree = |vae: &dyn Vae| {
         let plain = Metric::at(vae, &x, MetricKind::Mean, WAYS[0]).unwrap();
         let behind = Metric::behind(vae, &x, MetricKind::Mean, WAYS[0], &mut stem).unwrap();
-        assert!(gap(&behind.factor().unwrap(), &plain.factor().unwrap()) < 1e-13);
+        assert!(gap(&behind.factor().unwrap(), &plain.factor().unwrap()) < same(12, 6));
     };
     agree(&vae);
     agree(&vae);

@@ -18,8 +18,10 @@ mod lane; //      copies beside the computation
 mod lost; //      samples of which nothing is known
 mod leading; //   matrix-free spectra and estimates
 mod model; //     architectures, checkpoints, TorchScript
+mod preflight; // the first minute of a stranger
 mod replay; //    repeated work on fixed buffers
 mod report; //    the page
+mod roundoff; //  tolerances from arithmetic
 mod safety; //    full disks, other processes, data that change
 mod score; //     formulas
 mod shift; //    measures against closed forms and known packages
