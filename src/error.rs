@@ -68,6 +68,19 @@ impl Error {
         }
     }
 
+    /// The text of a file.
+    ///
+    /// # Errors
+    /// A wrong request where it is not UTF-8; as [`Error::io`] else.
+    pub fn read_text(path: &Path) -> Result<String> {
+        std::fs::read_to_string(path).map_err(|error| match error.kind() {
+            std::io::ErrorKind::InvalidData => {
+                Self::request(path.display().to_string(), "text in UTF-8", "bytes that are none (damaged?)")
+            }
+            _ => Self::io(path, error),
+        })
+    }
+
     /// An HDF5 failure on `path`.
     pub fn hdf5(path: impl AsRef<Path>, source: hdf5::Error) -> Self {
         Self::Hdf5 { path: path.as_ref().to_owned(), source }

@@ -268,3 +268,76 @@ fn shards_are_joined_only_where_they_are_of_one_run_and_whole() {
     let config = |name: &str| pullback::store::Reader::open(&at.join(name)).unwrap().header().config.clone();
     assert_eq!(config("m.h5"), config("whole.h5"));
 }
+
+#[test]
+fn a_damaged_config_is_read_or_refused_and_never_holds_anybody_up() {
+    let folder = desk();
+    let at = folder.path();
+    std::fs::create_dir(at.join("hurt")).unwrap();
+    for entry in std::fs::read_dir(at.join("run")).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_type().unwrap().is_file() {
+            std::fs::copy(entry.path(), at.join("hurt").join(entry.file_name())).unwrap();
+        }
+    }
+    let good = std::fs::read_to_string(at.join("run/config.yaml")).unwrap();
+    let absurd = [
+        ("height: 28", "height: 2800000000"),
+        ("width: 28", "width: 99999999999999"),
+        ("latent: 3", "latent: 3000000000"),
+        ("- 12", "- 12000000000"),
+        ("channels: 1", "channels: 9000000000"),
+        ("kind: mlp", "kind: conv"),
+        ("hidden:", "hidden: &a [*a]\n  hidden:"),
+        ("latent: 3", "latent: \u{0}"),
+        ("model:", "model: \t"),
+    ];
+    let mut texts: Vec<Vec<u8>> = absurd
+        .iter()
+        .map(|(from, to)| {
+            assert!(good.contains(from), "{from}");
+            good.replacen(from, to, 1).into_bytes()
+        })
+        .collect();
+    texts.push(good.replacen("kind", "\u{0}\u{0}", 1).into_bytes());
+    texts.push([good.as_bytes(), b"\xff\xfe"].concat());
+    // And bytes as a bad disk leaves them.
+    let mut dice = 7u64;
+    let mut below = |n: usize| {
+        dice = dice.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (dice >> 33) as usize % n
+    };
+    for _ in 0..60 {
+        let mut bytes = good.clone().into_bytes();
+        let start = below(bytes.len());
+        let end = (start + [1, 1, 4, 64][below(4)]).min(bytes.len());
+        match below(3) {
+            0 => bytes[start..end].fill(0),
+            1 => bytes[start..end].iter_mut().for_each(|b| *b = below(256) as u8),
+            _ => drop(
+                bytes.splice(start..start, [b"99999999999".as_slice(), b"&x *x", b"- - - ["][below(3)].iter().copied()),
+            ),
+        }
+        texts.push(bytes);
+    }
+    for (n, text) in texts.iter().enumerate() {
+        std::fs::write(at.join("hurt/config.yaml"), text).unwrap();
+        for line in ["inspect hurt", "score -m hurt -d strokes --limit 2 -o hurt.h5 -q --force"] {
+            // Half of them by each, the named ones by both.
+            if n >= 11 && (n + line.len()) % 2 == 0 {
+                continue;
+            }
+            let mut asked = command(at, line);
+            let Some(out) = child::within(Duration::from_secs(20), &mut asked) else {
+                panic!("{line} hangs on\n{}", String::from_utf8_lossy(text));
+            };
+            let code = out.status.code();
+            assert!(
+                matches!(code, Some(0 | 2)),
+                "{line}: {code:?} {}\n{}",
+                stderr(&out),
+                String::from_utf8_lossy(text)
+            );
+        }
+    }
+}

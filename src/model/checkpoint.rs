@@ -104,7 +104,7 @@ pub fn save(folder: &Path, network: &Network) -> Result<()> {
 
 /// The `model` key of a `config.yaml`.
 fn read_spec(path: &Path) -> Result<ModelSpec> {
-    let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
+    let text = Error::read_text(path)?;
     let wrong = |expected: &str, found: String| Error::request(path.display().to_string(), expected, found);
     let yaml: serde_yaml::Value =
         serde_yaml::from_str(&text).map_err(|e| wrong("YAML", first_line(&e.to_string()).to_owned()))?;

@@ -121,7 +121,7 @@ fn run_folder(path: &Path) -> Result<String> {
 
 fn config(folder: &Path) -> Result<String> {
     let path = folder.join(CONFIG_FILE);
-    let text = std::fs::read_to_string(&path).map_err(|e| Error::io(&path, e))?;
+    let text = Error::read_text(&path)?;
     Ok(format!("\n{CONFIG_FILE}\n{text}"))
 }
 

@@ -126,7 +126,7 @@ pub(super) fn singular(reader: &Reader) -> Result<Vec<(&'static str, Vec<f64>)>>
 
 /// The last line of `history.csv`, and the time of all.
 fn losses(path: &Path) -> Result<Vec<(&'static str, f64)>> {
-    let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
+    let text = Error::read_text(path)?;
     let mut lines = text.lines().map(|line| line.split(',').collect::<Vec<_>>());
     let head = lines.next().unwrap_or_default();
     let rows: Vec<Vec<&str>> = lines.collect();

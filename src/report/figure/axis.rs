@@ -36,6 +36,12 @@ pub struct Axis {
     pub high: f64,
 }
 
+/// The numbers that an axis reaches to.
+const LARGEST: f64 = 1e300;
+const SMALLEST: f64 = 1e-300;
+/// More ticks than this on an axis are an error in the making.
+const MOST_TICKS: f64 = 100.0;
+
 impl Axis {
     /// An axis that holds all showable `values` with a little room at both ends.
     pub fn fit(label: impl Into<String>, scale: Scale, values: impl IntoIterator<Item = f64>) -> Self {
@@ -45,6 +51,11 @@ impl Axis {
                 low = low.min(v);
                 high = high.max(v);
             }
+        }
+        // What lies beyond is drawn at the edge: an axis and its room must be numbers themselves.
+        (low, high) = (low.max(-LARGEST), high.min(LARGEST));
+        if scale == Scale::Log {
+            (low, high) = (low.max(SMALLEST), high.max(SMALLEST));
         }
         if low > high {
             (low, high) = if scale == Scale::Log { (0.1, 10.0) } else { (0.0, 1.0) };
@@ -58,8 +69,8 @@ impl Axis {
             }
             Scale::Log => {
                 let room = if high > low { (high / low).powf(0.04) } else { 3.0 };
-                axis.low /= room;
-                axis.high *= room;
+                axis.low = (axis.low / room).max(f64::MIN_POSITIVE);
+                axis.high = (axis.high * room).min(f64::MAX / 4.0);
             }
         }
         axis
@@ -89,7 +100,8 @@ impl Axis {
         }
         let part = match self.scale {
             Scale::Linear => (value - self.low) / (self.high - self.low),
-            Scale::Log => (value / self.low).ln() / (self.high / self.low).ln(),
+            // Not the logarithms of ratios, which may not be numbers.
+            Scale::Log => (value.ln() - self.low.ln()) / (self.high.ln() - self.low.ln()),
         };
         Some(part.clamp(0.0, 1.0))
     }
@@ -122,6 +134,9 @@ impl Axis {
         if (self.high / step).floor() - (self.low / step).ceil() < 2.0 {
             // Fewer than three, since steps are rounded up.
             step = round_step(0.3 * step);
+        }
+        if !((self.high - self.low) / step <= MOST_TICKS) {
+            return vec![];
         }
         let first = (self.low / step).ceil() as i64;
         let last = (self.high / step).floor() as i64;
@@ -177,5 +192,35 @@ fn decade(exponent: i32) -> String {
     match exponent {
         -2..=3 => number::plain(10f64.powi(exponent)),
         _ => format!("10{}", number::superscript(exponent)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::{Duration, Instant};
+
+    #[test]
+    fn no_values_make_an_axis_that_takes_for_ever() {
+        let tiny = f64::from_bits(1);
+        let hard =
+            [0.0, 1.0, -1.0, 1e300, -1e300, f64::MAX, f64::MIN, 1e-300, tiny, f64::NAN, f64::INFINITY, 1.0 + 1e-15];
+        let start = Instant::now();
+        for a in hard {
+            for b in hard {
+                for scale in [Scale::Linear, Scale::Log] {
+                    let axis = Axis::fit("x", scale, [a, b, 0.5]).from_zero();
+                    let alone = Axis::fit("x", scale, [a, b]);
+                    for axis in [axis, alone] {
+                        assert!(axis.low.is_finite() && axis.high.is_finite() && axis.low < axis.high, "{a:e} {b:e}");
+                        assert!(axis.ticks(6).len() <= 400, "{a:e} {b:e} {scale:?}");
+                        for v in [a, b].into_iter().filter_map(|v| axis.place(v)) {
+                            assert!((0.0..=1.0).contains(&v), "{a:e} {b:e}: {v}");
+                        }
+                    }
+                }
+            }
+        }
+        assert!(start.elapsed() < Duration::from_secs(5));
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 /// Reads `path`; cells that are no numbers are NaN.
 pub(super) fn read(path: &Path) -> Result<History> {
-    let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
+    let text = Error::read_text(path)?;
     let mut lines = text.lines().filter(|l| !l.trim().is_empty());
     let columns: Vec<String> = lines.next().unwrap_or_default().split(',').map(|c| c.trim().to_owned()).collect();
     if columns.len() < 2 {
