@@ -607,7 +607,7 @@ fn a_factor_beyond_the_memory_is_scored_by_its_top() {
     let folder = tempfile::tempdir().unwrap();
     let model = crate::files::root().join("tests/models/wide.pt");
     let with = |what: &str| format!("{what} -m {} -d strokes:size=64 --limit 2 --device cpu", model.display());
-    let spectrum = "--set score.spectrum.memory=300 --set score.spectrum.steps=10 --set score.spectrum.pairs=3";
+    let spectrum = "--set score.spectrum.memory=300 --set score.spectrum.steps=16 --set score.spectrum.pairs=3";
     let refused = type_in(folder.path(), &format!("{} -o x.h5 --spectrum full {spectrum}", with("score")));
     assert_eq!(refused.status.code(), Some(2));
     let line = stderr(&refused);

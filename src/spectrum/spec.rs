@@ -54,7 +54,7 @@ impl Default for SpectrumSpec {
         Self {
             mode: SpectrumMode::default(),
             pairs: 10,
-            probes: 10,
+            probes: 9,
             steps: 24,
             tolerance: 1e-6,
             columns: 16384,
