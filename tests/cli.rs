@@ -647,3 +647,17 @@ fn a_factor_beyond_the_memory_is_scored_by_its_top() {
     };
     assert!(damage("spectral") > 1.5 * damage("random"), "{} against {}", damage("spectral"), damage("random"));
 }
+
+/// 2100 rows would be scored by their top, for which this model lacks the derivatives.
+#[test]
+fn a_model_without_second_derivatives_is_scored_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = crate::files::root().join("tests/models/once.pt");
+    let line = format!("score -m {} -d strokes:size=64 --limit 1 --device cpu --metric mean -o s.h5", model.display());
+    succeeds(folder.path(), &line);
+    let file = hdf5::File::open(folder.path().join("s.h5")).unwrap();
+    assert_eq!(file.dataset("spectrum/eigenvalues").unwrap().shape(), [1, 2100]);
+    let refused = type_in(folder.path(), &format!("{line} --spectrum top --force"));
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(stderr(&refused).contains("differentiated twice, or --spectrum full"), "{}", stderr(&refused));
+}

@@ -341,3 +341,31 @@ fn a_damaged_config_is_read_or_refused_and_never_holds_anybody_up() {
         }
     }
 }
+
+/// 4096 means and as many variances of 64x64 pixels, group norm: of the kind that latent diffusion has.
+#[test]
+fn a_wide_model_stays_within_its_memory_by_every_metric() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = crate::files::root().join("tests/models/wide.pt");
+    let score = |metric: &str, gigabytes: u64| {
+        let line = format!(
+            "score -m {} -d strokes:size=64 --limit 2 --device cpu --metric {metric} --top 2 -o {metric}.h5 -q --force",
+            model.display()
+        );
+        let mut limited = Command::new("prlimit");
+        limited.arg(format!("--as={}", gigabytes << 30)).arg(binary()).args(line.split_whitespace());
+        limited.current_dir(folder.path()).env("OMP_NUM_THREADS", "1");
+        child::within(Duration::from_secs(200), &mut limited).unwrap_or_else(|| panic!("{metric}: hangs"))
+    };
+    for metric in ["mean", "stochastic", "fisher", "output", "output-stochastic"] {
+        let out = score(metric, 7);
+        assert!(out.status.success(), "{metric}: {:?} {}", out.status, stderr(&out));
+        let found = numbers(&folder.path().join(format!("{metric}.h5")));
+        assert!(found.iter().all(|(_, values)| !values.is_empty()), "{metric}");
+    }
+    // Where there is next to nothing, it is said so, and nobody is killed. (libtorch with CUDA maps some 3 GiB by itself.)
+    let out = score("mean", 4);
+    let (code, said) = (out.status.code(), stderr(&out));
+    assert!(matches!(code, Some(0..=2)), "{:?} {said}", out.status);
+    assert!(code == Some(0) || said.trim().lines().count() == 1, "{said}");
+}

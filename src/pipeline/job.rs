@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::event::{Event, Observer};
 use crate::ffi;
 use crate::jacobian::{BatchSize, Reach};
-use crate::metric::MetricKind;
+use crate::metric::{MatrixFree, MetricKind};
 use crate::model::{self, Model};
 use crate::spectrum::{Sizes, SpectrumMode, SpectrumSpec};
 use crate::store::{Column, FileKind, Header, Overwrite, Start, Writer};
@@ -143,7 +143,16 @@ impl<'a> Job<'a> {
         })?;
         let dim = self.shape.dim();
         let budget = spec.budget(device::memory_budget(self.device)?);
-        let mode = spec.resolve(metric, Sizes { dim, latent, outputs }, budget)?;
+        let sizes = Sizes { dim, latent, outputs };
+        let mut mode = spec.resolve(metric, sizes, budget)?;
+        if mode == SpectrumMode::Top
+            && spec.mode == SpectrumMode::Auto
+            && let Err(error) = MatrixFree::footprint(self.model.vae.as_ref(), &sample, metric)
+        {
+            // No products with this model's Jacobian (an operation without a second derivative): whole, if it fits.
+            let whole = SpectrumSpec { mode: SpectrumMode::Full, memory: None, ..spec.clone() };
+            mode = whole.resolve(metric, sizes, budget).map_err(|_| error)?;
+        }
         Ok((mode, metric.rows(latent).min(dim)))
     }
 

@@ -261,10 +261,25 @@ class Standardised(nn.Module):
         return torch.sigmoid(self.d(z)).reshape(-1, 1, 12, 12)
 
 
+class Once(nn.Module):
+    """Samples 2100 points of a 1x64x64 image along a grid: an operation whose backward pass has no derivative."""
+
+    @torch.jit.export
+    def encode(self, x):
+        at = torch.linspace(-0.9, 0.9, 2100, dtype=x.dtype)
+        grid = torch.stack([at, (at * 37.0).sin() * 0.9], 1).reshape(1, 2100, 1, 2).expand(x.shape[0], 2100, 1, 2)
+        mean = torch.nn.functional.grid_sample(x, grid, align_corners=False).flatten(1)
+        return mean, torch.zeros_like(mean)
+
+    @torch.jit.export
+    def decode(self, z):
+        return z.mean(1).reshape(-1, 1, 1, 1).expand(-1, 1, 64, 64)
+
+
 def scripts():
     for name, module in {"flat": Flat(), "no_encode": NoEncode(), "no_decode": NoDecode(), "one_tensor": OneTensor(),
                          "three": Three(), "mixed": Mixed(), "number": Number(), "disagree": Disagree(),
-                         "nan": NotANumber(), "wide": Wide(), "standardised": Standardised()}.items():
+                         "nan": NotANumber(), "wide": Wide(), "standardised": Standardised(), "once": Once()}.items():
         script(name, module)
     torch.save(Base().state_dict(), HERE / "state_dict.pt")
     # What PyTorch makes of the good one, in f64.
