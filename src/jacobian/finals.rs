@@ -1,7 +1,7 @@
 //! The last choice, among passes that were nearly alike when each was tried once or twice: on a machine that others use
 //! too, so few measurements mislead by a fifth. They take turns, so that a busy spell falls on all, and the least counts.
 
-use super::planner::{Pass, Ways};
+use super::{Pass, Ways};
 
 /// A pass that may be the best one.
 #[derive(Clone, Copy, Debug)]

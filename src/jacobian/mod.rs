@@ -8,11 +8,13 @@ mod finals;
 mod footprint;
 mod planner;
 mod product;
+mod ways;
 
 pub use batch_size::BatchSize;
 pub use footprint::Footprint;
-pub use planner::{CHUNK, Mode, Pass, Planner, Reach, Ways};
+pub use planner::Planner;
 pub use product::Products;
+pub use ways::{CHUNK, Mode, Pass, Reach, Ways};
 
 use crate::error::{Error, Result};
 use crate::ffi::{self, By, Graph, VjpMode};

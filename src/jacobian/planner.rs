@@ -7,64 +7,9 @@
 //! extrapolated from measured peaks, exceeds the budget.
 
 use super::finals::Finals;
-use super::{BatchSize, Footprint};
+use super::{BatchSize, CHUNK, Footprint, Mode, Pass, Reach, Ways};
 use crate::error::{Error, Result};
 use std::time::Duration;
-
-/// How the cotangents of one Jacobian are pulled back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// One backward pass each.
-    Looped,
-    /// At most this many in one vmapped backward pass.
-    Vmapped(usize),
-}
-
-/// How the two Jacobians of a pass are taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ways {
-    /// Rows of the encoder's Jacobian.
-    pub rows: Mode,
-    /// Columns of the decoder's Jacobian, where the metric has one.
-    pub columns: Mode,
-}
-
-impl std::fmt::Display for Mode {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Looped => f.write_str("one backward pass a cotangent"),
-            Self::Vmapped(usize::MAX) => f.write_str("all cotangents in one backward pass"),
-            Self::Vmapped(k) => write!(f, "{k} cotangents a backward pass"),
-        }
-    }
-}
-
-impl std::fmt::Display for Ways {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.rows == self.columns {
-            true => write!(f, "{}", self.rows),
-            false => write!(f, "{} (columns of the decoder: {})", self.rows, self.columns),
-        }
-    }
-}
-
-/// What the planner asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pass {
-    /// Samples in the pass.
-    pub samples: usize,
-    /// How their Jacobians are taken.
-    pub ways: Ways,
-}
-
-/// Whether a metric needs the decoder's Jacobian too.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reach {
-    /// Only the encoder's.
-    Encoder,
-    /// The encoder's and the decoder's.
-    EncoderAndDecoder,
-}
 
 /// One candidate at the size being explored.
 #[derive(Clone, Copy, Debug)]
@@ -126,8 +71,6 @@ const PATIENCE: u32 = 2;
 const CLEAR: f64 = 1.25;
 /// Passes shorter than this, in seconds, are measured twice.
 const SHORT: f64 = 0.2;
-/// More cotangents than this rarely pay in one backward pass on a CPU, and take memory in proportion.
-pub const CHUNK: usize = 16;
 
 impl Planner {
     /// A planner for passes that may take `budget` bytes.

@@ -1,6 +1,7 @@
 //! `attack`: images to attacked images and the damage done.
 
-use super::flow::{Asked, Block, doubles, singles};
+use super::block::Block;
+use super::flow::{Asked, doubles, singles};
 use super::job::{Job, Subject};
 use super::score::top_attribute;
 use crate::attack::{self, AttackSpec, Attacked, Budget, Doubts, Loops, Norm, Victim};

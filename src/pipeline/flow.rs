@@ -3,6 +3,7 @@
 //! Three threads, with short queues between them: one reads, pins and uploads; the caller's computes; one waits for the
 //! results of a block and stores it while the next is computed.
 
+use super::block::Block;
 use crate::data::{self, Source};
 use crate::error::{Error, Result};
 use crate::event::{Event, Observer};
@@ -28,42 +29,6 @@ pub(super) struct Flow {
     pub block: Block,
     pub device: Device,
     pub kind: Kind,
-}
-
-/// How many samples are evaluated and stored at a time: as many as take about a second, so that a process that is killed loses
-/// no more, and a slow model no more than a fast one.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Block {
-    /// Always a multiple of this.
-    pub unit: usize,
-    /// Where it begins, and the most that it grows to.
-    pub first: usize,
-    pub most: usize,
-}
-
-/// A block that takes less is followed by larger ones,
-const BRISK: Duration = Duration::from_millis(700);
-/// and one that takes longer by smaller ones.
-const SLOW: Duration = Duration::from_secs(4);
-
-impl Block {
-    /// Always `n` samples.
-    #[cfg(test)]
-    fn of(n: usize) -> Self {
-        Self { unit: n, first: n, most: n }
-    }
-
-    /// The size after a block of `samples` took `time`; `now` is that of the blocks being read.
-    fn next(self, now: usize, samples: usize, time: Duration) -> usize {
-        let wanted = if time < BRISK && samples >= now {
-            now.saturating_mul(2)
-        } else if time > SLOW {
-            now.min(samples) / 2
-        } else {
-            now
-        };
-        (wanted / self.unit * self.unit).clamp(self.unit, self.most.max(self.unit))
-    }
 }
 
 /// Where the time of a flow went. The first three follow each other and are at most the whole; the rest went by meanwhile.
@@ -414,20 +379,6 @@ mod tests {
         assert!(matches!(stopped, Err(Error::Interrupted)));
         assert_eq!(sink.index(), (0..6).collect::<Vec<u64>>());
         assert_eq!(sink.0[1].labels, Some(vec![-4, -5]));
-    }
-
-    #[test]
-    fn blocks_take_about_a_second() {
-        let block = Block { unit: 8, first: 64, most: 1024 };
-        let (brisk, fine, slow) = (Duration::from_millis(20), Duration::from_secs(2), Duration::from_secs(9));
-        assert_eq!(block.next(64, 64, brisk), 128);
-        // A tail says nothing of a full block.
-        assert_eq!(block.next(64, 5, brisk), 64);
-        assert_eq!(block.next(1024, 1024, brisk), 1024);
-        assert_eq!(block.next(64, 64, fine), 64);
-        assert_eq!(block.next(64, 64, slow), 32);
-        assert_eq!(block.next(8, 8, slow), 8);
-        assert_eq!(Block::of(5).next(5, 5, brisk), 5);
     }
 
     #[test]

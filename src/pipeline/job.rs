@@ -1,6 +1,7 @@
 //! What scoring and attacking have in common: a model, data that fit it, a device, the samples of this run.
 
-use super::flow::{Asked, Block, Flow};
+use super::block::Block;
+use super::flow::{Asked, Flow};
 use super::lost::Watched;
 use crate::data::{self, ImageShape, Source, Split};
 use crate::device::{self, DeviceChoice, Precision};

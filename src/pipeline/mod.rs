@@ -1,6 +1,7 @@
 //! The stages joined: what each command does once its request is known.
 
 mod attack; //      images -> attacked images and the damage
+mod block; //       how many samples go through together
 pub mod bench; //   throughput on this machine
 pub mod demo; //    train, score, attack and report on generated digits
 pub mod inspect; // what a file holds

@@ -1,6 +1,7 @@
 //! `score`: images to eigenvalues, directions and scores.
 
-use super::flow::{Asked, Block, doubles, singles};
+use super::block::Block;
+use super::flow::{Asked, doubles, singles};
 use super::job::{Job, Subject};
 use crate::error::Result;
 use crate::event::{Event, Observer};

@@ -135,7 +135,8 @@ impl Axis {
             // Fewer than three, since steps are rounded up.
             step = round_step(0.3 * step);
         }
-        if !((self.high - self.low) / step <= MOST_TICKS) {
+        let count = (self.high - self.low) / step;
+        if count.is_nan() || count > MOST_TICKS {
             return vec![];
         }
         let first = (self.low / step).ceil() as i64;

@@ -1,0 +1,58 @@
+//! How many samples go through together.
+
+use std::time::Duration;
+
+/// How many samples are evaluated and stored at a time: as many as take about a second, so that a process that is killed loses
+/// no more, and a slow model no more than a fast one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Block {
+    /// Always a multiple of this.
+    pub unit: usize,
+    /// Where it begins, and the most that it grows to.
+    pub first: usize,
+    pub most: usize,
+}
+
+/// A block that takes less is followed by larger ones,
+const BRISK: Duration = Duration::from_millis(700);
+/// and one that takes longer by smaller ones.
+const SLOW: Duration = Duration::from_secs(4);
+
+impl Block {
+    /// Always `n` samples.
+    #[cfg(test)]
+    pub fn of(n: usize) -> Self {
+        Self { unit: n, first: n, most: n }
+    }
+
+    /// The size after a block of `samples` took `time`; `now` is that of the blocks being read.
+    pub fn next(self, now: usize, samples: usize, time: Duration) -> usize {
+        let wanted = if time < BRISK && samples >= now {
+            now.saturating_mul(2)
+        } else if time > SLOW {
+            now.min(samples) / 2
+        } else {
+            now
+        };
+        (wanted / self.unit * self.unit).clamp(self.unit, self.most.max(self.unit))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_take_about_a_second() {
+        let block = Block { unit: 8, first: 64, most: 1024 };
+        let (brisk, fine, slow) = (Duration::from_millis(20), Duration::from_secs(2), Duration::from_secs(9));
+        assert_eq!(block.next(64, 64, brisk), 128);
+        // A tail says nothing of a full block.
+        assert_eq!(block.next(64, 5, brisk), 64);
+        assert_eq!(block.next(1024, 1024, brisk), 1024);
+        assert_eq!(block.next(64, 64, fine), 64);
+        assert_eq!(block.next(64, 64, slow), 32);
+        assert_eq!(block.next(8, 8, slow), 8);
+        assert_eq!(Block::of(5).next(5, 5, brisk), 5);
+    }
+}
