@@ -661,3 +661,28 @@ fn a_model_without_second_derivatives_is_scored_whole() {
     assert_eq!(refused.status.code(), Some(2));
     assert!(stderr(&refused).contains("differentiated twice, or --spectrum full"), "{}", stderr(&refused));
 }
+
+/// Whatever a command measures, it has asked first whether what it uses gives one answer.
+#[test]
+fn a_model_that_draws_noise_is_refused_by_every_command_that_would_hear_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = crate::files::root().join("tests/models/dropout.pt");
+    let with = |what: &str| format!("{what} -m {} -d strokes:size=12 --limit 3 -o x.h5 -q", model.display());
+    for line in [
+        with("attack --attack random"),
+        with("attack --attack pgd,random --steps 2"),
+        with("attack --attack spectral --goal recon"),
+        with("score --metric output"),
+        with("score --metric output --spectrum top --set score.spectrum.pairs=1"),
+    ] {
+        let out = type_in(folder.path(), &line);
+        let said = stderr(&out);
+        assert_eq!(out.status.code(), Some(2), "{line}: {said}");
+        for part in ["the model's decoder", "when it is asked again", ".eval()"] {
+            assert!(said.contains(part), "{line}: {said:?} lacks {part}");
+        }
+        assert!(!folder.path().join("x.h5").exists());
+    }
+    // The encoder draws none, and what asks it alone works.
+    succeeds(folder.path(), &with("score --metric stochastic"));
+}

@@ -160,11 +160,29 @@ impl Vae for Interacting {
     }
 }
 
+/// Draws noise inside.
+struct Noisy(TanhMlp);
+impl Vae for Noisy {
+    fn encode(&self, x: &Tensor) -> pullback::Result<Posterior> {
+        let q = self.0.encode(x)?;
+        Ok(Posterior { mean: &q.mean + q.mean.randn_like(), log_var: q.log_var })
+    }
+    fn decode(&self, z: &Tensor) -> pullback::Result<Tensor> {
+        self.0.decode(z)
+    }
+}
+
 #[test]
 fn samples_that_interact_are_refused() {
     let x = rand(&[5, 1, 3, 4], 7);
     let vae = TanhMlp::new(12, 9, 3, 1);
     ensure_independent(&vae, &x, Reach::EncoderAndDecoder).unwrap();
+    let noisy = Noisy(TanhMlp::new(12, 9, 3, 1));
+    let error = ensure_independent(&noisy, &x, Reach::Encoder).unwrap_err();
+    assert!(
+        error.exit_code() == 2 && error.to_string().contains("encoder") && error.to_string().contains("asked again"),
+        "{error}"
+    );
     let error = ensure_independent(&Interacting(vae), &x, Reach::Encoder).unwrap_err();
     assert_eq!(error.exit_code(), 2);
     assert!(error.to_string().contains("batch norm"), "{error}");

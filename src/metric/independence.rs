@@ -8,8 +8,11 @@ use tch::Tensor;
 /// Agreement asked of two encodings of the same sample, relative to their size; rounding stays far below.
 const TOLERANCE: f64 = 1e-4;
 
-/// Encodes (and, where the metric reaches through the decoder, decodes) the first image of `x` [B, C, H, W] beside two
-/// different companions and refuses the model where its code changes: batch normalisation in training mode, dropout.
+/// Encodes (and, where asked, decodes) the first image of `x` [B, C, H, W] twice, and beside two different companions. Refuses the
+/// model where its result changes, and says which part it was: noise drawn inside, batch normalisation in training mode, dropout.
+///
+/// # Errors
+/// A wrong request, as said.
 pub fn ensure_independent(vae: &dyn Vae, x: &Tensor, reach: Reach) -> Result<()> {
     tch::no_grad(|| {
         let first = x.f_narrow(0, 0, 1)?;
@@ -17,33 +20,42 @@ pub fn ensure_independent(vae: &dyn Vae, x: &Tensor, reach: Reach) -> Result<()>
             let other = first.f_flip([-1])?.f_mul_scalar(scale)?.f_add_scalar(shift)?;
             Ok(Tensor::f_cat(&[&first, &other], 0)?)
         };
-        let a = vae.encode(&companion(0.5, 0.0)?)?;
-        let b = vae.encode(&companion(-0.25, 0.75)?)?;
-        agree("encoder", &a.mean, &b.mean)?;
-        agree("encoder", &a.log_var, &b.log_var)?;
+        let (one, other) = (companion(0.5, 0.0)?, companion(-0.25, 0.75)?);
+        let (a, again, b) = (vae.encode(&one)?, vae.encode(&one)?, vae.encode(&other)?);
+        for (a, again, b) in [(&a.mean, &again.mean, &b.mean), (&a.log_var, &again.log_var, &b.log_var)] {
+            deterministic("encoder", a, again)?;
+            independent("encoder", a, b)?;
+        }
         if reach == Reach::EncoderAndDecoder {
             let code = a.mean.f_narrow(0, 0, 1)?;
             let pair =
                 |shift: f64| -> Result<Tensor> { vae.decode(&Tensor::f_cat(&[&code, &code.f_add_scalar(shift)?], 0)?) };
-            agree("decoder", &pair(1.0)?, &pair(-0.5)?)?;
+            let a = pair(1.0)?;
+            deterministic("decoder", &a, &pair(1.0)?)?;
+            independent("decoder", &a, &pair(-0.5)?)?;
         }
         Ok(())
     })
 }
 
+fn deterministic(part: &str, a: &Tensor, again: &Tensor) -> Result<()> {
+    let found = |gap| format!("one that moves by {gap:.1e} when it is asked again (dropout, or noise drawn inside?)");
+    agree(part, a, again, "the same result for the same samples (export the model after .eval())", found)
+}
+
+fn independent(part: &str, a: &Tensor, b: &Tensor) -> Result<()> {
+    let found =
+        |gap| format!("a sample whose result moves by {gap:.1e} with its neighbours (training-mode batch norm?)");
+    agree(part, a, b, "samples that do not depend on each other (export the model after .eval())", found)
+}
+
 /// NaN counts as agreement here: it is reported, with its sample, where it comes from.
-fn agree(part: &str, a: &Tensor, b: &Tensor) -> Result<()> {
+fn agree(part: &str, a: &Tensor, b: &Tensor, expected: &str, found: impl Fn(f64) -> String) -> Result<()> {
     let (a, b) = (a.f_narrow(0, 0, 1)?, b.f_narrow(0, 0, 1)?);
     let scale = a.f_abs()?.f_max()?.f_double_value(&[])?;
     let gap = (&a - &b).f_abs()?.f_max()?.f_double_value(&[])?;
     if gap > TOLERANCE * scale.max(1e-30) && gap > f64::from(f32::MIN_POSITIVE) {
-        return Err(Error::request(
-            format!("the model's {part}"),
-            "samples that do not depend on each other (export the model after .eval())",
-            format!(
-                "a sample whose result moves by {gap:.1e} with its neighbours (training-mode batch norm or dropout?)"
-            ),
-        ));
+        return Err(Error::request(format!("the model's {part}"), expected, found(gap)));
     }
     Ok(())
 }

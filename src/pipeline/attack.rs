@@ -8,8 +8,8 @@ use crate::attack::{self, AttackSpec, Attacked, Budget, Doubts, Loops, Norm, Vic
 use crate::config::{PixelBox, SaveImages};
 use crate::error::{Error, Result};
 use crate::event::{Event, Observer, Silent};
-use crate::jacobian::BatchSize;
-use crate::metric::MetricKind;
+use crate::jacobian::{BatchSize, Reach};
+use crate::metric::{MetricKind, ensure_independent};
 use crate::model::{Vae, shift};
 use crate::spectrum::{Engine, LeadingEngine, Spectrum, SpectrumMode, SpectrumSpec};
 use crate::store::{Column, FileKind, Values};
@@ -74,6 +74,10 @@ pub fn attack(request: &AttackRequest, observer: &dyn Observer) -> Result<()> {
     let mut doubts = Doubts::default();
     let first = Cell::new(true);
     job.run(writer, "attacking", block, has_damage, observer, |x, index| {
+        if first.get() {
+            // Damage is measured through both halves, whatever the attack.
+            ensure_independent(vae, x, Reach::EncoderAndDecoder)?;
+        }
         let spectrum = finder.spectrum(vae, x, index)?;
         // What holds of one block's attacks holds of all: it is told once.
         let listener: &dyn Observer = if first.replace(false) { observer } else { &Silent };

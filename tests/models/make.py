@@ -276,10 +276,24 @@ class Once(nn.Module):
         return z.mean(1).reshape(-1, 1, 1, 1).expand(-1, 1, 64, 64)
 
 
+class Dropout(Standardised):
+    """Dropout in the decoder that was left on. 1x12x12."""
+
+    @torch.jit.export
+    def encode(self, x):
+        h = self.e(x.flatten(1))
+        return h[:, :4], h[:, 4:] - 2.0
+
+    @torch.jit.export
+    def decode(self, z):
+        h = torch.nn.functional.dropout(self.d(z), 0.5, training=True)
+        return torch.sigmoid(h).reshape(-1, 1, 12, 12)
+
+
 def scripts():
     for name, module in {"flat": Flat(), "no_encode": NoEncode(), "no_decode": NoDecode(), "one_tensor": OneTensor(),
                          "three": Three(), "mixed": Mixed(), "number": Number(), "disagree": Disagree(),
-                         "nan": NotANumber(), "wide": Wide(), "standardised": Standardised(), "once": Once()}.items():
+                         "nan": NotANumber(), "wide": Wide(), "standardised": Standardised(), "once": Once(), "dropout": Dropout()}.items():
         script(name, module)
     torch.save(Base().state_dict(), HERE / "state_dict.pt")
     # What PyTorch makes of the good one, in f64.
