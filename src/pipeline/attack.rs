@@ -46,6 +46,9 @@ pub struct AttackRequest {
 /// Samples an attack handles at once where the user did not say.
 const AUTO_BATCH: (usize, usize) = (256, 2048);
 
+/// Values of an image up to which a model is taken to be quick.
+const SMALL: i64 = 4096;
+
 /// Attacks every sample with every attack at every epsilon and stores the file (SPEC: `/eps`, `/clean`, `/attack`).
 ///
 /// # Errors
@@ -67,6 +70,8 @@ pub fn attack(request: &AttackRequest, observer: &dyn Observer) -> Result<()> {
     let block = match subject.batch {
         BatchSize::Fixed(n) => Block { unit: n, first: n, most: n },
         BatchSize::Auto if job.device.is_cuda() => Block { unit: 1, first: 512, most: AUTO_BATCH.1 },
+        // Small images mean quick models, whose steps gain from the whole of a block; others begin carefully.
+        BatchSize::Auto if job.shape.dim() <= SMALL => Block { unit: 1, first: AUTO_BATCH.0, most: AUTO_BATCH.0 },
         BatchSize::Auto => Block { unit: 1, first: 64, most: AUTO_BATCH.0 },
     };
     let vae = job.model.vae.as_ref();
