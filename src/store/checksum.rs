@@ -7,10 +7,12 @@ use super::columns::{self, Dtype, fault};
 use super::header::{Header, Stored};
 use super::probe::datasets;
 use super::reader::DatasetInfo;
-use super::{Column, Values};
+use super::schema::sample_axis;
+use super::{Column, FileKind, Values};
 use crate::error::{Error, Result};
 use crc32fast::Hasher;
 use hdf5::{Dataset, File};
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
 use std::path::Path;
 
@@ -42,7 +44,7 @@ pub(super) fn of_rows(index: &[u64], columns: &[&Column]) -> Vec<i64> {
             for (row, hasher) in hashers.iter_mut().enumerate().take(rows) {
                 let first = (o * rows + row) * inner;
                 bytes.clear();
-                append(&column.values, first..first + inner, &mut bytes);
+                column.values.append_bytes(first..first + inner, &mut bytes);
                 hasher.update(&bytes);
             }
         }
@@ -50,14 +52,38 @@ pub(super) fn of_rows(index: &[u64], columns: &[&Column]) -> Vec<i64> {
     hashers.into_iter().map(|hasher| i64::from(hasher.finalize())).collect()
 }
 
-/// The little-endian bytes of some values.
-fn append(values: &Values, range: std::ops::Range<usize>, bytes: &mut Vec<u8>) {
-    match values {
-        Values::F64(v) => v[range].iter().for_each(|x| bytes.extend_from_slice(&x.to_le_bytes())),
-        Values::F32(v) => v[range].iter().for_each(|x| bytes.extend_from_slice(&x.to_le_bytes())),
-        Values::I64(v) => v[range].iter().for_each(|x| bytes.extend_from_slice(&x.to_le_bytes())),
-        Values::U8(v) => bytes.extend_from_slice(&v[range]),
+/// Which of the `wanted` rows of an unfinished file agree with their checksums; `None` where they cannot be read. `columns` are its
+/// data sets with a row per sample, by path.
+pub(super) fn agreeing(
+    columns: &BTreeMap<String, Dataset>,
+    kind: FileKind,
+    index: &[u64],
+    wanted: &[bool],
+) -> Option<Vec<bool>> {
+    let described: Vec<_> = columns.values().map(|d| (columns::dtype_of(d), d.shape())).collect();
+    let together = columns::rows_together(described.iter().map(|(dtype, shape)| (*dtype, &shape[..])), index.len());
+    let mut agree = vec![false; index.len()];
+    for first in (0..index.len()).step_by(together) {
+        let rows = first..(first + together).min(index.len());
+        if !wanted[rows.clone()].contains(&true) {
+            continue;
+        }
+        let mut parts = Vec::with_capacity(columns.len());
+        let mut sums = None;
+        for (path, dataset) in columns {
+            let (dtype, axis) = (columns::dtype_of(dataset)?, sample_axis(kind, path)?);
+            let part = columns::read(dataset, path, dtype, axis, Some(rows.clone())).ok()?;
+            match part.values {
+                Values::I64(values) if path == ROWS => sums = Some(values),
+                _ => parts.push(part),
+            }
+        }
+        let found = of_rows(&index[rows.clone()], &parts.iter().collect::<Vec<_>>());
+        for ((row, found), sum) in rows.zip(found).zip(sums?) {
+            agree[row] = wanted[row] && found == sum;
+        }
     }
+    Some(agree)
 }
 
 /// The checksum of these values.
@@ -68,7 +94,7 @@ pub(super) fn of_values(values: &Values) -> i64 {
     while first < values.len() {
         let end = (first + PIECE / 8).min(values.len());
         bytes.clear();
-        append(values, first..end, &mut bytes);
+        values.append_bytes(first..end, &mut bytes);
         hasher.update(&bytes);
         first = end;
     }
@@ -90,7 +116,7 @@ pub(super) fn of_dataset(dataset: &Dataset, path: &str, dtype: Dtype) -> hdf5::R
         let end = (first + step).min(length);
         let part = columns::read(dataset, path, dtype, 0, Some(first..end))?;
         bytes.clear();
-        append(&part.values, 0..part.values.len(), &mut bytes);
+        part.values.append_bytes(0..part.values.len(), &mut bytes);
         hasher.update(&bytes);
         first = end;
     }
@@ -101,75 +127,83 @@ pub(super) fn of_dataset(dataset: &Dataset, path: &str, dtype: Dtype) -> hdf5::R
 ///
 /// The attributes are taken as they are in the file: who began it may have run elsewhere, and another version.
 pub(super) fn seal(file: &File, path: &Path) -> Result<()> {
+    let stored = Header::read(file, path)?;
     let datasets = datasets(file, path)?;
-    let mut all = Vec::with_capacity(datasets.len());
-    for info in &datasets {
-        let work = || -> hdf5::Result<Option<i64>> {
-            let Some(dtype) = info.dtype else { return Ok(None) };
+    let work = || -> hdf5::Result<()> {
+        let mut sums = Vec::with_capacity(datasets.len());
+        for info in &datasets {
+            let dtype = info.dtype.ok_or("a data set of another type than was written")?;
             let dataset = file.dataset(&info.path)?;
             let sum = of_dataset(&dataset, &info.path, dtype)?;
             dataset.attr(ATTRIBUTE)?.write_scalar(&sum)?;
-            Ok(Some(sum))
-        };
-        all.push((info, work().map_err(|e| fault(path, e))?));
-    }
-    let Stored { header, version, libtorch, .. } = Header::read(file, path)?;
-    let whole = of_structure(&header, &version, &libtorch, &all);
-    let write = || file.attr(ATTRIBUTE)?.write_scalar(&whole);
-    write().map_err(|e| fault(path, e))
+            sums.push(sum);
+        }
+        file.attr(ATTRIBUTE)?.write_scalar(&of_structure(&stored, &datasets, &sums))
+    };
+    work().map_err(|e| fault(path, e))
 }
 
-/// Gives an unfinished file's root the checksum of its attributes, which are known already.
-pub(super) fn begin(file: &File, path: &Path) -> Result<()> {
-    let stored = Header::read(file, path)?;
-    let sum = of_structure(&stored.header, &stored.version, &stored.libtorch, &[]);
-    let write = || file.attr(ATTRIBUTE)?.write_scalar(&sum);
-    write().map_err(|e| fault(path, e))
+/// True for a file of a version that wrote no checksums.
+pub(super) fn is_without(file: &File, stored: &Stored) -> bool {
+    stored.version == WITHOUT && file.attr(ATTRIBUTE).is_err()
 }
 
 /// True where an unfinished file's attributes are as they were written: by themselves, or, just before it is complete, with all else.
 pub(super) fn is_begun(file: &File, path: &Path, stored: &Stored, datasets: &[DatasetInfo]) -> bool {
-    let root = file.attr(ATTRIBUTE).and_then(|a| a.read_scalar::<i64>()).ok();
-    root == Some(of_structure(&stored.header, &stored.version, &stored.libtorch, &[]))
-        || check(file, path, stored, datasets).is_ok_and(|sums| sums.is_some())
+    number(file.attr(ATTRIBUTE)) == Some(of_attributes(&stored.header, &stored.version, &stored.libtorch))
+        || check(file, path, stored, datasets).is_ok()
 }
 
-/// The root's checksum: of a line for each attribute and for each data set.
-fn of_structure(header: &Header, version: &str, libtorch: &str, datasets: &[(&DatasetInfo, Option<i64>)]) -> i64 {
-    let mut text = String::new();
-    for (name, value) in header.attributes(version, libtorch) {
-        // Writing to a string cannot fail.
-        let _ = writeln!(text, "{name}={value}");
-    }
-    for (DatasetInfo { path, dtype, shape }, sum) in datasets {
+/// The checksum of a line for each attribute: the root's of an unfinished file.
+pub(super) fn of_attributes(header: &Header, version: &str, libtorch: &str) -> i64 {
+    i64::from(crc32fast::hash(attribute_lines(header, version, libtorch).as_bytes()))
+}
+
+/// The root's checksum of a finished file: of a line for each attribute, by name, and for each data set, by path.
+fn of_structure(stored: &Stored, datasets: &[DatasetInfo], sums: &[i64]) -> i64 {
+    let mut text = attribute_lines(&stored.header, &stored.version, &stored.libtorch);
+    for (DatasetInfo { path, dtype, shape }, sum) in datasets.iter().zip(sums) {
         let dtype = dtype.map_or_else(|| "?".to_owned(), |d| d.to_string());
-        let _ = writeln!(text, "{path} {dtype} {shape:?} {}", sum.unwrap_or(0));
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{path} {dtype} {shape:?} {sum}");
     }
     i64::from(crc32fast::hash(text.as_bytes()))
 }
 
-/// Checks the root's checksum of a finished file, and gives each data set's; `None` for files of a version without.
+fn attribute_lines(header: &Header, version: &str, libtorch: &str) -> String {
+    let attributes: BTreeMap<_, _> = header.attributes(version, libtorch).into_iter().collect();
+    attributes.into_iter().map(|(name, value)| format!("{name}={value}\n")).collect()
+}
+
+/// Checks the root's checksum of a finished file, and gives each data set's, by path; none for files of a version without.
 ///
 /// # Errors
 /// A wrong request where attributes or structure are not as they were written.
-pub(super) fn check(file: &File, path: &Path, stored: &Stored, datasets: &[DatasetInfo]) -> Result<Option<Vec<i64>>> {
+pub(super) fn check(
+    file: &File,
+    path: &Path,
+    stored: &Stored,
+    datasets: &[DatasetInfo],
+) -> Result<HashMap<String, i64>> {
     let changed = |what: &str| {
         let found = format!("{what} other than it was written (damaged or changed)");
         Error::request(path.display().to_string(), "a result file as it was written", found)
     };
-    let number = |attribute: hdf5::Result<hdf5::Attribute>| attribute.and_then(|a| a.read_scalar::<i64>()).ok();
-    let Some(root) = number(file.attr(ATTRIBUTE)) else {
-        return if stored.version == WITHOUT { Ok(None) } else { Err(changed("the root's checksum")) };
-    };
+    if is_without(file, stored) {
+        return Ok(HashMap::new());
+    }
+    let root = number(file.attr(ATTRIBUTE)).ok_or_else(|| changed("the root's checksum"))?;
     let mut sums = Vec::with_capacity(datasets.len());
     for info in datasets {
         let sum = number(file.dataset(&info.path).and_then(|d| d.attr(ATTRIBUTE)));
         sums.push(sum.ok_or_else(|| changed(&format!("the checksum of {}", info.path)))?);
     }
-    let all: Vec<_> = datasets.iter().zip(sums.iter().map(|s| Some(*s))).collect();
-    if of_structure(&stored.header, &stored.version, &stored.libtorch, &all) == root {
-        Ok(Some(sums))
-    } else {
-        Err(changed("an attribute or a data set's name, type or shape"))
+    if of_structure(stored, datasets, &sums) != root {
+        return Err(changed("an attribute or a data set's name, type or shape"));
     }
+    Ok(datasets.iter().map(|info| info.path.clone()).zip(sums).collect())
+}
+
+fn number(attribute: hdf5::Result<hdf5::Attribute>) -> Option<i64> {
+    attribute.and_then(|a| a.read_scalar::<i64>()).ok()
 }

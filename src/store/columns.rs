@@ -27,6 +27,17 @@ pub enum Dtype {
     U8,
 }
 
+impl Dtype {
+    /// Bytes of one element.
+    pub fn width(self) -> usize {
+        match self {
+            Self::F64 | Self::I64 => 8,
+            Self::F32 => 4,
+            Self::U8 => 1,
+        }
+    }
+}
+
 impl std::fmt::Display for Dtype {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
@@ -81,6 +92,11 @@ impl Values {
             Self::I64(_) => Dtype::I64,
             Self::U8(_) => Dtype::U8,
         }
+    }
+
+    /// Appends the little-endian bytes of the values in `range`.
+    pub(super) fn append_bytes(&self, range: Range<usize>, bytes: &mut Vec<u8>) {
+        with_values!(self, v => v[range].iter().for_each(|x| bytes.extend_from_slice(&x.to_le_bytes())));
     }
 
     /// Equal bit for bit: NaN equals itself, which `==` denies.
@@ -159,6 +175,21 @@ impl Column {
 /// The number of elements, where it is a number this machine can count.
 pub(super) fn size_of_shape(shape: &[usize]) -> Option<usize> {
     shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d))
+}
+
+/// How many rows of data sets of these types and shapes are handled together: as many of their `samples` as 32 MiB hold, and one
+/// at least. What is of another type counts as the widest.
+pub(super) fn rows_together<'a>(
+    datasets: impl IntoIterator<Item = (Option<Dtype>, &'a [usize])>,
+    samples: usize,
+) -> usize {
+    const MOST: usize = 32 << 20;
+    let bytes = |(dtype, shape): (Option<Dtype>, &[usize])| {
+        let values = size_of_shape(shape).unwrap_or(usize::MAX) / samples.max(1);
+        values.saturating_mul(dtype.map_or(8, Dtype::width))
+    };
+    let row = datasets.into_iter().map(bytes).fold(0, usize::saturating_add);
+    (MOST / row.max(1)).max(1)
 }
 
 /// `shape` with `length` on `axis`.

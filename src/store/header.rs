@@ -1,6 +1,6 @@
 //! Root attributes: what a result file holds and of which run.
 
-use super::checksum::ATTRIBUTE;
+use super::checksum::{self, ATTRIBUTE};
 use super::columns::fault;
 use super::schema::FORMAT;
 use crate::error::{Error, Result};
@@ -125,11 +125,12 @@ impl Header {
         )
     }
 
-    /// Every attribute in text, by name: what the file's checksum is of.
-    pub(super) fn attributes(&self, version: &str, libtorch: &str) -> BTreeMap<String, String> {
+    /// Every attribute in text: name, value.
+    pub(super) fn attributes(&self, version: &str, libtorch: &str) -> Vec<(String, String)> {
         let own = [
             ("kind", self.kind.name().to_owned()),
             ("version", version.to_owned()),
+            ("libtorch", libtorch.to_owned()),
             ("config", self.config.clone()),
             ("model", self.model.clone()),
             ("model_sha256", self.model_sha256.clone()),
@@ -140,7 +141,6 @@ impl Header {
             ("device", self.device.clone()),
             ("precision", self.precision.clone()),
             ("seed", self.seed.to_string()),
-            ("libtorch", libtorch.to_owned()),
         ];
         let metric = self.metric.iter().map(|m| ("metric".to_owned(), m.clone()));
         let own = own.into_iter().map(|(name, value)| (name.to_owned(), value));
@@ -192,8 +192,9 @@ impl Header {
         text("data_sha256", &self.data_sha256)?;
         let samples = || file.new_attr::<u64>().create("samples")?.write_scalar(&self.samples);
         samples().map_err(|e| fault(path, e))?;
-        let checksum = || file.new_attr::<i64>().create(ATTRIBUTE)?.write_scalar(&0i64);
-        checksum().map_err(|e| fault(path, e))?;
+        let sum = checksum::of_attributes(self, VERSION, LIBTORCH);
+        let write_sum = || file.new_attr::<i64>().create(ATTRIBUTE)?.write_scalar(&sum);
+        write_sum().map_err(|e| fault(path, e))?;
         text("split", &self.split)?;
         text("device", &self.device)?;
         text("precision", &self.precision)?;
@@ -240,7 +241,6 @@ impl Header {
                 return Err(Error::request(format!("{shown}: kind"), "scores, attack or sweep", format!("{other:?}")));
             }
         };
-        let metric = names.iter().any(|n| n == "metric").then(|| text("metric")).transpose()?;
         let there = |name: &str| names.iter().any(|n| n == name);
         // Attributes that other tools added and that are not text are none of ours.
         let extra = names
@@ -260,7 +260,7 @@ impl Header {
             device: text("device")?,
             precision: text("precision")?,
             seed: number::<u64>(file, path, "seed")?,
-            metric,
+            metric: there("metric").then(|| text("metric")).transpose()?,
             extra,
         };
         Ok(Stored { format, header, version: text("version")?, libtorch: text("libtorch")? })

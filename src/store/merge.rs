@@ -1,7 +1,7 @@
 //! Shards of one run -> one file: rows by sample index, read and written in pieces.
 
 use super::checksum;
-use super::columns::Dtype;
+use super::columns::rows_together;
 use super::header::{Difference, of_all_shards};
 use super::partial::Partial;
 use super::reader::{DatasetInfo, Reader};
@@ -12,9 +12,6 @@ use super::{Block, Column, FileKind, Header, Values};
 use crate::error::{Error, Result};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-
-/// Memory that one piece may take, bytes.
-const PIECE: usize = 32 << 20;
 
 /// Joins result files of the same run over different samples into `output`.
 ///
@@ -42,7 +39,8 @@ pub fn merge(shards: &[PathBuf], output: &Path, overwrite: Overwrite) -> Result<
     // Merging is quick and starts afresh, under a name of its own: the partial name may hold an unfinished run's rows.
     let target = Target::called(output, overwrite, ".merging")?;
     let mut writer = Writer::begin(target, &header(&readers), samples, &fixed, Partial::Discard)?;
-    for piece in rows.chunks(piece(&per_sample, first.samples())) {
+    let together = rows_together(per_sample.iter().map(|d| (d.dtype, &d.shape[..])), first.samples());
+    for piece in rows.chunks(together) {
         writer.put(&block(&readers, &per_sample, piece)?)?;
     }
     writer.finish()
@@ -92,14 +90,14 @@ fn ensure_whole(header: &Header, rows: &[Row]) -> Result<()> {
         1 => gap.start.to_string(),
         _ => format!("{} to {}", gap.start, gap.end - 1),
     };
-    match gaps.first() {
-        None => Ok(()),
-        Some(_) => Err(Error::request(
-            "shards to merge",
-            format!("every sample of the run, {total} in all"),
-            format!("{missing} missing: {}", gaps.iter().take(5).map(shown).collect::<Vec<_>>().join(", ")),
-        )),
+    if gaps.is_empty() {
+        return Ok(());
     }
+    Err(Error::request(
+        "shards to merge",
+        format!("every sample of the run, {total} in all"),
+        format!("{missing} missing: {}", gaps.iter().take(5).map(shown).collect::<Vec<_>>().join(", ")),
+    ))
 }
 
 /// Checks that two shards are of one run.
@@ -147,15 +145,6 @@ fn header(readers: &[Reader]) -> Header {
     devices.dedup();
     let first = readers.first().map(|r| r.header().clone()).unwrap_or_default();
     Header { device: devices.join(", "), config: of_all_shards(&first.config), ..first }
-}
-
-/// How many rows one piece has.
-fn piece(per_sample: &[&DatasetInfo], samples: usize) -> usize {
-    let bytes = |d: &&DatasetInfo| {
-        let width = if matches!(d.dtype, Some(Dtype::F32)) { 4 } else { 8 };
-        d.shape.iter().product::<usize>() * width / samples.max(1)
-    };
-    (PIECE / per_sample.iter().map(bytes).sum::<usize>().max(1)).max(1)
 }
 
 /// The samples of `piece` as one block.

@@ -1,5 +1,6 @@
 //! The unfinished file: begun, opened again, or found to be of no use.
 
+use super::Column;
 use super::checksum;
 use super::columns::{self, fault};
 use super::header::Header;
@@ -8,12 +9,10 @@ use super::probe::{datasets, heap_is_whole};
 use super::schema::{INDEX, sample_axis};
 use super::target::{Target, in_use};
 use super::whole::{create, write_column};
-use super::{Column, Values};
 use crate::error::Result;
 use hdf5::file::OpenMode;
 use hdf5::{Dataset, File, MinorErrorCode};
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::path::Path;
 
 /// Whether a partial file may be continued.
@@ -57,7 +56,6 @@ impl Rows {
         for column in fixed {
             write_column(&file, column).map_err(|e| fault(path, e))?;
         }
-        checksum::begin(&file, path)?;
         let journal = Journal::create(&file, index).map_err(|e| fault(path, e))?;
         file.flush().map_err(|e| fault(path, e))?;
         Ok(Self { file, journal, stored: vec![false; index.len()], columns: BTreeMap::new() })
@@ -111,7 +109,11 @@ fn same_run(file: File, path: &Path, header: &Header, index: &[u64], fixed: &[Co
         done => Found::Others(done, name.to_owned()),
     };
     let stored = Header::read(&file, path).ok()?;
-    if !checksum::is_begun(&file, path, &stored, &datasets(&file, path).ok()?) {
+    if checksum::is_without(&file, &stored) {
+        return Some(others(&file, "version"));
+    }
+    let datasets = datasets(&file, path).ok()?;
+    if !checksum::is_begun(&file, path, &stored, &datasets) {
         return None;
     }
     if let Some(difference) = header.difference(&stored.header) {
@@ -125,7 +127,7 @@ fn same_run(file: File, path: &Path, header: &Header, index: &[u64], fixed: &[Co
     }
     let mut columns = BTreeMap::new();
     let mut whole = 0;
-    for info in datasets(&file, path).ok()? {
+    for info in datasets {
         if info.path == INDEX {
             continue;
         }
@@ -150,61 +152,15 @@ fn same_run(file: File, path: &Path, header: &Header, index: &[u64], fixed: &[Co
     if whole != fixed.len() {
         return Some(others(&file, "the data sets"));
     }
-    let damaged = match rows {
-        Believe::All => 0,
-        Believe::Checked => disbelieve(&columns, header, index, &mut stored)?,
-    };
+    let mut damaged = 0;
+    if rows == Believe::Checked {
+        let agree = checksum::agreeing(&columns, header.kind, index, &stored)?;
+        damaged = stored.iter().zip(&agree).filter(|(stored, agrees)| **stored && !**agrees).count();
+        stored = agree;
+    }
     Some(if stored.contains(&true) {
         Found::Rows(Rows { file, journal, stored, columns }, damaged)
     } else {
         Found::Damaged
     })
-}
-
-/// Rows that are looked at together.
-const PIECE: usize = 1024;
-
-/// Takes back every stored row whose values do not agree with its checksum; gives their number.
-fn disbelieve(
-    columns: &BTreeMap<String, Dataset>,
-    header: &Header,
-    index: &[u64],
-    stored: &mut [bool],
-) -> Option<usize> {
-    let mut damaged = 0;
-    for first in (0..index.len()).step_by(PIECE) {
-        let rows = first..(first + PIECE).min(index.len());
-        if !stored[rows.clone()].contains(&true) {
-            continue;
-        }
-        let agree = rows_agree(columns, header, index, rows.clone())?;
-        for (row, agrees) in rows.zip(agree) {
-            if stored[row] && !agrees {
-                stored[row] = false;
-                damaged += 1;
-            }
-        }
-    }
-    Some(damaged)
-}
-
-/// Whether each of the rows `rows` agrees with its checksum; `None` where they cannot be read.
-pub(super) fn rows_agree(
-    columns: &BTreeMap<String, Dataset>,
-    header: &Header,
-    index: &[u64],
-    rows: Range<usize>,
-) -> Option<Vec<bool>> {
-    let mut parts = Vec::with_capacity(columns.len());
-    let mut sums = None;
-    for (path, dataset) in columns {
-        let (dtype, axis) = (columns::dtype_of(dataset)?, sample_axis(header.kind, path)?);
-        let part = columns::read(dataset, path, dtype, axis, Some(rows.clone())).ok()?;
-        match part.values {
-            Values::I64(values) if path == checksum::ROWS => sums = Some(values),
-            _ => parts.push(part),
-        }
-    }
-    let found = checksum::of_rows(&index[rows], &parts.iter().collect::<Vec<_>>());
-    Some(found.iter().zip(sums?).map(|(found, sum)| *found == sum).collect())
 }

@@ -10,7 +10,7 @@ use super::{Column, FileKind, Values};
 use crate::error::{Error, Result};
 use hdf5::File;
 use hdf5::file::OpenMode;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -34,10 +34,8 @@ pub struct Reader {
     stored: Stored,
     datasets: Vec<DatasetInfo>,
     index: Vec<u64>,
-    /// The checksum of each data set; none in files of versions without.
-    sums: Option<Vec<i64>>,
-    /// The data sets whose values were found to agree with theirs.
-    believed: Mutex<HashSet<String>>,
+    /// The checksums of the data sets, by path, whose values have not been compared with them yet.
+    unasked: Mutex<HashMap<String, i64>>,
 }
 
 /// Deflate shrinks by at most about this factor; a data set that claims more than its file can hold is damaged.
@@ -71,15 +69,8 @@ impl Reader {
         };
         let stored = Header::read(&file, path).map_err(broken)?;
         let datasets = datasets(&file, path).map_err(broken)?;
-        let mut reader = Self {
-            path: path.to_owned(),
-            file,
-            stored,
-            datasets,
-            index: vec![],
-            sums: None,
-            believed: Mutex::default(),
-        };
+        let unasked = Mutex::default();
+        let mut reader = Self { path: path.to_owned(), file, stored, datasets, index: vec![], unasked };
         let journal = match reader.info(INDEX) {
             Some(_) => reader.read_i64(INDEX)?.1,
             None => vec![],
@@ -94,11 +85,12 @@ impl Reader {
         }
         reader.index = journal.iter().map(|i| *i as u64).collect();
         reader.check()?;
-        reader.sums = checksum::check(&reader.file, path, &reader.stored, &reader.datasets)?;
+        let mut sums = checksum::check(&reader.file, path, &reader.stored, &reader.datasets)?;
         // It was read before its checksum was known.
-        if reader.info(INDEX).is_some() {
-            reader.read_i64(INDEX)?;
+        if sums.remove(INDEX).is_some_and(|sum| sum != checksum::of_values(&Values::I64(journal))) {
+            return Err(reader.disagrees(INDEX));
         }
+        reader.unasked = Mutex::new(sums);
         Ok(reader)
     }
 
@@ -252,36 +244,31 @@ impl Reader {
         self.check_size(info, dtype)?;
         let dataset = self.file.dataset(path).map_err(|e| fault(&self.path, e))?;
         let unreadable = |_| Error::request(subject(), "readable values", "a data set that is damaged or cut short");
-        self.believe(&dataset, path, dtype).map_err(unreadable)?.ok_or_else(|| {
-            Error::request(
-                subject(),
-                "values as they were written",
-                "others (damaged or changed): the checksum disagrees",
-            )
-        })?;
-        columns::read(&dataset, path, dtype, axis.unwrap_or(0), rows).map_err(unreadable)
+        let in_part = rows.is_some();
+        let column = columns::read(&dataset, path, dtype, axis.unwrap_or(0), rows).map_err(unreadable)?;
+        // Compared with its checksum once; whoever reads it meanwhile waits for the answer.
+        let mut unasked = self.unasked.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(sum) = unasked.get(path) {
+            let found = match in_part {
+                true => checksum::of_dataset(&dataset, path, dtype).map_err(unreadable)?,
+                false => checksum::of_values(&column.values),
+            };
+            if found != *sum {
+                return Err(self.disagrees(path));
+            }
+            unasked.remove(path);
+        }
+        Ok(column)
     }
 
-    /// Compares a data set with its checksum, when it is first read; `None` where they disagree.
-    fn believe(&self, dataset: &hdf5::Dataset, path: &str, dtype: Dtype) -> hdf5::Result<Option<()>> {
-        let sum = self.sums.as_ref().zip(self.datasets.iter().position(|d| d.path == path)).map(|(sums, at)| sums[at]);
-        let mut believed = self.believed.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(sum) = sum.filter(|_| !believed.contains(path)) else { return Ok(Some(())) };
-        if checksum::of_dataset(dataset, path, dtype)? != sum {
-            return Ok(None);
-        }
-        believed.insert(path.to_owned());
-        Ok(Some(()))
+    fn disagrees(&self, path: &str) -> Error {
+        let found = "others (damaged or changed): the checksum disagrees";
+        Error::request(format!("{}: {path}", self.path.display()), "values as they were written", found)
     }
 
     /// Refuses a data set that cannot fit in its file, before memory is asked for it.
     fn check_size(&self, info: &DatasetInfo, dtype: Dtype) -> Result<()> {
-        let width = match dtype {
-            Dtype::F64 | Dtype::I64 => 8,
-            Dtype::F32 => 4,
-            Dtype::U8 => 1,
-        };
-        let bytes = size_of_shape(&info.shape).and_then(|n| n.checked_mul(width));
+        let bytes = size_of_shape(&info.shape).and_then(|n| n.checked_mul(dtype.width()));
         let most = self.file.size().saturating_mul(MOST_COMPRESSION);
         match bytes {
             Some(bytes) if bytes as u64 <= most => Ok(()),

@@ -43,7 +43,7 @@ impl ScoreSummary {
 pub struct Summary {
     /// What kind of file.
     pub kind: FileKind,
-    /// Root attributes as (name, value), the configuration left out.
+    /// Root attributes as (name, value); configuration and number of samples left out.
     pub attributes: Vec<(String, String)>,
     /// The resolved configuration, YAML.
     pub config: String,
@@ -59,22 +59,9 @@ pub struct Summary {
 pub fn inspect(path: &Path) -> Result<Summary> {
     let reader = Reader::open(path)?;
     let header = reader.header();
-    let mut attributes: Vec<(String, String)> = [
-        ("kind", header.kind.to_string()),
-        ("version", reader.version().to_owned()),
-        ("libtorch", reader.libtorch().to_owned()),
-        ("model", header.model.clone()),
-        ("model_sha256", header.model_sha256.clone()),
-        ("dataset", header.dataset.clone()),
-        ("split", header.split.clone()),
-        ("device", header.device.clone()),
-        ("precision", header.precision.clone()),
-        ("seed", header.seed.to_string()),
-    ]
-    .map(|(name, value)| (name.to_owned(), value))
-    .into();
-    attributes.extend(header.metric.iter().map(|m| ("metric".to_owned(), m.clone())));
-    attributes.extend(header.extra.iter().map(|(name, value)| (name.clone(), value.clone())));
+    let mut attributes = header.attributes(reader.version(), reader.libtorch());
+    // Both have a line or a place of their own.
+    attributes.retain(|(name, _)| !["config", "samples"].contains(&name.as_str()));
     let scores = match header.kind {
         FileKind::Scores => reader
             .scores()

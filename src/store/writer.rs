@@ -8,11 +8,11 @@
 //! - A partial file without a finished row is begun anew: its structure may be incomplete, and nothing is lost.
 //! - `pullback_format` is 0 until the file is complete, so that no reader takes it for a result.
 
-use super::checksum;
+use super::checksum::{self, ROWS};
 use super::columns::{self, fault};
 use super::header::{self, Header};
 use super::journal::{self, Journal};
-use super::partial::{Found, Partial, Rows, resume, rows_agree};
+use super::partial::{Found, Partial, Rows, resume};
 use super::schema::{self, INDEX, LABEL, sample_axis};
 use super::target::{Overwrite, Target};
 use super::whole::check_whole;
@@ -103,7 +103,7 @@ impl Writer {
     }
 
     pub(super) fn begin(
-        target: Target,
+        mut target: Target,
         header: &Header,
         samples: Samples,
         fixed: &[Column],
@@ -128,7 +128,6 @@ impl Writer {
                 ));
             }
         }
-        let mut target = target;
         let (found, start) = match resume(&target, header, &index, fixed, partial)? {
             Found::Nothing => (None, Start::New),
             Found::Useless(why) => (None, Start::Replaced { why }),
@@ -198,18 +197,18 @@ impl Writer {
             sample_axis: 0,
             values: Values::I64(labels.clone()),
         });
-        let columns: Vec<&Column> = block.columns.iter().chain(&labels).collect();
-        let sums = Column {
-            path: checksum::ROWS.to_owned(),
-            shape: vec![block.index.len()],
-            sample_axis: 0,
-            values: Values::I64(self.checksums(block, &columns)),
-        };
-        let columns: Vec<&Column> = columns.into_iter().chain([&sums]).collect();
+        let mut columns: Vec<&Column> = block.columns.iter().chain(&labels).collect();
         self.check_columns(block.index.len(), &columns)?;
         if rows.is_empty() {
             return Ok(());
         }
+        let sums = Column {
+            path: ROWS.to_owned(),
+            shape: vec![block.index.len()],
+            sample_axis: 0,
+            values: Values::I64(checksum::of_rows(&block.index, &columns)),
+        };
+        columns.push(&sums);
         if self.columns.is_empty() {
             self.create_columns(&columns)?;
         }
@@ -257,26 +256,14 @@ impl Writer {
         target.publish()
     }
 
-    /// The checksum of each row of a block whose columns fit their shapes.
-    fn checksums(&self, block: &Block, columns: &[&Column]) -> Vec<i64> {
-        let whole = |c: &&Column| c.check(Some(block.index.len())).is_ok();
-        // A column that does not fit is refused below.
-        if columns.iter().all(whole) { checksum::of_rows(&block.index, columns) } else { vec![0; block.index.len()] }
-    }
-
     /// Reads every row once more: what is published is what was computed.
     fn ensure_as_written(&self) -> Result<()> {
-        const PIECE: usize = 1024;
-        let header = Header { kind: self.kind, ..Header::default() };
-        for first in (0..self.index.len()).step_by(PIECE) {
-            let rows = first..(first + PIECE).min(self.index.len());
-            let agree = rows_agree(&self.columns, &header, &self.index, rows);
-            if !agree.is_some_and(|agree| agree.iter().all(|a| *a)) {
-                let message = "values that are not as they were written (damaged?); the next run computes them again";
-                return Err(Error::io(&self.target.partial, io::Error::new(ErrorKind::InvalidData, message)));
-            }
+        let agree = checksum::agreeing(&self.columns, self.kind, &self.index, &self.stored);
+        if agree.is_some_and(|agree| agree.iter().all(|a| *a)) {
+            return Ok(());
         }
-        Ok(())
+        let message = "values that are not as they were written (damaged?); the next run computes them again";
+        Err(Error::io(&self.target.partial, io::Error::new(ErrorKind::InvalidData, message)))
     }
 
     fn flush(&self) -> Result<()> {
@@ -314,9 +301,11 @@ impl Writer {
             schema::check_path(&column.path)?;
             let subject = || format!("column {}", column.path);
             let axis = sample_axis(self.kind, &column.path);
-            if axis != Some(column.sample_axis) || column.path == INDEX {
+            // The file's own, which no block brings.
+            let own = [INDEX, ROWS].contains(&column.path.as_str());
+            if axis != Some(column.sample_axis) || own {
                 let expected = match axis {
-                    Some(axis) if column.path != INDEX => format!("samples on axis {axis}"),
+                    Some(axis) if !own => format!("samples on axis {axis}"),
                     _ => "a data set with a row per sample".to_owned(),
                 };
                 return Err(Error::request(subject(), expected, format!("axis {}", column.sample_axis)));
@@ -341,7 +330,7 @@ impl Writer {
                 ));
             }
         }
-        match self.columns.keys().find(|path| !seen.contains(path.as_str())) {
+        match self.columns.keys().find(|path| *path != ROWS && !seen.contains(path.as_str())) {
             Some(path) => Err(Error::request(format!("column {path}"), "in every block", "a block without it")),
             None => Ok(()),
         }
