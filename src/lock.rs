@@ -38,24 +38,35 @@ impl Lock {
 /// The file in a run folder that says that a process works there.
 const NAME: &str = ".lock";
 
-/// True for the name of the file that a [`FolderLock`] makes, which is none of the folder's own.
-pub fn is_lock(name: &std::ffi::OsStr) -> bool {
-    name == NAME
+/// True where `folder` holds nothing but the file that a [`FolderLock`] makes.
+///
+/// # Errors
+/// Where the folder cannot be read.
+pub fn is_empty(folder: &Path) -> Result<bool> {
+    let mut entries = fs::read_dir(folder).map_err(|e| Error::io(folder, e))?;
+    Ok(entries.all(|entry| entry.is_ok_and(|e| e.file_name() == NAME)))
 }
 
 /// A folder in which this process works alone; its lock file goes when the work ends.
 #[derive(Debug)]
 pub struct FolderLock {
     path: PathBuf,
+    /// True where this made the folder.
+    made: bool,
     _lock: Lock,
 }
 
 impl FolderLock {
-    /// Holds `folder`, which exists.
+    /// Holds `folder`, which it makes where there is none.
     ///
     /// # Errors
-    /// A wrong request where another process works in it; where it takes no files.
+    /// A wrong request where that is a file, or another process works in it; where it takes no files.
     pub fn of(folder: &Path) -> Result<Self> {
+        if folder.exists() && !folder.is_dir() {
+            return Err(Error::request(folder.display().to_string(), "a folder", "a file"));
+        }
+        let made = !folder.exists();
+        fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
         let path = folder.join(NAME);
         loop {
             let mut options = OpenOptions::new();
@@ -70,7 +81,7 @@ impl FolderLock {
             if let (Ok(ours), Ok(named)) = (ours, fs::metadata(&path).map(id))
                 && ours == named
             {
-                return Ok(Self { path, _lock: lock });
+                return Ok(Self { path, made, _lock: lock });
             }
         }
     }
@@ -80,5 +91,9 @@ impl Drop for FolderLock {
     fn drop(&mut self) {
         // While it is still held.
         let _ = fs::remove_file(&self.path);
+        if let (true, Some(folder)) = (self.made, self.path.parent()) {
+            // Only where it is empty: nothing is left of a request that was refused.
+            let _ = fs::remove_dir(folder);
+        }
     }
 }

@@ -331,7 +331,7 @@ fn no_pass_is_begun_that_is_thought_not_to_fit() {
     let footprint = Footprint { once: mib, row: (mib, 100), column: (0.0, 0) };
     let mut planner = Planner::new(BatchSize::Auto, 40 << 20, Reach::Encoder);
     planner.expect(&footprint);
-    assert_eq!(planner.beyond_budget(), None);
+    planner.ensure_affordable("full", "a remedy").unwrap();
     while planner.is_exploring() {
         let pass = pass_of(&planner);
         let bytes = footprint.bytes(pass.ways) * pass.samples as f64;
@@ -345,5 +345,10 @@ fn no_pass_is_begun_that_is_thought_not_to_fit() {
     // Not even one fits.
     let mut planner = Planner::new(BatchSize::Auto, 1 << 20, Reach::Encoder);
     planner.expect(&footprint);
-    assert_eq!(planner.beyond_budget(), Some((2.5 * mib) as u64));
+    let refused = planner.ensure_affordable("full", "a remedy").unwrap_err();
+    assert_eq!(refused.exit_code(), 2);
+    assert_eq!(
+        refused.to_string(),
+        "full: expected a sample that fits the memory of a pass, 1 MiB (a remedy), found some 2 MiB"
+    );
 }

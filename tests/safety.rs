@@ -153,7 +153,7 @@ fn two_processes_do_not_write_one_result() {
             command
         };
         let jobs = [
-            ("score -m run -d strokes --limit 1000000 -o o.h5 -q", at.join("o.h5.partial"), "o.h5.partial"),
+            ("score -m run -d strokes --split train -o o.h5 -q", at.join("o.h5.partial"), "o.h5.partial"),
             ("train -c a.yaml --set train.epochs=100000 -o two -q", at.join("two/history.csv"), "two"),
         ];
         for (line, sign, name) in jobs {
@@ -170,11 +170,12 @@ fn two_processes_do_not_write_one_result() {
             first.kill().unwrap();
             first.wait().unwrap();
             // Whoever was killed holds nothing any more.
-            let mut third = set(command(at, line)).stderr(Stdio::null()).spawn().unwrap();
+            let mut third = set(command(at, line)).stderr(Stdio::piped()).spawn().unwrap();
             std::thread::sleep(Duration::from_millis(600));
-            assert!(third.try_wait().unwrap().is_none(), "{setting:?} {line}: still locked");
+            let ended = third.try_wait().unwrap();
             third.kill().unwrap();
-            third.wait().unwrap();
+            let said = stderr(&third.wait_with_output().unwrap());
+            assert!(ended.is_none_or(|status| status.success()), "{setting:?} {line}: ended with {ended:?}: {said}");
             let _ = std::fs::remove_file(&sign);
             let _ = std::fs::remove_dir_all(at.join("two"));
         }
@@ -362,6 +363,8 @@ fn a_wide_model_stays_within_its_memory_by_every_metric() {
         assert!(out.status.success(), "{metric}: {:?} {}", out.status, stderr(&out));
         let found = numbers(&folder.path().join(format!("{metric}.h5")));
         assert!(found.iter().all(|(_, values)| !values.is_empty()), "{metric}");
+        let (_, eigenvalues) = found.iter().find(|(path, _)| path == "/spectrum/eigenvalues").unwrap();
+        assert!(eigenvalues.iter().all(|v| *v > 0.0 && v.is_finite()), "{metric}: {eigenvalues:?}");
     }
     // Where there is next to nothing, it is said so, and nobody is killed. (libtorch with CUDA maps some 3 GiB by itself.)
     let out = score("mean", 4);

@@ -79,12 +79,13 @@ pub fn judge(name: &str, attack: &dyn Attack, victim: &Victim, budget: &Budget) 
             // A lone candidate is the best unseen: no pass of the model for a comparison.
             let lone = attack.trials() == 1 && proposal.candidates.len() == 1;
             for candidate in &proposal.candidates {
-                let some = candidate.f_isfinite()?.f_flatten(1, -1)?.f_any_dim(1, false)?;
+                let known = candidate.f_isfinite()?;
+                let some = known.f_flatten(1, -1)?.f_any_dim(1, false)?;
                 lost = lost.f_logical_and(&some.f_logical_not()?)?;
                 let size = budget.measure(x, candidate)?;
                 let beyond = size.f_le_tensor(&(&radius * 1.01))?.f_logical_not()?;
                 overstepped = overstepped.f_logical_or(&beyond)?;
-                let finite = candidate.f_where_self(&candidate.f_isfinite()?, x)?;
+                let finite = candidate.f_where_self(&known, x)?;
                 let fair = budget.project_to(x, &finite, &radius)?;
                 let damage = if lone { size } else { attack.goal().value(victim, &fair)? };
                 best.offer(fair, damage)?;

@@ -118,14 +118,20 @@ impl Planner {
     }
 
     /// The ways that take least are tried first: for passes so large that a short job sees one of them alone.
-    pub fn spare_memory(&mut self) {
+    pub fn least_first(&mut self) {
         self.candidates.sort_by(|a, b| a.bytes.total_cmp(&b.bytes));
     }
 
-    /// What a sample takes by the way that takes least, where even that is beyond the budget.
-    pub fn beyond_budget(&self) -> Option<u64> {
+    /// # Errors
+    /// A wrong request where one sample, by the way that takes least, is beyond the budget; `remedy` is what the user may try.
+    pub fn ensure_affordable(&self, subject: &str, remedy: &str) -> Result<()> {
         let least = self.candidates.iter().map(|c| c.bytes).fold(f64::INFINITY, f64::min);
-        (least > self.budget).then_some(least as u64)
+        if least <= self.budget {
+            return Ok(());
+        }
+        let mebi = |bytes: f64| bytes as u64 >> 20;
+        let expected = format!("a sample that fits the memory of a pass, {} MiB ({remedy})", mebi(self.budget));
+        Err(Error::request(subject, expected, format!("some {} MiB", mebi(least))))
     }
 
     /// The next pass, of at most `remaining` samples (and at least one).
@@ -245,7 +251,7 @@ impl Planner {
     }
 
     /// Learns that a way cannot be gone with this model; false where none is left.
-    pub fn fail(&mut self, ways: Ways) -> bool {
+    fn fail(&mut self, ways: Ways) -> bool {
         self.candidates.retain(|c| c.ways != ways);
         self.spare.retain(|c| c.ways != ways);
         self.finals.forget(ways);
@@ -276,7 +282,7 @@ impl Planner {
             self.leave(|c| fits(budget, c) >= size);
         } else {
             // Not even one sample fits.
-            self.spare_memory();
+            self.least_first();
         }
     }
 

@@ -21,9 +21,11 @@ impl Metric {
             latent(&q.mean, &q.log_var)?;
             Ok((q.mean.shallow_clone(), encoder_output(&q, kind)?))
         })?;
-        let width = stem.factors(&output, &x)?.map_or(x.numel() as i64, |(triangle, _)| triangle.size()[0]);
-        let by = if width < x.numel() as i64 { By::Stem } else { By::Input };
-        let (row, _) = one(&output, |unit| ffi::vjp_by(by, &output, &x, unit, VjpMode::Looped, Graph::Constant))?;
+        let (by, width) = match stem.factors(&output, &x)? {
+            Some((triangle, _)) => (By::Stem, triangle.size()[0]),
+            None => (By::Input, x.numel() as i64),
+        };
+        let row = one(&output, |unit| ffi::vjp_by(by, &output, &x, unit, VjpMode::Looped, Graph::Constant))?;
         let (rows, element) = (output.size()[1], bytes_of(output.kind()));
         // The rows as they come and joined; for one sample at a time in double; the Gram matrix and what LAPACK makes of it.
         let factor = rows * width * (2 * element + 8) + 4 * 8 * rows * rows;
@@ -55,26 +57,25 @@ fn of_columns(vae: &dyn Vae, mean: &Tensor) -> Result<(f64, f64, usize)> {
             .map_err(Into::into)
     };
     let twice = peak_bytes(differentiable).and_then(|(pulled, backward)| {
-        let column = one(&pulled, |unit| ffi::vjp(&pulled, &cotangent, unit, VjpMode::Looped, Graph::Constant))?.0;
-        Ok((backward as f64, column))
+        let column = one(&pulled, |unit| ffi::vjp(&pulled, &cotangent, unit, VjpMode::Looped, Graph::Constant))?;
+        Ok((backward as f64, column, latents))
     });
     // What cannot be differentiated twice is taken by rows.
-    let (backward, column) = match twice {
+    let (backward, column, count) = match twice {
         Err(error) if error.is_of_the_way() => {
-            (0.0, one(&image, |unit| ffi::vjp(&image, &z, unit, VjpMode::Looped, Graph::Constant))?.0)
+            (0.0, one(&image, |unit| ffi::vjp(&image, &z, unit, VjpMode::Looped, Graph::Constant))?, outputs)
         }
         other => other?,
     };
     let each = column + ((outputs + latents) * element) as f64;
-    Ok((forward as f64 + backward + held as f64, each, latents as usize))
+    Ok((forward as f64 + backward + held as f64, each, count as usize))
 }
 
-/// The bytes that one cotangent of `output` [1, R] takes in `pull`, and what it gives.
-fn one(output: &Tensor, pull: impl Fn(&Tensor) -> Result<Tensor>) -> Result<(f64, Tensor)> {
+/// The bytes that one cotangent of `output` [1, R] takes in `pull`.
+fn one(output: &Tensor, pull: impl Fn(&Tensor) -> Result<Tensor>) -> Result<f64> {
     let unit = Tensor::f_zeros([1, 1, output.size()[1]], (output.kind(), output.device()))?;
     let _ = unit.f_narrow(2, 0, 1)?.f_fill_(1.0)?;
-    let (pulled, bytes) = peak_bytes(|| pull(&unit))?;
-    Ok((bytes as f64, pulled))
+    Ok(peak_bytes(|| pull(&unit))?.1 as f64)
 }
 
 /// Bytes of a number of this kind.

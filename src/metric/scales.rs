@@ -1,5 +1,5 @@
 //! Metrics whose scales do not fit the precision of the model's pass: sigma = exp(logvar / 2) leaves single precision beyond
-//! logvar = +-177, double precision only beyond +-1416.
+//! logvar = +-177, double precision only beyond +-1419.
 
 use super::{Metric, MetricKind, decoder_jacobian, latent, triangle};
 use crate::error::Result;

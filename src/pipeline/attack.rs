@@ -66,6 +66,9 @@ pub fn attack(request: &AttackRequest, observer: &dyn Observer) -> Result<()> {
         values: Values::F64(request.eps.clone()),
     };
     let metric = Some(request.metric.to_string());
+    // Before anything is written: damage is measured through both halves, whatever the attack.
+    let vae = job.model.vae.as_ref();
+    ensure_independent(vae, &job.sample()?, Reach::EncoderAndDecoder)?;
     let writer = job.writer(FileKind::Attack, request, metric, finder.attributes(), &[eps], observer)?;
     let block = match subject.batch {
         BatchSize::Fixed(n) => Block { unit: n, first: n, most: n },
@@ -74,15 +77,10 @@ pub fn attack(request: &AttackRequest, observer: &dyn Observer) -> Result<()> {
         BatchSize::Auto if job.shape.dim() <= SMALL => Block { unit: 1, first: AUTO_BATCH.0, most: AUTO_BATCH.0 },
         BatchSize::Auto => Block { unit: 1, first: 64, most: AUTO_BATCH.0 },
     };
-    let vae = job.model.vae.as_ref();
     let loops = Rc::new(Loops::on(vae));
     let mut doubts = Doubts::default();
     let first = Cell::new(true);
     job.run(writer, "attacking", block, has_damage, observer, |x, index| {
-        if first.get() {
-            // Damage is measured through both halves, whatever the attack.
-            ensure_independent(vae, x, Reach::EncoderAndDecoder)?;
-        }
         let spectrum = finder.spectrum(vae, x, index)?;
         // What holds of one block's attacks holds of all: it is told once.
         let listener: &dyn Observer = if first.replace(false) { observer } else { &Silent };
@@ -113,7 +111,7 @@ pub fn attack(request: &AttackRequest, observer: &dyn Observer) -> Result<()> {
 
 /// Columns that are NaN where an attack's damage to a sample is not known.
 fn has_damage(path: &str) -> bool {
-    path.starts_with("/attack/") && path.ends_with("/latent_l2")
+    path.starts_with("/attack/") && (path.ends_with("/latent_l2") || path.ends_with("/recon_mse"))
 }
 
 /// Where the spectral directions of the victims come from.

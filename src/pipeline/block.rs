@@ -1,6 +1,8 @@
 //! How many samples go through together.
 
+use crate::jacobian::BatchSize;
 use std::time::Duration;
+use tch::Device;
 
 /// How many samples are evaluated and stored at a time: as many as take about a second, so that a process that is killed loses
 /// no more, and a slow model no more than a fast one.
@@ -19,6 +21,18 @@ const BRISK: Duration = Duration::from_millis(700);
 const SLOW: Duration = Duration::from_secs(4);
 
 impl Block {
+    /// A whole number of passes, and few enough that a block's `floats` a sample stay near 64 MiB and an interruption loses seconds.
+    pub fn about(batch: BatchSize, device: Device, floats: usize) -> Self {
+        let (first, most) = if device.is_cuda() { (2048, 8192) } else { (64, 1024) };
+        let fits = ((16 << 20) / floats.max(1)).clamp(1, most);
+        let unit = match batch {
+            BatchSize::Auto => 1,
+            BatchSize::Fixed(n) => n,
+        };
+        let whole = |n: usize| n.div_ceil(unit) * unit;
+        Self { unit, first: whole(first.min(fits)), most: whole(fits) }
+    }
+
     /// Always `n` samples.
     #[cfg(test)]
     pub fn of(n: usize) -> Self {

@@ -48,10 +48,6 @@ pub struct DemoOutcome {
 pub fn run(request: &DemoRequest, observer: &dyn Observer) -> Result<DemoOutcome> {
     request.config.validate()?;
     let output = &request.output;
-    if output.exists() && !output.is_dir() {
-        return Err(Error::request(output.display().to_string(), "a folder", "a file"));
-    }
-    std::fs::create_dir_all(output).map_err(|e| Error::io(output, e))?;
     let _alone = FolderLock::of(output)?;
     if request.overwrite == Overwrite::Yes {
         train::clear(&request.output, &[REPORT_FILE])?;

@@ -118,9 +118,8 @@ impl<'a> Job<'a> {
                 Err(found(format!("one for {}x{}x{}", image.channels, image.height, image.width)))
             };
         }
-        let sample = self.source.read(&[0])?.images.f_to_device(self.device)?.f_to_kind(self.kind)?;
         // Two alike, so that batch normalisation in training mode is met by the check that explains it.
-        let pair = Tensor::f_cat(&[&sample, &sample], 0)?;
+        let pair = self.sample()?.f_repeat([2, 1, 1, 1])?;
         match tch::no_grad(|| self.model.vae.encode(&pair)) {
             Ok(q) if q.mean.size().first() == Some(&2) => Ok(()),
             Ok(q) => Err(found(format!("a posterior of shape {:?} for two images", q.mean.size()))),
@@ -128,12 +127,17 @@ impl<'a> Job<'a> {
         }
     }
 
+    /// The first sample, [1, C, H, W], as the model takes it.
+    pub fn sample(&self) -> Result<Tensor> {
+        Ok(self.source.read(&[0])?.images.f_to_device(self.device)?.f_to_kind(self.kind)?)
+    }
+
     /// How spectra of `metric` are found, and how many eigenvalues one has: decided before any work, from the sizes of one
     /// image's code and, where the metric reaches through the decoder, its reconstruction.
     pub fn spectrum(&self, spec: &SpectrumSpec, metric: MetricKind) -> Result<(SpectrumMode, i64)> {
-        let sample = self.source.read(&[0])?.images.f_to_device(self.device)?.f_to_kind(self.kind)?;
+        let sample = self.sample()?;
         // Two alike, as above.
-        let pair = Tensor::f_cat(&[&sample, &sample], 0)?;
+        let pair = sample.f_repeat([2, 1, 1, 1])?;
         let (latent, outputs) = tch::no_grad(|| -> Result<_> {
             let mean = self.model.vae.encode(&pair)?.mean;
             let outputs = match metric.reach() {
@@ -150,8 +154,11 @@ impl<'a> Job<'a> {
             && spec.mode == SpectrumMode::Auto
             && let Err(error) = MatrixFree::footprint(self.model.vae.as_ref(), &sample, metric)
         {
+            if error.is_out_of_memory() || matches!(error, Error::Interrupted) {
+                return Err(error);
+            }
             // No products with this model's Jacobian (an operation without a second derivative): whole, if it fits.
-            let whole = SpectrumSpec { mode: SpectrumMode::Full, memory: None, ..spec.clone() };
+            let whole = SpectrumSpec { mode: SpectrumMode::Full, ..spec.clone() };
             mode = whole.resolve(metric, sizes, budget).map_err(|_| error)?;
         }
         Ok((mode, metric.rows(latent).min(dim)))

@@ -5,14 +5,13 @@ use super::flow::{Asked, doubles, singles};
 use super::job::{Job, Subject};
 use crate::error::Result;
 use crate::event::{Event, Observer};
-use crate::jacobian::{BatchSize, Planner};
+use crate::jacobian::Planner;
 use crate::metric::MetricKind;
 use crate::score;
 use crate::spectrum::{Engine, Leading, LeadingEngine, Spectrum, SpectrumMode, SpectrumSpec};
 use crate::store::FileKind;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use tch::Device;
 
 /// What `score` is asked for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -43,7 +42,7 @@ pub fn score(request: &ScoreRequest, observer: &dyn Observer) -> Result<()> {
     let mut engine = Engine::new(request.metric, request.top, job.device, job.kind, subject.batch)?;
     let metric = Some(request.metric.to_string());
     let writer = job.writer(FileKind::Scores, request, metric, BTreeMap::new(), &[], observer)?;
-    let block = block_size(subject.batch, job.device, job.shape.dim() as usize * (1 + request.top));
+    let block = Block::about(subject.batch, job.device, job.shape.dim() as usize * (1 + request.top));
     job.run(writer, "scoring", block, has_spectrum, observer, |images, _| {
         let spectrum = engine.spectra(job.model.vae.as_ref(), images)?;
         columns(&spectrum, &images.size())
@@ -68,7 +67,7 @@ fn leading(request: &ScoreRequest, job: &Job, bound: i64, observer: &dyn Observe
         LeadingEngine::new(request.metric, spec.clone(), pairs, bound, subject.seed, place, subject.batch)?;
     let metric = Some(request.metric.to_string());
     let writer = job.writer(FileKind::Scores, request, metric, top_attribute(), &[], observer)?;
-    let block = block_size(subject.batch, job.device, job.shape.dim() as usize * (1 + pairs));
+    let block = Block::about(subject.batch, job.device, job.shape.dim() as usize * (1 + pairs));
     job.run(writer, "scoring", block, has_spectrum, observer, |images, index| {
         let leading = engine.leading(job.model.vae.as_ref(), images, index)?;
         leading_columns(&leading, request.top, &images.size())
@@ -124,17 +123,4 @@ pub(super) fn columns(spectrum: &Spectrum, images: &[i64]) -> Result<Vec<Asked>>
         columns.push(doubles(format!("/scores/{name}"), &values, 0)?);
     }
     Ok(columns)
-}
-
-/// Samples a block: a whole number of passes, and few enough that a block's `floats` a sample stay near 64 MiB and an
-/// interruption loses seconds.
-pub(super) fn block_size(batch: BatchSize, device: Device, floats: usize) -> Block {
-    let (first, most) = if device.is_cuda() { (2048, 8192) } else { (64, 1024) };
-    let fits = ((16 << 20) / floats.max(1)).clamp(1, most);
-    let unit = match batch {
-        BatchSize::Auto => 1,
-        BatchSize::Fixed(n) => n,
-    };
-    let whole = |n: usize| n.div_ceil(unit) * unit;
-    Block { unit, first: whole(first.min(fits)), most: whole(fits) }
 }

@@ -11,7 +11,7 @@ use crate::store::Overwrite;
 use crate::train::{self, HISTORY_FILE, History, Keep, Member, STATE_FILE, TrainSpec};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tch::{Device, Kind};
+use tch::Kind;
 
 /// What `train` is asked for.
 #[derive(Clone, Debug, PartialEq)]
@@ -120,29 +120,8 @@ fn prepare(request: &TrainRequest, image: ImageShape) -> Result<(RunConfig, Netw
     config.validate()?;
     let device = config.device.resolve()?;
     let folder = &request.output;
-    if folder.exists() && !folder.is_dir() {
-        return Err(Error::request(folder.display().to_string(), "a folder", "a file"));
-    }
     // Before anything that is there is judged: another process may be at it.
-    let made = !folder.exists();
-    std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
     let lock = FolderLock::of(folder)?;
-    match ready(request, config, device) {
-        Ok((config, network)) => Ok((config, network, lock)),
-        Err(error) => {
-            drop(lock);
-            if made {
-                // Nothing is left of a request that was refused.
-                let _ = std::fs::remove_dir(folder);
-            }
-            Err(error)
-        }
-    }
-}
-
-/// The rest of [`prepare`], in a folder that is this process's own.
-fn ready(request: &TrainRequest, config: RunConfig, device: Device) -> Result<(RunConfig, Network)> {
-    let folder = &request.output;
     if request.overwrite == Overwrite::No && progress(folder, &config)? == Progress::Finished {
         let found = "a finished one of this config".to_owned();
         return Err(Error::request(folder.display().to_string(), "a new or unfinished run, or --force", found));
@@ -152,7 +131,7 @@ fn ready(request: &TrainRequest, config: RunConfig, device: Device) -> Result<(R
         clear_run(folder)?;
     }
     model::write_atomically(&folder.join(CONFIG_FILE), config.to_yaml()?.as_bytes())?;
-    Ok((config, network))
+    Ok((config, network, lock))
 }
 
 /// The log of a run, which shows what the run is judged by, where there is such, or else what it learns from.
@@ -174,14 +153,10 @@ pub fn progress(folder: &Path, config: &RunConfig) -> Result<Progress> {
     }
     let file = folder.join(CONFIG_FILE);
     if !file.exists() {
-        let entries = std::fs::read_dir(folder).map_err(|e| Error::io(folder, e))?;
-        let mut own = entries.filter(|entry| !entry.as_ref().is_ok_and(|e| lock::is_lock(&e.file_name())));
-        return match own.next() {
-            None => Ok(Progress::New),
-            Some(_) => {
-                Err(Error::request(shown, "a new, empty or run folder, or --force", "a folder with other files"))
-            }
-        };
+        if lock::is_empty(folder)? {
+            return Ok(Progress::New);
+        }
+        return Err(Error::request(shown, "a new, empty or run folder, or --force", "a folder with other files"));
     }
     let there = RunConfig::read(&file)?;
     let mut config = config.clone();

@@ -19,7 +19,6 @@ pub struct Engine {
     device: Device,
     kind: Kind,
     planner: Planner,
-    budget: u64,
     checked: bool,
     stem: StemCache,
     /// Which eigensolver was found fastest; none as long as passes are planned, and on a CPU.
@@ -42,7 +41,7 @@ impl Engine {
         let planner = Planner::new(batch, budget, metric.reach());
         let planner = if device.is_cuda() { planner } else { planner.at_most(CPU_PASS) };
         let stem = StemCache::default();
-        Ok(Self { metric, top, device, kind, planner, budget, checked: false, stem, contest: None })
+        Ok(Self { metric, top, device, kind, planner, checked: false, stem, contest: None })
     }
 
     /// The spectra of `images` [N, C, H, W], which may lie on the host: eigenvalues [N, min(R, D)] f64 and directions
@@ -94,7 +93,7 @@ impl Engine {
     /// Samples that came out as no numbers because a variance does not fit single precision are taken again, one by one, with their
     /// scales in double.
     fn rescue(&self, vae: &dyn Vae, images: &Tensor, spectrum: &Spectrum) -> Result<()> {
-        if self.kind != Kind::Float {
+        if self.kind != Kind::Float || matches!(self.metric, MetricKind::Mean | MetricKind::Output) {
             return Ok(());
         }
         let lost = spectrum.values.f_select(1, 0)?.f_isnan()?.f_to_device(Device::Cpu)?;
@@ -138,14 +137,7 @@ impl Engine {
         let directions = (self.top as i64 * images.numel() as i64 / images.size()[0].max(1) * 24) as f64;
         let footprint = Footprint { once: footprint.once + directions, ..footprint };
         self.planner.expect(&footprint);
-        match self.planner.beyond_budget() {
-            None => Ok(()),
-            Some(bytes) => Err(Error::request(
-                "spectrum full",
-                format!("a sample that fits the memory of a pass, {} MiB (or --spectrum top)", self.budget >> 20),
-                format!("some {} MiB", bytes >> 20),
-            )),
-        }
+        self.planner.ensure_affordable("spectrum full", "or --spectrum top")
     }
 
     /// One pass; timed and weighed where the planner learns from it.

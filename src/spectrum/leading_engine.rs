@@ -21,7 +21,6 @@ pub struct LeadingEngine {
     seed: u64,
     device: Device,
     kind: Kind,
-    budget: u64,
     planner: Planner,
     /// One sample has been weighed.
     met: bool,
@@ -49,7 +48,7 @@ impl LeadingEngine {
         let budget = spec.budget(device::memory_budget(device)?);
         let planner = Planner::new(batch, budget, metric.reach());
         let planner = if device.is_cuda() { planner } else { planner.at_most(CPU_PASS) };
-        Ok(Self { metric, spec, pairs, seed, device, kind, budget, planner, met: false })
+        Ok(Self { metric, spec, pairs, seed, device, kind, planner, met: false })
     }
 
     /// Eigenpairs and estimates of `images` [N, C, H, W], which may lie on the host; `index` holds their positions in the
@@ -99,15 +98,8 @@ impl LeadingEngine {
         let block = self.spec.probes.max(self.pairs);
         let (row, column) = ((footprint.row.0, block), (footprint.column.0, block));
         self.planner.expect(&Footprint { once: footprint.once + space as f64, row, column });
-        self.planner.spare_memory();
-        match self.planner.beyond_budget() {
-            None => Ok(()),
-            Some(bytes) => Err(Error::request(
-                "spectrum top",
-                format!("a sample that fits the memory of a pass, {} MiB (fewer steps or probes?)", self.budget >> 20),
-                format!("some {} MiB", bytes >> 20),
-            )),
-        }
+        self.planner.least_first();
+        self.planner.ensure_affordable("spectrum top", "fewer steps or probes?")
     }
 
     /// One pass; timed and weighed while the planner is still learning.

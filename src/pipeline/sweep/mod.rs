@@ -18,7 +18,7 @@ use crate::config::{Cell, SweepSpec, Workers};
 use crate::device::name;
 use crate::error::{Error, Result};
 use crate::event::{Event, Observer};
-use crate::lock::{FolderLock, is_lock};
+use crate::lock::{self, FolderLock};
 use crate::model::write_atomically;
 use crate::report;
 use crate::store::Overwrite;
@@ -74,10 +74,6 @@ pub fn run(request: &SweepRequest, observer: &dyn Observer) -> Result<SweepOutco
     spec.validate()?;
     let device = spec.device.resolve()?;
     let cells = spec.cells();
-    if output.exists() && !output.is_dir() {
-        return Err(Error::request(output.display().to_string(), "a folder", "a file"));
-    }
-    std::fs::create_dir_all(output).map_err(|e| Error::io(output, e))?;
     let _alone = FolderLock::of(output)?;
     prepare(output, spec, &cells, *overwrite)?;
     let folder = |cell: &Cell| output.join(CELLS).join(cell.name());
@@ -152,12 +148,8 @@ fn prepare(output: &Path, spec: &SweepSpec, cells: &[Cell], overwrite: Overwrite
             }
             (None, Overwrite::No) => {}
         }
-    } else if output.is_dir() {
-        let entries = std::fs::read_dir(output).map_err(|e| Error::io(output, e))?;
-        let mut own = entries.filter(|entry| !entry.as_ref().is_ok_and(|e| is_lock(&e.file_name())));
-        if overwrite == Overwrite::No && own.next().is_some() {
-            return Err(Error::request(shown, "a new, empty or sweep folder, or --force", "a folder with other files"));
-        }
+    } else if overwrite == Overwrite::No && !lock::is_empty(output)? {
+        return Err(Error::request(shown, "a new, empty or sweep folder, or --force", "a folder with other files"));
     }
     std::fs::create_dir_all(output.join(CELLS)).map_err(|e| Error::io(output, e))?;
     write_atomically(&config, spec.to_yaml()?.as_bytes())
