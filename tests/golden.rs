@@ -3,6 +3,7 @@
 // `!(a <= b)` and not `a > b`: NaN must fail.
 #![allow(clippy::neg_cmp_op_on_partial_ord)]
 
+use crate::roundoff::apart;
 use clap::ValueEnum;
 use hdf5::File;
 use pullback::data::Split;
@@ -16,6 +17,7 @@ use pullback::store::Overwrite;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use tch::Kind;
 
 const METRICS: [&str; 5] = ["mean", "stochastic", "fisher", "output", "output-stochastic"];
 const SCORES: [&str; 10] = [
@@ -195,7 +197,7 @@ fn direction(i: usize, expected: &Spectra, found: &Spectra, tolerance: Tolerance
         return;
     }
     let length = dot(got, got).sqrt();
-    if !((length - 1.0).abs() <= 1e-5) {
+    if !((length - 1.0).abs() <= apart(Kind::Float, &[got.len() as i64])) {
         wrong.push(format!("direction of sample {i} has length {length}"));
     }
     let cosine = dot(want, got) / (length * dot(want, want).sqrt());

@@ -2,6 +2,7 @@
 
 use crate::child;
 use crate::files::binary;
+use crate::roundoff::eigenvalues_apart;
 use crate::toy::{TanhMlp, rand};
 use hdf5::File;
 use pullback::Result;
@@ -45,7 +46,8 @@ fn row(t: &Tensor, i: i64) -> Vec<f64> {
 }
 
 fn close(a: &[f64], b: &[f64], scale: f64) -> bool {
-    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() <= 1e-5 * scale)
+    let allowed = eigenvalues_apart(Kind::Float, &[12, 7, 12], 12, 6);
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() <= allowed * scale)
 }
 
 #[test]
@@ -222,6 +224,7 @@ fn the_program_names_lost_samples_and_goes_on() {
         let width = one.len() / 100;
         for (place, (a, b)) in one.iter().zip(&clean).enumerate() {
             let lost = place / width == 70;
+            // As exact as the contract has it in single precision.
             assert!(
                 if lost { a.is_nan() } else { (a - b).abs() <= 1e-4 * b.abs().max(1e-3) },
                 "{command} {place}: {a} {b}"

@@ -3,6 +3,7 @@
 mod browser; // as Chromium shows it
 
 use crate::files::root;
+use crate::roundoff::apart;
 use pullback::config::{SweepSpec, Tree};
 use pullback::event::Silent;
 use pullback::pipeline::sweep;
@@ -12,6 +13,7 @@ use pullback::store::Overwrite;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
+use tch::Kind;
 
 fn python(script: &str, arguments: &[&str]) -> Output {
     Command::new(crate::files::interpreter())
@@ -341,7 +343,7 @@ fn histograms_hold_every_finite_value() {
     for log in [false, true] {
         let edges = figure::bins(&values, log, 20);
         let total: f64 = figure::shares(&values, &edges).iter().sum();
-        assert!((total - 1.0).abs() < 1e-12, "{total}");
+        assert!((total - 1.0).abs() < apart(Kind::Double, &[20]), "{total}");
     }
     // Hand-made: 0 0 1 | 2 in bins of whole width, an empty one on either side; NaN does not count.
     let few = [0.0, 0.0, 1.0, 2.0, f64::NAN];
@@ -358,7 +360,7 @@ fn summaries_skip_what_is_undefined() {
     assert!(stats::Summary::of(&[f64::NAN]).median.is_nan());
     // By hand: ranks 1 2.5 2.5 4 5 and 1 2 3.5 5 3.5 (ties share theirs), less 3: 7.25 / 9.5.
     let rho = stats::spearman(&[1.0, 2.0, 2.0, 4.0, 5.0], &[5.0, 6.0, 7.0, 8.0, 7.0]);
-    assert!((rho - 7.25 / 9.5).abs() < 1e-12, "{rho}");
+    assert!((rho - 7.25 / 9.5).abs() < apart(Kind::Double, &[5]), "{rho}");
 }
 
 #[test]

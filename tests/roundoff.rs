@@ -37,6 +37,20 @@ pub fn difference_quotient(h: f64, size: f64, terms: &[i64], third: f64) -> f64 
     h * h / 6.0 * third + apart(Kind::Double, terms) * size / h
 }
 
+/// The central difference of `phi` at 0 with step 1e-6, and how far the derivative may lie from it: [`difference_quotient`], the third
+/// derivative being twice what values a hundredth apart say.
+pub fn slope(phi: impl Fn(f64) -> f64, terms: &[i64]) -> (f64, f64) {
+    let (h, far) = (1e-6, 1e-2);
+    let (up, down) = (phi(h), phi(-h));
+    let third = (phi(2.0 * far) - 2.0 * phi(far) + 2.0 * phi(-far) - phi(-2.0 * far)) / (2.0 * far.powi(3));
+    ((up - down) / (2.0 * h), difference_quotient(h, up.abs().max(down.abs()), terms, 2.0 * third.abs()))
+}
+
+/// Largest magnitude of a tensor's numbers.
+pub fn largest(t: &tch::Tensor) -> f64 {
+    t.to_kind(Kind::Double).abs().max().double_value(&[])
+}
+
 #[test]
 fn sums_in_another_order_stay_within() {
     for n in [10, 1000, 100_000] {

@@ -239,6 +239,7 @@ fn rows_of_other_data_weights_or_settings_are_never_mixed_and_never_lost() {
     assert!(said.contains("goes on after"), "{said}");
     succeeds(at, "score -m run -d kept.h5 --metric output --precision f64 -o straight.h5 -q");
     let (resumed, straight) = (numbers(&at.join("o.h5")), numbers(&at.join("straight.h5")));
+    // As exact as the contract has it in double precision.
     for ((path, a), (_, b)) in resumed.iter().zip(&straight) {
         assert!(a.iter().zip(b).all(|(a, b)| (a - b).abs() <= 1e-9 * b.abs().max(1.0)), "{path}");
     }

@@ -8,12 +8,18 @@ fn scores(values: &[f64]) -> Vec<(&'static str, f64)> {
     score::all(&values).unwrap().into_iter().map(|(name, t)| (name, t.double_value(&[0]))).collect()
 }
 
+/// Up to four terms, p ln p or ln lambda, none above 4.
+fn allowed() -> f64 {
+    4.0 * crate::roundoff::apart(tch::Kind::Double, &[4])
+}
+
 fn check(values: &[f64], expected: &[(&str, f64)]) {
     let got = scores(values);
     assert_eq!(got.len(), expected.len());
     for ((name, got), (expected_name, expected)) in got.iter().zip(expected) {
         assert_eq!(name, expected_name);
-        let close = (got - expected).abs() <= 1e-12 * expected.abs().max(1.0) || (got.is_nan() && expected.is_nan());
+        let close =
+            (got - expected).abs() <= allowed() * expected.abs().max(1.0) || (got.is_nan() && expected.is_nan());
         assert!(close, "{name}: {got}, expected {expected}");
     }
 }
@@ -67,7 +73,7 @@ fn a_spectrum_with_zeros() {
             ("condition", 3.0),
         ],
     );
-    assert!((entropy - scores(&[3.0, 1.0, 0.0])[2].1).abs() < 1e-12);
+    assert!((entropy - scores(&[3.0, 1.0, 0.0])[2].1).abs() < allowed());
 }
 
 #[test]

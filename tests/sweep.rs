@@ -1,5 +1,6 @@
 //! Tests of `sweep`: its config, a tiny study, interruption anywhere, and the published settings.
 
+use crate::roundoff::{apart, unit};
 use pullback::config::{Cell, SweepSpec, Tree};
 use pullback::correlate::{Coefficient, Missing, coefficient};
 use pullback::event::{Event, Observer, Silent};
@@ -9,6 +10,7 @@ use pullback::{Error, Result};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use tch::Kind;
 
 fn parse(yaml: &str) -> Result<SweepSpec> {
     SweepSpec::parse(&Tree::text("sweep.yaml", yaml)?)
@@ -30,7 +32,9 @@ fn a_range_is_numpys_logspace() {
     let expected =
         [(0, 0.01), (1, 0.011513953993264475), (25, 0.3393221771895328), (35, 1.3894954943731375), (49, 10.0)];
     for (i, value) in expected {
-        assert!((spec.beta[i] / value - 1.0).abs() < 1e-14, "{i}: {}", spec.beta[i]);
+        // The exponent is rounded, which counts as often as its logarithm is large: ln 100 at most.
+        let allowed = apart(Kind::Double, &[1]) * 100f64.ln();
+        assert!((spec.beta[i] / value - 1.0).abs() < allowed, "{i}: {}", spec.beta[i]);
     }
     let steps = parse("attack: {eps: {logspace: {start: -1, stop: 1, num: 40}}}").unwrap().attack.eps.unwrap();
     assert!(steps.len() == 40 && steps[0] == 0.1 && steps[39] == 10.0);
@@ -137,6 +141,9 @@ fn contents(run: &Path) -> BTreeMap<String, Vec<f64>> {
     .collect()
 }
 
+/// An eigenvalue in single precision is right to 1e-4 of the largest, the contract says; scores are functions of some ten of them.
+const CONTRACT: f64 = 1e-3;
+
 /// The first data set that differs by more than `tolerance` of its largest number, and by how much.
 ///
 /// Not bit by bit: which passes are fastest is measured anew in every run, and sums depend on it. For it a sign of a
@@ -227,7 +234,7 @@ fn a_tiny_study_is_whole() {
     assert_eq!(all[5 * 72..6 * 72], own);
     let (_, lambda) = reader.read_f64("/scores/spectral_radius").unwrap();
     let (_, root) = reader.read_f64("/scores/singular.spectral_radius").unwrap();
-    assert!(lambda.iter().zip(&root).all(|(l, r)| (r * r - l).abs() <= 1e-12 * l));
+    assert!(lambda.iter().zip(&root).all(|(l, r)| (r * r - l).abs() <= apart(Kind::Double, &[1]) * l));
 
     // x' is where the authors' code puts it: x + s sqrt(lambda_1) v_1.
     let (_, size) = reader.read_f64("/attack/u1/input_l2").unwrap();
@@ -235,7 +242,9 @@ fn a_tiny_study_is_whole() {
     for (i, size) in size.iter().enumerate() {
         let (s, e, n) = (i / 72, i / 24 % 3, i % 24);
         let expected = eps[e] * root[s * 24 + n];
-        assert!((size - expected).abs() <= 1e-4 * expected, "model {s}, step {e}, sample {n}: {size}, not {expected}");
+        // 784 pixels are rounded to single precision, of numbers up to 1.
+        let allowed = 28.0 * 2.0 * unit(Kind::Float) + apart(Kind::Float, &[784]) * expected;
+        assert!((size - expected).abs() <= allowed, "model {s}, step {e}, sample {n}: {size}, not {expected}");
     }
 
     // The stored correlation is that of beta with the mean score.
@@ -243,7 +252,8 @@ fn a_tiny_study_is_whole() {
     let mean: Vec<f64> = lambda.chunks(24).map(|row| row.iter().sum::<f64>() / 24.0).collect();
     let (rho, _) = coefficient(&beta, &mean, Coefficient::Spearman, Missing::Refuse).unwrap();
     let (_, stored) = reader.read_f64("/correlation/all.beta.spectral_radius").unwrap();
-    assert!((stored[0] - rho).abs() < 1e-12 && stored.len() == 3, "{stored:?} {rho}");
+    let last_digits = apart(Kind::Double, &[24]);
+    assert!((stored[0] - rho).abs() < last_digits && stored.len() == 3, "{stored:?} {rho}");
     let middle = |row: &[f64]| {
         let mut sorted = row.to_vec();
         sorted.sort_by(f64::total_cmp);
@@ -257,7 +267,7 @@ fn a_tiny_study_is_whole() {
     ] {
         let (expected, _) = coefficient(&beta, values, which, Missing::Refuse).unwrap();
         let (_, stored) = reader.read_f64(&format!("/{kind}/all.beta.spectral_radius")).unwrap();
-        assert!((stored[0] - expected).abs() < 1e-12 && stored.len() == 3, "{kind} {stored:?} {expected}");
+        assert!((stored[0] - expected).abs() < last_digits && stored.len() == 3, "{kind} {stored:?} {expected}");
     }
     assert_eq!(shape("/effect/spectral_radius"), [3]);
     assert_eq!(shape("/within/trace.unit-u1.latent_l2"), [7, 3]);
@@ -267,7 +277,7 @@ fn a_tiny_study_is_whole() {
             // At the largest of three sizes, the last.
             let damage = &all[s * 72 + 48..(s + 1) * 72];
             let (expected, _) = coefficient(&lambda[s * 24..(s + 1) * 24], damage, which, Missing::Refuse).unwrap();
-            assert!((stored[3 * s] - expected).abs() < 1e-12, "{kind} of model {s}: {stored:?}, not {expected}");
+            assert!((stored[3 * s] - expected).abs() < last_digits, "{kind} of model {s}: {stored:?}, not {expected}");
         }
     }
     assert!(!cell.join("train.safetensors").exists(), "the optimiser's state is of no more use");
@@ -277,7 +287,7 @@ fn a_tiny_study_is_whole() {
     let model = cell.join("model.safetensors");
     let written = model.metadata().unwrap().modified().unwrap();
     run(&request(TINY, &output), &Silent).unwrap();
-    assert_eq!(difference(&contents(&output), &before, 1e-3), None);
+    assert_eq!(difference(&contents(&output), &before, CONTRACT), None);
     assert_eq!(model.metadata().unwrap().modified().unwrap(), written);
     let other = TINY.replace("latent: 3", "latent: 4");
     let error = run(&request(&other, &output), &Silent).unwrap_err();
@@ -290,7 +300,7 @@ fn a_tiny_study_is_whole() {
     let moved = folder.path().join("moved");
     std::fs::rename(&output, &moved).unwrap();
     run(&request(TINY, &moved), &Silent).unwrap();
-    assert_eq!(difference(&contents(&moved), &before, 1e-3), None);
+    assert_eq!(difference(&contents(&moved), &before, CONTRACT), None);
 }
 
 #[test]
@@ -310,7 +320,7 @@ fn killed_anywhere_it_ends_the_same() {
         }
     }
     assert!(interruptions >= 5, "only {interruptions} interruptions");
-    assert_eq!(difference(&contents(&broken), &expected, 1e-3), None);
+    assert_eq!(difference(&contents(&broken), &expected, CONTRACT), None);
 
     // Two at a time end the same too, as far as sums over more or fewer threads are the same: Adam's first steps have
     // the size of the learning rate whatever the gradient's, and so carry rounding on.

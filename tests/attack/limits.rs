@@ -1,7 +1,10 @@
 //! The limits that theory sets: first-order gain, the best direction, the order of the attacks.
 
 use super::toy::{Toy, images, jacobian, list, spectrum};
-use pullback::attack::{AttackSpec, Attacked, Budget, Goal, Norm, PgdSpec, Schedule, SpectralSpec, Start, Victim, run};
+use crate::roundoff::apart;
+use pullback::attack::{
+    AttackSpec, Attacked, Budget, Goal, Norm, PgdSpec, Schedule, SpectralSpec, Start, TOLERANCE, Victim, run,
+};
 use tch::Kind;
 
 fn column(result: &Attacked, name: &str) -> Vec<f64> {
@@ -28,9 +31,11 @@ fn first_order_gain() {
         let victim = Victim::new(&toy, &x, &index, 0, Some(&of_mean)).unwrap();
         let hit = &run(&spectral(Goal::Latent), &victim, &budget).unwrap()[0];
         let lambda = list(&of_mean.values.select(1, 0));
+        // The model is linear: codes of some size 1 are rounded, and half a millionth of the budget may be left unused.
+        let rounded = apart(kind, &[16]) / epsilon + TOLERANCE;
         for (distance, lambda) in column(hit, "latent_l2").into_iter().zip(&lambda) {
             let gain = distance / epsilon / lambda.sqrt();
-            assert!((gain - 1.0).abs() < 1e-3, "{kind:?} latent: {gain}");
+            assert!((gain - 1.0).abs() < rounded, "{kind:?} latent: {gain}");
         }
 
         let fisher = spectrum(&toy.fisher(&x));
@@ -41,7 +46,8 @@ fn first_order_gain() {
             for name in ["latent_kl", "latent_skl"] {
                 for (kl, lambda) in column(hit, name).into_iter().zip(&lambda) {
                     let gain = 2.0 * kl / epsilon.powi(2) / lambda;
-                    assert!((gain - 1.0).abs() < 0.02, "{kind:?} {goal} {name}: {gain}");
+                    // The next order: the change of sigma along the step, epsilon times a slope of some 3.
+                    assert!((gain - 1.0).abs() < 6.0 * epsilon + rounded, "{kind:?} {goal} {name}: {gain}");
                 }
             }
             // The second direction falls short: the check can fail.
@@ -99,7 +105,7 @@ fn pgd_beats_spectral_beats_random() {
             assert!(mean(&along) > 1.2 * mean(&blind), "{norm}: {} {}", mean(&along), mean(&blind));
             assert!(mean(&pgd) > mean(&along), "{norm}: {} {}", mean(&pgd), mean(&along));
             for (w, a) in warm.iter().zip(&along) {
-                assert!(*w >= a * (1.0 - 1e-5), "{norm}: started at {a}, ended at {w}");
+                assert!(*w >= a * (1.0 - apart(Kind::Float, &[16, 8, 3])), "{norm}: started at {a}, ended at {w}");
             }
         }
     }
@@ -113,11 +119,16 @@ fn pgd_finds_the_first_eigenvalue() {
     let victim = Victim::new(&toy, &x, &index, 5, None).unwrap();
     let lambda = list(&spectrum(&toy.pullback(&x)).values.select(1, 0));
     let budget = Budget::new(Norm::L2, 1e-3, None).unwrap();
+    // Forty steps of a power iteration: the second eigenvalue is at most 0.9 of the first, so that what is left of its direction is
+    // 0.9^40 of some 1, and costs the square of that.
+    let second = list(&spectrum(&toy.pullback(&x)).values.select(1, 1));
+    assert!(second.iter().zip(&lambda).all(|(second, first)| second / first < 0.9));
+    let left = 0.9f64.powi(2 * 40) + TOLERANCE + apart(Kind::Double, &[16]) / 1e-3;
     let spec = AttackSpec::Pgd(PgdSpec { schedule: Schedule::Linear, ..PgdSpec::default() });
     let hit = &run(&spec, &victim, &budget).unwrap()[0];
     for (damage, lambda) in list(&hit.damage).into_iter().zip(lambda) {
         let gain = damage / 1e-3 / lambda.sqrt();
-        assert!((gain - 1.0).abs() < 1e-3, "{gain}");
+        assert!((gain - 1.0).abs() < left, "{gain}, allowed {left:e}");
     }
 }
 

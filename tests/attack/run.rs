@@ -2,6 +2,7 @@
 
 use super::goal::GOALS;
 use super::toy::{Body, Collapsed, Toy, images, jacobian, list, normal, spectrum};
+use crate::roundoff::{apart, unit};
 use pullback::Result;
 use pullback::attack::*;
 use pullback::spectrum::Spectrum;
@@ -128,10 +129,12 @@ fn results_do_not_depend_on_the_batch() {
                     assert!(found.images == expected_images, "noise is the same to the bit");
                 }
                 let gap = (&found.images - &expected_images).abs().max().double_value(&[]);
-                assert!(gap < 1e-4, "{}: {gap}", found.name);
+                // The gradient's sums there and back, ten times, each for a step of at most the budget, a fifth.
+                let allowed = 10.0 * 0.2 * apart(Kind::Float, &[16, 8, 3, 8, 16]);
+                assert!(gap < allowed, "{}: {gap}", found.name);
                 for ((name, a), (_, b)) in found.measures.iter().zip(&expected.measures) {
                     for (a, b) in list(a).into_iter().zip(list(&b.index_select(0, &select))) {
-                        assert!((a - b).abs() <= 1e-4 * (1.0 + b.abs()), "{} {name}: {a} {b}", found.name);
+                        assert!((a - b).abs() <= 4.0 * allowed * (1.0 + b.abs()), "{} {name}: {a} {b}", found.name);
                     }
                 }
             }
@@ -169,7 +172,7 @@ fn a_spectral_attack_reports_each_direction_and_the_worst() {
     let ends = [&x + &v * 0.4, &x - &v * 0.4].map(|x| list(&Goal::Latent.value(&victim, &x).unwrap()));
     let found = list(&results[2].damage);
     for ((plus, minus), found) in ends[0].iter().zip(&ends[1]).zip(found) {
-        assert!((found - plus.max(*minus)).abs() < 1e-12);
+        assert!((found - plus.max(*minus)).abs() < apart(Kind::Double, &[16, 8, 3, 3]) * found);
         assert!((plus - minus).abs() > 1e-6, "the signs differ, or the choice is not tested");
     }
 }
@@ -186,7 +189,9 @@ fn the_eigen_scale_moves_by_epsilon_lambda() {
         let lambda = list(&eigen.values.select(1, i as i64));
         for (size, lambda) in measure(result, "input_l2").into_iter().zip(lambda) {
             // R = 6 rows, so lambda_7 and lambda_8 are 0 to rounding, and so is the step.
-            assert!((size - 0.1 * lambda).abs() < 1e-6 * (1.0 + lambda), "u{}: {size} {lambda}", i + 1);
+            // Sixteen pixels of up to 1 + 0.1 lambda are rounded to single precision.
+            let rounded = 2.0 * 4.0 * unit(Kind::Float);
+            assert!((size - 0.1 * lambda).abs() < rounded * (1.0 + lambda), "u{}: {size} {lambda}", i + 1);
         }
     }
     let error = run(&spec, &victim, &Budget::new(Norm::Linf, 0.1, None).unwrap()).unwrap_err();

@@ -2,6 +2,7 @@
 
 use super::{list, plain};
 use crate::device::devices;
+use crate::roundoff::apart;
 use crate::toy::rand;
 use pullback::ffi::kernels;
 use pullback::score::SCORES;
@@ -29,7 +30,7 @@ fn scores_are_those_of_plain_loops_and_of_the_formulas() {
             let found = kernels::scores(&values.to_device(device)).unwrap();
             assert_eq!(found.size(), [values.size()[0], 10]);
             // Sums of n terms of either sign that reach |ln 1e-24|.
-            let tolerance = 1e-14 * (n as f64 + 8.0);
+            let tolerance = apart(Kind::Double, &[n]) * 1e24f64.ln();
             for (row, (got, values)) in list(&found).chunks(10).zip(list(&values).chunks(n as usize)).enumerate() {
                 for ((name, _), (got, expected)) in SCORES.iter().zip(got.iter().zip(plain::scores(values))) {
                     assert!(same(*got, expected, tolerance), "{name}, row {row} of order {n}: {got}, not {expected}");
@@ -48,8 +49,9 @@ fn scores_are_those_of_plain_loops_and_of_the_formulas() {
 
 #[test]
 fn a_wrong_score_would_be_seen() {
-    assert!(!same(1.0 + 1e-9, 1.0, 1e-14 * 265.0));
-    assert!(!same(f64::NAN, 1.0, 1e-14) && !same(0.0, f64::NAN, 1e-14));
+    let largest = apart(Kind::Double, &[257]) * 1e24f64.ln();
+    assert!(!same(1.0 + 1e-9, 1.0, largest));
+    assert!(!same(f64::NAN, 1.0, largest) && !same(0.0, f64::NAN, largest));
     // The authors' entropy is no von Neumann entropy.
     let found = list(&kernels::scores(&Tensor::from_slice(&[3.0, 1.0]).unsqueeze(0)).unwrap());
     assert!(!same(found[2], found[3], 1e-3));

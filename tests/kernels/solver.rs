@@ -2,6 +2,7 @@
 
 use super::{largest, normal};
 use crate::device::devices;
+use crate::roundoff::eigenvalues_apart;
 use pullback::ffi::kernels::Way;
 use pullback::metric::Metric;
 use pullback::spectrum::{Solver, Spectrum};
@@ -34,10 +35,16 @@ fn spectra_are_the_same_by_every_solver() {
                 let values = found.values.to_device(Device::Cpu);
                 assert_eq!(values.size(), expected.values.size(), "{case}");
                 let off = largest(&(values - &expected.values)) / largest(&expected.values);
-                assert!(off < 1e-13, "{case}: {off}");
-                // Random factors have gaps of some hundredths of lambda_1, and the sign is fixed.
+                let allowed = eigenvalues_apart(Kind::Double, &[], columns, rows);
+                assert!(off < allowed, "{case}: {off}");
+                // A vector turns by the error over the gap to the next value (Davis & Kahan), and the sign is fixed. One value alone, or
+                // the last, has the gap to 0.
+                let all = &expected.values / expected.values.narrow(1, 0, 1);
+                let padded = Tensor::cat(&[&all, &Tensor::zeros([5, 1], (Kind::Double, Device::Cpu))], 1);
+                let (above, below) = (padded.narrow(1, 0, top as i64), padded.narrow(1, 1, top as i64));
+                let gap = (above - below).min().double_value(&[]);
                 let off = found.directions.unwrap().to_device(Device::Cpu) - expected.directions.as_ref().unwrap();
-                assert!(largest(&off) < 1e-10, "{case}: {}", largest(&off));
+                assert!(largest(&off) < 2.0 * allowed / gap, "{case}: {} with a gap of {gap}", largest(&off));
                 assert!(Spectrum::by(&metric(device), 0, solver).unwrap().directions.is_none());
             }
         }
