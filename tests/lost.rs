@@ -10,7 +10,7 @@ use pullback::jacobian::{BatchSize, Mode, Ways};
 use pullback::metric::{Metric, MetricKind};
 use pullback::model::{Posterior, Vae};
 use pullback::score;
-use pullback::spectrum::{Engine, LeadingEngine, Spectrum, SpectrumSpec};
+use pullback::spectrum::{Engine, LeadingEngine, Spectrum, SpectrumMode, SpectrumSpec};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -163,6 +163,32 @@ fn variances_beyond_single_precision_are_taken_in_double() {
             let mut engine = Engine::new(metric, 0, Device::Cpu, kind, BatchSize::Auto).unwrap();
             let found = engine.spectra(&Diagonal { log_var: 800.0 }, &x).unwrap();
             assert!(row(&found.values, 0).iter().all(|v| v.is_nan()), "{metric}");
+        }
+    }
+}
+
+#[test]
+fn leading_pairs_of_such_variances_are_taken_in_double() {
+    let x = Tensor::full([3, 1, 1, 3], 0.5, (Kind::Float, Device::Cpu));
+    let place = (Device::Cpu, Kind::Float);
+    for log_var in [50.0, 200.0, -200.0, 400.0, -400.0, 650.0, -650.0] {
+        for metric in MetricKind::ALL {
+            let spec = SpectrumSpec { mode: SpectrumMode::Top, ..SpectrumSpec::default() };
+            let mut engine = LeadingEngine::new(metric, spec, 3, 3, 1, place, BatchSize::Auto).unwrap();
+            let found = engine.leading(&Diagonal { log_var }, &x, &[0, 1, 2]).unwrap();
+            let (values, expected) = (row(&found.values, 1), expected(metric, log_var));
+            for (got, want) in values.iter().zip(&expected) {
+                let allowed = expected[0] * 2f64.powi(-24) * (16.0 + 4.0 * f64::abs(log_var));
+                assert!((got - want).abs() <= allowed, "{metric} {log_var}: {values:?} not {expected:?}");
+            }
+            let trace = score::estimates(&found.quadrature).unwrap();
+            let trace = trace.iter().find(|e| e.name == "trace").unwrap().value.double_value(&[1]);
+            let sum: f64 = expected.iter().sum();
+            assert!(
+                (trace / sum - 1.0).abs() <= 2f64.powi(-24) * (16.0 + 4.0 * f64::abs(log_var)),
+                "{metric} {log_var}"
+            );
+            assert!(row(&found.directions, 1).iter().all(|v| v.is_finite()));
         }
     }
 }

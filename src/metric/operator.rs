@@ -5,6 +5,7 @@ use super::{Metric, MetricKind, decoded, encoder_output, latent};
 use crate::error::{Result, ensure_shape};
 use crate::ffi::memory::peak_bytes;
 use crate::jacobian::{Footprint, Mode, Products, Ways};
+use crate::model::Posterior;
 use crate::model::Vae;
 use tch::{Device, Kind, Tensor};
 
@@ -68,11 +69,13 @@ impl Operator for Metric {
 /// but C is L x L and needs J_g itself.
 #[derive(Debug)]
 pub struct MatrixFree {
-    encoder: Products,
+    pub(super) encoder: Products,
     /// J_g at z = mu(x).
     decoder: Option<Products>,
     /// sqrt(diag M), [B, L, 1], where the metric has it.
     noise: Option<Tensor>,
+    /// What the rows of mu and logvar are multiplied by, [B, 2L, 1] f64, where they are not in the encoder's output.
+    pub(super) scales: Option<Tensor>,
     latent: i64,
     rank_bound: i64,
 }
@@ -84,6 +87,17 @@ impl MatrixFree {
     /// # Errors
     /// Where the model cannot take `x`, or has an operation without a second derivative.
     pub fn at(vae: &dyn Vae, x: &Tensor, kind: MetricKind, ways: Ways) -> Result<Self> {
+        Self::of(vae, x, kind, ways, |q| encoder_output(q, kind))
+    }
+
+    /// [`MatrixFree::at`] with `rows` of the encoder's posterior.
+    pub(super) fn of(
+        vae: &dyn Vae,
+        x: &Tensor,
+        kind: MetricKind,
+        ways: Ways,
+        rows: impl Fn(&Posterior) -> Result<Tensor>,
+    ) -> Result<Self> {
         let x = x.f_detach()?.f_set_requires_grad(true)?;
         let q = vae.encode(&x)?;
         let l = latent(&q.mean, &q.log_var)?;
@@ -95,9 +109,9 @@ impl MatrixFree {
             (Some(g), MetricKind::OutputStochastic) => Some(g.column_squares()?.f_sqrt()?.f_unsqueeze(2)?),
             _ => None,
         };
-        let encoder = Products::at(encoder_output(&q, kind)?, x, ways.rows)?;
+        let encoder = Products::at(rows(&q)?, x, ways.rows)?;
         let (_, rows, dim) = encoder.shape();
-        Ok(Self { encoder, decoder, noise, latent: l, rank_bound: rows.min(dim) })
+        Ok(Self { encoder, decoder, noise, scales: None, latent: l, rank_bound: rows.min(dim) })
     }
 
     /// What a pass takes of each sample, from the first of `x` [B, C, H, W] and one vector each way, and the sizes of its A; what
@@ -138,36 +152,40 @@ impl Operator for MatrixFree {
     }
 
     fn options(&self) -> (Kind, Device) {
-        self.encoder.options()
+        let (kind, device) = self.encoder.options();
+        (if self.scales.is_some() { Kind::Double } else { kind }, device)
     }
 
     fn forward(&self, v: &Tensor) -> Result<Tensor> {
         let code = self.encoder.push(v)?;
         let Some(decoder) = &self.decoder else {
-            return Ok(code);
+            return self.scaled(&code, 0, code.size()[1]);
         };
         let image = decoder.push(&code.f_narrow(1, 0, self.latent)?)?;
         match &self.noise {
             None => Ok(image),
-            Some(scale) => {
-                let sigma = code.f_narrow(1, self.latent, self.latent)?.f_mul(&scale.f_to_kind(code.kind())?)?;
-                Ok(Tensor::f_cat(&[image, sigma], 1)?)
+            Some(noise) => {
+                let sigma = self.scaled(&code.f_narrow(1, self.latent, self.latent)?, self.latent, self.latent)?;
+                let sigma = sigma.f_mul(&noise.f_to_kind(sigma.kind())?)?;
+                Ok(Tensor::f_cat(&[self.scaled(&image, 0, 1)?, sigma], 1)?)
             }
         }
     }
 
     fn adjoint(&self, u: &Tensor) -> Result<Tensor> {
         let Some(decoder) = &self.decoder else {
-            return self.encoder.pull(u);
+            return self.pull(&self.scaled(u, 0, u.size()[1])?);
         };
         let Shape { batch, rows, .. } = self.shape();
         ensure_shape("covectors for a metric", u, &[batch, rows, -1])?;
         let code = decoder.pull(&u.f_narrow(1, 0, self.outputs())?)?;
         match &self.noise {
             None => self.encoder.pull(&code),
-            Some(scale) => {
-                let sigma = u.f_narrow(1, self.outputs(), self.latent)?.f_mul(scale)?.f_to_kind(code.kind())?;
-                self.encoder.pull(&Tensor::f_cat(&[code, sigma], 1)?)
+            Some(noise) => {
+                let code = self.scaled(&code, 0, 1)?;
+                let sigma = u.f_narrow(1, self.outputs(), self.latent)?.f_mul(noise)?;
+                let sigma = self.scaled(&sigma, self.latent, self.latent)?.f_to_kind(code.kind())?;
+                self.pull(&Tensor::f_cat(&[code, sigma], 1)?)
             }
         }
     }

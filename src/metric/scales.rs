@@ -1,10 +1,10 @@
 //! Metrics whose scales do not fit the precision of the model's pass: sigma = exp(logvar / 2) leaves single precision beyond
 //! logvar = +-177, double precision only beyond +-1419.
 
-use super::{Metric, MetricKind, decoder_jacobian, latent, triangle};
+use super::{MatrixFree, Metric, MetricKind, decoder_jacobian, latent, triangle};
 use crate::error::Result;
 use crate::jacobian::{self, Ways};
-use crate::model::Vae;
+use crate::model::{Posterior, Vae};
 use std::f64::consts::FRAC_1_SQRT_2;
 use tch::{Kind, Tensor};
 
@@ -39,5 +39,45 @@ impl Metric {
             _ => diagonal(&one, &half)?,
         };
         Ok(Self { rows, weights: Some(weights), basis: None })
+    }
+}
+
+impl MatrixFree {
+    /// [`MatrixFree::at`] with the scales of [`Metric::scaled_in_double`], each sample's over its largest, so that squares of what
+    /// follows fit double precision too; and what to multiply that metric by, \[B\] f64: the square of the largest.
+    ///
+    /// # Errors
+    /// As [`MatrixFree::at`]; a wrong request for a metric without scales.
+    pub fn scaled_in_double(vae: &dyn Vae, x: &Tensor, kind: MetricKind, ways: Ways) -> Result<(Self, Tensor)> {
+        let q = tch::no_grad(|| vae.encode(x))?;
+        let sigma = q.log_var.f_to_kind(Kind::Double)?.f_mul_scalar(0.5)?.f_exp()?;
+        let one = sigma.f_ones_like()?;
+        let (mean, log_var) = match kind {
+            MetricKind::Fisher => (sigma.f_reciprocal()?, one * FRAC_1_SQRT_2),
+            _ => (one, sigma.f_mul_scalar(0.5)?),
+        };
+        let scales = Tensor::f_cat(&[mean, log_var], 1)?;
+        let largest = scales.f_amax([1i64].as_slice(), true)?;
+        let both = |q: &Posterior| Ok(Tensor::f_cat(&[&q.mean, &q.log_var], 1)?);
+        let mut op = Self::of(vae, x, kind, ways, both)?;
+        op.scales = Some(scales.f_div(&largest)?.f_unsqueeze(2)?);
+        Ok((op, largest.f_square()?.f_squeeze_dim(1)?))
+    }
+
+    /// `rows` [B, *, K] times `count` of the scales, from number `first` on, where there are any: one for all rows, or one each.
+    pub(super) fn scaled(&self, rows: &Tensor, first: i64, count: i64) -> Result<Tensor> {
+        match &self.scales {
+            None => Ok(rows.shallow_clone()),
+            Some(scales) => Ok(rows.f_to_kind(Kind::Double)?.f_mul(&scales.f_narrow(1, first, count)?)?),
+        }
+    }
+
+    /// The encoder's J^T u, of u that may lie beyond the precision of its pass.
+    pub(super) fn pull(&self, u: &Tensor) -> Result<Tensor> {
+        if self.scales.is_none() {
+            return self.encoder.pull(u);
+        }
+        let largest = u.f_abs()?.f_amax([1i64].as_slice(), true)?.f_clamp_min(f64::MIN_POSITIVE)?;
+        Ok(self.encoder.pull(&u.f_div(&largest)?)?.f_to_kind(Kind::Double)?.f_mul(&largest)?)
     }
 }

@@ -1,7 +1,7 @@
 //! Spectra of any number of images, in passes that the planner sizes.
 
 use super::solver::ensure_solved;
-use super::{Contest, Solved, Solver, Spectrum};
+use super::{Contest, Solved, Solver, Spectrum, extreme};
 use crate::device;
 use crate::error::{Error, Result};
 use crate::ffi::memory::peak_bytes;
@@ -27,9 +27,6 @@ pub struct Engine {
 
 /// Eigenproblems of smaller passes do not fill a GPU, and say nothing of those that do.
 const WORTH_A_CONTEST: i64 = 256;
-
-/// |logvar| beyond which sigma or 1/sigma may leave single precision.
-const EXTREME: f64 = 60.0;
 
 /// On a CPU a pass of this many samples has spread its overhead thin; larger ones only take memory.
 const CPU_PASS: usize = 256;
@@ -93,24 +90,15 @@ impl Engine {
     /// Samples that came out as no numbers because a variance does not fit single precision are taken again, one by one, with their
     /// scales in double.
     fn rescue(&self, vae: &dyn Vae, images: &Tensor, spectrum: &Spectrum) -> Result<()> {
-        if self.kind != Kind::Float || matches!(self.metric, MetricKind::Mean | MetricKind::Output) {
-            return Ok(());
-        }
-        let lost = spectrum.values.f_select(1, 0)?.f_isnan()?.f_to_device(Device::Cpu)?;
-        for (row, _) in Vec::<bool>::try_from(&lost)?.into_iter().enumerate().filter(|(_, lost)| *lost) {
+        for row in extreme::rows(vae, images, &spectrum.values, self.metric)? {
             crate::event::ensure_wanted()?;
-            let x = images.f_narrow(0, row as i64, 1)?;
-            let q = tch::no_grad(|| vae.encode(&x))?;
-            let extreme = q.log_var.f_abs()?.f_max()?.f_double_value(&[])?;
-            if !(extreme > EXTREME && extreme.is_finite() && q.mean.f_isfinite()?.f_all()?.f_int64_value(&[])? == 1) {
-                continue;
-            }
+            let x = images.f_narrow(0, row, 1)?;
             let ways = Ways { rows: Mode::Looped, columns: Mode::Looped };
             let metric = Metric::scaled_in_double(vae, &x, self.metric, ways)?;
             let Spectrum { values, directions } = Spectrum::by(&metric, self.top, Solver::Torch)?;
-            spectrum.values.f_narrow(0, row as i64, 1)?.f_copy_(&values)?;
+            spectrum.values.f_narrow(0, row, 1)?.f_copy_(&values)?;
             if let (Some(all), Some(own)) = (&spectrum.directions, directions) {
-                all.f_narrow(0, row as i64, 1)?.f_copy_(&own)?;
+                all.f_narrow(0, row, 1)?.f_copy_(&own)?;
             }
         }
         Ok(())

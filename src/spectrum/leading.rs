@@ -30,6 +30,14 @@ const START: u64 = 0;
 const OUTSIDE: u64 = 1;
 
 impl Leading {
+    /// The same of `factor` \[B\] times the metric.
+    pub(super) fn times(self, factor: &Tensor) -> Result<Self> {
+        let factor = factor.f_unsqueeze(1)?;
+        let Quadrature { nodes, rest, .. } = self.quadrature;
+        let quadrature = Quadrature { nodes: nodes.f_mul(&factor)?, rest: rest.f_mul(&factor)?, ..self.quadrature };
+        Ok(Self { values: self.values.f_mul(&factor)?, quadrature, ..self })
+    }
+
     /// The `pairs` leading pairs of `op`; noise is drawn from `seed` and the samples' positions `index`.
     ///
     /// A sample's space is taken as it was when the sample's own pairs had converged, so that it does not matter which

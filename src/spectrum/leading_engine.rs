@@ -1,5 +1,6 @@
 //! Leading eigenpairs of any number of images, in passes that the planner sizes.
 
+use super::extreme;
 use super::leading::ensure_pairs;
 use super::{Leading, Quadrature, SpectrumSpec};
 use crate::device;
@@ -117,10 +118,28 @@ impl LeadingEngine {
     }
 
     fn solve(&self, vae: &dyn Vae, x: &Tensor, index: &[u64], ways: Ways) -> Result<Leading> {
-        let op = MatrixFree::at(vae, x, self.metric, ways)?;
-        let mut leading = Leading::of(&op, &self.spec, self.pairs, self.seed, index)?;
-        leading.directions = leading.directions.f_to_kind(Kind::Float)?;
-        Ok(leading)
+        let of = |op: &MatrixFree, index: &[u64]| -> Result<Leading> {
+            let leading = Leading::of(op, &self.spec, self.pairs, self.seed, index)?;
+            Ok(Leading { directions: leading.directions.f_to_kind(Kind::Float)?, ..leading })
+        };
+        let leading = of(&MatrixFree::at(vae, x, self.metric, ways)?, index)?;
+        let lost = extreme::rows(vae, x, &leading.values, self.metric)?;
+        if lost.is_empty() {
+            return Ok(leading);
+        }
+        // One by one: those that are lost with their scales in double.
+        let mut parts = Vec::new();
+        for (row, index) in (0i64..).zip(index.chunks(1)) {
+            crate::event::ensure_wanted()?;
+            let x = x.f_narrow(0, row, 1)?;
+            parts.push(if lost.contains(&row) {
+                let (op, factor) = MatrixFree::scaled_in_double(vae, &x, self.metric, ways)?;
+                of(&op, index)?.times(&factor)?
+            } else {
+                of(&MatrixFree::at(vae, &x, self.metric, ways)?, index)?
+            });
+        }
+        join(parts)
     }
 }
 

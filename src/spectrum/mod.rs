@@ -2,6 +2,7 @@
 
 mod contest; //        which eigensolver, by the clock
 mod engine;
+mod extreme; //        variances beyond single precision
 mod lanczos; //        Krylov spaces
 mod leading; //        their leading pairs
 mod leading_engine; // in passes
