@@ -32,6 +32,8 @@ pub enum Stage {
     Probe = 9,
     /// Codes whose images training shows (index: place of the image).
     Show = 10,
+    /// Which samples of a data set are taken (index: 0).
+    Draw = 11,
 }
 
 /// The generator of (`seed`, `stage`, `index`). `stream` separates several uses within one stage.

@@ -148,7 +148,7 @@ const WRONG: &[(&str, &[&str])] = &[
     ("score -m run -d strokes -o x.h5 --batch many", &["--batch", "auto", "many"]),
     ("score -m run -d strokes -o x.h5 --limit 0", &["--limit", ">= 1", "\"0\""]),
     ("score -m run -d strokes -o x.h5 --limit 1.5", &["--limit", ">= 1", "\"1.5\""]),
-    ("score -m run -d strokes -o x.h5 --split validation", &["--split", "train, test", "\"validation\""]),
+    ("score -m run -d strokes -o x.h5 --split dev", &["--split", "train, test, val", "\"dev\""]),
     ("score -m run -d strokes -o x.h5 --seed -1", &["--seed", "\"-1\""]),
     ("score -m run -d strokes -o x.h5 --seed 99999999999999999999", &["--seed", "99999999999999999999"]),
     ("score -m run -d strokes -o x.h5 --threads 0", &["--threads", ">= 1", "\"0\""]),

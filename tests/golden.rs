@@ -6,11 +6,12 @@
 use crate::roundoff::apart;
 use clap::ValueEnum;
 use hdf5::File;
-use pullback::data::Split;
+use pullback::data::{Reading, Split};
 use pullback::device::{DeviceChoice, Precision};
 use pullback::event::Silent;
 use pullback::jacobian::BatchSize;
 use pullback::metric::MetricKind;
+use pullback::model::Interface;
 use pullback::pipeline::{self, ScoreRequest, Subject};
 use pullback::spectrum::{SpectrumMode, SpectrumSpec};
 use pullback::store::Overwrite;
@@ -245,6 +246,9 @@ fn score(case: &Path, metric: &str, precision: Precision, through: Through, outp
             data: case.join("inputs.h5").display().to_string(),
             split: Split::Test,
             limit: None,
+            sample: None,
+            reading: Reading::default(),
+            interface: Interface::default(),
             shard: None,
             precision,
             seed: 0,

@@ -417,8 +417,7 @@ fn wrong_torchscript_is_named() {
         assert!(text.contains(told), "{text}");
     }
     for (file, told) in [
-        ("one_tensor.pt", "found one tensor"),
-        ("three.pt", "found 3 tensors"),
+        ("three.pt", "--outputs 0,1 to say which these are), found 3 tensors"),
         ("mixed.pt", "found a tuple of 2 (Tuple[Tensor, int])"),
         ("number.pt", "found a Double"),
         ("disagree.pt", "found mu [3, 2], logvar [3, 1]"),

@@ -68,6 +68,15 @@ impl AttackSpec {
         }
     }
 
+    /// What it drives up.
+    pub fn goal(&self) -> Goal {
+        match self {
+            Self::Spectral(s) => s.goal,
+            Self::Random(s) => s.goal,
+            Self::Pgd(s) => s.goal,
+        }
+    }
+
     /// How many directions v_i of the spectrum it needs; 0: no spectrum at all.
     pub fn directions(&self) -> usize {
         match self {

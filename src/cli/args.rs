@@ -2,10 +2,11 @@
 
 use crate::attack::{AttackSpec, Goal, Norm, Scale};
 use crate::config::PixelBox;
-use crate::data::Split;
+use crate::data::{Background, FullScale, Layout, Split};
 use crate::device::{DeviceChoice, Precision};
 use crate::jacobian::BatchSize;
 use crate::metric::MetricKind;
+use crate::model::{InputRange, Outputs, PosteriorScale};
 use crate::pipeline::Shard;
 use crate::pipeline::bench::Work;
 use crate::spectrum::SpectrumMode;
@@ -14,8 +15,9 @@ use std::path::PathBuf;
 
 const AFTER: &str = "\
 DATA is recognised by what it is: `strokes` (generated digits, embedded), a folder with IDX files, a CIFAR-10 binary
-folder, an HDF5 file with /images, or a folder of PNG/JPEG images.
-MODEL is a folder that `train` wrote, or a TorchScript file (*.pt) with encode(x) -> (mu, logvar) and decode(z).
+folder, an HDF5 file with /images (or FILE.h5:/NAME), an .npy or .npz file, or a folder of pictures.
+MODEL is a folder that `train` wrote, or a TorchScript file (*.pt) with encode(x) -> (mu, logvar), or mu alone, and
+decode(z). docs/data.md and docs/models.md say what is read, and by which flag.
 
 Exit code 0: done. 2: the request was wrong. 1: anything else. Nothing that exists is overwritten without --force.";
 
@@ -71,6 +73,20 @@ pub enum Command {
     Inspect(Inspect),
 }
 
+/// How data are read, where they do not say it.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Read {
+    /// Order of the axes of an array of images; found by its shape unless given
+    #[arg(long, value_name = "nchw|nhwc")]
+    pub layout: Option<Layout>,
+    /// The stored value that means 1 (by type unless given: 255, 65535, 1), or none: values as they are, no box
+    #[arg(long, value_name = "V|none", allow_negative_numbers = true, value_parser = parsed::<FullScale>)]
+    pub full_scale: Option<FullScale>,
+    /// What lies under transparent pixels
+    #[arg(long, value_name = "black|white")]
+    pub background: Option<Background>,
+}
+
 /// Flags of every command that computes.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Compute {
@@ -122,6 +138,9 @@ pub struct Train {
     pub force: bool,
     #[command(flatten)]
     #[allow(missing_docs)]
+    pub read: Read,
+    #[command(flatten)]
+    #[allow(missing_docs)]
     pub compute: Compute,
 }
 
@@ -153,6 +172,21 @@ pub struct Evaluate {
     /// Do part I of N of the samples only; `merge` joins the parts
     #[arg(long, value_name = "I/N", value_parser = parsed::<Shard>)]
     pub shard: Option<Shard>,
+    /// A draw of N samples, by the seed, in place of the first N
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = count, conflicts_with = "limit")]
+    pub sample: Option<usize>,
+    /// What the model sees for pixels of 0 and 1 [default: 0,1]
+    #[arg(long, value_name = "LOW,HIGH", allow_hyphen_values = true, value_parser = parsed::<InputRange>)]
+    pub input_range: Option<InputRange>,
+    /// What the encoder's second output is [default: logvar]
+    #[arg(long, value_name = "KIND")]
+    pub posterior: Option<PosteriorScale>,
+    /// Which of the encoder's outputs are mean and scale, from 0; or the mean alone
+    #[arg(long, value_name = "I,J", value_parser = parsed::<Outputs>)]
+    pub outputs: Option<Outputs>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub read: Read,
     /// Overwrite the result
     #[arg(long)]
     pub force: bool,

@@ -1,6 +1,6 @@
 //! From what was typed to what a pipeline is asked for: reads the YAML, applies `--set` and flags, checks ranges.
 
-use super::args::{Attack, Bench, Compute, Demo, Evaluate, Score, Sweep, Train};
+use super::args::{Attack, Bench, Compute, Demo, Evaluate, Read, Score, Sweep, Train};
 use crate::attack::{AttackSpec, Overrides};
 use crate::config::{AttackConfig, RunConfig, SaveImages, SweepSpec, Tree};
 use crate::data::Split;
@@ -28,6 +28,7 @@ pub fn overwrite(force: bool) -> Overwrite {
 pub fn train(typed: &Train) -> Result<TrainRequest> {
     let mut tree = Tree::read(&typed.config)?;
     apply(&mut tree, &typed.compute, &["data"])?;
+    read(&mut tree, &typed.read)?;
     if let Some(BatchSize::Fixed(n)) = typed.compute.batch {
         tree.put("--batch", "train.batch", &n)?;
     }
@@ -76,7 +77,8 @@ pub fn score(typed: &Score) -> Result<ScoreRequest> {
     }
     let config = RunConfig::parse(&tree)?;
     let spec = &config.score;
-    let subject = subject(&typed.evaluate, &config, spec.split, spec.limit, spec.precision);
+    let part = (spec.split, spec.limit, spec.sample);
+    let subject = subject(&typed.evaluate, &config, part, spec.precision);
     Ok(ScoreRequest { subject, metric: spec.metric, top: spec.top, spectrum: spec.spectrum.clone() })
 }
 
@@ -100,7 +102,7 @@ pub fn attack(typed: &Attack) -> Result<AttackRequest> {
     config.validate()?;
     let spec = &config.attack;
     Ok(AttackRequest {
-        subject: subject(&typed.evaluate, &config, spec.split, spec.limit, spec.precision),
+        subject: subject(&typed.evaluate, &config, (spec.split, spec.limit, spec.sample), spec.precision),
         attacks: spec.attacks.clone(),
         norm: spec.norm,
         eps: spec.eps(),
@@ -137,6 +139,19 @@ fn evaluate(typed: &Evaluate, section: &str) -> Result<Tree> {
     let mut tree = typed.config.as_deref().map_or_else(|| Ok(Tree::default()), Tree::read)?;
     apply(&mut tree, &typed.compute, &[section])?;
     batch(&mut tree, &typed.compute)?;
+    read(&mut tree, &typed.read)?;
+    if let Some(sample) = typed.sample {
+        tree.put("--sample", &format!("{section}.sample"), &sample)?;
+    }
+    if let Some(range) = typed.input_range {
+        tree.put("--input-range", "interface.input_range", &range)?;
+    }
+    if let Some(posterior) = typed.posterior {
+        tree.put("--posterior", "interface.posterior", &posterior)?;
+    }
+    if let Some(outputs) = &typed.outputs {
+        tree.put("--outputs", "interface.outputs", outputs)?;
+    }
     if let Some(metric) = typed.metric {
         tree.put("--metric", &format!("{section}.metric"), &metric)?;
     }
@@ -175,12 +190,31 @@ fn batch(tree: &mut Tree, typed: &Compute) -> Result<()> {
     typed.batch.map_or(Ok(()), |batch| tree.put("--batch", "batch", &batch))
 }
 
-fn subject(typed: &Evaluate, config: &RunConfig, split: Split, limit: Option<usize>, precision: Precision) -> Subject {
+/// How data are read.
+fn read(tree: &mut Tree, typed: &Read) -> Result<()> {
+    if let Some(layout) = typed.layout {
+        tree.put("--layout", "reading.layout", &layout)?;
+    }
+    if let Some(scale) = typed.full_scale {
+        tree.put("--full-scale", "reading.full_scale", &scale)?;
+    }
+    if let Some(background) = typed.background {
+        tree.put("--background", "reading.background", &background)?;
+    }
+    Ok(())
+}
+
+type Part = (Split, Option<usize>, Option<usize>);
+
+fn subject(typed: &Evaluate, config: &RunConfig, (split, limit, sample): Part, precision: Precision) -> Subject {
     Subject {
         model: typed.model.clone(),
         data: typed.data.clone(),
         split,
         limit,
+        sample,
+        reading: config.reading,
+        interface: config.interface.clone(),
         shard: typed.shard,
         precision,
         seed: config.seed,

@@ -1,6 +1,6 @@
 //! The `score` and `attack` keys: what is computed of which samples.
 
-use super::at_least_one;
+use super::one_part;
 use crate::attack::{self, AttackSpec, Norm};
 use crate::data::Split;
 use crate::device::Precision;
@@ -47,11 +47,14 @@ pub struct ScoreConfig {
     pub split: Split,
     /// The first so many samples; all where absent.
     pub limit: Option<usize>,
+    /// A draw of so many samples, by the seed, in place of the first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sample: Option<usize>,
 }
 
 impl ScoreConfig {
     pub(super) fn validate(&self) -> Result<()> {
-        at_least_one("score.limit", self.limit)?;
+        one_part("score", self.limit, self.sample)?;
         self.spectrum.check("score.spectrum")
     }
 }
@@ -82,6 +85,9 @@ pub struct AttackConfig {
     pub split: Split,
     /// The first so many samples; all where absent.
     pub limit: Option<usize>,
+    /// A draw of so many samples, by the seed, in place of the first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sample: Option<usize>,
 }
 
 impl Default for AttackConfig {
@@ -97,6 +103,7 @@ impl Default for AttackConfig {
             precision: Precision::default(),
             split: Split::default(),
             limit: None,
+            sample: None,
         }
     }
 }
@@ -112,7 +119,7 @@ impl AttackConfig {
     }
 
     pub(super) fn validate(&self) -> Result<()> {
-        at_least_one("attack.limit", self.limit)?;
+        one_part("attack", self.limit, self.sample)?;
         self.spectrum.check("attack.spectrum")?;
         let named = |e: Error| match e {
             Error::Request { subject, expected, found } => {

@@ -14,11 +14,11 @@ pub use parallel::{Together, Workers};
 pub use sweep::{Cell, Grid, SweepAttack, SweepScore, SweepSpec};
 pub use tree::Tree;
 
-use crate::data::Split;
+use crate::data::{Reading, Split};
 use crate::device::DeviceChoice;
 use crate::error::{Error, Result};
 use crate::jacobian::BatchSize;
-use crate::model::ModelSpec;
+use crate::model::{Interface, ModelSpec};
 use crate::train::TrainSpec;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -43,6 +43,12 @@ pub struct RunConfig {
     pub score: ScoreConfig,
     /// How to attack.
     pub attack: AttackConfig,
+    /// How data are read, where they do not say it.
+    #[serde(skip_serializing_if = "Reading::is_default")]
+    pub reading: Reading,
+    /// How a model of others is read.
+    #[serde(skip_serializing_if = "Interface::is_default")]
+    pub interface: Interface,
 }
 
 /// What a model is trained on.
@@ -104,6 +110,16 @@ impl RunConfig {
         };
         Ok(what(self)?.difference(&what(other)?))
     }
+}
+
+/// A part of the samples: the first so many, or a draw of so many.
+fn one_part(section: &str, limit: Option<usize>, sample: Option<usize>) -> Result<()> {
+    at_least_one(&format!("{section}.limit"), limit)?;
+    at_least_one(&format!("{section}.sample"), sample)?;
+    if limit.is_some() && sample.is_some() {
+        return Err(Error::request(format!("{section}.sample"), "limit (the first N) or sample (a draw of N)", "both"));
+    }
+    Ok(())
 }
 
 fn at_least_one(key: &str, value: Option<usize>) -> Result<()> {

@@ -312,6 +312,7 @@ impl SweepSpec {
             train,
             score: ScoreConfig::default(),
             attack: AttackConfig::default(),
+            ..RunConfig::default()
         }
     }
 

@@ -34,6 +34,7 @@ fn names(split: Split) -> Vec<String> {
     match split {
         Split::Train => (1..=5).map(|i| format!("data_batch_{i}.bin")).collect(),
         Split::Test => vec!["test_batch.bin".to_owned()],
+        Split::Val => vec![],
     }
 }
 
@@ -46,6 +47,9 @@ pub fn recognise(entries: &[Entry]) -> bool {
 impl Cifar {
     /// Opens the five training files or the test file; all must be there.
     pub fn open(folder: &Path, entries: &[Entry], split: Split) -> Result<Self> {
+        if split == Split::Val {
+            return Err(wrong(folder, "a validation split", "training and test files, as CIFAR-10 has them"));
+        }
         let mut parts = Vec::new();
         let mut start = 0;
         for name in names(split) {

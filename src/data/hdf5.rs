@@ -1,20 +1,24 @@
 //! HDF5 files with `/images` and, where known, `/labels`; only the rows asked for are read.
 
-use crate::data::open::{Entry, image_shape};
+use crate::data::array::{Axes, Numbers, is_one_each};
+use crate::data::open::Entry;
 use crate::data::rows::{self, first_line, wrong};
-use crate::data::{Batch, ImageShape, Source, Split};
+use crate::data::{Batch, ImageShape, Reading, Source, Split};
 use crate::error::{Error, Result};
 use hdf5::types::{FloatSize, IntSize, TypeDescriptor};
 use hdf5::{Dataset, File, Group, H5Type, Hyperslab, Selection, SliceOrIndex};
 use ndarray::IxDyn;
-use rayon::prelude::*;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use tch::Tensor;
 
 /// Unpacked chunks that HDF5 keeps: a chunk holds many rows, and neighbouring batches share it.
 const CHUNK_CACHE: usize = 64 << 20;
 const SIGNATURE: [u8; 8] = *b"\x89HDF\r\n\x1a\n";
+
+/// A chunk that is larger is kept whole all the same, up to this: else it is unpacked anew for every few rows.
+const LARGEST_CHUNK: usize = 2 << 30;
 
 /// One split of an HDF5 file.
 pub struct Hdf5 {
@@ -22,18 +26,12 @@ pub struct Hdf5 {
     name: String,
     images: Dataset,
     labels: Option<Dataset>,
-    pixels: Pixels,
-    len: usize,
-    shape: ImageShape,
-}
-
-/// How pixels are stored.
-#[derive(Clone, Copy)]
-enum Pixels {
-    Bytes,
-    /// Half precision too: HDF5 widens it exactly.
-    Single,
-    Double,
+    axes: Axes,
+    numbers: Numbers,
+    /// The stored value that means 1.
+    scale: f64,
+    reading: Reading,
+    notes: Vec<String>,
 }
 
 /// True where a file carries HDF5's signature: at byte 0, or after a user block of 512, 1024, 2048, ... bytes.
@@ -68,28 +66,51 @@ pub fn of_split(folder: &Path, entries: &[Entry], split: Split) -> Result<Option
 }
 
 impl Hdf5 {
-    /// Opens `/images` and `/labels`, or those of the group `/train` or `/test` where the file has such groups.
-    pub fn open(path: &Path, split: Split) -> Result<Self> {
-        let file = File::with_options()
-            .with_fapl(|plist| plist.chunk_cache(12_421, CHUNK_CACHE, 0.75))
-            .open(path)
-            .map_err(|e| unreadable(path, &e))?;
-        let (group, prefix) = group_of(&file, path, split)?;
-        let place = format!("{}: {prefix}/images", path.display());
-        let images = dataset(&group, path, &prefix, "images")?;
-        let (len, shape) = layout(&place, &images.shape())?;
-        let pixels =
-            pixels_of(&images).map_err(|found| Error::request(place, "uint8, float16, float32 or float64", found))?;
-        let labels = match group.link_exists("labels") {
-            true => Some(labels_of(&group, path, &prefix, len)?),
-            false => None,
+    /// Opens `/images` and `/labels`, or those of the group `/train` or `/test` where the file has such groups; or the data set
+    /// `named` and the labels beside it.
+    pub fn open(path: &Path, split: Split, named: Option<&str>, reading: &Reading) -> Result<Self> {
+        let mut cache = CHUNK_CACHE;
+        let (group, images) = loop {
+            let file = opened(path, cache)?;
+            let (group, place) = match named {
+                Some(name) => (file.group("/").map_err(|e| unreadable(path, &e))?, name.to_owned()),
+                None => {
+                    let (group, prefix) = group_of(&file, path, split)?;
+                    (group, format!("{prefix}/images"))
+                }
+            };
+            let images = file.dataset(&place).map_err(|e| absent(&file, path, &place, &e))?;
+            let wanted = chunk_bytes(&images);
+            if wanted <= cache || wanted > LARGEST_CHUNK {
+                break (group, images);
+            }
+            // The cache is the file's: it is opened anew, nothing of it being held any more.
+            cache = wanted;
         };
-        Ok(Self { path: path.to_owned(), name: path.display().to_string(), images, labels, pixels, len, shape })
+        let place = format!("{}: {}", path.display(), images.name());
+        ensure_readable(&images, &place)?;
+        let axes = Axes::of(&place, &images.shape(), reading)?;
+        let (numbers, stored) = numbers_of(&images);
+        let Some(numbers) = numbers else {
+            return Err(Error::request(place, "integers, bool or floating point", stored));
+        };
+        let scale = numbers.full_scale(&place, &stored, reading)?;
+        let mut notes: Vec<String> = axes.note(reading).into_iter().map(|note| format!("{place}: {note}")).collect();
+        let labels = match named {
+            None => group.link_exists("labels").then(|| "labels".to_owned()),
+            Some(name) => beside(&group, name),
+        };
+        let labels = match labels {
+            Some(name) => labels_of(&group, path, &name, axes.count, &mut notes)?,
+            None => None,
+        };
+        let name = path.display().to_string();
+        Ok(Self { path: path.to_owned(), name, images, labels, axes, numbers, scale, reading: *reading, notes })
     }
 
     /// Reads the rows at `index` of the images as `T`.
     fn rows<T: H5Type + Copy + Default>(&self, index: &[u64]) -> Result<Vec<T>> {
-        rows::gather(index, self.shape.dim() as usize, |range, out| self.run(&self.images, range, out))
+        rows::gather(index, self.axes.shape.dim() as usize, |range, out| self.run(&self.images, range, out))
     }
 
     /// Fills `out` with a range of rows, converted by HDF5 where the stored type is another.
@@ -109,17 +130,66 @@ impl Hdf5 {
         Ok(())
     }
 
-    /// Refuses pixels outside [0, 1], NaN among them, and makes them single precision.
-    fn checked<T: Copy + Sync + std::fmt::Display + Into<f64>>(&self, index: &[u64], values: &[T]) -> Result<Vec<f32>> {
-        let width = self.shape.dim() as usize;
-        let is_wrong = |v: &T| !(0.0..=1.0).contains(&(*v).into());
-        if let Some(position) = values.par_iter().position_first(is_wrong) {
-            let subject =
-                format!("{}: {}, sample {}", self.path.display(), self.images.name(), index[position / width]);
-            return Err(Error::request(subject, "pixels in [0, 1]", values[position].to_string()));
-        }
-        Ok(values.par_iter().map(|&v| v.into() as f32).collect())
+    /// The images at `index`, stored as `T`.
+    fn images<T>(&self, index: &[u64]) -> Result<Tensor>
+    where
+        T: H5Type + Copy + Default + Sync + std::fmt::Display + Into<f64>,
+    {
+        let place = format!("{}: {}", self.path.display(), self.images.name());
+        let values = self.rows::<T>(index)?;
+        self.axes.images(&self.numbers.pixels(&place, index, &values, self.scale, &self.reading)?)
     }
+}
+
+/// The file, read without locks, as data are.
+fn opened(path: &Path, cache: usize) -> Result<File> {
+    File::with_options()
+        .with_fapl(|plist| plist.chunk_cache(12_421, cache, 0.75).file_locking(false))
+        .open(path)
+        .map_err(|e| unreadable(path, &e))
+}
+
+/// Bytes of a chunk, unpacked.
+fn chunk_bytes(images: &Dataset) -> usize {
+    let width = images.dtype().map_or(8, |t| t.size());
+    images.chunk().map_or(0, |chunk| chunk.iter().fold(width, |n, d| n.saturating_mul(*d)))
+}
+
+/// Refuses before the first read what would fail in it, or come out with its axes reversed.
+fn ensure_readable(images: &Dataset, place: &str) -> Result<()> {
+    if let Some(filter) = images.filters().iter().find(|filter| !filter.is_available()) {
+        let found = format!("the filter {filter:?} (rewrite it: h5repack -f GZIP=1 OLD.h5 NEW.h5)");
+        return Err(Error::request(place, "values plain or packed by gzip, shuffle or LZF", found));
+    }
+    if images.attr("MATLAB_class").is_ok() {
+        let expected = "axes as h5py writes them";
+        let found = "a MATLAB file, whose axes are reversed (in Python: h5py.File('NEW.h5', 'w')['images'] = h5py.File('OLD.mat')[NAME][:].T)";
+        return Err(Error::request(place, expected, found));
+    }
+    Ok(())
+}
+
+/// A data set that is not there, and which are.
+fn absent(file: &File, path: &Path, name: &str, e: &hdf5::Error) -> Error {
+    if file.link_exists(name) {
+        return wrong(path, format!("a dataset {name}"), first_line(e));
+    }
+    wrong(path, format!("a dataset {name}"), members(file))
+}
+
+/// The labels that lie beside the data set `name` as such files have them.
+fn beside(root: &Group, name: &str) -> Option<String> {
+    let (folder, own) = name.rsplit_once('/').unwrap_or(("", name));
+    let twin = match own {
+        "x" => "y".to_owned(),
+        "X" => "Y".to_owned(),
+        _ => own.replace("images", "labels"),
+    };
+    [twin, "labels".to_owned()]
+        .into_iter()
+        .filter(|l| l != own)
+        .map(|l| format!("{folder}/{l}"))
+        .find(|l| root.link_exists(l))
 }
 
 /// A file that HDF5 cannot make sense of is the wrong file, wherever in it that shows.
@@ -141,56 +211,57 @@ fn group_of(file: &File, path: &Path, split: Split) -> Result<(Group, String)> {
             Ok((root, String::new()))
         }
         (None, false) => {
-            let names = file.member_names().map_err(|e| unreadable(path, &e))?;
-            let found = match names.as_slice() {
-                [] => "an empty file".to_owned(),
-                few if few.len() <= 6 => format!("/{}", few.join(", /")),
-                many => format!("/{} and {} more", many[..5].join(", /"), many.len() - 5),
-            };
-            Err(wrong(path, "a dataset /images (or /train/images and /test/images)", found))
+            let expected = "a dataset /images (or /train/images and /test/images; another name by -d FILE.h5:/NAME)";
+            Err(wrong(path, expected, members(file)))
         }
     }
 }
 
-fn dataset(group: &Group, path: &Path, prefix: &str, name: &str) -> Result<Dataset> {
-    group.dataset(name).map_err(|e| wrong(path, format!("a dataset {prefix}/{name}"), first_line(&e)))
-}
-
-/// N and the shape of one image, from [N, H, W] or [N, C, H, W].
-fn layout(place: &str, axes: &[usize]) -> Result<(usize, ImageShape)> {
-    let (n, channels, height, width) = match *axes {
-        [n, height, width] => (n, 1, height, width),
-        [n, channels @ (1 | 3), height, width] => (n, channels, height, width),
-        _ => return Err(Error::request(place, "[N, H, W] or [N, C, H, W] with C 1 or 3", format!("{axes:?}"))),
-    };
-    if n == 0 {
-        return Err(Error::request(place, "at least one image", format!("{axes:?}")));
+/// What a file holds, in a few words.
+fn members(file: &File) -> String {
+    match file.member_names().unwrap_or_default().as_slice() {
+        [] => "an empty file".to_owned(),
+        few if few.len() <= 6 => format!("/{}", few.join(", /")),
+        many => format!("/{} and {} more", many[..5].join(", /"), many.len() - 5),
     }
-    Ok((n, image_shape(place, channels as u64, height as u64, width as u64)?))
 }
 
-/// How the pixels are stored, or else the name of a type that does not do.
-fn pixels_of(images: &Dataset) -> std::result::Result<Pixels, String> {
+/// How numbers are stored, and the type's name; none where they are no numbers.
+fn numbers_of(images: &Dataset) -> (Option<Numbers>, String) {
     match images.dtype().and_then(|t| t.to_descriptor()) {
-        Ok(TypeDescriptor::Unsigned(IntSize::U1)) => Ok(Pixels::Bytes),
-        Ok(TypeDescriptor::Float(FloatSize::U2 | FloatSize::U4)) => Ok(Pixels::Single),
-        Ok(TypeDescriptor::Float(FloatSize::U8)) => Ok(Pixels::Double),
-        Ok(other) => Err(other.to_string()),
-        Err(e) => Err(first_line(&e)),
+        Ok(found) => {
+            let numbers = match &found {
+                TypeDescriptor::Boolean => Some(Numbers::Bool),
+                TypeDescriptor::Unsigned(IntSize::U1) => Some(Numbers::Bytes),
+                TypeDescriptor::Unsigned(IntSize::U2) => Some(Numbers::Words),
+                TypeDescriptor::Unsigned(_) | TypeDescriptor::Integer(_) => Some(Numbers::Whole),
+                TypeDescriptor::Float(FloatSize::U2 | FloatSize::U4 | FloatSize::U8) => Some(Numbers::Float),
+                _ => None,
+            };
+            (numbers, found.to_string())
+        }
+        Err(e) => (None, first_line(&e)),
     }
 }
 
-/// `/labels`: integers, one an image.
-fn labels_of(group: &Group, path: &Path, prefix: &str, len: usize) -> Result<Dataset> {
-    let labels = dataset(group, path, prefix, "labels")?;
-    let place = || format!("{}: {prefix}/labels", path.display());
-    if labels.shape() != [len] {
-        return Err(Error::request(place(), format!("[{len}], one label an image"), format!("{:?}", labels.shape())));
+/// The data set of labels, where it has an integer for each image; else a note says what it has.
+fn labels_of(group: &Group, path: &Path, name: &str, len: usize, notes: &mut Vec<String>) -> Result<Option<Dataset>> {
+    let labels = group.dataset(name).map_err(|e| wrong(path, format!("a dataset {name}"), first_line(&e)))?;
+    let place = format!("{}: {}", path.display(), labels.name());
+    let shape = labels.shape();
+    if shape.first() != Some(&len) {
+        return Err(Error::request(place, format!("[{len}], one label an image"), format!("{shape:?}")));
     }
     match labels.dtype().and_then(|t| t.to_descriptor()) {
-        Ok(TypeDescriptor::Unsigned(_) | TypeDescriptor::Integer(_)) => Ok(labels),
-        Ok(other) => Err(Error::request(place(), "integers", other.to_string())),
-        Err(e) => Err(Error::request(place(), "integers", first_line(&e))),
+        Ok(TypeDescriptor::Unsigned(_) | TypeDescriptor::Integer(_)) if is_one_each(&shape, len) => {
+            ensure_readable(&labels, &place)?;
+            Ok(Some(labels))
+        }
+        Ok(other) => {
+            notes.push(format!("{place}: left out, {shape:?} of {other} is no class of each image"));
+            Ok(None)
+        }
+        Err(e) => Err(Error::request(place, "integers", first_line(&e))),
     }
 }
 
@@ -202,19 +273,34 @@ impl Source for Hdf5 {
         "HDF5"
     }
     fn len(&self) -> usize {
-        self.len
+        self.axes.count
     }
     fn shape(&self) -> ImageShape {
-        self.shape
+        self.axes.shape
+    }
+    fn sample(&self) -> Vec<i64> {
+        self.axes.sample.clone()
+    }
+    fn full_scale(&self) -> f64 {
+        self.scale
+    }
+    fn notes(&self) -> Vec<String> {
+        self.notes.clone()
     }
     fn has_labels(&self) -> bool {
         self.labels.is_some()
     }
     fn read(&self, index: &[u64]) -> Result<Batch> {
-        let images = match self.pixels {
-            Pixels::Bytes => rows::from_bytes(&self.rows::<u8>(index)?, self.shape)?,
-            Pixels::Single => rows::from_floats(&self.checked(index, &self.rows::<f32>(index)?)?, self.shape)?,
-            Pixels::Double => rows::from_floats(&self.checked(index, &self.rows::<f64>(index)?)?, self.shape)?,
+        let images = match self.numbers {
+            Numbers::Bytes => self.images::<u8>(index)?,
+            Numbers::Words => self.images::<u16>(index)?,
+            // HDF5 takes a boolean for what it is, an enumeration.
+            Numbers::Bool => {
+                let values: Vec<u8> = self.rows::<bool>(index)?.into_iter().map(u8::from).collect();
+                self.axes.images(&self.numbers.pixels("", index, &values, self.scale, &self.reading)?)?
+            }
+            Numbers::Float if self.images.dtype().is_ok_and(|t| t.size() <= 4) => self.images::<f32>(index)?,
+            Numbers::Whole | Numbers::Float => self.images::<f64>(index)?,
         };
         let read_labels = |labels| rows::gather(index, 1, |range, out: &mut [i64]| self.run(labels, range, out));
         let labels = self.labels.as_ref().map(read_labels).transpose()?;

@@ -23,7 +23,7 @@ pub struct Idx {
 
 /// True where a folder holds files named as IDX files.
 pub fn recognise(entries: &[Entry]) -> bool {
-    entries.iter().any(|e| ["-idx3-ubyte", "-idx1-ubyte"].iter().any(|kind| stem(&e.name).ends_with(kind)))
+    entries.iter().any(|e| ["-idx3-ubyte", "-idx1-ubyte", "-idx2-int"].iter().any(|kind| stem(&e.name).ends_with(kind)))
 }
 
 /// `Train-Images.idx3-ubyte.gz` and `train-images-idx3-ubyte` are the same name.
@@ -34,21 +34,41 @@ fn stem(name: &str) -> String {
 
 impl Idx {
     /// Opens the images of `split` and their labels, where there are any.
-    pub fn open(folder: &Path, entries: &[Entry], split: Split) -> Result<Self> {
-        let path = choose(folder, entries, split, "images-idx3-ubyte")?.ok_or_else(|| {
+    ///
+    /// Of several sets in the folder (`emnist-letters-train-images-idx3-ubyte`) the one that is `named`.
+    pub fn open(folder: &Path, entries: &[Entry], split: Split, named: Option<&str>) -> Result<Self> {
+        let own: Vec<&Entry> = entries.iter().filter(|e| named.is_none_or(|n| is_of(&stem(&e.name), n))).collect();
+        if let (Some(named), true) = (named, own.is_empty()) {
+            let found = format!("none among {} files", entries.len());
+            return Err(wrong(folder, format!("files whose names begin with {named}-"), found));
+        }
+        let path = choose(folder, &own, split, "images-idx3-ubyte")?.ok_or_else(|| {
             let names = parts(split).join("-images-idx3-ubyte or ");
             let expected = format!("{names}-images-idx3-ubyte (plain or .gz) for the {} split", split.name());
             wrong(folder, expected, format!("no such file among {}", entries.len()))
         })?;
-        let images = Array::open(&path, 3)?;
+        let images = Array::open(&path, BYTES, 3)?;
         let [count, height, width] = [images.axes[0], images.axes[1], images.axes[2]];
         if count == 0 {
             return Err(wrong(&path, "at least one image", "none"));
         }
         let shape = image_shape(&path.display().to_string(), 1, height.into(), width.into())?;
-        let labels = choose(folder, entries, split, "labels-idx1-ubyte")?.map(|p| labels(&p, count)).transpose()?;
+        let labels = match choose(folder, &own, split, "labels-idx1-ubyte")? {
+            Some(path) => Some(labels(&path, count)?),
+            // QMNIST's: eight integers an image, of which the first is its class.
+            None => choose(folder, &own, split, "labels-idx2-int")?.map(|p| rows_of_labels(&p, count)).transpose()?,
+        };
         Ok(Self { images, labels, len: count as usize, shape, name: folder.display().to_string() })
     }
+}
+
+/// True for the files of the set `named`: `emnist-letters`, or its end, `letters`.
+fn is_of(stem: &str, named: &str) -> bool {
+    let named = named.to_ascii_lowercase();
+    Split::ALL.iter().flat_map(|s| parts(*s)).any(|part| {
+        let prefix = stem.split(&format!("-{part}-")).next().unwrap_or_default();
+        prefix.len() < stem.len() && (prefix == named || prefix.ends_with(&format!("-{named}")))
+    })
 }
 
 /// How file names call a split.
@@ -56,18 +76,19 @@ fn parts(split: Split) -> &'static [&'static str] {
     match split {
         Split::Train => &["train"],
         Split::Test => &["t10k", "test"],
+        Split::Val => &["val", "valid", "validation"],
     }
 }
 
 /// The file of a split and kind: the exact name before a prefixed one (`emnist-digits-train-...`), plain before gzipped.
-fn choose(folder: &Path, entries: &[Entry], split: Split, kind: &str) -> Result<Option<PathBuf>> {
+fn choose(folder: &Path, entries: &[&Entry], split: Split, kind: &str) -> Result<Option<PathBuf>> {
     let wanted: Vec<String> = parts(split).iter().map(|part| format!("{part}-{kind}")).collect();
     let named = |exact: bool| {
-        let fits = |e: &&Entry| {
+        let fits = |e: &&&Entry| {
             let stem = stem(&e.name);
             wanted.iter().any(|w| if exact { stem == *w } else { stem.ends_with(&format!("-{w}")) })
         };
-        let mut found: Vec<&Entry> = entries.iter().filter(fits).collect();
+        let mut found: Vec<&Entry> = entries.iter().filter(fits).copied().collect();
         found.sort_by_key(|e| e.name.to_ascii_lowercase().ends_with(".gz"));
         found
     };
@@ -78,20 +99,34 @@ fn choose(folder: &Path, entries: &[Entry], split: Split, kind: &str) -> Result<
         None => Ok(Some(first.path.clone())),
         Some(other) => {
             let both = format!("{:?} and {:?}", first.name, other.name);
-            Err(wrong(folder, format!("one file *{kind} for the {} split", split.name()), both))
+            let expected = format!("one file *{kind} for the {} split (or -d FOLDER:NAME, as in {0:?})", split.name());
+            Err(wrong(folder, expected, both))
         }
     }
 }
 
 /// All labels of a file, of which there must be `count`.
 fn labels(path: &Path, count: u32) -> Result<Vec<i64>> {
-    let array = Array::open(path, 1)?;
+    let array = Array::open(path, BYTES, 1)?;
     if array.axes[0] != count {
         return Err(wrong(path, format!("{count} labels, one an image"), array.axes[0].to_string()));
     }
     let mut bytes = vec![0u8; count as usize];
     array.read(0, &mut bytes)?;
     Ok(bytes.into_iter().map(i64::from).collect())
+}
+
+/// The first of each image's integers.
+fn rows_of_labels(path: &Path, count: u32) -> Result<Vec<i64>> {
+    let array = Array::open(path, INTEGERS, 2)?;
+    let [rows, columns] = [array.axes[0], array.axes[1]];
+    if rows != count || columns == 0 {
+        return Err(wrong(path, format!("{count} rows of labels, one an image"), format!("{rows} x {columns}")));
+    }
+    let mut bytes = vec![0u8; rows as usize * columns as usize * 4];
+    array.read(0, &mut bytes)?;
+    let first = |row: &[u8]| i64::from(i32::from_be_bytes([row[0], row[1], row[2], row[3]]));
+    Ok(bytes.chunks_exact(columns as usize * 4).map(first).collect())
 }
 
 impl Source for Idx {
@@ -118,7 +153,11 @@ impl Source for Idx {
     }
 }
 
-/// An array of bytes: a plain file is read where needed, a gzipped one is unpacked into memory once.
+/// Type codes of a header.
+const BYTES: u8 = 8;
+const INTEGERS: u8 = 12;
+
+/// An array of bytes or integers: a plain file is read where needed, a gzipped one is unpacked into memory once.
 struct Array {
     path: PathBuf,
     axes: Vec<u32>,
@@ -131,8 +170,8 @@ enum Values {
 }
 
 impl Array {
-    /// Reads the header, which must tell bytes with `rank` axes, and checks that the values are there.
-    fn open(path: &Path, rank: u8) -> Result<Self> {
+    /// Reads the header, which must tell values of the type `code` with `rank` axes, and checks that they are there.
+    fn open(path: &Path, code: u8, rank: u8) -> Result<Self> {
         let mut file = File::open(path).map_err(|e| Error::io(path, e))?;
         let size = file.metadata().map_err(|e| Error::io(path, e))?.len();
         let mut magic = [0u8; 2];
@@ -140,7 +179,7 @@ impl Array {
         let start = 4 + 4 * u64::from(rank);
         if gzipped {
             let mut stream = flate2::bufread::MultiGzDecoder::new(BufReader::new(file));
-            let (axes, length) = header(path, &mut stream, rank)?;
+            let (axes, length) = header(path, &mut stream, code, rank)?;
             let mut bytes = Vec::new();
             // One more byte than there should be, to notice a surplus, and no more than that.
             let read = stream.take(length.saturating_add(1)).read_to_end(&mut bytes);
@@ -148,7 +187,7 @@ impl Array {
             check_length(path, start + length, start + bytes.len() as u64, "bytes when unpacked")?;
             return Ok(Self { path: path.to_owned(), axes, values: Values::Memory(bytes) });
         }
-        let (axes, length) = header(path, &mut file, rank)?;
+        let (axes, length) = header(path, &mut file, code, rank)?;
         check_length(path, start.saturating_add(length), size, "bytes")?;
         Ok(Self { path: path.to_owned(), axes, values: Values::File { file, start } })
     }
@@ -167,11 +206,12 @@ impl Array {
 }
 
 /// The axes that a header tells, and how many bytes they take.
-fn header(path: &Path, stream: &mut impl Read, rank: u8) -> Result<(Vec<u32>, u64)> {
+fn header(path: &Path, stream: &mut impl Read, code: u8, rank: u8) -> Result<(Vec<u32>, u64)> {
     let mut magic = [0u8; 4];
     stream.read_exact(&mut magic).map_err(|e| broken(path, e))?;
-    if magic != [0, 0, 8, rank] {
-        let expected = format!("an IDX file of bytes with {rank} axes (it begins with 00 00 08 {rank:02x})");
+    if magic != [0, 0, code, rank] {
+        let values = if code == BYTES { "bytes" } else { "integers" };
+        let expected = format!("an IDX file of {values} with {rank} axes (it begins with 00 00 {code:02x} {rank:02x})");
         let [a, b, c, d] = magic;
         return Err(wrong(path, expected, format!("{a:02x} {b:02x} {c:02x} {d:02x}")));
     }
@@ -181,7 +221,8 @@ fn header(path: &Path, stream: &mut impl Read, rank: u8) -> Result<(Vec<u32>, u6
         stream.read_exact(&mut bytes).map_err(|e| broken(path, e))?;
         *axis = u32::from_be_bytes(bytes);
     }
-    let length = axes.iter().try_fold(1u64, |product, &axis| product.checked_mul(u64::from(axis)));
+    let width = if code == BYTES { 1u64 } else { 4 };
+    let length = axes.iter().try_fold(width, |product, &axis| product.checked_mul(u64::from(axis)));
     // A length that memory cannot address is nonsense in a header, not a large file.
     match length.filter(|&l| l < isize::MAX as u64 / 8) {
         Some(length) => Ok((axes, length)),

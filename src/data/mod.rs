@@ -1,19 +1,24 @@
 //! File bytes to [`Batch`]: every kind of data set behind one [`Source`].
 
+mod array; //   what axes and numbers of arrays mean
 mod cifar; //   CIFAR-10 binary batches
 mod fingerprint; // what a data set is, whatever it is called
+mod foreign; // what is not read, and what to do
 mod folder; //  PNG and JPEG files
 mod hdf5; //    /images and /labels
 mod idx; //     MNIST's format, plain or gzipped
 mod loader; //  reading ahead
 mod open; //    which of them a path is
+mod numpy; //   .npy and .npz
 mod probe; //   size and colour from an image file's header
+mod reading; // what is said of data by flags
 mod rows; //    scattered rows through reads of neighbours
 mod strokes; // generated digits
 
 pub use fingerprint::fingerprint;
 pub use loader::{Batches, ahead, batches};
-pub use open::open;
+pub use open::{open, open_as};
+pub use reading::{Background, FullScale, Layout, Reading};
 
 use crate::error::Result;
 use tch::Tensor;
@@ -21,7 +26,7 @@ use tch::Tensor;
 /// Shape of one image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct ImageShape {
-    /// C, 1 or 3.
+    /// C.
     pub channels: i64,
     /// H in pixels.
     pub height: i64,
@@ -45,14 +50,31 @@ pub enum Split {
     /// The test part.
     #[default]
     Test,
+    /// The validation part.
+    #[value(aliases = ["valid", "validation"])]
+    #[serde(alias = "valid", alias = "validation")]
+    Val,
 }
 
 impl Split {
-    /// `train` or `test`.
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Train, Self::Test, Self::Val];
+
+    /// `train`, `test` or `val`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Train => "train",
             Self::Test => "test",
+            Self::Val => "val",
+        }
+    }
+
+    /// How files and folders call it, the usual name first.
+    pub(crate) fn names(self) -> &'static [&'static str] {
+        match self {
+            Self::Train => &["train"],
+            Self::Test => &["test"],
+            Self::Val => &["val", "valid", "validation"],
         }
     }
 }
@@ -84,6 +106,19 @@ pub trait Source: Send + Sync {
     }
     /// Shape of every image.
     fn shape(&self) -> ImageShape;
+    /// A sample's own axes: [C, H, W] of images, or others, which are seen as images of [`Source::shape`].
+    fn sample(&self) -> Vec<i64> {
+        let ImageShape { channels, height, width } = self.shape();
+        vec![channels, height, width]
+    }
+    /// The stored value that is 1 to whom reads.
+    fn full_scale(&self) -> f64 {
+        255.0
+    }
+    /// What the user should be told of how the data were read.
+    fn notes(&self) -> Vec<String> {
+        vec![]
+    }
     /// True where samples carry class labels.
     fn has_labels(&self) -> bool;
     /// Reads the samples at `index` (each < `len`), in that order; runs of neighbours are read together.

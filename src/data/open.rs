@@ -1,77 +1,181 @@
 //! Which kind of data set a name means, and the checks that every kind shares.
 
 use crate::data::rows::wrong;
-use crate::data::{Batch, ImageShape, Source, Split, cifar, folder, hdf5, idx, strokes};
+use crate::data::{
+    Batch, FullScale, ImageShape, Reading, Source, Split, cifar, folder, foreign, hdf5, idx, numpy, strokes,
+};
 use crate::error::{Error, Result};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tch::Tensor;
 
 /// What a data set may be; shown where a name means none of it.
-const KINDS: &str = "IDX files, CIFAR-10 data_batch_*.bin, train.h5 and test.h5, or PNG and JPEG images";
+const KINDS: &str = "IDX files, CIFAR-10 data_batch_*.bin, train.h5 and test.h5, or pictures";
 
 /// Opens the `split` of a data set, its first `limit` samples only where a limit is given.
 ///
-/// `spec` is recognised by what it is: `strokes` (or `strokes:n=100000,size=32`), an HDF5 file, or a folder with IDX
-/// files, CIFAR-10 binary batches, `train.h5` and `test.h5`, or images. See docs/formats.md.
+/// `spec` is recognised by what it is: `strokes` (or `strokes:n=100000,size=32`), an HDF5 or NumPy file (or `FILE:NAME`, one of its
+/// arrays), or a folder with IDX files (or `FOLDER:NAME`, one of several sets), CIFAR-10 binary batches, `train.h5` and `test.h5`, or
+/// images. See docs/data.md.
+///
+/// # Errors
+/// One line that names the file, what was expected and what was found.
 pub fn open(spec: &str, split: Split, limit: Option<usize>) -> Result<Arc<dyn Source>> {
+    open_as(spec, split, limit, &Reading::default())
+}
+
+/// [`open`], read as `reading` says.
+///
+/// # Errors
+/// As [`open`]; a wrong request where values are so small that they must mean something else than is thought.
+pub fn open_as(spec: &str, split: Split, limit: Option<usize>, reading: &Reading) -> Result<Arc<dyn Source>> {
     if limit == Some(0) {
         return Err(Error::request("limit", "at least 1", "0"));
     }
-    let source = recognise(spec, split)?;
+    let source = recognise(spec, split, reading)?;
     let len = limit.map_or(source.len(), |l| l.min(source.len()));
     if len == 0 {
         return Err(Error::request(spec, "at least one image", "none"));
     }
-    Ok(Arc::new(Opened { source, name: spec.to_owned(), len }))
+    let mut notes = source.notes();
+    if reading.full_scale.is_none() {
+        notes.extend(plausible(spec, source.as_ref())?);
+    }
+    notes.extend(one_class(spec, source.as_ref(), len)?);
+    Ok(Arc::new(Opened { source, name: spec.to_owned(), len, notes, reading: *reading }))
 }
 
-fn recognise(spec: &str, split: Split) -> Result<Box<dyn Source>> {
+/// Images that are looked at for how large their values are,
+const LOOKED_AT: u64 = 1000;
+/// but no more than so many values.
+const MOST: u64 = 1 << 24;
+
+/// Refuses data whose first images hold nothing but next to nothing: they are 0 and 1 in bytes, or bytes over 255 twice. Pictures of few
+/// bits in 16 are a note.
+fn plausible(spec: &str, source: &dyn Source) -> Result<Option<String>> {
+    let full = source.full_scale();
+    let end = (source.len() as u64).min(LOOKED_AT).min((MOST / source.shape().dim().max(1) as u64).max(1));
+    let enough = if full == 255.0 {
+        1.5 / 255.0
+    } else if full == 65535.0 {
+        0.25
+    } else {
+        1.0 / 16.0
+    };
+    let (mut first, mut largest) = (0, 0.0f64);
+    // Nearly always the first few settle it.
+    while first < end {
+        let last = (first * 4).max(8).min(end);
+        let images = source.read(&(first..last).collect::<Vec<_>>())?.images;
+        largest = largest.max(images.f_max()?.f_double_value(&[])?);
+        if largest > enough {
+            return Ok(None);
+        }
+        first = last;
+    }
+    let bits = (largest * full).log2().ceil().max(1.0);
+    if full == 65535.0 && largest > 1.0 / 255.0 {
+        let remedy = format!("--full-scale {}, if they have {bits} bits", 2f64.powf(bits) - 1.0);
+        return Ok(Some(format!(
+            "{spec}: no value of the first {end} images is above {largest:.3} of 65535 ({remedy})"
+        )));
+    }
+    let found = match full {
+        255.0 | 65535.0 => format!("no value above {} in the first {end} images", (largest * full).round()),
+        _ => format!("no value above {largest:.4} in the first {end} images"),
+    };
+    let remedy = if full == 255.0 || full == 65535.0 { "--full-scale 1" } else { "--full-scale V" };
+    Err(Error::request(spec, format!("values up to {full} (or {remedy}, the value that means 1)"), found))
+}
+
+/// A note where the first `len` samples are of one class and later ones of others: a part of ordered data says little.
+fn one_class(spec: &str, source: &dyn Source, len: usize) -> Result<Option<String>> {
+    if len >= source.len() || len < 2 || !source.has_labels() {
+        return Ok(None);
+    }
+    let spread = len.min(32);
+    let mut index: Vec<u64> = (0..spread).map(|k| (k * (len - 1) / (spread - 1)) as u64).collect();
+    index.push(source.len() as u64 - 1);
+    let Some(labels) = source.read(&index)?.labels else { return Ok(None) };
+    let labels = Vec::<i64>::try_from(labels)?;
+    let (first, others) = (labels[0], &labels[..spread]);
+    let ordered = others.iter().all(|l| *l == first) && labels[spread] != first;
+    let text = format!("{spec}: its first {len} samples are all of class {first} (--sample {len} draws from all)");
+    Ok(ordered.then_some(text))
+}
+
+fn recognise(spec: &str, split: Split, reading: &Reading) -> Result<Box<dyn Source>> {
     if let Some(options) = strokes::options(spec) {
         return Ok(Box::new(strokes::Strokes::new(options, split)?));
     }
-    let path = Path::new(spec);
+    let (path, named) = parted(spec);
     let meta = match std::fs::metadata(path) {
         Ok(meta) => meta,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+        Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
             return Err(Error::request(
                 format!("data {spec:?}"),
-                "`strokes`, an HDF5 file or a folder",
+                "`strokes`, an HDF5 or NumPy file, or a folder",
                 "no such file or folder",
             ));
         }
         Err(e) => return Err(Error::io(path, e)),
     };
     if meta.is_dir() {
-        return recognise_folder(path, split);
+        return recognise_folder(path, split, named, reading);
     }
     if !meta.is_file() {
         return Err(wrong(path, "a file or folder", "neither"));
     }
-    if !hdf5::has_signature(path)? {
-        return Err(wrong(path, "an HDF5 file, or the folder that holds the data", opening(path)?));
+    if hdf5::has_signature(path)? {
+        return Ok(Box::new(hdf5::Hdf5::open(path, split, named, reading)?));
     }
-    Ok(Box::new(hdf5::Hdf5::open(path, split)?))
+    let head = opening(path)?;
+    if numpy::is_npy(&head) {
+        return Ok(Box::new(numpy::Numpy::open_npy(path, reading)?));
+    }
+    if head.starts_with(b"PK") && !numpy::arrays(path).is_empty() {
+        return Ok(Box::new(numpy::Numpy::open_npz(path, split, named, reading)?));
+    }
+    let found = foreign::file(path).map_err(|e| Error::io(path, e))?;
+    Err(wrong(path, "an HDF5 or NumPy file, or the folder that holds the data", found))
 }
 
-fn recognise_folder(path: &Path, split: Split) -> Result<Box<dyn Source>> {
+/// `FILE:NAME` or `FOLDER:NAME` in its parts, where the whole is not there itself and the first part is.
+fn parted(spec: &str) -> (&Path, Option<&str>) {
+    let whole = Path::new(spec);
+    if whole.exists() {
+        return (whole, None);
+    }
+    match spec.rsplit_once(':').map(|(path, name)| (Path::new(path), name)) {
+        Some((path, name)) if path.exists() && !name.is_empty() => (path, Some(name)),
+        _ => (whole, None),
+    }
+}
+
+fn recognise_folder(path: &Path, split: Split, named: Option<&str>, reading: &Reading) -> Result<Box<dyn Source>> {
     let entries = list(path)?;
     if idx::recognise(&entries) {
-        return Ok(Box::new(idx::Idx::open(path, &entries, split)?));
+        return Ok(Box::new(idx::Idx::open(path, &entries, split, named)?));
+    }
+    if let Some(named) = named {
+        return Err(wrong(path, format!("a folder of IDX files for {named:?} to name one set of"), "none of them"));
     }
     if cifar::recognise(&entries) {
         return Ok(Box::new(cifar::Cifar::open(path, &entries, split)?));
     }
     if let Some(file) = hdf5::of_split(path, &entries, split)? {
-        return Ok(Box::new(hdf5::Hdf5::open(&file, split)?));
+        return Ok(Box::new(hdf5::Hdf5::open(&file, split, None, reading)?));
     }
     if let Some(images) = folder::Folder::open(path, split)? {
         return Ok(Box::new(images));
     }
-    let found = match entries.as_slice() {
-        [] => "an empty folder".to_owned(),
-        [one] => format!("only {:?}", one.name),
-        [first, ..] => format!("{} entries, {:?} the first", entries.len(), first.name),
+    let names: Vec<&str> = entries.iter().map(|e| e.name.as_str()).collect();
+    let found = match (foreign::folder(&names), entries.as_slice()) {
+        (Some(known), _) => known.to_owned(),
+        (None, []) => "an empty folder".to_owned(),
+        (None, [one]) => format!("only {:?}", one.name),
+        (None, [first, ..]) => format!("{} entries, {:?} the first", entries.len(), first.name),
     };
     Err(wrong(path, KINDS, found))
 }
@@ -112,19 +216,12 @@ pub fn list(folder: &Path) -> Result<Vec<Entry>> {
     Ok(entries)
 }
 
-/// How a file that is no HDF5 file begins, for the error that says so.
-fn opening(path: &Path) -> Result<String> {
+/// How a file begins.
+fn opening(path: &Path) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let file = std::fs::File::open(path).map_err(|e| Error::io(path, e))?;
-    file.take(4).read_to_end(&mut bytes).map_err(|e| Error::io(path, e))?;
-    Ok(match bytes.as_slice() {
-        [] => "an empty file".to_owned(),
-        [0x1f, 0x8b, ..] => "a gzip file".to_owned(),
-        [0, 0, 8, 1..=4] => "an IDX file".to_owned(),
-        [0x89, b'P', b'N', b'G'] => "a PNG image".to_owned(),
-        [0xff, 0xd8, ..] => "a JPEG image".to_owned(),
-        _ => format!("a file that begins with bytes {bytes:02x?}"),
-    })
+    file.take(8).read_to_end(&mut bytes).map_err(|e| Error::io(path, e))?;
+    Ok(bytes)
 }
 
 /// A data set under the name that the user gave it, cut to its limit, its indices checked.
@@ -132,6 +229,30 @@ struct Opened {
     source: Box<dyn Source>,
     name: String,
     len: usize,
+    notes: Vec<String>,
+    reading: Reading,
+}
+
+impl Opened {
+    /// Pixels of the scale that was asked for, from those over the scale that the type has.
+    fn rescaled(&self, images: Tensor) -> Result<Tensor> {
+        let own = self.source.full_scale();
+        let wanted = match self.reading.full_scale {
+            None => return Ok(images),
+            Some(FullScale::Value(value)) => value,
+            Some(FullScale::None) => 1.0,
+        };
+        // The stored values, exactly: whole numbers over their scale come back whole.
+        let stored = if own == 1.0 { images } else { images.f_mul_scalar(own)?.f_round()? };
+        let images = if wanted == 1.0 { stored } else { stored.f_div_scalar(wanted)? };
+        let (low, high) = (images.f_min()?.f_double_value(&[])?, images.f_max()?.f_double_value(&[])?);
+        let inside = low >= 0.0 && high <= 1.0;
+        if !inside && !self.reading.is_free() {
+            let expected = format!("values from 0 to {wanted}, as --full-scale says");
+            return Err(Error::request(&self.name, expected, format!("{} to {}", low * wanted, high * wanted)));
+        }
+        Ok(images)
+    }
 }
 
 impl Source for Opened {
@@ -147,6 +268,15 @@ impl Source for Opened {
     fn shape(&self) -> ImageShape {
         self.source.shape()
     }
+    fn sample(&self) -> Vec<i64> {
+        self.source.sample()
+    }
+    fn full_scale(&self) -> f64 {
+        self.source.full_scale()
+    }
+    fn notes(&self) -> Vec<String> {
+        self.notes.clone()
+    }
     fn has_labels(&self) -> bool {
         self.source.has_labels()
     }
@@ -155,6 +285,7 @@ impl Source for Opened {
             let expected = format!("less than {}", self.len);
             return Err(Error::request(format!("sample index of {}", self.name), expected, i.to_string()));
         }
-        self.source.read(index)
+        let batch = self.source.read(index)?;
+        Ok(Batch { images: self.rescaled(batch.images)?, ..batch })
     }
 }

@@ -1,5 +1,6 @@
 //! Models on disk: a run folder (`model.safetensors` + `config.yaml`) or a TorchScript file.
 
+use super::interface::{Adapted, Interface};
 use super::network::{Architecture, Network};
 use super::parameters::Parameters;
 use super::spec::ModelSpec;
@@ -44,11 +45,30 @@ impl std::fmt::Debug for Model {
 /// # Errors
 /// One line that names the file and what is wrong with it.
 pub fn open(path: &Path, device: Device, kind: Kind) -> Result<Model> {
+    open_as(path, device, kind, &Interface::default(), None)
+}
+
+/// [`open`] of a model that is read as `interface` says, for samples of the shape `sample`, where they are no images [C, H, W], which
+/// reach it as images of the shape beside it.
+///
+/// # Errors
+/// As [`open`]; a wrong request where a run folder is to be read in another way than it says.
+pub fn open_as(
+    path: &Path,
+    device: Device,
+    kind: Kind,
+    interface: &Interface,
+    sample: Option<(Vec<i64>, ImageShape)>,
+) -> Result<Model> {
     if !matches!(kind, Kind::Float | Kind::Double) {
         return Err(Error::request("precision", "f32 or f64", format!("{kind:?}")));
     }
     let found = std::fs::metadata(path).map_err(|e| Error::io(path, e))?;
     if found.is_dir() {
+        if !interface.is_default() {
+            let expected = "no --input-range, --posterior or --outputs: a run folder says itself how it is read";
+            return Err(Error::request(path.display().to_string(), expected, "one of them"));
+        }
         let network = network(path, device, kind)?;
         Ok(Model {
             image: network.spec().image(),
@@ -59,14 +79,12 @@ pub fn open(path: &Path, device: Device, kind: Kind) -> Result<Model> {
             vae: Box::new(network),
         })
     } else {
-        Ok(Model {
-            vae: Box::new(TorchScript::load(path, device, kind)?),
-            image: None,
-            latent: None,
-            spec: None,
-            sha256: sha256(path)?,
-            path: path.to_owned(),
-        })
+        let script = TorchScript::load(path, device, kind, interface)?;
+        let vae: Box<dyn Vae> = match (interface.is_default(), sample) {
+            (true, None) => Box::new(script),
+            (_, sample) => Box::new(Adapted::new(script, interface, sample)),
+        };
+        Ok(Model { vae, image: None, latent: None, spec: None, sha256: sha256(path)?, path: path.to_owned() })
     }
 }
 

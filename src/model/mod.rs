@@ -3,6 +3,7 @@
 mod batched;
 mod checkpoint;
 mod conv;
+mod interface;
 mod layer;
 mod likelihood;
 mod mlp;
@@ -16,7 +17,8 @@ pub mod similarity; // PSNR, SSIM, MS-SSIM
 
 pub use batched::Stack;
 pub(crate) use checkpoint::write_atomically;
-pub use checkpoint::{CONFIG_FILE, Model, WEIGHTS_FILE, network, open, save, sha256};
+pub use checkpoint::{CONFIG_FILE, Model, WEIGHTS_FILE, network, open, open_as, save, sha256};
+pub use interface::{InputRange, Interface, Outputs, Scale as PosteriorScale};
 pub use layer::{Mode, Role, Slot};
 pub use likelihood::{Gaussian, Likelihood, Mean, Scale};
 pub use network::{Architecture, Network};
@@ -65,4 +67,9 @@ pub trait Vae: Send {
     fn encode(&self, x: &Tensor) -> Result<Posterior>;
     /// z [B, L] to the decoder mean g(z), [B, C, H, W].
     fn decode(&self, z: &Tensor) -> Result<Tensor>;
+    /// False for an encoder that gives a code and no variance, as far as is known once it has encoded something; `log_var` is then
+    /// 0 and says nothing.
+    fn has_scale(&self) -> bool {
+        true
+    }
 }

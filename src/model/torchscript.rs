@@ -1,9 +1,9 @@
 //! A model exported from PyTorch: TorchScript with `encode(x) -> (mu, logvar)` and `decode(z) -> x_hat`.
 
-use super::{Posterior, Vae};
+use super::{Interface, Posterior, Vae};
 use crate::error::{Error, Result};
 use crate::ffi::module::{Module, Returned};
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
@@ -15,13 +15,26 @@ pub struct TorchScript {
     module: Module,
     /// The file, for messages.
     subject: String,
-    /// [C, H, W] of the images last encoded, for decoders that give flat images.
-    image: Cell<Option<[i64; 3]>>,
+    /// Which of the encoder's outputs are mean and scale, where it was said.
+    outputs: Option<Vec<usize>>,
+    /// What was learned from the call of `encode` before.
+    seen: RefCell<Seen>,
+}
+
+/// What an encoder's last call told.
+#[derive(Clone, Debug, Default)]
+struct Seen {
+    /// Shape of a sample, [C, H, W] of images, for decoders that give flat ones.
+    sample: Option<Vec<i64>>,
+    /// Shape of a code, for decoders of codes that are no vectors.
+    code: Option<Vec<i64>>,
+    /// There was one output alone.
+    lone: bool,
 }
 
 impl TorchScript {
     /// Loads a file and checks that it has both methods and finite numbers.
-    pub fn load(path: &Path, device: Device, kind: Kind) -> Result<Self> {
+    pub fn load(path: &Path, device: Device, kind: Kind, interface: &Interface) -> Result<Self> {
         let subject = path.display().to_string();
         // What cannot be read says so itself, better than libtorch does.
         std::fs::File::open(path).map_err(|e| Error::io(path, e))?;
@@ -45,7 +58,8 @@ impl TorchScript {
         if let Some(name) = module.non_finite()? {
             return Err(Error::request(format!("{subject}: tensor {name}"), "finite numbers", "a NaN or an infinity"));
         }
-        Ok(Self { module, subject, image: Cell::new(None) })
+        let outputs = interface.outputs.as_ref().map(|outputs| outputs.positions().to_vec());
+        Ok(Self { module, subject, outputs, seen: RefCell::default() })
     }
 
     /// Calls a method; what the module itself raises is the file's fault, what the machine lacks is not.
@@ -71,58 +85,113 @@ impl TorchScript {
 
 impl Vae for TorchScript {
     fn encode(&self, x: &Tensor) -> Result<Posterior> {
-        const EXPECTED: &str = "a tuple (mu, logvar) of two tensors [B, L]";
-        let tensors = self.call("encode", x, EXPECTED)?;
-        let [mean, log_var]: [Tensor; 2] = tensors.try_into().map_err(|tensors: Vec<Tensor>| {
-            let found = match tensors.len() {
-                1 => "one tensor".to_owned(),
-                n => format!("{n} tensors"),
-            };
-            self.unexpected("encode", EXPECTED, found)
-        })?;
+        const EXPECTED: &str = "mu and logvar, two tensors of one shape [B, L] or [B, c, h, w], or mu alone";
+        let tensors = self.chosen(self.call("encode", x, EXPECTED)?)?;
+        let (mean, log_var) = match tensors {
+            (Some(mean), log_var) => (mean, log_var),
+            (None, _) => return Err(self.unexpected("encode", EXPECTED, "no tensor")),
+        };
         let batch = x.size().first().copied().unwrap_or(0);
-        let (m, v) = (mean.size(), log_var.size());
-        if m.len() != 2 || m != v || m[0] != batch || m[1] == 0 {
-            return Err(self.unexpected(
-                "encode",
-                format!("mu and logvar of one shape [{batch}, L]").as_str(),
-                format!("mu {m:?}, logvar {v:?}"),
-            ));
+        let size = mean.size();
+        if size.first().is_some_and(|n| *n != batch) {
+            return Err(self.of_another_batch("encode", batch, size[0]));
         }
-        for (name, tensor) in [("mu", &mean), ("logvar", &log_var)] {
-            self.check_kind("encode", name, tensor, x)?;
+        if size.len() < 2 || mean.numel() == 0 || log_var.as_ref().is_some_and(|v| v.size() != size) {
+            let found = match &log_var {
+                Some(log_var) => format!("mu {size:?}, logvar {:?}", log_var.size()),
+                None => format!("mu {size:?}"),
+            };
+            let expected = format!("mu and logvar of one shape [{batch}, L] or [{batch}, c, h, w]");
+            return Err(self.unexpected("encode", &expected, found));
         }
-        if let [_, c, h, w] = x.size()[..] {
-            self.image.set(Some([c, h, w]));
+        for (name, tensor) in [("mu", Some(&mean)), ("logvar", log_var.as_ref())] {
+            tensor.map_or(Ok(()), |tensor| self.check_kind("encode", name, tensor, x))?;
         }
+        *self.seen.borrow_mut() = Seen {
+            sample: Some(x.size()[1..].to_vec()),
+            code: (size.len() > 2).then(|| size[1..].to_vec()),
+            lone: log_var.is_none(),
+        };
+        let flat = |t: Tensor| if size.len() > 2 { t.f_flatten(1, -1) } else { Ok(t) };
+        let mean = flat(mean)?;
+        let log_var = log_var.map_or_else(|| mean.f_zeros_like(), flat)?;
         Ok(Posterior { mean, log_var })
     }
 
     fn decode(&self, z: &Tensor) -> Result<Tensor> {
-        let expected = match self.image.get() {
-            Some([c, h, w]) => format!("one tensor x_hat of shape [B, {c}, {h}, {w}] or [B, {}]", c * h * w),
+        let Seen { sample, code, .. } = self.seen.borrow().clone();
+        let expected = match &sample {
+            Some(sample) => {
+                let shape: Vec<String> = sample.iter().map(ToString::to_string).collect();
+                format!(
+                    "one tensor x_hat of shape [B, {}] or [B, {}]",
+                    shape.join(", "),
+                    sample.iter().product::<i64>()
+                )
+            }
             None => "one tensor x_hat of shape [B, C, H, W] or [B, D]".to_owned(),
         };
         let expected = expected.as_str();
-        let tensors = self.call("decode", z, expected)?;
+        let batch = z.size().first().copied().unwrap_or(0);
+        let shaped = match code {
+            Some(code) => z.f_reshape([&[batch], &code[..]].concat())?,
+            None => z.shallow_clone(),
+        };
+        let tensors = self.call("decode", &shaped, expected)?;
         let [x_hat]: [Tensor; 1] = tensors.try_into().map_err(|tensors: Vec<Tensor>| {
             self.unexpected("decode", expected, format!("{} tensors", tensors.len()))
         })?;
-        let batch = z.size().first().copied().unwrap_or(0);
         let size = x_hat.size();
-        let fits = match (&size[..], self.image.get()) {
-            ([b, c, h, w], known) => *b == batch && known.is_none_or(|image| image == [*c, *h, *w]),
-            ([b, d], known) => *b == batch && known.is_none_or(|image| image.iter().product::<i64>() == *d),
-            _ => false,
+        if size.first().is_some_and(|n| *n != batch) {
+            return Err(self.of_another_batch("decode", batch, size[0]));
+        }
+        let fits = match (&size[..], &sample) {
+            ([_, own @ ..], Some(sample)) => own == sample || *own == [sample.iter().product::<i64>()],
+            (own, None) => own.len() >= 2,
+            ([], _) => false,
         };
         if !fits {
             return Err(self.unexpected("decode", expected, format!("{size:?}")));
         }
         self.check_kind("decode", "x_hat", &x_hat, z)?;
-        match self.image.get() {
-            Some([c, h, w]) if size.len() == 2 => Ok(x_hat.f_reshape([batch, c, h, w])?),
-            _ => Ok(x_hat),
+        match sample {
+            Some(sample) => Ok(x_hat.f_reshape([&[batch], &sample[..]].concat())?),
+            None => Ok(x_hat),
         }
+    }
+
+    fn has_scale(&self) -> bool {
+        !self.seen.borrow().lone
+    }
+}
+
+impl TorchScript {
+    /// Mean and scale among what `encode` gave.
+    fn chosen(&self, tensors: Vec<Tensor>) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let count = tensors.len();
+        let take = |position: usize| (position < count).then(|| tensors[position].shallow_clone());
+        match &self.outputs {
+            Some(positions) => {
+                if let Some(beyond) = positions.iter().find(|p| **p >= count) {
+                    let expected = format!("an output number {beyond} (from 0), as --outputs says");
+                    return Err(self.unexpected("encode", &expected, format!("{count} of them")));
+                }
+                Ok((positions.first().and_then(|p| take(*p)), positions.get(1).and_then(|p| take(*p))))
+            }
+            None if count <= 2 => Ok((take(0), take(1))),
+            None => {
+                let expected = "one or two outputs, mu and logvar (or --outputs 0,1 to say which these are)";
+                Err(self.unexpected("encode", expected, format!("{count} tensors")))
+            }
+        }
+    }
+
+    fn of_another_batch(&self, method: &str, batch: i64, found: i64) -> Error {
+        let expected = format!("{batch} results for {batch} samples");
+        let found = format!(
+            "{found} (traced with that batch size built in? export it by torch.jit.script, or without view(N, ...))"
+        );
+        self.unexpected(method, &expected, found)
     }
 }
 

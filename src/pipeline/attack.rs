@@ -4,7 +4,7 @@ use super::block::Block;
 use super::flow::{Asked, doubles, singles};
 use super::job::{Job, Subject};
 use super::score::top_attribute;
-use crate::attack::{self, AttackSpec, Attacked, Budget, Doubts, Loops, Norm, Victim};
+use crate::attack::{self, AttackSpec, Attacked, Budget, Doubts, Goal, Loops, Norm, Victim};
 use crate::config::{PixelBox, SaveImages};
 use crate::error::{Error, Result};
 use crate::event::{Event, Observer, Silent};
@@ -56,7 +56,9 @@ const SMALL: i64 = 4096;
 pub fn attack(request: &AttackRequest, observer: &dyn Observer) -> Result<()> {
     let budgets = budgets(request)?;
     let subject = &request.subject;
-    let job = Job::open(subject)?;
+    let job = Job::open(subject, observer)?;
+    ensure_scales(request, &job)?;
+    job.examine(Reach::EncoderAndDecoder, observer)?;
     let top = request.attacks.iter().map(AttackSpec::directions).max().unwrap_or(0);
     let mut finder = Finder::new(request, &job, top)?;
     let eps = Column {
@@ -85,7 +87,7 @@ pub fn attack(request: &AttackRequest, observer: &dyn Observer) -> Result<()> {
         // What holds of one block's attacks holds of all: it is told once.
         let listener: &dyn Observer = if first.replace(false) { observer } else { &Silent };
         let victim = Victim::among(loops.clone(), x, index, subject.seed, spectrum.as_ref())?.with_observer(listener);
-        let mut columns = clean_columns(&victim, request.images)?;
+        let mut columns = clean_columns(&victim, request.images, &job)?;
         let mut results: BTreeMap<String, Vec<Attacked>> = BTreeMap::new();
         for budget in &budgets {
             observer.check()?;
@@ -99,7 +101,7 @@ pub fn attack(request: &AttackRequest, observer: &dyn Observer) -> Result<()> {
             }
         }
         for (name, by_eps) in &results {
-            columns.extend(attack_columns(&victim, name, by_eps, request.images)?);
+            columns.extend(attack_columns(&victim, name, by_eps, request.images, &job)?);
         }
         Ok(columns)
     })?;
@@ -165,40 +167,78 @@ fn budgets(request: &AttackRequest) -> Result<Vec<Budget>> {
         return Err(Error::request("eps", "at least one", "none"));
     }
     let pixels = match request.pixels {
-        PixelBox::On => Some((0.0, 1.0)),
-        PixelBox::Off => None,
+        PixelBox::On if !request.subject.reading.is_free() => Some((0.0, 1.0)),
+        PixelBox::On | PixelBox::Off => None,
     };
     request.eps.iter().map(|eps| Budget::new(request.norm, *eps, pixels)).collect()
 }
 
-fn clean_columns(victim: &Victim, images: SaveImages) -> Result<Vec<Asked>> {
+/// Refuses goals and metrics that need a variance where the encoder gives none.
+fn ensure_scales(request: &AttackRequest, job: &Job) -> Result<()> {
+    for spec in &request.attacks {
+        let goal = spec.goal();
+        if !matches!(goal, Goal::Latent | Goal::Recon | Goal::ReconMse) {
+            job.ensure_scale(&format!("goal {goal}"), "latent, recon or recon-mse (--goal latent)")?;
+        }
+        if spec.directions() > 0 {
+            job.ensure_metric(request.metric)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a measure says something of these samples and this model.
+fn is_told(measure: &str, job: &Job) -> bool {
+    match measure {
+        "psnr" | "ssim" | "ms_ssim" => job.is_of_pictures(),
+        "latent_kl" | "latent_skl" | "latent_w2" => job.model.vae.has_scale(),
+        _ => true,
+    }
+}
+
+/// [..., C, H, W] as the samples' own axes.
+fn own(images: &Tensor, job: &Job) -> Result<Tensor> {
+    let size = images.size();
+    Ok(images.f_reshape([&size[..size.len() - 3], job.axes()].concat())?)
+}
+
+fn clean_columns(victim: &Victim, images: SaveImages, job: &Job) -> Result<Vec<Asked>> {
     let mut columns = Vec::new();
     for (measure, values) in shift::clean(victim.clean())? {
         columns.push(doubles(format!("/clean/{measure}"), &values, 0)?);
     }
     if images == SaveImages::Yes {
-        columns.push(singles("/clean/images", victim.images(), 0)?);
-        columns.push(singles("/clean/recon", &victim.clean().reconstruction, 0)?);
+        columns.push(singles("/clean/images", &own(victim.images(), job)?, 0)?);
+        columns.push(singles("/clean/recon", &own(&victim.clean().reconstruction, job)?, 0)?);
     }
     Ok(columns)
 }
 
 /// `/attack/<name>/<measure>` [E, n], and the images [E, n, C, H, W] where they are wanted.
-fn attack_columns(victim: &Victim, name: &str, by_eps: &[Attacked], images: SaveImages) -> Result<Vec<Asked>> {
+fn attack_columns(
+    victim: &Victim,
+    name: &str,
+    by_eps: &[Attacked],
+    images: SaveImages,
+    job: &Job,
+) -> Result<Vec<Asked>> {
     let mut columns = Vec::new();
     let count = by_eps.first().map_or(0, |a| a.measures.len());
     for m in 0..count {
+        if !is_told(by_eps[0].measures[m].0, job) {
+            continue;
+        }
         let rows: Vec<&Tensor> = by_eps.iter().map(|a| &a.measures[m].1).collect();
         let path = format!("/attack/{name}/{}", by_eps[0].measures[m].0);
         columns.push(doubles(path, &Tensor::f_stack(&rows, 0)?, 1)?);
     }
     if images == SaveImages::Yes {
         let attacked: Vec<&Tensor> = by_eps.iter().map(|a| &a.images).collect();
-        columns.push(singles(format!("/attack/{name}/images"), &Tensor::f_stack(&attacked, 0)?, 1)?);
+        columns.push(singles(format!("/attack/{name}/images"), &own(&Tensor::f_stack(&attacked, 0)?, job)?, 1)?);
         let recon =
             |a: &Attacked| -> Result<Tensor> { Ok(shift::Reading::of(victim.vae(), &a.images)?.reconstruction) };
         let recon: Vec<Tensor> = by_eps.iter().map(recon).collect::<Result<_>>()?;
-        columns.push(singles(format!("/attack/{name}/recon"), &Tensor::f_stack(&recon, 0)?, 1)?);
+        columns.push(singles(format!("/attack/{name}/recon"), &own(&Tensor::f_stack(&recon, 0)?, job)?, 1)?);
     }
     Ok(columns)
 }

@@ -6,7 +6,7 @@ use crate::config::RunConfig;
 use crate::error::{Error, Result};
 use crate::event::{Event, Observer};
 use crate::lock::FolderLock;
-use crate::model::{self, WEIGHTS_FILE};
+use crate::model::{self, Interface, WEIGHTS_FILE};
 use crate::report;
 use crate::store::{Overwrite, Reader, ScoreSummary};
 use serde::Serialize;
@@ -88,6 +88,9 @@ fn run_arm(request: &DemoRequest, arm: &str, observer: &dyn Observer) -> Result<
         data: config.data.source.clone(),
         split,
         limit,
+        sample: None,
+        reading: config.reading,
+        interface: Interface::default(),
         shard: None,
         precision,
         seed: config.seed,

@@ -81,6 +81,11 @@ pub(super) fn doubles(path: impl Into<String>, values: &Tensor, sample_axis: usi
     Ok(Asked { path: path.into(), sample_axis, values: values.f_to_kind(Kind::Double)? })
 }
 
+/// Bytes [n] as a column.
+pub(super) fn bytes(path: impl Into<String>, values: &Tensor) -> Result<Asked> {
+    Ok(Asked { path: path.into(), sample_axis: 0, values: values.f_to_kind(Kind::Uint8)? })
+}
+
 /// A tensor as a column of singles (images).
 pub(super) fn singles(path: impl Into<String>, values: &Tensor, sample_axis: usize) -> Result<Asked> {
     Ok(Asked { path: path.into(), sample_axis, values: values.f_to_kind(Kind::Float)? })
@@ -197,6 +202,7 @@ impl Going {
             let flat = values.f_flatten(0, -1)?;
             let values = match flat.kind() {
                 Kind::Float => Values::F32(Vec::try_from(flat)?),
+                Kind::Uint8 => Values::U8(Vec::try_from(flat)?),
                 _ => Values::F64(Vec::try_from(flat)?),
             };
             Ok(Column { path, shape, sample_axis, values })

@@ -135,7 +135,7 @@ fn torchscript(path: &Path) -> Result<String> {
 
 /// Both splits; a data set may have one of them only.
 fn data_set(file: &str) -> Result<String> {
-    let splits = [Split::Train, Split::Test].map(|split| (split, data::open(file, split, None)));
+    let splits = Split::ALL.map(|split| (split, data::open(file, split, None)));
     let mut lines = Lines::default();
     lines.add("kind", "data");
     let mut formats: Option<&'static str> = None;
@@ -148,7 +148,7 @@ fn data_set(file: &str) -> Result<String> {
         }
     }
     match splits {
-        [(_, Err(error)), (_, Err(_))] => Err(error),
+        [(_, Err(_)), (_, Err(error)), (_, Err(_))] => Err(error),
         _ => Ok(lines.0),
     }
 }

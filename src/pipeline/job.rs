@@ -3,14 +3,15 @@
 use super::block::Block;
 use super::flow::{Asked, Flow};
 use super::lost::Watched;
-use crate::data::{self, ImageShape, Source, Split};
+use crate::data::{self, ImageShape, Reading, Source, Split};
 use crate::device::{self, DeviceChoice, Precision};
 use crate::error::{Error, Result};
 use crate::event::{Event, Observer};
 use crate::ffi;
 use crate::jacobian::{BatchSize, Reach};
 use crate::metric::{MatrixFree, MetricKind};
-use crate::model::{self, Model};
+use crate::model::{self, Interface, Model};
+use crate::seed::{self, Stage};
 use crate::spectrum::{Sizes, SpectrumMode, SpectrumSpec};
 use crate::store::{Column, FileKind, Header, Overwrite, Start, Writer};
 use serde::{Deserialize, Serialize};
@@ -40,14 +41,15 @@ impl std::str::FromStr for Shard {
 }
 
 impl Shard {
-    /// The positions of this part among `total` samples.
-    fn range(shard: Option<Self>, total: usize) -> Result<Vec<u64>> {
+    /// This part of the samples at `positions`.
+    fn part(shard: Option<Self>, positions: &[u64]) -> Result<Vec<u64>> {
+        let total = positions.len();
         let Self { part, of } = shard.unwrap_or(Self { part: 1, of: 1 });
         let range = total * (part - 1) / of..total * part / of;
         if range.is_empty() {
             return Err(Error::request(format!("shard {part}/{of}"), "at least one sample", format!("{total} in all")));
         }
-        Ok(range.map(|i| i as u64).collect())
+        Ok(positions[range].to_vec())
     }
 }
 
@@ -62,6 +64,15 @@ pub struct Subject {
     pub split: Split,
     /// The first so many samples.
     pub limit: Option<usize>,
+    /// A draw of so many samples in place of the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sample: Option<usize>,
+    /// How the data are read.
+    #[serde(default, skip_serializing_if = "Reading::is_default")]
+    pub reading: Reading,
+    /// How the model is read.
+    #[serde(default, skip_serializing_if = "Interface::is_default")]
+    pub interface: Interface,
     /// One part of them.
     pub shard: Option<Shard>,
     /// Precision of the model's passes.
@@ -82,34 +93,126 @@ pub struct Subject {
     pub overwrite: Overwrite,
 }
 
+/// Positions of the samples of a run among `total`: all, or a draw of so many, ascending.
+fn drawn(subject: &Subject, total: usize) -> Vec<u64> {
+    match subject.sample.filter(|n| *n < total) {
+        None => (0..total as u64).collect(),
+        Some(wanted) => {
+            let mut rng = seed::generator(subject.seed, Stage::Draw, 0, 0);
+            let mut drawn: Vec<u64> =
+                rand::seq::index::sample(&mut rng, total, wanted).into_iter().map(|i| i as u64).collect();
+            drawn.sort_unstable();
+            drawn
+        }
+    }
+}
+
 /// A subject, opened: everything that can be wrong with the request is known.
 pub(super) struct Job<'a> {
     subject: &'a Subject,
     pub model: Model,
     pub source: Arc<dyn Source>,
+    /// The samples of the whole run.
+    positions: Vec<u64>,
     pub shape: ImageShape,
+    /// A sample's axes as its data have them.
+    axes: Vec<i64>,
+    /// False for vectors, series, volumes and values of any size.
+    pictures: bool,
     pub device: Device,
     pub kind: Kind,
 }
 
 impl<'a> Job<'a> {
-    pub fn open(subject: &'a Subject) -> Result<Self> {
+    pub fn open(subject: &'a Subject, observer: &dyn Observer) -> Result<Self> {
         ffi::exact_math()?;
         let device = subject.device.resolve()?;
         let kind = subject.precision.kind();
-        let source = data::open(&subject.data, subject.split, subject.limit)?;
-        let model = model::open(&subject.model, device, kind)?;
-        let shape = source.shape();
-        let job = Self { subject, model, source, shape, device, kind };
-        job.ensure_fit()?;
-        Ok(job)
+        let source = data::open_as(&subject.data, subject.split, subject.limit, &subject.reading)?;
+        for note in source.notes() {
+            observer.on(Event::Warning(&note));
+        }
+        let positions = drawn(subject, source.len());
+        let (shape, axes) = (source.shape(), source.sample());
+        // Three axes are an image, and two a grey one, where the model takes it; others are what they are where it takes that.
+        let own = Some((axes.clone(), shape));
+        let views = match axes.len() {
+            3 => vec![None],
+            2 => vec![None, own],
+            _ => vec![own, None],
+        };
+        let mut refused = None;
+        for view in views {
+            let image = view.is_none() && matches!(axes.len(), 2 | 3);
+            let model = model::open_as(&subject.model, device, kind, &subject.interface, view)?;
+            let pictures = image && !subject.reading.is_free();
+            let (source, positions, axes) = (source.clone(), positions.clone(), axes.clone());
+            let axes = if image { vec![shape.channels, shape.height, shape.width] } else { axes };
+            let job = Self { subject, model, source, positions, shape, axes, pictures, device, kind };
+            match job.ensure_fit() {
+                Ok(()) => {
+                    if !pictures {
+                        let text =
+                            "the samples are no pictures in [0, 1]: no box, no psnr, ssim and ms_ssim, no galleries";
+                        observer.on(Event::Note(text));
+                    }
+                    return Ok(job);
+                }
+                Err(error) => refused = refused.or(Some(error)),
+            }
+        }
+        Err(refused.unwrap_or(Error::Interrupted))
+    }
+
+    /// What was asked for.
+    pub fn subject(&self) -> &Subject {
+        self.subject
+    }
+
+    /// Positions of the run's samples in the data set, ascending.
+    pub fn positions(&self) -> &[u64] {
+        &self.positions
+    }
+
+    /// A sample's axes as result files have them, [C, H, W] of an image.
+    pub fn axes(&self) -> &[i64] {
+        &self.axes
+    }
+
+    /// True where psnr, ssim and galleries say something.
+    pub fn is_of_pictures(&self) -> bool {
+        self.pictures
+    }
+
+    /// True where values are of any size, so that there is no box.
+    pub fn is_free(&self) -> bool {
+        self.subject.reading.is_free()
+    }
+
+    /// Refuses what needs a variance where the encoder gives none: `wants` says what that is.
+    pub fn ensure_scale(&self, wants: &str, expected: &str) -> Result<()> {
+        if self.model.vae.has_scale() {
+            return Ok(());
+        }
+        let found = "a model whose encoder gives one tensor, a code without a variance";
+        Err(Error::request(wants, expected, found))
+    }
+
+    /// [`Job::ensure_scale`] for a metric.
+    pub fn ensure_metric(&self, metric: MetricKind) -> Result<()> {
+        match metric {
+            MetricKind::Mean | MetricKind::Output => Ok(()),
+            _ => self.ensure_scale(&format!("metric {metric}"), "mean or output (--metric mean)"),
+        }
     }
 
     /// The data's images must be what the model takes: known for a run folder, tried for a TorchScript file.
     fn ensure_fit(&self) -> Result<()> {
         let (path, ImageShape { channels: c, height: h, width: w }) = (self.subject.model.display(), self.shape);
         let found = |why: String| {
-            Error::request(format!("model {path}"), format!("one that takes the data's images, {c}x{h}x{w}"), why)
+            let last = self.subject.reading.layout.is_none() && self.axes.len() == 3 && (c > 4 || w <= 4);
+            let hint = if last { " (or are the channels last? --layout nhwc)" } else { "" };
+            Error::request(format!("model {path}"), format!("one that takes the data's images, {c}x{h}x{w}{hint}"), why)
         };
         if let Some(image) = self.model.image {
             return if image == self.shape {
@@ -127,9 +230,14 @@ impl<'a> Job<'a> {
         }
     }
 
+    /// The sample at a position, [1, C, H, W], as the model takes it.
+    pub fn read(&self, position: u64) -> Result<Tensor> {
+        Ok(self.source.read(&[position])?.images.f_to_device(self.device)?.f_to_kind(self.kind)?)
+    }
+
     /// The first sample, [1, C, H, W], as the model takes it.
     pub fn sample(&self) -> Result<Tensor> {
-        Ok(self.source.read(&[0])?.images.f_to_device(self.device)?.f_to_kind(self.kind)?)
+        self.read(self.positions.first().copied().unwrap_or(0))
     }
 
     /// How spectra of `metric` are found, and how many eigenvalues one has: decided before any work, from the sizes of one
@@ -184,15 +292,15 @@ impl<'a> Job<'a> {
             model_sha256: self.model.sha256.clone(),
             dataset: self.source.name().to_owned(),
             data_sha256: data::fingerprint(self.source.as_ref())?,
-            samples: self.source.len() as u64,
+            samples: self.positions.len() as u64,
             split: subject.split.name().to_owned(),
             device: device::name(self.device),
             precision: subject.precision.name().to_owned(),
             seed: subject.seed,
             metric,
-            extra,
+            extra: self.described(extra)?,
         };
-        let samples = Shard::range(subject.shard, self.source.len())?;
+        let samples = Shard::part(subject.shard, &self.positions)?;
         let writer = Writer::create(&subject.output, &header, samples, fixed, subject.overwrite)?;
         match writer.start() {
             Start::New => {}
@@ -208,6 +316,14 @@ impl<'a> Job<'a> {
             }
         }
         Ok(writer)
+    }
+
+    /// What a file's root says besides: names of classes, samples that are no pictures.
+    fn described(&self, mut extra: BTreeMap<String, String>) -> Result<BTreeMap<String, String>> {
+        if !self.pictures {
+            extra.insert("pictures".to_owned(), "no".to_owned());
+        }
+        Ok(extra)
     }
 
     /// Stores block after block until every sample is done: `evaluate` turns images [n, C, H, W], on the job's device and

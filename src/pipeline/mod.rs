@@ -6,7 +6,9 @@ pub mod bench; //   throughput on this machine
 pub mod demo; //    train, score, attack and report on generated digits
 pub mod inspect; // what a file holds
 mod flow; //        samples through the machine: read ahead, computed, stored behind
-mod lost; //        samples of which nothing is known
+mod examine;
+mod lost;
+mod masked; //        samples of which nothing is known
 mod job; //         what scoring and attacking share: model, data, device, samples, file
 mod score; //       images -> spectra and scores
 pub mod sweep; //   the paper's study: a grid of models, and what goes with what

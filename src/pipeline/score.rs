@@ -1,8 +1,9 @@
 //! `score`: images to eigenvalues, directions and scores.
 
 use super::block::Block;
-use super::flow::{Asked, doubles, singles};
+use super::flow::{Asked, bytes, doubles, singles};
 use super::job::{Job, Subject};
+use super::masked::Masked;
 use crate::error::Result;
 use crate::event::{Event, Observer};
 use crate::jacobian::Planner;
@@ -34,7 +35,9 @@ pub struct ScoreRequest {
 /// A wrong request where model, data or output are not what they should be; the rest as it comes.
 pub fn score(request: &ScoreRequest, observer: &dyn Observer) -> Result<()> {
     let subject = &request.subject;
-    let job = Job::open(subject)?;
+    let job = Job::open(subject, observer)?;
+    job.ensure_metric(request.metric)?;
+    job.examine(request.metric.reach(), observer)?;
     let (mode, bound) = job.spectrum(&request.spectrum, request.metric)?;
     if mode == SpectrumMode::Top {
         return leading(request, &job, bound, observer);
@@ -43,10 +46,15 @@ pub fn score(request: &ScoreRequest, observer: &dyn Observer) -> Result<()> {
     let metric = Some(request.metric.to_string());
     let writer = job.writer(FileKind::Scores, request, metric, BTreeMap::new(), &[], observer)?;
     let block = Block::about(subject.batch, job.device, job.shape.dim() as usize * (1 + request.top));
-    job.run(writer, "scoring", block, has_spectrum, observer, |images, _| {
-        let spectrum = engine.spectra(job.model.vae.as_ref(), images)?;
-        columns(&spectrum, &images.size())
+    let mut masked = Masked::default();
+    job.run(writer, "scoring", block, has_spectrum, observer, |images, index| {
+        let vae = job.model.vae.as_ref();
+        let spectrum = engine.spectra(vae, images)?;
+        let mut columns = columns(&spectrum, job.axes())?;
+        columns.push(bytes(MASKED, &masked.of(vae, images, index, &spectrum.values)?)?);
+        Ok(columns)
     })?;
+    masked.tell(observer);
     tell_passes(engine.planner(), observer);
     if let Some(contest) = engine.contest() {
         observer.on(Event::Detail(&format!("eigensolvers, {contest}")));
@@ -68,13 +76,21 @@ fn leading(request: &ScoreRequest, job: &Job, bound: i64, observer: &dyn Observe
     let metric = Some(request.metric.to_string());
     let writer = job.writer(FileKind::Scores, request, metric, top_attribute(), &[], observer)?;
     let block = Block::about(subject.batch, job.device, job.shape.dim() as usize * (1 + pairs));
+    let mut masked = Masked::default();
     job.run(writer, "scoring", block, has_spectrum, observer, |images, index| {
-        let leading = engine.leading(job.model.vae.as_ref(), images, index)?;
-        leading_columns(&leading, request.top, &images.size())
+        let vae = job.model.vae.as_ref();
+        let leading = engine.leading(vae, images, index)?;
+        let mut columns = leading_columns(&leading, request.top, job.axes())?;
+        columns.push(bytes(MASKED, &masked.of(vae, images, index, &leading.values)?)?);
+        Ok(columns)
     })?;
+    masked.tell(observer);
     tell_passes(engine.planner(), observer);
     Ok(())
 }
+
+/// The column that is 1 where a metric of 0 says nothing.
+const MASKED: &str = "/flags/masked";
 
 /// The column that is NaN where a sample has no spectrum.
 fn has_spectrum(path: &str) -> bool {
@@ -94,15 +110,15 @@ pub(super) fn top_attribute() -> BTreeMap<String, String> {
     BTreeMap::from([("spectrum".to_owned(), SpectrumMode::Top.name().to_owned())])
 }
 
-/// Columns of one block by leading pairs, of which the first `top` directions are kept; `images` is [n, C, H, W].
-fn leading_columns(leading: &Leading, top: usize, images: &[i64]) -> Result<Vec<Asked>> {
+/// Columns of one block by leading pairs, of which the first `top` directions are kept; `axes` are a sample's.
+fn leading_columns(leading: &Leading, top: usize, axes: &[i64]) -> Result<Vec<Asked>> {
     let mut columns = vec![
         doubles("/spectrum/eigenvalues", &leading.values, 0)?,
         doubles("/spectrum/residuals", &leading.residuals, 0)?,
     ];
     if top > 0 {
         let kept = leading.directions.f_narrow(1, 0, top as i64)?;
-        let shape = [-1, top as i64, images[1], images[2], images[3]];
+        let shape = [&[-1, top as i64], axes].concat();
         columns.push(singles("/spectrum/directions", &kept.f_reshape(shape)?, 0)?);
     }
     for estimate in score::estimates(&leading.quadrature)? {
@@ -112,11 +128,11 @@ fn leading_columns(leading: &Leading, top: usize, images: &[i64]) -> Result<Vec<
     Ok(columns)
 }
 
-/// Columns of one block; `images` is [n, C, H, W].
-pub(super) fn columns(spectrum: &Spectrum, images: &[i64]) -> Result<Vec<Asked>> {
+/// Columns of one block; `axes` are a sample's.
+pub(super) fn columns(spectrum: &Spectrum, axes: &[i64]) -> Result<Vec<Asked>> {
     let mut columns = vec![doubles("/spectrum/eigenvalues", &spectrum.values, 0)?];
     if let Some(v) = &spectrum.directions {
-        let shape = [-1, v.size()[1], images[1], images[2], images[3]];
+        let shape = [&[-1, v.size()[1]], axes].concat();
         columns.push(singles("/spectrum/directions", &v.f_reshape(shape)?, 0)?);
     }
     for (name, values) in score::all(&spectrum.values)? {

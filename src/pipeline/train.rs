@@ -3,7 +3,7 @@
 use crate::config::{DataSpec, RunConfig};
 use crate::data::{self, ImageShape, Source, Split};
 use crate::error::{Error, Result};
-use crate::event::Observer;
+use crate::event::{Event, Observer};
 use crate::lock::{self, FolderLock};
 use crate::model::{self, CONFIG_FILE, Network, WEIGHTS_FILE};
 use crate::pipeline::train_log::TrainLog;
@@ -45,7 +45,8 @@ pub enum Progress {
 /// config or other files, and may not be overwritten.
 pub fn run(request: &TrainRequest, observer: &dyn Observer) -> Result<History> {
     request.config.validate()?;
-    let (source, valid) = sources(&request.config.data)?;
+    let (source, valid) = sources(&request.config)?;
+    source.notes().iter().for_each(|note| observer.on(Event::Warning(note)));
     let (config, mut network, _alone) = prepare(request, source.shape())?;
     let mut log = log(request, &config, &source, valid.as_ref())?;
     let keep = Keep { folder: Some(&request.output), follower: Some(&mut log) };
@@ -70,7 +71,7 @@ pub fn together(requests: &[(TrainRequest, &dyn Observer)]) -> Result<Vec<Result
             return Err(Error::request("models trained together", "one config but for seed, beta and mixup", key));
         }
     }
-    let (source, valid) = sources(&first.config.data)?;
+    let (source, valid) = sources(&first.config)?;
     let mut prepared = Vec::with_capacity(requests.len());
     for (request, _) in requests {
         prepared.push(prepare(request, source.shape())?);
@@ -99,11 +100,19 @@ pub fn together(requests: &[(TrainRequest, &dyn Observer)]) -> Result<Vec<Result
 type Data = Arc<dyn Source>;
 
 /// What is trained on and what is validated on.
-fn sources(spec: &DataSpec) -> Result<(Data, Option<Data>)> {
-    let source = data::open(&spec.source, spec.split, spec.limit)?;
+fn sources(config: &RunConfig) -> Result<(Data, Option<Data>)> {
+    if !config.interface.is_default() {
+        let expected = "none: what is trained here sees pixels in [0, 1] and gives logvar";
+        return Err(Error::request("interface", expected, "one of another model"));
+    }
+    let (spec, reading) = (&config.data, &config.reading);
+    if reading.is_free() {
+        return Err(Error::request("reading.full_scale", "a number: training is on pixels in [0, 1]", "none"));
+    }
+    let source = data::open_as(&spec.source, spec.split, spec.limit, reading)?;
     let valid = match spec.valid {
         0 => None,
-        n => Some(data::open(&spec.source, Split::Test, Some(n))?),
+        n => Some(data::open_as(&spec.source, Split::Test, Some(n), reading)?),
     };
     Ok((source, valid))
 }

@@ -77,6 +77,10 @@ fn ensure_whole(header: &Header, rows: &[Row]) -> Result<()> {
         0 => rows.last().map_or(0, |r| r.index + 1),
         samples => samples,
     };
+    // A draw from the data set has its samples anywhere in it.
+    if rows.len() as u64 == total {
+        return Ok(());
+    }
     let mut gaps: Vec<Range<u64>> = Vec::new();
     let mut next = 0;
     for end in rows.iter().map(|r| r.index).chain([total]) {

@@ -19,7 +19,7 @@ pub fn sample_axis(kind: FileKind, path: &str) -> Option<usize> {
     let point = usize::from(kind == FileKind::Sweep);
     match parts.as_slice() {
         ["index" | "label" | "checksum"] => Some(0),
-        ["scores" | "scores_se" | "spectrum" | "clean", _] => Some(point),
+        ["scores" | "scores_se" | "spectrum" | "clean" | "flags", _] => Some(point),
         ["attack", _, _] => Some(point + 1),
         _ => None,
     }

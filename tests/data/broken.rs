@@ -45,17 +45,18 @@ fn names_that_mean_nothing() {
     refuse("strokes:size=7", Split::Test, &["strokes: size", "8 to 1024", "found 7"]);
     refuse("strokes:colour=1", Split::Test, &["n=COUNT", "found colour=1"]);
     refuse_folder(&[], Split::Test, &["IDX", "an empty folder"]);
-    refuse_folder(&[("notes.txt", b"")], Split::Test, &["PNG", "only \"notes.txt\""]);
+    refuse_folder(&[("notes.txt", b"")], Split::Test, &["pictures", "only \"notes.txt\""]);
     refuse_folder(&[("a", b""), ("b", b"")], Split::Test, &["2 entries, \"a\" the first"]);
     refuse("/dev/null", Split::Test, &["neither"]);
     for (bytes, kind) in [
         (&b""[..], "an empty file"),
         (b"\x1f\x8b\x08\0", "a gzip file"),
         (b"\0\0\x08\x03", "an IDX file"),
-        (b"model: {}", "begins with bytes [6d, 6f, 64, 65]"),
+        (b"model: {}", "found text (in Python: numpy.savez("),
+        (b"\xfe\xed\xfa\xce and more", "an unknown kind that begins with fe ed fa ce (in Python: numpy.savez("),
     ] {
         let dir = folder(&[("file", bytes)]);
-        refuse(text(&dir.path().join("file")), Split::Test, &["an HDF5 file", kind]);
+        refuse(text(&dir.path().join("file")), Split::Test, &["an HDF5 or NumPy file", kind]);
     }
     let error = open("strokes", Split::Test, Some(0)).err().unwrap();
     assert_eq!((error.exit_code(), error.to_string()), (2, "limit: expected at least 1, found 0".to_owned()));
@@ -132,11 +133,9 @@ fn broken_hdf5() {
     refuse_hdf5(|_| Ok(()), &["/images", "an empty file"]);
     refuse_hdf5(|f| put(f, "scores", &[2], &[0f32; 2]), &["a dataset /images", "found /scores"]);
     refuse_hdf5(|f| f.create_group("images").map(drop), &["a dataset /images"]);
-    refuse_hdf5(|f| put(f, "images", shape, &[0i32; 8]), &["uint8, float16", "found int32"]);
+    refuse_hdf5(|f| put(f, "images", shape, &[0i32; 8]), &["uint8, uint16, bool", "--full-scale V", "found int32"]);
     refuse_hdf5(|f| put(f, "images", shape, &[0i8; 8]), &["found int8"]);
-    refuse_hdf5(|f| put(f, "images", shape, &[true; 8]), &["found bool"]);
     refuse_hdf5(|f| put(f, "images", &[8], &[0u8; 8]), &["[N, C, H, W]", "found [8]"]);
-    refuse_hdf5(|f| put(f, "images", &[2, 2, 2, 3], &[0u8; 24]), &["C 1 or 3", "found [2, 2, 2, 3]"]);
     refuse_hdf5(|f| put::<u8>(f, "images", &[0, 2, 2], &[]), &["at least one image", "found [0, 2, 2]"]);
     refuse_hdf5(|f| put::<u8>(f, "images", &[2, 0, 2], &[]), &["images of 1 to", "1 x 0 x 2 (C x H x W)"]);
     // Nothing is stored of these; memory must not be asked for them either.
@@ -152,10 +151,8 @@ fn broken_hdf5() {
     }
     // One past the end in double is 1 in single: the stored value counts.
     refuse_hdf5(|f| put(f, "images", shape, &[1.0 + f64::EPSILON; 8]), &["sample 0", "1.0000000000000002"]);
-    let labelled = |f: &hdf5::File| put(f, "images", shape, &[0u8; 8]);
+    let labelled = |f: &hdf5::File| put(f, "images", shape, &[9u8; 8]);
     refuse_hdf5(|f| labelled(f).and_then(|()| put(f, "labels", &[3], &[0i64; 3])), &["/labels", "[2]", "found [3]"]);
-    refuse_hdf5(|f| labelled(f).and_then(|()| put(f, "labels", &[2, 1], &[0i64; 2])), &["found [2, 1]"]);
-    refuse_hdf5(|f| labelled(f).and_then(|()| put(f, "labels", &[2], &[0f64; 2])), &["integers", "found float64"]);
     let only_train = |f: &hdf5::File| put(&f.create_group("train")?, "images", shape, &[0u8; 8]);
     refuse_hdf5(only_train, &["/test/images", "only the other split"]);
 }

@@ -148,7 +148,7 @@ def script(name, module):
         with zipfile.ZipFile(raw.name) as old, zipfile.ZipFile(HERE / f"{name}.pt", "w") as new:
             for entry in old.namelist():
                 if not entry.endswith(".debug_pkl"):
-                    new.writestr(zipfile.ZipInfo(f"{name}/{entry.split('/', 1)[1]}"), old.read(entry))
+                    new.writestr(zipfile.ZipInfo(f"{pathlib.Path(name).name}/{entry.split('/', 1)[1]}"), old.read(entry))
 
 
 class Flat(Base):
@@ -290,6 +290,164 @@ class Dropout(Standardised):
         return torch.sigmoid(h).reshape(-1, 1, 12, 12)
 
 
+class Ranged(Flat):
+    """Flat for pixels in [-1, 1]."""
+
+    @torch.jit.export
+    def encode(self, x):
+        h = self.e(((x + 1) / 2).flatten(1)[:, self.order])
+        return torch.tanh(h), h * self.scale
+
+    @torch.jit.export
+    def decode(self, z):
+        return torch.sigmoid(self.d(z)) * 2 - 1
+
+
+class Std(Flat):
+    """Flat with sigma for logvar, as MONAI has it."""
+
+    @torch.jit.export
+    def encode(self, x):
+        h = self.e(x.flatten(1)[:, self.order])
+        return torch.tanh(h), (h * self.scale / 2).exp()
+
+
+class LogStd(Flat):
+    @torch.jit.export
+    def encode(self, x):
+        h = self.e(x.flatten(1)[:, self.order])
+        return torch.tanh(h), h * self.scale / 2
+
+
+class Var(Flat):
+    @torch.jit.export
+    def encode(self, x):
+        h = self.e(x.flatten(1)[:, self.order])
+        return torch.tanh(h), (h * self.scale).exp()
+
+
+class Spatial(Flat):
+    """Flat with a code of [B, 2, 1, 1], which its decoder insists on."""
+
+    @torch.jit.export
+    def encode(self, x):
+        h = self.e(x.flatten(1)[:, self.order])
+        return torch.tanh(h)[:, :, None, None], (h * self.scale)[:, :, None, None]
+
+    @torch.jit.export
+    def decode(self, z):
+        assert z.dim() == 4
+        return torch.sigmoid(self.d(z.squeeze(3).squeeze(2)))
+
+
+class Four(Flat):
+    """Flat that gives a loss before and features after."""
+
+    @torch.jit.export
+    def encode(self, x):
+        h = self.e(x.flatten(1)[:, self.order])
+        return h.sum(), torch.tanh(h), h * self.scale, h
+
+
+class Lone(Flat):
+    """Flat without a variance: an autoencoder."""
+
+    @torch.jit.export
+    def encode(self, x):
+        return torch.tanh(self.e(x.flatten(1)[:, self.order]))
+
+
+class Vector(Flat):
+    """Flat for vectors [B, 6] alone."""
+
+    @torch.jit.export
+    def encode(self, x):
+        assert x.dim() == 2
+        h = self.e(x[:, self.order])
+        return torch.tanh(h), h * self.scale
+
+
+class Series(Flat):
+    """Flat for series [B, 2, 3] alone."""
+
+    @torch.jit.export
+    def encode(self, x):
+        assert x.dim() == 3
+        h = self.e(x.flatten(1)[:, self.order])
+        return torch.tanh(h), h * self.scale
+
+    @torch.jit.export
+    def decode(self, z):
+        return torch.sigmoid(self.d(z)).reshape(-1, 2, 3)
+
+
+class Volume(Flat):
+    """Flat for volumes [B, 1, 1, 2, 3] alone."""
+
+    @torch.jit.export
+    def encode(self, x):
+        assert x.dim() == 5
+        h = self.e(x.flatten(1)[:, self.order])
+        return torch.tanh(h), h * self.scale
+
+    @torch.jit.export
+    def decode(self, z):
+        return torch.sigmoid(self.d(z)).reshape(-1, 1, 1, 2, 3)
+
+
+class Rounded(Flat):
+    """Flat behind a rounding to 8 bits, which masks its gradient."""
+
+    @torch.jit.export
+    def encode(self, x):
+        h = self.e((x * 255).round().flatten(1)[:, self.order] / 255)
+        return torch.tanh(h), h * self.scale
+
+
+class Logits(Flat):
+    """Flat whose decoder gives logits."""
+
+    @torch.jit.export
+    def decode(self, z):
+        return self.d(z) * 20
+
+
+class Remembers(Flat):
+    """Flat that was traced for two images."""
+
+    @torch.jit.export
+    def encode(self, x):
+        h = self.e(x.reshape(2, 6)[:, self.order])
+        return torch.tanh(h), h * self.scale
+
+
+class Halved(Flat):
+    """Flat that was exported in half precision."""
+
+    @torch.jit.export
+    def encode(self, x):
+        h = self.e(x.flatten(1)[:, self.order])
+        return torch.tanh(h).half(), (h * self.scale).half()
+
+
+class OnCuda(Flat):
+    """Flat that was traced on a GPU."""
+
+    @torch.jit.export
+    def encode(self, x):
+        h = self.e(x.flatten(1)[:, self.order]) + torch.zeros([2], device="cuda")
+        return torch.tanh(h), h * self.scale
+
+
+def others():
+    """Models as others have them, which must come out as Flat, or be refused by name."""
+    for name, module in {"ranged": Ranged(), "std": Std(), "logstd": LogStd(), "var": Var(), "spatial": Spatial(),
+                         "four": Four(), "lone": Lone(), "vector": Vector(), "series": Series(), "volume": Volume(),
+                         "rounded": Rounded(), "logits": Logits(), "remembers": Remembers(), "halved": Halved(),
+                         "on_cuda": OnCuda()}.items():
+        script(f"others/{name}", module)
+
+
 def scripts():
     for name, module in {"flat": Flat(), "no_encode": NoEncode(), "no_decode": NoDecode(), "one_tensor": OneTensor(),
                          "three": Three(), "mixed": Mixed(), "number": Number(), "disagree": Disagree(),
@@ -307,3 +465,4 @@ def scripts():
 if __name__ == "__main__":
     twins()
     scripts()
+    others()

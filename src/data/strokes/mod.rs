@@ -38,7 +38,7 @@ impl Strokes {
     pub fn new(options: &str, split: Split) -> Result<Self> {
         let default = match split {
             Split::Train => 60_000,
-            Split::Test => 10_000,
+            Split::Test | Split::Val => 10_000,
         };
         let (mut len, mut size) = (default, 28);
         for option in options.split(',').filter(|o| !o.is_empty()) {
@@ -78,6 +78,7 @@ impl Source for Strokes {
         let stream = match self.split {
             Split::Train => 0,
             Split::Test => 1,
+            Split::Val => 2,
         };
         let mut pixels = vec![0f32; index.len() * self.size * self.size];
         pixels.par_chunks_mut(self.size * self.size).zip(index.par_iter()).for_each(|(image, &i)| {

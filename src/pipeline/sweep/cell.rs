@@ -2,11 +2,12 @@
 
 use crate::attack::{AttackSpec, SpectralSpec};
 use crate::config::{AttackConfig, Cell, SaveImages, SweepSpec};
+use crate::data::Reading;
 use crate::device::Precision;
 use crate::error::{Error, Result};
 use crate::event::Observer;
 use crate::metric::MetricKind;
-use crate::model::{self, WEIGHTS_FILE};
+use crate::model::{self, Interface, WEIGHTS_FILE};
 use crate::pipeline::job::Subject;
 use crate::pipeline::train::{self, Progress, TrainRequest};
 use crate::pipeline::{AttackRequest, ScoreRequest, attack, score};
@@ -167,6 +168,9 @@ fn subject(spec: &SweepSpec, cell: Cell, folder: &Path, precision: Precision, fi
         data: spec.data.source.clone(),
         split: spec.split,
         limit: spec.samples,
+        sample: None,
+        reading: Reading::default(),
+        interface: Interface::default(),
         shard: None,
         precision,
         seed: cell.seed,

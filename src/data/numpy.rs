@@ -1,0 +1,315 @@
+//! NumPy's files: `.npy`, and the arrays of an `.npz`; only the rows asked for are read where nothing is packed.
+//!
+//! Source: NEP 1, "A simple file format for NumPy arrays"; an `.npz` is a zip archive of such files.
+
+use crate::data::array::{Axes, Numbers, is_one_each};
+use crate::data::rows::{self, first_line, wrong};
+use crate::data::{Batch, ImageShape, Reading, Source, Split};
+use crate::error::{Error, Result};
+use npyz::{DType, Endianness, NpyHeader, Order, TypeChar};
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use zip::{CompressionMethod, ZipArchive};
+
+/// How an `.npy` file begins.
+const SIGNATURE: &[u8] = b"\x93NUMPY";
+
+/// One split of an `.npy` or `.npz` file.
+pub struct Numpy {
+    name: String,
+    format: &'static str,
+    images: Array,
+    labels: Option<Vec<i64>>,
+    axes: Axes,
+    numbers: Numbers,
+    scale: f64,
+    reading: Reading,
+    notes: Vec<String>,
+}
+
+/// True for the first bytes of an `.npy` file.
+pub fn is_npy(bytes: &[u8]) -> bool {
+    bytes.starts_with(SIGNATURE)
+}
+
+/// The names of the arrays of a zip archive, without `.npy`; empty where it holds none or cannot be read.
+pub fn arrays(path: &Path) -> Vec<String> {
+    let Some(archive) = File::open(path).ok().and_then(|file| ZipArchive::new(BufReader::new(file)).ok()) else {
+        return vec![];
+    };
+    let names = archive.file_names().filter_map(Result::ok);
+    names.filter_map(|name| name.strip_suffix(".npy").map(ToOwned::to_owned)).collect()
+}
+
+impl Numpy {
+    /// Opens an `.npy` file and the labels beside it.
+    pub fn open_npy(path: &Path, reading: &Reading) -> Result<Self> {
+        let images = Array::of_file(path)?;
+        let own = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let beside = twins(&own).into_iter().map(|name| path.with_file_name(name)).find(|p| p.is_file());
+        let labels = beside.map(|p| Array::of_file(&p)).transpose()?;
+        Self::of(path, "NumPy .npy", images, labels, reading)
+    }
+
+    /// Opens the arrays of `split` in an `.npz` file, or the one that is `named`.
+    pub fn open_npz(path: &Path, split: Split, named: Option<&str>, reading: &Reading) -> Result<Self> {
+        let keys = arrays(path);
+        let has = |name: &str| keys.iter().find(|key| *key == name).cloned();
+        let of = |split: Split| {
+            let names = split.names().iter().flat_map(|n| [format!("{n}_images"), format!("x_{n}"), format!("X_{n}")]);
+            names.into_iter().find_map(|name| has(&name))
+        };
+        let usual = || ["images", "imgs", "x", "X", "data"].into_iter().find_map(has);
+        let lone = || <&[String; 1]>::try_from(&keys[..]).ok().map(|[only]| only.clone());
+        let chosen = match named {
+            Some(name) => has(name),
+            None if Split::ALL.into_iter().any(|split| of(split).is_some()) => of(split),
+            None => usual().or_else(lone),
+        };
+        let Some(chosen) = chosen else {
+            let expected = match named {
+                Some(name) => format!("an array {name}"),
+                None => format!("{0}_images, x_{0} or images (or -d FILE.npz:NAME)", split.name()),
+            };
+            return Err(wrong(path, expected, keys.join(", ")));
+        };
+        let images = Array::of_archive(path, &chosen)?;
+        let labels = twins(&chosen).into_iter().find_map(|name| has(&name));
+        let labels = labels.map(|name| Array::of_archive(path, &name)).transpose()?;
+        Self::of(path, "NumPy .npz", images, labels, reading)
+    }
+
+    fn of(path: &Path, format: &'static str, images: Array, labels: Option<Array>, reading: &Reading) -> Result<Self> {
+        let axes = Axes::of(&images.place, &images.shape, reading)?;
+        let scale = images.numbers.full_scale(&images.place, &images.type_name(), reading)?;
+        let mut notes: Vec<String> =
+            axes.note(reading).map(|note| format!("{}: {note}", images.place)).into_iter().collect();
+        let labels = match labels {
+            Some(labels) if labels.shape.first() != Some(&axes.count) => {
+                let expected = format!("[{}], one label an image", axes.count);
+                return Err(Error::request(labels.place, expected, format!("{:?}", labels.shape)));
+            }
+            Some(labels) if is_one_each(&labels.shape, axes.count) && labels.numbers != Numbers::Float => {
+                let index: Vec<u64> = (0..axes.count as u64).collect();
+                Some(labels.rows(&index)?.into_iter().map(|v| v as i64).collect())
+            }
+            Some(labels) => {
+                let found = format!("{:?} of {}", labels.shape, labels.type_name());
+                notes.push(format!("{}: left out, {found} is no class of each image", labels.place));
+                None
+            }
+            None => None,
+        };
+        let name = path.display().to_string();
+        Ok(Self { name, format, numbers: images.numbers, images, labels, axes, scale, reading: *reading, notes })
+    }
+}
+
+/// What labels of the images called `name` are called.
+fn twins(name: &str) -> Vec<String> {
+    let of_x = ["x", "X"].into_iter().flat_map(|x| {
+        let y = if x == "x" { "y" } else { "Y" };
+        let prefixed = name.strip_prefix(&format!("{x}_")).map(|rest| format!("{y}_{rest}"));
+        let same = [String::new(), ".npy".to_owned()].into_iter().find(|end| *name == format!("{x}{end}"));
+        [prefixed, same.map(|end| format!("{y}{end}"))]
+    });
+    let replaced = ["images", "imgs"].into_iter().filter(|w| name.contains(w)).map(|w| name.replace(w, "labels"));
+    of_x.flatten().chain(replaced).collect()
+}
+
+/// An array of numbers in C order: in a file where it lies plain, else unpacked into memory once.
+struct Array {
+    place: String,
+    shape: Vec<usize>,
+    numbers: Numbers,
+    kind: (TypeChar, usize),
+    big_endian: bool,
+    values: Values,
+}
+
+enum Values {
+    File { path: PathBuf, file: File, start: u64 },
+    Memory(Vec<u8>),
+}
+
+impl Array {
+    fn of_file(path: &Path) -> Result<Self> {
+        let file = File::open(path).map_err(|e| Error::io(path, e))?;
+        let size = file.metadata().map_err(|e| Error::io(path, e))?.len();
+        let place = path.display().to_string();
+        let (array, start) = Self::begin(&place, BufReader::new(&file), size)?;
+        Ok(Self { values: Values::File { path: path.to_owned(), file, start }, ..array })
+    }
+
+    fn of_archive(path: &Path, name: &str) -> Result<Self> {
+        let place = format!("{}: {name}", path.display());
+        let broken =
+            |e: &dyn std::fmt::Display| Error::request(place.clone(), "a sound .npz file", first_line(&e.to_string()));
+        let file = File::open(path).map_err(|e| Error::io(path, e))?;
+        let mut archive = ZipArchive::new(BufReader::new(file)).map_err(|e| broken(&e))?;
+        let mut entry = archive.by_name(&format!("{name}.npy")).map_err(|e| broken(&e))?;
+        let (size, stored) = (entry.size(), entry.compression() == CompressionMethod::Stored);
+        if let (true, Some(data)) = (stored, entry.data_start()) {
+            let (array, start) = Self::begin(&place, &mut entry, size)?;
+            let file = File::open(path).map_err(|e| Error::io(path, e))?;
+            return Ok(Self { values: Values::File { path: path.to_owned(), file, start: data + start }, ..array });
+        }
+        // The header says how much there is; a length in the archive's own is not trusted for memory.
+        let mut counted = Counted { inner: &mut entry, count: 0 };
+        let (array, start) = Self::begin(&place, &mut counted, size)?;
+        let mut bytes = Vec::new();
+        entry.take(size - start + 1).read_to_end(&mut bytes).map_err(|e| broken(&e))?;
+        if bytes.len() as u64 != size - start {
+            return Err(broken(&"an array cut short"));
+        }
+        Ok(Self { values: Values::Memory(bytes), ..array })
+    }
+
+    /// The array that a header tells, in `size` bytes with the header, and where its values begin.
+    fn begin(place: &str, reader: impl Read, size: u64) -> Result<(Self, u64)> {
+        let broken = |expected: &str, found: String| Error::request(place, expected, found);
+        let mut counted = Counted { inner: reader, count: 0 };
+        let header =
+            NpyHeader::from_reader(&mut counted).map_err(|e| broken("a readable .npy header", first_line(&e)))?;
+        let start = counted.count;
+        let DType::Plain(kind) = header.dtype() else {
+            return Err(broken("an array of numbers", format!("records, {}", header.dtype().descr())));
+        };
+        let width = kind.num_bytes().unwrap_or(0);
+        let numbers = match (kind.type_char(), width) {
+            (TypeChar::Bool, 1) => Numbers::Bool,
+            (TypeChar::Uint, 1) => Numbers::Bytes,
+            (TypeChar::Uint, 2) => Numbers::Words,
+            (TypeChar::Uint | TypeChar::Int, 1 | 2 | 4 | 8) => Numbers::Whole,
+            (TypeChar::Float, 2 | 4 | 8) => Numbers::Float,
+            _ => return Err(broken("an array of numbers", format!("values of type {kind}"))),
+        };
+        if header.order() == Order::Fortran && header.shape().len() > 1 {
+            let found = "Fortran order (in Python: numpy.save(FILE, numpy.ascontiguousarray(array)))";
+            return Err(broken("values in C order", found.to_owned()));
+        }
+        let shape: Vec<usize> = header.shape().iter().map(|n| usize::try_from(*n).unwrap_or(usize::MAX)).collect();
+        let bytes = shape.iter().try_fold(width, |n, d| n.checked_mul(*d)).map(|n| n as u64);
+        if bytes != Some(size.saturating_sub(start)) {
+            let held = size.saturating_sub(start);
+            return Err(broken(&format!("the values of {shape:?}, {width} bytes each"), format!("{held} bytes")));
+        }
+        let big_endian = kind.endianness() == Endianness::Big;
+        let kind = (kind.type_char(), width);
+        let values = Values::Memory(vec![]);
+        Ok((Self { place: place.to_owned(), shape, numbers, kind, big_endian, values }, start))
+    }
+
+    fn type_name(&self) -> String {
+        let (char, width) = self.kind;
+        let name = match char {
+            TypeChar::Bool => return "bool".to_owned(),
+            TypeChar::Uint => "uint",
+            TypeChar::Int => "int",
+            _ => "float",
+        };
+        format!("{name}{}", width * 8)
+    }
+
+    /// Bytes of the rows at `index`.
+    fn bytes(&self, index: &[u64]) -> Result<Vec<u8>> {
+        let row = self.shape[1..].iter().product::<usize>() * self.kind.1;
+        rows::gather(index, row, |range, out: &mut [u8]| match &self.values {
+            Values::File { path, file, start } => {
+                file.read_exact_at(out, start + range.start * row as u64).map_err(|e| Error::io(path, e))
+            }
+            Values::Memory(bytes) => {
+                let from = range.start as usize * row;
+                out.copy_from_slice(&bytes[from..from + out.len()]);
+                Ok(())
+            }
+        })
+    }
+
+    /// The rows at `index` in double precision.
+    fn rows(&self, index: &[u64]) -> Result<Vec<f64>> {
+        let mut bytes = self.bytes(index)?;
+        let (char, width) = self.kind;
+        if self.big_endian {
+            bytes.chunks_exact_mut(width).for_each(<[u8]>::reverse);
+        }
+        // Widened to eight little-endian bytes.
+        let widened = |chunk: &[u8], fill: u8| {
+            let mut eight = [fill; 8];
+            eight[..width].copy_from_slice(chunk);
+            eight
+        };
+        let value = |chunk: &[u8]| match (char, width) {
+            (TypeChar::Float, 2) => half(u16::from_le_bytes([chunk[0], chunk[1]])),
+            (TypeChar::Float, 4) => f64::from(f32::from_le_bytes([chunk[0], chunk[1], chunk[2], chunk[3]])),
+            (TypeChar::Float, _) => f64::from_le_bytes(widened(chunk, 0)),
+            (TypeChar::Int, _) if chunk[width - 1] >= 0x80 => i64::from_le_bytes(widened(chunk, 0xff)) as f64,
+            _ => u64::from_le_bytes(widened(chunk, 0)) as f64,
+        };
+        Ok(bytes.chunks_exact(width).map(value).collect())
+    }
+}
+
+/// A number in half precision.
+fn half(bits: u16) -> f64 {
+    let sign = if bits >> 15 == 1 { -1.0 } else { 1.0 };
+    let (exponent, fraction) = (i32::from(bits >> 10 & 31), f64::from(bits & 1023));
+    match exponent {
+        0 => sign * fraction * 2f64.powi(-24),
+        31 if fraction == 0.0 => sign * f64::INFINITY,
+        31 => f64::NAN,
+        _ => sign * (1024.0 + fraction) * 2f64.powi(exponent - 25),
+    }
+}
+
+/// Counts what is read.
+struct Counted<R> {
+    inner: R,
+    count: u64,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.inner.read(out)?;
+        self.count += read as u64;
+        Ok(read)
+    }
+}
+
+impl Source for Numpy {
+    fn name(&self) -> &str {
+        &self.name
+    }
+    fn format(&self) -> &'static str {
+        self.format
+    }
+    fn len(&self) -> usize {
+        self.axes.count
+    }
+    fn shape(&self) -> ImageShape {
+        self.axes.shape
+    }
+    fn sample(&self) -> Vec<i64> {
+        self.axes.sample.clone()
+    }
+    fn full_scale(&self) -> f64 {
+        self.scale
+    }
+    fn notes(&self) -> Vec<String> {
+        self.notes.clone()
+    }
+    fn has_labels(&self) -> bool {
+        self.labels.is_some()
+    }
+    fn read(&self, index: &[u64]) -> Result<Batch> {
+        let (place, reading) = (&self.images.place, &self.reading);
+        let pixels = match self.numbers {
+            Numbers::Bytes => self.numbers.pixels(place, index, &self.images.bytes(index)?, self.scale, reading)?,
+            _ => self.numbers.pixels(place, index, &self.images.rows(index)?, self.scale, reading)?,
+        };
+        let labels = self.labels.as_ref().map(|all| index.iter().map(|&i| all[i as usize]).collect::<Vec<_>>());
+        rows::batch(self.axes.images(&pixels)?, labels.as_deref(), index)
+    }
+}
