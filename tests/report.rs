@@ -1,6 +1,7 @@
 //! Tests of `report`: the page is parsed, its numbers are compared and its pixels are looked at by others than us.
 
 mod browser; // as Chromium shows it
+mod compare; // models beside each other
 
 use crate::files::root;
 use crate::roundoff::apart;
@@ -92,7 +93,11 @@ fn faults(html: &str) -> String {
 
 fn results(name: &str) -> Vec<PathBuf> {
     let run = ["plain", "mixup"].iter().flat_map(|m| ["scores.h5", "attack.h5"].map(|f| format!("run/{m}/{f}")));
-    if name == "run" { run.map(|f| fixture().join(f)).collect() } else { vec![place(name).join("sweep.h5")] }
+    match name {
+        "run" => run.map(|f| fixture().join(f)).collect(),
+        "five" => std::fs::read_dir(place(name)).unwrap().map(|entry| entry.unwrap().path()).collect(),
+        _ => vec![place(name).join("sweep.h5")],
+    }
 }
 
 fn compared(html: &str, files: &[PathBuf]) -> Output {
@@ -104,7 +109,9 @@ fn compared(html: &str, files: &[PathBuf]) -> Output {
 
 #[test]
 fn pages_are_well_formed_self_contained_and_complete() {
-    for (name, figures) in [("run", 9), ("sweep", 18), ("real", 20), ("bare", 4)] {
+    for (name, figures) in
+        [("run", 10), ("sweep", 18), ("real", 20), ("bare", 4), ("five", 12), ("paths", 9), ("twice", 6)]
+    {
         let html = page(name);
         assert_eq!(faults(&html), "", "{name}");
         let found = html.matches("<figure").count();
@@ -131,7 +138,7 @@ fn the_checker_sees_faults() {
 
 #[test]
 fn tables_equal_the_data() {
-    for (name, rows) in [("run", 150), ("sweep", 250), ("real", 800)] {
+    for (name, rows) in [("run", 150), ("five", 660), ("sweep", 250), ("real", 800)] {
         let made = compared(&page(name), &results(name));
         let words = String::from_utf8_lossy(&made.stdout).into_owned();
         assert!(made.status.success(), "{name}: {words}{}", String::from_utf8_lossy(&made.stderr));

@@ -202,21 +202,22 @@ def check_numbers(text, paths):
     eigen, histogram, points = {}, {}, {}
     for path in paths:
         with h5py.File(path) as file:
-            kind, model = file.attrs["kind"], file.attrs["model"].rsplit("/", 1)[-1]
+            kind, model = file.attrs["kind"], file.attrs["model"].rsplit("/", 1)[-1].removesuffix(".pt")
+            metric = file.attrs["metric"]
             if kind == "scores":
                 for name, column in file["scores"].items():
-                    expected[model, "scores", name, "", ""] = column[:]
-                    histogram[model, name] = column[:]
-                eigen[model] = file["spectrum/eigenvalues"][:]
+                    expected[model, "scores", metric, name, "", ""] = column[:]
+                    histogram[model, metric, name] = column[:]
+                eigen[model, metric] = file["spectrum/eigenvalues"][:]
             if kind == "attack":
                 for name, column in file["clean"].items():
                     if name not in ("images", "recon"):
-                        expected[model, "clean", name, "", ""] = column[:]
+                        expected[model, "clean", "", name, "", ""] = column[:]
                 for attack, group in file["attack"].items():
                     for name, values in group.items():
                         if name not in ("images", "recon"):
                             for eps, row in zip(file["eps"][:], values[:]):
-                                expected[model, "attack", name, attack, repr(float(eps))] = row
+                                expected[model, "attack", metric, name, attack, repr(float(eps))] = row
             if kind == "sweep":
                 # Models of one beta and strength of mixup are one point: their samples are pooled.
                 def pool(key, values):
@@ -253,7 +254,7 @@ def check_numbers(text, paths):
                 seen += check_sweep(tables, file, pool_by_point(file))
     if "summary" in tables:
         for row in tables["summary"]:
-            key = row["model"], row["part"], row["name"], row["attack"], number(row["eps"])
+            key = row["model"], row["part"], row["metric"], row["name"], row["attack"], number(row["eps"])
             if key not in expected:
                 fault(f"summary: {key} is in no file")
                 continue
@@ -261,11 +262,17 @@ def check_numbers(text, paths):
             seen += 1
         for key in expected:
             fault(f"summary: {key} is missing")
-        for row in tables["spectra-eigenvalues"]:
-            compare(f"spectra {row['model']} {row['i']}", row, eigen[row["model"]][:, int(row["i"]) - 1])
+        # A figure a metric.
+        every = {}
+        for table, rows in tables.items():
+            for of in ("spectra-eigenvalues", "scores-histograms"):
+                if table.startswith(of):
+                    every.setdefault(of, []).extend(rows)
+        for row in every["spectra-eigenvalues"]:
+            compare(f"spectra {row['model']} {row['i']}", row, eigen[row["model"], row["metric"]][:, int(row["i"]) - 1])
             seen += 1
-        for (model, name), values in histogram.items():
-            rows = [r for r in tables["scores-histograms"] if (r["model"], r["score"]) == (model, name)]
+        for (model, metric, name), values in histogram.items():
+            rows = [r for r in every["scores-histograms"] if (r["model"], r["metric"], r["score"]) == (model, metric, name)]
             finite = values[np.isfinite(values)]
             edges = np.array([float(r["bin_low"]) for r in rows] + [float(rows[-1]["bin_high"])])
             edges[0] -= 1e-9 * abs(edges[0])
@@ -275,7 +282,7 @@ def check_numbers(text, paths):
             gap = np.abs(made - [float(r["share"]) for r in rows]).max()
             total = sum(float(r["share"]) for r in rows)
             if not (gap <= 1.5 / len(finite) and abs(total - 1) < 1e-9):
-                fault(f"histogram {model} {name}: off by {gap}, total {total}")
+                fault(f"histogram {model} {metric} {name}: off by {gap}, total {total}")
             seen += 1
     for table, columns in (("sweep-scores", ("score", "mixup", "beta")),
                            ("sweep-damage-step-latent_l2", ("attack", "mixup", "beta", "eps")),

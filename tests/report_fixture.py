@@ -3,7 +3,9 @@
     python report_fixture.py FOLDER
 
 run/: two models with scores, attacks and images, and their history.csv; bare/: an attack file without images; sweep/: a
-grid of beta whose images lie under /pictures.
+grid of beta whose images lie under /pictures; five/ and twelve/: models by three metrics, each with one attack file;
+paths/: one model under two paths, and two of one name; twice/: a model scored on fewer images and in double as well,
+attacked along the directions of two metrics; again/: a model trained anew under its path; sets/: one on two data sets.
 """
 
 import hashlib
@@ -18,11 +20,11 @@ EPS = np.array([0.25, 1.0, 4.0])
 rng = np.random.default_rng(7)
 
 
-def attributes(file, kind, model, config):
+def attributes(file, kind, model, config, weights=None, metric="stochastic", precision="f32"):
     file.attrs.update(
         pullback_format=1, kind=kind, version="0.1.0", config=config, model=model,
-        model_sha256=hashlib.sha256(model.encode()).hexdigest(), dataset="strokes", split="test", device="cpu",
-        precision="f32", seed=3, libtorch="2.11.0", metric="stochastic")
+        model_sha256=hashlib.sha256((weights or model).encode()).hexdigest(), dataset="strokes", split="test", device="cpu",
+        precision=precision, seed=3, libtorch="2.11.0", metric=metric)
 
 
 def spectra(rows, height):
@@ -133,7 +135,53 @@ def sweep(path):
         file["kendall_within/spectral_radius.u1.recon_mse"] = np.stack([rho - 0.2, rho - 0.3, rho], axis=1)
 
 
+def scored(path, model, height, metric="stochastic", weights=None, precision="f32", rows=N):
+    """A file of scores without pictures; its eigenvalues."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    values = spectra(rows, height)
+    with h5py.File(path, "w") as file:
+        attributes(file, "scores", model, f"metric: {metric}\n", weights, metric, precision)
+        file["index"], file["spectrum/eigenvalues"] = np.arange(rows), values
+        for score, column in scores(values).items():
+            file[f"scores/{score}"] = column
+    return values
+
+
+def attacked(path, model, radius, weights=None, metric="stochastic"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with h5py.File(path, "w") as file:
+        attributes(file, "attack", model, "attack:\n  norm: l2\n", weights, metric)
+        attack(file, radius, False)
+
+
+def models(folder, count):
+    """Models of growing sensitivity by three metrics, each with one attack file."""
+    for i in range(count):
+        height = 2.0 * 1.5**i
+        for metric, times in (("fisher", 30), ("mean", 1), ("stochastic", 1.2)):
+            values = scored(folder / f"m{i}-{metric}.h5", f"published/m{i}.pt", times * height, metric)
+        attacked(folder / f"m{i}-attack.h5", f"published/m{i}.pt", values[:, 0])
+
+
 root = pathlib.Path(sys.argv[1])
+models(root / "five", 5)
+models(root / "twelve", 12)
+for path, model, weights in (("one", "runs/a/vae.pt", "first"), ("again", "/home/me/copy.pt", "first"), ("other", "runs/b/vae.pt", "second")):
+    radius = scored(root / f"paths/{path}-scores.h5", model, 3.0, "mean" if path == "again" else "stochastic", weights)[:, 0]
+    if path != "again":
+        attacked(root / f"paths/{path}-attack.h5", model, radius, weights)
+for weights in ("first", "second"):
+    scored(root / f"again/{weights}.h5", "runs/a/vae.pt", 3.0, weights=weights)
+for data in ("strokes", "data/digits"):
+    scored(root / f"sets/{data[-3:]}.h5", "vae.pt", 3.0)
+    with h5py.File(root / f"sets/{data[-3:]}.h5", "a") as file:
+        file.attrs["dataset"] = data
+scored(root / "twice/a.h5", "vae.pt", 3.0)
+scored(root / "twice/b.h5", "vae.pt", 3.0, rows=40)
+scored(root / "twice/c.h5", "vae.pt", 3.0, precision="f64")
+for metric in ("stochastic", "fisher"):
+    attacked(root / f"twice/{metric}-attack.h5", "vae.pt", np.linspace(1, 5, N), metric=metric)
+(root / "twice/copy.h5").write_bytes((root / "twice/a.h5").read_bytes())
 run(root / "run")
 (root / "bare").mkdir()
 with h5py.File(root / "bare" / "attack.h5", "w") as bare:

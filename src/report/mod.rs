@@ -15,7 +15,7 @@ pub mod words; //   names in files -> words
 
 use crate::error::{Error, Result};
 use crate::store::Overwrite;
-use section::{Section, damage, directions, gallery, overview, prediction, scores, spectra, sweep, training};
+use section::{Section, compare, damage, directions, gallery, overview, prediction, scores, spectra, sweep, training};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -72,6 +72,7 @@ fn builder() -> tempfile::Builder<'static, 'static> {
 pub fn render(inputs: &[PathBuf]) -> Result<String> {
     let study = load::study(inputs)?;
     let mut sections: Vec<Section> = [
+        compare::section(&study),
         overview::section(&study),
         gallery::section(&study)?,
         damage::section(&study),

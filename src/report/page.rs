@@ -62,22 +62,28 @@ pub(super) fn compose(study: &Study, sections: &[Section]) -> String {
 }
 
 fn title(study: &Study) -> String {
-    let arms: Vec<String> = study.arms.iter().map(|a| a.name.clone()).collect();
-    match (arms.len(), study.sweeps.len()) {
-        (0, 0) => "Training".to_owned(),
-        (0, _) => {
-            let models: usize = study.sweeps.iter().map(|s| s.models.len()).sum();
-            format!("How robust are {models} autoencoders, from small β to large?")
+    let mut names: Vec<String> = Vec::new();
+    for arm in &study.arms {
+        // A model on several data sets is one model.
+        let first = study.arms.iter().find(|a| a.origin.identity() == arm.origin.identity());
+        let twins = study.arms.iter().filter(|a| a.origin.identity() == arm.origin.identity()).count();
+        let name = if twins > 1 { words::model(&arm.origin.model).to_owned() } else { arm.name.clone() };
+        if first.is_some_and(|a| std::ptr::eq(a, arm)) {
+            names.push(name);
         }
-        (1, _) => format!("How robust is {}?", arms[0]),
-        (2..=4, _) => format!("How robust are {}?", words::list(&arms)),
-        (n, _) => format!("How robust are {n} autoencoders?"),
+    }
+    match (names.as_slice(), study.sweeps.len(), study.models()) {
+        ([], 0, _) => "Training".to_owned(),
+        ([], _, models) => format!("How robust are {models} autoencoders, from small β to large?"),
+        ([one], 0, _) => format!("How robust is {one}?"),
+        (few, 0, 2..=4) => format!("How robust are {}?", words::list(few)),
+        (_, _, models) => format!("How robust are {models} autoencoders?"),
     }
 }
 
 fn lead(study: &Study) -> String {
     let mut parts = Vec::new();
-    if study.arms.iter().any(|a| a.scores.is_some()) || !study.sweeps.is_empty() {
+    if study.arms.iter().any(|a| !a.scores.is_empty()) || !study.sweeps.is_empty() {
         parts.push(
             "The pullback metric of a variational autoencoder's encoder tells, image by image, in which directions \
              a small change moves the code most.",

@@ -182,6 +182,24 @@ pub fn list(names: &[String]) -> String {
     }
 }
 
+/// Metrics, in the order of the page.
+const METRICS: [&str; 5] = ["mean", "stochastic", "fisher", "output", "output-stochastic"];
+
+/// Place of a facet in the order of the page: by its metric, then by what follows it.
+pub fn facet_order(facet: &str) -> (usize, String) {
+    let metric = facet.split(',').next().unwrap_or(facet);
+    (METRICS.iter().position(|m| *m == metric).unwrap_or(METRICS.len()), facet.to_owned())
+}
+
+/// A facet in words: "fisher metric", "fisher metric, 64 images".
+pub fn facet(facet: &str) -> String {
+    match facet.split_once(',') {
+        None if facet.is_empty() => "metric unknown".to_owned(),
+        None => format!("{facet} metric"),
+        Some((metric, rest)) => format!("{metric} metric,{rest}"),
+    }
+}
+
 /// A data set's name: the last part of a path.
 pub fn dataset(name: &str) -> &str {
     name.trim_end_matches('/').rsplit('/').next().unwrap_or(name)

@@ -55,6 +55,8 @@ impl Browser {
               return [b.left, b.top + scrollY, b.width, b.height].map(Math.round); });
             parent.document.title = JSON.stringify({ boxes: boxes, inner: innerWidth,
               dark: matchMedia('(prefers-color-scheme: dark)').matches,
+              cut: Array.from(document.querySelectorAll('.scroll:has(.summary)')).filter(function (s) {
+                return s.scrollWidth > s.clientWidth; }).length,
               over: document.documentElement.scrollWidth - document.documentElement.clientWidth,
               high: document.documentElement.scrollHeight });
             }); </script>";
@@ -99,13 +101,22 @@ fn a_browser_shows_every_panel_without_an_error() {
         return;
     };
     let browser = Browser { program, profile: tempfile::tempdir().unwrap() };
-    for (name, width, dark) in [("run", 390, true), ("run", 1280, false), ("real", 390, false), ("real", 1280, true)] {
+    for (name, width, dark) in [
+        ("run", 390, true),
+        ("run", 1280, false),
+        ("real", 390, false),
+        ("real", 1280, true),
+        ("twelve", 390, false),
+        ("twelve", 1280, false),
+    ] {
         let html = page(name);
         let (probe, console) = browser.probe(&html, width, dark);
         assert!(console.is_empty(), "{name} {width}: {console:?}");
         assert_eq!(probe["inner"], width, "{name}");
         assert_eq!(probe["dark"], dark, "{name}");
         assert_eq!(probe["over"], 0, "{name} is wider than {width} px");
+        // On a phone, tables scroll within their boxes.
+        assert!(width < 1280 || probe["cut"] == 0, "{name}: {} tables are cut at {width} px", probe["cut"]);
         let boxes: Vec<[u32; 4]> = serde_json::from_value(probe["boxes"].clone()).unwrap();
         assert!(boxes.len() > 15, "{name}: {} panels", boxes.len());
         let height = u32::try_from(probe["high"].as_u64().unwrap()).unwrap() + 100;

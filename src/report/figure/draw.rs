@@ -103,6 +103,25 @@ fn band(run: &[Point], frame: &Frame) -> String {
     path
 }
 
+/// A point alone; nothing where the marker is none.
+pub(super) fn marker(marker: Marker, x: f64, y: f64) -> Option<Element> {
+    let class = if marker == Marker::Ring { "p o" } else { "p" };
+    (marker != Marker::None).then(|| element("path").class(class).with("d", shape(marker, x, y)))
+}
+
+/// `words` within `width`; what does not fit gives way to dots in the middle, since names differ at either end.
+pub(super) fn fitted(words: &str, width: f64, size: f64) -> String {
+    if text_width(words, size) <= width {
+        return words.to_owned();
+    }
+    let letters: Vec<char> = words.chars().collect();
+    let cut = |kept: usize| -> String {
+        let head = kept.div_ceil(2);
+        letters[..head].iter().chain(&['…']).chain(&letters[letters.len() - (kept - head)..]).collect()
+    };
+    (1..letters.len()).rev().map(cut).find(|w| text_width(w, size) <= width).unwrap_or_else(|| "…".to_owned())
+}
+
 fn shape(marker: Marker, x: f64, y: f64) -> String {
     let at = |dx: f64, dy: f64| format!("{} {}", px(x + dx), px(y + dy));
     match marker {
@@ -115,19 +134,27 @@ fn shape(marker: Marker, x: f64, y: f64) -> String {
     }
 }
 
-/// A cloud, and how many of its points can be shown.
+/// A cloud, and how many of its points can be shown. Where hues come again, its points have a shape.
 pub(super) fn cloud(cloud: &Cloud, frame: &Frame) -> (Element, usize) {
+    let marker = match cloud.ink {
+        Ink::Series(i) => Marker::series(i),
+        _ => Marker::Disc,
+    };
     let mut path = String::new();
     let mut count = 0;
     for (x, y, _) in &cloud.points {
         if let Some((x, y)) = frame.at(*x, *y) {
-            path.push_str(&format!("M{} {}h0", px(x), px(y)));
+            match marker {
+                Marker::Disc => path.push_str(&format!("M{} {}h0", px(x), px(y))),
+                other => path.push_str(&shape(other, x, y)),
+            }
             count += 1;
         }
     }
     let mut group = element("g").class(format!("m {}", cloud.ink));
     if count > 0 {
-        group.push(element("path").class("c").with("d", path));
+        let class = if marker == Marker::Disc { "c" } else { "c o" };
+        group.push(element("path").class(class).with("d", path));
     }
     (group, count)
 }
@@ -205,7 +232,7 @@ pub(super) fn level(value: f64, words: &str, frame: &Frame) -> Element {
 }
 
 /// Labels at the ends of curves, moved apart vertically so that none covers another.
-pub(super) fn end_labels(mut labels: Vec<((f64, f64), Ink, &str)>, frame: &Frame) -> Element {
+pub(super) fn end_labels(mut labels: Vec<((f64, f64), Ink, String)>, frame: &Frame) -> Element {
     labels.sort_by(|a, b| a.0.1.total_cmp(&b.0.1));
     let heights = apart(&labels.iter().map(|l| l.0.1).collect::<Vec<_>>(), frame.top, frame.bottom);
     let mut group = element("g").class("el");
@@ -213,7 +240,7 @@ pub(super) fn end_labels(mut labels: Vec<((f64, f64), Ink, &str)>, frame: &Frame
         if (end - y).abs() > 3.0 {
             group.push(line(x + 3.5, end, x + 9.0, y, &format!("ld {ink}")));
         }
-        group.push(text(x + 11.0, y + 4.0, &format!("lb {ink}"), "start", words));
+        group.push(text(x + 11.0, y + 4.0, &format!("lb {ink}"), "start", &words));
     }
     group
 }

@@ -53,6 +53,11 @@ pub enum Stroke {
 }
 
 impl Stroke {
+    /// The line of model `i`. With its hue it tells eighteen models apart: each round of hues takes other dashes.
+    pub fn series(i: usize) -> Self {
+        [Self::Solid, Self::Dashed, Self::Dotted][(i / 2 + i / SERIES) % 3]
+    }
+
     /// The class that the style sheet knows.
     pub fn class(self) -> &'static str {
         match self {
@@ -83,6 +88,11 @@ pub enum Marker {
 }
 
 impl Marker {
+    /// The point of model `i`, where no line tells more: each round of hues has a shape of its own.
+    pub fn series(i: usize) -> Self {
+        [Self::Disc, Self::Ring, Self::Diamond][(i / SERIES) % 3]
+    }
+
     /// A different shape for each of the first five.
     pub fn nth(i: usize) -> Self {
         [Self::Disc, Self::Square, Self::Diamond, Self::Triangle, Self::Ring][i % 5]

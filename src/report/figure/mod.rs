@@ -1,6 +1,7 @@
 //! A small plotting layer: inline SVG that follows the page's theme, with the numbers behind it as table and CSV.
 
 mod axis; //    scales and ticks
+mod dots; //    a row a thing: dots with whiskers
 mod draw; //    marks -> SVG
 mod ink; //     colours and shapes by meaning
 mod mark; //    what a plot can hold
@@ -10,6 +11,7 @@ mod plot; //    axes and marks -> one panel
 mod table; //   numbers -> table, CSV
 
 pub use axis::{Axis, Scale};
+pub use dots::{Dot, dots};
 pub use ink::{Ink, Marker, SERIES, Stroke};
 pub use mark::{Cloud, Curve, Mark, Point, Steps, bins, shares};
 pub use picture::{Picture, Tone, strip};
@@ -48,6 +50,8 @@ pub struct Key {
     pub ink: Ink,
     /// Line.
     pub stroke: Stroke,
+    /// Point; none where lines alone are drawn.
+    pub marker: Marker,
     /// What it stands for.
     pub words: String,
 }
@@ -109,7 +113,8 @@ pub fn legend(keys: &[Key]) -> Element {
             .class(format!("sw {}", key.ink))
             .with("viewBox", "0 0 24 10")
             .with("aria-hidden", "true")
-            .child(element("path").class(key.stroke.class()).with("d", "M1 5H23"));
+            .child(element("path").class(key.stroke.class()).with("d", "M1 5H23"))
+            .children(draw::marker(key.marker, 12.0, 5.0));
         element("li").child(swatch).text(&key.words)
     });
     element("ul").class("legend").children(entries)

@@ -42,6 +42,11 @@ const DIVERGING: [[f32; 3]; 7] = [
 ];
 
 impl Picture {
+    /// The largest magnitude of a value.
+    pub fn peak(&self) -> f64 {
+        f64::from(self.values.iter().fold(0.0f32, |a, v| a.max(v.abs())))
+    }
+
     /// The colour at (row, column).
     fn rgb(&self, row: usize, column: usize, tone: Tone, largest: f32) -> [u8; 3] {
         let plane = self.height * self.width;

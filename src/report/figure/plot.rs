@@ -113,7 +113,8 @@ impl Plot {
                     }
                     let end = curve.points.iter().rev().find_map(|p| frame.at(p.x, p.y));
                     if let (Some(end), false) = (end, curve.label.is_empty()) {
-                        labels.push((end, curve.ink, curve.label.as_str()));
+                        let room = width - frame.right - 11.0;
+                        labels.push((end, curve.ink, draw::fitted(&curve.label, room, 11.5)));
                     }
                 }
                 Mark::Cloud(cloud) => {

@@ -25,10 +25,6 @@ pub(super) fn read(path: &Path) -> Result<History> {
             row.len().to_string(),
         ));
     }
-    let name = path
-        .parent()
-        .and_then(|p| p.file_name())
-        .map(|n| n.to_string_lossy().into_owned())
-        .unwrap_or_else(|| "training".to_owned());
-    Ok(History { name, columns, rows })
+    let folder = path.parent().unwrap_or(Path::new("")).display().to_string();
+    Ok(History { name: String::new(), folder, columns, rows })
 }

@@ -1,5 +1,6 @@
 //! Stored results -> [`Study`]. Only [`crate::store`] opens the files.
 
+mod apart; //   what tells files of one model, and models of one name, apart
 mod history; // history.csv
 mod run; //     scores and attack files
 mod sweep; //   sweep files
@@ -7,7 +8,7 @@ mod sweep_pictures; // their images
 
 pub(super) use sweep::evenly;
 
-use super::study::{Arm, Origin, StepScale, Study};
+use super::study::{Origin, StepScale, Study};
 use super::words;
 use crate::error::{Error, Result};
 use crate::store::{FileKind, Reader};
@@ -46,9 +47,13 @@ pub(super) fn study(inputs: &[PathBuf]) -> Result<Study> {
     for reader in &readers {
         study.files.push(origin(reader));
     }
+    let runs = || readers.iter().filter(|r| r.header().kind != FileKind::Sweep);
+    for reader in runs() {
+        run::arm(&mut study, origin(reader));
+    }
     for kind in [FileKind::Attack, FileKind::Scores] {
         // Attacks first: they say which samples a gallery shows.
-        for reader in readers.iter().filter(|r| r.header().kind == kind) {
+        for reader in runs().filter(|r| r.header().kind == kind) {
             run::add(reader, &mut study)?;
         }
     }
@@ -58,9 +63,10 @@ pub(super) fn study(inputs: &[PathBuf]) -> Result<Study> {
     for path in &histories {
         study.histories.push(history::read(path)?);
     }
-    let order = |name: &str| readers.iter().position(|r| words::model(&r.header().model) == name);
-    study.histories.sort_by_key(|h| order(&h.name).unwrap_or(usize::MAX));
-    name_apart(&mut study.arms);
+    apart::facets(&mut study.arms);
+    apart::trials(&mut study.arms);
+    apart::arms(&mut study.arms);
+    apart::histories(&mut study);
     Ok(study)
 }
 
@@ -107,6 +113,7 @@ pub(super) fn origin(reader: &Reader) -> Origin {
         model: header.model.clone(),
         sha256: header.model_sha256.clone(),
         dataset: header.dataset.clone(),
+        data: header.data_sha256.clone(),
         split: header.split.clone(),
         device: header.device.clone(),
         precision: header.precision.clone(),
@@ -149,42 +156,4 @@ pub(super) fn step_scale(name: &str) -> StepScale {
         "singular" => StepScale::Singular,
         _ => StepScale::Unit,
     }
-}
-
-/// Gives models of one name as much more of their origin as tells them apart.
-fn name_apart(arms: &mut [Arm]) {
-    for i in 0..arms.len() {
-        let base = words::model(&arms[i].origin.model).to_owned();
-        let twins: Vec<usize> = (0..arms.len()).filter(|j| words::model(&arms[*j].origin.model) == base).collect();
-        let differ = |of: fn(&Arm) -> String| twins.iter().any(|j| of(&arms[*j]) != of(&arms[i]));
-        let mut name = base;
-        if twins.len() > 1 {
-            if differ(|a| a.origin.model.clone()) {
-                let path = arms[i].origin.model.trim_end_matches('/');
-                let parent = path.strip_suffix("/model.safetensors").unwrap_or(path).rsplit('/').nth(1);
-                name = parent.map_or(name.clone(), |p| format!("{p}/{name}"));
-            }
-            if differ(|a| a.origin.dataset.clone()) {
-                name.push_str(&format!(", {}", words::dataset(&arms[i].origin.dataset)));
-            }
-            if differ(|a| a.origin.split.clone()) {
-                name.push_str(&format!(", {}", arms[i].origin.split));
-            }
-            if differ(metric) {
-                name.push_str(&format!(", {}", metric(&arms[i])));
-            }
-        }
-        arms[i].name = name;
-    }
-    // Whatever is still alike is numbered.
-    for i in 1..arms.len() {
-        let before = arms[..i].iter().filter(|a| a.name == arms[i].name).count();
-        if before > 0 {
-            arms[i].name = format!("{} ({})", arms[i].name, before + 1);
-        }
-    }
-}
-
-fn metric(arm: &Arm) -> String {
-    arm.scores.as_ref().map(|s| s.metric.clone()).unwrap_or_default()
 }

@@ -2,7 +2,7 @@
 
 use super::{ON_SHOW, origin, setting, step_scale};
 use crate::error::{Error, Result};
-use crate::report::figure::Picture;
+use crate::report::figure::{Picture, number};
 use crate::report::study::{
     Arm, AttackedImages, Directions, Gallery, Matrix, Measure, Named, Origin, Outcome, Sample, Scores, Study, Trial,
 };
@@ -12,20 +12,13 @@ use crate::store::{FileKind, Reader, Values};
 /// Samples whose first directions are compared with each other.
 const ALIGNED: usize = 48;
 
-/// Adds the file to the arm of its model, or begins one.
+/// Adds the file to the arm of its model.
 pub(super) fn add(reader: &Reader, study: &mut Study) -> Result<()> {
-    let origin = origin(reader);
     let show = shown(study);
+    let arm = arm(study, origin(reader));
     match reader.header().kind {
-        FileKind::Attack => {
-            let trial = trial(reader, show)?;
-            join(&mut arm(study, origin, |_| true).trials, trial);
-        }
-        _ => {
-            let scores = scores(reader, show)?;
-            // Another metric of the same model is an arm of its own.
-            arm(study, origin, |arm| arm.scores.is_none()).scores = Some(scores);
-        }
+        FileKind::Attack => join(&mut arm.trials, trial(reader, show)?),
+        _ => arm.scores.push(scores(reader, show)?),
     }
     Ok(())
 }
@@ -36,12 +29,13 @@ fn shown(study: &Study) -> Option<Vec<u64>> {
     Some(gallery.samples.iter().map(|s| s.index).collect())
 }
 
-/// The arm of the same model on the same data that has `room`, or a new one.
-fn arm(study: &mut Study, origin: Origin, room: impl Fn(&Arm) -> bool) -> &mut Arm {
-    let same = |arm: &Arm| {
-        let key = |o: &Origin| (o.model.clone(), o.sha256.clone(), o.dataset.clone(), o.split.clone());
-        key(&arm.origin) == key(&origin) && room(arm)
+/// The arm of the same weights on the same data, whatever they are called, or a new one.
+pub(super) fn arm(study: &mut Study, origin: Origin) -> &mut Arm {
+    let same_data = |a: &Origin, b: &Origin| {
+        let alike = words::dataset(&a.dataset) == words::dataset(&b.dataset);
+        a.split == b.split && (a.dataset == b.dataset || alike && !a.data.is_empty() && a.data == b.data)
     };
+    let same = |arm: &Arm| arm.origin.identity() == origin.identity() && same_data(&arm.origin, &origin);
     let place = study.arms.iter().position(same).unwrap_or_else(|| {
         study.arms.push(Arm { origin, ..Arm::default() });
         study.arms.len() - 1
@@ -51,19 +45,44 @@ fn arm(study: &mut Study, origin: Origin, room: impl Fn(&Arm) -> bool) -> &mut A
 
 /// Adds a file's attacks to a trial that they stand beside: same samples, sizes and norm, other attacks. Others are
 /// trials of their own.
-fn join(trials: &mut Vec<Trial>, new: Trial) {
+fn join(trials: &mut Vec<Trial>, mut new: Trial) {
     let beside = |old: &&mut Trial| {
+        // Of two metrics, one may be that of no attack.
+        let metrics = old.metric == new.metric || !old.is_directed() || !new.is_directed();
         (&old.norm, old.scale, &old.index, &old.eps) == (&new.norm, new.scale, &new.index, &new.eps)
+            && metrics
             && new.attacks.iter().all(|a| old.attack(&a.name).is_none())
             && old.gallery.is_some() == new.gallery.is_some()
     };
     let Some(old) = trials.iter_mut().find(beside) else { return trials.push(new) };
+    if !old.is_directed() {
+        std::mem::swap(&mut old.metric, &mut new.metric);
+    }
     old.attacks.extend(new.attacks);
     old.attacks.sort_by_key(|a| words::attack_order(&a.name));
     if let (Some(old), Some(new)) = (&mut old.gallery, new.gallery) {
         old.attacks.extend(new.attacks);
         old.attacks.sort_by_key(|a| words::attack_order(&a.name));
     }
+}
+
+/// What may tell a file from others of its model, the most telling first: how many images and which, the precision,
+/// the seed, and where it was computed.
+fn aspects(reader: &Reader) -> [String; 5] {
+    let header = reader.header();
+    let index = reader.index();
+    let (least, most) = (index.iter().min().copied(), index.iter().max().copied());
+    let number = |i: Option<u64>| i.unwrap_or_default().to_string();
+    [
+        match index.len() {
+            1 => "1 image".to_owned(),
+            n => format!("{} images", number::count(n)),
+        },
+        format!("images {} to {}", number(least), number(most)),
+        header.precision.clone(),
+        format!("seed {}", header.seed),
+        header.device.clone(),
+    ]
 }
 
 fn scores(reader: &Reader, show: Option<Vec<u64>>) -> Result<Scores> {
@@ -98,7 +117,10 @@ fn scores(reader: &Reader, show: Option<Vec<u64>>) -> Result<Scores> {
     let stored = reader.info("/spectrum/directions").is_some_and(|i| i.shape.len() == 5 && i.shape[1] > 0);
     let (directions, alignment) =
         if stored { (directions(reader, &rows)?, alignment(reader)?) } else { (vec![], vec![]) };
+    let values = eigenvalues.as_ref().map_or_else(String::new, |m| format!("{} eigenvalues", m.width));
     Ok(Scores {
+        facet: String::new(),
+        aspects: aspects(reader).into_iter().chain([values]).collect(),
         metric: reader.header().metric.clone().unwrap_or_default(),
         index,
         columns,
@@ -165,7 +187,12 @@ fn trial(reader: &Reader, show: Option<Vec<u64>>) -> Result<Trial> {
     let index = reader.index().to_vec();
     let norm = setting(reader, "norm");
     let scale = step_scale(&setting(reader, "scale"));
-    let mut trial = Trial { norm, scale, index, eps, clean, attacks, gallery: None };
+    let metric = reader.header().metric.clone().unwrap_or_default();
+    let own = [if metric.is_empty() { String::new() } else { format!("along {metric} directions") }];
+    let goals = [setting(reader, "goal"), scale.words().to_owned(), format!("{} sizes", eps.len())];
+    let aspects = own.into_iter().chain(aspects(reader)).chain(goals).collect();
+    let label = String::new();
+    let mut trial = Trial { label, metric, aspects, norm, scale, index, eps, clean, attacks, gallery: None };
     trial.gallery = gallery(reader, &trial, show)?;
     Ok(trial)
 }

@@ -1,6 +1,6 @@
 //! How far attacks reach, by size: medians with their quartiles, a panel a model, then the models compared.
 
-use super::{Headline, Section, spread_point, spread_row, spread_table, spread_words, stroke, times};
+use super::{Headline, Section, each, spread_point, spread_row, spread_table, spread_words, times};
 use crate::report::figure::{Axis, Curve, Figure, Ink, Mark, Marker, Panel, Plot, Point, Scale, Stroke, number};
 use crate::report::stats::Summary;
 use crate::report::study::{Arm, Measure, Study, Trial};
@@ -20,11 +20,9 @@ pub fn section(study: &Study) -> Option<Section> {
         ..Section::default()
     };
     let mut kinds: Vec<Kind> = Vec::new();
-    for arm in &study.arms {
-        for kind in (0..arm.trials.len()).map(|at| Kind::of(arm, at)) {
-            if !kinds.contains(&kind) {
-                kinds.push(kind);
-            }
+    for kind in study.arms.iter().flat_map(|a| &a.trials).map(Kind::of) {
+        if !kinds.contains(&kind) {
+            kinds.push(kind);
         }
     }
     let mut told = Vec::new();
@@ -37,7 +35,8 @@ pub fn section(study: &Study) -> Option<Section> {
                 told.push(part);
                 let id = figure.id.clone();
                 section.add(figure, if first { Headline::Yes } else { Headline::No });
-                if key == "latent_l2" || key == "recon_mse" {
+                // What becomes of the picture is told where models are compared at a glance.
+                if key == "latent_l2" {
                     section.findings.extend(comparison(study, kind, key).map(|words| (words, id)));
                 }
             }
@@ -46,33 +45,33 @@ pub fn section(study: &Study) -> Option<Section> {
     section.filled()
 }
 
-/// Trials that stand in one figure: those of one norm, the first of each arm, the second of each arm, ...
+/// Trials that stand in one figure: those of one norm, and where models have several files of it, what tells these apart.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Kind<'a> {
     norm: &'a str,
-    nth: usize,
+    label: &'a str,
 }
 
 impl<'a> Kind<'a> {
-    /// The kind of an arm's trial `at`.
-    fn of(arm: &'a Arm, at: usize) -> Self {
-        let norm = arm.trials[at].norm.as_str();
-        Self { norm, nth: arm.trials[..at].iter().filter(|t| t.norm == norm).count() }
+    fn of(trial: &'a Trial) -> Self {
+        Self { norm: &trial.norm, label: &trial.label }
     }
 
     /// An arm's trial of this kind.
     fn trial<'b>(&self, arm: &'b Arm) -> Option<&'b Trial> {
-        arm.trials.iter().filter(|t| t.norm == self.norm).nth(self.nth)
+        arm.trials.iter().find(|t| Kind::of(t) == *self)
     }
 
     /// What tells this kind's figures from the others': in an anchor, and in words.
     fn suffix(&self) -> (String, String) {
         let norm = if self.norm.is_empty() { "norm-unknown" } else { self.norm };
-        let words = words::norm_sign(norm);
-        match self.nth {
-            0 => (format!("-{norm}"), format!(", {words}")),
-            n => (format!("-{norm}-{}", n + 1), format!(", {words}, set {}", n + 1)),
+        let letters = |c: char| if c.is_alphanumeric() { c } else { '-' };
+        let (mut anchor, mut words) = (format!("-{norm}"), format!(", {}", words::norm_sign(norm)));
+        if !self.label.is_empty() {
+            anchor.push_str(&format!("-{}", self.label.chars().map(letters).collect::<String>()));
+            words.push_str(&format!(", {}", self.label));
         }
+        (anchor, words)
     }
 }
 
@@ -141,23 +140,49 @@ fn figure(study: &Study, kind: &Kind, key: &str, several: bool) -> Option<Figure
     if entries.len() > 1 {
         let compared = curves.iter().filter(|(_, attack, _)| *attack == strongest).map(|(ink, _, curve)| {
             let label = study.arms[*ink].name.clone();
-            Mark::Curve(Curve { label, stroke: stroke(*ink), ..curve.clone() })
+            Mark::Curve(Curve { label, stroke: Stroke::series(*ink), marker: Marker::series(*ink), ..curve.clone() })
         });
-        panels.push(plot(&format!("{} attack, models compared", words::attack(&strongest)), compared.collect()));
+        let compared = plot(&format!("{} attack, models compared", words::attack(&strongest)), compared.collect());
+        // Of many models, how they compare comes before each by itself.
+        panels.insert(if entries.len() > 2 { 0 } else { panels.len() }, compared);
     }
     let (anchor, suffix) = if several { kind.suffix() } else { Default::default() };
     Some(Figure {
         id: format!("damage-{key}{anchor}"),
         title: format!("{}{suffix}", finding(&entries, key)),
         caption: format!(
-            "{}: median over the images (line) and middle half (band), against the size of the attack{}.",
+            "{}: median over the images (line) and middle half (band), against the size of the attack{}.{}",
             words::title(key),
-            if y.scale == Scale::Log { "; logarithmic scales" } else { "" }
+            if y.scale == Scale::Log { "; logarithmic scales" } else { "" },
+            directions(&entries)
         ),
         panels,
         table,
         ..Figure::default()
     })
+}
+
+/// Whose directions the spectral steps took.
+fn directions(entries: &[Entry]) -> String {
+    let mut taken: Vec<(&str, Vec<String>)> = Vec::new();
+    for entry in entries.iter().filter(|e| e.trial.is_directed() && !e.trial.metric.is_empty()) {
+        let metric = entry.trial.metric.as_str();
+        match taken.iter_mut().find(|t| t.0 == metric) {
+            Some(known) => known.1.push(entry.arm.name.clone()),
+            None => taken.push((metric, vec![entry.arm.name.clone()])),
+        }
+    }
+    match taken.as_slice() {
+        [] => String::new(),
+        [(metric, _)] => format!(" Spectral steps take the directions of the {metric} metric."),
+        several => {
+            let each = |(metric, names): &(&str, Vec<String>)| format!("the {metric} metric ({})", words::list(names));
+            format!(
+                " Spectral steps take the directions of {}.",
+                words::list(&several.iter().map(each).collect::<Vec<_>>())
+            )
+        }
+    }
 }
 
 fn style(attack: &str) -> (Marker, Stroke) {
@@ -189,12 +214,11 @@ fn comparison(study: &Study, kind: &Kind, key: &str) -> Option<String> {
         .copied()
         .filter(|e| trials.iter().all(|(_, t)| t.eps.contains(e)))
         .fold(f64::NEG_INFINITY, f64::max);
-    let parts: Option<Vec<String>> = trials
+    let medians: Option<Vec<(&str, f64)>> = trials
         .iter()
         .map(|(name, trial)| {
             let at = trial.eps.iter().position(|e| *e == eps)?;
-            let values = trial.attack(attack)?.measure(key)?.by_eps.get(at)?;
-            Some(format!("{} for {name}", number::short(Summary::of(values).median)))
+            Some((*name, Summary::of(trial.attack(attack)?.measure(key)?.by_eps.get(at)?).median))
         })
         .collect();
     Some(format!(
@@ -202,7 +226,7 @@ fn comparison(study: &Study, kind: &Kind, key: &str) -> Option<String> {
         words::title(key),
         words::attack(attack),
         number::plain(eps),
-        words::list(&parts?)
+        each(&medians?)
     ))
 }
 

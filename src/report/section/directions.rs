@@ -1,60 +1,61 @@
 //! The most sensitive directions as pictures.
 
-use super::gallery::row;
-use super::{Headline, Section};
+use super::rows::{DIRECTIONS, Look, Rows};
+use super::{Facet, Section, each_in, facets};
 use crate::error::Result;
-use crate::report::figure::{Figure, Panel, Picture, Table, Tone, Width, number, strip};
-use crate::report::markup::element;
+use crate::report::figure::{Figure, Panel, Picture, Table, Width, number};
 use crate::report::stats::Summary;
 use crate::report::study::{Directions, Study};
 
-/// Directions of the samples on show, a row a rank.
+/// Directions of the samples on show, a figure a facet, a row a rank.
 pub fn section(study: &Study) -> Result<Option<Section>> {
-    let mut table = Table::new(&["model", "index", "k", "eigenvalue", "largest_pixel_change"]);
+    let mut section = Section { id: "directions", title: "Directions", ..Section::default() };
+    for facet in facets(study) {
+        if let Some(figure) = figure(study, &facet)? {
+            section.add(figure, super::Headline::No);
+        }
+    }
+    Ok(section.filled())
+}
+
+fn figure(study: &Study, facet: &Facet<'_>) -> Result<Option<Figure>> {
+    let mut table = Table::new(&["model", "metric", "index", "k", "eigenvalue", "largest_pixel_change"]);
     let mut panels = Vec::new();
     let mut aligned = Vec::new();
-    for arm in &study.arms {
-        let Some(scores) = arm.scores.as_ref().filter(|s| !s.directions.is_empty()) else { continue };
-        let originals = originals(study, &scores.directions);
+    for (_, arm, scores) in facet.arms.iter().filter(|(_, _, s)| !s.directions.is_empty()) {
+        let originals = originals(study, &arm.origin.dataset, &scores.directions);
         panels.push(panel(&arm.name, &scores.directions, originals)?);
         aligned.push((arm.name.as_str(), Summary::of(&scores.alignment).median));
         for sample in &scores.directions {
             let row = scores.index.iter().position(|i| *i == sample.index);
             for (k, vector) in sample.vectors.iter().enumerate() {
                 let eigenvalue = scores.eigenvalues.as_ref().and_then(|m| m.values.get(row? * m.width + k));
-                let largest = vector.values.iter().fold(0.0f32, |a, v| a.max(v.abs()));
                 table.row([
                     (&arm.name).into(),
+                    facet.name.into(),
                     (sample.index as i64).into(),
                     (k + 1).into(),
                     eigenvalue.copied().unwrap_or(f64::NAN).into(),
-                    f64::from(largest).into(),
+                    vector.peak().into(),
                 ]);
             }
         }
     }
-    if panels.is_empty() {
-        return Ok(None);
-    }
-    let figure = Figure {
-        id: "directions-pictures".to_owned(),
-        title: finding(&aligned),
-        caption: "Unit directions in the space of images, v₁ the most sensitive, for the images in the top row. Blue \
-                  pixels darken, red ones brighten; each picture has its own scale, and its sign is a convention."
-            .to_owned(),
+    Ok((!panels.is_empty()).then(|| Figure {
+        id: format!("directions-pictures{}", facet.anchor),
+        title: format!("{}{}", finding(&aligned), facet.suffix),
+        caption: format!("{DIRECTIONS} The images are in the top row."),
         panels,
         width: Width::Pictures,
         table,
         ..Figure::default()
-    };
-    let mut section = Section { id: "directions", title: "Directions", ..Section::default() };
-    section.add(figure, Headline::No);
-    Ok(section.filled())
+    }))
 }
 
-/// The images themselves, where some attack file holds all of them.
-pub(crate) fn originals(study: &Study, directions: &[Directions]) -> Option<Vec<Picture>> {
-    let galleries = study.arms.iter().flat_map(|a| &a.trials).filter_map(|t| t.gallery.as_ref());
+/// The images themselves, where some attack file of that data set holds all of them.
+fn originals(study: &Study, dataset: &str, directions: &[Directions]) -> Option<Vec<Picture>> {
+    let arms = study.arms.iter().filter(|a| a.origin.dataset == dataset);
+    let galleries = arms.flat_map(|a| &a.trials).filter_map(|t| t.gallery.as_ref());
     for gallery in galleries {
         let find = |index: u64| {
             let at = gallery.samples.iter().position(|s| s.index == index)?;
@@ -69,42 +70,27 @@ pub(crate) fn originals(study: &Study, directions: &[Directions]) -> Option<Vec<
 }
 
 /// The images on top, then v_1 of each, v_2 of each, and so on.
-pub(crate) fn panel(name: &str, directions: &[Directions], originals: Option<Vec<Picture>>) -> Result<Panel> {
+fn panel(name: &str, directions: &[Directions], originals: Option<Vec<Picture>>) -> Result<Panel> {
     let named: Vec<String> = directions.iter().map(|d| format!("image {}", d.index)).collect();
-    let mut marks = 0;
-    let mut body = element("div").class("arm").child(element("h4").text(name));
-    if let Some(originals) = originals {
-        let drawn = strip(&originals, &named, Tone::Photo, &format!("{name}: inputs: {}", named.join("; ")))?;
-        marks += drawn.marks;
-        body.push(row("input", drawn.body, None));
-    }
+    let mut rows = Rows::new(name);
+    let spoken = format!("inputs: {}", named.join("; "));
+    rows.add("input", Look::photos(&originals.unwrap_or_default(), named.clone(), spoken), None)?;
     let ranks = directions.iter().map(|d| d.vectors.len()).min().unwrap_or(0);
     for k in 0..ranks {
         let pictures: Vec<Picture> = directions.iter().map(|d| d.vectors[k].clone()).collect();
         let symbol = format!("v{}", number::subscript(k + 1));
         let tips: Vec<String> = named.iter().map(|n| format!("{symbol} of {n}")).collect();
-        let drawn = strip(&pictures, &tips, Tone::Signed, &format!("{name}: {symbol} of {}", named.join("; ")))?;
-        marks += drawn.marks;
-        body.push(row(&symbol, drawn.body, None));
+        rows.add(&symbol, Look::signed(&pictures, tips, format!("{symbol} of {}", named.join("; "))), None)?;
     }
-    Ok(Panel { body, marks })
+    Ok(rows.panel())
 }
 
 fn finding(aligned: &[(&str, f64)]) -> String {
-    let known: Vec<String> = aligned
-        .iter()
-        .filter(|(_, c)| c.is_finite())
-        .map(|(name, c)| {
-            let cosine = number::significant(*c, 2);
-            if aligned.len() > 1 { format!("{cosine} for {name}") } else { cosine }
-        })
-        .collect();
-    if known.is_empty() {
-        "The most sensitive directions".to_owned()
-    } else {
-        format!(
-            "Between the first directions of two images, the median |cos| is {}",
-            crate::report::words::list(&known)
-        )
-    }
+    let known: Vec<(&str, f64)> = aligned.iter().copied().filter(|(_, c)| c.is_finite()).collect();
+    let cosines = match known.as_slice() {
+        [] => return "The most sensitive directions".to_owned(),
+        [(_, one)] if aligned.len() == 1 => number::significant(*one, 2),
+        several => each_in(several, |_, c| number::significant(c, 2)),
+    };
+    format!("Between the first directions of two images, the median |cos| is {cosines}")
 }

@@ -1,9 +1,10 @@
 //! Images before and after the attacks, with their reconstructions, the same samples under every model.
 
+use super::rows::{Look, Rows, picker, sample_words};
 use super::{Headline, Section};
 use crate::error::Result;
-use crate::report::figure::{Cell, Figure, Panel, Picture, Table, Tone, Width, number, strip};
-use crate::report::markup::{Element, element};
+use crate::report::figure::{Cell, Figure, Panel, Picture, Table, Width, number};
+use crate::report::markup::element;
 use crate::report::study::{Arm, Gallery, Sample, Study, Trial};
 use crate::report::words;
 
@@ -37,14 +38,16 @@ pub fn section(study: &Study) -> Result<Option<Section>> {
     let mut table = Table::new(&["model", "attack", "eps", "index", "label", "measure", "value"]);
     let mut panels = Vec::new();
     for (arm, trial, gallery) in &shown {
-        panels.push(panel(arm, trial, gallery, shown.len())?);
-        tabulate(&mut table, arm, trial, gallery);
+        let set = if trial.label.is_empty() { String::new() } else { format!(" ({})", trial.label) };
+        let name = format!("{}{set}", arm.name);
+        panels.push(panel(&name, trial, gallery)?);
+        tabulate(&mut table, &name, trial, gallery);
     }
     let same = shown.iter().all(|(_, t, _)| t.eps == first.eps);
     let figure = Figure {
         id: "gallery-images".to_owned(),
         title: format!("{} images, from the least to the most damaged", gallery.samples.len()),
-        caption: "Columns are the same test images under every model, evenly spaced over the ranks of damage by the \
+        caption: "Columns are the same images under every model, evenly spaced over the ranks of damage by the \
                   first attack at its largest size under the first model. Each attack has its attacked inputs, and \
                   below them what the model reconstructs from these."
             .to_owned(),
@@ -58,88 +61,31 @@ pub fn section(study: &Study) -> Result<Option<Section>> {
     Ok(Some(section))
 }
 
-/// Buttons that choose the size of the attack; the largest is on show at first.
-pub(super) fn picker(eps: &[f64], name: &str, symbol: &str) -> Vec<Element> {
-    if eps.len() < 2 {
-        return vec![];
-    }
-    let buttons = eps.iter().enumerate().map(|(i, size)| {
-        let input = element("input").with("type", "radio").with("name", format!("pick-{name}")).with("value", i);
-        let input = if i + 1 == eps.len() { input.with("checked", "checked") } else { input };
-        element("label").child(input).child(element("span").text(number::plain(*size)))
-    });
-    vec![
-        element("fieldset")
-            .class("pick")
-            .child(element("legend").text(format!("Size of the attack, {symbol}")))
-            .children(buttons),
-    ]
-}
-
-fn panel(arm: &Arm, trial: &Trial, gallery: &Gallery, of: usize) -> Result<Panel> {
-    let mut marks = 0;
-    let mut body = element("div").class("arm");
-    if of > 1 || !arm.name.is_empty() {
-        body.push(element("h4").text(&arm.name));
-    }
+fn panel(name: &str, trial: &Trial, gallery: &Gallery) -> Result<Panel> {
+    let mut rows = Rows::new(name);
     let named: Vec<String> = gallery.samples.iter().map(sample_words).collect();
-    let spoken = |what: &str| format!("{}: {what}: {}", arm.name, named.join("; "));
-    let original = strip(&gallery.originals, &named, Tone::Photo, &spoken("inputs"))?;
-    marks += original.marks;
-    body.push(row("input", original.body, None));
-    if !gallery.recon.is_empty() {
-        let tips: Vec<String> = gallery
-            .samples
-            .iter()
-            .zip(&named)
-            .map(|(s, n)| format!("{n}\nreconstruction{}", clean_words(trial, s)))
-            .collect();
-        let recon = strip(&gallery.recon, &tips, Tone::Photo, &spoken("reconstructions"))?;
-        marks += recon.marks;
-        body.push(row("reconstruction", recon.body, None));
-    }
+    let spoken = |what: &str| format!("{what}: {}", named.join("; "));
+    let told_each = |tell: &dyn Fn(&Sample) -> String| -> Vec<String> {
+        gallery.samples.iter().zip(&named).map(|(s, n)| format!("{n}{}", tell(s))).collect()
+    };
+    rows.add("input", Look::photos(&gallery.originals, named.clone(), spoken("inputs")), None)?;
+    let tips = told_each(&|s| format!("\nreconstruction{}", clean_words(trial, s)));
+    rows.add("reconstruction", Look::photos(&gallery.recon, tips, spoken("reconstructions")), None)?;
     for attack in &gallery.attacks {
         let title = words::attack(&attack.name);
-        body.push(element("h5").text(format!("{title} attack")));
+        rows.heading(&format!("{title} attack"));
         for (at, (eps, images)) in trial.eps.iter().zip(&attack.images).enumerate() {
-            let tips: Vec<String> = gallery
-                .samples
-                .iter()
-                .zip(&named)
-                .map(|(s, n)| format!("{n}\n{title}, ε = {}{}", number::plain(*eps), told(trial, &attack.name, at, s)))
-                .collect();
-            let words = format!("{title} attack, ε = {}", number::plain(*eps));
+            let eps = number::plain(*eps);
+            let tips = told_each(&|s| format!("\n{title}, ε = {eps}{}", told(trial, &attack.name, at, s)));
             let mut add = |label: &str, pictures: &[Picture], what: &str| -> Result<()> {
-                let drawn = strip(pictures, &tips, Tone::Photo, &spoken(&format!("{words}, {what}")))?;
-                marks += drawn.marks;
-                body.push(row(label, drawn.body, Some((at, trial.eps.len()))));
-                Ok(())
+                let spoken = spoken(&format!("{title} attack, ε = {eps}, {what}"));
+                rows.add(label, Look::photos(pictures, tips.clone(), spoken), Some((at, trial.eps.len())))
             };
             add("attacked input", images, "inputs")?;
-            if let Some(recon) = attack.recon.get(at) {
-                add("reconstruction", recon, "reconstructions")?;
-            }
+            add("reconstruction", attack.recon.get(at).map_or(&[], Vec::as_slice), "reconstructions")?;
         }
     }
-    Ok(Panel { body, marks })
-}
-
-/// A strip with its label; where it belongs to one of several sizes, all but the largest wait to be picked.
-pub(super) fn row(label: &str, strip: Element, size: Option<(usize, usize)>) -> Element {
-    let row = element("div").class("row").child(element("span").class("rl").text(label)).child(strip);
-    match size {
-        Some((at, of)) if at + 1 < of => row.with("data-e", at).with("hidden", "hidden"),
-        Some((at, _)) => row.with("data-e", at),
-        None => row,
-    }
-}
-
-/// "image 17, class 3".
-pub(super) fn sample_words(sample: &Sample) -> String {
-    match sample.label {
-        Some(label) => format!("image {}, class {label}", sample.index),
-        None => format!("image {}", sample.index),
-    }
+    Ok(rows.panel())
 }
 
 fn clean_words(trial: &Trial, sample: &Sample) -> String {
@@ -158,14 +104,14 @@ fn told(trial: &Trial, attack: &str, at: usize, sample: &Sample) -> String {
         .collect()
 }
 
-fn tabulate(table: &mut Table, arm: &Arm, trial: &Trial, gallery: &Gallery) {
+fn tabulate(table: &mut Table, name: &String, trial: &Trial, gallery: &Gallery) {
     for outcome in &trial.attacks {
         for measure in &outcome.measures {
             for (eps, values) in trial.eps.iter().zip(&measure.by_eps) {
                 for sample in &gallery.samples {
                     let label = sample.label.map_or(Cell::Text(String::new()), Cell::Integer);
                     table.row([
-                        (&arm.name).into(),
+                        name.into(),
                         (&outcome.name).into(),
                         (*eps).into(),
                         (sample.index as i64).into(),

@@ -1,20 +1,26 @@
-//! The parts of the page: each turns a [`Study`](super::study::Study) into figures, or into nothing where the
+//! The parts of the page: each turns a [`Study`] into figures, or into nothing where the
 //! files hold nothing for it.
 
+pub mod compare; //    models at a glance, best first
 pub mod damage; //     how far attacks reach, by size
 pub mod directions; // the most sensitive directions as pictures
 pub mod gallery; //    images before and after
+mod eigen; //          eigenvalue curves, of runs and of sweeps
+mod histogram; //      histograms, of runs and of sweeps
 pub mod overview; //   what was measured; the table of all models
+mod rows; //           rows of pictures, of runs and of sweeps
 pub mod prediction; // first-order theory against what happened
 pub mod scores; //     histograms of every score
 pub mod spectra; //    eigenvalue curves
 pub mod sweep; //      the grid of beta
+mod theory; //         measured against predicted, of runs and of sweeps
 pub mod training; //   loss curves
 
-use super::figure::{Cell, Figure, Ink, Key, Point, Stroke, Table};
+use super::figure::{Cell, Figure, Ink, Key, Marker, Point, Stroke, Table, number};
 use super::markup::Element;
 use super::stats::Summary;
-use super::study::Arm;
+use super::study::{Arm, Scores, Study};
+use super::words;
 
 /// A part of the page.
 #[derive(Debug, Default)]
@@ -59,18 +65,60 @@ impl Section {
     }
 }
 
-/// One legend entry a model.
-fn legend(arms: &[&Arm], ink: impl Fn(&Arm) -> usize) -> Vec<Key> {
-    if arms.len() < 2 {
-        return Vec::new();
-    }
-    let key = |arm: &&Arm| Key { ink: Ink::Series(ink(arm)), stroke: stroke(ink(arm)), words: arm.name.clone() };
-    arms.iter().map(key).collect()
+/// One facet of the models: a metric by which some were scored, and how its figures are named.
+struct Facet<'a> {
+    name: &'a str,
+    /// The models that have it, with their places in the study.
+    arms: Vec<(usize, &'a Arm, &'a Scores)>,
+    /// Whether the page begins with what it says: the first does.
+    headline: Headline,
+    /// After an anchor, and after a title: empty where there is no other facet.
+    anchor: String,
+    suffix: String,
 }
 
-/// The line of model `i`: hue and dashes together tell more models apart than there are hues.
-pub(crate) fn stroke(i: usize) -> Stroke {
-    [Stroke::Solid, Stroke::Dashed, Stroke::Dotted][(i / 2) % 3]
+/// The facets of all models.
+fn facets(study: &Study) -> Vec<Facet<'_>> {
+    let names = study.facets();
+    let several = names.len() > 1;
+    let facet = |(i, name)| {
+        let letters = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
+        Facet {
+            name,
+            arms: study.arms.iter().enumerate().filter_map(|(i, arm)| Some((i, arm, arm.facet(name)?))).collect(),
+            headline: if i == 0 { Headline::Yes } else { Headline::No },
+            anchor: if several { format!("-{}", name.chars().map(letters).collect::<String>()) } else { String::new() },
+            suffix: if several { format!(" ({})", words::facet(name)) } else { String::new() },
+        }
+    };
+    names.into_iter().enumerate().map(facet).collect()
+}
+
+/// One legend entry a model.
+fn legend(arms: impl IntoIterator<Item = (usize, String)>, marker: impl Fn(usize) -> Marker) -> Vec<Key> {
+    let keys: Vec<Key> = arms
+        .into_iter()
+        .map(|(i, words)| Key { ink: Ink::Series(i), stroke: Stroke::series(i), marker: marker(i), words })
+        .collect();
+    if keys.len() < 2 { Vec::new() } else { keys }
+}
+
+/// "0.1 for plain and 0.2 for mixup"; of more than four models the least and the largest.
+pub(crate) fn each(values: &[(&str, f64)]) -> String {
+    each_in(values, |_, v| number::short(v))
+}
+
+/// [`each`], with a value in other words.
+pub(crate) fn each_in(values: &[(&str, f64)], say: impl Fn(&str, f64) -> String) -> String {
+    let part = |(name, value): &(&str, f64)| format!("{} for {name}", say(name, *value));
+    let mut sorted: Vec<(&str, f64)> = values.iter().copied().filter(|v| v.1.is_finite()).collect();
+    sorted.sort_by(|a, b| a.1.total_cmp(&b.1));
+    match sorted.as_slice() {
+        [low, .., high] if values.len() > 4 => {
+            format!("from {} to {}", part(low), part(high))
+        }
+        _ => words::list(&values.iter().map(part).collect::<Vec<_>>()),
+    }
 }
 
 /// The point of a curve that shows a median with its quartiles.
@@ -92,7 +140,7 @@ pub(crate) fn spread_row<const N: usize>(of: [Cell; N], s: &Summary) -> impl Ite
 
 /// "1.23 (quartiles 1.1 to 1.4)".
 pub(crate) fn spread_words(summary: &Summary) -> String {
-    use super::figure::number::short;
+    use number::short;
     let undefined = match summary.undefined {
         0 => String::new(),
         n => format!(", {n} undefined"),
@@ -102,6 +150,5 @@ pub(crate) fn spread_words(summary: &Summary) -> String {
 
 /// "2.3 times", "87 % of": `ratio` in words.
 pub(crate) fn times(ratio: f64) -> String {
-    use super::figure::number::significant;
-    format!("{} times", significant(ratio, 2))
+    format!("{} times", number::significant(ratio, 2))
 }

@@ -1,11 +1,11 @@
 //! First-order theory against what happened: the shift that the largest eigenvalue predicts for a step of size
 //! epsilon along its direction, and the shift that the spectral attack measured on the same images.
 
-use super::{Headline, Section, spread_point, spread_words, stroke};
-use crate::report::figure::{Axis, Cloud, Curve, Figure, Ink, Mark, Marker, Panel, Plot, Scale, Table, number};
+use super::{Facet, Headline, Section, facets, legend, spread_point, spread_words, theory};
+use crate::report::figure::{Axis, Curve, Figure, Ink, Mark, Marker, Panel, Plot, Scale, Stroke, Table, number};
 use crate::report::law::law;
 use crate::report::stats::{Summary, median, spearman};
-use crate::report::study::{Arm, Study, Trial};
+use crate::report::study::{Arm, Scores, Study, Trial};
 use crate::report::words;
 
 /// Pairs of predicted and actual shift of one model.
@@ -14,6 +14,8 @@ struct Pairs<'a> {
     arm: &'a Arm,
     measure: &'static str,
     formula: &'static str,
+    metric: &'a str,
+    norm: &'a str,
     eps: &'a [f64],
     index: Vec<u64>,
     /// [E][rows]
@@ -21,16 +23,9 @@ struct Pairs<'a> {
     actual: Vec<Vec<f64>>,
 }
 
-/// Ratio by size, and the images themselves at the smallest and largest size.
+/// A figure a facet whose directions some attacks took: ratio by size, and the images themselves at the smallest and
+/// largest size.
 pub fn section(study: &Study) -> Option<Section> {
-    let found: Vec<Pairs> = study.arms.iter().enumerate().filter_map(|(ink, arm)| pairs(ink, arm)).collect();
-    // Metrics that predict different things need figures of their own.
-    let mut kinds: Vec<&str> = Vec::new();
-    for p in &found {
-        if !kinds.contains(&p.measure) {
-            kinds.push(p.measure);
-        }
-    }
     let mut section = Section {
         id: "prediction",
         title: "Theory and experiment",
@@ -41,20 +36,24 @@ pub fn section(study: &Study) -> Option<Section> {
             .to_owned(),
         ..Section::default()
     };
-    for kind in kinds {
-        let group: Vec<&Pairs> = found.iter().filter(|p| p.measure == kind).collect();
-        let figure = figure(&group)?;
-        section.add(figure, Headline::Yes);
+    for facet in facets(study) {
+        let group: Vec<Pairs> = facet.arms.iter().filter_map(|(ink, arm, s)| pairs(*ink, arm, s)).collect();
+        if let Some(figure) = figure(&facet, &group) {
+            section.add(figure, Headline::Yes);
+        }
     }
     section.filled()
 }
 
-fn pairs(ink: usize, arm: &Arm) -> Option<Pairs<'_>> {
-    let scores = arm.scores.as_ref()?;
+fn pairs<'a>(ink: usize, arm: &'a Arm, scores: &'a Scores) -> Option<Pairs<'a>> {
     let law = law(&scores.metric)?;
     let radius = scores.column("spectral_radius")?;
-    // The law is for Euclidean lengths.
-    let usable = |t: &&Trial| matches!(t.norm.as_str(), "" | "l2") && attacked(t, law.measure).is_some();
+    // The law is for Euclidean lengths, and for steps along the directions of its own metric.
+    let usable = |t: &&Trial| {
+        matches!(t.norm.as_str(), "" | "l2")
+            && (t.metric.is_empty() || t.metric == scores.metric)
+            && attacked(t, law.measure).is_some()
+    };
     let trial = arm.trials.iter().find(usable)?;
     let measure = attacked(trial, law.measure)?;
     let dim = trial
@@ -82,6 +81,8 @@ fn pairs(ink: usize, arm: &Arm) -> Option<Pairs<'_>> {
         arm,
         measure: law.measure,
         formula: law.formula,
+        metric: &scores.metric,
+        norm: &trial.norm,
         eps: &trial.eps,
         index: matched.iter().map(|(row, _)| trial.index[*row]).collect(),
         predicted: trial.eps.iter().map(predicted).collect(),
@@ -95,10 +96,11 @@ fn attacked<'a>(trial: &'a Trial, measure: &str) -> Option<&'a Vec<Vec<f64>>> {
     outcome.measure(measure).map(|m| &m.by_eps)
 }
 
-fn figure(group: &[&Pairs]) -> Option<Figure> {
+fn figure(facet: &Facet<'_>, group: &[Pairs]) -> Option<Figure> {
     let first = group.first()?;
     // A row a size, then a row an image for the sizes whose images are drawn.
-    let mut table = Table::new(&["model", "eps", "image", "predicted", "measured", "ratio", "ratio_q25", "ratio_q75"]);
+    let mut table =
+        Table::new(&["model", "metric", "eps", "image", "predicted", "measured", "ratio", "ratio_q25", "ratio_q75"]);
     let ends = if first.eps.len() > 1 { vec![0, first.eps.len() - 1] } else { vec![0] };
     let mut curves = Vec::new();
     let mut spans = Vec::new();
@@ -110,6 +112,7 @@ fn figure(group: &[&Pairs]) -> Option<Figure> {
             let summary = Summary::of(&ratios);
             table.row([
                 (&p.arm.name).into(),
+                facet.name.into(),
                 (*eps).into(),
                 "median".into(),
                 median(predicted).into(),
@@ -125,13 +128,13 @@ fn figure(group: &[&Pairs]) -> Option<Figure> {
                 spread_words(&summary)
             );
             points.push(spread_point(*eps, &summary, tip));
-            spans.extend([summary.low, summary.high, 1.0]);
+            spans.extend([summary.low, summary.high]);
             sizes.push(*eps);
         }
         curves.push(Mark::Curve(Curve {
             ink: Ink::Series(p.ink),
-            stroke: stroke(p.ink),
-            marker: Marker::Disc,
+            stroke: Stroke::series(p.ink),
+            marker: Marker::series(p.ink),
             label: if group.len() > 1 { p.arm.name.clone() } else { String::new() },
             points,
         }));
@@ -143,6 +146,7 @@ fn figure(group: &[&Pairs]) -> Option<Figure> {
         for ((index, a), b) in p.index.iter().zip(predicted).zip(actual) {
             table.row([
                 (&p.arm.name).into(),
+                facet.name.into(),
                 (*eps).into(),
                 (*index as i64).into(),
                 (*a).into(),
@@ -155,44 +159,40 @@ fn figure(group: &[&Pairs]) -> Option<Figure> {
     }
     sizes.sort_by(f64::total_cmp);
     sizes.dedup();
-    let ratio_axis = Axis::fit("measured / predicted", Scale::Linear, spans).from_zero();
-    let eps_axis = Axis::fit(
-        words::size_axis(&first.arm.trials.first().map(|t| t.norm.clone()).unwrap_or_default()),
-        Scale::suiting(sizes.iter().copied(), 1.3),
-        sizes.iter().copied(),
-    );
-    curves.insert(0, Mark::Level(1.0, "as predicted".to_owned()));
+    let (ratio_axis, level) = theory::ratios(spans);
+    let eps_axis =
+        Axis::fit(words::size_axis(first.norm), Scale::suiting(sizes.iter().copied(), 1.3), sizes.iter().copied());
+    curves.insert(0, level);
     let ratio = Plot::new("How well the prediction holds", eps_axis, ratio_axis, curves)
         .x_ticks(sizes.iter().map(|e| (*e, number::plain(*e))));
     let mut panels = vec![ratio.draw()];
     panels.extend(ends.into_iter().filter_map(|at| scatter(group, at)));
     Some(Figure {
-        id: format!("prediction-{}", first.measure),
-        title: finding(group),
+        id: format!("prediction-{}{}", first.measure, facet.anchor),
+        title: format!("{}{}", finding(group), facet.suffix),
         caption: format!(
             "Predicted: {} with λ₁ of each image under the {} metric. Measured: {} of the spectral attack. First, \
              the median ratio and its middle half by size; then each image at the smallest and the largest size, \
              logarithmic axes.",
             first.formula,
-            first.arm.scores.as_ref().map(|s| s.metric.clone()).unwrap_or_default(),
+            first.metric,
             words::inline(first.measure),
         ),
+        legend: legend(group.iter().map(|p| (p.ink, p.arm.name.clone())), Marker::series),
         panels,
         table,
         ..Figure::default()
     })
 }
 
-fn scatter(group: &[&Pairs], at: usize) -> Option<Panel> {
-    let mut x = Vec::new();
-    let mut y = Vec::new();
-    let mut marks = vec![Mark::Identity("as predicted".to_owned())];
+fn scatter(group: &[Pairs], at: usize) -> Option<Panel> {
+    let mut span = Vec::new();
+    let mut clouds = Vec::new();
     let mut size = f64::NAN;
     for p in group {
         let (predicted, actual) = (p.predicted.get(at)?, p.actual.get(at)?);
         size = *p.eps.get(at)?;
-        x.extend_from_slice(predicted);
-        y.extend_from_slice(actual);
+        span.extend(predicted.iter().chain(actual));
         let points = p.index.iter().zip(predicted).zip(actual).map(|((index, a), b)| {
             let tip = format!(
                 "{}, image {index}\npredicted {}\nmeasured {}",
@@ -202,19 +202,14 @@ fn scatter(group: &[&Pairs], at: usize) -> Option<Panel> {
             );
             (*a, *b, tip)
         });
-        marks.push(Mark::Cloud(Cloud { ink: Ink::Series(p.ink), points: points.collect() }));
+        clouds.push((Ink::Series(p.ink), points.collect()));
     }
-    let title = format!("Each image at ε = {}", number::plain(size));
-    // One range for both axes, so that the identity is the diagonal.
-    let both = || x.iter().chain(&y).copied();
-    let panel =
-        Plot::new(title, Axis::fit("predicted", Scale::Log, both()), Axis::fit("measured", Scale::Log, both()), marks)
-            .draw();
+    let panel = theory::scatter(format!("Each image at ε = {}", number::plain(size)), clouds, &span);
     (panel.marks > 0).then_some(panel)
 }
 
 /// The median ratio at the smallest and the largest size, over all models.
-fn finding(group: &[&Pairs]) -> String {
+fn finding(group: &[Pairs]) -> String {
     let ratio = |at: fn(usize) -> usize| -> (f64, f64) {
         let mut ratios = Vec::new();
         let mut eps = f64::NAN;

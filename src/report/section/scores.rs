@@ -1,32 +1,49 @@
 //! Histograms of every score, models overlaid, one small panel a score.
 
-use super::{Headline, Section, legend, stroke};
-use crate::report::figure::{Axis, Figure, Ink, Mark, Panel, Plot, Scale, Steps, Table, Width, bins, number, shares};
+use super::histogram::{Bins, Column};
+use super::{Facet, Section, each, facets, legend};
+use crate::report::figure::{Axis, Figure, Ink, Marker, Panel, Plot, Scale, Stroke, Table, Width, number};
 use crate::report::stats::Summary;
-use crate::report::study::{Arm, Named, Study};
+use crate::report::study::{Named, Scores, Study};
 use crate::report::words;
 
 const BINS: usize = 24;
 
-/// All scores that the files hold.
+/// All scores that the files hold, a figure a facet.
 pub fn section(study: &Study) -> Option<Section> {
-    let arms: Vec<(usize, &Arm)> = study.arms.iter().enumerate().filter(|(_, a)| a.scores.is_some()).collect();
+    let mut section = Section {
+        id: "scores",
+        title: "Scores",
+        intro: "Each score sums up one image's spectrum in a number.".to_owned(),
+        ..Section::default()
+    };
+    for facet in facets(study) {
+        if let Some(figure) = figure(&facet) {
+            section.add(figure, facet.headline);
+        }
+    }
+    section.filled()
+}
+
+fn figure(facet: &Facet<'_>) -> Option<Figure> {
     let mut names: Vec<&str> = Vec::new();
-    for (_, arm) in &arms {
-        for column in arm.scores.iter().flat_map(|s| &s.columns) {
-            if !names.contains(&column.name.as_str()) {
-                names.push(&column.name);
-            }
+    for column in facet.arms.iter().flat_map(|(_, _, s)| &s.columns) {
+        if !names.contains(&column.name.as_str()) {
+            names.push(&column.name);
         }
     }
     names.sort_by_key(|n| words::order(n));
-    let mut table = Table::new(&["score", "model", "bin_low", "bin_high", "share"]);
+    let mut table = Table::new(&["score", "model", "metric", "bin_low", "bin_high", "share"]);
     let mut panels = Vec::new();
     let mut missing = Vec::new();
     for name in &names {
-        let columns: Vec<(usize, &str, &[f64])> =
-            arms.iter().filter_map(|(i, a)| Some((*i, a.name.as_str(), a.scores.as_ref()?.column(name)?))).collect();
-        for (_, model, values) in &columns {
+        let mut columns = Vec::new();
+        for (i, arm, scores) in &facet.arms {
+            let Some(values) = scores.column(name) else { continue };
+            let (ink, stroke) = (Ink::Series(*i), Stroke::series(*i));
+            columns.push(Column { ink, stroke, name: arm.name.clone(), values });
+        }
+        for Column { name: model, values, .. } in &columns {
             let undefined = Summary::of(values).undefined;
             if undefined > 0 {
                 missing.push(format!(
@@ -37,7 +54,7 @@ pub fn section(study: &Study) -> Option<Section> {
                 ));
             }
         }
-        match panel(name, &columns, &mut table) {
+        match panel(name, facet.name, &columns, &mut table) {
             Some(panel) => panels.push(panel),
             None => missing.push(format!("no image has a finite {}", words::inline(name))),
         }
@@ -46,36 +63,28 @@ pub fn section(study: &Study) -> Option<Section> {
         return None;
     }
     let missing = if missing.is_empty() { String::new() } else { format!(" Not drawn: {}.", missing.join("; ")) };
-    let plain: Vec<&Arm> = arms.iter().map(|(_, a)| *a).collect();
-    let place = |arm: &Arm| arms.iter().find(|(_, a)| a.name == arm.name).map_or(0, |(i, _)| *i);
-    let figure = Figure {
-        id: "scores-histograms".to_owned(),
-        title: finding(&plain),
-        caption: format!("Share of the images in each bin; triangles mark medians.{missing}{}", errors(&plain)),
-        legend: legend(&plain, place),
+    Some(Figure {
+        id: format!("scores-histograms{}", facet.anchor),
+        title: format!("{}{}", finding(facet), facet.suffix),
+        caption: format!("Share of the images in each bin; triangles mark medians.{missing}{}", errors(facet)),
+        legend: legend(facet.arms.iter().map(|(i, arm, _)| (*i, arm.name.clone())), |_| Marker::None),
         panels,
         width: Width::Small,
         table,
         ..Figure::default()
-    };
-    let mut section = Section {
-        id: "scores",
-        title: "Scores",
-        intro: "Each score sums up one image's spectrum in a number.".to_owned(),
-        ..Section::default()
-    };
-    section.add(figure, Headline::Yes);
-    section.filled()
+    })
 }
 
 /// How exact estimated scores are: the standard error of the median image, where it has one above zero.
-fn errors(arms: &[&Arm]) -> String {
+fn errors(facet: &Facet<'_>) -> String {
     let mut told = Vec::new();
-    for arm in arms {
+    for (_, arm, own) in &facet.arms {
         let known = |e: &Named| Some(Summary::of(&e.values).median).filter(|median| *median > 0.0);
-        let scores = arm.scores.iter().flat_map(|s| &s.errors);
-        let parts: Vec<String> =
-            scores.filter_map(|e| Some(format!("{} {}", words::inline(&e.name), number::short(known(e)?)))).collect();
+        let parts: Vec<String> = own
+            .errors
+            .iter()
+            .filter_map(|e| Some(format!("{} {}", words::inline(&e.name), number::short(known(e)?))))
+            .collect();
         if !parts.is_empty() {
             told.push(format!("{} ({})", words::list(&parts), arm.name));
         }
@@ -87,58 +96,26 @@ fn errors(arms: &[&Arm]) -> String {
 }
 
 /// Histograms of the score called `name`; `None` where no value can be shown.
-fn panel(name: &str, columns: &[(usize, &str, &[f64])], table: &mut Table) -> Option<Panel> {
-    let pooled: Vec<f64> = columns.iter().flat_map(|(_, _, v)| v.iter().copied()).collect();
-    let scale = words::scale(name, &pooled);
-    let edges = bins(&pooled, scale == Scale::Log, BINS);
-    if edges.len() < 2 {
-        return None;
-    }
-    let heights: Vec<Vec<f64>> = columns.iter().map(|(_, _, v)| shares(v, &edges)).collect();
-    for ((_, model, _), heights) in columns.iter().zip(&heights) {
-        for (pair, height) in edges.windows(2).zip(heights) {
-            table.row([name.into(), (*model).into(), pair[0].into(), pair[1].into(), (*height).into()]);
-        }
-    }
-    let tips = edges.windows(2).enumerate().map(|(bin, pair)| {
-        let mut tip = format!("{} to {}", number::short(pair[0]), number::short(pair[1]));
-        for ((_, model, _), heights) in columns.iter().zip(&heights) {
-            tip.push_str(&format!("\n{model}: {:.1} %", 100.0 * heights[bin]));
-        }
-        tip
+fn panel(name: &str, metric: &str, columns: &[Column<'_>], table: &mut Table) -> Option<Panel> {
+    let pooled: Vec<f64> = columns.iter().flat_map(|c| c.values.iter().copied()).collect();
+    let bins = Bins::over(name, &pooled, BINS)?;
+    let (marks, tallest) = bins.marks(columns, |at, pair, height| {
+        let bin = [pair[0].into(), pair[1].into(), height.into()];
+        table.row([name.into(), (&columns[at].name).into(), metric.into()].into_iter().chain(bin));
     });
-    let zones = Mark::Zones { tips: tips.collect(), edges: edges.clone() };
-    let steps = columns.iter().zip(&heights).map(|((ink, _, values), heights)| {
-        let median = Summary::of(values).median;
-        Mark::Steps(Steps {
-            ink: Ink::Series(*ink),
-            stroke: stroke(*ink),
-            edges: edges.clone(),
-            heights: heights.clone(),
-            median: Some(median),
-        })
-    });
-    let percent = heights.iter().flatten().copied();
-    let mut y = Axis::fit("share of images", Scale::Linear, percent).from_zero();
+    let mut y = Axis::fit("share of images", Scale::Linear, [0.0, tallest]).from_zero();
     y.high = y.high.min(1.0);
-    let x = Axis::fit(words::axis(name), scale, edges.iter().copied());
-    let marks = steps.chain([zones]).collect();
+    let x = Axis::fit(words::axis(name), bins.scale, bins.edges.iter().copied());
     Some(Plot::new(words::title(name), x, y, marks).sized(320.0, 200.0).draw())
 }
 
-fn finding(arms: &[&Arm]) -> String {
-    let radius = |arm: &Arm| {
-        let scores = arm.scores.as_ref()?;
-        Some(Summary::of(scores.column("spectral_radius")?).median)
-    };
-    let entropy = |arm: &Arm| {
-        let scores = arm.scores.as_ref()?;
-        Some(Summary::of(scores.column("von_neumann_entropy")?).median)
-    };
-    let all: Vec<(String, f64)> = arms.iter().filter_map(|a| Some((a.name.clone(), radius(a)?))).collect();
-    match all.as_slice() {
+fn finding(facet: &Facet<'_>) -> String {
+    let median = |scores: &Scores, name: &str| Some(Summary::of(scores.column(name)?).median);
+    let radii: Vec<(&str, f64)> =
+        facet.arms.iter().filter_map(|(_, a, s)| Some((a.name.as_str(), median(s, "spectral_radius")?))).collect();
+    match radii.as_slice() {
         [] => "Scores of the spectra".to_owned(),
-        [(_, value)] => match arms.first().and_then(|a| entropy(a)) {
+        [(_, value)] => match facet.arms.first().and_then(|(_, _, s)| median(s, "von_neumann_entropy")) {
             Some(entropy) => format!(
                 "The median image has spectral radius {} and entropy {} nats",
                 number::short(*value),
@@ -146,10 +123,6 @@ fn finding(arms: &[&Arm]) -> String {
             ),
             None => format!("The median image has spectral radius {}", number::short(*value)),
         },
-        several => {
-            let parts: Vec<String> =
-                several.iter().map(|(name, value)| format!("{} for {name}", number::short(*value))).collect();
-            format!("Median spectral radius: {}", words::list(&parts))
-        }
+        several => format!("Median spectral radius: {}", each(several)),
     }
 }

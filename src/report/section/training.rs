@@ -1,8 +1,10 @@
 //! Loss curves of the training runs.
 
-use super::{Headline, Section, stroke};
-use crate::report::figure::{Axis, Curve, Figure, Ink, Mark, Marker, Plot, Point, Scale, Table, Width, number};
-use crate::report::study::Study;
+use super::{Headline, Section, each};
+use crate::report::figure::{
+    Axis, Curve, Figure, Ink, Mark, Marker, Panel, Plot, Point, Scale, Stroke, Table, Width, number,
+};
+use crate::report::study::{History, Study};
 
 /// One panel a column of `history.csv`.
 pub fn section(study: &Study) -> Option<Section> {
@@ -37,25 +39,14 @@ pub fn section(study: &Study) -> Option<Section> {
             }
             curves.push(Mark::Curve(Curve {
                 ink: Ink::Series(ink),
-                stroke: stroke(ink),
-                marker: if points.len() <= 12 { Marker::Disc } else { Marker::None },
+                stroke: Stroke::series(ink),
+                marker: if points.len() <= 12 { Marker::series(ink) } else { Marker::None },
                 label: if study.histories.len() > 1 { history.name.clone() } else { String::new() },
                 points,
             }));
         }
-        // A quantity that never changes, such as a constant learning rate, needs no picture.
-        let varies = y.iter().any(|v| v.is_finite() && *v != y[0]);
-        let (title, axis) = words(name);
-        let panel = Plot::new(
-            title,
-            Axis::fit("epoch", Scale::Linear, x),
-            Axis::fit(axis, Scale::suiting(y.iter().copied(), 1.5), y.iter().copied()),
-            curves,
-        )
-        .sized(320.0, 210.0)
-        .draw();
-        if varies && panel.marks > 0 && !SETTINGS.contains(&name) {
-            panels.push(panel);
+        if !SETTINGS.contains(&name) {
+            panels.extend(panel(name, Axis::fit("epoch", Scale::Linear, x), &y, 1.5, curves));
         }
     }
     if panels.is_empty() {
@@ -78,8 +69,21 @@ pub fn section(study: &Study) -> Option<Section> {
 /// What training was told rather than what came of it: in the table, not drawn.
 const SETTINGS: [&str; 3] = ["beta", "lr", "seconds"];
 
+/// The panel of a quantity, logarithmic where its values span `decades`; nothing where it never changes, such as a
+/// constant learning rate.
+pub(super) fn panel(name: &str, x: Axis, values: &[f64], decades: f64, marks: Vec<Mark>) -> Option<Panel> {
+    let first = values.first()?;
+    if !values.iter().any(|v| v.is_finite() && v != first) {
+        return None;
+    }
+    let (title, axis) = words(name);
+    let y = Axis::fit(axis, Scale::suiting(values.iter().copied(), decades), values.iter().copied());
+    let panel = Plot::new(title, x, y, marks).sized(320.0, 210.0).draw();
+    (panel.marks > 0).then_some(panel)
+}
+
 /// A panel's title and its axis.
-pub(super) fn words(column: &str) -> (String, String) {
+fn words(column: &str) -> (String, String) {
     let (part, of) = column.strip_prefix("valid_").map_or((column, "training"), |rest| (rest, "validation"));
     let (title, axis) = match part {
         "loss" => ("Loss", "β-weighted, nats an image"),
@@ -96,18 +100,14 @@ pub(super) fn words(column: &str) -> (String, String) {
 /// The ELBO (or the loss) that each run ended with.
 fn finding(study: &Study) -> String {
     let epochs = study.histories.iter().map(|h| h.rows.len()).max().unwrap_or(0);
-    let ends = |column: &str| -> Vec<String> {
-        let end = |h: &crate::report::study::History| {
-            let at = h.columns.iter().position(|c| c == column)?;
-            let value = h.rows.last()?.get(at).filter(|v| v.is_finite())?;
-            Some(format!("{} for {}", number::short(*value), h.name))
-        };
-        study.histories.iter().filter_map(end).collect()
-    };
     for (column, words) in [("valid_elbo", "the validation ELBO is"), ("loss", "the loss is")] {
-        let ends = ends(column);
+        let end = |h: &History| {
+            let at = h.columns.iter().position(|c| c == column)?;
+            h.rows.last()?.get(at).copied().filter(|v| v.is_finite())
+        };
+        let ends: Vec<(&str, f64)> = study.histories.iter().filter_map(|h| Some((h.name.as_str(), end(h)?))).collect();
         if !ends.is_empty() {
-            return format!("After {epochs} epochs {words} {}", crate::report::words::list(&ends));
+            return format!("After {epochs} epochs {words} {}", each(&ends));
         }
     }
     format!("Training over {epochs} epochs")

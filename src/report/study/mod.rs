@@ -1,4 +1,4 @@
-//! What a report is made of: stored results as typed values, each arm its own.
+//! What a report is made of: stored results as typed values, each model an arm of its own, each metric a facet of it.
 
 mod sweep; // grids of beta
 
@@ -30,8 +30,10 @@ pub struct Origin {
     pub model: String,
     /// SHA-256 of its weights.
     pub sha256: String,
-    /// Data set and split.
+    /// Data set, as it was named.
     pub dataset: String,
+    /// SHA-256 of what its samples are; empty where the file does not say.
+    pub data: String,
     /// `train` or `test`.
     pub split: String,
     /// `cpu`, `cuda:0`.
@@ -50,6 +52,13 @@ pub struct Origin {
     pub config: String,
     /// Samples in the file.
     pub samples: usize,
+}
+
+impl Origin {
+    /// What tells models apart: their weights, wherever they lie; the path where a file does not say them.
+    pub fn identity(&self) -> &str {
+        if self.sha256.is_empty() { &self.model } else { &self.sha256 }
+    }
 }
 
 /// A column of one number per sample.
@@ -82,24 +91,55 @@ impl Matrix {
     }
 }
 
-/// One model.
+/// One model on its data.
 #[derive(Clone, Debug, Default)]
 pub struct Arm {
     /// What the page calls it.
     pub name: String,
-    /// Identity: path, weights, data.
+    /// Identity: weights and data; the path by which the model was first reached.
     pub origin: Origin,
-    /// Its spectra and scores.
-    pub scores: Option<Scores>,
+    /// Its spectra and scores, a facet each.
+    pub scores: Vec<Scores>,
     /// Its attacks, one entry a file.
     pub trials: Vec<Trial>,
 }
 
-/// Spectra and scores of one model.
+impl Arm {
+    /// Its spectra and scores of one facet.
+    pub fn facet(&self, facet: &str) -> Option<&Scores> {
+        self.scores.iter().find(|s| s.facet == facet)
+    }
+}
+
+impl Study {
+    /// The facets that the arms have, each once: what has the same name is compared across models.
+    pub fn facets(&self) -> Vec<&str> {
+        let mut facets: Vec<&str> = Vec::new();
+        for scores in self.arms.iter().flat_map(|a| &a.scores) {
+            if !facets.contains(&scores.facet.as_str()) {
+                facets.push(&scores.facet);
+            }
+        }
+        facets.sort_by_key(|f| super::words::facet_order(f));
+        facets
+    }
+
+    /// How many models there are, sweeps included: one that stands in several arms, on several data sets, counts once.
+    pub fn models(&self) -> usize {
+        let weights: std::collections::HashSet<&str> = self.arms.iter().map(|a| a.origin.identity()).collect();
+        weights.len() + self.sweeps.iter().map(|s| s.models.len()).sum::<usize>()
+    }
+}
+
+/// Spectra and scores of one model under one metric.
 #[derive(Clone, Debug, Default)]
 pub struct Scores {
+    /// What the page calls them: the metric, and where a model has several files of it, what tells these apart.
+    pub facet: String,
     /// The pullback metric.
     pub metric: String,
+    /// What may tell two files of one metric apart, the most telling first.
+    pub aspects: Vec<String>,
     /// Position of each row in the data set.
     pub index: Vec<u64>,
     /// `/scores/<name>`.
@@ -133,6 +173,12 @@ pub struct Directions {
 /// One attack file.
 #[derive(Clone, Debug, Default)]
 pub struct Trial {
+    /// Where a model has several files of one norm, what tells them apart; else empty.
+    pub label: String,
+    /// The metric whose directions a spectral attack took; empty where the file does not say.
+    pub metric: String,
+    /// What may tell two files of one norm apart, the most telling first.
+    pub aspects: Vec<String>,
     /// `l2`, `linf` or `l1`; empty where the file does not say.
     pub norm: String,
     /// How the length of a step along a direction is counted.
@@ -154,10 +200,15 @@ impl Trial {
     pub fn attack(&self, name: &str) -> Option<&Outcome> {
         self.attacks.iter().find(|a| a.name == name)
     }
+
+    /// Whether some attack took the metric's directions.
+    pub fn is_directed(&self) -> bool {
+        self.attacks.iter().any(|a| a.name == "spectral" || super::words::direction(&a.name).is_some())
+    }
 }
 
 /// What one attack did.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Outcome {
     /// Its name in the file.
     pub name: String,
@@ -221,6 +272,8 @@ pub struct AttackedImages {
 pub struct History {
     /// What the page calls it.
     pub name: String,
+    /// The folder that holds it.
+    pub folder: String,
     /// Names of the columns; the first is the epoch.
     pub columns: Vec<String>,
     /// One row an epoch; NaN where the file has no number.

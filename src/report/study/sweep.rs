@@ -95,6 +95,15 @@ pub enum StepScale {
 }
 
 impl StepScale {
+    /// How it counts, in words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Unit => "equal steps",
+            Self::Eigen => "steps of ε λᵢ",
+            Self::Singular => "steps of ε √λᵢ",
+        }
+    }
+
     /// The length of a step of size `eps` along a direction of eigenvalue `lambda`.
     pub fn length(self, eps: f64, lambda: f64) -> f64 {
         match self {

@@ -1,10 +1,8 @@
 //! Theory against experiment over the whole sweep.
 
 use super::{View, beta_keys, beta_words};
-use crate::report::figure::{
-    Axis, Cell, Cloud, Curve, Figure, Mark, Marker, Plot, Scale, Stroke, Table, Width, number,
-};
-use crate::report::section::{spread_point, spread_words};
+use crate::report::figure::{Cell, Curve, Figure, Mark, Marker, Plot, Stroke, Table, Width, number};
+use crate::report::section::{spread_point, spread_words, theory};
 use crate::report::stats::{Summary, spearman};
 use crate::report::words;
 
@@ -19,11 +17,11 @@ pub(super) fn figure(view: &View<'_>) -> Option<Figure> {
     let mut ratios = Vec::new();
     let mut clouds = Vec::new();
     let mut keyed = Vec::new();
-    let (mut spans, mut both) = (vec![1.0], Vec::new());
+    let (mut spans, mut both) = (Vec::new(), Vec::new());
     let mut rho: Vec<f64> = Vec::new();
     for line in &lines {
-        let mut curves = vec![Mark::Level(1.0, "as predicted".to_owned())];
-        let mut cloud = vec![Mark::Identity("as predicted".to_owned())];
+        let mut curves = Vec::new();
+        let mut cloud = Vec::new();
         for (ink, point) in view.chosen(line) {
             let Some(agreement) = point.agreement() else { continue };
             let mut points = Vec::new();
@@ -67,25 +65,26 @@ pub(super) fn figure(view: &View<'_>) -> Option<Figure> {
                 let tip = format!("{label}\npredicted {}\nmeasured {}", number::short(*a), number::short(*b));
                 (*a, *b, tip)
             });
-            cloud.push(Mark::Cloud(Cloud { ink, points: pairs.collect() }));
+            cloud.push((ink, pairs.collect()));
         }
         ratios.push((line.name.as_str(), curves));
         clouds.push((line.name.as_str(), cloud));
     }
     table.rows.extend(images);
     let arm = |name: &str| if lines.len() > 1 { format!(", {name}") } else { String::new() };
-    let ratio_axis = Axis::fit("measured / predicted", Scale::Linear, spans).from_zero();
+    let (ratio_axis, level) = theory::ratios(spans);
     let mut panels: Vec<_> = ratios
         .into_iter()
-        .map(|(name, marks)| {
+        .map(|(name, mut marks)| {
+            marks.insert(0, level.clone());
             Plot::new(format!("By size{}", arm(name)), view.size_axis(), ratio_axis.clone(), marks).draw()
         })
         .collect();
-    panels.extend(clouds.into_iter().map(|(name, marks)| {
-        let x = Axis::fit("predicted", Scale::Log, both.iter().copied());
-        let y = Axis::fit("measured", Scale::Log, both.iter().copied());
-        Plot::new(format!("Each image at {}{}", view.size(0), arm(name)), x, y, marks).draw()
-    }));
+    panels.extend(
+        clouds.into_iter().map(|(name, clouds)| {
+            theory::scatter(format!("Each image at {}{}", view.size(0), arm(name)), clouds, &both)
+        }),
+    );
     let medians: Vec<f64> = view
         .sweep
         .points

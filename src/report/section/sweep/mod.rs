@@ -207,7 +207,10 @@ fn beta_keys(shown: &[(Ink, &SweepPoint)]) -> Vec<Key> {
     let mut shown: Vec<_> = shown.iter().collect();
     shown.sort_by(|a, b| a.1.beta.total_cmp(&b.1.beta));
     shown.dedup_by_key(|(_, p)| p.beta);
-    shown.iter().map(|(ink, p)| Key { ink: *ink, stroke: Stroke::Solid, words: beta_words(p) }).collect()
+    shown
+        .iter()
+        .map(|(ink, p)| Key { ink: *ink, stroke: Stroke::Solid, marker: Marker::None, words: beta_words(p) })
+        .collect()
 }
 
 /// A legend of the arms.
@@ -215,7 +218,7 @@ fn legend(lines: &[Line<'_>]) -> Vec<Key> {
     if lines.len() < 2 {
         return Vec::new();
     }
-    lines.iter().map(|l| Key { ink: l.ink, stroke: l.stroke, words: l.name.clone() }).collect()
+    lines.iter().map(|l| Key { ink: l.ink, stroke: l.stroke, marker: Marker::None, words: l.name.clone() }).collect()
 }
 
 /// "from 1.2 to 3.4 with mixup", an arm after the other; an arm of one model has no way to go.

@@ -2,9 +2,8 @@
 
 use super::{Line, View, beta_words};
 use crate::error::Result;
-use crate::report::figure::{Figure, Panel, Picture, Table, Tone, Width, number, strip};
-use crate::report::markup::element;
-use crate::report::section::gallery::{picker, row, sample_words};
+use crate::report::figure::{Figure, Panel, Picture, Table, Width, number};
+use crate::report::section::rows::{DIRECTIONS, Look, Rows, picker, sample_words};
 use crate::report::study::{Gallery, SweepPoint};
 use crate::report::words;
 
@@ -27,24 +26,17 @@ fn attacked(view: &View<'_>) -> Result<Option<Figure>> {
             line.points.iter().filter_map(|p| Some((*p, p.gallery.as_ref()?))).collect();
         let Some((_, first)) = shown.first() else { continue };
         let named: Vec<String> = first.samples.iter().map(sample_words).collect();
-        let spoken = |what: &str| format!("{}: {what}: {}", line.name, named.join("; "));
-        let mut body = element("div").class("arm").child(element("h4").text(&line.name));
-        let inputs = strip(&first.originals, &named, Tone::Photo, &spoken("inputs"))?;
-        let mut marks = inputs.marks;
-        body.push(row("input", inputs.body, None));
+        let spoken = |what: &str| format!("{what}: {}", named.join("; "));
+        let mut rows = Rows::new(&line.name);
+        rows.add("input", Look::photos(&first.originals, named.clone(), spoken("inputs")), None)?;
         for (point, gallery) in &shown {
             let beta = beta_words(point);
-            body.push(element("h5").text(&beta));
+            rows.heading(&beta);
             let mut add = |label: &str, pictures: &[Picture], size: Option<usize>| -> Result<()> {
-                if pictures.is_empty() {
-                    return Ok(());
-                }
                 let at = size.map_or(String::new(), |i| format!(", {}", view.size(sizes[i])));
                 let tips: Vec<String> = named.iter().map(|n| format!("{n}\n{beta}{at}\n{label}")).collect();
-                let drawn = strip(pictures, &tips, Tone::Photo, &spoken(&format!("{beta}{at}, {label}")))?;
-                marks += drawn.marks;
-                body.push(row(label, drawn.body, size.map(|i| (i, eps.len()))));
-                Ok(())
+                let look = Look::photos(pictures, tips, spoken(&format!("{beta}{at}, {label}")));
+                rows.add(label, look, size.map(|i| (i, eps.len())))
             };
             add("reconstruction", &gallery.recon, None)?;
             if let Some(images) = gallery.attacks.iter().find(|a| a.name == attack) {
@@ -55,7 +47,7 @@ fn attacked(view: &View<'_>) -> Result<Option<Figure>> {
             }
             tabulate(&mut table, view, &line, point, attack);
         }
-        panels.push(Panel { body, marks });
+        panels.push(rows.panel());
     }
     let id = view.id("gallery");
     Ok((!panels.is_empty()).then(|| Figure {
@@ -101,13 +93,12 @@ fn directions(view: &View<'_>) -> Result<Option<Figure>> {
         for p in &shown {
             for d in &p.directions {
                 for (k, v) in d.vectors.iter().enumerate() {
-                    let largest = v.values.iter().fold(0.0f32, |a, v| a.max(v.abs()));
                     table.row([
                         (&line.name).into(),
                         p.beta.into(),
                         (d.index as i64).into(),
                         (k + 1).into(),
-                        f64::from(largest).into(),
+                        v.peak().into(),
                     ]);
                 }
             }
@@ -128,10 +119,7 @@ fn directions(view: &View<'_>) -> Result<Option<Figure>> {
     Ok((!panels.is_empty()).then(|| Figure {
         id: view.id("directions"),
         title: "The most sensitive directions, model by model".to_owned(),
-        caption:
-            "Unit directions in the space of images, v₁ the most sensitive. Blue pixels darken, red ones brighten; \
-                  each picture has its own scale, and its sign is a convention."
-                .to_owned(),
+        caption: DIRECTIONS.to_owned(),
         panels,
         width: Width::Pictures,
         table,
@@ -146,19 +134,12 @@ fn panel(
     points: &[&SweepPoint],
     pictures: impl Fn(&SweepPoint) -> Vec<Picture>,
 ) -> Result<Panel> {
-    let mut body = element("div").class("arm").child(element("h4").text(title));
-    let mut marks = 0;
-    if let Some(inputs) = inputs {
-        let drawn = strip(&inputs, named, Tone::Photo, &format!("{title}: inputs"))?;
-        marks += drawn.marks;
-        body.push(row("input", drawn.body, None));
-    }
+    let mut rows = Rows::new(title);
+    rows.add("input", Look::photos(&inputs.unwrap_or_default(), named.to_vec(), "inputs".to_owned()), None)?;
     for point in points {
         let beta = beta_words(point);
         let tips: Vec<String> = named.iter().map(|n| format!("{n}\n{beta}")).collect();
-        let drawn = strip(&pictures(point), &tips, Tone::Signed, &format!("{title}: {beta}: {}", named.join("; ")))?;
-        marks += drawn.marks;
-        body.push(row(&beta, drawn.body, None));
+        rows.add(&beta, Look::signed(&pictures(point), tips, format!("{beta}: {}", named.join("; "))), None)?;
     }
-    Ok(Panel { body, marks })
+    Ok(rows.panel())
 }

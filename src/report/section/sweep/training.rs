@@ -1,8 +1,8 @@
 //! What training ended with, model by model.
 
 use super::{View, beta_words};
-use crate::report::figure::{Axis, Figure, Plot, Point, Scale, Table, Width, number};
-use crate::report::section::training::words;
+use crate::report::figure::{Figure, Point, Table, Width, number};
+use crate::report::section::training::panel;
 use crate::report::stats::Summary;
 
 /// A panel a loss: the mean over the seeds of a beta, and from the least to the largest.
@@ -36,12 +36,7 @@ pub(super) fn figure(view: &View<'_>) -> Option<Figure> {
             }
             marks.push(line.curve(points, lines.len() > 1));
         }
-        if seen.iter().all(|v| *v == seen[0]) {
-            continue;
-        }
-        let (title, axis) = words(name);
-        let y = Axis::fit(axis, Scale::suiting(seen.iter().copied(), 2.3), seen);
-        panels.push(Plot::new(title, view.beta_axis(), y, marks).sized(320.0, 210.0).draw());
+        panels.extend(panel(name, view.beta_axis(), &seen, 2.3, marks));
     }
     Some(Figure {
         id: view.id("training"),

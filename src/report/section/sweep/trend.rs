@@ -1,10 +1,9 @@
 //! Scores and damage against beta, and the scores' histograms at a few betas.
 
 use super::{Headline, Line, View, beta_keys, beta_words, ways};
-use crate::report::figure::{
-    Axis, Figure, Mark, Panel, Plot, Scale, Steps, Stroke, Table, Width, bins, number, shares,
-};
+use crate::report::figure::{Axis, Figure, Panel, Plot, Scale, Stroke, Table, Width, number};
 use crate::report::load::evenly;
+use crate::report::section::histogram::{Bins, Column};
 use crate::report::section::{spread_point, spread_row, spread_table, spread_words, times};
 use crate::report::stats::{Summary, spearman};
 use crate::report::study::SweepPoint;
@@ -135,51 +134,28 @@ pub(super) fn histograms(view: &View<'_>) -> Vec<(Figure, Headline)> {
             .filter_map(|(_, p)| p.score(name))
             .flat_map(|v| v.iter().copied())
             .collect();
-        let scale = words::scale(name, &all);
-        let edges = bins(&all, scale == Scale::Log, 40);
-        if edges.len() < 2 {
-            continue;
-        }
+        let Some(bins) = Bins::over(name, &all, 40) else { continue };
         let mut tallest = 0.0f64;
         let mut drawn = Vec::new();
         for line in &lines {
-            let mut marks = Vec::new();
-            let mut tips: Vec<String> =
-                edges.windows(2).map(|e| format!("{} to {}", number::short(e[0]), number::short(e[1]))).collect();
+            let mut columns = Vec::new();
             for (ink, point) in view.chosen(line) {
                 let Some(values) = point.score(name) else { continue };
-                let heights = shares(values, &edges);
-                for ((tip, pair), height) in tips.iter_mut().zip(edges.windows(2)).zip(&heights) {
-                    if *height > 0.0 {
-                        tip.push_str(&format!("\n{}: {:.1} %", beta_words(point), 100.0 * height));
-                    }
-                    tallest = tallest.max(*height);
-                    let row = [
-                        name.into(),
-                        (&line.name).into(),
-                        point.beta.into(),
-                        pair[0].into(),
-                        pair[1].into(),
-                        (*height).into(),
-                    ];
-                    table.row(row);
-                }
                 keyed.push((ink, point));
-                marks.push(Mark::Steps(Steps {
-                    ink,
-                    stroke: Stroke::Solid,
-                    edges: edges.clone(),
-                    heights,
-                    median: Some(Summary::of(values).median),
-                }));
+                columns.push((point.beta, Column { ink, stroke: Stroke::Solid, name: beta_words(point), values }));
             }
-            marks.push(Mark::Zones { edges: edges.clone(), tips });
+            let (betas, columns): (Vec<f64>, Vec<Column>) = columns.into_iter().unzip();
+            let (marks, height) = bins.marks(&columns, |at, pair, height| {
+                let bin = [pair[0].into(), pair[1].into(), height.into()];
+                table.row([name.into(), (&line.name).into(), betas[at].into()].into_iter().chain(bin));
+            });
+            tallest = tallest.max(height);
             drawn.push((line.name.as_str(), marks));
         }
         for (arm, marks) in drawn {
             let mut y = Axis::fit("share of images", Scale::Linear, [0.0, tallest]).from_zero();
             y.high = y.high.min(1.0);
-            let x = Axis::fit(words::axis(name), scale, edges.iter().copied());
+            let x = Axis::fit(words::axis(name), bins.scale, bins.edges.iter().copied());
             let title = if lines.len() > 1 { format!("{}, {arm}", words::title(name)) } else { words::title(name) };
             panels.push(Plot::new(title, x, y, marks).draw());
         }

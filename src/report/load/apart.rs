@@ -1,0 +1,209 @@
+//! What tells files of one model, and models of one name, apart: as little as does it.
+
+use crate::report::study::{Arm, Outcome, Scores, Study, Trial};
+use crate::report::words;
+
+/// Names each model's scores by their metric and, where one has several files of a metric, by what these differ in.
+/// Files that say the same are one.
+pub(super) fn facets(arms: &mut [Arm]) {
+    for arm in arms.iter_mut() {
+        once(&mut arm.scores, |a: &Scores, b: &Scores| {
+            (&a.metric, &a.aspects, &a.index) == (&b.metric, &b.aspects, &b.index)
+                && a.columns.len() == b.columns.len()
+                && a.columns.iter().zip(&b.columns).all(|(a, b)| a.name == b.name && same(&a.values, &b.values))
+        });
+    }
+    tell(arms, scores_of, |kind, told| [&[kind.to_owned()], told].concat().join(", "));
+}
+
+/// Labels each model's attack files of one norm by what they differ in. Files that say the same are one.
+pub(super) fn trials(arms: &mut [Arm]) {
+    for arm in arms.iter_mut() {
+        once(&mut arm.trials, |a: &Trial, b: &Trial| {
+            let alike = |(a, b): (&Outcome, &Outcome)| {
+                a.name == b.name
+                    && a.measures.len() == b.measures.len()
+                    && a.measures.iter().zip(&b.measures).all(|(a, b)| same(&a.by_eps.concat(), &b.by_eps.concat()))
+            };
+            (&a.norm, &a.aspects, &a.index, &a.eps) == (&b.norm, &b.aspects, &b.index, &b.eps)
+                && a.attacks.len() == b.attacks.len()
+                && a.attacks.iter().zip(&b.attacks).all(alike)
+        });
+    }
+    tell(arms, trials_of, |_, told| told.join(", "));
+}
+
+/// Bit for bit, so that NaN equals itself.
+fn same(a: &[f64], b: &[f64]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits())
+}
+
+/// Keeps the first of each that are alike.
+fn once<T>(items: &mut Vec<T>, alike: impl Fn(&T, &T) -> bool) {
+    let mut at = 0;
+    while at < items.len() {
+        let (before, rest) = items.split_at(at);
+        if before.iter().any(|b| rest.first().is_some_and(|i| alike(b, i))) {
+            items.remove(at);
+        } else {
+            at += 1;
+        }
+    }
+}
+
+/// A file of a model: of what kind, what may tell it from others of its kind, and where its name goes.
+struct Item<'a> {
+    kind: &'a String,
+    aspects: &'a [String],
+    name: &'a mut String,
+}
+
+fn scores_of(arm: &mut Arm) -> Vec<Item<'_>> {
+    let each = arm.scores.iter_mut();
+    each.map(|Scores { facet, metric, aspects, .. }| Item { kind: metric, aspects, name: facet }).collect()
+}
+
+fn trials_of(arm: &mut Arm) -> Vec<Item<'_>> {
+    let each = arm.trials.iter_mut();
+    each.map(|Trial { label, norm, aspects, .. }| Item { kind: norm, aspects, name: label }).collect()
+}
+
+/// Names every model's items by their kind and those aspects in which some model's items of that kind differ: the same
+/// aspects for all models, so that one name is one thing. What no aspect tells apart is numbered.
+fn tell(arms: &mut [Arm], items: fn(&mut Arm) -> Vec<Item<'_>>, name: impl Fn(&str, &[String]) -> String) {
+    let all: Vec<Vec<(String, Vec<String>)>> =
+        arms.iter_mut().map(|arm| items(arm).iter().map(|i| (i.kind.clone(), i.aspects.to_vec())).collect()).collect();
+    let told = |kind: &str| -> Vec<usize> {
+        let mut chosen: Vec<usize> = Vec::new();
+        for aspect in 0.. {
+            let mut held = false;
+            let splits = all.iter().any(|arm| {
+                let of_kind: Vec<&Vec<String>> = arm.iter().filter(|i| i.0 == kind).map(|i| &i.1).collect();
+                held |= of_kind.iter().any(|a| aspect < a.len());
+                of_kind.iter().enumerate().any(|(i, a)| {
+                    let alike = |b: &&&Vec<String>| chosen.iter().all(|c| a.get(*c) == b.get(*c));
+                    of_kind[..i].iter().filter(alike).any(|b| a.get(aspect) != b.get(aspect))
+                })
+            });
+            if splits {
+                chosen.push(aspect);
+            }
+            if !held {
+                return chosen;
+            }
+        }
+        chosen
+    };
+    for arm in arms.iter_mut() {
+        let mut given: Vec<String> = Vec::new();
+        let mut kinds: Vec<String> = Vec::new();
+        for item in items(arm) {
+            let words: Vec<String> = told(item.kind)
+                .iter()
+                .filter_map(|a| item.aspects.get(*a))
+                .filter(|w| !w.is_empty())
+                .cloned()
+                .collect();
+            let mut own = name(item.kind, &words);
+            let twins = given.iter().zip(&kinds).filter(|(n, k)| **n == own && *k == item.kind).count();
+            given.push(own.clone());
+            kinds.push(item.kind.clone());
+            if twins > 0 {
+                let space = if own.is_empty() { "" } else { " " };
+                own = format!("{own}{space}({})", twins + 1);
+            }
+            *item.name = own;
+        }
+    }
+}
+
+/// Names the arms as their models were named; of one name, by as much more of their path as tells them apart. A model on
+/// several data sets has these in its names.
+pub(super) fn arms(arms: &mut [Arm]) {
+    let mut models: Vec<(&str, &str)> = Vec::new();
+    for arm in arms.iter() {
+        if !models.iter().any(|m| m.0 == arm.origin.identity()) {
+            models.push((arm.origin.identity(), &arm.origin.model));
+        }
+    }
+    let mut called = paths(&models.iter().map(|m| m.1).collect::<Vec<_>>());
+    // Other weights under the same path: by the weights themselves.
+    for i in 0..called.len() {
+        if models.iter().enumerate().any(|(j, m)| j != i && m.1 == models[i].1) {
+            called[i].push_str(&format!(" ({})", models[i].0.chars().take(7).collect::<String>()));
+        }
+    }
+    let mut names = Vec::new();
+    for arm in arms.iter() {
+        let place = models.iter().position(|m| m.0 == arm.origin.identity()).unwrap_or_default();
+        let twins: Vec<&Arm> = arms.iter().filter(|a| a.origin.identity() == arm.origin.identity()).collect();
+        let mut name = called[place].clone();
+        let mut sets: Vec<&str> = Vec::new();
+        for twin in &twins {
+            if !sets.contains(&twin.origin.dataset.as_str()) {
+                sets.push(&twin.origin.dataset);
+            }
+        }
+        if let (true, Some(at)) = (sets.len() > 1, sets.iter().position(|s| *s == arm.origin.dataset)) {
+            name.push_str(&format!(", {}", paths(&sets)[at]));
+        }
+        if twins.iter().any(|t| t.origin.split != arm.origin.split) {
+            name.push_str(&format!(", {}", arm.origin.split));
+        }
+        names.push(name);
+    }
+    // Whatever is still alike is numbered.
+    for (i, arm) in arms.iter_mut().enumerate() {
+        let before = names[..i].iter().filter(|n| **n == names[i]).count();
+        arm.name = if before > 0 { format!("{} ({})", names[i], before + 1) } else { names[i].clone() };
+    }
+}
+
+/// Names training runs as their models are named, in their order.
+pub(super) fn histories(study: &mut Study) {
+    let folders: Vec<String> = study.histories.iter().map(|h| h.folder.clone()).collect();
+    let mut named = paths(&folders.iter().map(String::as_str).collect::<Vec<_>>());
+    for (name, folder) in named.iter_mut().zip(&folders) {
+        let whole = |path: &str| parts(path).join("/");
+        let own = study.arms.iter().find(|a| {
+            let (model, folder) = (whole(&a.origin.model), whole(folder));
+            // One of them may be named from another folder than the other.
+            model == folder || model.ends_with(&format!("/{folder}")) || folder.ends_with(&format!("/{model}"))
+        });
+        if let Some(arm) = own {
+            *name = arm.name.clone();
+        } else if name.is_empty() {
+            *name = "training".to_owned();
+        }
+    }
+    for (history, name) in study.histories.iter_mut().zip(named) {
+        history.name = name;
+    }
+    let place = |name: &str| study.arms.iter().position(|a| a.name == name).unwrap_or(usize::MAX);
+    study.histories.sort_by_key(|h| place(&h.name));
+}
+
+/// The parts of a model's path that say something.
+fn parts(path: &str) -> Vec<&str> {
+    let path = path.trim_end_matches('/').trim_end_matches("/model.safetensors");
+    let mut parts: Vec<&str> = path.split('/').filter(|p| !p.is_empty() && *p != ".").collect();
+    if let Some(last) = parts.last_mut() {
+        *last = words::model(last);
+    }
+    parts
+}
+
+/// The last part of each path; of those that share it, as many parts as tell them apart.
+fn paths(paths: &[&str]) -> Vec<String> {
+    let parts: Vec<Vec<&str>> = paths.iter().map(|p| parts(p)).collect();
+    let tail = |i: usize, k: usize| parts[i][parts[i].len().saturating_sub(k)..].join("/");
+    (0..paths.len())
+        .map(|i| {
+            let twins: Vec<usize> = (0..paths.len()).filter(|j| tail(*j, 1) == tail(i, 1)).collect();
+            let longest = twins.iter().map(|j| parts[*j].len()).max().unwrap_or(1);
+            let several = |k: usize| twins.iter().map(|j| tail(*j, k)).collect::<std::collections::HashSet<_>>().len();
+            let apart = |k: &usize| several(*k) == several(longest);
+            tail(i, (1..=longest).find(apart).unwrap_or(longest))
+        })
+        .collect()
+}

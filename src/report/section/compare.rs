@@ -1,0 +1,255 @@
+//! Models at a glance: a table with a row a model, best first, and the same as dots.
+
+use super::overview::badge;
+use super::{Headline, Section, spread_row, spread_table, spread_words};
+use crate::report::figure::{Axis, Dot, Figure, Ink, Marker, dots, number};
+use crate::report::markup::{Element, element};
+use crate::report::stats::Summary;
+use crate::report::study::{Arm, Study, Trial};
+use crate::report::words;
+
+/// As many columns have room beside each other; beyond, entropies are left to the tables below.
+const ROOM: usize = 7;
+
+/// A quantity of every model.
+struct Column {
+    /// In a sentence.
+    spoken: String,
+    /// Whether less is better.
+    ranked: bool,
+    title: String,
+    axis: String,
+    key: &'static str,
+    values: Vec<Option<Summary>>,
+}
+
+impl Column {
+    fn median(&self, arm: usize) -> Option<f64> {
+        self.values.get(arm)?.as_ref().map(|s| s.median).filter(|m| m.is_finite())
+    }
+
+    /// Whether models can be compared by it.
+    fn compares(&self) -> bool {
+        (0..self.values.len()).filter(|i| self.median(*i).is_some()).count() > 1
+    }
+}
+
+/// The comparison of two or more models.
+pub fn section(study: &Study) -> Option<Section> {
+    let columns: Vec<Column> = columns(study).into_iter().filter(Column::compares).collect();
+    if study.arms.len() < 2 || columns.is_empty() {
+        return None;
+    }
+    // What an attack leaves of the picture says most; else what it does to the code, else the geometry.
+    let first = |part: &str| columns.iter().find(|c| c.title.starts_with(part));
+    let by = first("Reconstruction error, ").or_else(|| first("Latent shift")).or(columns.first())?;
+    let mut order: Vec<usize> = (0..study.arms.len()).collect();
+    let value = |i: &usize| by.median(*i).unwrap_or(f64::INFINITY);
+    order.sort_by(|a, b| value(a).total_cmp(&value(b)));
+
+    let told = format!(
+        "A row a model, sorted by {}, best first. Medians over the images; best and worst of each column are marked: \
+         less error, less shift and a smaller λ₁ are better.",
+        by.spoken
+    );
+    let mut figure = spread_table(&["quantity", "model"]);
+    let mut panels = Vec::new();
+    for column in &columns {
+        let seen = column.values.iter().flatten().flat_map(|s| [s.low, s.median, s.high]);
+        let seen: Vec<f64> = seen.filter(|v| v.is_finite()).collect();
+        let axis = Axis::fit(column.axis.clone(), words::scale(column.key, &seen), seen).from_zero();
+        let rows: Vec<Dot> = order.iter().map(|i| dot(study, column, *i)).collect();
+        panels.push(dots(&column.title, &axis, &rows));
+        for i in &order {
+            if let (Some(arm), Some(Some(s))) = (study.arms.get(*i), column.values.get(*i)) {
+                figure.row(spread_row([(&column.title).into(), (&arm.name).into()], s));
+            }
+        }
+    }
+    let mut section = Section { id: "compare", title: "At a glance", intro: told, ..Section::default() };
+    section.body.push(table(study, &columns, &order));
+    let figure = Figure {
+        id: "compare-models".to_owned(),
+        title: finding(study, by, &order),
+        caption: "The same numbers as dots, a panel a quantity, with the middle half of the images (line).".to_owned(),
+        panels,
+        table: figure,
+        ..Figure::default()
+    };
+    section.add(figure, Headline::Yes);
+    section.filled()
+}
+
+/// The quantities that models are compared by.
+fn columns(study: &Study) -> Vec<Column> {
+    let each = |of: &dyn Fn(&Arm) -> Option<Summary>| -> Vec<Option<Summary>> { study.arms.iter().map(of).collect() };
+    let mut columns = Vec::new();
+    if let Some(attack) = Attack::common(study) {
+        for key in ["recon_mse", "recon_shift", "latent_l2"] {
+            columns.push(Column {
+                title: format!("{}, {}", words::title(key), attack.words()),
+                spoken: format!("{} under the {}", words::inline(key), attack.spoken()),
+                ranked: true,
+                axis: words::axis(key),
+                key,
+                values: each(&|arm| attack.of(arm, key)),
+            });
+        }
+    }
+    let clean = |arm: &Arm| {
+        let trial = arm.trials.iter().find(|t| t.clean.iter().any(|c| c.name == "recon_mse"))?;
+        trial.clean.iter().find(|c| c.name == "recon_mse").map(|c| Summary::of(&c.values))
+    };
+    columns.push(Column {
+        title: format!("{} without attack", words::title("recon_mse")),
+        spoken: format!("{} without attack", words::inline("recon_mse")),
+        ranked: true,
+        axis: "reconstruction error x̂ − x (mean square)".to_owned(),
+        key: "recon_mse",
+        values: each(&clean),
+    });
+    let facets = study.facets();
+    for key in ["spectral_radius", "von_neumann_entropy"] {
+        if key != "spectral_radius" && columns.len() + facets.len() > ROOM {
+            continue;
+        }
+        for facet in &facets {
+            let suffix = if facets.len() > 1 { format!(", {}", words::facet(facet)) } else { String::new() };
+            columns.push(Column {
+                title: format!("{}{suffix}", words::title(key)),
+                spoken: format!("{}{suffix}", words::inline(key)),
+                ranked: key == "spectral_radius",
+                axis: words::axis(key),
+                key,
+                values: each(&|arm| arm.facet(facet)?.column(key).map(Summary::of)),
+            });
+        }
+    }
+    columns
+}
+
+/// The attack that models are compared under: the strongest that all have that were attacked at all, at the largest size
+/// of that norm that all have.
+struct Attack {
+    name: String,
+    norm: String,
+    eps: f64,
+}
+
+impl Attack {
+    fn common(study: &Study) -> Option<Self> {
+        let arms: Vec<&Arm> = study.arms.iter().filter(|a| !a.trials.is_empty()).collect();
+        let first = *arms.first().filter(|_| arms.len() > 1)?;
+        let mut tried: Vec<Self> = Vec::new();
+        for trial in &first.trials {
+            for outcome in &trial.attacks {
+                let made = |eps: &f64| Self { name: outcome.name.clone(), norm: trial.norm.clone(), eps: *eps };
+                tried.extend(trial.eps.iter().map(made));
+            }
+        }
+        let rank = |a: &Self| match a.name.as_str() {
+            "pgd" => 0,
+            "spectral" => 1,
+            "random" => 9,
+            _ => 2,
+        };
+        tried.retain(|a| arms.iter().all(|arm| a.trial(arm).is_some()));
+        tried
+            .into_iter()
+            .min_by(|a, b| (rank(a), -a.eps).partial_cmp(&(rank(b), -b.eps)).unwrap_or(std::cmp::Ordering::Equal))
+    }
+
+    fn trial<'a>(&self, arm: &'a Arm) -> Option<(&'a Trial, usize)> {
+        arm.trials.iter().find_map(|t| {
+            let at = t.eps.iter().position(|e| *e == self.eps)?;
+            (t.norm == self.norm && t.attack(&self.name).is_some()).then_some((t, at))
+        })
+    }
+
+    fn of(&self, arm: &Arm, key: &str) -> Option<Summary> {
+        let (trial, at) = self.trial(arm)?;
+        Some(Summary::of(trial.attack(&self.name)?.measure(key)?.by_eps.get(at)?))
+    }
+
+    fn norm(&self) -> String {
+        match self.norm.as_str() {
+            "" | "l2" => String::new(),
+            other => format!(" {}", words::norm_sign(other)),
+        }
+    }
+
+    /// In a title.
+    fn words(&self) -> String {
+        format!("{}{}, ε\u{a0}=\u{a0}{}", words::attack(&self.name), self.norm(), number::plain(self.eps))
+    }
+
+    /// In a sentence.
+    fn spoken(&self) -> String {
+        format!("{} attack at{} ε\u{a0}=\u{a0}{}", words::attack(&self.name), self.norm(), number::plain(self.eps))
+    }
+}
+
+fn dot(study: &Study, column: &Column, arm: usize) -> Dot {
+    let name = study.arms.get(arm).map_or_else(String::new, |a| a.name.clone());
+    let summary = column.values.get(arm).copied().flatten().filter(|s| s.median.is_finite());
+    Dot {
+        ink: Ink::Series(arm),
+        marker: Marker::series(arm),
+        tip: summary.map_or_else(String::new, |s| format!("{name}\n{}\n{}", column.title, spread_words(&s))),
+        value: summary.map(|s| (s.median, s.low, s.high)),
+        name,
+    }
+}
+
+/// A row a model; best and worst of each column are marked.
+fn table(study: &Study, columns: &[Column], order: &[usize]) -> Element {
+    let mut head = element("tr").child(element("th").with("scope", "col").text("model"));
+    for column in columns {
+        head.push(element("th").with("scope", "col").class("n").text(&column.title));
+    }
+    let ends: Vec<(f64, f64)> = columns
+        .iter()
+        .map(|c| {
+            let all = || order.iter().filter_map(|i| c.median(*i));
+            (all().fold(f64::INFINITY, f64::min), all().fold(f64::NEG_INFINITY, f64::max))
+        })
+        .collect();
+    let mut body = element("tbody");
+    for arm in order {
+        let mut row = element("tr").child(element("th").with("scope", "row").child(badge(study, *arm)));
+        for (column, (low, high)) in columns.iter().zip(&ends) {
+            let Some(value) = column.median(*arm) else {
+                row.push(element("td").class("n").text("–"));
+                continue;
+            };
+            let tag = match value {
+                _ if low == high || !column.ranked => None,
+                v if v == *low => Some("best"),
+                v if v == *high => Some("worst"),
+                _ => None,
+            };
+            let mut cell = element("td").class("n");
+            if let Some(tag) = tag {
+                cell.push(element("span").class(format!("tag {tag}")).text(tag));
+            }
+            row.push(cell.child(element("span").text(number::short(value))));
+        }
+        body.push(row);
+    }
+    let table = element("table").class("summary models compare").child(element("thead").child(head)).child(body);
+    element("div").class("scroll wide").with("id", "compare-table").with("tabindex", "0").child(table)
+}
+
+fn finding(study: &Study, by: &Column, order: &[usize]) -> String {
+    let named = |i: &usize| Some((study.arms.get(*i)?.name.as_str(), by.median(*i)?));
+    let known: Vec<(&str, f64)> = order.iter().filter_map(named).collect();
+    match known.as_slice() {
+        [(best, low), .., (worst, high)] => format!(
+            "The {} is least for {best} ({}) and largest for {worst} ({})",
+            by.spoken,
+            number::short(*low),
+            number::short(*high)
+        ),
+        _ => "Models compared".to_owned(),
+    }
+}

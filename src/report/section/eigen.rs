@@ -1,0 +1,58 @@
+//! Eigenvalue curves: the median of each eigenvalue over the images with its quartiles, of runs and of sweeps.
+
+use super::{spread_point, spread_words};
+use crate::report::figure::{Axis, Point, Scale, number};
+use crate::report::stats::Summary;
+
+/// Eigenvalues this far below the largest are drawn at the lower edge: they would squeeze all others.
+const DEPTH: f64 = 1e-7;
+/// What is said where some are.
+pub(super) const BELOW: &str = " Values below 10⁻⁷ of the largest lie on the lower edge.";
+
+/// The curves that share axes.
+#[derive(Default)]
+pub(super) struct Spectra {
+    seen: Vec<f64>,
+    largest: f64,
+    widest: usize,
+}
+
+impl Spectra {
+    /// The points of a spectrum, an eigenvalue each.
+    pub fn points(&mut self, name: &str, spectrum: &[Summary]) -> Vec<Point> {
+        self.widest = self.widest.max(spectrum.len());
+        let mut points = Vec::new();
+        for (k, s) in spectrum.iter().enumerate() {
+            self.seen.extend([s.low, s.high]);
+            self.largest = [self.largest, s.low, s.high].into_iter().filter(|v| v.is_finite()).fold(0.0, f64::max);
+            let tip = format!("{name}\nλ{} = {}", number::subscript(k + 1), spread_words(s));
+            points.push(spread_point((k + 1) as f64, s, tip));
+        }
+        points
+    }
+
+    /// Whether there is nothing to draw.
+    pub fn is_empty(&self) -> bool {
+        self.widest == 0
+    }
+
+    /// Whether some lie below the lower edge.
+    pub fn is_cut(&self) -> bool {
+        self.seen.iter().any(|v| *v < self.largest * DEPTH)
+    }
+
+    /// The axis of the eigenvalues' numbers.
+    pub fn ranks(&self) -> Axis {
+        Axis {
+            label: "i, from the most sensitive direction".to_owned(),
+            scale: Scale::Linear,
+            low: 0.5,
+            high: self.widest.max(1) as f64 + 0.5,
+        }
+    }
+
+    /// The axis of the eigenvalues.
+    pub fn values(&self) -> Axis {
+        Axis::fit("λᵢ", Scale::Log, self.seen.iter().copied()).raised_to(self.largest * DEPTH)
+    }
+}
