@@ -5,7 +5,8 @@
 run/: two models with scores, attacks and images, and their history.csv; bare/: an attack file without images; sweep/: a
 grid of beta whose images lie under /pictures; five/ and twelve/: models by three metrics, each with one attack file;
 paths/: one model under two paths, and two of one name; twice/: a model scored on fewer images and in double as well,
-attacked along the directions of two metrics; again/: a model trained anew under its path; sets/: one on two data sets.
+attacked along the directions of two metrics; again/: a model trained anew under its path; sets/: one on two data sets;
+special/: scores of which some gradients are masked, and an attack on samples that are no pictures.
 """
 
 import hashlib
@@ -176,6 +177,15 @@ for data in ("strokes", "data/digits"):
     scored(root / f"sets/{data[-3:]}.h5", "vae.pt", 3.0)
     with h5py.File(root / f"sets/{data[-3:]}.h5", "a") as file:
         file.attrs["dataset"] = data
+scored(root / "special/scores.h5", "vae.pt", 3.0)
+with h5py.File(root / "special/scores.h5", "a") as file:
+    file["flags/masked"] = (np.arange(N) < 7).astype(np.uint8)
+    file["spectrum/eigenvalues"][:7] = 0
+    file["scores/spectral_radius"][:7] = 0
+with h5py.File(root / "special/attack.h5", "w") as file:
+    attributes(file, "attack", "vae.pt", "attack:\n  norm: l2\n")
+    file.attrs["pictures"] = "no"
+    attack(file, np.linspace(1, 5, N), True)
 scored(root / "twice/a.h5", "vae.pt", 3.0)
 scored(root / "twice/b.h5", "vae.pt", 3.0, rows=40)
 scored(root / "twice/c.h5", "vae.pt", 3.0, precision="f64")

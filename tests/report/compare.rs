@@ -114,3 +114,16 @@ fn twelve_models_are_told_apart() {
         }
     }
 }
+
+#[test]
+fn what_is_masked_counts_for_nothing_and_what_is_no_picture_is_not_drawn() {
+    let html = page("special");
+    let note = "vae (stochastic): the gradient of 7 of 60 images is masked";
+    assert!(html.contains(note), "{}", text(&html, "id=\"summary-table\"", "</p><div"));
+    // Seven zeros would be the least; they are undefined.
+    let row = csv(&html, "summary").lines().find(|l| l.contains(",spectral_radius,")).unwrap_or_default().to_owned();
+    let cells: Vec<&str> = row.split(',').collect();
+    assert!(cells.contains(&"60") && cells.contains(&"7"), "{row}");
+    assert!(!html.contains("Before and after"), "drawn as pictures");
+    assert!(page("run").contains("id=\"gallery-images"));
+}

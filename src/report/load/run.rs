@@ -86,9 +86,11 @@ fn aspects(reader: &Reader) -> [String; 5] {
 }
 
 fn scores(reader: &Reader, show: Option<Vec<u64>>) -> Result<Scores> {
+    let masked = masked(reader)?;
     let mut columns = Vec::new();
     for name in reader.scores() {
-        let (_, values) = reader.read_f64(&format!("/scores/{name}"))?;
+        let (_, mut values) = reader.read_f64(&format!("/scores/{name}"))?;
+        blank(&mut values, 1, &masked);
         columns.push(Named { name, values });
     }
     columns.sort_by_key(|c| words::order(&c.name));
@@ -101,7 +103,8 @@ fn scores(reader: &Reader, show: Option<Vec<u64>>) -> Result<Scores> {
     }
     let eigenvalues = match reader.info("/spectrum/eigenvalues") {
         Some(info) if info.shape.len() == 2 => {
-            let (shape, values) = reader.read_f64("/spectrum/eigenvalues")?;
+            let (shape, mut values) = reader.read_f64("/spectrum/eigenvalues")?;
+            blank(&mut values, shape[1], &masked);
             Some(Matrix { width: shape[1], values })
         }
         _ => None,
@@ -114,7 +117,8 @@ fn scores(reader: &Reader, show: Option<Vec<u64>>) -> Result<Scores> {
             spread(key.map_or(&[], |c| c.values.as_slice()), index.len())
         }
     };
-    let stored = reader.info("/spectrum/directions").is_some_and(|i| i.shape.len() == 5 && i.shape[1] > 0);
+    let stored = has_pictures(reader)
+        && reader.info("/spectrum/directions").is_some_and(|i| i.shape.len() == 5 && i.shape[1] > 0);
     let (directions, alignment) =
         if stored { (directions(reader, &rows)?, alignment(reader)?) } else { (vec![], vec![]) };
     let values = eigenvalues.as_ref().map_or_else(String::new, |m| format!("{} eigenvalues", m.width));
@@ -123,12 +127,36 @@ fn scores(reader: &Reader, show: Option<Vec<u64>>) -> Result<Scores> {
         aspects: aspects(reader).into_iter().chain([values]).collect(),
         metric: reader.header().metric.clone().unwrap_or_default(),
         index,
+        masked: masked.len(),
         columns,
         errors,
         eigenvalues,
         directions,
         alignment,
     })
+}
+
+/// Rows whose gradient is masked: what is stored of them is 0 and says nothing.
+fn masked(reader: &Reader) -> Result<Vec<usize>> {
+    if reader.info("/flags/masked").is_none() {
+        return Ok(vec![]);
+    }
+    let flags = reader.read_u8("/flags/masked")?.1;
+    Ok(flags.iter().enumerate().filter(|(_, flag)| **flag != 0).map(|(row, _)| row).collect())
+}
+
+/// Takes `rows` of `width` values for undefined.
+fn blank(values: &mut [f64], width: usize, rows: &[usize]) {
+    for row in rows {
+        if let Some(values) = values.get_mut(row * width..(row + 1) * width) {
+            values.fill(f64::NAN);
+        }
+    }
+}
+
+/// Whether a file's samples are pictures; what else they are is not drawn as such.
+fn has_pictures(reader: &Reader) -> bool {
+    reader.header().extra.get("pictures").is_none_or(|said| said != "no")
 }
 
 fn directions(reader: &Reader, rows: &[usize]) -> Result<Vec<Directions>> {
@@ -192,7 +220,8 @@ fn trial(reader: &Reader, show: Option<Vec<u64>>) -> Result<Trial> {
     let goals = [setting(reader, "goal"), scale.words().to_owned(), format!("{} sizes", eps.len())];
     let aspects = own.into_iter().chain(aspects(reader)).chain(goals).collect();
     let label = String::new();
-    let mut trial = Trial { label, metric, aspects, norm, scale, index, eps, clean, attacks, gallery: None };
+    let shapeless = !has_pictures(reader);
+    let mut trial = Trial { label, metric, aspects, norm, scale, index, eps, clean, attacks, shapeless, gallery: None };
     trial.gallery = gallery(reader, &trial, show)?;
     Ok(trial)
 }
@@ -203,7 +232,7 @@ pub(super) fn is_picture(name: &str) -> bool {
 
 fn gallery(reader: &Reader, trial: &Trial, show: Option<Vec<u64>>) -> Result<Option<Gallery>> {
     let has = |path: &str| reader.info(path).is_some();
-    if !has("/clean/images") {
+    if !has("/clean/images") || !has_pictures(reader) {
         return Ok(None);
     }
     let rows = match show {

@@ -13,7 +13,7 @@ const TOLD: [&str; 4] = ["latent_l2", "latent_kl", "recon_shift", "recon_mse"];
 
 /// The gallery, or how to get one.
 pub fn section(study: &Study) -> Result<Option<Section>> {
-    if study.arms.iter().all(|a| a.trials.is_empty()) {
+    if study.arms.iter().flat_map(|a| &a.trials).all(|t| t.shapeless) {
         return Ok(None);
     }
     let mut section = Section { id: "gallery", title: "Before and after", ..Section::default() };

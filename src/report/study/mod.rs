@@ -142,6 +142,8 @@ pub struct Scores {
     pub aspects: Vec<String>,
     /// Position of each row in the data set.
     pub index: Vec<u64>,
+    /// Samples whose gradient is masked: their scores and eigenvalues are NaN here.
+    pub masked: usize,
     /// `/scores/<name>`.
     pub columns: Vec<Named>,
     /// `/scores_se/<name>`: standard errors, where scores are estimates.
@@ -191,6 +193,8 @@ pub struct Trial {
     pub clean: Vec<Named>,
     /// `/attack/<attack>`.
     pub attacks: Vec<Outcome>,
+    /// Whether the samples are no pictures: there is nothing to show of them.
+    pub shapeless: bool,
     /// Images, where the file holds them.
     pub gallery: Option<Gallery>,
 }

@@ -10,7 +10,7 @@ use super::{Section, spread_row, spread_table};
 use crate::report::figure::{Cell, Table, number};
 use crate::report::markup::{Element, element};
 use crate::report::stats::Summary;
-use crate::report::study::{Origin, Study};
+use crate::report::study::{Arm, Origin, Scores, Study};
 use crate::report::words;
 
 /// The tables of all models.
@@ -33,10 +33,26 @@ pub fn section(study: &Study) -> Option<Section> {
             .class("fig")
             .with("id", "summary-table")
             .child(element("p").class("note").text(note))
+            .children(masked(study).map(|line| element("p").class("note").text(line)))
             .child(element("div").class("tables").children(tables::all(study)))
             .child(all.details("summary", "summary of all models")),
     );
     Some(section)
+}
+
+/// Which models hide their gradient, a line each: a spectrum of zeros is no robustness then.
+fn masked(study: &Study) -> impl Iterator<Item = String> {
+    let of = |arm: &Arm, scores: &Scores| {
+        let (count, all) = (scores.masked, scores.index.len());
+        (count > 0).then(|| {
+            format!(
+                "{} ({}): the gradient of {count} of {all} images is masked, by a rounding or the like: the code moves \
+                 with noise on the pixels, the metric is 0. Their scores are counted as undefined.",
+                arm.name, scores.metric
+            )
+        })
+    };
+    study.arms.iter().flat_map(move |arm| arm.scores.iter().filter_map(move |scores| of(arm, scores)))
 }
 
 /// Every column of every file in short, one row each.
