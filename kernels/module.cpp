@@ -3,6 +3,8 @@
 #include "protect.h"
 #include "pullback.h"
 
+#include <torch/csrc/jit/ir/constants.h>
+#include <torch/csrc/jit/ir/ir.h>
 #include <torch/csrc/jit/runtime/graph_executor.h>
 #include <torch/script.h>
 
@@ -26,11 +28,27 @@ template <class F> void each_floating_tensor(const Module& module, F&& body) {
   }
 }
 
+// Tracing writes down the global flags of the moment: a convolution would be rounded to TF32 on a GPU whatever is asked of it
+// later. The last argument of aten::_convolution says so; it is made false. Counts what was changed.
+int64_t forbid_tf32(torch::jit::Block* block) {
+  int64_t changed = 0;
+  for (auto* node : block->nodes()) {
+    for (auto* inner : node->blocks()) changed += forbid_tf32(inner);
+    if (node->kind() != at::aten::_convolution || node->inputs().size() != 13) continue;
+    const auto allowed = torch::jit::toIValue(node->input(12));
+    if (!allowed.has_value() || !allowed->isBool() || !allowed->toBool()) continue;
+    torch::jit::WithInsertPoint before(node);
+    node->replaceInput(12, node->owningGraph()->insertConstant(false));
+    ++changed;
+  }
+  return changed;
+}
+
 }  // namespace
 
 extern "C" {
 
-const char* pb_module_load(void** result, const char* path, int64_t cuda_device, int use_double) {
+const char* pb_module_load(void** result, int64_t* tf32, const char* path, int64_t cuda_device, int use_double) {
   return protect([&] {
     // Both rewrite backward passes; the guard of pb_module_call does the rest.
     torch::jit::getProfilingMode() = false;
@@ -41,6 +59,10 @@ const char* pb_module_load(void** result, const char* path, int64_t cuda_device,
       tensor.set_requires_grad(false);
       if (tensor.scalar_type() != kind) tensor.set_data(tensor.to(kind));
     });
+    *tf32 = 0;
+    for (const auto& part : module->modules()) {
+      for (const auto& method : part.get_methods()) *tf32 += forbid_tf32(method.graph()->block());
+    }
     *result = module.release();
   });
 }

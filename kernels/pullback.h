@@ -81,7 +81,8 @@ int pb_has_cuda_build();
 
 // TorchScript models (module.cpp). `path` is loaded onto the CPU (cuda_device < 0) or a CUDA device; its floating-point
 // tensors become f64 (use_double != 0) or f32 and need no gradient. Free the result with pb_module_free.
-const char* pb_module_load(void** result, const char* path, int64_t cuda_device, int use_double);
+// `tf32` receives how many traced convolutions would have allowed TF32 by themselves; they no longer do.
+const char* pb_module_load(void** result, int64_t* tf32, const char* path, int64_t cuda_device, int use_double);
 void pb_module_free(void* module);
 // result: 1 if the module has the method.
 const char* pb_module_has(int* result, void* module, const char* method);

@@ -137,6 +137,23 @@ const WRONG: &[(&str, &[&str])] = &[
     ("inspect", &["FILE"]),
     ("inspect s.h5 a.h5", &["no further argument", "a.h5"]),
     // Values of flags.
+    ("score -m run -d strokes -o x.h5 --sample 0", &["--sample", ">= 1"]),
+    ("score -m run -d strokes -o x.h5 --sample 4 --limit 3", &["--sample", "no --limit beside it"]),
+    ("score -m run -d strokes -o x.h5 --layout x", &["--layout", "nchw, nhwc"]),
+    ("score -m run -d strokes -o x.h5 --full-scale 0", &["--full-scale", "a number > 0, or none"]),
+    ("score -m run -d strokes -o x.h5 --full-scale x", &["--full-scale", "a number > 0, or none"]),
+    ("score -m run -d strokes -o x.h5 --background grey", &["--background", "black, white"]),
+    ("score -m run -d strokes -o x.h5 --posterior x", &["--posterior", "logvar, logstd, std, var"]),
+    (
+        "score -m run -d strokes -o x.h5 --posterior std",
+        &["no --input-range, --posterior or --outputs", "a run folder says itself"],
+    ),
+    ("score -m run -d strokes -o x.h5 --input-range 1", &["--input-range", "LOW,HIGH"]),
+    ("score -m run -d strokes -o x.h5 --outputs x", &["--outputs", "0,1"]),
+    (
+        "attack -m run -d strokes -o x.h5 --input-range -1,1",
+        &["no --input-range, --posterior or --outputs", "a run folder says itself"],
+    ),
     ("score -m run -d strokes -o x.h5 --metric foo", &["--metric", "stochastic", "\"foo\""]),
     ("score -m run -d strokes -o x.h5 --top -1", &["--top", ">= 0", "\"-1\""]),
     ("score -m run -d strokes -o x.h5 --top x", &["--top", "\"x\""]),

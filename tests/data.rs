@@ -1,7 +1,9 @@
 //! Every format, good and broken; the generated digits.
 #![allow(clippy::print_stdout)]
 
+mod arrays; //  .npy, .npz, HDF5 of every kind
 mod broken; //  what is refused, and how
+mod folders; // pictures as people keep them
 mod strokes; // the generated digits
 
 use md5::{Digest, Md5};

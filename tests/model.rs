@@ -409,7 +409,7 @@ fn wrong_torchscript_is_named() {
         ),
         ("no_decode.pt", "found no method decode"),
         ("nan.pt", "nan.pt: tensor d.bias: expected finite numbers"),
-        ("state_dict.pt", "a state dict of torch.save?"),
+        ("state_dict.pt", "a state dict of torch.save, weights alone"),
         ("make.py", "expected a TorchScript file (torch.jit.save) or a run folder, found something that is not a zip"),
         ("absent.pt", "absent.pt: expected a file or folder that exists"),
     ] {

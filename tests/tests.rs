@@ -18,6 +18,7 @@ mod lane; //      copies beside the computation
 mod lost; //      samples of which nothing is known
 mod leading; //   matrix-free spectra and estimates
 mod model; //     architectures, checkpoints, TorchScript
+mod others; //  models as others have them
 mod preflight; // the first minute of a stranger
 mod replay; //    repeated work on fixed buffers
 mod report; //    the page

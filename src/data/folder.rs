@@ -1,11 +1,12 @@
-//! A folder of PNG and JPEG images: one subfolder a class, or flat.
+//! A folder of pictures: one subfolder a class, as torchvision's ImageFolder has it, or flat.
 
 use crate::data::open::{Entry, image_shape, list};
-use crate::data::probe::{Colour, Header, format, jpeg_is_whole, probe};
-use crate::data::rows::{self, first_line, wrong};
-use crate::data::{Batch, ImageShape, Source, Split};
-use crate::error::{Error, Result};
-use image::ImageFormat;
+use crate::data::picture::{self, Look};
+use crate::data::probe::Colour;
+use crate::data::rows::{self, wrong};
+use crate::data::tree::{self, Found};
+use crate::data::{Background, Batch, ImageShape, Reading, Source, Split};
+use crate::error::Result;
 use rayon::prelude::*;
 use std::path::{Path, PathBuf};
 
@@ -13,59 +14,86 @@ use std::path::{Path, PathBuf};
 pub struct Folder {
     name: String,
     files: Vec<PathBuf>,
-    /// Class of each file: its subfolder's position among the subfolders by name. `None` where the folder is flat.
+    /// Class of each file: its subfolder's position among the subfolders with pictures, by name. `None` where the folder is flat.
     labels: Option<Vec<i64>>,
+    /// The names of these subfolders.
+    classes: Vec<String>,
     shape: ImageShape,
+    background: Option<Background>,
+    notes: Vec<String>,
 }
 
 impl Folder {
     /// Finds the images and checks every header; `None` where there is no image.
     ///
-    /// Subfolders `train` and `test` are splits, any others classes.
-    pub fn open(root: &Path, split: Split) -> Result<Option<Self>> {
-        let (folders, images) = sort(list(root)?);
-        let is_split = |e: &Entry| ["train", "test", "val", "valid", "validation"].contains(&e.name.as_str());
-        let has = |split: Split| folders.iter().find(|e| e.name == split.name());
-        let split_folders = has(Split::Train).is_some() || has(Split::Test).is_some();
-        if images.is_empty() && split_folders && folders.iter().all(is_split) {
-            let part = has(split).ok_or_else(|| {
-                wrong(root, format!("a subfolder {:?} for that split", split.name()), "only the other split's")
-            })?;
-            let (folders, images) = sort(list(&part.path)?);
-            return Self::of(&part.path, &folders, images);
+    /// Subfolders named as splits are (`train`, `test`, `val`, `valid`, `validation`) are splits, any others classes; pictures may lie
+    /// at any depth below a class.
+    pub fn open(root: &Path, split: Split, reading: &Reading) -> Result<Option<Self>> {
+        let mut notes = Vec::new();
+        let (folders, images) = tree::sort(list(root)?);
+        let named = |split: Split| folders.iter().find(|e| split.names().contains(&e.name.as_str()));
+        let splits: Vec<&str> = Split::ALL.into_iter().filter_map(named).map(|e| e.name.as_str()).collect();
+        if !images.is_empty() || splits.is_empty() {
+            return Self::of(root, folders, images, reading, notes);
         }
-        Self::of(root, &folders, images)
+        let mut others = Vec::new();
+        for entry in folders.iter().filter(|e| !Split::ALL.iter().any(|s| s.names().contains(&e.name.as_str()))) {
+            if !tree::pictures(&entry.path)?.files.is_empty() {
+                others.push(entry.name.as_str());
+            }
+        }
+        match (splits.as_slice(), others.as_slice()) {
+            (_, []) => {}
+            ([only], [other, ..]) => {
+                // A class may be called so, too.
+                let expected = "splits (train, test, val), or classes of which none is called so";
+                let remedy = format!("give {}/{only} for that split alone, or rename the folder", root.display());
+                return Err(wrong(root, expected, format!("{only:?} beside {other:?} ({remedy})")));
+            }
+            (splits, others) => {
+                let line = format!("{}: {} left out, beside {}", root.display(), others.join(", "), splits.join(", "));
+                notes.push(line);
+            }
+        }
+        let Some(part) = named(split) else {
+            return Err(wrong(root, format!("a subfolder {:?} for that split", split.name()), splits.join(", ")));
+        };
+        let (folders, images) = tree::sort(list(&part.path)?);
+        Self::of(&part.path, folders, images, reading, notes)
     }
 
-    fn of(root: &Path, folders: &[Entry], images: Vec<Entry>) -> Result<Option<Self>> {
+    fn of(
+        root: &Path,
+        folders: Vec<Entry>,
+        images: Vec<Entry>,
+        reading: &Reading,
+        mut notes: Vec<String>,
+    ) -> Result<Option<Self>> {
         let mut files: Vec<PathBuf> = images.into_iter().map(|e| e.path).collect();
-        let mut labels = None;
-        let mut classes = Vec::new();
-        for (class, folder) in (0i64..).zip(folders) {
-            let (_, images) = sort(list(&folder.path)?);
-            classes.extend(images.into_iter().map(|e| (e.path, class)));
+        let (mut numbers, mut classes, mut below, mut unread) =
+            (Vec::new(), Vec::new(), Vec::new(), tree::unread(root)?);
+        for folder in folders {
+            let Found { files, unread: others } = tree::pictures(&folder.path)?;
+            unread += &others;
+            if !files.is_empty() {
+                numbers.extend(vec![classes.len() as i64; files.len()]);
+                classes.push(folder.name);
+                below.extend(files);
+            }
         }
-        if !classes.is_empty() {
+        let mut labels = None;
+        if let Some(class) = classes.first() {
             if let Some(flat) = files.first() {
-                let found = format!("both, such as {:?} beside {:?}", base(flat), base(&folders[0].path));
+                let found = format!("both, such as {:?} beside {class:?}", base(flat));
                 return Err(wrong(root, "images in it or in its subfolders", found));
             }
-            let (paths, numbers): (Vec<_>, Vec<_>) = classes.into_iter().unzip();
-            (files, labels) = (paths, Some(numbers));
+            (files, labels) = (below, Some(numbers));
         }
-        let Some(shape) = common_shape(&files)? else { return Ok(None) };
-        Ok(Some(Self { name: root.display().to_string(), files, labels, shape }))
+        notes.extend(unread.note(root));
+        let Some(shape) = common_shape(&files, reading.background)? else { return Ok(None) };
+        let background = reading.background;
+        Ok(Some(Self { name: root.display().to_string(), files, labels, classes, shape, background, notes }))
     }
-}
-
-/// Subfolders and image files of a listing; anything else is passed over.
-fn sort(entries: Vec<Entry>) -> (Vec<Entry>, Vec<Entry>) {
-    let is_image = |e: &Entry| {
-        let extension = e.path.extension().map(|x| x.to_string_lossy().to_ascii_lowercase());
-        extension.is_some_and(|x| ["png", "jpg", "jpeg"].contains(&x.as_str()))
-    };
-    let (images, others): (Vec<_>, Vec<_>) = entries.into_iter().partition(is_image);
-    (others.into_iter().filter(|e| e.path.is_dir()).collect(), images)
 }
 
 fn base(path: &Path) -> String {
@@ -73,63 +101,26 @@ fn base(path: &Path) -> String {
 }
 
 /// The shape that all files share, with three channels where any has colour; `None` of no file.
-fn common_shape(files: &[PathBuf]) -> Result<Option<ImageShape>> {
+fn common_shape(files: &[PathBuf], background: Option<Background>) -> Result<Option<ImageShape>> {
     // Collected before any error is looked at, so that the first file in order is named, not the first in time.
-    let headers: Vec<Result<Header>> = files.par_iter().map(|path| probe(path)).collect();
-    let mut common: Option<Header> = None;
-    for (header, path) in headers.into_iter().zip(files) {
-        let header = header?;
-        let first = common.get_or_insert(header);
-        if (header.height, header.width) != (first.height, first.width) {
+    let looks: Vec<Result<Look>> = files.par_iter().map(|path| picture::look(path, background)).collect();
+    let mut common: Option<Look> = None;
+    for (look, path) in looks.into_iter().zip(files) {
+        let look = look?;
+        let first = common.get_or_insert(look);
+        if (look.height, look.width) != (first.height, first.width) {
             let expected = format!("{} x {} pixels (W x H) like {:?}", first.width, first.height, base(&files[0]));
-            return Err(wrong(path, expected, format!("{} x {}", header.width, header.height)));
+            let remedy = "one size (in Python: PIL.Image.resize, or torchvision.transforms.Resize and CenterCrop)";
+            return Err(wrong(path, expected, format!("{} x {}; bring all to {remedy}", look.width, look.height)));
         }
-        if header.colour == Colour::Rgb {
+        if look.colour == Colour::Rgb {
             first.colour = Colour::Rgb;
         }
     }
-    let Some((header, first)) = common.zip(files.first()) else { return Ok(None) };
-    let channels = if header.colour == Colour::Rgb { 3 } else { 1 };
+    let Some((look, first)) = common.zip(files.first()) else { return Ok(None) };
+    let channels = if look.colour == Colour::Rgb { 3 } else { 1 };
     let place = first.display().to_string();
-    image_shape(&place, channels, header.height.into(), header.width.into()).map(Some)
-}
-
-/// Decodes the image at `path` into `out`, [C, H, W] in [0, 1]: 8-bit values / 255, 16-bit values / 65535.
-fn decode(path: &Path, shape: ImageShape, out: &mut [f32]) -> Result<()> {
-    let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
-    let format = format(&bytes).ok_or_else(|| wrong(path, "a PNG or JPEG image", "another kind of file"))?;
-    if format == ImageFormat::Jpeg && !jpeg_is_whole(&bytes) {
-        return Err(wrong(path, "a whole JPEG image", "a file that ends too early"));
-    }
-    let image = image::load_from_memory_with_format(&bytes, format)
-        .map_err(|e| wrong(path, "a readable PNG or JPEG image", first_line(&e)))?;
-    if (i64::from(image.height()), i64::from(image.width())) != (shape.height, shape.width) {
-        let found = format!("{} x {}", image.width(), image.height());
-        return Err(wrong(path, format!("{} x {} pixels", shape.width, shape.height), found));
-    }
-    let colour = shape.channels > 1;
-    // 8-bit values are widened, not rescaled: v / 255 must come out exactly.
-    let wide = |bytes: Vec<u8>| (bytes.into_iter().map(u16::from).collect::<Vec<u16>>(), 255.0);
-    let is_deep = image.color().bits_per_pixel() / u16::from(image.color().channel_count()) > 8;
-    let (values, top) = match (colour, is_deep) {
-        (false, false) => wide(image.to_luma_alpha8().into_raw()),
-        (true, false) => wide(image.to_rgba8().into_raw()),
-        (false, true) => (image.to_luma_alpha16().into_raw(), 65535.0f32),
-        (true, true) => (image.to_rgba16().into_raw(), 65535.0),
-    };
-    let channels = if colour { 3 } else { 1 };
-    let plane = out.len() / channels;
-    for (position, pixel) in values.chunks_exact(channels + 1).enumerate() {
-        let alpha = f32::from(pixel[channels]);
-        // What shows through a transparent pixel is not in the file; to guess it would change the data.
-        if alpha < top {
-            return Err(wrong(path, "opaque pixels", format!("alpha {} at pixel {position}", alpha / top)));
-        }
-        for (channel, &value) in pixel[..channels].iter().enumerate() {
-            out[channel * plane + position] = f32::from(value) / top;
-        }
-    }
-    Ok(())
+    image_shape(&place, channels, look.height.into(), look.width.into()).map(Some)
 }
 
 impl Source for Folder {
@@ -137,7 +128,7 @@ impl Source for Folder {
         &self.name
     }
     fn format(&self) -> &'static str {
-        "PNG/JPEG folder"
+        "folder of pictures"
     }
     fn len(&self) -> usize {
         self.files.len()
@@ -145,8 +136,14 @@ impl Source for Folder {
     fn shape(&self) -> ImageShape {
         self.shape
     }
+    fn notes(&self) -> Vec<String> {
+        self.notes.clone()
+    }
     fn has_labels(&self) -> bool {
         self.labels.is_some()
+    }
+    fn classes(&self) -> Option<&[String]> {
+        self.labels.as_ref().map(|_| self.classes.as_slice())
     }
     fn read(&self, index: &[u64]) -> Result<Batch> {
         let width = self.shape.dim() as usize;
@@ -154,7 +151,7 @@ impl Source for Folder {
         let outcomes: Vec<Result<()>> = pixels
             .par_chunks_mut(width)
             .zip(index.par_iter())
-            .map(|(out, &i)| decode(&self.files[i as usize], self.shape, out))
+            .map(|(out, &i)| picture::decode(&self.files[i as usize], self.shape, self.background, out))
             .collect();
         outcomes.into_iter().collect::<Result<()>>()?;
         let labels = self.labels.as_ref().map(|all| index.iter().map(|&i| all[i as usize]).collect::<Vec<_>>());

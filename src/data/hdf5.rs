@@ -53,7 +53,8 @@ pub fn has_signature(path: &Path) -> Result<bool> {
 /// The file of `split` in a folder with `train.h5` or `test.h5` (or `.hdf5`); `None` where there is neither.
 pub fn of_split(folder: &Path, entries: &[Entry], split: Split) -> Result<Option<PathBuf>> {
     let find = |split: Split| {
-        let named = |e: &&Entry| e.name.strip_prefix(split.name()).is_some_and(|x| x == ".h5" || x == ".hdf5");
+        let is_file = |e: &Entry, name: &str| e.name.strip_prefix(name).is_some_and(|x| x == ".h5" || x == ".hdf5");
+        let named = |e: &&Entry| split.names().iter().any(|name| is_file(e, name));
         entries.iter().find(named).map(|e| e.path.clone())
     };
     match (find(split), find(Split::Train).or(find(Split::Test))) {
@@ -200,11 +201,11 @@ fn unreadable(path: &Path, e: &hdf5::Error) -> Error {
 /// The group that holds the images of `split`, and its path without a trailing slash.
 fn group_of(file: &File, path: &Path, split: Split) -> Result<(Group, String)> {
     let of = |split: Split| {
-        let has = file.link_exists(split.name());
-        if has { file.group(split.name()).ok().filter(|g| g.link_exists("images")) } else { None }
+        let name = split.names().iter().find(|name| file.link_exists(name))?;
+        file.group(name).ok().filter(|g| g.link_exists("images")).map(|group| (group, format!("/{name}")))
     };
     match (of(split), of(Split::Train).is_some() || of(Split::Test).is_some()) {
-        (Some(group), _) => Ok((group, format!("/{}", split.name()))),
+        (Some(found), _) => Ok(found),
         (None, true) => Err(wrong(path, format!("/{}/images", split.name()), "only the other split's group")),
         (None, false) if file.link_exists("images") => {
             let root = file.group("/").map_err(|e| unreadable(path, &e))?;

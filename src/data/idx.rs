@@ -99,7 +99,10 @@ fn choose(folder: &Path, entries: &[&Entry], split: Split, kind: &str) -> Result
         None => Ok(Some(first.path.clone())),
         Some(other) => {
             let both = format!("{:?} and {:?}", first.name, other.name);
-            let expected = format!("one file *{kind} for the {} split (or -d FOLDER:NAME, as in {0:?})", split.name());
+            let set = stem(&first.name);
+            let set = wanted.iter().find_map(|w| set.strip_suffix(&format!("-{w}"))).unwrap_or(&set).to_owned();
+            let named = format!("{}:{set}", folder.display());
+            let expected = format!("one file *{kind} for the {} split (or -d {named} for that one)", split.name());
             Err(wrong(folder, expected, both))
         }
     }

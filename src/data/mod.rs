@@ -4,15 +4,17 @@ mod array; //   what axes and numbers of arrays mean
 mod cifar; //   CIFAR-10 binary batches
 mod fingerprint; // what a data set is, whatever it is called
 mod foreign; // what is not read, and what to do
-mod folder; //  PNG and JPEG files
+mod folder; //  classes and splits of pictures
 mod hdf5; //    /images and /labels
 mod idx; //     MNIST's format, plain or gzipped
 mod loader; //  reading ahead
 mod open; //    which of them a path is
 mod numpy; //   .npy and .npz
+mod picture; // one of them
 mod probe; //   size and colour from an image file's header
 mod reading; // what is said of data by flags
 mod rows; //    scattered rows through reads of neighbours
+mod tree; //    pictures at any depth
 mod strokes; // generated digits
 
 pub use fingerprint::fingerprint;
@@ -121,6 +123,10 @@ pub trait Source: Send + Sync {
     }
     /// True where samples carry class labels.
     fn has_labels(&self) -> bool;
+    /// The names of classes 0, 1, ... where the data have them.
+    fn classes(&self) -> Option<&[String]> {
+        None
+    }
     /// Reads the samples at `index` (each < `len`), in that order; runs of neighbours are read together.
     fn read(&self, index: &[u64]) -> Result<Batch>;
 }

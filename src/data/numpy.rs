@@ -171,8 +171,12 @@ impl Array {
     fn begin(place: &str, reader: impl Read, size: u64) -> Result<(Self, u64)> {
         let broken = |expected: &str, found: String| Error::request(place, expected, found);
         let mut counted = Counted { inner: reader, count: 0 };
-        let header =
-            NpyHeader::from_reader(&mut counted).map_err(|e| broken("a readable .npy header", first_line(&e)))?;
+        let header = NpyHeader::from_reader(&mut counted).map_err(|e| match e.to_string() {
+            told if told.contains("type string") => {
+                broken("an array of numbers", "objects, or values of another type".to_owned())
+            }
+            _ => broken("a readable .npy header", first_line(&e)),
+        })?;
         let start = counted.count;
         let DType::Plain(kind) = header.dtype() else {
             return Err(broken("an array of numbers", format!("records, {}", header.dtype().descr())));

@@ -167,7 +167,7 @@ fn recognise_folder(path: &Path, split: Split, named: Option<&str>, reading: &Re
     if let Some(file) = hdf5::of_split(path, &entries, split)? {
         return Ok(Box::new(hdf5::Hdf5::open(&file, split, None, reading)?));
     }
-    if let Some(images) = folder::Folder::open(path, split)? {
+    if let Some(images) = folder::Folder::open(path, split, reading)? {
         return Ok(Box::new(images));
     }
     let names: Vec<&str> = entries.iter().map(|e| e.name.as_str()).collect();
@@ -202,13 +202,16 @@ pub struct Entry {
     pub path: PathBuf,
 }
 
-/// The entries of a folder by name, hidden ones (`.DS_Store`) left out.
+/// What operating systems and archivers leave in folders, besides hidden files (`.DS_Store`, resource forks `._NAME`).
+const LITTER: [&str; 4] = ["__MACOSX", "Thumbs.db", "desktop.ini", "@eaDir"];
+
+/// The entries of a folder by name, hidden ones and litter left out.
 pub fn list(folder: &Path) -> Result<Vec<Entry>> {
     let mut entries = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(|e| Error::io(folder, e))? {
         let entry = entry.map_err(|e| Error::io(folder, e))?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        if !name.starts_with('.') {
+        if !name.starts_with('.') && !LITTER.contains(&name.as_str()) {
             entries.push(Entry { name, path: entry.path() });
         }
     }
@@ -279,6 +282,9 @@ impl Source for Opened {
     }
     fn has_labels(&self) -> bool {
         self.source.has_labels()
+    }
+    fn classes(&self) -> Option<&[String]> {
+        self.source.classes()
     }
     fn read(&self, index: &[u64]) -> Result<Batch> {
         if let Some(i) = index.iter().find(|&&i| i >= self.len as u64) {

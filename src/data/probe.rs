@@ -16,6 +16,8 @@ pub struct Header {
     pub width: u32,
     /// Grey or colour.
     pub colour: Colour,
+    /// Whether pixels may be transparent.
+    pub alpha: bool,
 }
 
 /// Whether pixels have a hue.
@@ -23,8 +25,10 @@ pub struct Header {
 pub enum Colour {
     /// One value a pixel.
     Grey,
-    /// Three values a pixel; a palette counts as colour.
+    /// Three values a pixel.
     Rgb,
+    /// Four inks a pixel. Decoders disagree about what Adobe's programs write (inverted, or not), so that nobody knows the colours.
+    Cmyk,
 }
 
 /// PNG or JPEG, by the first bytes.
@@ -38,8 +42,8 @@ pub fn format(bytes: &[u8]) -> Option<ImageFormat> {
     }
 }
 
-/// Reads the header of the PNG or JPEG file at `path`.
-pub fn probe(path: &Path) -> Result<Header> {
+/// Reads the header of the PNG or JPEG file at `path`; `None` of other pictures.
+pub fn probe(path: &Path) -> Result<Option<Header>> {
     let broken = |e: std::io::Error| match e.kind() {
         ErrorKind::UnexpectedEof => wrong(path, "a whole PNG or JPEG image", "a file that ends in its header"),
         _ => Error::io(path, e),
@@ -50,28 +54,54 @@ pub fn probe(path: &Path) -> Result<Header> {
     let header = match format(&start) {
         Some(ImageFormat::Png) => png(&mut file),
         Some(_) => file.seek(SeekFrom::Start(2)).and_then(|_| jpeg(&mut file)),
+        None if image::guess_format(&start).is_ok() || start.starts_with(b"RIFF") => return Ok(None),
         None => return Err(wrong(path, "a PNG or JPEG image", format!("a file that begins with bytes {start:02x?}"))),
     };
     match header.map_err(broken)? {
-        Some(header) if header.height > 0 && header.width > 0 => Ok(header),
+        Some(header) if header.height > 0 && header.width > 0 => {
+            if header.colour == Colour::Cmyk {
+                let found = "four components, CMYK or YCCK (convert it: magick OLD.jpg -colorspace sRGB NEW.jpg)";
+                return Err(wrong(path, "a JPEG image in grey or RGB", found));
+            }
+            Ok(Some(header))
+        }
         _ => Err(wrong(path, "a PNG or JPEG image", "a header that makes no sense")),
     }
 }
 
-/// The IHDR chunk, which the standard wants first.
-fn png(file: &mut impl Read) -> std::io::Result<Option<Header>> {
+/// The IHDR chunk, which the standard wants first, then those before the pixels: the palette, and what of it is transparent.
+fn png(file: &mut (impl Read + Seek)) -> std::io::Result<Option<Header>> {
     let mut chunk = [0u8; 18];
     file.read_exact(&mut chunk)?;
     let [_, _, _, _, b'I', b'H', b'D', b'R', w0, w1, w2, w3, h0, h1, h2, h3, _, kind] = chunk else {
         return Ok(None);
     };
-    let colour = match kind {
-        0 | 4 => Colour::Grey,
-        2 | 3 | 6 => Colour::Rgb,
+    let (mut colour, mut alpha) = match kind {
+        0 => (Colour::Grey, false),
+        2 | 3 => (Colour::Rgb, false),
+        4 => (Colour::Grey, true),
+        6 => (Colour::Rgb, true),
         _ => return Ok(None),
     };
+    // The rest of IHDR and its checksum.
+    file.seek_relative(3 + 4)?;
+    let mut head = [0u8; 8];
+    while file.read_exact(&mut head).is_ok() && &head[4..] != b"IDAT" {
+        let length = u32::from_be_bytes([head[0], head[1], head[2], head[3]]);
+        if &head[4..] == b"PLTE" && kind == 3 && length <= 768 {
+            let mut palette = vec![0; length as usize];
+            file.read_exact(&mut palette)?;
+            if palette.chunks_exact(3).all(|p| p[0] == p[1] && p[1] == p[2]) {
+                colour = Colour::Grey;
+            }
+            file.seek_relative(4)?;
+            continue;
+        }
+        alpha |= &head[4..] == b"tRNS";
+        file.seek_relative(i64::from(length) + 4)?;
+    }
     let (width, height) = (u32::from_be_bytes([w0, w1, w2, w3]), u32::from_be_bytes([h0, h1, h2, h3]));
-    Ok(Some(Header { height, width, colour }))
+    Ok(Some(Header { height, width, colour, alpha }))
 }
 
 /// The frame header (SOF), found by stepping from segment to segment.
@@ -82,9 +112,13 @@ fn jpeg(file: &mut (impl Read + Seek)) -> std::io::Result<Option<Header>> {
                 let mut frame = [0u8; 6];
                 file.read_exact(&mut frame)?;
                 let [_, h0, h1, w0, w1, components] = frame;
-                let colour = if components == 1 { Colour::Grey } else { Colour::Rgb };
+                let colour = match components {
+                    1 => Colour::Grey,
+                    4 => Colour::Cmyk,
+                    _ => Colour::Rgb,
+                };
                 let (height, width) = (u16::from_be_bytes([h0, h1]), u16::from_be_bytes([w0, w1]));
-                return Ok(Some(Header { height: height.into(), width: width.into(), colour }));
+                return Ok(Some(Header { height: height.into(), width: width.into(), colour, alpha: false }));
             }
             0xda => return Ok(None),
             _ => file.seek_relative(i64::from(length))?,

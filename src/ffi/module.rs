@@ -9,6 +9,7 @@ use tch::{Device, Kind, Tensor};
 unsafe extern "C" {
     fn pb_module_load(
         result: *mut *mut c_void,
+        tf32: *mut i64,
         path: *const c_char,
         cuda_device: i64,
         use_double: c_int,
@@ -45,6 +46,8 @@ pub enum Returned {
 #[derive(Debug)]
 pub struct Module {
     raw: NonNull<c_void>,
+    /// Traced convolutions that allowed TF32 by themselves, and no longer do.
+    pub tf32: i64,
 }
 
 // SAFETY: the module is owned by this value alone and libtorch ties it to no thread.
@@ -67,11 +70,13 @@ impl Module {
             Device::Cuda(n) => n as i64,
             _ => -1,
         };
-        let mut raw = ptr::null_mut();
-        // SAFETY: `name` is NUL-terminated and outlives the call; `raw` receives an owned pointer on success.
-        succeed(unsafe { pb_module_load(&mut raw, name.as_ptr(), cuda, c_int::from(kind == Kind::Double)) })?;
+        let (mut raw, mut tf32) = (ptr::null_mut(), 0);
+        // SAFETY: `name` is NUL-terminated and outlives the call; `raw` receives an owned pointer on success, `tf32` is writable.
+        succeed(unsafe {
+            pb_module_load(&mut raw, &mut tf32, name.as_ptr(), cuda, c_int::from(kind == Kind::Double))
+        })?;
         let raw = NonNull::new(raw).ok_or_else(|| native("no module".to_owned()))?;
-        Ok(Self { raw })
+        Ok(Self { raw, tf32 })
     }
 
     /// True where the module has the method.

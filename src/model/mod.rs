@@ -3,6 +3,7 @@
 mod batched;
 mod checkpoint;
 mod conv;
+mod foreign; //   what is no TorchScript
 mod interface;
 mod layer;
 mod likelihood;

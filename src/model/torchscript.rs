@@ -1,6 +1,6 @@
 //! A model exported from PyTorch: TorchScript with `encode(x) -> (mu, logvar)` and `decode(z) -> x_hat`.
 
-use super::{Interface, Posterior, Vae};
+use super::{Interface, Posterior, Vae, foreign};
 use crate::error::{Error, Result};
 use crate::ffi::module::{Module, Returned};
 use std::cell::RefCell;
@@ -42,7 +42,7 @@ impl TorchScript {
             Error::Native { message, .. } if !out_of_memory(message) => Error::request(
                 subject.clone(),
                 "a TorchScript file (torch.jit.save) or a run folder",
-                what_was_loaded(path, message),
+                foreign::file(path, message),
             ),
             _ => error,
         })?;
@@ -51,7 +51,9 @@ impl TorchScript {
                 return Err(Error::request(
                     subject,
                     format!("a TorchScript module with a method {signature}"),
-                    format!("no method {method}"),
+                    format!(
+                        "no method {method} (mark it @torch.jit.export, or torch.jit.trace_module(vae, {{'encode': x, 'decode': z}}))"
+                    ),
                 ));
             }
         }
@@ -68,7 +70,7 @@ impl TorchScript {
             Error::Native { message, .. } if !out_of_memory(message) => Error::request(
                 format!("{}: {method}", self.subject),
                 format!("to take {:?} {:?}", input.kind(), input.size()),
-                useful_line(message),
+                foreign::raised(message, input.device() == Device::Cpu),
             ),
             _ => error,
         })?;
@@ -201,40 +203,15 @@ impl TorchScript {
             return Ok(());
         }
         let expected = format!("{name} of the input's kind {:?}", input.f_kind()?);
-        Err(self.unexpected(method, &expected, format!("{:?}", tensor.f_kind()?)))
+        let found = tensor.f_kind()?;
+        let remedy = match found {
+            Kind::Half | Kind::BFloat16 => " (exported in half precision? export model.float())",
+            _ => "",
+        };
+        Err(self.unexpected(method, &expected, format!("{found:?}{remedy}")))
     }
 }
 
 fn out_of_memory(message: &str) -> bool {
     message.contains("out of memory") || message.contains("can't allocate memory")
-}
-
-/// What a file that libtorch does not load is, as far as its message and first bytes tell.
-fn what_was_loaded(path: &Path, message: &str) -> String {
-    use std::io::Read;
-    let mut head = [0u8; 4];
-    let read = std::fs::File::open(path).and_then(|mut f| f.read(&mut head)).unwrap_or(0);
-    if &head[..read] != b"PK\x03\x04" {
-        return if read == 0 { "an empty file".to_owned() } else { "something that is not a zip archive".to_owned() };
-    }
-    if message.contains("constants.pkl") {
-        return "a zip archive without code (a state dict of torch.save?)".to_owned();
-    }
-    if message.contains("zip archive") || message.contains("central directory") {
-        return "a damaged zip archive (truncated?)".to_owned();
-    }
-    useful_line(message)
-}
-
-/// The line of a libtorch message that says what went wrong: the last `SomethingError: ...` of the interpreter's trace,
-/// else the first line.
-fn useful_line(message: &str) -> String {
-    let raised = |line: &&str| {
-        line.split_once(": ").is_some_and(|(kind, _)| {
-            (kind.ends_with("Error") || kind.ends_with("Exception"))
-                && kind.chars().all(|c| c.is_alphanumeric() || "._".contains(c))
-        })
-    };
-    let line = message.lines().rev().find(raised).or_else(|| message.lines().find(|l| !l.trim().is_empty()));
-    line.unwrap_or("an error without a message").trim().to_owned()
 }

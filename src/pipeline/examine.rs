@@ -23,10 +23,11 @@ impl Job<'_> {
             let (lowest, range) = tch::no_grad(|| -> Result<_> {
                 let q = vae.encode(&x)?;
                 let lowest = q.log_var.f_min()?.f_double_value(&[])?;
-                if reach == Reach::Encoder {
-                    return Ok((lowest, None));
-                }
-                let image = vae.decode(&q.mean)?;
+                let image = match vae.decode(&q.mean) {
+                    // A decoder that is not used may fail; what it says of pixels is worth a look all the same.
+                    Err(_) if reach == Reach::Encoder => return Ok((lowest, None)),
+                    image => image?,
+                };
                 Ok((lowest, Some((image.f_min()?.f_double_value(&[])?, image.f_max()?.f_double_value(&[])?))))
             })?;
             wide.push(lowest > 0.0);

@@ -226,7 +226,17 @@ impl<'a> Job<'a> {
         match tch::no_grad(|| self.model.vae.encode(&pair)) {
             Ok(q) if q.mean.size().first() == Some(&2) => Ok(()),
             Ok(q) => Err(found(format!("a posterior of shape {:?} for two images", q.mean.size()))),
-            Err(error) => Err(found(error.to_string())),
+            Err(Error::Interrupted) => Err(Error::Interrupted),
+            Err(error) => {
+                let alone = tch::no_grad(|| self.model.vae.encode(&self.sample()?));
+                let why = match alone {
+                    Ok(_) if !error.is_out_of_memory() => {
+                        "it takes one image, but not two: traced with that number built in? export it by torch.jit.script".to_owned()
+                    }
+                    _ => error.to_string(),
+                };
+                Err(found(why))
+            }
         }
     }
 
@@ -323,6 +333,9 @@ impl<'a> Job<'a> {
         if !self.pictures {
             extra.insert("pictures".to_owned(), "no".to_owned());
         }
+        // An attribute of HDF5 holds 64 KiB.
+        let classes = self.source.classes().map(|names| names.join("\n")).filter(|names| names.len() < 60_000);
+        extra.extend(classes.map(|names| ("classes".to_owned(), names)));
         Ok(extra)
     }
 

@@ -187,11 +187,25 @@ fn broken_images() {
     refuse_folder(&[("a.jpeg", &jpeg[..30])], Split::Test, &["a.jpeg", "ends in its header"]);
     // The decoder itself would fill the missing part with grey.
     refuse_folder(&[("a.jpg", &jpeg[..jpeg.len() - 60])], Split::Test, &["a.jpg", "ends too early"]);
-    refuse_folder(&[("a.png", b"GIF89a, or so it says")], Split::Test, &["a PNG or JPEG image"]);
+    refuse_folder(&[("a.png", b"GIF89a, or so it says")], Split::Test, &["a readable GIF image"]);
+    refuse_folder(&[("a.png", b"text that is long enough")], Split::Test, &["a PNG or JPEG image", "bytes [74, 65"]);
     refuse_folder(&[("clear.png", &read("clear.png"))], Split::Test, &["opaque pixels", "at pixel 31"]);
     refuse_folder(&[("a.png", &small), ("class/b.png", &small)], Split::Test, &["or in its subfolders", "both"]);
     refuse_folder(&[("train/a.png", &small)], Split::Test, &["a subfolder \"test\""]);
-    refuse_folder(&[("class/deeper/a.png", &small)], Split::Test, &["IDX", "only \"class\""]);
+    refuse_folder(&[("class/deeper/a.txt", &small)], Split::Test, &["IDX", "only \"class\""]);
+    // A class may be called train, or a third folder lie beside one split: nobody knows.
+    let two = [("train/a.png", &small[..]), ("bus/b.png", &small[..])];
+    refuse_folder(&two, Split::Train, &["\"train\" beside \"bus\"", "rename the folder"]);
+    refuse_folder(
+        &[("train/a.png", &small), ("test/b.png", &small)],
+        Split::Val,
+        &["a subfolder \"val\"", "train, test"],
+    );
+    // Four components: the third byte before the end of the frame header's first six counts them.
+    let frame = jpeg.windows(2).position(|w| w[0] == 0xff && (0xc0..=0xc2).contains(&w[1])).unwrap();
+    let mut inks = jpeg.clone();
+    inks[frame + 9] = 4;
+    refuse_folder(&[("a.jpg", &inks)], Split::Test, &["a.jpg", "grey or RGB", "CMYK", "-colorspace sRGB"]);
     let mut damaged = small.clone();
     let middle = damaged.len() - 25;
     damaged[middle] ^= 0xff;

@@ -9,6 +9,7 @@ good and bad. Run it with a Python that has torch 2.11 and numpy; the files are 
 """
 import json
 import pathlib
+import re
 import struct
 import tempfile
 import zipfile
@@ -143,7 +144,7 @@ def script(name, module):
         if not p.isnan().any():
             nn.init.uniform_(p, -0.5, 0.5)
     with tempfile.NamedTemporaryFile(suffix=".pt") as raw:
-        torch.jit.save(torch.jit.script(module.eval()), raw.name)
+        torch.jit.save(torch.jit.script(module.eval()), raw.name)  # a traced one stays as it is
         # Without the debug records, which name the folders of the machine that ran this.
         with zipfile.ZipFile(raw.name) as old, zipfile.ZipFile(HERE / f"{name}.pt", "w") as new:
             for entry in old.namelist():
@@ -439,12 +440,72 @@ class OnCuda(Flat):
         return torch.tanh(h), h * self.scale
 
 
+class Single(Flat):
+    """Flat that was traced for one image."""
+
+    @torch.jit.export
+    def encode(self, x):
+        h = self.e(x.reshape(1, 6)[:, self.order])
+        return torch.tanh(h), h * self.scale
+
+
+class Traced(Base):
+    """A convolution that was traced, and remembers that TF32 was allowed."""
+
+    def __init__(self):
+        super().__init__()
+        self.c = nn.Conv2d(1, 2, (2, 3))
+
+    def encode(self, x):
+        h = self.c(x).flatten(1)
+        return h, h
+
+    def decode(self, z):
+        return self.d(z).view(-1, 1, 2, 3)
+
+
+class Extension(NoEncode):
+    """Calls an operator of an extension."""
+
+    @torch.jit.export
+    def encode(self, x):
+        h = torch.ops.mine.twice(self.e(x.flatten(1)))
+        return h, h
+
+
+class Whole(Base):
+    def forward(self, x):
+        return self.d(self.e(x.flatten(1))).view(-1, 1, 2, 3)
+
+
+def unread():
+    """Files that are no TorchScript, or that libtorch cannot load."""
+    torch.manual_seed(1)
+    base = Base()
+    torch.save(base, HERE / "others/pickled.pt")
+    torch.save(base.state_dict(), HERE / "others/old.pt", _use_new_zipfile_serialization=False)
+    with tempfile.NamedTemporaryFile(suffix=".pt2") as raw:
+        torch.export.save(torch.export.export(Whole(), (torch.rand(1, 1, 2, 3),)), raw.name)
+        # Without the folders of the machine that ran this.
+        with zipfile.ZipFile(raw.name) as old, zipfile.ZipFile(HERE / "others/exported.pt2", "w") as new:
+            for entry in old.namelist():
+                name = f"exported/{entry.split('/', 1)[1]}"
+                text = old.read(entry).replace(str(HERE).encode(), b".")
+                new.writestr(zipfile.ZipInfo(name), re.sub(rb'/[^"\\]*/site-packages', b"site-packages", text))
+    library = torch.library.Library("mine", "DEF")
+    library.define("twice(Tensor x) -> Tensor")
+    library.impl("twice", lambda x: x * 2, "CPU")
+    script("others/extension", Extension())
+    inputs = {"encode": torch.rand(1, 1, 2, 3), "decode": torch.rand(1, 2)}
+    script("others/traced", torch.jit.trace_module(Traced().eval(), inputs))
+
+
 def others():
     """Models as others have them, which must come out as Flat, or be refused by name."""
     for name, module in {"ranged": Ranged(), "std": Std(), "logstd": LogStd(), "var": Var(), "spatial": Spatial(),
                          "four": Four(), "lone": Lone(), "vector": Vector(), "series": Series(), "volume": Volume(),
                          "rounded": Rounded(), "logits": Logits(), "remembers": Remembers(), "halved": Halved(),
-                         "on_cuda": OnCuda()}.items():
+                         "on_cuda": OnCuda(), "single": Single()}.items():
         script(f"others/{name}", module)
 
 
@@ -466,3 +527,4 @@ if __name__ == "__main__":
     twins()
     scripts()
     others()
+    unread()
