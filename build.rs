@@ -57,7 +57,7 @@ fn native(include: &Path, toolkit: Option<&Toolkit>, objects: &[PathBuf]) {
         .opt_level(3)
         .debug(false)
         .files(
-            ["autograd", "stem", "lapack", "graph", "lane", "trace", "module", "kernels", "library"]
+            ["autograd", "folded", "rules", "stem", "lapack", "graph", "lane", "trace", "module", "kernels", "library"]
                 .map(|name| format!("kernels/{name}.cpp")),
         )
         .files(KERNELS.map(|name| format!("kernels/{name}.cpp")))

@@ -3,6 +3,7 @@
 // libtorch has no public vmap, but its shared library exports functorch's interpreter stack, which is what
 // torch.func runs on: push a Vmap layer, wrap the cotangents as batched tensors, call autograd, unwrap, pop.
 #include "derivative.h"
+#include "folded.h"
 #include "protect.h"
 #include "pullback.h"
 
@@ -116,7 +117,7 @@ std::vector<at::Tensor> list(void** p, int64_t n) {
 
 extern "C" {
 
-const char* pb_vjp(void** result, const void* out, const void* in, const void* cotangents, int vmapped,
+const char* pb_vjp(void** result, const void* out, const void* in, const void* cotangents, int way,
                    int create_graph, int at_stem) {
   return protect([&] {
     const auto &y = tensor(out), &x = tensor(in), &c = tensor(cotangents);
@@ -126,7 +127,10 @@ const char* pb_vjp(void** result, const void* out, const void* in, const void* c
     if (y.requires_grad()) {
       TORCH_CHECK(x.requires_grad(), "the input of a vector-Jacobian product requires no gradient");
       const auto target = stem ? stem->edge : torch::autograd::impl::gradient_edge(x);
-      g = vmapped ? vjp_vmapped(y, target, c, create_graph) : vjp_looped(y, target, c, create_graph);
+      TORCH_CHECK(way != 2 || !create_graph, "folded: no graph of the products");
+      g = way == 2   ? vjp_folded(y, target, c)
+          : way == 1 ? vjp_vmapped(y, target, c, create_graph)
+                     : vjp_looped(y, target, c, create_graph);
     }
     if (!g.defined()) {
       auto sizes = stem ? std::vector<int64_t>{x.size(0), stem->map.size(1)} : x.sizes().vec();

@@ -352,3 +352,140 @@ fn no_pass_is_begun_that_is_thought_not_to_fit() {
         "full: expected a sample that fits the memory of a pass, 1 MiB (a remedy), found some 2 MiB"
     );
 }
+
+/// Folded rows against looped ones, in double.
+fn fold(name: &str, output: &Tensor, x: &Tensor, terms: &[i64]) {
+    let output = output.flatten(1, -1);
+    let looped = jacobian::rows(&output, x, Mode::Looped).unwrap();
+    let folded = jacobian::rows(&output, x, Mode::Folded).unwrap_or_else(|e| panic!("{name}: {e}"));
+    let scale = looped.abs().max().double_value(&[]);
+    assert!(scale > 1e-3, "{name}: a Jacobian of nothing");
+    let found = gap(&folded, &looped);
+    assert!(found <= apart(Kind::Double, terms) * scale, "{name}: {found} apart");
+}
+
+fn leaf(size: &[i64], seed: u64) -> Tensor {
+    (rand(size, seed) - 0.3).set_requires_grad(true)
+}
+
+#[test]
+fn folded_passes_know_the_common_operations() {
+    let x = leaf(&[5, 2, 9, 8], 1);
+    let weight = |size: &[i64], seed: u64| rand(size, seed) - 0.5;
+    let dense = |h: &Tensor, to: i64, seed: u64| {
+        let h = h.flatten(1, -1);
+        let width = h.size()[1];
+        // Small, so that nothing saturates.
+        h.linear(&((rand(&[to, width], seed) - 0.5) * 0.5), Some(&rand(&[to], seed + 1)))
+    };
+    // Each operation on numbers alone, between two products.
+    type Pointwise = fn(&Tensor) -> Tensor;
+    let pointwise: [(&str, Pointwise); 13] = [
+        ("relu", |h| h.relu()),
+        ("leaky_relu", |h| h.leaky_relu()),
+        ("tanh", |h| h.tanh()),
+        ("sigmoid", |h| h.sigmoid()),
+        ("exp", |h| (h * 0.1).exp()),
+        ("silu", |h| h.silu()),
+        ("gelu", |h| h.gelu("none")),
+        ("gelu by tanh", |h| h.gelu("tanh")),
+        ("elu", |h| h.elu()),
+        ("softplus", |h| h.softplus()),
+        ("hardtanh", |h| h.hardtanh()),
+        ("scaled", |h| (h * 3.0 / 2.0 + 1.0).neg()),
+        ("joined", |h| Tensor::cat(&[h.narrow(1, 0, 3).tanh(), h.narrow(1, 3, 3).exp()], 1)),
+    ];
+    for (name, f) in pointwise {
+        fold(name, &dense(&f(&dense(&x, 6, 3)), 4, 5), &x, &[144, 6, 4]);
+    }
+    // Convolutions: strides, paddings, dilations, groups, few channels, a single place, transposed.
+    for (k, stride, padding, dilation, groups, to) in
+        [(3, 1, 1, 1, 1, 6), (4, 2, 1, 1, 1, 4), (3, 2, 0, 2, 1, 3), (3, 1, 2, 1, 2, 4), (5, 3, 1, 1, 1, 8)]
+    {
+        let name = format!("convolution {k} {stride} {padding} {dilation} {groups}");
+        let h = dense(&x, 8 * 7 * 6, 40).reshape([5, 8, 7, 6]).tanh();
+        let w = weight(&[to, 8 / groups, k, k], 7);
+        let conv = |h: &Tensor, w: &Tensor| {
+            h.conv2d(w, Some(&rand(&[to], 8)), [stride, stride], [padding, padding], [dilation, dilation], groups)
+        };
+        fold(&name, &dense(&conv(&h, &w).relu(), 4, 9), &x, &[144, 8 * k * k, 300, 4]);
+        // The first layer sees the image itself, of two channels.
+        let w = weight(&[to, 2 / groups, k, k], 7);
+        fold(&name, &dense(&conv(&x, &w).relu(), 4, 9), &x, &[2 * k * k, 300, 4]);
+    }
+    let h = dense(&x, 8 * 3 * 2, 40).reshape([5, 8, 3, 2]).tanh();
+    let place = h.conv2d(&weight(&[6, 8, 4, 4], 7), None::<Tensor>, [2, 2], [1, 1], [1, 1], 1);
+    assert_eq!(place.size(), [5, 6, 1, 1]);
+    fold("a single place", &dense(&place.tanh(), 4, 9), &x, &[144, 128, 6, 4]);
+    let up = h.conv_transpose2d(&weight(&[8, 5, 4, 4], 7), None::<Tensor>, [2, 2], [1, 1], [1, 1], 1, [1, 1]);
+    fold("transposed", &dense(&up.tanh(), 4, 9), &x, &[144, 128, 200, 4]);
+    // Batch normalisation with fixed statistics, before a convolution and before none; twice the same map.
+    let norm = |h: &Tensor, c: i64| {
+        let of = |seed: u64| Some(rand(&[c], seed) + 0.5);
+        h.batch_norm(of(11), of(12), of(13), of(14), false, 0.1, 1e-5, false)
+    };
+    let h = x.conv2d(&weight(&[6, 2, 3, 3], 2), None::<Tensor>, [2, 2], [1, 1], [1, 1], 1);
+    fold("normalised", &dense(&norm(&h, 6).relu(), 4, 9), &x, &[18, 120, 4]);
+    let deep =
+        norm(&norm(&h, 6).relu().conv2d(&weight(&[3, 6, 3, 3], 2), None::<Tensor>, [1, 1], [1, 1], [1, 1], 1), 3);
+    fold("normalised twice", &dense(&deep.relu(), 4, 9), &x, &[18, 54, 120, 4]);
+    let residual = norm(&h, 6).relu() + &h;
+    fold("residual", &dense(&residual, 4, 9), &x, &[18, 120, 4]);
+    // Heads cut out of one: pairs[:, :, 0] and [:, :, 1], halves, chunks.
+    let head = dense(&x.tanh(), 6, 3);
+    let pairs = head.view([-1, 3, 2]);
+    let both = |a: Tensor, b: Tensor| Tensor::cat(&[a, (b * 0.5).exp()], 1);
+    fold("pairs", &both(pairs.select(2, 0), pairs.select(2, 1)), &x, &[144, 6]);
+    fold("pairs by slices", &both(pairs.slice(0, None, None, 1).select(2, -2), pairs.select(-1, 1)), &x, &[144, 6]);
+    fold("halves", &both(head.slice(1, None, 3, 1), head.slice(1, 3, None, 1)), &x, &[144, 6]);
+    let chunks = head.chunk(2, 1);
+    fold("chunks", &both(chunks[0].shallow_clone(), chunks[1].shallow_clone()), &x, &[144, 6]);
+    fold("chunks, turned", &both(chunks[1].shallow_clone(), chunks[0].shallow_clone()), &x, &[144, 6]);
+    fold("stepped", &both(head.slice(1, 0, None, 2), head.slice(1, 1, None, 2)), &x, &[144, 6]);
+    fold("squeezed", &dense(&x.unsqueeze(2).tanh().squeeze_dim(2), 4, 3), &x, &[144, 4]);
+}
+
+#[test]
+fn folded_passes_refuse_what_they_do_not_know() {
+    let x = leaf(&[4, 2, 6, 6], 1);
+    let pooled = x.max_pool2d([2, 2], [2, 2], [0, 0], [1, 1], false).flatten(1, -1);
+    let mixed = x.reshape([2, 144]).tanh().reshape([4, 72]);
+    let squared = (&x * &x).flatten(1, -1);
+    for (name, output) in [("MaxPool2D", pooled), ("mixed", mixed), ("MulBackward0", squared)] {
+        let error = jacobian::rows(&output.narrow(1, 0, 3), &x, Mode::Folded).unwrap_err();
+        assert!(error.is_of_the_way() && error.to_string().contains("folded: "), "{name}: {error}");
+        assert!(jacobian::rows(&output.narrow(1, 0, 3), &x, Mode::Looped).is_ok());
+    }
+    // What does not depend on the image is zero, known or not.
+    let free = rand(&[4, 3], 2).set_requires_grad(true).sin();
+    assert_eq!(jacobian::rows(&free, &x, Mode::Folded).unwrap().abs().max().double_value(&[]), 0.0);
+}
+
+#[test]
+fn folded_passes_come_in_slices() {
+    // 512 hidden units of 3000 samples are more than a pass takes; so are 700 rows of one sample of 64 x 64.
+    let x = leaf(&[3000, 1, 2, 3], 1);
+    let h = x.flatten(1, -1).linear(&rand(&[512, 6], 2), None::<Tensor>).tanh();
+    fold("many samples", &h.linear(&rand(&[7, 512], 3), None::<Tensor>), &x, &[6, 512]);
+    let x = leaf(&[2, 1, 64, 64], 1);
+    let h = x.conv2d(&rand(&[24, 1, 3, 3], 2), None::<Tensor>, [1, 1], [1, 1], [1, 1], 1).tanh();
+    let output = h.conv2d(&rand(&[3, 24, 4, 4], 3), None::<Tensor>, [4, 4], [0, 0], [1, 1], 1);
+    fold("many rows", &output.flatten(1, -1).narrow(1, 0, 600), &x, &[9, 24 * 16]);
+}
+
+#[test]
+fn a_model_that_can_be_folded_is() {
+    let mut planner = Planner::new(BatchSize::Auto, 1 << 40, Reach::EncoderAndDecoder).folding();
+    assert_eq!(pass_of(&planner).ways.rows, Mode::Folded);
+    // One pass that went well, and no other way is tried.
+    while planner.is_exploring() {
+        let pass = pass_of(&planner);
+        assert_eq!(pass.ways.rows, Mode::Folded);
+        planner.record(pass, Duration::from_secs_f64(1e-3 * pass.samples as f64), 1000);
+    }
+    // Where it cannot, the others are there.
+    let mut planner = Planner::new(BatchSize::Auto, 1 << 40, Reach::Encoder).folding();
+    let refused = pullback::Error::Native { routine: "vjp", message: "folded: no rule".into() };
+    planner.survive(pass_of(&planner), refused).unwrap();
+    assert_ne!(pass_of(&planner).ways.rows, Mode::Folded);
+}

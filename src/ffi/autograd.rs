@@ -12,7 +12,7 @@ unsafe extern "C" {
         out: *const c_void,
         input: *const c_void,
         cotangents: *const c_void,
-        vmapped: c_int,
+        way: c_int,
         create_graph: c_int,
         at_stem: c_int,
     ) -> *const c_char;
@@ -26,6 +26,9 @@ pub enum VjpMode {
     Vmapped,
     /// One backward pass a cotangent.
     Looped,
+    /// All cotangents of a few samples as one batch, by our own rules for the operations of common networks (kernels/folded.h);
+    /// on the CPU, as constants.
+    Folded,
 }
 
 /// Whether the products can be differentiated again.
@@ -92,7 +95,11 @@ pub fn vjp_by(
             output.as_ptr().cast(),
             input.as_ptr().cast(),
             cotangents.as_ptr().cast(),
-            c_int::from(mode == VjpMode::Vmapped),
+            match mode {
+                VjpMode::Looped => 0,
+                VjpMode::Vmapped => 1,
+                VjpMode::Folded => 2,
+            },
             c_int::from(graph == Graph::Differentiable),
             c_int::from(by == By::Stem),
         )

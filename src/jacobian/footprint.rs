@@ -20,7 +20,8 @@ impl Footprint {
     /// Bytes of a sample in a pass by `ways`.
     pub fn bytes(&self, ways: Ways) -> f64 {
         let held = |mode: Mode, (bytes, total): (f64, usize)| match mode {
-            Mode::Looped => bytes,
+            // Folded, a few samples at a time have maps of a cache's size.
+            Mode::Looped | Mode::Folded => bytes,
             Mode::Vmapped(k) => bytes * k.min(total) as f64,
         };
         // The encoder's graph waits while the decoder's derivatives are taken; their passes do not run at one time.

@@ -31,7 +31,10 @@ pub fn rows(output: &Tensor, input: &Tensor, mode: Mode) -> Result<Tensor> {
 pub fn rows_by(by: By, output: &Tensor, input: &Tensor, mode: Mode) -> Result<Tensor> {
     let (b, r) = matrix_shape("output of a Jacobian", output)?;
     let pulled = in_passes(r, mode, |first, count, vjp_mode| {
-        let cotangents = unit_cotangents(first, count, b, r, output, input)?;
+        let cotangents = match vjp_mode {
+            VjpMode::Folded => units(first, count, b, r, output)?,
+            _ => unit_cotangents(first, count, b, r, output, input)?,
+        };
         let rows = ffi::vjp_by(by, output, input, &cotangents, vjp_mode, Graph::Constant)?.f_detach()?;
         let d: i64 = rows.size()[2..].iter().product();
         Ok(rows.f_reshape([count, b, d])?)
@@ -82,6 +85,7 @@ fn is_once_differentiable(error: &Error) -> bool {
 fn in_passes(total: i64, mode: Mode, mut pass: impl FnMut(i64, i64, VjpMode) -> Result<Tensor>) -> Result<Tensor> {
     let (step, vjp_mode) = match mode {
         Mode::Looped => (1, VjpMode::Looped),
+        Mode::Folded => (total.max(1), VjpMode::Folded),
         Mode::Vmapped(k) => (k.clamp(1, total.max(1) as usize) as i64, VjpMode::Vmapped),
     };
     let (mut joined, mut first): (Option<Tensor>, i64) = (None, 0);
@@ -112,13 +116,17 @@ fn in_passes(total: i64, mode: Mode, mut pass: impl FnMut(i64, i64, VjpMode) -> 
 
 /// Unit vectors e_first .. e_(first + count - 1) of R^width, the same for every sample: [count, B, width].
 fn unit_cotangents(first: i64, count: i64, batch: i64, width: i64, like: &Tensor, input: &Tensor) -> Result<Tensor> {
-    let options = (like.kind(), like.device());
-    let units = Tensor::f_zeros([count, width], options)?;
-    let _ = units.f_narrow(1, first, count)?.f_diagonal(0, 0, 1)?.f_fill_(1.0)?;
-    let expanded = units.f_unsqueeze(1)?.f_expand([count, batch, width], false)?;
+    let expanded = units(first, count, batch, width, like)?;
     // Products of expanded cotangents with a layer's weights are not folded into one matrix product, but taken one by one:
     // they are laid out in full, unless they would take more memory than what they are pulled back to.
     if width * batch <= input.numel() as i64 { Ok(expanded.f_contiguous()?) } else { Ok(expanded) }
+}
+
+/// [`unit_cotangents`], of which all samples share one copy.
+fn units(first: i64, count: i64, batch: i64, width: i64, like: &Tensor) -> Result<Tensor> {
+    let units = Tensor::f_zeros([count, width], (like.kind(), like.device()))?;
+    let _ = units.f_narrow(1, first, count)?.f_diagonal(0, 0, 1)?.f_fill_(1.0)?;
+    Ok(units.f_unsqueeze(1)?.f_expand([count, batch, width], false)?)
 }
 
 fn matrix_shape(name: &str, tensor: &Tensor) -> Result<(i64, i64)> {

@@ -38,6 +38,7 @@ enum Phase {
 #[derive(Debug)]
 pub struct Planner {
     batch: BatchSize,
+    reach: Reach,
     budget: f64,
     /// Those still worth trying.
     candidates: Vec<Candidate>,
@@ -81,11 +82,11 @@ impl Planner {
             ways.push(Ways { rows: Mode::Looped, columns: Mode::Vmapped(usize::MAX) });
             ways.push(Ways { rows: Mode::Vmapped(usize::MAX), columns: Mode::Looped });
         }
-        let fresh = |ways| Candidate { ways, seconds: f64::INFINITY, tries: 0, bytes: 0.0, tried: false };
         Self {
             batch,
+            reach,
             budget: budget as f64,
-            candidates: ways.into_iter().map(fresh).collect(),
+            candidates: ways.into_iter().map(Candidate::new).collect(),
             spare: vec![],
             size: match batch {
                 BatchSize::Auto => FIRST,
@@ -98,6 +99,20 @@ impl Planner {
             ceiling: usize::MAX,
             refused: vec![],
         }
+    }
+
+    /// The same planner, which tries first whether the encoder's cotangents can be folded into the batch: where the model's operations
+    /// are known, nothing else comes near on a CPU.
+    #[must_use]
+    pub fn folding(mut self) -> Self {
+        // Where the decoder counts too, its columns are taken by either way.
+        let columns: &[Mode] = match self.reach {
+            Reach::Encoder => &[Mode::Folded],
+            Reach::EncoderAndDecoder => &[Mode::Vmapped(usize::MAX), Mode::Looped],
+        };
+        let folded = columns.iter().map(|columns| Candidate::new(Ways { rows: Mode::Folded, columns: *columns }));
+        self.candidates.splice(0..0, folded);
+        self
     }
 
     /// The same planner, but its own choice of samples never exceeds `most`.
@@ -186,6 +201,10 @@ impl Planner {
         let bytes = peak as f64 / pass.samples.max(1) as f64;
         candidate.bytes = if candidate.tried { candidate.bytes.max(bytes) } else { bytes };
         candidate.tried = true;
+        if pass.ways.rows == Mode::Folded {
+            // Where the model's operations are known, autograd's passes carry the same products with less in each.
+            self.leave(|c| c.ways.rows == Mode::Folded);
+        }
         if self.phase == Phase::Growing && self.fitting(pass.ways) < size {
             self.bound();
             return;
@@ -238,6 +257,13 @@ impl Planner {
             self.out_of_memory(pass)
         } else if error.is_of_the_way() {
             self.refused.push(format!("{} was left for another way: {error}", pass.ways));
+            if pass.ways.rows == Mode::Folded && error.to_string().contains("folded: ") {
+                // Nor with other columns.
+                let others: Vec<Ways> = self.candidates.iter().map(|c| c.ways).collect();
+                others.into_iter().filter(|w| w.rows == Mode::Folded && *w != pass.ways).for_each(|ways| {
+                    self.fail(ways);
+                });
+            }
             self.fail(pass.ways)
         } else {
             false
@@ -351,6 +377,10 @@ fn fits(budget: f64, candidate: &Candidate) -> usize {
 }
 
 impl Candidate {
+    fn new(ways: Ways) -> Self {
+        Self { ways, seconds: f64::INFINITY, tries: 0, bytes: 0.0, tried: false }
+    }
+
     /// Measured as often as need be at `size`. A short pass is measured twice: the first pays for warming up, and a busy moment
     /// can fall on either.
     fn enough(&self, size: usize) -> bool {

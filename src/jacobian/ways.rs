@@ -7,6 +7,8 @@ pub enum Mode {
     Looped,
     /// At most this many in one vmapped backward pass.
     Vmapped(usize),
+    /// All of a few samples at a time, as one batch through rules of our own.
+    Folded,
 }
 
 /// How the two Jacobians of a pass are taken.
@@ -23,6 +25,7 @@ impl std::fmt::Display for Mode {
         match self {
             Self::Looped => f.write_str("one backward pass a cotangent"),
             Self::Vmapped(usize::MAX) => f.write_str("all cotangents in one backward pass"),
+            Self::Folded => f.write_str("all cotangents folded into the batch"),
             Self::Vmapped(k) => write!(f, "{k} cotangents a backward pass"),
         }
     }

@@ -36,6 +36,7 @@ impl Engine {
     pub fn new(metric: MetricKind, top: usize, device: Device, kind: Kind, batch: BatchSize) -> Result<Self> {
         let budget = device::memory_budget(device)?;
         let planner = Planner::new(batch, budget, metric.reach());
+        let planner = if device == Device::Cpu { planner.folding() } else { planner };
         let planner = if device.is_cuda() { planner } else { planner.at_most(CPU_PASS) };
         let stem = StemCache::default();
         Ok(Self { metric, top, device, kind, planner, checked: false, stem, contest: None })

@@ -1,0 +1,161 @@
+// Backward passes with all cotangents of a few samples in one batch (folded.h): the walk through the graph.
+//
+// K backward passes of B samples are K B rows of one product, if nothing but the graph's saved tensors is shared. A slice of the
+// samples is taken at a time, so that the rows of a pass stay in the processor's cache from one operation to the next.
+#include "folded.h"
+
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+
+#include <algorithm>
+#include <optional>
+#include <unordered_set>
+
+namespace {
+
+using torch::autograd::Edge;
+using torch::autograd::Node;
+
+// Bytes of the largest map of a pass, which a cache holds beside the weights.
+constexpr int64_t kCacheBytes = 6 << 20;
+// Rows of a pass at least, or each one lays out the weights of wide layers anew for next to nothing.
+constexpr int64_t kLeastRows = 256;
+
+struct Walk {
+  // From the root to the target, each after all that lead to it.
+  std::vector<Node*> order;
+  std::unordered_map<Node*, int> consumers;
+  // Numbers a sample of the largest map on the way.
+  int64_t largest = 1;
+};
+
+// The part of the graph between `root` and `target`; empty where there is none.
+Walk walk(Node* root, Node* target) {
+  // Depth first, without recursion: a node is done when all below it are.
+  std::unordered_map<Node*, bool> leads;
+  std::vector<std::pair<Node*, size_t>> open{{root, 0}};
+  std::unordered_set<Node*> seen{root};
+  std::vector<Node*> done;
+  while (!open.empty()) {
+    auto& [node, next] = open.back();
+    if (node == target || next == node->num_outputs()) {
+      bool reaches = node == target;
+      for (size_t i = 0; i < node->num_outputs() && !reaches; ++i) {
+        Node* below = node->next_edge(i).function.get();
+        reaches = below != nullptr && leads[below];
+      }
+      leads[node] = reaches;
+      if (reaches) done.push_back(node);
+      open.pop_back();
+      continue;
+    }
+    Node* below = node->next_edge(next++).function.get();
+    if (below != nullptr && seen.insert(below).second) open.emplace_back(below, 0);
+  }
+  Walk found;
+  found.order.assign(done.rbegin(), done.rend());
+  for (Node* node : found.order) {
+    if (node == target) continue;
+    for (size_t i = 0; i < node->num_outputs(); ++i) {
+      Node* below = node->next_edge(i).function.get();
+      if (below == nullptr || !leads[below]) continue;
+      ++found.consumers[below];
+      const auto sizes = sizes_behind(node, i);
+      int64_t numbers = 1;
+      for (size_t d = 1; d < sizes.size(); ++d) numbers *= sizes[d];
+      found.largest = std::max(found.largest, numbers);
+    }
+  }
+  return found;
+}
+
+// `a` and `b` at one place.
+Rows sum(Rows a, Rows b) {
+  if (a.first > b.first) std::swap(a, b);
+  const int64_t end_a = a.first + a.values.size(0), end_b = b.first + b.values.size(0);
+  if (end_a == b.first) return {a.first, at::cat({a.values, b.values}, 0), true};
+  if (a.first == b.first && end_a == end_b) {
+    if (a.own) return {a.first, a.values.add_(b.values), true};
+    return {a.first, a.values.add(b.values), true};
+  }
+  auto sizes = a.values.sizes().vec();
+  sizes[0] = std::max(end_a, end_b) - a.first;
+  auto values = at::zeros(sizes, a.values.options());
+  values.narrow(0, 0, a.values.size(0)).copy_(a.values);
+  values.narrow(0, b.first - a.first, b.values.size(0)).add_(b.values);
+  return {a.first, values, true};
+}
+
+// One slice of the samples and the cotangents: rows at the target, none where nothing arrives.
+Rows pull(const Walk& way, const at::Tensor& out, const Edge& target, Rows given, const Slice& slice) {
+  std::unordered_map<Node*, std::vector<Rows>> waiting;
+  auto put = [&](Node* node, size_t place, Rows rows) {
+    if (!rows.values.defined()) return;
+    auto& places = waiting[node];
+    if (places.size() <= place) places.resize(place + 1);
+    places[place] = places[place].values.defined() ? sum(std::move(places[place]), std::move(rows)) : std::move(rows);
+  };
+  put(out.grad_fn().get(), out.output_nr(), std::move(given));
+  std::unordered_set<Node*> on_the_way(way.order.begin(), way.order.end());
+  for (Node* node : way.order) {
+    auto found = waiting.find(node);
+    if (found == waiting.end()) continue;
+    auto rows = std::move(found->second);
+    waiting.erase(found);
+    if (node == target.function.get()) return rows.size() > target.input_nr ? std::move(rows[target.input_nr]) : Rows{};
+    auto below = apply_rule(node, std::move(rows), slice);
+    for (size_t i = 0; i < below.size() && i < node->num_outputs(); ++i) {
+      Node* next = node->next_edge(i).function.get();
+      if (next == nullptr || on_the_way.count(next) == 0 || !below[i].values.defined()) continue;
+      const auto sizes = sizes_behind(node, i);
+      TORCH_CHECK(below[i].values.dim() == static_cast<int64_t>(sizes.size()) + 1 &&
+                      std::equal(sizes.begin() + 1, sizes.end(), below[i].values.sizes().begin() + 2),
+                  "folded: ", node->name(), " spreads its input");
+      put(next, node->next_edge(i).input_nr, std::move(below[i]));
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
+std::vector<int64_t> sizes_behind(const Node* node, size_t i) {
+  const auto& edge = node->next_edge(i);
+  std::vector<int64_t> sizes;
+  for (const auto& size : edge.function->input_metadata(edge.input_nr).shape_as_dim_vector()) sizes.push_back(size.expect_int());
+  return sizes;
+}
+
+at::Tensor vjp_folded(const at::Tensor& out, const Edge& target, const at::Tensor& cotangents) {
+  TORCH_CHECK(out.is_cpu(), "folded: not on the CPU");
+  at::NoGradGuard no_grad;
+  const auto way = walk(out.grad_fn().get(), target.function.get());
+  if (way.order.empty()) return {};
+  const int64_t k = cotangents.size(0), batch = cotangents.size(1);
+  const int64_t bytes = way.largest * static_cast<int64_t>(out.element_size());
+  const int64_t rows = std::clamp<int64_t>(std::max(kCacheBytes / bytes, kLeastRows), 1, k * batch);
+  // All cotangents of as many samples as fit; where one sample has too many, a part of them.
+  const int64_t samples = std::clamp<int64_t>(rows / k, 1, batch), chunk = std::min(k, std::max<int64_t>(rows, 1));
+  std::unordered_map<Node*, at::Tensor> prepared, scales;
+  at::Tensor result;
+  for (int64_t begin = 0; begin < batch; begin += samples) {
+    const int64_t count = std::min(samples, batch - begin);
+    const Slice slice{batch, begin, count, &way.consumers, &prepared, &scales};
+    for (int64_t first = 0; first < k; first += chunk) {
+      const int64_t n = std::min(chunk, k - first);
+      auto arrived = pull(way, out, target, {0, cotangents.narrow(0, first, n).narrow(1, begin, count)}, slice);
+      if (!arrived.values.defined()) continue;
+      if (!result.defined()) {
+        auto sizes = arrived.values.sizes().vec();
+        sizes[0] = k, sizes[1] = batch;
+        result = at::empty(sizes, out.options().requires_grad(false));
+      }
+      auto place = result.narrow(0, first, n).narrow(1, begin, count);
+      const int64_t end = arrived.first + arrived.values.size(0);
+      if (arrived.first > 0) place.narrow(0, 0, arrived.first).zero_();
+      if (end < n) place.narrow(0, end, n - end).zero_();
+      place.narrow(0, arrived.first, arrived.values.size(0)).copy_(arrived.values);
+    }
+  }
+  return result;
+}

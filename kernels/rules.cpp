@@ -1,0 +1,287 @@
+// The rules of folded backward passes (folded.h), one an operation. Rows are [n, b, ...]; of maps they lie channels last.
+#include "folded.h"
+
+#include <ATen/ATen.h>
+#include <torch/csrc/autograd/generated/Functions.h>
+
+#include <string>
+
+namespace {
+
+using at::Tensor;
+using torch::autograd::Node;
+namespace generated = torch::autograd::generated;
+
+// Convolutions onto so few channels are a product and a fold: oneDNN has no good way for them.
+constexpr int64_t kFewChannels = 4;
+
+std::vector<int64_t> ints(const std::vector<c10::SymInt>& from) {
+  std::vector<int64_t> to;
+  for (const auto& i : from) to.push_back(i.expect_int());
+  return to;
+}
+
+// All samples share their rows.
+bool is_shared(const Tensor& rows) { return rows.size(1) > 1 && rows.stride(1) == 0; }
+
+// f on the rows as one batch [n b, ...]; of one sample alone where all share them.
+template <class F> Tensor on_batch(const Tensor& rows, F&& f) {
+  const bool shared = is_shared(rows);
+  const Tensor own = shared ? rows.narrow(1, 0, 1) : rows;
+  const Tensor result = f(own.flatten(0, 1));
+  auto sizes = result.sizes().vec();
+  sizes.insert(sizes.begin() + 1, own.size(1));
+  sizes[0] = own.size(0);
+  const Tensor opened = result.unflatten(0, {own.size(0), own.size(1)});
+  if (!shared) return opened;
+  sizes[1] = rows.size(1);
+  return opened.expand(sizes);
+}
+
+// Rows times d [b, ...], of the same layout.
+Rows times(Rows rows, const Tensor& d) {
+  const bool last = rows.values.dim() == 5 && rows.values.stride(2) == 1 && rows.values.size(2) > 1;
+  const Tensor factor = (last ? d.contiguous(at::MemoryFormat::ChannelsLast) : d).unsqueeze(0);
+  if (rows.own && !is_shared(rows.values)) return {rows.first, rows.values.mul_(factor), true};
+  return {rows.first, rows.values * factor, true};
+}
+
+// The derivative of an operation on each number alone, [b, ...]; undefined where the node is none.
+Tensor pointwise(Node* node, const Slice& slice) {
+  const auto self = [&](auto* n) { return slice.of(n->self_.unpack()); };
+  const auto result = [&](auto* n) { return slice.of(n->result_.unpack(node->getptr())); };
+  if (auto* n = dynamic_cast<generated::ReluBackward0*>(node)) {
+    const Tensor y = result(n);
+    return y.gt(0).to(y.scalar_type());
+  }
+  if (auto* n = dynamic_cast<generated::LeakyReluBackward0*>(node)) {
+    const Tensor x = self(n);
+    return at::leaky_relu_backward(at::ones_like(x), x, n->negative_slope, false);
+  }
+  if (auto* n = dynamic_cast<generated::TanhBackward0*>(node)) {
+    const Tensor y = result(n);
+    return at::tanh_backward(at::ones_like(y), y);
+  }
+  if (auto* n = dynamic_cast<generated::SigmoidBackward0*>(node)) {
+    const Tensor y = result(n);
+    return at::sigmoid_backward(at::ones_like(y), y);
+  }
+  if (auto* n = dynamic_cast<generated::ExpBackward0*>(node)) return result(n);
+  if (auto* n = dynamic_cast<generated::SiluBackward0*>(node)) {
+    const Tensor x = self(n);
+    return at::silu_backward(at::ones_like(x), x);
+  }
+  if (auto* n = dynamic_cast<generated::GeluBackward0*>(node)) {
+    const Tensor x = self(n);
+    return at::gelu_backward(at::ones_like(x), x, n->approximate);
+  }
+  if (auto* n = dynamic_cast<generated::EluBackward0*>(node)) {
+    const Tensor x = self(n);
+    return at::elu_backward(at::ones_like(x), n->alpha, n->scale, n->input_scale, false, x);
+  }
+  if (auto* n = dynamic_cast<generated::SoftplusBackward0*>(node)) {
+    const Tensor x = self(n);
+    return at::softplus_backward(at::ones_like(x), x, n->beta, n->threshold);
+  }
+  if (auto* n = dynamic_cast<generated::HardtanhBackward0*>(node)) {
+    const Tensor x = self(n);
+    return at::hardtanh_backward(at::ones_like(x), x, n->min_val, n->max_val);
+  }
+  return {};
+}
+
+// Rows cut out of a larger tensor [b, ...] put back into zeros of its sizes.
+Rows put_back(Rows rows, const std::vector<c10::SymInt>& whole, int64_t dim, int64_t start, int64_t end, int64_t step) {
+  auto sizes = ints(whole);
+  if (dim < 0) dim += static_cast<int64_t>(sizes.size());
+  TORCH_CHECK(dim > 0, "folded: samples are taken apart");
+  const bool shared = is_shared(rows.values);
+  const Tensor own = shared ? rows.values.narrow(1, 0, 1) : rows.values;
+  sizes[0] = own.size(1);
+  sizes.insert(sizes.begin(), own.size(0));
+  Tensor values = at::zeros(sizes, own.options());
+  values.slice(dim + 1, start, end, step).copy_(own);
+  sizes[1] = rows.values.size(1);
+  return {rows.first, shared ? values.expand(sizes) : values, !shared};
+}
+
+// Those of `rows` that are not all zero; they are shared by all samples, or all are kept.
+Rows trimmed(Rows rows) {
+  if (rows.values.size(1) > 1 && !is_shared(rows.values)) return rows;
+  const Tensor any = rows.values.select(1, 0).flatten(1).ne(0).any(1).contiguous();
+  const bool* is_there = any.const_data_ptr<bool>();
+  int64_t first = 0, end = any.size(0);
+  while (first < end && !is_there[first]) ++first;
+  while (end > first && !is_there[end - 1]) --end;
+  if (first == end) return {};
+  return {rows.first + first, rows.values.narrow(0, first, end - first), false};
+}
+
+Rows reshaped(Rows rows, std::vector<int64_t> sizes, const Slice& slice) {
+  TORCH_CHECK(!sizes.empty() && sizes[0] == slice.batch, "folded: samples are mixed by a view");
+  const bool shared = is_shared(rows.values);
+  const Tensor own = shared ? rows.values.narrow(1, 0, 1) : rows.values;
+  sizes[0] = own.size(1);
+  sizes.insert(sizes.begin(), own.size(0));
+  Tensor values = own.reshape(sizes);
+  sizes[1] = rows.values.size(1);
+  return {rows.first, shared ? values.expand(sizes) : values, rows.own};
+}
+
+// Rows [m, O, h, w] back through a convolution onto [m, I, H, W].
+Tensor through(generated::ConvolutionBackward0* n, const Tensor& g, const Slice& slice) {
+  const auto stride = ints(n->stride), padding = ints(n->padding), dilation = ints(n->dilation);
+  const auto sizes = sizes_behind(n, 0);
+  TORCH_CHECK(sizes.size() == 4 && sizes[0] == slice.batch, "folded: a convolution that is not of images");
+  const int64_t groups = n->groups.expect_int();
+  const bool square = dilation[0] == 1 && dilation[1] == 1 && groups == 1 && !n->transposed;
+  const int64_t height = sizes[2], width = sizes[3], channels = sizes[1];
+  auto& laid_out = (*slice.prepared)[n];
+  const auto weight = [&] {
+    Tensor w = n->weight_.unpack().detach();
+    const auto scale = slice.scales->find(n);
+    if (scale == slice.scales->end()) return w;
+    // The output's channels: the first axis, or the second of a transposed one.
+    return n->transposed ? w * scale->second.reshape({1, -1, 1, 1}) : w * scale->second.reshape({-1, 1, 1, 1});
+  };
+  const Tensor w = n->weight_.unpack();
+  const int64_t kh = w.size(2), kw = w.size(3);
+  // From a single place: the taps that meet the input, as one product.
+  if (square && g.size(2) == 1 && g.size(3) == 1 && height + padding[0] <= kh && width + padding[1] <= kw) {
+    if (!laid_out.defined()) {
+      laid_out = weight().slice(2, padding[0], padding[0] + height).slice(3, padding[1], padding[1] + width).flatten(1).contiguous();
+    }
+    return at::mm(g.flatten(1), laid_out).unflatten(1, {channels, height, width});
+  }
+  if (square && channels <= kFewChannels) {
+    if (!laid_out.defined()) laid_out = weight().flatten(1).contiguous();
+    const Tensor columns = at::matmul(g.permute({0, 2, 3, 1}).flatten(1, 2), laid_out).transpose(1, 2);
+    return at::col2im(columns, {height, width}, {kh, kw}, dilation, padding, stride);
+  }
+  if (!laid_out.defined()) laid_out = weight().contiguous(at::MemoryFormat::ChannelsLast);
+  const Tensor maps = g.contiguous(at::MemoryFormat::ChannelsLast);
+  if (n->transposed) return at::convolution(maps, laid_out, {}, stride, padding, dilation, false, {0, 0}, groups);
+  const auto rest = [&](int64_t side, int64_t out, int64_t k, int d) {
+    return side - ((out - 1) * stride[d] - 2 * padding[d] + dilation[d] * (k - 1) + 1);
+  };
+  return at::convolution(maps, laid_out, {}, stride, padding, dilation, true,
+                         {rest(height, g.size(2), kh, 0), rest(width, g.size(3), kw, 1)}, groups);
+}
+
+// Batch normalisation with fixed statistics is a scale of each channel.
+Rows normalised(generated::NativeBatchNormBackward0* n, Rows rows, const Slice& slice) {
+  TORCH_CHECK(!n->training, "folded: batch normalisation in training mode");
+  Tensor scale = (n->running_var_.unpack().detach() + n->eps).rsqrt();
+  const Tensor weight = n->weight_.unpack();
+  if (weight.defined()) scale = scale * weight.detach();
+  Node* next = n->next_edge(0).function.get();
+  const auto consumers = slice.consumers->find(next);
+  if (dynamic_cast<generated::ConvolutionBackward0*>(next) != nullptr && consumers != slice.consumers->end() &&
+      consumers->second == 1) {
+    slice.scales->insert_or_assign(next, scale);
+    return rows;
+  }
+  std::vector<int64_t> sizes(rows.values.dim() - 1, 1);
+  sizes[1] = scale.size(0);
+  return times(std::move(rows), scale.reshape(sizes));
+}
+
+}  // namespace
+
+std::vector<Rows> apply_rule(Node* node, std::vector<Rows> given, const Slice& slice) {
+  if (auto* n = dynamic_cast<generated::SplitBackward0*>(node)) {
+    const int64_t size = n->split_size.expect_int();
+    const int64_t dim = n->dim < 0 ? n->dim + static_cast<int64_t>(n->self_sym_sizes.size()) : n->dim;
+    const int64_t all = n->self_sym_sizes[dim].expect_int();
+    Rows rows;
+    for (size_t i = 0; i < given.size(); ++i) {
+      if (!given[i].values.defined()) continue;
+      const int64_t start = static_cast<int64_t>(i) * size;
+      auto part = put_back(std::move(given[i]), n->self_sym_sizes, dim, start, std::min(start + size, all), 1);
+      if (!rows.values.defined()) {
+        rows = std::move(part);
+      } else if (rows.first + rows.values.size(0) == part.first) {
+        rows = {rows.first, at::cat({rows.values, part.values}, 0), true};
+      } else if (part.first + part.values.size(0) == rows.first) {
+        rows = {part.first, at::cat({part.values, rows.values}, 0), true};
+      } else {
+        TORCH_CHECK(rows.first == part.first && rows.values.size(0) == part.values.size(0), "folded: parts of other rows");
+        rows = {rows.first, rows.values + part.values, true};
+      }
+    }
+    return {rows};
+  }
+  TORCH_CHECK(given.size() == 1, "folded: ", node->name(), " has several outputs");
+  Rows rows = std::move(given[0]);
+  if (auto* n = dynamic_cast<generated::CatBackward0*>(node)) {
+    std::vector<Rows> parts;
+    int64_t start = 0;
+    for (size_t i = 0; i < node->num_outputs(); ++i) {
+      TORCH_CHECK(node->next_edge(i).function != nullptr, "folded: a constant is joined");
+      const auto sizes = sizes_behind(node, i);
+      const int64_t dim = n->dim < 0 ? n->dim + static_cast<int64_t>(sizes.size()) : n->dim;
+      TORCH_CHECK(dim > 0, "folded: samples are joined");
+      parts.push_back(trimmed({rows.first, rows.values.narrow(dim + 1, start, sizes[dim]), false}));
+      start += sizes[dim];
+    }
+    return parts;
+  }
+  if (const Tensor d = pointwise(node, slice); d.defined()) return {times(std::move(rows), d)};
+  if (auto* n = dynamic_cast<generated::AddmmBackward0*>(node)) {
+    TORCH_CHECK(n->alpha.equal(1) && rows.values.dim() == 3, "folded: a scaled product");
+    const Tensor map = n->mat2_.unpack().detach().t();
+    return {{}, {rows.first, on_batch(rows.values, [&](const Tensor& g) { return at::mm(g, map); }), true}};
+  }
+  if (auto* n = dynamic_cast<generated::MmBackward0*>(node)) {
+    const Tensor map = n->mat2_.unpack().detach().t();
+    return {{rows.first, on_batch(rows.values, [&](const Tensor& g) { return at::mm(g, map); }), true}};
+  }
+  if (auto* n = dynamic_cast<generated::ConvolutionBackward0*>(node)) {
+    TORCH_CHECK(rows.values.dim() == 5, "folded: a convolution that is not of images");
+    return {{rows.first, on_batch(rows.values, [&](const Tensor& g) { return through(n, g, slice); }), true}};
+  }
+  if (auto* n = dynamic_cast<generated::NativeBatchNormBackward0*>(node)) return {normalised(n, std::move(rows), slice)};
+  if (auto* n = dynamic_cast<generated::ViewBackward0*>(node)) return {reshaped(std::move(rows), ints(n->self_sym_sizes), slice)};
+  if (auto* n = dynamic_cast<generated::ReshapeAliasBackward0*>(node)) return {reshaped(std::move(rows), ints(n->self_sym_sizes), slice)};
+  if (auto* n = dynamic_cast<generated::UnsafeViewBackward0*>(node)) return {reshaped(std::move(rows), ints(n->self_sym_sizes), slice)};
+  if (dynamic_cast<generated::SqueezeBackward1*>(node) || dynamic_cast<generated::UnsqueezeBackward0*>(node)) {
+    return {reshaped(std::move(rows), sizes_behind(node, 0), slice)};
+  }
+  if (auto* n = dynamic_cast<generated::SliceBackward0*>(node)) {
+    const auto bound = [](const std::optional<c10::SymInt>& b, int64_t otherwise) { return b ? b->expect_int() : otherwise; };
+    const int64_t dim = n->dim < 0 ? n->dim + static_cast<int64_t>(n->self_sym_sizes.size()) : n->dim;
+    const int64_t start = bound(n->start, 0), end = bound(n->end, INT64_MAX), step = n->step.expect_int();
+    // [:] along the samples, as in pairs[:, :, 0].
+    if (start == 0 && end >= n->self_sym_sizes[dim].expect_int() && step == 1) return {rows};
+    return {put_back(std::move(rows), n->self_sym_sizes, dim, start, end, step)};
+  }
+  if (auto* n = dynamic_cast<generated::SelectBackward0*>(node)) {
+    const int64_t dim = n->dim < 0 ? n->dim + static_cast<int64_t>(n->self_sym_sizes.size()) : n->dim;
+    int64_t at = n->index.expect_int();
+    if (at < 0) at += n->self_sym_sizes[dim].expect_int();
+    rows.values = rows.values.unsqueeze(dim + 1);
+    return {put_back(std::move(rows), n->self_sym_sizes, dim, at, at + 1, 1)};
+  }
+  if (dynamic_cast<generated::CloneBackward0*>(node) || dynamic_cast<generated::AliasBackward0*>(node)) return {rows};
+  if (auto* n = dynamic_cast<generated::MulBackward0*>(node)) {
+    // By a number, or by numbers that all samples share.
+    const bool by_other = node->next_edge(1).function == nullptr;
+    TORCH_CHECK(by_other != (node->next_edge(0).function == nullptr), "folded: a product of two that depend on the image");
+    const Tensor factor = (by_other ? n->other_ : n->self_).unpack();
+    TORCH_CHECK(factor.defined() && factor.dim() == 0, "folded: a product with a tensor");
+    Rows scaled{rows.first, rows.values * factor.detach(), true};
+    return by_other ? std::vector<Rows>{scaled} : std::vector<Rows>{{}, scaled};
+  }
+  if (auto* n = dynamic_cast<generated::MulBackward1*>(node)) return {{rows.first, rows.values * n->other, true}};
+  if (auto* n = dynamic_cast<generated::DivBackward1*>(node)) return {{rows.first, rows.values / n->other, true}};
+  if (dynamic_cast<generated::NegBackward0*>(node)) return {{rows.first, rows.values.neg(), true}};
+  if (dynamic_cast<generated::AddBackward1*>(node) || dynamic_cast<generated::SubBackward1*>(node)) return {rows};
+  if (auto* n = dynamic_cast<generated::AddBackward0*>(node)) {
+    // Each of the two is read by others from here on.
+    rows.own = false;
+    std::vector<Rows> both{rows, rows};
+    if (!n->alpha.equal(1)) both[1].values = rows.values * n->alpha;
+    return both;
+  }
+  TORCH_CHECK(false, "folded: no rule for ", node->name());
+}
