@@ -1,7 +1,7 @@
 """One peer in a process of its own: the spectra of B images, by somebody's way of doing it. peers.py starts these.
 
     python peer.py prepare FOLDER                       writes the models and images that all peers share
-    python peer.py PEER MODEL METRIC BATCH FOLDER       PEER: authors | torch.func | jax | pullback
+    python peer.py PEER MODEL METRIC BATCH FOLDER       PEER: authors | loop | loop-nhwc | torch.func | jax | pullback
 
 A peer answers with one JSON line a step: first {"eigenvalues": FILE, "baseline": bytes}, where baseline is the process's
 largest resident size after imports and loading; then, for each line `N` on its input, {"seconds": [N numbers],
@@ -16,6 +16,9 @@ import time
 from pathlib import Path
 
 LATENT = 20
+# Pixels of a side of each network's images. burgess: figure 8 of arXiv 1804.03599 (L = 10); pythae: the convolutional
+# encoder for MNIST of pythae (Chadebec et al. 2022, L = 16), its decoder a single layer here, since no metric asks it.
+SIDES = {"mlp": 28, "conv": 28, "burgess32": 32, "burgess64": 64, "pythae": 28}
 LARGEST_BATCH = 2048
 
 
@@ -29,7 +32,7 @@ def resident_peak():
 
 
 def torch_model(name, latent=LATENT):
-    """The encoder and decoder of `mlp` or `conv` with fixed weights, as an eager module."""
+    """The encoder and decoder of a network of SIDES with fixed weights, as an eager module."""
     import torch
     from torch import Tensor, nn
     from typing import Tuple
@@ -38,6 +41,7 @@ def torch_model(name, latent=LATENT):
         def __init__(self, body, width, decoder):
             super().__init__()
             self.body, self.decoder = body, decoder
+            latent = decoder[0].in_features
             self.mu, self.logvar = nn.Linear(width, latent), nn.Linear(width, latent)
 
         @torch.jit.export
@@ -58,6 +62,21 @@ def torch_model(name, latent=LATENT):
         decoder = nn.Sequential(nn.Linear(latent, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU(),
                                 nn.Linear(512, 784), nn.Sigmoid(), nn.Unflatten(1, (1, 28, 28)))
         model = Vae(body, 512, decoder)
+    elif name.startswith("burgess"):
+        side, latent = SIDES[name], 10
+        maps = [nn.Conv2d(1, 32, 4, 2, 1), nn.ReLU()]
+        for _ in range(3 if side == 64 else 2):
+            maps += [nn.Conv2d(32, 32, 4, 2, 1), nn.ReLU()]
+        body = nn.Sequential(*maps, nn.Flatten(), nn.Linear(512, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU())
+        model = Vae(body, 256, nn.Sequential(nn.Linear(latent, side * side), nn.Sigmoid(), nn.Unflatten(1, (1, side, side))))
+    elif name == "pythae":
+        latent, maps = 16, []
+        for i, o in [(1, 128), (128, 256), (256, 512), (512, 1024)]:
+            maps += [nn.Conv2d(i, o, 4, 2, 1), nn.BatchNorm2d(o), nn.ReLU()]
+        model = Vae(nn.Sequential(*maps, nn.Flatten()), 1024, nn.Sequential(nn.Linear(latent, 784), nn.Sigmoid(), nn.Unflatten(1, (1, 28, 28))))
+        for layer in model.body:
+            if isinstance(layer, nn.BatchNorm2d):
+                nn.init.uniform_(layer.running_var, 0.2, 0.6)
     else:
         body = nn.Sequential(nn.Conv2d(1, 32, 4, 2, 1), nn.ReLU(), nn.Conv2d(32, 64, 4, 2, 1), nn.ReLU(), nn.Flatten())
         decoder = nn.Sequential(nn.Linear(latent, 3136), nn.ReLU(), nn.Unflatten(1, (64, 7, 7)),
@@ -67,7 +86,7 @@ def torch_model(name, latent=LATENT):
     return model.eval().requires_grad_(False)
 
 
-def prepare(folder, names=("mlp", "conv"), latent=LATENT, count=LARGEST_BATCH):
+def prepare(folder, names=tuple(SIDES), latent=LATENT, count=LARGEST_BATCH):
     import h5py
     import numpy as np
     import torch
@@ -76,20 +95,25 @@ def prepare(folder, names=("mlp", "conv"), latent=LATENT, count=LARGEST_BATCH):
         model = torch_model(name, latent)
         torch.jit.script(model).save(str(folder / f"{name}.pt"))
         np.savez(folder / f"{name}.npz", **{k: v.numpy() for k, v in model.state_dict().items()})
-    rng = np.random.default_rng(0)
-    y, x = np.meshgrid(np.linspace(0, 1, 28), np.linspace(0, 1, 28), indexing="ij")
-    images = np.zeros((count, 1, 28, 28), np.float32)
-    for image in images:
-        for cy, cx, width in rng.uniform(0.1, 0.9, (4, 3)):
-            image[0] += np.exp(-((y - cy) ** 2 + (x - cx) ** 2) / (0.02 * width))
-    with h5py.File(folder / "images.h5", "w") as f:
-        f["images"] = np.clip(images, 0, 1)
+    for side in sorted({SIDES[name] for name in names}):
+        rng = np.random.default_rng(0)
+        y, x = np.meshgrid(np.linspace(0, 1, side), np.linspace(0, 1, side), indexing="ij")
+        images = np.zeros((count if side == 28 else min(count, 512), 1, side, side), np.float32)
+        for image in images:
+            for cy, cx, width in rng.uniform(0.1, 0.9, (4, 3)):
+                image[0] += np.exp(-((y - cy) ** 2 + (x - cx) ** 2) / (0.02 * width))
+        with h5py.File(folder / images_file(side), "w") as f:
+            f["images"] = np.clip(images, 0, 1)
 
 
-def load_images(folder, batch):
+def images_file(side):
+    return "images.h5" if side == 28 else f"images{side}.h5"
+
+
+def load_images(folder, name, batch):
     import h5py
 
-    with h5py.File(folder / "images.h5") as f:
+    with h5py.File(folder / images_file(SIDES[name])) as f:
         return f["images"][:batch]
 
 
@@ -122,6 +146,32 @@ def authors(name, metric, images, folder):
         return s**2
 
     return run
+
+
+def loop(name, metric, images, folder, layout=None):
+    """What whoever knows PyTorch writes in five lines: one backward pass a row of the whole batch, eigvalsh of the Gram
+    matrix (here in f32, like torch.func's)."""
+    import torch
+
+    layout = layout or torch.contiguous_format
+    model, x = torch_model(name).to(memory_format=layout), torch.from_numpy(images).contiguous(memory_format=layout)
+
+    def run():
+        inputs = x.clone(memory_format=torch.preserve_format).requires_grad_(True)
+        mu, logvar = model.encode(inputs)
+        outputs = torch.cat([mu, torch.exp(0.5 * logvar)], 1) if metric == "stochastic" else mu
+        rows = [torch.autograd.grad(row.sum(), inputs, retain_graph=True)[0] for row in outputs.T]
+        factor = torch.stack(rows, 1).flatten(2)
+        return torch.linalg.eigvalsh(factor @ factor.mT).flip(-1)
+
+    return run
+
+
+def loop_nhwc(name, metric, images, folder):
+    """The same with maps channels last."""
+    import torch
+
+    return loop(name, metric, images, folder, torch.channels_last)
 
 
 def torch_func(name, metric, images, folder):
@@ -218,6 +268,9 @@ def serve(eigenvalues, repeat, baseline, stem, folder):
         print(json.dumps({"seconds": seconds, "peak": peak}), flush=True)
 
 
+PEERS = {"authors": authors, "loop": loop, "loop-nhwc": loop_nhwc, "torch.func": torch_func, "jax": jax_peer}
+
+
 def serve_python(peer, name, metric, batch, folder):
     import numpy as np
 
@@ -226,8 +279,8 @@ def serve_python(peer, name, metric, batch, folder):
         import torch
 
         torch.set_num_threads(threads)
-    images = load_images(folder, batch)
-    run = {"authors": authors, "torch.func": torch_func, "jax": jax_peer}[peer](name, metric, images, folder)
+    images = load_images(folder, name, batch)
+    run = PEERS[peer](name, metric, images, folder)
     baseline = resident_peak()
 
     def repeat(count):
@@ -249,7 +302,7 @@ def serve_pullback(name, metric, batch, folder):
     import numpy as np
 
     binary, threads = os.environ["PULLBACK"], os.environ["OMP_NUM_THREADS"]
-    model, images = folder / f"{name}.pt", folder / "images.h5"
+    model, images = folder / f"{name}.pt", folder / images_file(SIDES[name])
     common = ["--model", model, "--data", images, "--metric", metric, "--device", "cpu", "--threads", threads]
     stem = f"pullback-{name}-{metric}-{batch}"
     scores = folder / f"{stem}.h5"

@@ -2,8 +2,8 @@
 
     make peers                                  or: .venv/bin/python benches/peers.py --binary target/release/pullback
 
-Peers, each in a process of its own on the same cores, weights (f32) and images: the paper's authors' way, torch.func,
-JAX, and pullback. Every peer's eigenvalues must agree to 1e-4 of lambda_1 before anything is timed. Repetitions are
+Peers, each in a process of its own on the same cores, weights (f32) and images: a plain loop of backward passes in
+PyTorch, in both layouts of maps, the paper's authors' way, torch.func, JAX, and pullback. Every peer's eigenvalues must agree to 1e-4 of lambda_1 before anything is timed. Repetitions are
 interleaved peer by peer, so that a busy spell of the machine falls on all; medians are reported. The authors' way is
 timed on 16 images (it needs seconds), and pullback on the same 16.
 """
@@ -20,19 +20,23 @@ import time
 from pathlib import Path
 
 TOLERANCE = 1e-4
-SLOW, FULL, LARGE = 16, 256, 2048
+SLOW, SMALL, FULL, LARGE = 16, 64, 256, 2048
 
 # (model, metric, batch, peers); the ratio of a peer is its median over pullback's at the same batch.
+LOOPS = ["loop", "loop-nhwc"]
 TIMED = [
-    ("mlp", "mean", FULL, ["torch.func", "jax"]),
-    ("conv", "mean", FULL, ["torch.func", "jax"]),
-    ("mlp", "stochastic", FULL, ["torch.func", "jax"]),
-    ("conv", "stochastic", FULL, ["torch.func", "jax"]),
+    *((model, metric, FULL, [*LOOPS, "torch.func", "jax"]) for metric in ("mean", "stochastic") for model in ("mlp", "conv")),
     ("mlp", "output", FULL, ["torch.func", "jax"]),
     ("conv", "output", FULL, ["torch.func", "jax"]),
-    ("mlp", "mean", SLOW, ["authors"]),
-    ("mlp", "stochastic", SLOW, ["authors"]),
-    ("mlp", "output", SLOW, ["authors"]),
+    *(("mlp", metric, SLOW, ["authors"]) for metric in ("mean", "stochastic", "output")),
+    # Convolutional encoders of others, and ours at other sizes.
+    *(
+        (model, metric, batch, [*LOOPS, *(["torch.func"] if batch == SMALL and model != "pythae" else [])])
+        for model in ("conv", "burgess32", "burgess64", "pythae")
+        for metric in ("mean", "stochastic")
+        for batch in (1, SLOW, SMALL, FULL)
+        if (model, batch) != ("conv", FULL)
+    ),
 ]
 # Least ratio promised, by (model, metric, peer).
 TARGETS = {
@@ -45,6 +49,13 @@ TARGETS = {
     ("mlp", "stochastic", "jax"): 1,
     ("conv", "mean", "torch.func"): 2,
     ("conv", "stochastic", "torch.func"): 2,
+    # Behind no loop, anywhere.
+    **{
+        (model, metric, peer): 1
+        for model in ("mlp", "conv", "burgess32", "burgess64", "pythae")
+        for metric in ("mean", "stochastic")
+        for peer in LOOPS
+    },
 }
 # Peak memory at LARGE images over pullback's.
 WEIGHED = [("mlp", "mean"), ("conv", "mean")]
@@ -130,7 +141,7 @@ def timed(setup, model, metric, batch, names, rounds, repeat):
     print(f"... {what}", file=sys.stderr)
     peers = [Peer(name, model, metric, batch, setup) for name in [*names, *setup.ours]]
     worst = check(peers, what)
-    repeat = 1 if batch == SLOW else repeat
+    repeat = 1 if names == ["authors"] or model == "pythae" and batch >= SMALL else repeat
     for turn in range(rounds):
         for peer in peers[turn % len(peers) :] + peers[: turn % len(peers)]:
             peer.repeat(repeat)

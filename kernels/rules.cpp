@@ -168,6 +168,26 @@ Tensor through(generated::ConvolutionBackward0* n, const Tensor& g, const Slice&
                          {rest(height, g.size(2), kh, 0), rest(width, g.size(3), kw, 1)}, groups);
 }
 
+// Rows [m, C, h, w] back through max pooling: each to the place where its maximum was.
+Tensor unpooled(generated::MaxPool2DWithIndicesBackward0* n, const Tensor& rows, const Slice& slice) {
+  const auto sizes = sizes_behind(n, 0);
+  TORCH_CHECK(sizes.size() == 4 && sizes[0] == slice.batch, "folded: pooling that is not of images");
+  // Indices of all samples; rows of one sample alone are laid out for each.
+  const Tensor places = slice.of(n->result1_.unpack(n->getptr())).flatten(2).unsqueeze(0).expand({rows.size(0), -1, -1, -1});
+  Tensor all = at::zeros({rows.size(0), rows.size(1), sizes[1], sizes[2] * sizes[3]}, rows.options());
+  all.scatter_add_(3, places, rows.flatten(3));
+  return all.unflatten(3, {sizes[2], sizes[3]});
+}
+
+// Rows [m, C, h, w] back through mean pooling.
+Tensor unmeaned(generated::AvgPool2DBackward0* n, const Tensor& g) {
+  const auto sizes = sizes_behind(n, 0);
+  TORCH_CHECK(sizes.size() == 4, "folded: pooling that is not of images");
+  const Tensor shape = at::empty({1}, g.options()).expand({g.size(0), sizes[1], sizes[2], sizes[3]});
+  return at::avg_pool2d_backward(g.contiguous(), shape.contiguous(), n->kernel_size, n->stride, n->padding, n->ceil_mode,
+                                 n->count_include_pad, n->divisor_override);
+}
+
 // Batch normalisation with fixed statistics is a scale of each channel.
 Rows normalised(generated::NativeBatchNormBackward0* n, Rows rows, const Slice& slice) {
   TORCH_CHECK(!n->training, "folded: batch normalisation in training mode");
@@ -239,6 +259,12 @@ std::vector<Rows> apply_rule(Node* node, std::vector<Rows> given, const Slice& s
   if (auto* n = dynamic_cast<generated::ConvolutionBackward0*>(node)) {
     TORCH_CHECK(rows.values.dim() == 5, "folded: a convolution that is not of images");
     return {{rows.first, on_batch(rows.values, [&](const Tensor& g) { return through(n, g, slice); }), true}};
+  }
+  if (auto* n = dynamic_cast<generated::MaxPool2DWithIndicesBackward0*>(node)) {
+    return {{rows.first, unpooled(n, rows.values, slice), true}};
+  }
+  if (auto* n = dynamic_cast<generated::AvgPool2DBackward0*>(node)) {
+    return {{rows.first, on_batch(rows.values, [&](const Tensor& g) { return unmeaned(n, g); }), true}};
   }
   if (auto* n = dynamic_cast<generated::NativeBatchNormBackward0*>(node)) return {normalised(n, std::move(rows), slice)};
   if (auto* n = dynamic_cast<generated::ViewBackward0*>(node)) return {reshaped(std::move(rows), ints(n->self_sym_sizes), slice)};
