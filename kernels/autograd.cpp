@@ -118,7 +118,7 @@ std::vector<at::Tensor> list(void** p, int64_t n) {
 extern "C" {
 
 const char* pb_vjp(void** result, const void* out, const void* in, const void* cotangents, int way,
-                   int create_graph, int at_stem) {
+                   int create_graph, int at_stem, int (*stops)()) {
   return protect([&] {
     const auto &y = tensor(out), &x = tensor(in), &c = tensor(cotangents);
     const auto stem = at_stem ? find_stem(y, x) : std::nullopt;
@@ -128,7 +128,7 @@ const char* pb_vjp(void** result, const void* out, const void* in, const void* c
       TORCH_CHECK(x.requires_grad(), "the input of a vector-Jacobian product requires no gradient");
       const auto target = stem ? stem->edge : torch::autograd::impl::gradient_edge(x);
       TORCH_CHECK(way != 2 || !create_graph, "folded: no graph of the products");
-      g = way == 2   ? vjp_folded(y, target, c)
+      g = way == 2   ? vjp_folded(y, target, c, stops)
           : way == 1 ? vjp_vmapped(y, target, c, create_graph)
                      : vjp_looped(y, target, c, create_graph);
     }

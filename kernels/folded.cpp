@@ -126,7 +126,7 @@ std::vector<int64_t> sizes_behind(const Node* node, size_t i) {
   return sizes;
 }
 
-at::Tensor vjp_folded(const at::Tensor& out, const Edge& target, const at::Tensor& cotangents) {
+at::Tensor vjp_folded(const at::Tensor& out, const Edge& target, const at::Tensor& cotangents, int (*stops)()) {
   TORCH_CHECK(out.is_cpu(), "folded: not on the CPU");
   at::NoGradGuard no_grad;
   const auto way = walk(out.grad_fn().get(), target.function.get());
@@ -142,6 +142,7 @@ at::Tensor vjp_folded(const at::Tensor& out, const Edge& target, const at::Tenso
     const int64_t count = std::min(samples, batch - begin);
     const Slice slice{batch, begin, count, &way.consumers, &prepared, &scales};
     for (int64_t first = 0; first < k; first += chunk) {
+      TORCH_CHECK(stops() == 0, "folded: stopped");
       const int64_t n = std::min(chunk, k - first);
       auto arrived = pull(way, out, target, {0, cotangents.narrow(0, first, n).narrow(1, begin, count)}, slice);
       if (!arrived.values.defined()) continue;

@@ -39,5 +39,6 @@ std::vector<Rows> apply_rule(torch::autograd::Node* node, std::vector<Rows> give
 // Sizes of what the `i`-th edge of a node leads to, [B, ...].
 std::vector<int64_t> sizes_behind(const torch::autograd::Node* node, size_t i);
 
-// The cotangents [K, B, R] of `out` pulled back to `target`: [K, B, ...]; undefined where `out` does not depend on it.
-at::Tensor vjp_folded(const at::Tensor& out, const torch::autograd::Edge& target, const at::Tensor& cotangents);
+// The cotangents [K, B, R] of `out` pulled back to `target`: [K, B, ...]; undefined where `out` does not depend on it. Asks
+// `stops` before each slice, for a pass may take seconds, and throws where it is not 0.
+at::Tensor vjp_folded(const at::Tensor& out, const torch::autograd::Edge& target, const at::Tensor& cotangents, int (*stops)());

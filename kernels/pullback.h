@@ -13,10 +13,11 @@ extern "C" {
 //   create_graph           nonzero: the result can be differentiated again
 //   result     [K, B, ...] zero where `out` does not depend on `in`
 // way 0: one backward pass a cotangent; 1: one pass under functorch's vmap; 2: folded into the batch (folded.h), on the CPU, of
-// common operations, without a graph of its own. The graph of `out` is kept. at_stem != 0: with
+// common operations, without a graph of its own; `stops` is asked now and then, and ends it where it is not 0. The graph of `out` is
+// kept. at_stem != 0: with
 // respect to h [B, H] of the stem (below), which must be there; the result is [K, B, H].
 const char* pb_vjp(void** result, const void* out, const void* in, const void* cotangents, int way,
-                   int create_graph, int at_stem);
+                   int create_graph, int at_stem, int (*stops)());
 
 // The stem (stem.cpp): where all of `out` depends on `in` [B, ...] through h = flatten(in) M + c alone, M [D, H] and its
 // version, by which a change in place is known; `map` is left as it is where the graph begins otherwise.

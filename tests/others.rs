@@ -292,6 +292,10 @@ fn a_draw_is_of_all_and_the_same_in_parts() {
     assert_eq!(values("both.h5"), values("whole.h5"));
     let names = File::open(at("both.h5")).unwrap().attr("classes").unwrap();
     assert_eq!(names.read_scalar::<hdf5::types::VarLenUnicode>().unwrap().as_str(), "ant\nbee\ncat");
+    let mut inspect = Command::new(binary());
+    let shown = inspect.args(["inspect", "data", "--full-scale", "255"]).current_dir(folder.path()).output().unwrap();
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert!(shown.contains("classes       ant, bee, cat") && shown.contains("24 images 1x2x3, labelled"), "{shown}");
     // Another seed draws others.
     score("other.h5", &["--seed", "4"]);
     assert_ne!(index("other.h5"), drawn);

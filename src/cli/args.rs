@@ -324,6 +324,9 @@ pub struct Inspect {
     /// A model, data or result file or folder
     #[arg(value_name = "FILE")]
     pub file: String,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub read: Read,
 }
 
 /// A value by its own `FromStr`.

@@ -81,7 +81,7 @@ fn carry_out(args: Args) -> anyhow::Result<()> {
         Command::Merge(typed) => {
             crate::store::merge(&typed.shards, &typed.output, request::overwrite(typed.force))?;
         }
-        Command::Inspect(typed) => print(&pipeline::inspect::describe(&typed.file)?),
+        Command::Inspect(typed) => print(&pipeline::inspect::describe(&typed.file, &request::reading(&typed.read))?),
     }
     Ok(())
 }

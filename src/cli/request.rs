@@ -3,7 +3,7 @@
 use super::args::{Attack, Bench, Compute, Demo, Evaluate, Read, Score, Sweep, Train};
 use crate::attack::{AttackSpec, Overrides};
 use crate::config::{AttackConfig, RunConfig, SaveImages, SweepSpec, Tree};
-use crate::data::Split;
+use crate::data::{Reading, Split};
 use crate::device::Precision;
 use crate::error::{Error, Result};
 use crate::jacobian::BatchSize;
@@ -223,6 +223,11 @@ fn subject(typed: &Evaluate, config: &RunConfig, (split, limit, sample): Part, p
         output: typed.output.clone(),
         overwrite: overwrite(typed.force),
     }
+}
+
+/// What the flags say of data.
+pub fn reading(typed: &Read) -> Reading {
+    Reading { layout: typed.layout, full_scale: typed.full_scale, background: typed.background }
 }
 
 /// `pullback bench`.

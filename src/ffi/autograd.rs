@@ -2,6 +2,7 @@
 
 use super::check;
 use crate::error::{Error, Result};
+use crate::event;
 use std::ffi::{c_char, c_int, c_void};
 use tch::Tensor;
 use torch_sys::C_tensor;
@@ -15,6 +16,7 @@ unsafe extern "C" {
         way: c_int,
         create_graph: c_int,
         at_stem: c_int,
+        stops: extern "C" fn() -> c_int,
     ) -> *const c_char;
     fn pb_stem(map: *mut *mut c_void, version: *mut i64, out: *const c_void, input: *const c_void) -> *const c_char;
 }
@@ -102,11 +104,17 @@ pub fn vjp_by(
             },
             c_int::from(graph == Graph::Differentiable),
             c_int::from(by == By::Stem),
+            stops,
         )
     };
-    check("vjp", message)?;
+    check("vjp", message).or_else(|error| event::ensure_wanted().and(Err(error)))?;
     // SAFETY: the call succeeded, so `result` is an at::Tensor on the heap that nobody else owns.
     Ok(unsafe { Tensor::from_ptr(result.cast::<C_tensor>()) })
+}
+
+/// Whether a pass that takes seconds should end.
+extern "C" fn stops() -> c_int {
+    c_int::from(event::stop_requested())
 }
 
 /// M [D, H], without a gradient, where all of `output` depends on the leaf `input` [B, ...] through h = flatten(input) M + c

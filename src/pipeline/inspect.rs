@@ -1,6 +1,6 @@
 //! `inspect`: what a model, data or result file holds.
 
-use crate::data::{self, ImageShape, Source, Split};
+use crate::data::{self, ImageShape, Reading, Source, Split};
 use crate::error::{Error, Result};
 use crate::model::{self, CONFIG_FILE, WEIGHTS_FILE};
 use crate::store::{self, FileKind, Reader, ScoreSummary, Summary};
@@ -10,11 +10,11 @@ use std::path::Path;
 use std::sync::Arc;
 use tch::{Device, Kind};
 
-/// Describes a run folder, a TorchScript file, a result file or a data set, told apart by what they are.
+/// Describes a run folder, a TorchScript file, a result file or a data set, told apart by what they are; data are read as `reading` says.
 ///
 /// # Errors
 /// A wrong request where it is none of them.
-pub fn describe(file: &str) -> Result<String> {
+pub fn describe(file: &str, reading: &Reading) -> Result<String> {
     let path = Path::new(file);
     if path.is_dir() && (path.join(CONFIG_FILE).exists() || path.join(WEIGHTS_FILE).exists()) {
         return run_folder(path);
@@ -25,7 +25,7 @@ pub fn describe(file: &str) -> Result<String> {
     if path.is_file() && store::is_result(path) {
         return Ok(format!("{}{}", store::inspect(path)?, attack_tables(&Reader::open(path)?)?));
     }
-    data_set(file)
+    data_set(file, reading)
 }
 
 /// The numbers of a scores or attack file in a few lines: what a command shows when it is done.
@@ -133,9 +133,9 @@ fn torchscript(path: &Path) -> Result<String> {
     Ok(lines.0)
 }
 
-/// Both splits; a data set may have one of them only.
-fn data_set(file: &str) -> Result<String> {
-    let splits = Split::ALL.map(|split| (split, data::open(file, split, None)));
+/// All splits; a data set may have one of them only.
+fn data_set(file: &str, reading: &Reading) -> Result<String> {
+    let splits = Split::ALL.map(|split| (split, data::open_as(file, split, None, reading)));
     let mut lines = Lines::default();
     lines.add("kind", "data");
     let mut formats: Option<&'static str> = None;
@@ -147,6 +147,15 @@ fn data_set(file: &str) -> Result<String> {
             lines.add(split.name(), summary(source));
         }
     }
+    let opened = || splits.iter().filter_map(|(_, opened)| opened.as_ref().ok());
+    if let Some(names) = opened().find_map(|source| source.classes()) {
+        let shown = names.iter().take(10).map(String::as_str).collect::<Vec<_>>().join(", ");
+        let rest = if names.len() > 10 { format!(" and {} more", names.len() - 10) } else { String::new() };
+        lines.add("classes", format!("{shown}{rest}"));
+    }
+    let mut notes: Vec<String> = opened().flat_map(|source| source.notes()).collect();
+    notes.dedup();
+    notes.into_iter().for_each(|note| lines.add("note", note));
     match splits {
         [(_, Err(_)), (_, Err(error)), (_, Err(_))] => Err(error),
         _ => Ok(lines.0),
