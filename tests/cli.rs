@@ -563,7 +563,10 @@ fn an_interrupted_run_exits_with_1_and_is_resumed() {
     fs::write(at.join("a.yaml"), CONFIG).unwrap();
     let args = words("train -c a.yaml -o run --set train.epochs=100000");
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    let mut child = command(at, &args).stderr(Stdio::piped()).spawn().unwrap();
+    // Whatever the test's own parent ignores, as a shell does for what it runs in the background.
+    let mut command_line = Command::new("env");
+    command_line.arg("--default-signal=INT").arg(crate::files::binary()).args(&args).current_dir(at);
+    let mut child = command_line.env("OMP_NUM_THREADS", "1").stderr(Stdio::piped()).spawn().unwrap();
     let history = at.join("run/history.csv");
     while !history.exists() {
         assert!(child.try_wait().unwrap().is_none(), "ended by itself");
