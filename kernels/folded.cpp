@@ -75,7 +75,8 @@ Rows sum(Rows a, Rows b) {
   const int64_t end_a = a.first + a.values.size(0), end_b = b.first + b.values.size(0);
   if (end_a == b.first) return {a.first, at::cat({a.values, b.values}, 0), true};
   if (a.first == b.first && end_a == end_b) {
-    if (a.own) return {a.first, a.values.add_(b.values), true};
+    // Rows that all samples share cannot be written to.
+    if (a.own && (a.values.size(1) == 1 || a.values.stride(1) != 0)) return {a.first, a.values.add_(b.values), true};
     return {a.first, a.values.add(b.values), true};
   }
   auto sizes = a.values.sizes().vec();

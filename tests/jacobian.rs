@@ -435,6 +435,8 @@ fn folded_passes_know_the_common_operations() {
     fold("largest of windows", &dense(&pooled(&h.tanh()), 4, 9), &x, &[18, 120, 4]);
     let mean = h.tanh().avg_pool2d([2, 2], [2, 2], [1, 1], false, true, None::<i64>);
     fold("mean of windows", &dense(&mean, 4, 9), &x, &[18, 120, 4]);
+    let two_ways = dense(&x, 6, 3) + dense(&x, 6, 7);
+    fold("two products of one image", &dense(&two_ways, 4, 9), &x, &[144, 6, 4]);
     // Heads cut out of one: pairs[:, :, 0] and [:, :, 1], halves, chunks.
     let head = dense(&x.tanh(), 6, 3);
     let pairs = head.view([-1, 3, 2]);

@@ -73,9 +73,6 @@ pub fn decode(path: &Path, shape: ImageShape, background: Option<Background>, ou
         let found = format!("{} x {}", image.width(), image.height());
         return Err(wrong(path, format!("{} x {} pixels", shape.width, shape.height), found));
     }
-    if image.color().has_alpha() && background.is_none() {
-        opaque(path, &image)?;
-    }
     let colour = shape.channels > 1;
     // 8-bit values are widened, not rescaled: v / 255 must come out exactly.
     let wide = |bytes: Vec<u8>| (bytes.into_iter().map(u16::from).collect::<Vec<u16>>(), 255.0f32);
@@ -95,6 +92,10 @@ pub fn decode(path: &Path, shape: ImageShape, background: Option<Background>, ou
     let under = if background == Some(Background::White) { 1.0 } else { 0.0 };
     for (position, pixel) in values.chunks_exact(channels + 1).enumerate() {
         let alpha = f32::from(pixel[channels]) / top;
+        if alpha < 1.0 && background.is_none() {
+            // Not so when the folder was opened.
+            opaque(path, &image)?;
+        }
         for (channel, &value) in pixel[..channels].iter().enumerate() {
             let value = f32::from(value) / top;
             out[channel * plane + position] = if alpha == 1.0 { value } else { alpha * value + (1.0 - alpha) * under };
