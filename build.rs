@@ -54,11 +54,28 @@ fn native(include: &Path, toolkit: Option<&Toolkit>, objects: &[PathBuf]) {
         .define("_GLIBCXX_USE_CXX11_ABI", "1")
         // Comparisons become vector selects only where they need not trap; no value changes.
         .flag("-fno-trapping-math")
+        // ATen's parallel_for is compiled where it is called: without OpenMP it is a plain loop there.
+        .flag("-fopenmp")
         .opt_level(3)
         .debug(false)
         .files(
-            ["autograd", "folded", "rules", "stem", "lapack", "graph", "lane", "trace", "module", "kernels", "library"]
-                .map(|name| format!("kernels/{name}.cpp")),
+            [
+                "autograd",
+                "folded",
+                "rules",
+                "stem",
+                "lapack",
+                "graph",
+                "lane",
+                "trace",
+                "module",
+                "kernels",
+                "library",
+                "parallel",
+                "weights",
+                "convolution",
+            ]
+            .map(|name| format!("kernels/{name}.cpp")),
         )
         .files(KERNELS.map(|name| format!("kernels/{name}.cpp")))
         .objects(objects)
@@ -179,6 +196,7 @@ fn link(lib: &Path, toolkit: Option<&Toolkit>) {
         }
     }
     println!("cargo:rustc-link-arg=-Wl,--as-needed");
+    println!("cargo:rustc-link-arg=-l{}", openmp(lib));
     if let Some(toolkit) = toolkit {
         println!("cargo:rustc-link-arg=-L{}", toolkit.runtime.display());
         println!("cargo:rustc-link-arg=-Wl,--exclude-libs,libcudart_static.a");
@@ -186,6 +204,16 @@ fn link(lib: &Path, toolkit: Option<&Toolkit>) {
             println!("cargo:rustc-link-arg=-l{name}");
         }
     }
+}
+
+/// The OpenMP runtime that libtorch brings, so that its threads and ours are one pool; else the compiler's own.
+fn openmp(lib: &Path) -> String {
+    let names =
+        fs::read_dir(lib).into_iter().flatten().flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+    names
+        .into_iter()
+        .find(|name| name.starts_with("libgomp"))
+        .map_or_else(|| "gomp".to_owned(), |name| format!(":{name}"))
 }
 
 /// libtorch's version, from the wheel's or the zip's own file.

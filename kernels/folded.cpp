@@ -5,9 +5,11 @@
 #include "folded.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
+#include <atomic>
 #include <optional>
 #include <unordered_set>
 
@@ -20,6 +22,8 @@ using torch::autograd::Node;
 constexpr int64_t kCacheBytes = 6 << 20;
 // Rows of a pass at least, or each one lays out the weights of wide layers anew for next to nothing.
 constexpr int64_t kLeastRows = 256;
+// Bytes of weights up to which threads take slices of their own: larger ones are better read once, for all threads.
+constexpr int64_t kSharedBytes = 8 << 20;
 
 struct Walk {
   // From the root to the target, each after all that lead to it.
@@ -27,6 +31,18 @@ struct Walk {
   std::unordered_map<Node*, int> consumers;
   // Numbers a sample of the largest map on the way.
   int64_t largest = 1;
+  // Bytes of the weights on the way.
+  int64_t weights = 0;
+};
+
+// What a slice begins with.
+struct Job {
+  int64_t sample = 0, row = 0;
+};
+
+// What is made once for all slices: weights as the rules lay them out, and scales that wait for a convolution.
+struct Prepared {
+  std::unordered_map<Node*, at::Tensor> weights, scales;
 };
 
 // The part of the graph between `root` and `target`; empty where there is none.
@@ -56,6 +72,7 @@ Walk walk(Node* root, Node* target) {
   found.order.assign(done.rbegin(), done.rend());
   for (Node* node : found.order) {
     if (node == target) continue;
+    found.weights += weight_bytes(node);
     for (size_t i = 0; i < node->num_outputs(); ++i) {
       Node* below = node->next_edge(i).function.get();
       if (below == nullptr || !leads[below]) continue;
@@ -137,27 +154,42 @@ at::Tensor vjp_folded(const at::Tensor& out, const Edge& target, const at::Tenso
   const int64_t rows = std::clamp<int64_t>(std::max(kCacheBytes / bytes, kLeastRows), 1, k * batch);
   // All cotangents of as many samples as fit; where one sample has too many, a part of them.
   const int64_t samples = std::clamp<int64_t>(rows / k, 1, batch), chunk = std::min(k, std::max<int64_t>(rows, 1));
-  std::unordered_map<Node*, at::Tensor> prepared, scales;
-  at::Tensor result;
-  for (int64_t begin = 0; begin < batch; begin += samples) {
-    const int64_t count = std::min(samples, batch - begin);
-    const Slice slice{batch, begin, count, &way.consumers, &prepared, &scales};
-    for (int64_t first = 0; first < k; first += chunk) {
-      TORCH_CHECK(stops() == 0, "folded: stopped");
-      const int64_t n = std::min(chunk, k - first);
-      auto arrived = pull(way, out, target, {0, cotangents.narrow(0, first, n).narrow(1, begin, count)}, slice);
-      if (!arrived.values.defined()) continue;
-      if (!result.defined()) {
-        auto sizes = arrived.values.sizes().vec();
-        sizes[0] = k, sizes[1] = batch;
-        result = at::empty(sizes, out.options().requires_grad(false));
-      }
-      auto place = result.narrow(0, first, n).narrow(1, begin, count);
-      const int64_t end = arrived.first + arrived.values.size(0);
-      if (arrived.first > 0) place.narrow(0, 0, arrived.first).zero_();
-      if (end < n) place.narrow(0, end, n - end).zero_();
-      place.narrow(0, arrived.first, arrived.values.size(0)).copy_(arrived.values);
+  const auto& metadata = target.function->input_metadata(target.input_nr);
+  std::vector<int64_t> sizes{k, batch};
+  for (size_t d = 1; d < metadata.shape_as_dim_vector().size(); ++d) sizes.push_back(metadata.shape_as_dim_vector()[d].expect_int());
+  const at::Tensor result = at::empty(sizes, out.options().requires_grad(false));
+  const auto one = [&](const Job& job, Prepared& prepared) {
+    TORCH_CHECK(stops() == 0, "folded: stopped");
+    const int64_t count = std::min(samples, batch - job.sample), n = std::min(chunk, k - job.row);
+    const Slice slice{batch, job.sample, count, &way.consumers, &prepared.weights, &prepared.scales};
+    auto arrived = pull(way, out, target, {0, cotangents.narrow(0, job.row, n).narrow(1, job.sample, count)}, slice);
+    auto place = result.narrow(0, job.row, n).narrow(1, job.sample, count);
+    if (!arrived.values.defined()) {
+      place.zero_();
+      return;
     }
+    const int64_t end = arrived.first + arrived.values.size(0);
+    if (arrived.first > 0) place.narrow(0, 0, arrived.first).zero_();
+    if (end < n) place.narrow(0, end, n - end).zero_();
+    place.narrow(0, arrived.first, arrived.values.size(0)).copy_(arrived.values);
+  };
+  std::vector<Job> jobs;
+  for (int64_t sample = 0; sample < batch; sample += samples) {
+    for (int64_t row = 0; row < k; row += chunk) jobs.push_back({sample, row});
   }
+  // The first one lays out the weights, with all threads.
+  Prepared prepared;
+  one(jobs[0], prepared);
+  if (way.weights > kSharedBytes) {
+    for (size_t i = 1; i < jobs.size(); ++i) one(jobs[i], prepared);
+    return result;
+  }
+  // A thread that has slices of its own waits for no other until all are done.
+  std::atomic<size_t> next{1};
+  at::parallel_for(0, at::get_num_threads(), 1, [&](int64_t, int64_t) {
+    at::NoGradGuard no_grad_here;
+    Prepared own = prepared;
+    for (size_t i = next++; i < jobs.size(); i = next++) one(jobs[i], own);
+  });
   return result;
 }

@@ -36,6 +36,9 @@ struct Slice {
 // One node: what its inputs receive, from what its outputs were given. Throws at a node without a rule.
 std::vector<Rows> apply_rule(torch::autograd::Node* node, std::vector<Rows> given, const Slice& slice);
 
+// Bytes of the weight that a node multiplies by; 0 of other nodes.
+int64_t weight_bytes(torch::autograd::Node* node);
+
 // Sizes of what the `i`-th edge of a node leads to, [B, ...].
 std::vector<int64_t> sizes_behind(const torch::autograd::Node* node, size_t i);
 

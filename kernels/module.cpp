@@ -11,6 +11,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace {
@@ -44,6 +45,65 @@ int64_t forbid_tf32(torch::jit::Block* block) {
   return changed;
 }
 
+// Whether a block's code would notice that maps lie channels last, or writes in place to what a view shows.
+bool minds_layout(const torch::jit::Block* block) {
+  for (const auto* node : block->nodes()) {
+    for (const auto* inner : node->blocks()) {
+      if (minds_layout(inner)) return true;
+    }
+    if (node->kind() == at::aten::as_strided || node->kind() == at::aten::stride || std::string_view(node->kind().toQualString()) == "aten::is_contiguous") return true;
+    const auto* schema = node->maybeSchema();
+    if (schema == nullptr) continue;
+    for (size_t i = 0; i < schema->arguments().size() && i < node->inputs().size(); ++i) {
+      const auto* alias = schema->arguments()[i].alias_info();
+      if (alias != nullptr && alias->isWrite() && node->input(i)->node()->kind() == at::aten::view) return true;
+    }
+  }
+  return false;
+}
+
+// Convolutions become ours (convolution.cpp), whose maps lie channels last; views of these may need a copy.
+void choose_convolutions(torch::jit::Block* block) {
+  for (auto it = block->nodes().begin(); it != block->nodes().end();) {
+    auto* node = *it++;
+    for (auto* inner : node->blocks()) choose_convolutions(inner);
+    auto& graph = *node->owningGraph();
+    const auto replace = [&](const char* name, at::ArrayRef<torch::jit::Value*> inputs) {
+      auto* fresh = graph.create(c10::Symbol::fromQualString(name), inputs, 1);
+      fresh->insertBefore(node);
+      fresh->copyMetadata(node);
+      fresh->output()->copyMetadata(node->output());
+      node->output()->replaceAllUsesWith(fresh->output());
+      node->destroy();
+    };
+    const auto is_list = [](const torch::jit::Value* value) { return value->type()->kind() == c10::TypeKind::ListType; };
+    if (node->kind() == at::aten::view && node->inputs().size() == 2 && is_list(node->input(1))) {
+      replace("aten::reshape", node->inputs());
+    } else if (node->kind() == at::aten::conv2d && node->inputs().size() == 7 && is_list(node->input(4))) {
+      replace("pullback::conv2d", node->inputs());
+    } else if (node->kind() == at::aten::_convolution && node->inputs().size() >= 12) {
+      const auto transposed = torch::jit::toIValue(node->input(6));
+      if (!transposed.has_value() || !transposed->isBool() || transposed->toBool()) continue;
+      const auto in = node->inputs();
+      // Of images: a list of two strides.
+      const auto stride = torch::jit::toIValue(in[3]);
+      if (!stride.has_value() || !stride->isIntList() || stride->toIntVector().size() != 2) continue;
+      replace("pullback::conv2d", {in[0], in[1], in[2], in[3], in[4], in[5], in[8]});
+    }
+  }
+}
+
+// Whether code remembers something from one call to the next.
+bool assigns(const torch::jit::Block* block) {
+  for (const auto* node : block->nodes()) {
+    if (node->kind() == torch::jit::prim::SetAttr) return true;
+    for (const auto* inner : node->blocks()) {
+      if (assigns(inner)) return true;
+    }
+  }
+  return false;
+}
+
 }  // namespace
 
 extern "C" {
@@ -63,7 +123,29 @@ const char* pb_module_load(void** result, int64_t* tf32, const char* path, int64
     for (const auto& part : module->modules()) {
       for (const auto& method : part.get_methods()) *tf32 += forbid_tf32(method.graph()->block());
     }
+    if (device.is_cpu()) {
+      bool minds = false;
+      for (const auto& part : module->modules()) {
+        for (const auto& method : part.get_methods()) minds = minds || minds_layout(method.graph()->block());
+      }
+      for (const auto& part : module->modules()) {
+        for (const auto& method : part.get_methods()) {
+          if (!minds) choose_convolutions(method.graph()->block());
+        }
+      }
+    }
     *result = module.release();
+  });
+}
+
+const char* pb_module_share(void** result, void* module) {
+  return protect([&] {
+    for (const auto& part : module_of(module).modules()) {
+      for (const auto& method : part.get_methods()) {
+        TORCH_CHECK(!assigns(method.graph()->block()), method.name(), " assigns to an attribute");
+      }
+    }
+    *result = new Module(module_of(module));
   });
 }
 

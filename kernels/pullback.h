@@ -86,6 +86,8 @@ int pb_has_cuda_build();
 // `tf32` receives how many traced convolutions would have allowed TF32 by themselves; they no longer do.
 const char* pb_module_load(void** result, int64_t* tf32, const char* path, int64_t cuda_device, int use_double);
 void pb_module_free(void* module);
+// Another handle on a module, for another thread; refused where a method of it assigns to an attribute. To be freed as well.
+const char* pb_module_share(void** result, void* module);
 // result: 1 if the module has the method.
 const char* pb_module_has(int* result, void* module, const char* method);
 // name: a floating-point tensor of the module that holds a NaN or an infinity, or nullptr; valid until the next call.
@@ -122,4 +124,12 @@ const char* pb_scores(void** result, const void* values);
 // which may be infinite. lengths [2] f64, where the images lie: of the step, and the radius of the ball.
 const char* pb_advance(void* x, void* damage, void* best, const void* x0, const void* gradient, const void* value, void* stalled,
                        int ball, const void* lengths, double low, double high);
+
+// Calls work(context, i) for i in 0..count on ATen's threads, each of which stays with its calls: what these compute runs on that
+// thread alone. On the caller's, one after the other, where it is inside of such a call itself. `work` throws nothing.
+const char* pb_parallel(int64_t count, void (*work)(void*, int64_t), void* context);
+
+// Convolution of images x [B, I, H, W] with weight [O, I, kh, kw] and bias [O], as libtorch's, differentiable alike. On a CPU, of f32
+// and a weight without gradient, by whichever way is fastest for the sizes; the result may lie channels last.
+const char* pb_conv2d(void** result, const void* x, const void* weight, const void* bias, int64_t stride, int64_t padding);
 }

@@ -1,5 +1,6 @@
 // The rules of folded backward passes (folded.h), one an operation. Rows are [n, b, ...]; of maps they lie channels last.
 #include "folded.h"
+#include "weights.h"
 
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/generated/Functions.h>
@@ -136,35 +137,37 @@ Tensor through(generated::ConvolutionBackward0* n, const Tensor& g, const Slice&
   const int64_t groups = n->groups.expect_int();
   const bool square = dilation[0] == 1 && dilation[1] == 1 && groups == 1 && !n->transposed;
   const int64_t height = sizes[2], width = sizes[3], channels = sizes[1];
-  auto& laid_out = (*slice.prepared)[n];
-  const auto weight = [&] {
-    Tensor w = n->weight_.unpack().detach();
-    const auto scale = slice.scales->find(n);
-    if (scale == slice.scales->end()) return w;
-    // The output's channels: the first axis, or the second of a transposed one.
-    return n->transposed ? w * scale->second.reshape({1, -1, 1, 1}) : w * scale->second.reshape({-1, 1, 1, 1});
-  };
   const Tensor w = n->weight_.unpack();
   const int64_t kh = w.size(2), kw = w.size(3);
   // From a single place: the taps that meet the input, as one product.
-  if (square && g.size(2) == 1 && g.size(3) == 1 && height + padding[0] <= kh && width + padding[1] <= kw) {
-    if (!laid_out.defined()) {
-      laid_out = weight().slice(2, padding[0], padding[0] + height).slice(3, padding[1], padding[1] + width).flatten(1).contiguous();
+  const bool single = square && g.size(2) == 1 && g.size(3) == 1 && height + padding[0] <= kh && width + padding[1] <= kw;
+  const bool few = square && channels <= kFewChannels;
+  const Form form = single ? Form{Laid::Rows, padding[0], height, padding[1], width} : Form{few ? Laid::Rows : Laid::ChannelsLast};
+  const auto scale = slice.scales->find(n);
+  Tensor map;
+  if (scale == slice.scales->end() && !w.requires_grad()) {
+    map = laid_out(w, form);
+  } else {
+    // Scaled, or about to change: this pass's own.
+    Tensor& own = (*slice.prepared)[n];
+    if (!own.defined()) {
+      // The output's channels: the first axis, or the second of a transposed one.
+      const auto shape = n->transposed ? std::vector<int64_t>{1, -1, 1, 1} : std::vector<int64_t>{-1, 1, 1, 1};
+      own = lay_out(scale == slice.scales->end() ? w.detach() : w.detach() * scale->second.reshape(shape), form);
     }
-    return at::mm(g.flatten(1), laid_out).unflatten(1, {channels, height, width});
+    map = own;
   }
-  if (square && channels <= kFewChannels) {
-    if (!laid_out.defined()) laid_out = weight().flatten(1).contiguous();
-    const Tensor columns = at::matmul(g.permute({0, 2, 3, 1}).flatten(1, 2), laid_out).transpose(1, 2);
+  if (single) return at::mm(g.flatten(1), map).unflatten(1, {channels, height, width});
+  if (few) {
+    const Tensor columns = at::matmul(g.permute({0, 2, 3, 1}).flatten(1, 2), map).transpose(1, 2);
     return at::col2im(columns, {height, width}, {kh, kw}, dilation, padding, stride);
   }
-  if (!laid_out.defined()) laid_out = weight().contiguous(at::MemoryFormat::ChannelsLast);
   const Tensor maps = g.contiguous(at::MemoryFormat::ChannelsLast);
-  if (n->transposed) return at::convolution(maps, laid_out, {}, stride, padding, dilation, false, {0, 0}, groups);
+  if (n->transposed) return at::convolution(maps, map, {}, stride, padding, dilation, false, {0, 0}, groups);
   const auto rest = [&](int64_t side, int64_t out, int64_t k, int d) {
     return side - ((out - 1) * stride[d] - 2 * padding[d] + dilation[d] * (k - 1) + 1);
   };
-  return at::convolution(maps, laid_out, {}, stride, padding, dilation, true,
+  return at::convolution(maps, map, {}, stride, padding, dilation, true,
                          {rest(height, g.size(2), kh, 0), rest(width, g.size(3), kw, 1)}, groups);
 }
 
@@ -196,17 +199,28 @@ Rows normalised(generated::NativeBatchNormBackward0* n, Rows rows, const Slice& 
   if (weight.defined()) scale = scale * weight.detach();
   Node* next = n->next_edge(0).function.get();
   const auto consumers = slice.consumers->find(next);
-  if (dynamic_cast<generated::ConvolutionBackward0*>(next) != nullptr && consumers != slice.consumers->end() &&
-      consumers->second == 1) {
+  auto* convolution = dynamic_cast<generated::ConvolutionBackward0*>(next);
+  // Scaling a weight is worth it where there are more rows than that.
+  if (convolution != nullptr && consumers != slice.consumers->end() && consumers->second == 1 &&
+      rows.values.numel() > convolution->weight_.unpack().numel()) {
     slice.scales->insert_or_assign(next, scale);
     return rows;
   }
+  slice.scales->erase(next);
   std::vector<int64_t> sizes(rows.values.dim() - 1, 1);
   sizes[1] = scale.size(0);
   return times(std::move(rows), scale.reshape(sizes));
 }
 
 }  // namespace
+
+int64_t weight_bytes(Node* node) {
+  const auto bytes = [](const Tensor& weight) { return weight.defined() ? static_cast<int64_t>(weight.nbytes()) : 0; };
+  if (auto* n = dynamic_cast<generated::ConvolutionBackward0*>(node)) return bytes(n->weight_.unpack());
+  if (auto* n = dynamic_cast<generated::AddmmBackward0*>(node)) return bytes(n->mat2_.unpack());
+  if (auto* n = dynamic_cast<generated::MmBackward0*>(node)) return bytes(n->mat2_.unpack());
+  return 0;
+}
 
 std::vector<Rows> apply_rule(Node* node, std::vector<Rows> given, const Slice& slice) {
   if (auto* n = dynamic_cast<generated::SplitBackward0*>(node)) {
@@ -245,6 +259,11 @@ std::vector<Rows> apply_rule(Node* node, std::vector<Rows> given, const Slice& s
       start += sizes[dim];
     }
     return parts;
+  }
+  if (auto* n = dynamic_cast<generated::ReluBackward0*>(node); n != nullptr && rows.values.size(0) == 1) {
+    // Of one row, in one go.
+    const Tensor y = slice.of(n->result_.unpack(n->getptr())).unsqueeze(0);
+    return {{rows.first, at::threshold_backward(rows.values, y, 0), true}};
   }
   if (const Tensor d = pointwise(node, slice); d.defined()) return {times(std::move(rows), d)};
   if (auto* n = dynamic_cast<generated::AddmmBackward0*>(node)) {

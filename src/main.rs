@@ -2,9 +2,10 @@
 #![allow(clippy::print_stderr)]
 
 use pullback::cli;
-use pullback::ffi::process::exit_now;
+use pullback::ffi::process::{exit_now, keep_memory};
 
 fn main() {
+    keep_memory();
     let code = match cli::run(std::env::args_os()) {
         Ok(()) => 0,
         Err(error) => {

@@ -1,6 +1,7 @@
 //! Budgets, goals, attacks and their judge.
 
 mod budget;
+mod crew;
 mod goal;
 mod limits;
 mod run;

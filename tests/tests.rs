@@ -8,6 +8,7 @@ mod cli; //       what a user types, rightly and wrongly
 mod config; //    overrides, errors, every file of configs/
 mod correlate; // rank correlations and bootstrap
 mod data; //      every format, good and broken
+mod convolution; // by products and channels last against libtorch's
 mod device; //    where the tests of kernels run
 mod files; //     where they find what they read
 mod golden; //    whole passes against float64 reference values
@@ -19,6 +20,7 @@ mod lost; //      samples of which nothing is known
 mod leading; //   matrix-free spectra and estimates
 mod model; //     architectures, checkpoints, TorchScript
 mod others; //  models as others have them
+mod parallel; // work on libtorch's threads
 mod preflight; // the first minute of a stranger
 mod replay; //    repeated work on fixed buffers
 mod report; //    the page

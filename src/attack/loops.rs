@@ -1,6 +1,7 @@
 //! The loops of iterative attacks: their buffers, and on CUDA the graphs captured over them, kept from batch to batch.
 
 use super::ascent::keep_best;
+use super::goal::Folding;
 use super::{Budget, Goal, Norm, Victim};
 use crate::error::Result;
 use crate::ffi::Replay;
@@ -78,6 +79,7 @@ struct Loop {
     key: Key,
     step: Replay,
     held: Buffers,
+    folding: Folding,
 }
 
 /// What a step reads and leaves.
@@ -97,7 +99,8 @@ struct Buffers {
 
 impl Loop {
     fn new(key: Key, clean: &Reading) -> Result<Self> {
-        Ok(Self { step: Replay::new(clean.images.device()), held: Buffers::like(clean)?, key })
+        let folding = Folding::of(&clean.images);
+        Ok(Self { step: Replay::new(clean.images.device()), held: Buffers::like(clean)?, key, folding })
     }
 
     fn ascend(
@@ -108,12 +111,12 @@ impl Loop {
         start: &Tensor,
         lengths: impl Iterator<Item = f64>,
     ) -> Result<(Tensor, Tensor)> {
-        let Self { key, step, held } = self;
+        let Self { key, step, held, folding } = self;
         held.begin(victim.clean(), start, radius)?;
         for length in lengths {
             crate::event::ensure_wanted()?;
             let _ = held.lengths.f_narrow(0, 0, 1)?.f_fill_(length)?;
-            step.run(|| held.advance(vae, key))?;
+            step.run(|| held.advance(vae, key, folding))?;
         }
         if let Some(reason) = step.refusal() {
             victim.refused(reason);
@@ -158,8 +161,8 @@ impl Buffers {
     }
 
     /// One step, in place; allowed in a graph.
-    fn advance(&self, vae: &dyn Vae, key: &Key) -> Result<()> {
-        let (value, gradient) = key.goal.ascend_at(vae, &self.clean, &self.x)?;
+    fn advance(&self, vae: &dyn Vae, key: &Key, folding: &Folding) -> Result<()> {
+        let (value, gradient) = key.goal.ascend_at(vae, &self.clean, &self.x, folding)?;
         // Its radius is among the lengths.
         let budget = Budget { norm: key.norm, epsilon: f64::NAN, pixels: key.pixels };
         let stand = Stand {

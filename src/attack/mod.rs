@@ -5,6 +5,7 @@
 mod ascent;
 mod best;
 mod budget;
+mod crew;
 mod doubt;
 mod goal;
 mod loops;
@@ -15,6 +16,7 @@ mod spec;
 mod spectral;
 
 pub use budget::{Budget, Norm, TOLERANCE};
+pub use crew::Crew;
 pub use doubt::Doubts;
 pub use goal::Goal;
 pub use loops::Loops;

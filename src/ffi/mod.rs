@@ -4,6 +4,7 @@
 pub mod adam;
 pub mod ascent;
 pub mod autograd;
+pub mod convolution;
 pub mod graph;
 pub mod kernels;
 pub mod lane;
@@ -11,6 +12,7 @@ pub mod module;
 pub mod memory;
 pub mod lapack;
 pub mod lock;
+pub mod parallel;
 pub mod process;
 pub mod trace;
 

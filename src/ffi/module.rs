@@ -15,6 +15,7 @@ unsafe extern "C" {
         use_double: c_int,
     ) -> *const c_char;
     fn pb_module_free(module: *mut c_void);
+    fn pb_module_share(result: *mut *mut c_void, module: *mut c_void) -> *const c_char;
     fn pb_module_has(result: *mut c_int, module: *mut c_void, method: *const c_char) -> *const c_char;
     fn pb_module_non_finite(name: *mut *const c_char, module: *mut c_void) -> *const c_char;
     fn pb_module_call(
@@ -61,6 +62,18 @@ impl Drop for Module {
 }
 
 impl Module {
+    /// Another handle on the same module, for another thread.
+    ///
+    /// # Errors
+    /// Where its code assigns to its own attributes: two threads would do so at once.
+    pub fn share(&self) -> Result<Self> {
+        let mut raw = ptr::null_mut();
+        // SAFETY: `self.raw` lives through the call; `raw` receives an owned pointer on success.
+        succeed(unsafe { pb_module_share(&mut raw, self.raw.as_ptr()) })?;
+        let raw = NonNull::new(raw).ok_or_else(|| native("no module".to_owned()))?;
+        Ok(Self { raw, tf32: self.tf32 })
+    }
+
     /// Loads a TorchScript file. All floating-point tensors become `kind` (f32 or f64) on `device`.
     ///
     /// The error's message is libtorch's, several lines long.

@@ -184,4 +184,9 @@ impl<V: Vae> Vae for Adapted<V> {
     fn has_scale(&self) -> bool {
         self.vae.has_scale()
     }
+
+    fn share(&self) -> Option<Box<dyn Vae>> {
+        let Self { vae, range, scale, sample } = self;
+        Some(Box::new(Adapted { vae: vae.share()?, range: *range, scale: *scale, sample: sample.clone() }))
+    }
 }

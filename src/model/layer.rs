@@ -2,6 +2,7 @@
 
 use super::spec::{Activation, Normalization};
 use crate::error::Result;
+use crate::ffi::convolution;
 use tch::Tensor;
 
 /// Batch statistics or running ones, where a layer normalises.
@@ -77,9 +78,7 @@ impl Layer {
     pub(crate) fn apply(self, tensors: &[Tensor], x: &Tensor, mode: Mode) -> Result<Tensor> {
         Ok(match self {
             Self::Linear { at } => x.f_linear(&tensors[at], Some(&tensors[at + 1]))?,
-            Self::Conv { at } => {
-                x.f_conv2d(&tensors[at], Some(&tensors[at + 1]), [2i64, 2], [1i64, 1], [1i64, 1], 1)?
-            }
+            Self::Conv { at } => convolution::conv2d(x, &tensors[at], &tensors[at + 1], 2, 1)?,
             Self::ConvTranspose { at, extra } => {
                 x.f_conv_transpose2d(&tensors[at], Some(&tensors[at + 1]), [2i64, 2], [1i64, 1], extra, 1, [1i64, 1])?
             }

@@ -73,4 +73,23 @@ pub trait Vae: Send {
     fn has_scale(&self) -> bool {
         true
     }
+    /// The same model, of the same tensors, for another thread to ask; none where it cannot be had.
+    fn share(&self) -> Option<Box<dyn Vae>> {
+        None
+    }
+}
+
+impl Vae for Box<dyn Vae> {
+    fn encode(&self, x: &Tensor) -> Result<Posterior> {
+        self.as_ref().encode(x)
+    }
+    fn decode(&self, z: &Tensor) -> Result<Tensor> {
+        self.as_ref().decode(z)
+    }
+    fn has_scale(&self) -> bool {
+        self.as_ref().has_scale()
+    }
+    fn share(&self) -> Option<Box<dyn Vae>> {
+        self.as_ref().share()
+    }
 }

@@ -199,4 +199,9 @@ impl Vae for Network {
     fn decode(&self, z: &Tensor) -> Result<Tensor> {
         self.likelihood().mean(&self.decode_logits(z, Mode::Eval)?)
     }
+
+    fn share(&self) -> Option<Box<dyn Vae>> {
+        let Self { spec, architecture, parameters } = self;
+        Some(Box::new(Self::with_parameters(spec, architecture.clone(), parameters.share())))
+    }
 }

@@ -93,6 +93,12 @@ impl Parameters {
         self.tensors = tensors;
     }
 
+    /// The same tensors once more.
+    pub(super) fn share(&self) -> Self {
+        let tensors = self.tensors.iter().map(Tensor::shallow_clone).collect();
+        Self { slots: self.slots.clone(), tensors, device: self.device, kind: self.kind }
+    }
+
     /// All tensors, in order.
     pub fn tensors(&self) -> &[Tensor] {
         &self.tensors

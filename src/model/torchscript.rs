@@ -165,6 +165,12 @@ impl Vae for TorchScript {
     fn has_scale(&self) -> bool {
         !self.seen.borrow().lone
     }
+
+    fn share(&self) -> Option<Box<dyn Vae>> {
+        let Self { module, subject, outputs, seen } = self;
+        let (subject, outputs, seen) = (subject.clone(), outputs.clone(), seen.clone());
+        Some(Box::new(Self { module: module.share().ok()?, subject, outputs, seen }))
+    }
 }
 
 impl TorchScript {

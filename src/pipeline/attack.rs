@@ -1,10 +1,10 @@
 //! `attack`: images to attacked images and the damage done.
 
 use super::block::Block;
-use super::flow::{Asked, doubles, singles};
+use super::flow::{Asked, doubles, joined, singles};
 use super::job::{Job, Subject};
 use super::score::top_attribute;
-use crate::attack::{self, AttackSpec, Attacked, Budget, Doubts, Goal, Loops, Norm, Victim};
+use crate::attack::{self, AttackSpec, Attacked, Budget, Crew, Doubts, Goal, Loops, Norm, Victim};
 use crate::config::{PixelBox, SaveImages};
 use crate::error::{Error, Result};
 use crate::event::{Event, Observer, Silent};
@@ -16,7 +16,9 @@ use crate::store::{Column, FileKind, Values};
 use serde::{Deserialize, Serialize};
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::rc::Rc;
+use std::sync::{Mutex, PoisonError};
 use tch::Tensor;
 
 /// What `attack` is asked for.
@@ -80,35 +82,133 @@ pub fn attack(request: &AttackRequest, observer: &dyn Observer) -> Result<()> {
         BatchSize::Auto => Block { unit: 1, first: 64, most: AUTO_BATCH.0 },
     };
     let loops = Rc::new(Loops::on(vae));
-    let mut doubts = Doubts::default();
+    let crew = Crew::of(vae, job.device);
+    let search = Search::new(request, &budgets, &job, observer);
     let first = Cell::new(true);
     job.run(writer, "attacking", block, has_damage, observer, |x, index| {
         let spectrum = finder.spectrum(vae, x, index)?;
         // What holds of one block's attacks holds of all: it is told once.
         let listener: &dyn Observer = if first.replace(false) { observer } else { &Silent };
-        let victim = Victim::among(loops.clone(), x, index, subject.seed, spectrum.as_ref())?.with_observer(listener);
-        let mut columns = clean_columns(&victim, request.images, &job)?;
+        let part = |range: Range<usize>| -> Result<_> {
+            let (start, count) = (range.start as i64, range.len() as i64);
+            let spectrum = spectrum.as_ref().map(|whole| whole.narrow(start, count)).transpose()?;
+            Ok((x.f_narrow(0, start, count)?, index[range].to_vec(), spectrum))
+        };
+        let divided = crew.divide(index.len(), part, |vae, (x, index, spectrum)| {
+            search.block(Rc::new(Loops::on(vae)), &x, &index, spectrum.as_ref(), &Silent)
+        })?;
+        match divided {
+            Some(parts) => joined(parts),
+            None => search.block(loops.clone(), x, index, spectrum.as_ref(), listener),
+        }
+    })?;
+    for line in search.doubts() {
+        observer.on(Event::Warning(&line));
+    }
+    Ok(())
+}
+
+/// What is done to every block, whatever thread does it.
+struct Search<'a> {
+    request: &'a AttackRequest,
+    budgets: &'a [Budget],
+    /// The samples' own axes.
+    axes: &'a [i64],
+    pictures: bool,
+    has_scale: bool,
+    observer: &'a dyn Observer,
+    doubts: Mutex<Doubts>,
+}
+
+impl<'a> Search<'a> {
+    fn new(request: &'a AttackRequest, budgets: &'a [Budget], job: &'a Job, observer: &'a dyn Observer) -> Self {
+        let (axes, pictures) = (job.axes(), job.is_of_pictures());
+        let has_scale = job.model.vae.has_scale();
+        Self { request, budgets, axes, pictures, has_scale, observer, doubts: Mutex::default() }
+    }
+
+    /// Every attack at every budget on some samples, as columns.
+    fn block<'v>(
+        &self,
+        loops: Rc<Loops<'v>>,
+        x: &Tensor,
+        index: &'v [u64],
+        spectrum: Option<&'v Spectrum>,
+        listener: &'v dyn Observer,
+    ) -> Result<Vec<Asked>> {
+        let victim = Victim::among(loops, x, index, self.request.subject.seed, spectrum)?.with_observer(listener);
+        let mut columns = self.clean_columns(&victim)?;
         let mut results: BTreeMap<String, Vec<Attacked>> = BTreeMap::new();
-        for budget in &budgets {
-            observer.check()?;
+        for budget in self.budgets {
+            self.observer.check()?;
             let mut at_budget = Vec::new();
-            for spec in &request.attacks {
+            for spec in &self.request.attacks {
                 at_budget.extend(attack::run(spec, &victim, budget)?);
             }
-            doubts.note(&at_budget)?;
+            self.doubts.lock().unwrap_or_else(PoisonError::into_inner).note(&at_budget)?;
             for attacked in at_budget {
                 results.entry(attacked.name.clone()).or_default().push(attacked);
             }
         }
         for (name, by_eps) in &results {
-            columns.extend(attack_columns(&victim, name, by_eps, request.images, &job)?);
+            columns.extend(self.attack_columns(name, by_eps)?);
         }
         Ok(columns)
-    })?;
-    for line in doubts.lines() {
-        observer.on(Event::Warning(&line));
     }
-    Ok(())
+
+    fn doubts(&self) -> Vec<String> {
+        self.doubts.lock().unwrap_or_else(PoisonError::into_inner).lines()
+    }
+
+    /// Whether a measure says something of these samples and this model.
+    fn is_told(&self, measure: &str) -> bool {
+        match measure {
+            "psnr" | "ssim" | "ms_ssim" => self.pictures,
+            "latent_kl" | "latent_skl" | "latent_w2" => self.has_scale,
+            _ => true,
+        }
+    }
+
+    /// [..., C, H, W] as the samples' own axes.
+    fn own(&self, images: &Tensor) -> Result<Tensor> {
+        let size = images.size();
+        Ok(images.f_reshape([&size[..size.len() - 3], self.axes].concat())?)
+    }
+
+    fn clean_columns(&self, victim: &Victim) -> Result<Vec<Asked>> {
+        let mut columns = Vec::new();
+        for (measure, values) in shift::clean(victim.clean())? {
+            columns.push(doubles(format!("/clean/{measure}"), &values, 0)?);
+        }
+        if self.request.images == SaveImages::Yes {
+            columns.push(singles("/clean/images", &self.own(victim.images())?, 0)?);
+            columns.push(singles("/clean/recon", &self.own(&victim.clean().reconstruction)?, 0)?);
+        }
+        Ok(columns)
+    }
+
+    /// `/attack/<name>/<measure>` [E, n], and the images [E, n, C, H, W] where they are wanted.
+    fn attack_columns(&self, name: &str, by_eps: &[Attacked]) -> Result<Vec<Asked>> {
+        let mut columns = Vec::new();
+        let count = by_eps.first().map_or(0, |a| a.measures.len());
+        for m in 0..count {
+            if !self.is_told(by_eps[0].measures[m].0) {
+                continue;
+            }
+            let rows: Vec<&Tensor> = by_eps.iter().map(|a| &a.measures[m].1).collect();
+            let path = format!("/attack/{name}/{}", by_eps[0].measures[m].0);
+            columns.push(doubles(path, &Tensor::f_stack(&rows, 0)?, 1)?);
+        }
+        if self.request.images == SaveImages::Yes {
+            let stacked = |images: fn(&Attacked) -> &Tensor| -> Result<Tensor> {
+                let images: Vec<&Tensor> = by_eps.iter().map(images).collect();
+                self.own(&Tensor::f_stack(&images, 0)?)
+            };
+            columns.push(singles(format!("/attack/{name}/images"), &stacked(|a| &a.images)?, 1)?);
+            columns.push(singles(format!("/attack/{name}/recon"), &stacked(|a| &a.reconstruction)?, 1)?);
+        }
+        Ok(columns)
+    }
 }
 
 /// Columns that are NaN where an attack's damage to a sample is not known.
@@ -185,60 +285,4 @@ fn ensure_scales(request: &AttackRequest, job: &Job) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Whether a measure says something of these samples and this model.
-fn is_told(measure: &str, job: &Job) -> bool {
-    match measure {
-        "psnr" | "ssim" | "ms_ssim" => job.is_of_pictures(),
-        "latent_kl" | "latent_skl" | "latent_w2" => job.model.vae.has_scale(),
-        _ => true,
-    }
-}
-
-/// [..., C, H, W] as the samples' own axes.
-fn own(images: &Tensor, job: &Job) -> Result<Tensor> {
-    let size = images.size();
-    Ok(images.f_reshape([&size[..size.len() - 3], job.axes()].concat())?)
-}
-
-fn clean_columns(victim: &Victim, images: SaveImages, job: &Job) -> Result<Vec<Asked>> {
-    let mut columns = Vec::new();
-    for (measure, values) in shift::clean(victim.clean())? {
-        columns.push(doubles(format!("/clean/{measure}"), &values, 0)?);
-    }
-    if images == SaveImages::Yes {
-        columns.push(singles("/clean/images", &own(victim.images(), job)?, 0)?);
-        columns.push(singles("/clean/recon", &own(&victim.clean().reconstruction, job)?, 0)?);
-    }
-    Ok(columns)
-}
-
-/// `/attack/<name>/<measure>` [E, n], and the images [E, n, C, H, W] where they are wanted.
-fn attack_columns(
-    victim: &Victim,
-    name: &str,
-    by_eps: &[Attacked],
-    images: SaveImages,
-    job: &Job,
-) -> Result<Vec<Asked>> {
-    let mut columns = Vec::new();
-    let count = by_eps.first().map_or(0, |a| a.measures.len());
-    for m in 0..count {
-        if !is_told(by_eps[0].measures[m].0, job) {
-            continue;
-        }
-        let rows: Vec<&Tensor> = by_eps.iter().map(|a| &a.measures[m].1).collect();
-        let path = format!("/attack/{name}/{}", by_eps[0].measures[m].0);
-        columns.push(doubles(path, &Tensor::f_stack(&rows, 0)?, 1)?);
-    }
-    if images == SaveImages::Yes {
-        let attacked: Vec<&Tensor> = by_eps.iter().map(|a| &a.images).collect();
-        columns.push(singles(format!("/attack/{name}/images"), &own(&Tensor::f_stack(&attacked, 0)?, job)?, 1)?);
-        let recon =
-            |a: &Attacked| -> Result<Tensor> { Ok(shift::Reading::of(victim.vae(), &a.images)?.reconstruction) };
-        let recon: Vec<Tensor> = by_eps.iter().map(recon).collect::<Result<_>>()?;
-        columns.push(singles(format!("/attack/{name}/recon"), &own(&Tensor::f_stack(&recon, 0)?, job)?, 1)?);
-    }
-    Ok(columns)
 }

@@ -1,6 +1,6 @@
 //! `bench`: throughput of scoring and attacking on this machine, images in memory to results in memory.
 
-use crate::attack::{self, AttackSpec, Budget, Norm, PgdSpec, Victim};
+use crate::attack::{self, AttackSpec, Budget, Crew, Norm, PgdSpec, Victim};
 use crate::config::RunConfig;
 use crate::data::{self, ImageShape, Split};
 use crate::device::{self, DeviceChoice};
@@ -17,6 +17,7 @@ use crate::model::{self, ConvSpec, MlpSpec, ModelSpec, Network, Vae};
 use crate::spectrum::{Engine, Solver};
 use serde::Serialize;
 use std::cmp::Ordering;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tch::{Device, Kind, Tensor};
@@ -301,14 +302,25 @@ fn pgd(request: &BenchRequest, case: &Case, device: Device, work: Work) -> Resul
     let victim = Victim::new(case.vae.as_ref(), &case.images, &index, request.seed, None)?;
     let spec = AttackSpec::Pgd(PgdSpec { steps: request.steps, ..PgdSpec::default() });
     let budget = Budget::new(Norm::L2, 1.0, Some((0.0, 1.0)))?;
-    let attack = || -> Result<()> {
+    let on = |victim: &Victim| -> Result<()> {
         if work == Work::Pgd {
-            return attack::run(&spec, &victim, &budget).map(drop);
+            return attack::run(&spec, victim, &budget).map(drop);
         }
         for (_, attack) in spec.parts() {
-            tch::no_grad(|| attack.propose(&victim, &budget, 0))?;
+            tch::no_grad(|| attack.propose(victim, &budget, 0))?;
         }
         Ok(())
+    };
+    // As `attack` does it.
+    let crew = Crew::of(case.vae.as_ref(), device);
+    let part = |range: Range<usize>| -> Result<_> {
+        Ok((case.images.f_narrow(0, range.start as i64, range.len() as i64)?, range))
+    };
+    let attack = || -> Result<()> {
+        let divided = crew.divide(request.images, part, |vae, (x, range)| {
+            on(&Victim::new(vae, &x, &index[range], request.seed, None)?)
+        })?;
+        divided.map_or_else(|| on(&victim), |_| Ok(()))
     };
     attack()?;
     let seconds = clock(request.repeat, device, attack)?;

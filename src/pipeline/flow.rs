@@ -76,6 +76,32 @@ impl Asked {
     }
 }
 
+/// The columns of a block whose samples were computed in several parts, in their order.
+pub(super) fn joined(parts: Vec<Vec<Asked>>) -> Result<Vec<Asked>> {
+    let mut parts = parts.into_iter();
+    let mut columns: Vec<(Asked, Vec<Tensor>)> =
+        parts.next().into_iter().flatten().map(|first| (first, vec![])).collect();
+    for part in parts {
+        if part.len() != columns.len() {
+            return Err(failed("parts of a block have other columns".to_owned()));
+        }
+        for ((first, rest), next) in columns.iter_mut().zip(part) {
+            if first.path != next.path {
+                return Err(failed(format!("column {} beside {}", next.path, first.path)));
+            }
+            rest.push(next.values);
+        }
+    }
+    let join = |(first, rest): (Asked, Vec<Tensor>)| -> Result<Asked> {
+        if rest.is_empty() {
+            return Ok(first);
+        }
+        let all: Vec<&Tensor> = std::iter::once(&first.values).chain(&rest).collect();
+        Ok(Asked { values: Tensor::f_cat(&all, first.sample_axis as i64)?, ..first })
+    };
+    columns.into_iter().map(join).collect()
+}
+
 /// A tensor as a column of doubles.
 pub(super) fn doubles(path: impl Into<String>, values: &Tensor, sample_axis: usize) -> Result<Asked> {
     Ok(Asked { path: path.into(), sample_axis, values: values.f_to_kind(Kind::Double)? })

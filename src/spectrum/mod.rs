@@ -39,6 +39,12 @@ pub struct Spectrum {
 pub const RANK_CUT: f64 = 1e-10;
 
 impl Spectrum {
+    /// That of `count` samples from `start` on.
+    pub fn narrow(&self, start: i64, count: i64) -> Result<Self> {
+        let directions = self.directions.as_ref().map(|d| d.f_narrow(0, start, count)).transpose()?;
+        Ok(Self { values: self.values.f_narrow(0, start, count)?, directions })
+    }
+
     /// The spectrum of `metric`, with the `top` leading directions (0: none).
     ///
     /// # Errors

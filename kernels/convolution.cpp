@@ -1,0 +1,128 @@
+// Convolutions of images on a CPU by the way that is fastest for their sizes. Where oneDNN is slow (few channels, maps of a few
+// pixels) they are products of unrolled images; elsewhere oneDNN's, channels last. What autograd remembers is what it always does.
+#include "protect.h"
+#include "pullback.h"
+#include "weights.h"
+
+#include <ATen/ATen.h>
+#include <ATen/TensorSubclassLikeUtils.h>
+#include <ATen/core/grad_mode.h>
+#include <torch/csrc/autograd/functions/utils.h>
+#include <torch/csrc/autograd/generated/Functions.h>
+#include <torch/library.h>
+
+#include <algorithm>
+#include <optional>
+
+namespace {
+
+using at::Tensor;
+
+// Up to so many channels oneDNN's convolution is slower than a product.
+constexpr int64_t kFewChannels = 4;
+// Below so many pixels of an output map as well.
+constexpr int64_t kFewPixels = 16;
+// Bytes of unrolled images at a time.
+constexpr int64_t kUnrolledBytes = 4 << 20;
+
+// A convolution's sizes: of the kernel, the images and the maps.
+struct Sizes {
+  int64_t kh, kw, height, width, out_height, out_width;
+};
+
+// A product of images [B, I, H, W], unrolled channels last, with the weight.
+Tensor by_product(const Tensor& x, const Tensor& w, const Tensor& bias, at::IntArrayRef stride, at::IntArrayRef padding, const Sizes& s) {
+  const int64_t batch = x.size(0), channels = x.size(1), out = w.size(0);
+  const Tensor map = laid_out(w, {Laid::Columns});
+  Tensor padded = at::zeros({batch, s.height + 2 * padding[0], s.width + 2 * padding[1], channels}, x.options());
+  padded.narrow(1, padding[0], s.height).narrow(2, padding[1], s.width).copy_(x.permute({0, 2, 3, 1}));
+  Tensor result = at::empty({batch, s.out_height, s.out_width, out}, x.options());
+  const int64_t pixels = s.out_height * s.out_width, row = s.kh * s.kw * channels;
+  const int64_t most = std::max<int64_t>(1, kUnrolledBytes / (pixels * row * static_cast<int64_t>(x.element_size())));
+  for (int64_t first = 0; first < batch; first += most) {
+    const int64_t count = std::min(most, batch - first);
+    // Patches overlap: a view of each, in which a row of a patch is one piece of memory.
+    const Tensor part = padded.narrow(0, first, count);
+    const Tensor patches = part.as_strided({count, s.out_height, s.out_width, s.kh, s.kw * channels},
+                                           {part.stride(0), stride[0] * part.stride(1), stride[1] * part.stride(2), part.stride(1), 1});
+    const Tensor unrolled = patches.reshape({count * pixels, row});
+    Tensor place = result.narrow(0, first, count).view({count * pixels, out});
+    if (bias.defined()) {
+      at::addmm_out(place, bias, unrolled, map);
+    } else {
+      at::mm_out(place, unrolled, map);
+    }
+  }
+  return result.permute({0, 3, 1, 2});
+}
+
+// One output pixel, whose window holds the whole image: one product with the taps that meet it.
+Tensor by_taps(const Tensor& x, const Tensor& w, const Tensor& bias, at::IntArrayRef padding, const Sizes& s) {
+  const Tensor map = laid_out(w, {Laid::Columns, padding[0], s.height, padding[1], s.width});
+  const Tensor rows = x.permute({0, 2, 3, 1}).reshape({x.size(0), s.height * s.width * x.size(1)});
+  const Tensor maps = bias.defined() ? at::addmm(bias, rows, map) : at::mm(rows, map);
+  return maps.view({x.size(0), w.size(0), 1, 1});
+}
+
+bool is_plain(const Tensor& t) {
+  return t.is_cpu() && t.scalar_type() == at::kFloat && t.layout() == at::kStrided && !at::isTensorSubclassLike(t) && !t.is_neg() &&
+         !t._fw_grad(0).defined();
+}
+
+Tensor convolved(const Tensor& x, const Tensor& w, const std::optional<Tensor>& bias, at::IntArrayRef stride, at::IntArrayRef padding,
+                 at::IntArrayRef dilation, int64_t groups) {
+  const Tensor b = bias.value_or(Tensor());
+  const auto theirs = [&] { return at::conv2d(x, w, b, stride, padding, dilation, groups); };
+  const bool ours = x.dim() == 4 && w.dim() == 4 && stride.size() == 2 && padding.size() == 2 && dilation.size() == 2 && groups == 1 &&
+                    is_plain(x) && is_plain(w) && !w.requires_grad() && (!b.defined() || (is_plain(b) && !b.requires_grad())) &&
+                    x.size(1) == w.size(1) && x.numel() > 0;
+  if (!ours) return theirs();
+  Sizes s{w.size(2), w.size(3), x.size(2), x.size(3), 0, 0};
+  s.out_height = (s.height + 2 * padding[0] - dilation[0] * (s.kh - 1) - 1) / stride[0] + 1;
+  s.out_width = (s.width + 2 * padding[1] - dilation[1] * (s.kw - 1) - 1) / stride[1] + 1;
+  const bool close = dilation[0] == 1 && dilation[1] == 1, pads = std::min(padding[0], padding[1]) >= 0;
+  if (!pads || s.out_height < 1 || s.out_width < 1 || stride[0] < 1 || stride[1] < 1) return theirs();
+  Tensor result;
+  {
+    at::AutoDispatchBelowADInplaceOrView below;
+    const int64_t pixels = s.out_height * s.out_width;
+    if (close && pixels == 1 && s.height + padding[0] <= s.kh && s.width + padding[1] <= s.kw) {
+      result = by_taps(x, w, b, padding, s);
+    } else if (close && (x.size(1) <= kFewChannels || pixels < kFewPixels)) {
+      result = by_product(x, w, b, stride, padding, s);
+    } else {
+      result = at::conv2d(x.contiguous(at::MemoryFormat::ChannelsLast), laid_out(w, {Laid::ChannelsLast}), b, stride, padding, dilation, groups);
+    }
+  }
+  if (at::GradMode::is_enabled() && x.requires_grad()) {
+    using torch::autograd::generated::ConvolutionBackward0;
+    std::shared_ptr<ConvolutionBackward0> node(new ConvolutionBackward0(), torch::autograd::deleteNode);
+    node->set_next_edges(torch::autograd::collect_next_edges(x, w, b));
+    const auto ints = [](at::IntArrayRef from) { return std::vector<c10::SymInt>(from.begin(), from.end()); };
+    if (b.defined()) node->bias_sym_sizes_opt.list = b.sym_sizes().vec();
+    node->stride = ints(stride), node->padding = ints(padding), node->dilation = ints(dilation);
+    node->output_padding = ints({0, 0});
+    node->transposed = false;
+    node->groups = groups;
+    node->input_ = torch::autograd::SavedVariable(x, false);
+    node->weight_ = torch::autograd::SavedVariable(w, false);
+    torch::autograd::set_history(result, node);
+  }
+  return result;
+}
+
+TORCH_LIBRARY(pullback, m) {
+  m.def("conv2d(Tensor x, Tensor weight, Tensor? bias, int[2] stride, int[2] padding, int[2] dilation, int groups) -> Tensor", convolved);
+}
+
+}  // namespace
+
+extern "C" {
+
+const char* pb_conv2d(void** result, const void* x, const void* weight, const void* bias, int64_t stride, int64_t padding) {
+  return protect([&] {
+    const auto tensor = [](const void* p) { return *static_cast<const Tensor*>(p); };
+    *result = new Tensor(convolved(tensor(x), tensor(weight), tensor(bias), {stride, stride}, {padding, padding}, {1, 1}, 1));
+  });
+}
+}

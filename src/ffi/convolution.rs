@@ -1,0 +1,34 @@
+//! Convolutions of images, by the way that is fastest for their sizes on a CPU.
+
+use super::check;
+use crate::error::{Result, ensure_shape};
+use std::ffi::{c_char, c_void};
+use tch::Tensor;
+use torch_sys::C_tensor;
+
+unsafe extern "C" {
+    fn pb_conv2d(
+        result: *mut *mut c_void,
+        x: *const c_void,
+        weight: *const c_void,
+        bias: *const c_void,
+        stride: i64,
+        padding: i64,
+    ) -> *const c_char;
+}
+
+/// The convolution of images `x` [B, I, H, W] with `weight` [O, I, kh, kw] and `bias` [O], as libtorch's: [B, O, h, w], perhaps
+/// channels last. Where the weight needs no gradient, f32 images on a CPU take a product in place of oneDNN where that is faster.
+///
+/// # Errors
+/// Where shapes, kinds or devices do not fit.
+pub fn conv2d(x: &Tensor, weight: &Tensor, bias: &Tensor, stride: i64, padding: i64) -> Result<Tensor> {
+    ensure_shape("images to convolve", x, &[-1, -1, -1, -1])?;
+    let mut result: *mut c_void = std::ptr::null_mut();
+    // SAFETY: the pointers come from live `Tensor`s, which the native side only reads; on success it stores a new at::Tensor.
+    check("conv2d", unsafe {
+        pb_conv2d(&mut result, x.as_ptr().cast(), weight.as_ptr().cast(), bias.as_ptr().cast(), stride, padding)
+    })?;
+    // SAFETY: the call succeeded, so `result` is an at::Tensor on the heap that nobody else owns.
+    Ok(unsafe { Tensor::from_ptr(result.cast::<C_tensor>()) })
+}

@@ -1,0 +1,83 @@
+//! Convolutions by products and channels last against libtorch's own, values and derivatives.
+
+use crate::roundoff::apart;
+use crate::toy::rand;
+use pullback::ffi::convolution::conv2d;
+use tch::{Device, Kind, Tensor};
+
+/// Channels in and out, side of an image and of the kernel, stride, padding: of one channel, of three, of many; of a map of a few
+/// pixels; of one pixel whose window holds the image, and of one whose window does not.
+const CASES: [(i64, i64, i64, i64, i64, i64); 9] = [
+    (1, 8, 28, 4, 2, 1),
+    (3, 8, 9, 3, 1, 1),
+    (4, 5, 8, 5, 3, 0),
+    (16, 8, 12, 4, 2, 1),
+    (16, 8, 6, 4, 2, 1),
+    (16, 8, 3, 4, 2, 1),
+    (16, 8, 2, 4, 2, 1),
+    (6, 8, 5, 3, 3, 0),
+    (6, 8, 1, 1, 1, 0),
+];
+
+fn like_libtorch(kind: Kind, batch: i64) {
+    for (from, to, side, k, stride, padding) in CASES {
+        let x = rand(&[batch, from, side, side], 1).to_kind(kind).set_requires_grad(true);
+        let (weight, bias) = ((rand(&[to, from, k, k], 2) - 0.5).to_kind(kind), rand(&[to], 3).to_kind(kind));
+        let ours = conv2d(&x, &weight, &bias, stride, padding).unwrap();
+        let theirs = x.conv2d(&weight, Some(&bias), [stride, stride], [padding, padding], [1, 1], 1);
+        assert_eq!(ours.size(), theirs.size());
+        let what = format!("{from} to {to} channels, side {side}, kernel {k}, {kind:?}");
+        let allowed = apart(kind, &[from * k * k]) * theirs.abs().max().double_value(&[]);
+        assert!((&ours - &theirs).abs().max().double_value(&[]) <= allowed, "{what}");
+        // Of a weighted sum, so that no cotangent is like another.
+        let scale = rand(&ours.size(), 4).to_kind(kind);
+        let derivative = |y: &Tensor| Tensor::run_backward(&[(y * &scale).sum(kind)], &[&x], false, false)[0].copy();
+        let (ours, theirs) = (derivative(&ours), derivative(&theirs));
+        let allowed = apart(kind, &[to * k * k]) * theirs.abs().max().double_value(&[]);
+        assert!((&ours - &theirs).abs().max().double_value(&[]) <= allowed, "derivative, {what}");
+    }
+}
+
+#[test]
+fn every_way_gives_libtorchs_values_and_derivatives() {
+    for batch in [1, 5] {
+        like_libtorch(Kind::Float, batch);
+        like_libtorch(Kind::Double, batch);
+    }
+}
+
+#[test]
+fn a_weight_that_changed_is_laid_out_anew() {
+    let x = rand(&[2, 1, 8, 8], 1).to_kind(Kind::Float);
+    let bias = Tensor::zeros([3], (Kind::Float, Device::Cpu));
+    let mut weight = rand(&[3, 1, 4, 4], 2).to_kind(Kind::Float);
+    let before = conv2d(&x, &weight, &bias, 2, 1).unwrap();
+    let _ = weight.g_mul_scalar_(2.0);
+    let after = conv2d(&x, &weight, &bias, 2, 1).unwrap();
+    assert!((after - before * 2.0).abs().max().double_value(&[]) < 1e-5);
+    // Another tensor, perhaps where the first one was.
+    for seed in 3..20 {
+        drop(weight);
+        weight = rand(&[3, 1, 4, 4], seed).to_kind(Kind::Float);
+        let ours = conv2d(&x, &weight, &bias, 2, 1).unwrap();
+        let theirs = x.conv2d(&weight, Some(&bias), [2, 2], [1, 1], [1, 1], 1);
+        assert!((ours - theirs).abs().max().double_value(&[]) < 1e-5, "{seed}");
+    }
+}
+
+#[test]
+fn a_weight_in_training_gets_its_gradient() {
+    let x = rand(&[2, 1, 8, 8], 1).to_kind(Kind::Float);
+    let bias = Tensor::zeros([3], (Kind::Float, Device::Cpu));
+    let weight = rand(&[3, 1, 4, 4], 2).to_kind(Kind::Float).set_requires_grad(true);
+    conv2d(&x, &weight, &bias, 2, 1).unwrap().sum(Kind::Float).backward();
+    assert!(weight.grad().abs().max().double_value(&[]) > 0.0);
+}
+
+#[test]
+fn what_does_not_fit_is_an_error() {
+    let x = rand(&[2, 2, 8, 8], 1).to_kind(Kind::Float);
+    let (weight, bias) = (rand(&[3, 1, 4, 4], 2).to_kind(Kind::Float), rand(&[3], 3).to_kind(Kind::Float));
+    assert!(conv2d(&x, &weight, &bias, 2, 1).is_err());
+    assert!(conv2d(&x.flatten(1, -1), &weight, &bias, 2, 1).is_err());
+}
