@@ -1,10 +1,12 @@
-"""One peer in a process of its own: the spectra of B images, by somebody's way of doing it. peers.py starts these.
+"""One peer in a process of its own: the spectra of B images, or attacks on them, by somebody's way of doing it. peers.py
+starts these.
 
     python peer.py prepare FOLDER                       writes the models and images that all peers share
     python peer.py PEER MODEL METRIC BATCH FOLDER       PEER: authors | loop | loop-nhwc | torch.func | jax | pullback
+                                                        METRIC: mean | stochastic | output, or pgd, an attack
 
 A peer answers with one JSON line a step: first {"eigenvalues": FILE, "baseline": bytes}, where baseline is the process's
-largest resident size after imports and loading; then, for each line `N` on its input, {"seconds": [N numbers],
+largest resident size after imports and loading (of an attack the file holds the damage, |mu(x') - mu(x)|, [B, 1]); then, for each line `N` on its input, {"seconds": [N numbers],
 "peak": bytes}. A repetition is one pass from images in memory to eigenvalues in memory.
 """
 
@@ -148,6 +150,34 @@ def authors(name, metric, images, folder):
     return run
 
 
+# The attack: PGD in L2 within [0, 1], steps of 2.5 / STEPS of the size.
+STEPS, EPSILON = 40, 1.0
+
+
+def pgd(model, x):
+    """PGD on |mu(x') - mu(x)| as PyTorch users write it: [B, 1] damage."""
+    import torch
+
+    lengths = lambda t: t.flatten(1).norm(dim=1).clamp_min(1e-12).view(-1, 1, 1, 1)
+
+    def run():
+        with torch.no_grad():
+            clean = model.encode(x)[0]
+            start = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+            moved = (x + EPSILON * start / lengths(start)).clamp(0, 1)
+        for _ in range(STEPS):
+            moved.requires_grad_(True)
+            damage = (model.encode(moved)[0] - clean).square().sum()
+            (gradient,) = torch.autograd.grad(damage, moved)
+            with torch.no_grad():
+                step = moved + 2.5 / STEPS * EPSILON * gradient / lengths(gradient) - x
+                moved = (x + step * (EPSILON / lengths(step)).clamp(max=1)).clamp(0, 1)
+        with torch.no_grad():
+            return (model.encode(moved)[0] - clean).norm(dim=1, keepdim=True)
+
+    return run
+
+
 def loop(name, metric, images, folder, layout=None):
     """What whoever knows PyTorch writes in five lines: one backward pass a row of the whole batch, eigvalsh of the Gram
     matrix (here in f32, like torch.func's)."""
@@ -155,6 +185,8 @@ def loop(name, metric, images, folder, layout=None):
 
     layout = layout or torch.contiguous_format
     model, x = torch_model(name).to(memory_format=layout), torch.from_numpy(images).contiguous(memory_format=layout)
+    if metric == "pgd":
+        return pgd(model, x)
 
     def run():
         inputs = x.clone(memory_format=torch.preserve_format).requires_grad_(True)
@@ -303,15 +335,19 @@ def serve_pullback(name, metric, batch, folder):
 
     binary, threads = os.environ["PULLBACK"], os.environ["OMP_NUM_THREADS"]
     model, images = folder / f"{name}.pt", folder / images_file(SIDES[name])
-    common = ["--model", model, "--data", images, "--metric", metric, "--device", "cpu", "--threads", threads]
+    attacks = metric == "pgd"
+    common = ["--model", model, "--data", images, "--device", "cpu", "--threads", threads, "--limit", str(batch)]
+    common += [] if attacks else ["--metric", metric]
     stem = f"pullback-{name}-{metric}-{batch}"
-    scores = folder / f"{stem}.h5"
-    subprocess.run([binary, "score", "-q", "--force", *common, "--limit", str(batch), "-o", scores], check=True)
-    with h5py.File(scores) as f:
-        eigenvalues = f["spectrum/eigenvalues"][...]
+    stored = folder / f"{stem}.h5"
+    work = ["attack", "--attack", "pgd", "--eps", str(EPSILON)] if attacks else ["score"]
+    subprocess.run([binary, *work, "-q", "--force", *common, "-o", stored], check=True)
+    with h5py.File(stored) as f:
+        eigenvalues = f["attack/pgd/latent_l2"][0][:, None] if attacks else f["spectrum/eigenvalues"][...]
 
     def repeat(count):
-        command = [binary, "bench", "-q", *common, "--limit", str(batch), "--repeat", str(count), "--json"]
+        work = ["--work", "pgd", "--steps", str(STEPS)] if attacks else []
+        command = [binary, "bench", "-q", *common, *work, "--repeat", str(count), "--json"]
         report = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
         (timing,) = report["timings"]
         return timing["seconds"], timing["peak_bytes"] - timing["baseline_bytes"]
