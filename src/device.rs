@@ -87,8 +87,10 @@ pub fn name(device: Device) -> String {
 }
 
 /// Floating-point precision of a pass.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, strum::Display, strum::IntoStaticStr)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum Precision {
     /// Jacobians in single precision, Gram matrix and eigenvalues in double.
     #[default]
@@ -108,10 +110,7 @@ impl Precision {
 
     /// `f32` or `f64`.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::F32 => "f32",
-            Self::F64 => "f64",
-        }
+        self.into()
     }
 }
 

@@ -117,6 +117,15 @@ impl Error {
     }
 }
 
+/// `a, b or c`: what a choice expects.
+pub(crate) fn one_of(names: impl IntoIterator<Item = &'static str>) -> String {
+    let names: Vec<&str> = names.into_iter().collect();
+    match names.split_last() {
+        Some((last, others)) if !others.is_empty() => format!("{} or {last}", others.join(", ")),
+        _ => names.concat(),
+    }
+}
+
 /// The first line of a message: libtorch and HDF5 append stack traces.
 fn first_line(message: &str) -> &str {
     message.lines().next().unwrap_or_default().trim_end()

@@ -25,6 +25,7 @@ pub mod store; //     results in HDF5
 pub mod report; //    stored results -> one HTML page
 pub mod config; //    the YAML: composes the specs that live beside the code they configure
 pub mod pipeline; //  the stages joined
+#[cfg(feature = "cli")]
 pub mod cli; //       what was typed
 
 pub use error::{Error, Result};

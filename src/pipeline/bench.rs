@@ -22,7 +22,8 @@ use std::time::{Duration, Instant};
 use tch::{Device, Kind, Tensor};
 
 /// A part of the engine with a clock of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum Work {
     /// Images to eigenvalues
     Spectrum,
