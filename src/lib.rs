@@ -5,6 +5,7 @@
 //! The modules in the order in which a sample passes them; each uses only those above it.
 
 pub mod error; //     what can go wrong, and the exit code it earns
+mod wording; //       what libtorch says when it fails
 pub mod memory; //    what the host has left for this process
 pub mod device; //    device choice, precision, memory budget
 pub mod seed; //      noise keyed by (run seed, stage, sample index)

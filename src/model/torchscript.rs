@@ -39,7 +39,7 @@ impl TorchScript {
         // What cannot be read says so itself, better than libtorch does.
         std::fs::File::open(path).map_err(|e| Error::io(path, e))?;
         let module = Module::load(path, device, kind).map_err(|error| match &error {
-            Error::Native { message, .. } if !out_of_memory(message) => Error::request(
+            Error::Native { message, .. } if !error.is_out_of_memory() => Error::request(
                 subject.clone(),
                 "a TorchScript file (torch.jit.save) or a run folder",
                 foreign::file(path, message),
@@ -67,7 +67,7 @@ impl TorchScript {
     /// Calls a method; what the module itself raises is the file's fault, what the machine lacks is not.
     fn call(&self, method: &str, input: &Tensor, expected: &str) -> Result<Vec<Tensor>> {
         let returned = self.module.call(method, input).map_err(|error| match &error {
-            Error::Native { message, .. } if !out_of_memory(message) => Error::request(
+            Error::Native { message, .. } if !error.is_out_of_memory() => Error::request(
                 format!("{}: {method}", self.subject),
                 format!("to take {:?} {:?}", input.kind(), input.size()),
                 foreign::raised(message, input.device() == Device::Cpu),
@@ -210,8 +210,4 @@ impl TorchScript {
         };
         Err(self.unexpected(method, &expected, format!("{found:?}{remedy}")))
     }
-}
-
-fn out_of_memory(message: &str) -> bool {
-    message.contains("out of memory") || message.contains("can't allocate memory")
 }

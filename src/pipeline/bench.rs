@@ -283,7 +283,7 @@ fn eigen(request: &BenchRequest, case: &Case, metric: MetricKind, device: Device
         // `not <=`, so that NaN fails too.
         if !matches!(off.partial_cmp(&AGREEMENT), Some(Ordering::Less | Ordering::Equal)) {
             let message = format!("{name} is off LAPACK's eigenvalues by {off:.1e} of the largest");
-            return Err(Error::Native { routine: "eigensolver", message });
+            return Err(Error::numeric("eigensolver", message));
         }
         let seconds = clock(request.repeat, device, || kernels::eigh(&grams, 0, way).map(drop))?;
         let taken = matches!(chosen, Solver::Fused(w) | Solver::Separate(w) if w == way);

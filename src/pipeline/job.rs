@@ -293,8 +293,7 @@ impl<'a> Job<'a> {
         observer: &dyn Observer,
     ) -> Result<Writer> {
         let subject = self.subject;
-        let config =
-            serde_yaml::to_string(config).map_err(|e| Error::Native { routine: "config", message: e.to_string() })?;
+        let config = serde_yaml::to_string(config).map_err(Error::yaml)?;
         let header = Header {
             kind,
             config,
