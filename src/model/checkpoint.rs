@@ -8,6 +8,7 @@ use super::torchscript::TorchScript;
 use super::{Vae, safetensors};
 use crate::data::ImageShape;
 use crate::error::{Error, Result};
+use crate::ffi;
 use sha2::{Digest, Sha256};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -90,6 +91,7 @@ pub fn open_as(
 
 /// Opens a run folder as a network that can be trained on.
 pub fn network(folder: &Path, device: Device, kind: Kind) -> Result<Network> {
+    ffi::exact_math()?;
     let weights = folder.join(WEIGHTS_FILE);
     if !weights.is_file() {
         return Err(Error::request(

@@ -2,6 +2,7 @@
 
 use super::{Interface, Posterior, Vae, foreign};
 use crate::error::{Error, Result};
+use crate::ffi;
 use crate::ffi::module::{Module, Returned};
 use std::cell::RefCell;
 use std::path::Path;
@@ -35,6 +36,7 @@ struct Seen {
 impl TorchScript {
     /// Loads a file and checks that it has both methods and finite numbers.
     pub fn load(path: &Path, device: Device, kind: Kind, interface: &Interface) -> Result<Self> {
+        ffi::exact_math()?;
         let subject = path.display().to_string();
         // What cannot be read says so itself, better than libtorch does.
         std::fs::File::open(path).map_err(|e| Error::io(path, e))?;
