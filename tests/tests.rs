@@ -12,6 +12,7 @@ mod device; //    where the tests of kernels run
 mod files; //     where they find what they read
 mod golden; //    whole passes against float64 reference values
 mod jacobian; //  batched VJPs against loops and finite differences
+mod library; //   the crate as others use it
 mod linalg; //    factorisations shared among threads
 mod kernels; //   every kernel against plain loops and LAPACK
 mod lane; //      copies beside the computation

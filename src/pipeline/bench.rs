@@ -6,10 +6,7 @@ use crate::data::{self, ImageShape, Split};
 use crate::device::{self, DeviceChoice};
 use crate::error::{Error, Result};
 use crate::event::{Event, Observer};
-use crate::ffi::{
-    self,
-    kernels::{self, Way},
-};
+use crate::ffi::kernels::{self, Way};
 use crate::jacobian::BatchSize;
 use crate::linalg;
 use crate::metric::{Metric, MetricKind};
@@ -117,7 +114,6 @@ const HOST_ROTATIONS: i64 = 64;
 /// # Errors
 /// A wrong request where model, data or numbers are not what they should be; the rest as it comes.
 pub fn run(request: &BenchRequest, observer: &dyn Observer) -> Result<BenchReport> {
-    ffi::exact_math()?;
     let device = request.device.resolve()?;
     let cases = cases(request, device)?;
     let jobs = |case: &Case| -> Vec<(Work, MetricKind)> {
