@@ -60,7 +60,8 @@ impl std::fmt::Display for DeviceChoice {
 impl DeviceChoice {
     /// The device meant, checked to exist.
     pub fn resolve(self) -> Result<Device> {
-        let seen = if Cuda::is_available() { Cuda::device_count().max(0) as usize } else { 0 };
+        let seen =
+            if crate::ffi::has_cuda_build() && Cuda::is_available() { Cuda::device_count().max(0) as usize } else { 0 };
         match self {
             Self::Cpu => Ok(Device::Cpu),
             Self::Auto => Ok(if seen > 0 { Device::Cuda(0) } else { Device::Cpu }),

@@ -28,6 +28,7 @@ mod safety; //    full disks, other processes, data that change
 mod score; //     formulas
 mod shift; //    measures against closed forms and known packages
 mod signals; //   stopping the program
+mod stranger; //  a crate of somebody else that uses this one
 mod spectrum; //  eigenvalues against LAPACK, edge cases
 mod stem; //      encoders that begin with a linear map
 mod store; //     HDF5 files as h5py reads them
