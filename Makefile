@@ -2,9 +2,11 @@
 # .cargo/config.toml points cargo at, so that plain `cargo build`, `cargo run` and `cargo test` work afterwards.
 #
 #   make demo          the main job: train, score, attack, report on generated digits (runs/demo/report.html)
-#   make test          all tests
+#   make test          all tests, those in the documentation too
+#   make test-stranger a crate of somebody else's that uses this one (minutes: it builds this crate again)
 #   make test-isa      the numeric ones under other instruction sets and numbers of threads
 #   make lint          rustfmt, clippy with warnings as errors, docs without warnings
+#   make msrv          a check by the oldest compiler that Cargo.toml promises, where rustup has it
 #   make bench         criterion benches, then the engine's own
 #   make peers         the same work by the authors' way, PyTorch and JAX: one table of ratios
 #   make gpu           on a CUDA machine: all tests on the device, then the peers there (REHEARSE=1: tiny, on the CPU)
@@ -29,7 +31,7 @@ PIP           := $(VENV)/bin/python -m pip install --quiet --disable-pip-version
 # The variables of .cargo/config.toml yield to the caller's own: clear them so that every target uses .deps.
 CARGO         := env -u LIBTORCH -u LIBTORCH_USE_PYTORCH cargo
 
-.PHONY: all setup preflight preflight-python build demo test test-isa lint version bench peers gpu gpu-bundle clean
+.PHONY: all setup preflight preflight-python build demo test test-isa test-stranger lint msrv version bench peers gpu gpu-bundle clean
 all: build
 
 setup: preflight $(LIBTORCH_KEY) $(DEPS)/.cmake $(DEPS)/.nvcc
@@ -95,6 +97,10 @@ $(DEPS)/.test-python: Makefile $(VENV)/.made | $(DEPS)
 test: setup $(DEPS)/.test-python
 	$(CARGO) test
 
+# The crate as somebody else's dependency: linked, found at run time, without the command line's crates.
+test-stranger: setup
+	$(CARGO) test --test tests -- --ignored --nocapture stranger::
+
 # The numeric tests under other instruction sets and numbers of threads.
 test-isa: setup $(DEPS)/.test-python
 	$(CARGO) test --no-run --quiet
@@ -104,6 +110,15 @@ lint: setup
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --no-deps
+
+# Clippy looks for what is newer than rust-version everywhere (`incompatible_msrv`); that compiler itself looks where it is.
+msrv: setup
+	@version=$$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml); \
+	if rustup toolchain list 2>/dev/null | grep -q "^$$version"; then \
+	  set -x; $(CARGO) +$$version check --lib --bins --target-dir target/msrv; \
+	else \
+	  echo "rustup has no Rust $$version here: clippy's incompatible_msrv has looked, in make lint"; \
+	fi
 
 # What the tests will run on: libtorch, CUDA, HDF5.
 version: setup

@@ -8,6 +8,12 @@ fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed=kernels");
     println!("cargo:rustc-check-cfg=cfg(pullback_cuda)");
+    if env::var_os("CARGO_FEATURE_DOC_ONLY").is_some() {
+        // The documentation alone, where there is no libtorch: nothing is compiled and nothing linked.
+        println!("cargo:rustc-env=PULLBACK_LIBTORCH=none");
+        println!("cargo:rustc-env=PULLBACK_KERNELS=not compiled in");
+        return;
+    }
 
     // torch-sys tells where it found libtorch's libraries; the headers lie beside them.
     let Some(lib) = env::var_os("DEP_TCH_LIBTORCH_LIB").map(PathBuf::from) else {
@@ -18,23 +24,26 @@ fn main() {
     let include = lib.with_file_name("include");
 
     let toolkit = if lib.join("libtorch_cuda.so").exists() { Toolkit::find(&lib) } else { None };
-    let objects = match toolkit.as_ref().map(kernels).transpose() {
-        Ok(objects) => objects.unwrap_or_default(),
+    let device = match toolkit.as_ref().map(kernels).transpose() {
+        Ok(device) => device,
         Err(message) => {
             println!("cargo:error={message}");
             println!("cargo:error=NVCC= (empty) builds without the CUDA kernels");
             return;
         }
     };
-    native(&include, toolkit.as_ref(), &objects);
-    link(&lib, toolkit.as_ref());
+    native(&include, toolkit.as_ref(), device.as_deref());
+    if let Err(message) = link(&lib) {
+        println!("cargo:error={message}");
+        return;
+    }
     println!("cargo:rustc-env=PULLBACK_LIBTORCH={}", version(&lib));
     println!("cargo:rustc-env=PULLBACK_KERNELS={}", if toolkit.is_some() { TARGETS } else { "not compiled in" });
 }
 
 /// The C++ shim (autograd under functorch's vmap, memory accounting, fused Adam, CUDA graphs, copies, traces) and the kernels on the host,
-/// with the `objects` of the device's half where there is a `toolkit`.
-fn native(include: &Path, toolkit: Option<&Toolkit>, objects: &[PathBuf]) {
+/// with the object of the `device`'s half where there is a `toolkit`.
+fn native(include: &Path, toolkit: Option<&Toolkit>, device: Option<&Path>) {
     let mut build = cc::Build::new();
     if let Some(cuda) = toolkit.map(|t| t.include.clone()).or_else(|| cuda_headers(include)) {
         build.define("PULLBACK_CUDA_GRAPHS", None).flag("-isystem").flag(cuda.display().to_string());
@@ -78,7 +87,7 @@ fn native(include: &Path, toolkit: Option<&Toolkit>, objects: &[PathBuf]) {
             .map(|name| format!("kernels/{name}.cpp")),
         )
         .files(KERNELS.map(|name| format!("kernels/{name}.cpp")))
-        .objects(objects)
+        .objects(device)
         .compile("pullback_native");
 }
 
@@ -135,9 +144,9 @@ impl Toolkit {
     }
 }
 
-/// Compiles the device's half of the kernels, one process a file.
-fn kernels(toolkit: &Toolkit) -> Result<Vec<PathBuf>, String> {
-    let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo named no OUT_DIR")?);
+/// Compiles the device's half of the kernels, one process a file; one object holds them and the CUDA runtime that they use.
+fn kernels(toolkit: &Toolkit) -> Result<PathBuf, String> {
+    let out = out_dir()?;
     let mut running = Vec::new();
     for name in KERNELS {
         let object = out.join(format!("{name}.cu.o"));
@@ -163,7 +172,7 @@ fn kernels(toolkit: &Toolkit) -> Result<Vec<PathBuf>, String> {
         }
         objects.push(object);
     }
-    Ok(objects)
+    joined(toolkit, &objects)
 }
 
 /// CUDA's headers, where libtorch has CUDA: those of PyPI beside torch, or of a toolkit.
@@ -175,45 +184,64 @@ fn cuda_headers(include: &Path) -> Option<PathBuf> {
     beside.into_iter().chain([toolkit.join("include")]).find(|folder| folder.join("cuda_runtime_api.h").exists())
 }
 
-/// Links libtorch_cuda although no symbol of it is named (its registration code is what we need), and sets an
-/// rpath so that binaries and tests run without LD_LIBRARY_PATH.
+/// Joins the kernels' objects and the static CUDA runtime into one object in which the runtime's symbols are hidden.
 ///
-/// The kernels bring a CUDA runtime of their own, which shares the device's context with libtorch's: so one binary runs
-/// wherever libtorch does. Its symbols are kept inside, or libtorch's libraries would bind to them.
-fn link(lib: &Path, toolkit: Option<&Toolkit>) {
-    let has_cuda = lib.join("libtorch_cuda.so").exists();
-    println!("cargo:rustc-link-search=native={}", lib.display());
+/// The kernels bring a runtime of their own, which shares the device's context with libtorch's: so one binary runs wherever
+/// libtorch does. If a program showed its symbols, libtorch's libraries would bind to them. Only the last link of a program could
+/// hide them, and what that is given is not ours to say: the program may be somebody else's.
+fn joined(toolkit: &Toolkit, objects: &[PathBuf]) -> Result<PathBuf, String> {
+    let joined = out_dir()?.join("device.o");
+    let runtime = toolkit.runtime.join("libcudart_static.a");
+    let mut command = cc::Build::new().cpp(true).get_compiler().to_command();
+    command
+        .args(["-r", "-nostdlib", "-Wl,--exclude-libs,libcudart_static.a", "-o"])
+        .arg(&joined)
+        .args(objects)
+        .arg(runtime);
+    let done = command.output().map_err(|e| format!("the linker: {e}"))?;
+    if done.status.success() { Ok(joined) } else { Err(String::from_utf8_lossy(&done.stderr).into_owned()) }
+}
+
+/// Links libtorch, and says where it is. All of this reaches the crates that depend on this one, but for the rpath.
+///
+/// libtorch_cuda is linked because `ffi::keep_cuda` names a symbol of it: its registration code, which is what we need, is
+/// named by nobody, and linkers leave out what nobody names.
+///
+/// At run time our own binaries find libtorch by an rpath. Cargo hands no linker argument on to dependents; but it lets what it
+/// runs (`cargo run`, `cargo test`) search folders below the target folder that a build script has named, so that a link to
+/// libtorch's folder there is enough. For a program that is started by itself, `DEP_PULLBACK_LIBTORCH_LIB` tells the build script of
+/// the crate that depends on us where libtorch is (README, "As a library").
+fn link(lib: &Path) -> Result<(), String> {
+    let here = out_dir()?.join("libtorch");
+    let _ = fs::remove_file(&here);
+    std::os::unix::fs::symlink(lib, &here).map_err(|e| format!("{}: {e}", here.display()))?;
+    println!("cargo:rustc-link-search=native={}", here.display());
     println!("cargo:rustc-link-arg=-Wl,-rpath,{}", lib.display());
-    println!("cargo:rustc-link-arg=-Wl,--no-as-needed");
-    println!("cargo:rustc-link-arg=-L{}", lib.display());
-    for name in ["torch", "torch_cpu", "c10"] {
-        println!("cargo:rustc-link-arg=-l{name}");
-    }
-    if has_cuda {
+    println!("cargo:libtorch_lib={}", lib.display());
+    if lib.join("libtorch_cuda.so").exists() {
         println!("cargo:rustc-cfg=pullback_cuda");
         for name in ["torch_cuda", "c10_cuda"] {
-            println!("cargo:rustc-link-arg=-l{name}");
+            println!("cargo:rustc-link-lib=dylib={name}");
         }
     }
-    println!("cargo:rustc-link-arg=-Wl,--as-needed");
-    println!("cargo:rustc-link-arg=-l{}", openmp(lib));
-    if let Some(toolkit) = toolkit {
-        println!("cargo:rustc-link-arg=-L{}", toolkit.runtime.display());
-        println!("cargo:rustc-link-arg=-Wl,--exclude-libs,libcudart_static.a");
-        for name in [":libcudart_static.a", "rt", "dl", "pthread"] {
-            println!("cargo:rustc-link-arg=-l{name}");
-        }
+    println!("cargo:rustc-link-lib=dylib{}", openmp(lib));
+    // For the CUDA runtime; with a recent C library they are empty.
+    for name in ["rt", "dl", "pthread"] {
+        println!("cargo:rustc-link-lib=dylib={name}");
     }
+    Ok(())
+}
+
+fn out_dir() -> Result<PathBuf, String> {
+    env::var_os("OUT_DIR").map(PathBuf::from).ok_or_else(|| "cargo named no OUT_DIR".to_owned())
 }
 
 /// The OpenMP runtime that libtorch brings, so that its threads and ours are one pool; else the compiler's own.
 fn openmp(lib: &Path) -> String {
     let names =
         fs::read_dir(lib).into_iter().flatten().flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
-    names
-        .into_iter()
-        .find(|name| name.starts_with("libgomp"))
-        .map_or_else(|| "gomp".to_owned(), |name| format!(":{name}"))
+    let brought = names.into_iter().find(|name| name.starts_with("libgomp"));
+    brought.map_or_else(|| "=gomp".to_owned(), |name| format!(":+verbatim={name}"))
 }
 
 /// libtorch's version, from the wheel's or the zip's own file.

@@ -11,7 +11,7 @@ use pullback::attack::{Budget, Norm};
 use pullback::device::{DeviceChoice, synchronize};
 use pullback::ffi::ascent::Stand;
 use pullback::ffi::kernels::{self, FACTOR_ORDER, Way};
-use pullback::score::SCORES;
+use pullback::score::Score;
 use std::time::Duration;
 use tch::{Device, Kind, Tensor};
 
@@ -104,7 +104,7 @@ fn factor_eigh(c: &mut Criterion) {
 fn scores(c: &mut Criterion) {
     let mut group = c.benchmark_group("scores");
     let (values, _) = Tensor::rand([4096, 40], (Kind::Double, device())).sort(1, true);
-    let formulas = |values: &Tensor| SCORES.iter().map(|(_, score)| score(values).unwrap()).collect::<Vec<_>>();
+    let formulas = |values: &Tensor| Score::ALL.iter().map(|score| score.of(values).unwrap()).collect::<Vec<_>>();
     let off = largest(&(kernels::scores(&values).unwrap() / Tensor::stack(&formulas(&values), 1) - 1.0));
     assert!(off < 1e-12, "{off}");
     group.throughput(Throughput::Elements(4096));

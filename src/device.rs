@@ -60,7 +60,8 @@ impl std::fmt::Display for DeviceChoice {
 impl DeviceChoice {
     /// The device meant, checked to exist.
     pub fn resolve(self) -> Result<Device> {
-        let seen = if Cuda::is_available() { Cuda::device_count().max(0) as usize } else { 0 };
+        let seen =
+            if crate::ffi::has_cuda_build() && Cuda::is_available() { Cuda::device_count().max(0) as usize } else { 0 };
         match self {
             Self::Cpu => Ok(Device::Cpu),
             Self::Auto => Ok(if seen > 0 { Device::Cuda(0) } else { Device::Cpu }),
@@ -87,8 +88,10 @@ pub fn name(device: Device) -> String {
 }
 
 /// Floating-point precision of a pass.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, strum::Display, strum::IntoStaticStr)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum Precision {
     /// Jacobians in single precision, Gram matrix and eigenvalues in double.
     #[default]
@@ -108,10 +111,7 @@ impl Precision {
 
     /// `f32` or `f64`.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::F32 => "f32",
-            Self::F64 => "f64",
-        }
+        self.into()
     }
 }
 

@@ -1,5 +1,6 @@
 //! What can go wrong, with what was expected and what was found, and which exit code it earns.
 
+use crate::wording;
 use std::path::{Path, PathBuf};
 
 /// An error of the engine. Its display is one line.
@@ -34,7 +35,7 @@ pub enum Error {
         /// The library's reason.
         source: hdf5::Error,
     },
-    /// A native routine of this crate failed.
+    /// A native routine of this crate (`kernels/`), or libtorch within it, failed.
     #[error("{routine}: {}", first_line(message))]
     Native {
         /// The routine's name.
@@ -42,8 +43,48 @@ pub enum Error {
         /// Its message.
         message: String,
     },
+    /// Numbers are not what they must be: a loss that is none, eigenvalues that did not converge, a result beyond its budget.
+    #[error("{part}: {message}")]
+    Numeric {
+        /// What computed them.
+        part: &'static str,
+        /// What is wrong with them.
+        message: String,
+    },
+    /// A part of this crate did not do its work: a thread that did not start or ended early, a setting that cannot be written as
+    /// YAML, lists that do not fit each other.
+    #[error("{part}: {message}")]
+    Internal {
+        /// The part.
+        part: &'static str,
+        /// What happened.
+        message: String,
+    },
     /// The user asked to stop; what was done so far is kept.
     #[error("interrupted; what was finished is kept")]
+    Interrupted,
+}
+
+/// What kind of thing went wrong: what a program can decide by ([`Error::kind`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::Display, strum::IntoStaticStr)]
+#[strum(serialize_all = "kebab-case")]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The request was wrong: another setting, file or model is needed. So is a model that raises an error of its own.
+    Request,
+    /// Reading or writing failed; the same request may succeed later.
+    Io,
+    /// Memory ran out, on the host or on a device: a smaller batch may do.
+    OutOfMemory,
+    /// An operation of libtorch failed.
+    Libtorch,
+    /// A native routine of this crate failed.
+    Native,
+    /// Numbers are not what they must be.
+    Numeric,
+    /// A part of this crate did not do its work.
+    Internal,
+    /// The user asked to stop.
     Interrupted,
 }
 
@@ -86,17 +127,61 @@ impl Error {
         Self::Hdf5 { path: path.as_ref().to_owned(), source }
     }
 
-    /// True where memory ran out: libtorch's words for a failed allocation, on the CPU and on CUDA, and those of its libraries.
-    pub fn is_out_of_memory(&self) -> bool {
-        let text = self.to_string();
-        const WORDS: [&str; 5] =
-            ["out of memory", "not enough memory", "can't allocate memory", "bad_alloc", "could not create a memory"];
-        WORDS.iter().any(|words| text.contains(words))
+    /// Numbers of `part` that are not what they must be.
+    pub(crate) fn numeric(part: &'static str, message: impl Into<String>) -> Self {
+        Self::Numeric { part, message: message.into() }
     }
 
-    /// True where libtorch refused a way of computing something, so that another way may do.
+    /// `part` of this crate that did not do its work.
+    pub(crate) fn internal(part: &'static str, message: impl Into<String>) -> Self {
+        Self::Internal { part, message: message.into() }
+    }
+
+    /// A value that cannot be written as YAML.
+    pub(crate) fn yaml(error: serde_yaml::Error) -> Self {
+        Self::internal("config", error.to_string())
+    }
+
+    /// The kind of this error. Memory that ran out is one whichever library tells of it.
+    pub fn kind(&self) -> ErrorKind {
+        if self.is_out_of_memory() {
+            return ErrorKind::OutOfMemory;
+        }
+        match self {
+            Self::Request { .. } => ErrorKind::Request,
+            Self::Io { .. } | Self::Hdf5 { .. } => ErrorKind::Io,
+            Self::Torch(_) => ErrorKind::Libtorch,
+            Self::Native { .. } => ErrorKind::Native,
+            Self::Numeric { .. } => ErrorKind::Numeric,
+            Self::Internal { .. } => ErrorKind::Internal,
+            Self::Interrupted => ErrorKind::Interrupted,
+        }
+    }
+
+    /// True where memory ran out: libtorch's words for a failed allocation, on the CPU and on CUDA, and those of its libraries.
+    pub fn is_out_of_memory(&self) -> bool {
+        wording::OUT_OF_MEMORY.is_in(&self.to_string())
+    }
+
+    /// True where a way of computing something was refused or gave wrong numbers, so that another way may do.
     pub fn is_of_the_way(&self) -> bool {
-        matches!(self, Self::Native { .. } | Self::Torch(_)) && !self.is_out_of_memory()
+        matches!(self, Self::Native { .. } | Self::Torch(_) | Self::Numeric { .. }) && !self.is_out_of_memory()
+    }
+
+    /// True where a native routine met an operation without a second derivative.
+    pub(crate) fn is_once_differentiable(&self) -> bool {
+        matches!(self, Self::Native { message, .. } if wording::ONCE_DIFFERENTIABLE.is_in(message))
+    }
+
+    /// The same of `place`, one of many, where the message would not tell which.
+    pub(crate) fn at(self, place: &str) -> Self {
+        let told = |message: String| format!("{place}: {message}");
+        match self {
+            Self::Native { routine, message } => Self::Native { routine, message: told(message) },
+            Self::Numeric { part, message } => Self::Numeric { part, message: told(message) },
+            Self::Internal { part, message } => Self::Internal { part, message: told(message) },
+            other => other,
+        }
     }
 
     /// The process exit code: 2 where the request was wrong, 1 for anything else.
@@ -114,6 +199,15 @@ impl Error {
             }
             _ => 1,
         }
+    }
+}
+
+/// `a, b or c`: what a choice expects.
+pub(crate) fn one_of(names: impl IntoIterator<Item = &'static str>) -> String {
+    let names: Vec<&str> = names.into_iter().collect();
+    match names.split_last() {
+        Some((last, others)) if !others.is_empty() => format!("{} or {last}", others.join(", ")),
+        _ => names.concat(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use pullback::Error;
 use pullback::attack::Norm;
-use pullback::config::{AttackConfig, RunConfig, Tree};
+use pullback::config::{AttackConfig, RunConfig, SweepSpec, Tree};
 use serde::Deserialize;
 
 #[derive(Debug, Default, Deserialize, PartialEq)]
@@ -173,4 +173,109 @@ fn default_budgets_follow_the_norm() {
     assert_eq!(attack.eps(), [0.05, 0.1, 0.2]);
     attack.eps = Some(vec![0.3]);
     assert_eq!(attack.eps(), [0.3]);
+}
+
+/// A section of docs/config.md: where its keys stand (`run` or `sweep`, and YAML with % in their place), and each key's default.
+struct Section {
+    places: Vec<(String, String)>,
+    keys: Vec<(String, String)>,
+}
+
+/// The tables below `<!-- keys: ... -->` comments.
+fn sections(text: &str) -> Vec<Section> {
+    let mut found: Vec<Section> = Vec::new();
+    for line in text.lines() {
+        if let Some(place) = line.strip_prefix("<!-- keys: ") {
+            let (kind, yaml) = place.strip_suffix(" -->").unwrap().split_once(" | ").unwrap();
+            if found.last().is_none_or(|section| !section.keys.is_empty()) {
+                found.push(Section { places: vec![], keys: vec![] });
+            }
+            found.last_mut().unwrap().places.push((kind.to_owned(), yaml.to_owned()));
+        } else if let Some(row) = line.strip_prefix("| `") {
+            let (key, rest) = row.split_once("` | ").unwrap();
+            let default = rest.split(" | ").next().unwrap();
+            found.last_mut().unwrap().keys.push((key.to_owned(), default.to_owned()));
+        }
+    }
+    found
+}
+
+/// What serde says of a YAML of this kind.
+fn said(kind: &str, yaml: &str) -> Result<serde_yaml::Value, String> {
+    let parsed = match kind {
+        "run" => serde_yaml::from_str::<RunConfig>(yaml).map(|c| serde_yaml::to_value(c).unwrap()),
+        _ => serde_yaml::from_str::<SweepSpec>(yaml).map(|c| serde_yaml::to_value(c).unwrap()),
+    };
+    parsed.map_err(|e| e.to_string())
+}
+
+/// The keys that the code takes in the place of %: it names them where it meets another.
+fn keys_of_the_code(kind: &str, yaml: &str) -> Option<Vec<String>> {
+    let message = said(kind, &yaml.replace('%', "zzz: 1")).expect_err("no key zzz");
+    let (_, expected) = message.split_once("unknown field `zzz`, expected ")?;
+    Some(expected.split('`').skip(1).step_by(2).map(str::to_owned).collect())
+}
+
+/// The value at the place of % where nothing is said there.
+fn at_place<'a>(mut value: &'a serde_yaml::Value, mut yaml: &serde_yaml::Value) -> Option<&'a serde_yaml::Value> {
+    while yaml.get("zzz").is_none() {
+        let holds = |v: &&serde_yaml::Value| serde_yaml::to_string(v).unwrap().contains("zzz");
+        match yaml {
+            serde_yaml::Value::Sequence(list) => (value, yaml) = (value.get(0)?, &list[0]),
+            _ => {
+                let (key, inner) = yaml.as_mapping()?.iter().find(|(_, v)| holds(v))?;
+                (value, yaml) = (value.get(key)?, inner);
+            }
+        }
+    }
+    Some(value)
+}
+
+#[test]
+fn the_documents_keys_are_those_of_the_code() {
+    let sections = sections(include_str!("../docs/config.md"));
+    assert!(sections.len() > 15, "{}", sections.len());
+    for Section { places, keys } in &sections {
+        for (kind, yaml) in places {
+            let at = format!("{kind}: {yaml}");
+            let mut code = keys_of_the_code(kind, yaml).unwrap_or_else(|| panic!("{at}: not a place of keys"));
+            let mut documents: Vec<String> = keys.iter().map(|(key, _)| key.clone()).collect();
+            code.sort();
+            documents.sort();
+            assert_eq!(documents, code, "{at}");
+            // Defaults, where all of them together are a value.
+            let bare = yaml.replace(", %", "").replace("%, ", "").replace('%', "");
+            let whole = said(kind, if bare.is_empty() { "{}" } else { &bare });
+            let place: serde_yaml::Value = serde_yaml::from_str(&yaml.replace('%', "zzz: 1")).unwrap();
+            let default = whole.ok().and_then(|whole| at_place(&whole, &place).cloned());
+            for (key, told) in keys {
+                let value = default.as_ref().and_then(|d| d.get(key)).filter(|v| !v.is_null());
+                match told.as_str() {
+                    "below" => {}
+                    "—" => assert!(value.is_none(), "{at}: {key} is {value:?}"),
+                    _ => {
+                        let told = told.trim_matches('`');
+                        let told: serde_yaml::Value = serde_yaml::from_str(told).unwrap();
+                        // What is left out of a stored request is what the code has in its place.
+                        if default.is_some() {
+                            assert_eq!(value, Some(&told), "{at}: {key}");
+                        }
+                    }
+                }
+            }
+            // A key that holds keys has a table of its own.
+            for (key, _) in keys {
+                let inner = yaml.replace('%', &format!("{key}: {{%}}"));
+                let held = said(kind, &inner.replace('%', "zzz: 1")).err();
+                if held.is_some_and(|message| message.contains("unknown field `zzz`, expected ")) {
+                    let keys = keys_of_the_code(kind, &inner);
+                    let told = sections.iter().flat_map(|s| &s.places).any(|(k, y)| keys_of_the_code(k, y) == keys);
+                    assert!(told, "{kind}: {inner}");
+                }
+            }
+        }
+    }
+    // A key that nobody has, and one that is missing, are seen.
+    assert_eq!(keys_of_the_code("run", "data: {%}").unwrap(), ["source", "split", "limit", "valid"]);
+    assert!(keys_of_the_code("run", "seed: {%}").is_none());
 }

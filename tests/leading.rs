@@ -170,7 +170,7 @@ fn a_space_that_covers_everything_gives_every_score_exactly() {
         let gap = max(&(&known.1 - &found.value)) / max(&known.1).max(1.0);
         // The smallest of the 40 is 0.7^39 of the largest, and `condition` and `log_det` hang on it.
         let allowed = apart(Kind::Double, &[90, 40, 40, 40]) / 0.7f64.powi(39);
-        assert!(gap < allowed, "{}: {gap:e}", found.name);
+        assert!(gap < allowed, "{}: {gap:e}", found.score.name());
     }
 }
 
@@ -189,7 +189,7 @@ fn ranks_below_the_pairs_give_zeros_and_exact_scores() {
             < 4.0 * rounding
     );
     for estimate in score::estimates(&leading.quadrature).unwrap() {
-        let expected = match estimate.name {
+        let expected = match estimate.score.name() {
             "rank" => 3.0,
             "log_det" => 0.0,
             "condition" => 16.0,
@@ -197,8 +197,8 @@ fn ranks_below_the_pairs_give_zeros_and_exact_scores() {
             _ => continue,
         };
         // Three eigenvalues, the smallest a sixteenth of the first; the condition is 16.
-        assert!(max(&(estimate.value - expected)) < 3.0 * 16.0 * 16.0 * rounding, "{}", estimate.name);
-        assert_eq!(max(&estimate.error), 0.0, "{}", estimate.name);
+        assert!(max(&(estimate.value - expected)) < 3.0 * 16.0 * 16.0 * rounding, "{}", estimate.score.name());
+        assert_eq!(max(&estimate.error), 0.0, "{}", estimate.score.name());
     }
 }
 
@@ -229,10 +229,10 @@ fn trials(values: &[f64], rows: i64, dim: i64, spec: &SpectrumSpec) -> Vec<(&'st
     let leading = Leading::of(&metric, spec, 2, 5, &index).unwrap();
     let truth = score::all(&Tensor::from_slice(values).unsqueeze(0)).unwrap();
     let estimates = score::estimates(&leading.quadrature).unwrap();
-    let standard = |(estimate, (_, truth)): (score::Estimate, &(&str, Tensor))| {
+    let standard = |(estimate, (_, truth)): (score::Estimate, &(score::Score, Tensor))| {
         let z = (&estimate.value - truth) / &estimate.error;
         (
-            estimate.name,
+            estimate.score.name(),
             Vec::<f64>::try_from(z).unwrap(),
             max(&estimate.error.nan_to_num(0.0, 0.0, 0.0)) / max(truth).max(1e-3),
         )
@@ -291,14 +291,18 @@ fn an_eigenvalue_of_any_multiplicity_keeps_its_weight() {
     let metric = Metric::from_factor(Tensor::eye(64, (Kind::Double, Device::Cpu)).unsqueeze(0) * 3.0).unwrap();
     let leading = Leading::of(&metric, &spec(4, 4), 4, 1, &[0]).unwrap();
     for estimate in score::estimates(&leading.quadrature).unwrap() {
-        let expected = match estimate.name {
+        let expected = match estimate.score.name() {
             "trace" => 9.0 * 64.0,
             "rank" | "effective_rank" | "stable_rank" => 64.0,
             "log_det" => 64.0 * 9f64.ln(),
             "condition" => 1.0,
             _ => continue,
         };
-        assert!(max(&(estimate.value - expected)) < apart(Kind::Double, &[64, 64, 64]) * expected, "{}", estimate.name);
+        assert!(
+            max(&(estimate.value - expected)) < apart(Kind::Double, &[64, 64, 64]) * expected,
+            "{}",
+            estimate.score.name()
+        );
     }
 }
 

@@ -182,7 +182,7 @@ fn leading_pairs_of_such_variances_are_taken_in_double() {
                 assert!((got - want).abs() <= allowed, "{metric} {log_var}: {values:?} not {expected:?}");
             }
             let trace = score::estimates(&found.quadrature).unwrap();
-            let trace = trace.iter().find(|e| e.name == "trace").unwrap().value.double_value(&[1]);
+            let trace = trace.iter().find(|e| e.score == score::Score::Trace).unwrap().value.double_value(&[1]);
             let sum: f64 = expected.iter().sum();
             assert!(
                 (trace / sum - 1.0).abs() <= 2f64.powi(-24) * (16.0 + 4.0 * f64::abs(log_var)),

@@ -5,7 +5,7 @@ use tch::Tensor;
 
 fn scores(values: &[f64]) -> Vec<(&'static str, f64)> {
     let values = Tensor::from_slice(values).unsqueeze(0);
-    score::all(&values).unwrap().into_iter().map(|(name, t)| (name, t.double_value(&[0]))).collect()
+    score::all(&values).unwrap().into_iter().map(|(score, t)| (score.name(), t.double_value(&[0]))).collect()
 }
 
 /// Up to four terms, p ln p or ln lambda, none above 4.

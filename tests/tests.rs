@@ -13,6 +13,7 @@ mod device; //    where the tests of kernels run
 mod files; //     where they find what they read
 mod golden; //    whole passes against float64 reference values
 mod jacobian; //  batched VJPs against loops and finite differences
+mod library; //   the crate as others use it
 mod linalg; //    factorisations shared among threads
 mod kernels; //   every kernel against plain loops and LAPACK
 mod lane; //      copies beside the computation
@@ -29,6 +30,7 @@ mod safety; //    full disks, other processes, data that change
 mod score; //     formulas
 mod shift; //    measures against closed forms and known packages
 mod signals; //   stopping the program
+mod stranger; //  a crate of somebody else that uses this one
 mod spectrum; //  eigenvalues against LAPACK, edge cases
 mod stem; //      encoders that begin with a linear map
 mod store; //     HDF5 files as h5py reads them

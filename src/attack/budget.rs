@@ -11,8 +11,10 @@ pub const TOLERANCE: f64 = 1e-6;
 const ROUNDING: f64 = TOLERANCE / 2.0;
 
 /// In what the size of a perturbation is measured.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, strum::Display)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum Norm {
     /// Euclidean.
     #[default]
@@ -21,16 +23,6 @@ pub enum Norm {
     Linf,
     /// Sum of the changes of all pixels.
     L1,
-}
-
-impl std::fmt::Display for Norm {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::L2 => "l2",
-            Self::Linf => "linf",
-            Self::L1 => "l1",
-        })
-    }
 }
 
 /// All x' with |x' - x| <= epsilon and every pixel in the box.

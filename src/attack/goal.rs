@@ -10,8 +10,10 @@ use std::cell::Cell;
 use tch::{Device, Tensor};
 
 /// Damage done by x' in place of x; larger = more. Each is a measure of [`shift`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, strum::Display)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
 pub enum Goal {
     /// |mu(x') - mu(x)|_2, `latent_l2`.
     #[default]
@@ -28,20 +30,6 @@ pub enum Goal {
     Recon,
     /// Mean square error of the attacked reconstruction against x, `recon_mse`.
     ReconMse,
-}
-
-impl std::fmt::Display for Goal {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Latent => "latent",
-            Self::Kl => "kl",
-            Self::Rkl => "rkl",
-            Self::Skl => "skl",
-            Self::W2 => "w2",
-            Self::Recon => "recon",
-            Self::ReconMse => "recon-mse",
-        })
-    }
 }
 
 /// What a goal looks at: the posterior alone, so that no decoder runs, or the reconstruction.

@@ -28,9 +28,11 @@ pub use spectral::{Scale, SpectralSpec};
 
 use crate::error::{Error, Result, ensure_shape};
 use crate::event::{Event, Observer, Silent};
+use crate::ffi;
 use crate::model::Vae;
 use crate::model::shift::Reading;
 use crate::spectrum::Spectrum;
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::rc::Rc;
 use tch::{Kind, Tensor};
@@ -39,7 +41,7 @@ use tch::{Kind, Tensor};
 pub struct Victim<'a> {
     loops: Rc<Loops<'a>>,
     clean: Reading,
-    index: &'a [u64],
+    index: Cow<'a, [u64]>,
     seed: u64,
     spectrum: Option<&'a Spectrum>,
     /// Lowest and highest pixel of the clean images.
@@ -50,6 +52,16 @@ pub struct Victim<'a> {
 }
 
 impl<'a> Victim<'a> {
+    /// The images `x` [B, C, H, W], on the model's device and of its kind, where nothing random hangs on which images they are:
+    /// positions 0 to B - 1 and the seed 0. [`Victim::along`] gives it a spectrum.
+    ///
+    /// # Errors
+    /// As [`Victim::new`].
+    pub fn of(vae: &'a dyn Vae, x: &Tensor) -> Result<Self> {
+        let batch = x.size().first().copied().unwrap_or(0).max(0) as u64;
+        Self::with(Rc::new(Loops::on(vae)), x, Cow::Owned((0..batch).collect()), 0)
+    }
+
     /// `x` [B, C, H, W] on the model's device and of its kind; `index` holds the B positions in the data set, from
     /// which, with `seed`, all noise is drawn; `spectrum` is that of the same samples in the same order.
     ///
@@ -76,17 +88,18 @@ impl<'a> Victim<'a> {
         seed: u64,
         spectrum: Option<&'a Spectrum>,
     ) -> Result<Self> {
+        let victim = Self::with(loops, x, Cow::Borrowed(index), seed)?;
+        match spectrum {
+            Some(spectrum) => victim.along(spectrum),
+            None => Ok(victim),
+        }
+    }
+
+    fn with(loops: Rc<Loops<'a>>, x: &Tensor, index: Cow<'a, [u64]>, seed: u64) -> Result<Self> {
+        ffi::exact_math()?;
+        ensure_shape("images to attack", x, &[index.len() as i64, -1, -1, -1])?;
         let x = x.f_detach()?;
         let clean = Reading::of(loops.vae(), &x)?;
-        let batch = x.size()[0];
-        ensure_shape("images to attack", &x, &[index.len() as i64, -1, -1, -1])?;
-        if let Some(spectrum) = spectrum {
-            ensure_shape("eigenvalues", &spectrum.values, &[batch, -1])?;
-            if let Some(directions) = &spectrum.directions {
-                let dim = x.size()[1..].iter().product();
-                ensure_shape("directions", directions, &[batch, -1, dim])?;
-            }
-        }
         let range = (extreme(&x.f_min()?)?, extreme(&x.f_max()?)?);
         if !(range.0.is_finite() && range.1.is_finite()) {
             return Err(Error::request(
@@ -95,7 +108,20 @@ impl<'a> Victim<'a> {
                 format!("from {} to {}", range.0, range.1),
             ));
         }
-        Ok(Self { loops, clean, index, seed, spectrum, range, observer: &Silent, told: Cell::new(false) })
+        Ok(Self { loops, clean, index, seed, spectrum: None, range, observer: &Silent, told: Cell::new(false) })
+    }
+
+    /// The same, with the spectrum of the same samples in the same order.
+    ///
+    /// # Errors
+    /// Where shapes do not fit together.
+    pub fn along(self, spectrum: &'a Spectrum) -> Result<Self> {
+        let size = self.images().size();
+        ensure_shape("eigenvalues", &spectrum.values, &[size[0], -1])?;
+        if let Some(directions) = &spectrum.directions {
+            ensure_shape("directions", directions, &[size[0], -1, size[1..].iter().product()])?;
+        }
+        Ok(Self { spectrum: Some(spectrum), ..self })
     }
 
     /// The same, with somebody to tell details to.
@@ -133,7 +159,7 @@ impl<'a> Victim<'a> {
 
     /// Position of each sample in the data set.
     pub fn index(&self) -> &[u64] {
-        self.index
+        &self.index
     }
 
     /// The run's seed.

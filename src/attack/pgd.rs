@@ -15,7 +15,8 @@ use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 /// Where the ascent begins; never at x itself, where the gradient of a distance is 0.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
 pub enum Start {
     /// A random point: on the sphere in L2 and L1, uniform in the cube in Linf.
@@ -26,7 +27,8 @@ pub enum Start {
 }
 
 /// How the length of a step changes on the way.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
 pub enum Schedule {
     /// It does not.

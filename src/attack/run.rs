@@ -164,8 +164,8 @@ fn ensure_within(name: &str, budget: &Budget, x: &Tensor, images: &Tensor, radiu
         return Ok(());
     }
     let excess = size.f_sub(radius)?.f_max()?.f_double_value(&[])?;
-    Err(Error::Native {
-        routine: "attack::judge",
+    Err(Error::Numeric {
+        part: "attack::judge",
         message: format!("{name} left its {} budget by {excess:e}", budget.norm),
     })
 }

@@ -8,10 +8,12 @@ use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::str::FromStr;
+use strum::IntoEnumIterator;
 
 /// One attack with its settings: `{kind: pgd, steps: 40}`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, strum::EnumIter, strum::IntoStaticStr)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
 pub enum AttackSpec {
     /// Along the eigenvectors of the metric.
     Spectral(SpectralSpec),
@@ -39,23 +41,16 @@ impl FromStr for AttackSpec {
 
     /// An attack by name, with its default settings.
     fn from_str(name: &str) -> Result<Self> {
-        match name {
-            "spectral" => Ok(Self::Spectral(SpectralSpec::default())),
-            "random" => Ok(Self::Random(RandomSpec::default())),
-            "pgd" => Ok(Self::Pgd(PgdSpec::default())),
-            _ => Err(Error::request("attack", "spectral, random or pgd", name)),
-        }
+        Self::iter()
+            .find(|spec| spec.name() == name)
+            .ok_or_else(|| Error::request("attack", crate::error::one_of(Self::iter().map(|spec| spec.name())), name))
     }
 }
 
 impl AttackSpec {
     /// Its name, as in the YAML, on the command line and in result files.
     pub fn name(&self) -> &'static str {
-        match self {
-            Self::Spectral(_) => "spectral",
-            Self::Random(_) => "random",
-            Self::Pgd(_) => "pgd",
-        }
+        self.into()
     }
 
     /// Names of all its results, in the order in which [`super::run`] gives them: its own first; a spectral attack on

@@ -13,8 +13,10 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 /// How far a spectral attack moves.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum Scale {
     /// By epsilon.
     #[default]
@@ -28,11 +30,7 @@ pub enum Scale {
 impl Scale {
     /// As in the YAML.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Unit => "unit",
-            Self::Eigen => "eigen",
-            Self::Singular => "singular",
-        }
+        self.into()
     }
 }
 

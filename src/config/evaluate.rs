@@ -10,7 +10,8 @@ use crate::spectrum::SpectrumSpec;
 use serde::{Deserialize, Serialize};
 
 /// Whether attacked images are clipped to [0, 1].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
 pub enum PixelBox {
     /// They are.

@@ -99,7 +99,7 @@ impl RunConfig {
 
     /// As YAML, every default spelled out.
     pub fn to_yaml(&self) -> Result<String> {
-        serde_yaml::to_string(self).map_err(|e| Error::Native { routine: "config", message: e.to_string() })
+        serde_yaml::to_string(self).map_err(Error::yaml)
     }
 
     /// The first key in which `other` differs in what is computed (where and in which pieces does not count).

@@ -198,7 +198,7 @@ impl SweepSpec {
 
     /// As YAML, every default spelled out.
     pub fn to_yaml(&self) -> Result<String> {
-        serde_yaml::to_string(self).map_err(|e| Error::Native { routine: "config", message: e.to_string() })
+        serde_yaml::to_string(self).map_err(Error::yaml)
     }
 
     /// Checks every range; errors name the key (`beta`, `train.lr`).

@@ -14,7 +14,8 @@ use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 /// Which rank correlation.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "kebab-case")]
 pub enum Coefficient {
     /// Spearman's rho: Pearson's correlation of the ranks.

@@ -47,7 +47,7 @@ pub fn ahead<T: Send + 'static>(
         }
         Err(e) => {
             let message = format!("no thread to read data with: {e}");
-            all.refused = Some(Error::Native { routine: "data::batches", message });
+            all.refused = Some(Error::internal("data::batches", message));
         }
     }
     all
@@ -85,7 +85,7 @@ impl<T> Iterator for Batches<T> {
         // A channel that closes early means that the thread died: an end of data would hide the loss.
         let (count, item) = self.receiver.as_ref().and_then(|r| r.recv().ok()).unwrap_or_else(|| {
             let message = "the reading thread ended early".to_owned();
-            (0, Err(Error::Native { routine: "data::batches", message }))
+            (0, Err(Error::Internal { part: "data::batches", message }))
         });
         self.left = if item.is_ok() { self.left.saturating_sub(count) } else { 0 };
         Some(item)

@@ -44,8 +44,10 @@ impl ImageShape {
 }
 
 /// Which part of a data set.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, strum::IntoStaticStr)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum Split {
     /// The training part.
     Train,
@@ -53,7 +55,7 @@ pub enum Split {
     #[default]
     Test,
     /// The validation part.
-    #[value(aliases = ["valid", "validation"])]
+    #[cfg_attr(feature = "cli", value(aliases = ["valid", "validation"]))]
     #[serde(alias = "valid", alias = "validation")]
     Val,
 }
@@ -64,11 +66,7 @@ impl Split {
 
     /// `train`, `test` or `val`.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Train => "train",
-            Self::Test => "test",
-            Self::Val => "val",
-        }
+        self.into()
     }
 
     /// How files and folders call it, the usual name first.

@@ -120,5 +120,5 @@ pub fn fused_adam(
 }
 
 fn mismatch(message: String) -> Error {
-    Error::Native { routine: ROUTINE, message: format!("expected {message}") }
+    Error::internal(ROUTINE, format!("expected {message}"))
 }

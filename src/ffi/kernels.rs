@@ -149,7 +149,7 @@ pub fn gram(factor: &Tensor) -> Result<Tensor> {
     single("gram", |result| unsafe { pb_gram(result, factor.as_ptr().cast()) })
 }
 
-/// All ten scores [B, 10] f64 of spectra [B, R] f64, descending and >= 0, in the order of [`crate::score::SCORES`].
+/// All ten scores [B, 10] f64 of spectra [B, R] f64, descending and >= 0, in the order of [`crate::score::Score::ALL`].
 ///
 /// # Errors
 /// Where shape or kind are others.

@@ -43,6 +43,7 @@ pub(crate) fn check(routine: &'static str, message: *const c_char) -> Result<()>
 /// Process-wide settings for exact derivatives: attention by its math backend (the fused ones have no double
 /// backward), no TF32 in convolutions and matrix products.
 pub fn exact_math() -> Result<()> {
+    keep_cuda();
     // SAFETY: takes no argument; sets flags of libtorch's global context.
     check("exact_math", unsafe { pb_exact_math() })
 }
@@ -70,8 +71,23 @@ impl Drop for Products {
     }
 }
 
+/// Names a symbol of libtorch's CUDA half, so that the linker of whatever program this becomes a part of keeps it. Called by all
+/// that devices and models begin with.
+#[cfg(pullback_cuda)]
+fn keep_cuda() {
+    unsafe extern "C" {
+        #[link_name = "_ZN2at4cuda9warp_sizeEv"]
+        fn warp_size() -> i32;
+    }
+    std::hint::black_box(warp_size as unsafe extern "C" fn() -> i32);
+}
+
+#[cfg(not(pullback_cuda))]
+fn keep_cuda() {}
+
 /// True where the CUDA half of libtorch is linked into this process.
 pub fn has_cuda_build() -> bool {
+    keep_cuda();
     // SAFETY: takes no argument and only reads.
     unsafe { pb_has_cuda_build() != 0 }
 }

@@ -16,7 +16,7 @@ pub use planner::Planner;
 pub use product::Products;
 pub use ways::{CHUNK, Mode, Pass, Reach, Ways};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::ffi::{self, By, Graph, VjpMode};
 use tch::Tensor;
 
@@ -55,7 +55,7 @@ pub fn columns(output: &Tensor, input: &Tensor, mode: Mode) -> Result<Tensor> {
     let (b, _) = matrix_shape("output of a Jacobian", output)?;
     let (_, l) = matrix_shape("input of a Jacobian by columns", input)?;
     match try_columns(output, input, mode, (b, l)) {
-        Err(error) if is_once_differentiable(&error) => rows(output, input, mode),
+        Err(error) if error.is_once_differentiable() => rows(output, input, mode),
         // Whatever it was that cannot be differentiated twice.
         Err(error) if mode == Mode::Looped && error.is_of_the_way() => rows(output, input, mode).map_err(|_| error),
         other => other,
@@ -71,14 +71,6 @@ fn try_columns(output: &Tensor, input: &Tensor, mode: Mode, (b, l): (i64, i64)) 
         Ok(ffi::vjp(&pulled, &cotangent, &tangents, vjp_mode, Graph::Constant)?.f_detach()?)
     })?;
     Ok(pushed.f_permute([1, 2, 0])?)
-}
-
-/// libtorch's words for an operation without a second derivative.
-fn is_once_differentiable(error: &Error) -> bool {
-    let Error::Native { message, .. } = error else { return false };
-    ["is not implemented", "not differentiable", "once_differentiable", "not supported"]
-        .iter()
-        .any(|words| message.contains(words))
 }
 
 /// Calls `pass(first, count, mode)` until all `total` cotangents are done and joins what it returns, [count, ...] each.

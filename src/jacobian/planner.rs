@@ -9,6 +9,7 @@
 use super::finals::Finals;
 use super::{BatchSize, CHUNK, Footprint, Mode, Pass, Reach, Ways};
 use crate::error::{Error, Result};
+use crate::wording;
 use std::time::Duration;
 
 /// One candidate at the size being explored.
@@ -257,7 +258,7 @@ impl Planner {
             self.out_of_memory(pass)
         } else if error.is_of_the_way() {
             self.refused.push(format!("{} was left for another way: {error}", pass.ways));
-            if pass.ways.rows == Mode::Folded && error.to_string().contains("folded: ") {
+            if pass.ways.rows == Mode::Folded && wording::NOT_FOLDED.is_in(&error.to_string()) {
                 // Nor with other columns.
                 let others: Vec<Ways> = self.candidates.iter().map(|c| c.ways).collect();
                 others.into_iter().filter(|w| w.rows == Mode::Folded && *w != pass.ways).for_each(|ways| {

@@ -1,6 +1,6 @@
 //! Products with a per-sample Jacobian that is never formed: J v and J^T u, several vectors a pass.
 
-use super::{Mode, in_passes, is_once_differentiable, matrix_shape};
+use super::{Mode, in_passes, matrix_shape};
 use crate::error::{Error, Result};
 use crate::ffi::{self, Graph, VjpMode};
 use tch::{Device, Kind, Tensor};
@@ -94,7 +94,7 @@ impl Products {
 /// A missing second derivative is a property of the model that was asked about.
 fn twice(error: Error) -> Error {
     match error {
-        once if is_once_differentiable(&once) => Error::request(
+        once if once.is_once_differentiable() => Error::request(
             "the model",
             "operations that can be differentiated twice, or --spectrum full",
             once.to_string(),

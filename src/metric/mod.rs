@@ -22,8 +22,12 @@ use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 /// Which pullback metric.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, strum::Display, strum::IntoStaticStr,
+)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
 pub enum MetricKind {
     /// J_mu^T J_mu; A = J_mu, R = L.
     Mean,
@@ -44,13 +48,7 @@ impl MetricKind {
 
     /// Its name in commands and files.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Mean => "mean",
-            Self::Stochastic => "stochastic",
-            Self::Fisher => "fisher",
-            Self::Output => "output",
-            Self::OutputStochastic => "output-stochastic",
-        }
+        self.into()
     }
 
     /// R, the rows of its factor, for L latents.
@@ -67,12 +65,6 @@ impl MetricKind {
             Self::Mean | Self::Stochastic | Self::Fisher => Reach::Encoder,
             Self::Output | Self::OutputStochastic => Reach::EncoderAndDecoder,
         }
-    }
-}
-
-impl std::fmt::Display for MetricKind {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.name())
     }
 }
 

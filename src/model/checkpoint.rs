@@ -5,9 +5,10 @@ use super::network::{Architecture, Network};
 use super::parameters::Parameters;
 use super::spec::ModelSpec;
 use super::torchscript::TorchScript;
-use super::{Vae, safetensors};
+use super::{Posterior, Vae, safetensors};
 use crate::data::ImageShape;
 use crate::error::{Error, Result};
+use crate::ffi;
 use sha2::{Digest, Sha256};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -40,12 +41,24 @@ impl std::fmt::Debug for Model {
     }
 }
 
+impl Vae for Model {
+    fn encode(&self, x: &Tensor) -> Result<Posterior> {
+        self.vae.encode(x)
+    }
+    fn decode(&self, z: &Tensor) -> Result<Tensor> {
+        self.vae.decode(z)
+    }
+    fn has_scale(&self) -> bool {
+        self.vae.has_scale()
+    }
+}
+
 /// Opens a run folder or a TorchScript file, told apart by what they are.
 ///
 /// # Errors
 /// One line that names the file and what is wrong with it.
-pub fn open(path: &Path, device: Device, kind: Kind) -> Result<Model> {
-    open_as(path, device, kind, &Interface::default(), None)
+pub fn open(path: impl AsRef<Path>, device: Device, kind: Kind) -> Result<Model> {
+    open_as(path.as_ref(), device, kind, &Interface::default(), None)
 }
 
 /// [`open`] of a model that is read as `interface` says, for samples of the shape `sample`, where they are no images [C, H, W], which
@@ -90,6 +103,7 @@ pub fn open_as(
 
 /// Opens a run folder as a network that can be trained on.
 pub fn network(folder: &Path, device: Device, kind: Kind) -> Result<Network> {
+    ffi::exact_math()?;
     let weights = folder.join(WEIGHTS_FILE);
     if !weights.is_file() {
         return Err(Error::request(

@@ -1,5 +1,6 @@
 //! Files that are no TorchScript, and modules that remember where they were exported: each named for what it is, with the remedy.
 
+use crate::wording;
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
@@ -92,14 +93,13 @@ fn class_of(pickle: &[u8]) -> Option<String> {
 /// device, a number of images.
 pub fn raised(message: &str, on_cpu: bool) -> String {
     let line = useful_line(message);
-    let about = |words: &[&str]| words.iter().any(|word| message.contains(word));
-    let remedy = if on_cpu && about(&["NVIDIA driver", "CUDA", "cuda:", "not linked with support for cuda"]) {
+    let remedy = if on_cpu && wording::ASKS_FOR_CUDA.is_in(message) {
         "its code asks for a GPU, as when it was traced on one: export it on the CPU, or --device cuda"
-    } else if about(&["Expected all tensors to be on the same device", "is on cpu"]) {
+    } else if wording::OTHER_DEVICE.is_in(message) {
         "its code names a device, as when it was traced on another: export it by torch.jit.script, or --device cpu"
-    } else if about(&["is invalid for input of size"]) {
+    } else if wording::FIXED_BATCH.is_in(message) {
         "traced with its number of images built in? export it by torch.jit.script, or with view(x.shape[0], ...)"
-    } else if about(&["Half", "BFloat16"]) {
+    } else if wording::HALF_PRECISION.is_in(message) {
         "exported in half precision? export model.float()"
     } else {
         return line;

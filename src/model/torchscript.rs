@@ -2,6 +2,7 @@
 
 use super::{Interface, Posterior, Vae, foreign};
 use crate::error::{Error, Result};
+use crate::ffi;
 use crate::ffi::module::{Module, Returned};
 use std::cell::RefCell;
 use std::path::Path;
@@ -35,11 +36,12 @@ struct Seen {
 impl TorchScript {
     /// Loads a file and checks that it has both methods and finite numbers.
     pub fn load(path: &Path, device: Device, kind: Kind, interface: &Interface) -> Result<Self> {
+        ffi::exact_math()?;
         let subject = path.display().to_string();
         // What cannot be read says so itself, better than libtorch does.
         std::fs::File::open(path).map_err(|e| Error::io(path, e))?;
         let module = Module::load(path, device, kind).map_err(|error| match &error {
-            Error::Native { message, .. } if !out_of_memory(message) => Error::request(
+            Error::Native { message, .. } if !error.is_out_of_memory() => Error::request(
                 subject.clone(),
                 "a TorchScript file (torch.jit.save) or a run folder",
                 foreign::file(path, message),
@@ -67,7 +69,7 @@ impl TorchScript {
     /// Calls a method; what the module itself raises is the file's fault, what the machine lacks is not.
     fn call(&self, method: &str, input: &Tensor, expected: &str) -> Result<Vec<Tensor>> {
         let returned = self.module.call(method, input).map_err(|error| match &error {
-            Error::Native { message, .. } if !out_of_memory(message) => Error::request(
+            Error::Native { message, .. } if !error.is_out_of_memory() => Error::request(
                 format!("{}: {method}", self.subject),
                 format!("to take {:?} {:?}", input.kind(), input.size()),
                 foreign::raised(message, input.device() == Device::Cpu),
@@ -216,8 +218,4 @@ impl TorchScript {
         };
         Err(self.unexpected(method, &expected, format!("{found:?}{remedy}")))
     }
-}
-
-fn out_of_memory(message: &str) -> bool {
-    message.contains("out of memory") || message.contains("can't allocate memory")
 }

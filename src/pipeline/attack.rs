@@ -3,7 +3,7 @@
 use super::block::Block;
 use super::flow::{Asked, doubles, joined, singles};
 use super::job::{Job, Subject};
-use super::score::top_attribute;
+use super::score::spectrum_attribute;
 use crate::attack::{self, AttackSpec, Attacked, Budget, Crew, Doubts, Goal, Loops, Norm, Victim};
 use crate::config::{PixelBox, SaveImages};
 use crate::error::{Error, Result};
@@ -11,7 +11,7 @@ use crate::event::{Event, Observer, Silent};
 use crate::jacobian::{BatchSize, Reach};
 use crate::metric::{MetricKind, ensure_independent};
 use crate::model::{Vae, shift};
-use crate::spectrum::{Engine, LeadingEngine, Spectrum, SpectrumMode, SpectrumSpec};
+use crate::spectrum::{Spectra, Spectrum, SpectrumSpec, Wanted};
 use crate::store::{Column, FileKind, Values};
 use serde::{Deserialize, Serialize};
 use std::cell::Cell;
@@ -216,42 +216,27 @@ fn has_damage(path: &str) -> bool {
     path.starts_with("/attack/") && (path.ends_with("/latent_l2") || path.ends_with("/recon_mse"))
 }
 
-/// Where the spectral directions of the victims come from.
-enum Finder {
-    /// No attack takes one.
-    None,
-    Full(Engine),
-    Top(LeadingEngine),
-}
+/// Where the spectral directions of the victims come from; none where no attack takes one.
+struct Finder(Option<Spectra>);
 
 impl Finder {
     fn new(request: &AttackRequest, job: &Job, top: usize) -> Result<Self> {
         if top == 0 {
-            return Ok(Self::None);
+            return Ok(Self(None));
         }
-        let (batch, spec, metric) = (request.subject.batch, &request.spectrum, request.metric);
-        let (mode, bound) = job.spectrum(spec, metric)?;
-        if mode != SpectrumMode::Top {
-            return Ok(Self::Full(Engine::new(metric, top, job.device, job.kind, batch)?));
-        }
-        let place = (job.device, job.kind);
-        let seed = request.subject.seed;
-        Ok(Self::Top(LeadingEngine::new(metric, spec.clone(), top, bound, seed, place, batch)?))
+        let AttackRequest { subject: Subject { seed, batch, .. }, spectrum: spec, .. } = request;
+        // Directions are all that is asked for: no more pairs than they are.
+        let wanted = Wanted { spec: spec.clone(), top, pairs: Some(top), seed: *seed, batch: *batch };
+        Ok(Self(Some(Spectra::wanted(job.model.vae.as_ref(), &job.sample()?, request.metric, &wanted)?)))
     }
 
     fn attributes(&self) -> BTreeMap<String, String> {
-        if matches!(self, Self::Top(_)) { top_attribute() } else { BTreeMap::new() }
+        self.0.as_ref().map_or_else(BTreeMap::new, spectrum_attribute)
     }
 
     fn spectrum(&mut self, vae: &dyn Vae, x: &Tensor, index: &[u64]) -> Result<Option<Spectrum>> {
-        let spectrum = match self {
-            Self::None => return Ok(None),
-            Self::Full(engine) => engine.spectra(vae, x)?,
-            Self::Top(engine) => {
-                let leading = engine.leading(vae, x, index)?;
-                Spectrum { values: leading.values, directions: Some(leading.directions) }
-            }
-        };
+        let Some(spectra) = &mut self.0 else { return Ok(None) };
+        let spectrum = spectra.find(vae, x, index)?.into_spectrum();
         // Those of some samples alone: the process was asked to stop.
         if spectrum.values.size()[0] < x.size()[0] { Err(Error::Interrupted) } else { Ok(Some(spectrum)) }
     }

@@ -6,10 +6,7 @@ use crate::data::{self, ImageShape, Split};
 use crate::device::{self, DeviceChoice};
 use crate::error::{Error, Result};
 use crate::event::{Event, Observer};
-use crate::ffi::{
-    self,
-    kernels::{self, Way},
-};
+use crate::ffi::kernels::{self, Way};
 use crate::jacobian::BatchSize;
 use crate::linalg;
 use crate::metric::{Metric, MetricKind};
@@ -23,7 +20,8 @@ use std::time::{Duration, Instant};
 use tch::{Device, Kind, Tensor};
 
 /// A part of the engine with a clock of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum Work {
     /// Images to eigenvalues
     Spectrum,
@@ -117,7 +115,6 @@ const HOST_ROTATIONS: i64 = 64;
 /// # Errors
 /// A wrong request where model, data or numbers are not what they should be; the rest as it comes.
 pub fn run(request: &BenchRequest, observer: &dyn Observer) -> Result<BenchReport> {
-    ffi::exact_math()?;
     let device = request.device.resolve()?;
     let cases = cases(request, device)?;
     let jobs = |case: &Case| -> Vec<(Work, MetricKind)> {
@@ -283,7 +280,7 @@ fn eigen(request: &BenchRequest, case: &Case, metric: MetricKind, device: Device
         // `not <=`, so that NaN fails too.
         if !matches!(off.partial_cmp(&AGREEMENT), Some(Ordering::Less | Ordering::Equal)) {
             let message = format!("{name} is off LAPACK's eigenvalues by {off:.1e} of the largest");
-            return Err(Error::Native { routine: "eigensolver", message });
+            return Err(Error::numeric("eigensolver", message));
         }
         let seconds = clock(request.repeat, device, || kernels::eigh(&grams, 0, way).map(drop))?;
         let taken = matches!(chosen, Solver::Fused(w) | Solver::Separate(w) if w == way);

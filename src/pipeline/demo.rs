@@ -134,8 +134,7 @@ fn is_done(file: &Path, request: &impl Serialize, sha256: &str) -> Result<bool> 
         return Ok(false);
     }
     let reader = Reader::open(file)?;
-    let config =
-        serde_yaml::to_string(request).map_err(|e| Error::Native { routine: "config", message: e.to_string() })?;
+    let config = serde_yaml::to_string(request).map_err(Error::yaml)?;
     let header = reader.header();
     if header.config == config && header.model_sha256 == sha256 {
         return Ok(true);

@@ -244,7 +244,7 @@ fn timed<T>(work: impl FnOnce() -> Result<T>) -> Result<(T, Duration)> {
 }
 
 fn failed(message: String) -> Error {
-    Error::Native { routine: "pipeline", message }
+    Error::internal("pipeline", message)
 }
 
 #[cfg(test)]

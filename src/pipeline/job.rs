@@ -7,12 +7,10 @@ use crate::data::{self, ImageShape, Reading, Source, Split};
 use crate::device::{self, DeviceChoice, Precision};
 use crate::error::{Error, Result};
 use crate::event::{Event, Observer};
-use crate::ffi;
-use crate::jacobian::{BatchSize, Reach};
-use crate::metric::{MatrixFree, MetricKind};
+use crate::jacobian::BatchSize;
+use crate::metric::MetricKind;
 use crate::model::{self, Interface, Model};
 use crate::seed::{self, Stage};
-use crate::spectrum::{Sizes, SpectrumMode, SpectrumSpec};
 use crate::store::{Column, FileKind, Header, Overwrite, Start, Writer};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -125,7 +123,6 @@ pub(super) struct Job<'a> {
 
 impl<'a> Job<'a> {
     pub fn open(subject: &'a Subject, observer: &dyn Observer) -> Result<Self> {
-        ffi::exact_math()?;
         let device = subject.device.resolve()?;
         let kind = subject.precision.kind();
         let source = data::open_as(&subject.data, subject.split, subject.limit, &subject.reading)?;
@@ -250,38 +247,6 @@ impl<'a> Job<'a> {
         self.read(self.positions.first().copied().unwrap_or(0))
     }
 
-    /// How spectra of `metric` are found, and how many eigenvalues one has: decided before any work, from the sizes of one
-    /// image's code and, where the metric reaches through the decoder, its reconstruction.
-    pub fn spectrum(&self, spec: &SpectrumSpec, metric: MetricKind) -> Result<(SpectrumMode, i64)> {
-        let sample = self.sample()?;
-        // Two alike, as above.
-        let pair = sample.f_repeat([2, 1, 1, 1])?;
-        let (latent, outputs) = tch::no_grad(|| -> Result<_> {
-            let mean = self.model.vae.encode(&pair)?.mean;
-            let outputs = match metric.reach() {
-                Reach::Encoder => 0,
-                Reach::EncoderAndDecoder => self.model.vae.decode(&mean)?.numel() as i64 / 2,
-            };
-            Ok((mean.numel() as i64 / 2, outputs))
-        })?;
-        let dim = self.shape.dim();
-        let budget = spec.budget(device::memory_budget(self.device)?);
-        let sizes = Sizes { dim, latent, outputs };
-        let mut mode = spec.resolve(metric, sizes, budget)?;
-        if mode == SpectrumMode::Top
-            && spec.mode == SpectrumMode::Auto
-            && let Err(error) = MatrixFree::footprint(self.model.vae.as_ref(), &sample, metric)
-        {
-            if error.is_out_of_memory() || matches!(error, Error::Interrupted) {
-                return Err(error);
-            }
-            // No products with this model's Jacobian (an operation without a second derivative): whole, if it fits.
-            let whole = SpectrumSpec { mode: SpectrumMode::Full, ..spec.clone() };
-            mode = whole.resolve(metric, sizes, budget).map_err(|_| error)?;
-        }
-        Ok((mode, metric.rows(latent).min(dim)))
-    }
-
     /// The writer of this job's result file; tells the observer where it goes on.
     pub fn writer(
         &self,
@@ -293,8 +258,7 @@ impl<'a> Job<'a> {
         observer: &dyn Observer,
     ) -> Result<Writer> {
         let subject = self.subject;
-        let config =
-            serde_yaml::to_string(config).map_err(|e| Error::Native { routine: "config", message: e.to_string() })?;
+        let config = serde_yaml::to_string(config).map_err(Error::yaml)?;
         let header = Header {
             kind,
             config,

@@ -9,7 +9,7 @@ use crate::event::{Event, Observer};
 use crate::jacobian::Planner;
 use crate::metric::MetricKind;
 use crate::score;
-use crate::spectrum::{Engine, Leading, LeadingEngine, Spectrum, SpectrumMode, SpectrumSpec};
+use crate::spectrum::{Found, Leading, Spectra, Spectrum, SpectrumMode, SpectrumSpec, Wanted};
 use crate::store::FileKind;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -38,54 +38,40 @@ pub fn score(request: &ScoreRequest, observer: &dyn Observer) -> Result<()> {
     let job = Job::open(subject, observer)?;
     job.ensure_metric(request.metric)?;
     job.examine(request.metric.reach(), observer)?;
-    let (mode, bound) = job.spectrum(&request.spectrum, request.metric)?;
-    if mode == SpectrumMode::Top {
-        return leading(request, &job, bound, observer);
-    }
-    let mut engine = Engine::new(request.metric, request.top, job.device, job.kind, subject.batch)?;
+    let ScoreRequest { spectrum: spec, top, .. } = request;
+    let wanted = Wanted { spec: spec.clone(), top: *top, pairs: None, seed: subject.seed, batch: subject.batch };
+    let vae = job.model.vae.as_ref();
+    let mut spectra = Spectra::wanted(vae, &job.sample()?, request.metric, &wanted)?;
+    let kept = match spectra.mode() {
+        SpectrumMode::Top => {
+            let pairs = spec.leading(*top, spectra.bound());
+            if spec.mode == SpectrumMode::Auto {
+                let text = "the whole spectrum is too large";
+                let left = format!("{text}: its {pairs} leading pairs, and estimates of other scores");
+                observer.on(Event::Note(&left));
+            }
+            pairs
+        }
+        _ => *top,
+    };
     let metric = Some(request.metric.to_string());
-    let writer = job.writer(FileKind::Scores, request, metric, BTreeMap::new(), &[], observer)?;
-    let block = Block::about(subject.batch, job.device, job.shape.dim() as usize * (1 + request.top));
+    let writer = job.writer(FileKind::Scores, request, metric, spectrum_attribute(&spectra), &[], observer)?;
+    let block = Block::about(subject.batch, job.device, job.shape.dim() as usize * (1 + kept));
     let mut masked = Masked::default();
     job.run(writer, "scoring", block, has_spectrum, observer, |images, index| {
-        let vae = job.model.vae.as_ref();
-        let spectrum = engine.spectra(vae, images)?;
-        let mut columns = columns(&spectrum, job.axes())?;
-        columns.push(bytes(MASKED, &masked.of(vae, images, index, &spectrum.values)?)?);
+        let found = spectra.find(vae, images, index)?;
+        let mut columns = match &found {
+            Found::Whole(spectrum) => columns(spectrum, job.axes())?,
+            Found::Leading(leading) => leading_columns(leading, *top, job.axes())?,
+        };
+        columns.push(bytes(MASKED, &masked.of(vae, images, index, found.values())?)?);
         Ok(columns)
     })?;
     masked.tell(observer);
-    tell_passes(engine.planner(), observer);
-    if let Some(contest) = engine.contest() {
+    tell_passes(spectra.planner(), observer);
+    if let Some(contest) = spectra.contest() {
         observer.on(Event::Detail(&format!("eigensolvers, {contest}")));
     }
-    Ok(())
-}
-
-/// [`score`] by leading eigenpairs and estimates; `bound` is how many eigenvalues there are.
-fn leading(request: &ScoreRequest, job: &Job, bound: i64, observer: &dyn Observer) -> Result<()> {
-    let (subject, spec) = (&request.subject, &request.spectrum);
-    let pairs = spec.leading(request.top, bound);
-    if spec.mode == SpectrumMode::Auto {
-        let left = format!("the whole spectrum is too large: its {pairs} leading pairs, and estimates of other scores");
-        observer.on(Event::Note(&left));
-    }
-    let place = (job.device, job.kind);
-    let mut engine =
-        LeadingEngine::new(request.metric, spec.clone(), pairs, bound, subject.seed, place, subject.batch)?;
-    let metric = Some(request.metric.to_string());
-    let writer = job.writer(FileKind::Scores, request, metric, top_attribute(), &[], observer)?;
-    let block = Block::about(subject.batch, job.device, job.shape.dim() as usize * (1 + pairs));
-    let mut masked = Masked::default();
-    job.run(writer, "scoring", block, has_spectrum, observer, |images, index| {
-        let vae = job.model.vae.as_ref();
-        let leading = engine.leading(vae, images, index)?;
-        let mut columns = leading_columns(&leading, request.top, job.axes())?;
-        columns.push(bytes(MASKED, &masked.of(vae, images, index, &leading.values)?)?);
-        Ok(columns)
-    })?;
-    masked.tell(observer);
-    tell_passes(engine.planner(), observer);
     Ok(())
 }
 
@@ -105,9 +91,12 @@ pub(super) fn tell_passes(planner: &Planner, observer: &dyn Observer) {
     observer.on(Event::Detail(&format!("passes: {planner}")));
 }
 
-/// The root attribute of files whose spectra are leading pairs.
-pub(super) fn top_attribute() -> BTreeMap<String, String> {
-    BTreeMap::from([("spectrum".to_owned(), SpectrumMode::Top.name().to_owned())])
+/// The root attribute of files whose spectra are leading pairs; none where they are whole.
+pub(super) fn spectrum_attribute(spectra: &Spectra) -> BTreeMap<String, String> {
+    match spectra.mode() {
+        SpectrumMode::Top => BTreeMap::from([("spectrum".to_owned(), SpectrumMode::Top.name().to_owned())]),
+        _ => BTreeMap::new(),
+    }
 }
 
 /// Columns of one block by leading pairs, of which the first `top` directions are kept; `axes` are a sample's.
@@ -122,8 +111,8 @@ fn leading_columns(leading: &Leading, top: usize, axes: &[i64]) -> Result<Vec<As
         columns.push(singles("/spectrum/directions", &kept.f_reshape(shape)?, 0)?);
     }
     for estimate in score::estimates(&leading.quadrature)? {
-        columns.push(doubles(format!("/scores/{}", estimate.name), &estimate.value, 0)?);
-        columns.push(doubles(format!("/scores_se/{}", estimate.name), &estimate.error, 0)?);
+        columns.push(doubles(format!("/scores/{}", estimate.score), &estimate.value, 0)?);
+        columns.push(doubles(format!("/scores_se/{}", estimate.score), &estimate.error, 0)?);
     }
     Ok(columns)
 }

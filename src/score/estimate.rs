@@ -3,7 +3,7 @@
 //! Source: Ubaru, Chen & Saad 2017 (log-determinant and other spectral sums), Meyer, Musco, Musco & Woodruff 2021 (trace).
 //! Differs: entropies are corrected by what the better estimate of the trace says of the same probes (a control variate).
 
-use super::all;
+use super::{Score, all};
 use crate::error::Result;
 use crate::spectrum::{Quadrature, RANK_CUT, mean_and_error};
 use tch::{Kind, Tensor};
@@ -11,8 +11,8 @@ use tch::{Kind, Tensor};
 /// A score of B samples.
 #[derive(Debug)]
 pub struct Estimate {
-    /// As in [`super::SCORES`].
-    pub name: &'static str,
+    /// Which.
+    pub score: Score,
     /// \[B\] f64; NaN where the score is not defined, or not estimable (docs/mathematics.md says when).
     pub value: Tensor,
     /// Its standard error over the probes, \[B\] f64: 0 where no probe enters, NaN where the value is NaN.
@@ -26,12 +26,12 @@ pub fn estimates(quadrature: &Quadrature) -> Result<Vec<Estimate>> {
     let exact = &quadrature.exact;
     known
         .into_iter()
-        .map(|(name, known)| {
-            let (value, error) = sums.score(name, &known)?;
+        .map(|(score, known)| {
+            let (value, error) = sums.score(score, &known)?;
             let value = super::where_known(&quadrature.nodes, known.f_where_self(exact, &value)?)?;
             let none = error.f_zeros_like()?.f_where_self(exact, &error)?;
             let undefined = value.f_isnan()?;
-            Ok(Estimate { name, error: none.f_masked_fill(&undefined, f64::NAN)?, value })
+            Ok(Estimate { score, error: none.f_masked_fill(&undefined, f64::NAN)?, value })
         })
         .collect()
 }
@@ -60,38 +60,38 @@ impl<'a> Sums<'a> {
     }
 
     /// A score and its standard error; `known` is its value on the nodes alone.
-    fn score(&self, name: &str, known: &Tensor) -> Result<(Tensor, Tensor)> {
+    fn score(&self, score: Score, known: &Tensor) -> Result<(Tensor, Tensor)> {
         let (t, dt) = (&self.trace.0, &self.trace.1);
         let none = known.f_zeros_like()?;
-        Ok(match name {
-            "trace" => (t.f_mul(&self.largest)?, dt.f_mul(&self.largest)?),
-            "stable_rank" => (t.shallow_clone(), dt.shallow_clone()),
-            "anisotropy" => (t.f_reciprocal()?, dt.f_div(&t.f_square()?)?),
-            "von_neumann_entropy" => self.entropy()?,
-            "effective_rank" => {
+        Ok(match score {
+            Score::Trace => (t.f_mul(&self.largest)?, dt.f_mul(&self.largest)?),
+            Score::StableRank => (t.shallow_clone(), dt.shallow_clone()),
+            Score::Anisotropy => (t.f_reciprocal()?, dt.f_div(&t.f_square()?)?),
+            Score::VonNeumannEntropy => self.entropy()?,
+            Score::EffectiveRank => {
                 let (entropy, error) = self.entropy()?;
                 let rank = entropy.f_exp()?;
                 (rank.shallow_clone(), error.f_mul(&rank)?)
             }
-            "entropy_maxnorm" => {
+            Score::EntropyMaxnorm => {
                 let s = &self.shares;
                 let (sum, error, slope) = self.corrected(&s.f_mul(&s.f_add_scalar(1e-10)?.f_log()?)?)?;
                 (sum.f_neg()?, hypotenuse(&error, &slope.f_mul(dt)?)?)
             }
-            "rank" => {
+            Score::Rank => {
                 // Rounding makes a sum of weights miss a whole number by a hair.
                 let counts = self.quadrature.sums(&self.counted()?)?.f_round_decimals(6)?;
                 known_where(&self.quadrature.bounded, mean_and_error(&counts, 0)?)?
             }
-            "log_det" => {
+            Score::LogDet => {
                 let one = Tensor::f_ones([1], (Kind::Double, self.largest.device()))?;
                 let counted = self.counted()?.f_to_kind(Kind::Bool)?;
                 let logs = self.quadrature.nodes.f_where_self(&counted, &one)?.f_log()?;
                 known_where(&self.quadrature.bounded, mean_and_error(&self.quadrature.sums(&logs)?, 0)?)?
             }
-            "condition" => known_where(&self.quadrature.resolved, (known.shallow_clone(), none))?,
-            // The spectral radius: an eigenvalue, bounded by its residual.
-            _ => (known.shallow_clone(), none),
+            Score::Condition => known_where(&self.quadrature.resolved, (known.shallow_clone(), none))?,
+            // An eigenvalue, bounded by its residual.
+            Score::SpectralRadius => (known.shallow_clone(), none),
         })
     }
 

@@ -11,35 +11,101 @@ pub use estimate::{Estimate, estimates};
 
 use crate::error::Result;
 use crate::ffi::kernels;
-use crate::spectrum::RANK_CUT;
+use crate::spectrum::{Found, RANK_CUT};
+use strum::VariantArray;
 use tch::{Kind, Tensor};
 
-/// A score's name and formula.
-pub type Score = (&'static str, fn(&Tensor) -> Result<Tensor>);
+/// A number made of a spectrum. Its name, as in files and tables, is `spectral_radius` and so on.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    strum::Display,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
+#[strum(serialize_all = "snake_case")]
+pub enum Score {
+    /// [`spectral_radius`].
+    SpectralRadius,
+    /// [`trace`].
+    Trace,
+    /// [`von_neumann_entropy`].
+    VonNeumannEntropy,
+    /// [`entropy_maxnorm`].
+    EntropyMaxnorm,
+    /// [`rank`].
+    Rank,
+    /// [`log_det`].
+    LogDet,
+    /// [`effective_rank`].
+    EffectiveRank,
+    /// [`anisotropy`].
+    Anisotropy,
+    /// [`stable_rank`].
+    StableRank,
+    /// [`condition`].
+    Condition,
+}
 
-/// Every score, in the order of files and tables.
-pub const SCORES: [Score; 10] = [
-    ("spectral_radius", spectral_radius),
-    ("trace", trace),
-    ("von_neumann_entropy", von_neumann_entropy),
-    ("entropy_maxnorm", entropy_maxnorm),
-    ("rank", rank),
-    ("log_det", log_det),
-    ("effective_rank", effective_rank),
-    ("anisotropy", anisotropy),
-    ("stable_rank", stable_rank),
-    ("condition", condition),
-];
+impl Score {
+    /// Every score, in the order of files and tables, and of the kernel `scores`.
+    pub const ALL: &[Self] = Self::VARIANTS;
+
+    /// As in files.
+    pub fn name(self) -> &'static str {
+        self.into()
+    }
+
+    /// Its value for `values` [B, R'], by its formula: the reference of the kernel.
+    ///
+    /// # Errors
+    /// Those of libtorch.
+    pub fn of(self, values: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::SpectralRadius => spectral_radius(values),
+            Self::Trace => trace(values),
+            Self::VonNeumannEntropy => von_neumann_entropy(values),
+            Self::EntropyMaxnorm => entropy_maxnorm(values),
+            Self::Rank => rank(values),
+            Self::LogDet => log_det(values),
+            Self::EffectiveRank => effective_rank(values),
+            Self::Anisotropy => anisotropy(values),
+            Self::StableRank => stable_rank(values),
+            Self::Condition => condition(values),
+        }
+    }
+}
 
 /// All scores of `values` [B, R']. On CUDA one kernel gives them all; the formulas below are its reference.
-pub fn all(values: &Tensor) -> Result<Vec<(&'static str, Tensor)>> {
+///
+/// # Errors
+/// A wrong request where `values` have another shape.
+pub fn all(values: &Tensor) -> Result<Vec<(Score, Tensor)>> {
     crate::error::ensure_shape("eigenvalues", values, &[-1, -1])?;
     if values.device().is_cuda() && kernels::run_on(values.device()) {
         let scores = kernels::scores(values)?;
-        let each = SCORES.iter().zip(0..);
-        return each.map(|((name, _), i)| Ok((*name, where_known(values, scores.f_select(1, i)?)?))).collect();
+        let each = Score::ALL.iter().zip(0..);
+        return each.map(|(score, i)| Ok((*score, where_known(values, scores.f_select(1, i)?)?))).collect();
     }
-    SCORES.iter().map(|(name, score)| Ok((*name, where_known(values, score(values)?)?))).collect()
+    Score::ALL.iter().map(|score| Ok((*score, where_known(values, score.of(values)?)?))).collect()
+}
+
+/// All scores of spectra, `[B]` f64 each: of whole ones exactly, of those of which the top is known by [`estimates`].
+///
+/// # Errors
+/// Those of libtorch.
+pub fn of(found: &Found) -> Result<Vec<(Score, Tensor)>> {
+    match found {
+        Found::Whole(spectrum) => all(&spectrum.values),
+        Found::Leading(leading) => {
+            Ok(estimates(&leading.quadrature)?.into_iter().map(|e| (e.score, e.value)).collect())
+        }
+    }
 }
 
 /// A score `[B]`, NaN where there is no spectrum: eigenvalues are all NaN or none is.

@@ -101,7 +101,7 @@ fn ensure_right(values: &Tensor, expected: &Tensor) -> Result<()> {
         return Ok(());
     }
     let message = format!("eigenvalues off LAPACK's by {:.1e}", off.f_max()?.f_double_value(&[])?);
-    Err(Error::Native { routine: "eigensolver", message })
+    Err(Error::numeric("eigensolver", message))
 }
 
 impl std::fmt::Display for Contest {

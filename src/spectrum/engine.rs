@@ -1,25 +1,31 @@
 //! Spectra of any number of images, in passes that the planner sizes.
 
+use super::passes::{in_passes, measured};
 use super::solver::ensure_solved;
 use super::{Contest, Solved, Solver, Spectrum, extreme};
 use crate::device;
 use crate::error::{Error, Result};
-use crate::ffi::memory::peak_bytes;
+use crate::ffi;
 use crate::jacobian::{BatchSize, Footprint, Mode, Pass, Planner, Ways};
 use crate::metric::{Metric, MetricKind, StemCache, ensure_independent};
 use crate::model::Vae;
-use std::time::Instant;
 use tch::{Device, Kind, Tensor};
 
 /// Takes images to spectra of one metric of one model, and remembers between calls what it learned of speed and memory.
 #[derive(Debug)]
 pub struct Engine {
-    metric: MetricKind,
-    top: usize,
     device: Device,
     kind: Kind,
     planner: Planner,
     checked: bool,
+    dense: Dense,
+}
+
+/// What a pass needs.
+#[derive(Debug)]
+struct Dense {
+    metric: MetricKind,
+    top: usize,
     stem: StemCache,
     /// Which eigensolver was found fastest; none as long as passes are planned, and on a CPU.
     contest: Option<Contest>,
@@ -34,12 +40,13 @@ const CPU_PASS: usize = 256;
 impl Engine {
     /// An engine for `metric` with `top` directions; passes run on `device` in precision `kind`.
     pub fn new(metric: MetricKind, top: usize, device: Device, kind: Kind, batch: BatchSize) -> Result<Self> {
+        ffi::exact_math()?;
         let budget = device::memory_budget(device)?;
         let planner = Planner::new(batch, budget, metric.reach());
         let planner = if device == Device::Cpu { planner.folding() } else { planner };
         let planner = if device.is_cuda() { planner } else { planner.at_most(CPU_PASS) };
-        let stem = StemCache::default();
-        Ok(Self { metric, top, device, kind, planner, checked: false, stem, contest: None })
+        let dense = Dense { metric, top, stem: StemCache::default(), contest: None };
+        Ok(Self { device, kind, planner, checked: false, dense })
     }
 
     /// The spectra of `images` [N, C, H, W], which may lie on the host: eigenvalues [N, min(R, D)] f64 and directions
@@ -56,25 +63,18 @@ impl Engine {
         }
         let images = images.f_to_device(self.device)?.f_to_kind(self.kind)?;
         if !self.checked {
-            ensure_independent(vae, &images, self.metric.reach())?;
+            ensure_independent(vae, &images, self.dense.metric.reach())?;
             self.checked = true;
             self.meet(vae, &images)?;
         }
+        let Self { planner, dense, .. } = self;
+        let solved = in_passes(planner, &images, |planner, pass, x, _| dense.pass(planner, pass, vae, x))?;
         let (mut values, mut directions, mut outcomes) = (Vec::new(), Vec::new(), Vec::new());
-        let mut first = 0;
-        while first < total {
-            let pass = self.planner.next(total - first);
-            match self.pass(vae, &images.f_narrow(0, first as i64, pass.samples as i64)?, pass) {
-                Ok(Solved { spectrum, outcome }) => {
-                    outcomes.extend(outcome);
-                    values.push(spectrum.values);
-                    if let Some(v) = spectrum.directions {
-                        directions.push(v.f_to_kind(Kind::Float)?);
-                    }
-                    first += pass.samples;
-                }
-                Err(Error::Interrupted) if first > 0 => break,
-                Err(error) => self.planner.survive(pass, error)?,
+        for Solved { spectrum, outcome } in solved {
+            outcomes.extend(outcome);
+            values.push(spectrum.values);
+            if let Some(v) = spectrum.directions {
+                directions.push(v.f_to_kind(Kind::Float)?);
             }
         }
         // All passes have one, or none: the kernels' solvers and torch.linalg are never mixed.
@@ -82,7 +82,7 @@ impl Engine {
             // Once for all passes: between them the device need not wait for the host.
             ensure_solved(&Tensor::f_cat(&outcomes, 0)?)?;
         }
-        let directions = if self.top == 0 { None } else { Some(Tensor::f_cat(&directions, 0)?) };
+        let directions = if self.dense.top == 0 { None } else { Some(Tensor::f_cat(&directions, 0)?) };
         let spectrum = Spectrum { values: Tensor::f_cat(&values, 0)?, directions };
         self.rescue(vae, &images, &spectrum)?;
         Ok(spectrum)
@@ -91,12 +91,12 @@ impl Engine {
     /// Samples that came out as no numbers because a variance does not fit single precision are taken again, one by one, with their
     /// scales in double.
     fn rescue(&self, vae: &dyn Vae, images: &Tensor, spectrum: &Spectrum) -> Result<()> {
-        for row in extreme::rows(vae, images, &spectrum.values, self.metric)? {
+        for row in extreme::rows(vae, images, &spectrum.values, self.dense.metric)? {
             crate::event::ensure_wanted()?;
             let x = images.f_narrow(0, row, 1)?;
             let ways = Ways { rows: Mode::Looped, columns: Mode::Looped };
-            let metric = Metric::scaled_in_double(vae, &x, self.metric, ways)?;
-            let Spectrum { values, directions } = Spectrum::by(&metric, self.top, Solver::Torch)?;
+            let metric = Metric::scaled_in_double(vae, &x, self.dense.metric, ways)?;
+            let Spectrum { values, directions } = Spectrum::by(&metric, self.dense.top, Solver::Torch)?;
             spectrum.values.f_narrow(0, row, 1)?.f_copy_(&values)?;
             if let (Some(all), Some(own)) = (&spectrum.directions, directions) {
                 all.f_narrow(0, row, 1)?.f_copy_(&own)?;
@@ -112,42 +112,38 @@ impl Engine {
 
     /// The contest that decided which eigensolver is taken, where there was one.
     pub fn contest(&self) -> Option<&Contest> {
-        self.contest.as_ref()
+        self.dense.contest.as_ref()
     }
 
     /// The eigensolver of passes to come, for factors of `rows` rows.
     pub fn solver(&self, rows: i64) -> Solver {
-        self.contest.as_ref().map_or_else(|| Solver::choose(self.device, rows), Contest::winner)
+        self.dense.contest.as_ref().map_or_else(|| Solver::choose(self.device, rows), Contest::winner)
     }
 
     /// Learns what a pass will take, and factors the model's stem, so that no pass is timed with it.
     fn meet(&mut self, vae: &dyn Vae, images: &Tensor) -> Result<()> {
-        let footprint = Metric::footprint(vae, images, self.metric, &mut self.stem)?;
-        let directions = (self.top as i64 * images.numel() as i64 / images.size()[0].max(1) * 24) as f64;
+        let footprint = Metric::footprint(vae, images, self.dense.metric, &mut self.dense.stem)?;
+        let directions = (self.dense.top as i64 * images.numel() as i64 / images.size()[0].max(1) * 24) as f64;
         let footprint = Footprint { once: footprint.once + directions, ..footprint };
         self.planner.expect(&footprint);
         self.planner.ensure_affordable("spectrum full", "or --spectrum top")
     }
+}
 
+impl Dense {
     /// One pass; timed and weighed where the planner learns from it.
-    fn pass(&mut self, vae: &dyn Vae, x: &Tensor, pass: Pass) -> Result<Solved> {
+    fn pass(&mut self, planner: &mut Planner, pass: Pass, vae: &dyn Vae, x: &Tensor) -> Result<Solved> {
         let (kind, top) = (self.metric, self.top);
-        if !self.planner.learns_from(pass.samples) {
+        if !planner.learns_from(pass.samples) {
             let metric = Metric::behind(vae, x, kind, pass.ways, &mut self.stem)?;
             return self.solve(&metric);
         }
         let solver = self.contest.as_ref().map(Contest::winner);
         let stem = &mut self.stem;
-        let work = || {
+        measured(planner, pass, x, || {
             let metric = Metric::behind(vae, x, kind, pass.ways, stem)?;
             Solved::by(&metric, top, solver.unwrap_or_else(|| Solver::of(&metric)))
-        };
-        device::synchronize(self.device);
-        let start = Instant::now();
-        let (solved, peak) = peak_bytes(work)?;
-        device::synchronize(self.device);
-        self.planner.record(pass, start.elapsed(), peak);
-        Ok(solved)
+        })
     }
 
     /// The spectra of a pass from which the planner learns nothing any more; of the first large one by every solver.

@@ -2,29 +2,35 @@
 
 use super::extreme;
 use super::leading::ensure_pairs;
+use super::passes::{in_passes, measured};
 use super::{Leading, Quadrature, SpectrumSpec};
 use crate::device;
 use crate::error::{Error, Result};
-use crate::ffi::memory::peak_bytes;
-use crate::jacobian::{BatchSize, Footprint, Pass, Planner, Ways};
+use crate::ffi;
+use crate::jacobian::{BatchSize, Footprint, Planner, Ways};
 use crate::metric::{MatrixFree, MetricKind, ensure_independent};
 use crate::model::Vae;
-use std::time::Instant;
 use tch::{Device, Kind, Tensor};
 
 /// Takes images to the leading eigenpairs of one metric of one model, and remembers between calls what it learned of
 /// speed and memory.
 #[derive(Debug)]
 pub struct LeadingEngine {
-    metric: MetricKind,
-    spec: SpectrumSpec,
-    pairs: usize,
-    seed: u64,
     device: Device,
     kind: Kind,
     planner: Planner,
     /// One sample has been weighed.
     met: bool,
+    krylov: Krylov,
+}
+
+/// What a pass needs.
+#[derive(Debug)]
+struct Krylov {
+    metric: MetricKind,
+    spec: SpectrumSpec,
+    pairs: usize,
+    seed: u64,
 }
 
 /// On a CPU a pass holds the Krylov spaces of this many samples at most: larger ones only take memory.
@@ -45,11 +51,12 @@ impl LeadingEngine {
         (device, kind): (Device, Kind),
         batch: BatchSize,
     ) -> Result<Self> {
+        ffi::exact_math()?;
         ensure_pairs(pairs, bound, &spec)?;
         let budget = spec.budget(device::memory_budget(device)?);
         let planner = Planner::new(batch, budget, metric.reach());
         let planner = if device.is_cuda() { planner } else { planner.at_most(CPU_PASS) };
-        Ok(Self { metric, spec, pairs, seed, device, kind, planner, met: false })
+        Ok(Self { device, kind, planner, met: false, krylov: Krylov { metric, spec, pairs, seed } })
     }
 
     /// Eigenpairs and estimates of `images` [N, C, H, W], which may lie on the host; `index` holds their positions in the
@@ -65,25 +72,15 @@ impl LeadingEngine {
         }
         let images = images.f_to_device(self.device)?.f_to_kind(self.kind)?;
         if !self.met {
-            ensure_independent(vae, &images, self.metric.reach())?;
+            ensure_independent(vae, &images, self.krylov.metric.reach())?;
             self.meet(vae, &images)?;
             self.met = true;
         }
-        let mut parts = Vec::new();
-        let mut first = 0;
-        while first < total {
-            let pass = self.planner.next(total - first);
-            let x = images.f_narrow(0, first as i64, pass.samples as i64)?;
-            match self.pass(vae, &x, &index[first..first + pass.samples], pass) {
-                Ok(leading) => {
-                    parts.push(leading);
-                    first += pass.samples;
-                }
-                Err(Error::Interrupted) if first > 0 => break,
-                Err(error) => self.planner.survive(pass, error)?,
-            }
-        }
-        join(parts)
+        let Self { planner, krylov, .. } = self;
+        join(in_passes(planner, &images, |planner, pass, x, range| {
+            let work = || krylov.solve(vae, x, &index[range], pass.ways);
+            if planner.is_exploring() { measured(planner, pass, x, work) } else { work() }
+        })?)
     }
 
     /// The planner, for what it has settled on.
@@ -94,29 +91,18 @@ impl LeadingEngine {
     /// Weighs products with one sample's Jacobian, and counts what its Krylov space takes: these are large, and on a CPU what does
     /// not fit is not refused but killed.
     fn meet(&mut self, vae: &dyn Vae, images: &Tensor) -> Result<()> {
-        let (footprint, shape) = MatrixFree::footprint(vae, images, self.metric)?;
-        let space = Leading::bytes(shape, self.kind, &self.spec);
-        let block = self.spec.probes.max(self.pairs);
+        let (footprint, shape) = MatrixFree::footprint(vae, images, self.krylov.metric)?;
+        let Krylov { spec, pairs, .. } = &self.krylov;
+        let space = Leading::bytes(shape, self.kind, spec);
+        let block = spec.probes.max(*pairs);
         let (row, column) = ((footprint.row.0, block), (footprint.column.0, block));
         self.planner.expect(&Footprint { once: footprint.once + space as f64, row, column });
         self.planner.least_first();
         self.planner.ensure_affordable("spectrum top", "fewer steps or probes?")
     }
+}
 
-    /// One pass; timed and weighed while the planner is still learning.
-    fn pass(&mut self, vae: &dyn Vae, x: &Tensor, index: &[u64], pass: Pass) -> Result<Leading> {
-        let work = || self.solve(vae, x, index, pass.ways);
-        if !self.planner.is_exploring() {
-            return work();
-        }
-        device::synchronize(self.device);
-        let start = Instant::now();
-        let (leading, peak) = peak_bytes(work)?;
-        device::synchronize(self.device);
-        self.planner.record(pass, start.elapsed(), peak);
-        Ok(leading)
-    }
-
+impl Krylov {
     fn solve(&self, vae: &dyn Vae, x: &Tensor, index: &[u64], ways: Ways) -> Result<Leading> {
         let of = |op: &MatrixFree, index: &[u64]| -> Result<Leading> {
             let leading = Leading::of(op, &self.spec, self.pairs, self.seed, index)?;

@@ -8,7 +8,9 @@ mod leading; //        their leading pairs
 mod leading_engine; // in passes
 mod quadrature; //     and what they tell of the rest
 mod solver; //         which eigensolver, by device and size
+mod passes; //         the loop over them
 mod spec;
+mod spectra; //        whole or leading
 
 pub use contest::Contest;
 pub use engine::Engine;
@@ -17,6 +19,7 @@ pub use leading_engine::LeadingEngine;
 pub use quadrature::{Quadrature, mean_and_error};
 pub use solver::Solver;
 pub use spec::{Sizes, SpectrumMode, SpectrumSpec};
+pub use spectra::{Found, Spectra, Wanted};
 
 use crate::error::{Error, Result};
 use crate::ffi::kernels::Eigenpairs;

@@ -128,8 +128,8 @@ pub(super) fn ensure_solved(outcome: &Tensor) -> Result<()> {
     let outcome = Vec::<i32>::try_from(outcome.f_to_device(Device::Cpu)?)?;
     match outcome.iter().position(|code| *code == NOT_CONVERGED) {
         None => Ok(()),
-        Some(row) => Err(Error::Native {
-            routine: "eigensolver",
+        Some(row) => Err(Error::Numeric {
+            part: "eigensolver",
             message: format!("the Gram matrix of row {row} of the batch did not converge"),
         }),
     }

@@ -5,8 +5,10 @@ use crate::metric::MetricKind;
 use serde::{Deserialize, Serialize};
 
 /// Whether the whole spectrum is computed or its top.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, strum::Display, strum::IntoStaticStr)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum SpectrumMode {
     /// `full` where the factor is small enough, by the model's sizes alone: the same on every machine. Else `top`.
     #[default]
@@ -20,11 +22,7 @@ pub enum SpectrumMode {
 impl SpectrumMode {
     /// As in the YAML.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Full => "full",
-            Self::Top => "top",
-        }
+        self.into()
     }
 }
 

@@ -15,7 +15,8 @@ use std::ops::Range;
 use std::path::Path;
 
 /// Element type of a data set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::Display)]
+#[strum(serialize_all = "lowercase")]
 pub enum Dtype {
     /// 64-bit floating point.
     F64,
@@ -35,17 +36,6 @@ impl Dtype {
             Self::F32 => 4,
             Self::U8 => 1,
         }
-    }
-}
-
-impl std::fmt::Display for Dtype {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::F64 => "f64",
-            Self::F32 => "f32",
-            Self::I64 => "i64",
-            Self::U8 => "u8",
-        })
     }
 }
 

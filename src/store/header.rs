@@ -3,15 +3,28 @@
 use super::checksum::{self, ATTRIBUTE};
 use super::columns::fault;
 use super::schema::FORMAT;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, one_of};
 use hdf5::File;
 use hdf5::types::{TypeDescriptor, VarLenAscii, VarLenUnicode};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::str::FromStr;
+use strum::VariantArray;
 
 /// What a result file holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    strum::Display,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
+#[strum(serialize_all = "lowercase")]
 pub enum FileKind {
     /// Spectra and the numbers made of them, a row per sample.
     #[default]
@@ -25,17 +38,7 @@ pub enum FileKind {
 impl FileKind {
     /// As the attribute `kind` says it.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Scores => "scores",
-            Self::Attack => "attack",
-            Self::Sweep => "sweep",
-        }
-    }
-}
-
-impl std::fmt::Display for FileKind {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.name())
+        self.into()
     }
 }
 
@@ -233,14 +236,11 @@ impl Header {
             return Err(Error::request(format!("{shown}: pullback_format"), FORMAT.to_string(), format.to_string()));
         }
         let text = |name: &str| attribute(file, path, name);
-        let kind = match text("kind")?.as_str() {
-            "scores" => FileKind::Scores,
-            "attack" => FileKind::Attack,
-            "sweep" => FileKind::Sweep,
-            other => {
-                return Err(Error::request(format!("{shown}: kind"), "scores, attack or sweep", format!("{other:?}")));
-            }
-        };
+        let kind = text("kind")?;
+        let kind = FileKind::from_str(&kind).map_err(|_| {
+            let expected = one_of(FileKind::VARIANTS.iter().map(|kind| kind.name()));
+            Error::request(format!("{shown}: kind"), expected, format!("{kind:?}"))
+        })?;
         let there = |name: &str| names.iter().any(|n| n == name);
         // Attributes that other tools added and that are not text are none of ours.
         let extra = names

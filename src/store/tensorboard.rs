@@ -161,7 +161,7 @@ impl Step {
         let mut png = vec![];
         PngEncoder::new(&mut png)
             .write_image(pixels, width, height, color)
-            .map_err(|e| Error::Native { routine: "PNG encoder", message: e.to_string() })?;
+            .map_err(|e| Error::internal("PNG encoder", e.to_string()))?;
         // Summary.Image: height = 1, width = 2, colorspace = 3, encoded_image_string = 4
         let mut image = vec![];
         for (number, value) in [(1, height), (2, width), (3, channels)] {

@@ -99,7 +99,7 @@ impl Pass<'_> {
                 while have < len {
                     let Some((length, batch)) = batches.next().transpose()? else {
                         let message = format!("{have} samples where {len} were due");
-                        return Err(Error::Native { routine: "training data", message });
+                        return Err(Error::internal("training data", message));
                     };
                     have += length as i64;
                     images.push(batch.receive()?);

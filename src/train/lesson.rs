@@ -261,8 +261,8 @@ impl Lesson<'_, '_> {
     fn look(&self, sums: &Tensor, epoch: u32, step: usize, failures: &mut [Option<Error>]) -> Result<()> {
         for (failure, sums) in failures.iter_mut().zip(host(sums)?) {
             if failure.is_none() && !sums.iter().all(|x| x.is_finite()) {
-                *failure = Some(Error::Native {
-                    routine: "training",
+                *failure = Some(Error::Numeric {
+                    part: "training",
                     message: format!(
                         "expected a finite loss, found {} in epoch {}, by step {} of {}: a lower train.lr or train.grad_clip helps",
                         sums[0],

@@ -72,7 +72,7 @@ pub fn fit<'a>(
     let (beta, mixup) = (spec.beta, spec.mixup);
     let member = Member { network, beta, mixup, seed, keep: keep.into(), observer };
     let only = together(vec![member], train, valid, spec)?.pop();
-    only.unwrap_or_else(|| Err(Error::Native { routine: "training", message: "no result".to_owned() }))
+    only.unwrap_or_else(|| Err(Error::internal("training", "no result")))
 }
 
 /// One line on an epoch.

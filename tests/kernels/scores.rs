@@ -5,7 +5,7 @@ use crate::device::devices;
 use crate::roundoff::apart;
 use crate::toy::rand;
 use pullback::ffi::kernels;
-use pullback::score::SCORES;
+use pullback::score::Score;
 use tch::{Device, Kind, Tensor};
 
 fn same(got: f64, expected: f64, tolerance: f64) -> bool {
@@ -32,13 +32,13 @@ fn scores_are_those_of_plain_loops_and_of_the_formulas() {
             // Sums of n terms of either sign that reach |ln 1e-24|.
             let tolerance = apart(Kind::Double, &[n]) * 1e24f64.ln();
             for (row, (got, values)) in list(&found).chunks(10).zip(list(&values).chunks(n as usize)).enumerate() {
-                for ((name, _), (got, expected)) in SCORES.iter().zip(got.iter().zip(plain::scores(values))) {
+                for (name, (got, expected)) in Score::ALL.iter().zip(got.iter().zip(plain::scores(values))) {
                     assert!(same(*got, expected, tolerance), "{name}, row {row} of order {n}: {got}, not {expected}");
                 }
             }
-            for (i, (name, formula)) in SCORES.iter().enumerate() {
+            for (i, name) in Score::ALL.iter().enumerate() {
                 for (got, expected) in
-                    list(&found.select(1, i as i64)).into_iter().zip(list(&formula(&values).unwrap()))
+                    list(&found.select(1, i as i64)).into_iter().zip(list(&name.of(&values).unwrap()))
                 {
                     assert!(same(got, expected, tolerance), "{name} of order {n}: {got}, not {expected}");
                 }

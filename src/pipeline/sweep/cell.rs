@@ -206,8 +206,7 @@ fn text<R: Serialize + DeserializeOwned>(config: &str) -> Result<Option<serde_ya
 }
 
 fn text_of<R: Serialize>(request: &R) -> Result<Option<serde_yaml::Value>> {
-    let mut value =
-        serde_yaml::to_value(request).map_err(|e| Error::Native { routine: "config", message: e.to_string() })?;
+    let mut value = serde_yaml::to_value(request).map_err(Error::yaml)?;
     if let Some(map) = value.as_mapping_mut() {
         map.remove("model");
     }

@@ -165,7 +165,7 @@ fn singular(spec: &SweepSpec, columns: &[Column]) -> Result<Vec<Column>> {
                 path: format!("/scores/{prefix}{name}"),
                 shape: vec![models, samples],
                 sample_axis: 1,
-                values: Values::F64(Vec::<f64>::try_from(score(&roots)?)?),
+                values: Values::F64(Vec::<f64>::try_from(score.of(&roots)?)?),
             });
         }
     }

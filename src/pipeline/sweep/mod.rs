@@ -221,11 +221,9 @@ fn work(
     let count = failures.len();
     match failures.into_iter().next() {
         None => whole.check(),
-        Some((place, Error::Native { routine, message })) => Err(Error::Native {
-            routine,
-            message: format!("model {} ({count} of {total} failed): {message}", pending[place].0.name()),
-        }),
-        Some((_, error)) => Err(error),
+        Some((place, error)) => {
+            Err(error.at(&format!("model {} ({count} of {total} failed)", pending[place].0.name())))
+        }
     }
 }
 

@@ -31,7 +31,8 @@ const SEED: u64 = 0;
 const FEWEST: usize = 3;
 
 /// Which models a correlation is over.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, strum::IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
 enum Group {
     All,
     Plain,
@@ -40,11 +41,7 @@ enum Group {
 
 impl Group {
     fn name(self) -> &'static str {
-        match self {
-            Self::All => "all",
-            Self::Plain => "plain",
-            Self::Mixup => "mixup",
-        }
+        self.into()
     }
 
     fn holds(self, cell: Cell) -> bool {

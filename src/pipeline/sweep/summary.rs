@@ -3,16 +3,16 @@
 use super::cell::{attack_file, score_file};
 use crate::config::{Cell, SweepSpec};
 use crate::error::{Error, Result};
-use crate::score;
+use crate::score::Score;
 use crate::store::{Reader, ScoreSummary};
 use crate::train::HISTORY_FILE;
 use std::fmt;
 use std::path::Path;
 use tch::Tensor;
 
-/// Scores of the singular values sqrt(lambda_i), which is what the authors' code computes: name and formula.
-pub(super) const SINGULAR: [score::Score; 2] =
-    [("singular.spectral_radius", score::spectral_radius), ("singular.entropy_maxnorm", score::entropy_maxnorm)];
+/// Scores of the singular values sqrt(lambda_i), which is what the authors' code computes: name and score.
+pub(super) const SINGULAR: [(&str, Score); 2] =
+    [("singular.spectral_radius", Score::SpectralRadius), ("singular.entropy_maxnorm", Score::EntropyMaxnorm)];
 
 /// Measures whose means are kept.
 pub(super) const DAMAGE: [&str; 2] = ["recon_mse", "latent_l2"];
@@ -121,7 +121,7 @@ pub(super) fn singular(reader: &Reader) -> Result<Vec<(&'static str, Vec<f64>)>>
     let (shape, values) = reader.read_f64("/spectrum/eigenvalues")?;
     let shape: Vec<i64> = shape.iter().map(|n| *n as i64).collect();
     let values = Tensor::f_from_slice(&values)?.f_reshape(&shape)?.f_sqrt()?;
-    SINGULAR.iter().map(|(name, score)| Ok((*name, Vec::<f64>::try_from(score(&values)?)?))).collect()
+    SINGULAR.iter().map(|(name, score)| Ok((*name, Vec::<f64>::try_from(score.of(&values)?)?))).collect()
 }
 
 /// The last line of `history.csv`, and the time of all.

@@ -154,6 +154,6 @@ fn png(rgba: &[u8], width: usize, height: usize) -> Result<String> {
     let mut out = Vec::new();
     PngEncoder::new_with_quality(&mut out, CompressionType::Best, FilterType::Adaptive)
         .write_image(&bytes, width as u32, height as u32, colour)
-        .map_err(|e| Error::Native { routine: "PNG encoder", message: e.to_string() })?;
+        .map_err(|e| Error::internal("PNG encoder", e.to_string()))?;
     Ok(base64::engine::general_purpose::STANDARD.encode(out))
 }
