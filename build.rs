@@ -57,8 +57,11 @@ fn native(include: &Path, toolkit: Option<&Toolkit>, objects: &[PathBuf]) {
         .opt_level(3)
         .debug(false)
         .files(
-            ["autograd", "folded", "rules", "stem", "lapack", "graph", "lane", "trace", "module", "kernels", "library"]
-                .map(|name| format!("kernels/{name}.cpp")),
+            [
+                "autograd", "folded", "rules", "stem", "lapack", "device", "graph", "lane", "trace", "module",
+                "kernels", "library",
+            ]
+            .map(|name| format!("kernels/{name}.cpp")),
         )
         .files(KERNELS.map(|name| format!("kernels/{name}.cpp")))
         .objects(objects)

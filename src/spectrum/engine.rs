@@ -142,10 +142,10 @@ impl Engine {
             let metric = Metric::behind(vae, x, kind, pass.ways, stem)?;
             Solved::by(&metric, top, solver.unwrap_or_else(|| Solver::of(&metric)))
         };
-        device::synchronize(self.device);
+        device::synchronize(self.device)?;
         let start = Instant::now();
         let (solved, peak) = peak_bytes(work)?;
-        device::synchronize(self.device);
+        device::synchronize(self.device)?;
         self.planner.record(pass, start.elapsed(), peak);
         Ok(solved)
     }

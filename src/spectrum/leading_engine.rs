@@ -109,10 +109,10 @@ impl LeadingEngine {
         if !self.planner.is_exploring() {
             return work();
         }
-        device::synchronize(self.device);
+        device::synchronize(self.device)?;
         let start = Instant::now();
         let (leading, peak) = peak_bytes(work)?;
-        device::synchronize(self.device);
+        device::synchronize(self.device)?;
         self.planner.record(pass, start.elapsed(), peak);
         Ok(leading)
     }
