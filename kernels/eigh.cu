@@ -31,7 +31,7 @@ template <class T, Way way, bool shared> __global__ void __launch_bounds__(256) 
                  job.vectors + b * job.k * job.n, job.outcome + b);
 }
 
-template <class F, Way way> __global__ void __launch_bounds__(128) solve_factors(FactorEigh<F> job) {
+template <class F, Way way> __global__ void __launch_bounds__(160) solve_factors(FactorEigh<F> job) {
   PB_SLOTS(slots);
   const int64_t b = blockIdx.x;
   double* fast = reinterpret_cast<double*>(dynamic_shared);

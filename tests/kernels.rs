@@ -1,6 +1,7 @@
 //! Every kernel on the host (the device's body) and, where there is one, on CUDA: against plain loops and against LAPACK.
 
 mod ascent;
+mod banks;
 mod eigh;
 mod gram;
 mod launch;
