@@ -9,7 +9,8 @@
 #   make msrv          a check by the oldest compiler that Cargo.toml promises, where rustup has it
 #   make bench         criterion benches, then the engine's own
 #   make peers         the same work by the authors' way, PyTorch and JAX: one table of ratios
-#   make gpu           on a CUDA machine: all tests on the device, then the peers there (REHEARSE=1: tiny, on the CPU)
+#   make gpu           on a CUDA machine: the tests of the device and the peers there, in parts of under 8 minutes
+#                      (ONLY=first: begin with this; ONLY=eigen,pgd: these; PEERS=jax: only these; REHEARSE=1: tiny, on the CPU)
 #   make gpu-bundle    packs that for a CUDA machine without cargo or network: target/gpu-bundle.tar.gz
 #
 # LIBTORCH=/path        use this libtorch 2.11.0 instead of the one from PyPI
@@ -138,7 +139,7 @@ peers: build $(DEPS)/.peers
 	$(VENV)/bin/python benches/peers.py --binary $(BIN)
 
 GPU_BUNDLE := target/gpu-bundle
-GPU_FLAGS   = $(if $(REHEARSE),--rehearse) $(if $(ONLY),--only $(ONLY))
+GPU_FLAGS   = $(if $(REHEARSE),--rehearse) $(if $(ONLY),--only $(ONLY)) $(if $(PEERS),--peers $(PEERS))
 
 gpu-bundle: setup
 	CARGO="$(CARGO)" benches/bundle.sh $(GPU_BUNDLE)

@@ -74,6 +74,7 @@ fn native(include: &Path, toolkit: Option<&Toolkit>, device: Option<&Path>) {
                 "rules",
                 "stem",
                 "lapack",
+                "device",
                 "graph",
                 "lane",
                 "trace",

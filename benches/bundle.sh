@@ -15,6 +15,7 @@ print(found[-1])'
 }
 binary=$(built build --release --bin pullback)
 tests=$(built test --release --no-run --test tests)
+units=$(built test --release --no-run --lib)
 
 rm -rf "$folder" "$folder.tar.gz"
 mkdir -p "$folder"
@@ -22,12 +23,13 @@ mkdir -p "$folder"
 git ls-files -co --exclude-standard Makefile benches configs kernels tests | tar -cf - -T - | tar -xf - -C "$folder"
 strip -o "$folder/pullback" "$binary"
 strip -o "$folder/tests-executable" "$tests"
+strip -o "$folder/units-executable" "$units"
 git describe --always --dirty --abbrev=12 > "$folder/COMMIT"
 tar -czf "$folder.tar.gz" -C "$(dirname "$folder")" "$(basename "$folder")"
 
 "$binary" --version
 size=$(stat -c %s "$folder.tar.gz")
-echo "$folder.tar.gz: $((size / 1000000)) MB, $(cat "$folder/COMMIT"); unpack it anywhere, then: make gpu, or python3 benches/gpu.py"
+echo "$folder.tar.gz: $((size / 1000000)) MB, $(cat "$folder/COMMIT"); unpack it anywhere, then: make gpu ONLY=first, or python3 benches/gpu.py --only first"
 if [ "$size" -ge "$limit" ]; then
     echo "$folder.tar.gz: $size bytes, beyond $limit" >&2
     exit 1

@@ -3,8 +3,8 @@
     python gpu_peer.py prepare IMAGES FOLDER DEVICE MATRICES
     python gpu_peer.py PEER WORK BATCH STEPS FOLDER DEVICE      WORK: spectrum | eigen | pgd | ceilings
 
-A peer answers with one JSON line {"result": FILE.npy or null, "note": text}, then with {"seconds": [N numbers]} for each line
-`N` on its input. The clock: CUDA events where the library has them (PyTorch, CuPy), else (JAX, pullback) the host's around a
+A peer answers with one JSON line {"result": FILE.npy or null, "note": text}, then with {"seconds": [numbers]} for each line
+`N SECONDS` on its input: N repetitions, or as many as begin within that time, at least one. The clock: CUDA events where the library has them (PyTorch, CuPy), else (JAX, pullback) the host's around a
 device that was waited for, which can only be longer.
 """
 
@@ -104,7 +104,16 @@ def spectrum_torch(images, device, compiled):
 
         return run
 
-    chunk, run = fastest_chunk(pass_of, len(x), lambda run: torch_clock(run, device), RuntimeError)
+    # By the factors alone: torch takes eigenproblems one at a time, whatever the chunk, for many seconds.
+    def factors(chunk):
+        def run():
+            for part in x.split(chunk):
+                gram(part)
+
+        return run
+
+    chunk, _ = fastest_chunk(factors, len(x), lambda run: torch_clock(run, device), RuntimeError)
+    run = pass_of(chunk)
     return run().cpu().numpy(), torch_clock(run, device), f"{chunk} images a pass"
 
 
@@ -302,7 +311,7 @@ def pullback(work, batch, steps, folder, device):
     with h5py.File(result) as f:
         found = f["attack/pgd/images"][0] if work == "pgd" else f["spectrum/eigenvalues"][...]
 
-    def several(count):
+    def several(count, _):
         command = [binary, "bench", "-q", *common, "--metric", "stochastic", "--repeat", str(count), "--json"]
         works = {"pgd": ["search", "pgd"], "eigen": ["eigen"], "spectrum": ["spectrum", "jacobian"]}[work]
         command += [word for name in works for word in ("--work", name)] + ["--steps", str(steps)]
@@ -340,6 +349,13 @@ def made(peer, work, batch, steps, folder, device):
     return pgd_jax(images, steps, folder) if peer == "jax" else pgd_torch(images, steps, device, peer == "torch.compile")
 
 
+def repeated(once, count, until):
+    seconds = [once()]
+    while len(seconds) < count and time.perf_counter() < until:
+        seconds.append(once())
+    return seconds
+
+
 def main():
     import numpy as np
 
@@ -349,7 +365,8 @@ def main():
         import torch
 
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-        np.save(folder / "grams.npy", grams(load_images(folder, int(sys.argv[5])), device).numpy())
+        if int(sys.argv[5]):
+            np.save(folder / "grams.npy", grams(load_images(folder, int(sys.argv[5])), device).numpy())
         return
     peer, work, batch, steps, folder, device = sys.argv[1:]
     batch, steps, folder = int(batch), int(steps), Path(folder)
@@ -357,14 +374,15 @@ def main():
         result, several, note = pullback(work, batch, steps, folder, device)
     else:
         result, once, note = made(peer, work, batch, steps, folder, device)
-        several = lambda count: ([once() for _ in range(count)], note)
+        several = lambda count, until: (repeated(once, count, until), note)
     file = None
     if result is not None:
         file = str(folder / f"{peer}-{work}-{batch}.npy")
         np.save(file, np.asarray(result, np.float64))
     print(json.dumps({"result": file, "note": note}), flush=True)
     for line in sys.stdin:
-        seconds, note = several(int(line))
+        count, limit = line.split()
+        seconds, note = several(int(count), time.perf_counter() + float(limit))
         print(json.dumps({"seconds": seconds, "note": note}), flush=True)
 
 

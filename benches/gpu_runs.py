@@ -8,8 +8,9 @@ import csv
 import json
 import math
 import statistics
-import subprocess
 from pathlib import Path
+
+from gpu_journal import row
 
 BETAS, ALLOWED = 50, 3.0
 # Parts of what came back that must be results: flags and ranges are a few bytes a sample or a block.
@@ -18,10 +19,14 @@ RESULTS = dict(score=0.95, attack=0.9)
 AGREEMENT = 1e-3
 
 
+# Seconds that one command may take.
+COMMAND = 200
+
+
 def run(setup, *command):
-    done = subprocess.run([setup.binary, *command], stderr=subprocess.PIPE, text=True, env=setup.environment)
-    if done.returncode:
-        raise RuntimeError(f"pullback {command[0]}: {done.stderr.strip().splitlines()[-1:]}")
+    code, lines = setup.processes.run([setup.binary, *command], COMMAND, hear=setup.hear, environment=setup.environment)
+    if code:
+        raise RuntimeError(f"pullback {command[0]}: {lines[-1:]}")
 
 
 def copies(trace):
@@ -50,8 +55,9 @@ def results(path):
     return sum(sizes)
 
 
-def traffic(setup, row):
+def traffic(setup):
     count = setup.sizes["spectrum"]
+    setup.prepare(count)
     commands = dict(score=["--metric", "stochastic"], attack=["--attack", "pgd", "--eps", "1"])
     for name, extra in commands.items():
         case = f"{name}, {count} images: back to the host"
@@ -85,14 +91,14 @@ device: {device}
 """
 
 
-def fleet(setup, row):
-    yield from together(setup, row, "false", "MLP")
-    yield from together(setup, row, "true", "MLP, TF32")
+def fleet(setup):
+    yield from together(setup, "false", "MLP")
+    yield from together(setup, "true", "MLP, TF32")
 
 
-def together(setup, row, tf32, name):
+def together(setup, tf32, name):
     models, samples, epochs = (3, 256, 3) if setup.rehearse else (BETAS, 60_000, 6)
-    seconds, losses = {}, {}
+    case, seconds, losses = f"an epoch of {samples}, {name}", {}, {}
     for count in (1, models):
         folder = Path(setup.folder) / f"sweep-{count}-{tf32}"
         folder.with_suffix(".yaml").write_text(
@@ -104,7 +110,7 @@ def together(setup, row, tf32, name):
         # The first epoch pays for what is made once.
         seconds[count] = [sum(float(history[epoch]["seconds"]) for history in histories) for epoch in range(1, epochs)]
         losses[count] = {float(history[-1]["beta"]): float(history[-1]["loss"]) for history in histories}
-    case = f"an epoch of {samples}, {name}"
+        yield row(case, "one model" if count == 1 else f"{models} together", seconds[count])
     ((beta, alone),) = losses[1].items()
     near = min(losses[models], key=lambda other: abs(math.log(other / beta)))
     off = abs(losses[models][near] - alone) / alone
@@ -112,6 +118,4 @@ def together(setup, row, tf32, name):
     said = f"{ratio:.2f} times one's, {ALLOWED:g} allowed; loss at beta = {beta:g} as alone to {off:.0e}"
     if not off <= AGREEMENT:
         said = f"DISAGREES by {off:.1e} with the model trained alone, {AGREEMENT:g} allowed"
-    yield row(case, "one model", seconds[1])
-    yield row(case, f"{models} together", seconds[models])
     yield row(case, f"= {ALLOWED:g} x one / all", None, ALLOWED / ratio, 1, said)

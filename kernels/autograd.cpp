@@ -159,19 +159,6 @@ const char* pb_memory_end(int64_t* peak) {
   });
 }
 
-const char* pb_cuda_memory(int64_t* free_bytes, int64_t* total_bytes) {
-  return protect([&] {
-    // libtorch_cuda has loaded the CUDA runtime; asking the loader for it spares us CUDA's headers.
-    using MemGetInfo = int (*)(size_t*, size_t*);
-    auto* f = reinterpret_cast<MemGetInfo>(dlsym(RTLD_DEFAULT, "cudaMemGetInfo"));
-    TORCH_CHECK(f, "the CUDA runtime is not loaded");
-    size_t free_b = 0, total_b = 0;
-    TORCH_CHECK(f(&free_b, &total_b) == 0, "cudaMemGetInfo failed");
-    *free_bytes = static_cast<int64_t>(free_b);
-    *total_bytes = static_cast<int64_t>(total_b);
-  });
-}
-
 const char* pb_exact_math() {
   return protect([&] {
     auto& context = at::globalContext();
@@ -189,6 +176,18 @@ const char* pb_allow_tf32(int allow) {
   return protect([&] {
     at::globalContext().setAllowTF32CuDNN(allow != 0);
     at::globalContext().setAllowTF32CuBLAS(allow != 0);
+  });
+}
+
+const char* pb_deterministic(int always) {
+  return protect([&] { at::globalContext().setDeterministicCuDNN(always != 0); });
+}
+
+const char* pb_settings(int* tf32, int* deterministic) {
+  return protect([&] {
+    const auto& context = at::globalContext();
+    *tf32 = context.allowTF32CuDNN() || context.allowTF32CuBLAS();
+    *deterministic = context.deterministicCuDNN();
   });
 }
 

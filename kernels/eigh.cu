@@ -21,7 +21,7 @@ template <class T> __global__ void __launch_bounds__(32 * crowd) rotate_in_warps
 }
 
 template <class T, Way way, bool shared> __global__ void __launch_bounds__(256) solve_in_blocks(Eigh<T> job) {
-  __shared__ double2 slots[Block::slot_bytes / sizeof(double2)];
+  PB_SLOTS(slots);
   const int64_t b = blockIdx.x, fast_size = fast_room(way, job.n, job.k, blockDim.x), slow_size = slow_room(way, job.n, job.k);
   T* slow = job.room + b * slow_size;
   T* fast = shared ? reinterpret_cast<T*>(dynamic_shared) : job.room + job.batch * slow_size + b * fast_size;
@@ -31,8 +31,8 @@ template <class T, Way way, bool shared> __global__ void __launch_bounds__(256) 
                  job.vectors + b * job.k * job.n, job.outcome + b);
 }
 
-template <class F, Way way> __global__ void __launch_bounds__(128) solve_factors(FactorEigh<F> job) {
-  __shared__ double2 slots[Block::slot_bytes / sizeof(double2)];
+template <class F, Way way> __global__ void __launch_bounds__(160) solve_factors(FactorEigh<F> job) {
+  PB_SLOTS(slots);
   const int64_t b = blockIdx.x;
   double* fast = reinterpret_cast<double*>(dynamic_shared);
   double* slow = job.room + b * slow_room(way, job.n, job.k);
@@ -55,7 +55,7 @@ template <class T> int64_t fast_bytes(const Eigh<T>& job) {
   return fast_room(job.way, job.n, job.k, block_threads(job.n)) * int64_t{sizeof(T)};
 }
 
-template <class T> bool fits(const Eigh<T>& job) { return fast_bytes(job) <= shared_limit(Block::slot_bytes); }
+template <class T> bool fits(const Eigh<T>& job) { return fast_bytes(job) <= shared_limit(); }
 
 }  // namespace
 

@@ -31,7 +31,8 @@ PB_SIZE int64_t slow_room(Way way, int n, int k) { return way == Way::Tridiagona
 
 // A factor's Gram matrix and its eigenvalues in one launch: threads, and numbers of fast memory (the panel lies where the
 // solver's scratch will).
-PB_SIZE int factor_threads(int n) { return n <= warp_order ? 64 : 128; }
+// Each patch of a panel has its thread: 136 of them from order 61 on.
+PB_SIZE int factor_threads(int n) { return n <= warp_order ? 64 : n <= 60 ? 128 : 160; }
 PB_SIZE int64_t factor_room(Way way, int n, int k) {
   const int64_t solver = fast_room(way, n, k, factor_threads(n)), panels = triangle_size(n) + int64_t{n} * panel_pitch;
   return solver > panels ? solver : panels;

@@ -8,7 +8,7 @@ namespace pb {
 namespace {
 
 template <class F> __global__ void __launch_bounds__(256) gram_tiles(Gram<F> job, int tiles) {
-  __shared__ double2 slots[Block::slot_bytes / sizeof(double2)];
+  PB_SLOTS(slots);
   const int64_t b = blockIdx.x / tiles;
   int tile = blockIdx.x - static_cast<int>(b) * tiles, ti = 0;
   while (tile > ti) tile -= ++ti;

@@ -3,7 +3,9 @@
 //
 // A block makes one tile of 64 x 64 entries (or the whole lower triangle where R <= 64) from panels of 32 columns, which
 // are widened once, on their way into fast memory, and then used up to 64 times. A thread's part of a phase is a patch of
-// side x side entries. Sums are over the columns in order, by panels: the same for any number of threads.
+// side x side entries, its rows far apart: neighbouring threads, whose patches are neighbours, then read neighbouring rows of the
+// panel, which lie in different banks (tests/kernels/banks.cpp counts them). Sums are over the columns in order, by panels: the
+// same for any number of threads.
 #pragma once
 #include "triangle.cuh"
 
@@ -12,6 +14,19 @@ namespace pb {
 constexpr int panel = 32;             // columns
 constexpr int panel_pitch = panel + 1;  // one more, so that a column of the panel falls on all banks
 constexpr int gram_tile = 64;
+
+// How many patches `rows` rows are shared among.
+PB_SIZE int patches_of(int rows, int side) { return (rows + side - 1) / side; }
+
+// Row `s` of patch `patch` of `patches`; it may lie beyond the last row.
+PB_SIZE int patch_row(int patch, int s, int patches) { return patch + s * patches; }
+
+// The two patches of rows that make `item` of a tile on the diagonal, first >= second: every unordered pair once, as in jacobi.cuh.
+PB_BODY void patch_pair(int item, int patches, int& first, int& second) {
+  const int apart = item / patches, one = item - apart * patches;
+  const int two = one + apart < patches ? one + apart : one + apart - patches;
+  first = larger(one, two), second = smaller(one, two);
+}
 
 // Adds to at(i, j), i < rows, j < columns, the products of rows first_i + i and first_j + j of `factor` [., d]. On a tile of
 // the diagonal only i >= j is touched. `left`, `right`: room for rows (columns) x panel_pitch numbers each; `right` is not
@@ -27,7 +42,7 @@ PB_BODY void gram_panels(Team& team, const F* factor, int d, int first_i, int ro
     });
   };
   const double* other = diagonal ? left : right;
-  const int across = (columns + side - 1) / side, down = (rows + side - 1) / side;
+  const int across = patches_of(columns, side), down = patches_of(rows, side);
   const int patches = diagonal ? down * (down + 1) / 2 : down * across;
   for (int c0 = 0; c0 < d; c0 += panel) {
     fill(left, first_i, rows, c0);
@@ -36,29 +51,26 @@ PB_BODY void gram_panels(Team& team, const F* factor, int d, int first_i, int ro
     team.each(patches, [&](int item) {
       int pi, pj;
       if (diagonal) {
-        // Every unordered pair of patch rows once, as in jacobi.cuh.
-        const int apart = item / down, one = item - apart * down;
-        const int two = one + apart < down ? one + apart : one + apart - down;
-        pi = larger(one, two), pj = smaller(one, two);
+        patch_pair(item, down, pi, pj);
       } else {
         pi = item / across, pj = item - pi * across;
       }
       double sum[side][side] = {};
-      const int i0 = pi * side, j0 = pj * side;
       for (int c = 0; c < panel; ++c) {
         double x[side], y[side];
         // A row beyond the last is read as the last, and not stored.
-        for (int s = 0; s < side; ++s) x[s] = left[smaller(i0 + s, rows - 1) * panel_pitch + c];
-        for (int s = 0; s < side; ++s) y[s] = other[smaller(j0 + s, columns - 1) * panel_pitch + c];
+        for (int s = 0; s < side; ++s) x[s] = left[smaller(patch_row(pi, s, down), rows - 1) * panel_pitch + c];
+        for (int s = 0; s < side; ++s) y[s] = other[smaller(patch_row(pj, s, across), columns - 1) * panel_pitch + c];
         for (int s = 0; s < side; ++s) {
           for (int r = 0; r < side; ++r) sum[s][r] += x[s] * y[r];
         }
       }
       for (int s = 0; s < side; ++s) {
         for (int r = 0; r < side; ++r) {
-          const int i = i0 + s, j = j0 + r;
-          if (i >= rows || j >= columns || (diagonal && j > i)) continue;
-          double& entry = at(i, j);
+          const int i = patch_row(pi, s, down), j = patch_row(pj, r, across);
+          // A patch with itself has each entry twice.
+          if (i >= rows || j >= columns || (diagonal && pi == pj && r > s)) continue;
+          double& entry = diagonal ? at(larger(i, j), smaller(i, j)) : at(i, j);
           entry = c0 == 0 ? sum[s][r] : entry + sum[s][r];
         }
       }

@@ -4,6 +4,8 @@
 #include "pullback.h"
 
 #ifdef PULLBACK_CUDA_GRAPHS
+#include <ATen/core/CachingHostAllocator.h>
+#include <ATen/cuda/CUDAGeneratorImpl.h>
 #include <ATen/cuda/CUDAGraph.h>
 #include <c10/core/Event.h>
 #include <c10/cuda/CUDACachingAllocator.h>
@@ -34,28 +36,82 @@ void order(const c10::cuda::CUDAStream& earlier, const c10::cuda::CUDAStream& la
   done.block(later.unwrap());
 }
 
+// The memory of a thread's graphs on a device: their temporaries may share it, since they are replayed one after another, and
+// nothing that a graph leaves for later lies in it. It is given back with the last of them.
+std::shared_ptr<const c10::MempoolId_t> pool_of_captures(c10::DeviceIndex device, const std::shared_ptr<const c10::MempoolId_t>& fresh) {
+  static thread_local std::unordered_map<c10::DeviceIndex, std::weak_ptr<const c10::MempoolId_t>> pools;
+  auto& known = pools[device];
+  if (const auto pool = known.lock()) return pool;
+  known = fresh;
+  return fresh;
+}
+
+template <class F> bool succeeds(F&& body) {
+  try {
+    body();
+    return true;
+  } catch (...) {
+    return false;
+  }
+}
+
+// libtorch's graph, which cannot end a capture that was invalidated: its capture_end throws before the allocators are told.
+class Capture : public at::cuda::CUDAGraph {
+ public:
+  explicit Capture(c10::DeviceIndex device)
+      : device_(device), pool_(pool_of_captures(device, std::make_shared<c10::MempoolId_t>(at::cuda::graph_pool_handle()))) {}
+
+  // Thread-local: what other threads do on the device meanwhile is no part of the graph and not forbidden to them.
+  void begin() {
+    capture_begin(*pool_, cudaStreamCaptureModeThreadLocal);
+    begun_ = true;
+  }
+
+  // Ends a capture that failed, wherever it stands, so that stream, allocators and random numbers are in none. Any of these may
+  // have ended already, and then says so.
+  void abandon() {
+    succeeds([&] { capture_end(); });
+    if (capture_ended_) return;  // What was captured goes with this value.
+    const bool held = succeeds([&] { c10::cuda::CUDACachingAllocator::endAllocateToPool(device_, *pool_); });
+    auto* host = at::getHostAllocator(at::kCUDA);
+    const bool held_on_host = succeeds([&] { host->end_allocate_to_pool(*pool_); });
+    if (begun_ || held) succeeds([&] { c10::cuda::CUDACachingAllocator::releasePool(device_, *pool_); });
+    if (begun_ || held_on_host) succeeds([&] { host->release_pool(*pool_); });
+    for (const auto& known : captured_generator_states_) known.first->capturing_ = false;
+  }
+
+ private:
+  c10::DeviceIndex device_;
+  std::shared_ptr<const c10::MempoolId_t> pool_;
+  bool begun_ = false;
+};
+
 // Work that is captured once. It runs on the stream of captures until then, and is replayed on whichever is current.
 class Graph {
  public:
   explicit Graph(c10::DeviceIndex device) : device_(device), own_(stream_of_captures(device)) {}
   ~Graph() {
-    try {
-      // The memory of a graph goes back to the allocator, which knows nothing of a replay under way.
-      const c10::cuda::CUDAGuard guard(device_);
-      c10::cuda::device_synchronize();
-    } catch (...) {
-      // An error of the device is told by the next call that asks for a result.
-    }
+    // The memory of a graph goes back to the allocator, which knows nothing of a replay under way. An error of the device is told
+    // by the next call that asks for a result.
+    succeeds([&] {
+      if (replayed_) replayed_->synchronize();
+    });
   }
   Graph(const Graph&) = delete;
   Graph& operator=(const Graph&) = delete;
 
   // From here to `leave` the device and its stream of captures are current on this thread.
   void enter() {
-    former_device_ = c10::cuda::ExchangeDevice(device_);
-    const auto former = c10::cuda::getCurrentCUDAStream(device_);
-    order(former, own_);
-    former_ = former;
+    const auto former_device = c10::cuda::ExchangeDevice(device_);
+    try {
+      const auto former = c10::cuda::getCurrentCUDAStream(device_);
+      order(former, own_);
+      former_ = former;
+    } catch (...) {
+      c10::cuda::MaybeExchangeDevice(former_device);
+      throw;
+    }
+    former_device_ = former_device;
     c10::cuda::setCurrentCUDAStream(own_);
   }
   void leave() {
@@ -63,40 +119,33 @@ class Graph {
     const auto former = *former_;
     former_.reset();
     c10::cuda::setCurrentCUDAStream(former);
-    order(own_, former);
     c10::cuda::MaybeExchangeDevice(former_device_);
+    order(own_, former);
   }
 
-  // Thread-local: what other threads do on the device meanwhile is no part of the graph and not forbidden to them.
   void begin() {
-    graph_ = std::make_unique<at::cuda::CUDAGraph>();
-    graph_->capture_begin(/*pool=*/{0, 0}, cudaStreamCaptureModeThreadLocal);
+    capture_ = std::make_unique<Capture>(device_);
+    capture_->begin();
   }
-  void end() { graph_->capture_end(); }
-  // A capture that failed has to be ended all the same: both the stream and the allocator are in it.
+  void end() { capture_->capture_end(); }
   void abandon() {
-    if (!graph_) return;
-    try {
-      graph_->capture_end();
-    } catch (...) {
-      try {
-        c10::cuda::CUDACachingAllocator::endAllocateToPool(device_, graph_->pool());
-      } catch (...) {
-        // It had ended.
-      }
-    }
-    graph_.reset();
+    if (capture_) capture_->abandon();
+    capture_.reset();
   }
   void replay() {
     const c10::cuda::CUDAGuard guard(device_);
-    graph_->replay();
+    capture_->replay();
+    if (!replayed_) replayed_.emplace(c10::DeviceType::CUDA);
+    replayed_->record(c10::cuda::getCurrentCUDAStream(device_).unwrap());
   }
 
  private:
   c10::DeviceIndex device_, former_device_ = -1;
   c10::cuda::CUDAStream own_;
   std::optional<c10::cuda::CUDAStream> former_;
-  std::unique_ptr<at::cuda::CUDAGraph> graph_;
+  std::unique_ptr<Capture> capture_;
+  // Behind the last replay.
+  std::optional<c10::Event> replayed_;
 };
 
 Graph& graph(void* p) { return *static_cast<Graph*>(p); }

@@ -115,8 +115,11 @@ int pb_kernels_run_on(int64_t cuda_device) {
 #ifdef PULLBACK_KERNELS
   // Ampere and later: code for 8.0 and 9.0, and PTX for what comes after.
   int major = 0;
-  return cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, static_cast<int>(cuda_device)) == cudaSuccess &&
-         major >= 8;
+  const bool there =
+      cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, static_cast<int>(cuda_device)) == cudaSuccess;
+  // Where it is not, nobody else is to find the error.
+  if (!there) static_cast<void>(cudaGetLastError());
+  return there && major >= 8;
 #else
   (void)cuda_device;
   return 0;

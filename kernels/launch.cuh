@@ -1,14 +1,20 @@
 // What every launcher needs.
 #pragma once
+#include "team.cuh"
+
 #include <cuda_runtime.h>
 
 #include <cstdint>
 
-// A test that carries blocks out on the host (tests/kernels/device) has its own words for these two.
+// A test that carries blocks out on the host (tests/kernels/device) has its own words for these.
 #ifndef PB_LAUNCH
 #define PB_LAUNCH(kernel, blocks, threads, shared, stream) kernel<<<blocks, threads, shared, stream>>>
 #define PB_DYNAMIC_SHARED extern __shared__ __align__(16) unsigned char dynamic_shared[]
+#define PB_STATIC_SHARED(type, name, count) __shared__ type name[count]
 #endif
+
+// The static shared memory of a kernel: what the reductions of a block need. Kernels have no other.
+#define PB_SLOTS(name) PB_STATIC_SHARED(double2, name, pb::Block::slot_bytes / sizeof(double2))
 
 namespace pb {
 
@@ -17,22 +23,29 @@ PB_DYNAMIC_SHARED;
 
 inline const char* text(cudaError_t error) { return error == cudaSuccess ? nullptr : cudaGetErrorString(error); }
 
-// Bytes of dynamic shared memory that a block may ask for on the current device, beside `fixed` static ones.
-inline int64_t shared_limit(int fixed) {
+// Bytes of shared memory, static and dynamic together, that a block gets without asking.
+constexpr int64_t unasked_shared = 48 * 1024;
+
+// Bytes of dynamic shared memory that a block may ask for on the current device, beside its static ones.
+inline int64_t shared_limit() {
   int device = 0, bytes = 0;
   if (cudaGetDevice(&device) != cudaSuccess) return 0;
   if (cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device) != cudaSuccess) return 0;
-  return bytes - fixed;
+  return bytes - Block::slot_bytes;
 }
 
-// Launches `kernel` with dynamic shared memory beyond the 48 KB that need no asking.
+// Launches `kernel` with `shared` bytes of dynamic shared memory, and asks for more than comes unasked where it must. What is asked
+// for is a state of the kernel, for all threads of the process: always the same, all that there is, so that threads with jobs of
+// different sizes do not take it from each other.
 template <class... Arguments, class... Values>
 const char* start(void (*kernel)(Arguments...), int64_t blocks, int threads, int64_t shared, cudaStream_t stream,
                   Values... values) {
   if (blocks == 0) return nullptr;
-  if (shared > 48 * 1024) {
-    const auto error = cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
-                                            cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared));
+  // An error that somebody left behind is not this launch's.
+  static_cast<void>(cudaGetLastError());
+  if (shared + Block::slot_bytes > unasked_shared) {
+    const auto error = cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                            static_cast<int>(shared_limit()));
     if (error != cudaSuccess) return text(error);
   }
   PB_LAUNCH(kernel, static_cast<unsigned>(blocks), threads, shared, stream)(values...);

@@ -34,13 +34,20 @@ const char* pb_shared_qr_triangle(void** triangle, const void* a);
 const char* pb_memory_begin();
 const char* pb_memory_end(int64_t* peak);
 
-// Free and total bytes of the current CUDA device's memory.
-const char* pb_cuda_memory(int64_t* free_bytes, int64_t* total_bytes);
+// A CUDA device (device.cpp). Bytes of its memory that can be had, those that libtorch's allocator holds idle included (but for
+// what graphs keep for themselves), and all there are.
+const char* pb_cuda_memory(int64_t* free_bytes, int64_t* total_bytes, int64_t device);
+// Waits for what the thread queued on its current stream of the device, and for nobody else; an error of that work is told here.
+const char* pb_device_wait(int64_t device);
 
 // Process-wide settings for exact derivatives: math attention, no TF32, no graph rewriting of TorchScript.
 const char* pb_exact_math();
 // TF32 in convolutions and matrix products on CUDA devices, process-wide, or not.
 const char* pb_allow_tf32(int allow);
+// Only convolutions of cuDNN's that give the same bits each time, process-wide, or any.
+const char* pb_deterministic(int always);
+// What the two are set to; tf32 1 where either kind of product has it.
+const char* pb_settings(int* tf32, int* deterministic);
 
 // One Adam step in place on `n` parameters (ATen _fused_adam_): params, grads, exp_avgs, exp_avg_sqs are arrays of n
 // tensors of equal device; steps are n scalars f32, incremented by the call. lr is a scalar tensor on that device, f32

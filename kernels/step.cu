@@ -7,7 +7,7 @@ namespace pb {
 namespace {
 
 template <class T> __global__ void __launch_bounds__(256) ascend_in_blocks(Ascent<T> job) {
-  __shared__ double2 slots[Block::slot_bytes / sizeof(double2)];
+  PB_SLOTS(slots);
   Block block(slots);
   advance(block, job, int64_t{blockIdx.x});
 }

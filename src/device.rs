@@ -115,18 +115,26 @@ impl Precision {
     }
 }
 
-/// Waits until all work queued on `device` is done; nothing to wait for on the CPU.
-pub fn synchronize(device: Device) {
-    if let Device::Cuda(n) = device {
-        Cuda::synchronize(n as i64);
+/// Waits until all that this thread queued on `device` is done; nothing to wait for on the CPU. Not for other threads: to wait for
+/// a whole device breaks a graph that another thread is capturing.
+///
+/// # Errors
+/// Those of the work, which a device tells only to who waits for it.
+pub fn synchronize(device: Device) -> Result<()> {
+    match device {
+        Device::Cuda(n) => crate::ffi::wait(n),
+        _ => Ok(()),
     }
 }
 
-/// Bytes that a computation on `device` may take: four fifths of a CUDA device's free memory, half of what the host has left
-/// for this process ([`crate::memory`]).
+/// Bytes that a computation on `device` may take: four fifths of a CUDA device's free memory, with what libtorch's allocator
+/// holds of it idle; half of what the host has left for this process ([`crate::memory`]).
+///
+/// # Errors
+/// Where there is no such CUDA device.
 pub fn memory_budget(device: Device) -> Result<u64> {
     match device {
-        Device::Cuda(_) => crate::ffi::memory::cuda_memory().map(|(free, _)| free / 5 * 4),
+        Device::Cuda(n) => crate::ffi::memory::cuda_memory(n).map(|(free, _)| free / 5 * 4),
         _ => Ok(crate::memory::left().unwrap_or(2 << 30) / 2),
     }
 }

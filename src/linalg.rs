@@ -18,8 +18,39 @@ pub fn eigh(a: &Tensor) -> Result<(Tensor, Tensor)> {
 
 /// The triangle [B, min(M, N), N] of the QR factorisation of matrices [B, M, N].
 pub fn qr_triangle(a: &Tensor) -> Result<Tensor> {
-    if a.device() == Device::Cpu { lapack::qr_triangle(a) } else { Ok(Tensor::f_linalg_qr(a, "r")?.1) }
+    if a.device() == Device::Cpu {
+        return lapack::qr_triangle(a);
+    }
+    triangle_by_levels(a, BATCHED_ROWS, &mut |part| Ok(Tensor::f_linalg_qr(part, "r")?.1))
 }
+
+/// Up to this many rows libtorch factors a batch at once on CUDA; of taller matrices it takes one after another, a call of cuSOLVER's
+/// each.
+pub const BATCHED_ROWS: i64 = 256;
+
+/// [`qr_triangle`] by `factor`, which gives the triangles of a batch, of matrices of at most `most` rows: parts of the rows are
+/// factored as one batch, then their triangles, stacked. Matrices that are low enough, too wide to shrink so, or too few to make a
+/// batch are left to `factor` as they are.
+///
+/// Source: Demmel, Grigori, Hoemmen & Langou 2012, section 3 (TSQR); as stable as one factorisation by reflections.
+///
+/// # Errors
+/// Those of `factor`.
+pub fn triangle_by_levels(a: &Tensor, most: i64, factor: &mut dyn FnMut(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
+    crate::error::ensure_shape("matrices to factor", a, &[-1, -1, -1])?;
+    let &[batch, rows, columns] = &a.size()[..] else { return factor(a) };
+    if rows <= most || 2 * columns > most || batch < FEWEST {
+        return factor(a);
+    }
+    let parts = (rows + most - 1) / most;
+    let each = (rows + parts - 1) / parts;
+    let padded = a.f_constant_pad_nd([0, 0, 0, parts * each - rows])?;
+    let triangles = factor(&padded.f_reshape([batch * parts, each, columns])?)?;
+    triangle_by_levels(&triangles.f_reshape([batch, parts * columns, columns])?, most, factor)
+}
+
+/// A part of 256 rows is factored in a batch from 16 matrices on, and there are two parts at least.
+const FEWEST: i64 = 8;
 
 /// Q [M, N] with orthonormal columns and the triangle R [N, N] of a matrix [M, N], M >= N.
 pub fn thin_qr(a: &Tensor) -> Result<(Tensor, Tensor)> {

@@ -1,7 +1,26 @@
 //! Where the tests of kernels run.
 
 use pullback::ffi::kernels;
+use std::cell::Cell;
 use tch::{Cuda, Device};
+
+thread_local! {
+    static HERE: Cell<Device> = const { Cell::new(Device::Cpu) };
+}
+
+/// Where this thread's test runs: the CPU but within [`on_each_device`].
+pub fn here() -> Device {
+    HERE.get()
+}
+
+/// Runs a test's body on the CPU and on CUDA where there is one; tensors that it makes lie [`here`].
+pub fn on_each_device(body: impl Fn()) {
+    for device in std::iter::once(Device::Cpu).chain(cuda().then_some(Device::Cuda(0))) {
+        HERE.set(device);
+        body();
+    }
+    HERE.set(Device::Cpu);
+}
 
 /// The host, and CUDA where there is one that the kernels run on. With PULLBACK_REQUIRE_CUDA=1 its absence is a failure.
 pub fn devices() -> Vec<Device> {

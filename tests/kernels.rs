@@ -1,6 +1,7 @@
 //! Every kernel on the host (the device's body) and, where there is one, on CUDA: against plain loops and against LAPACK.
 
 mod ascent;
+mod banks;
 mod eigh;
 mod gram;
 mod launch;
@@ -14,6 +15,8 @@ use tch::{Device, Kind, Tensor};
 
 /// Orders on both sides of the edges of warps, blocks, tiles and patches.
 const ORDERS: [i64; 21] = [1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 96, 127, 128, 129, 200, 256];
+/// Orders with which a kind and way take just less than 48 KB of a block's dynamic shared memory.
+const BRIMFUL: [i64; 7] = [89, 103, 107, 149, 150, 152, 153];
 
 /// Standard normal, f64.
 fn normal(size: &[i64], seed: u64) -> Tensor {

@@ -1,7 +1,7 @@
 //! Factorisations that share a batch among libtorch's threads: right, and never stuck, whatever the sizes.
 
 use crate::child;
-use pullback::linalg::{eigh, eigvalsh, qr_triangle};
+use pullback::linalg::{BATCHED_ROWS, eigh, eigvalsh, qr_triangle, triangle_by_levels};
 use std::time::Duration;
 use tch::{Device, Kind, Tensor};
 
@@ -72,4 +72,42 @@ fn shared_factorisations_end_on_any_number_of_threads() {
             assert!(said.contains("all factored"), "{job} threads: {said}\n{}", String::from_utf8_lossy(&done.stderr));
         }
     }
+}
+
+/// Tall matrices by levels: R^T R = A^T A as exactly as by one factorisation, in a few calls whose matrices are all low.
+#[test]
+fn tall_matrices_are_factored_by_levels() {
+    for (batch, rows, columns) in
+        [(8, 784, 32), (9, 785, 31), (20, 3072, 64), (8, 12288, 16), (8, 257, 1), (8, 784, 128)]
+    {
+        let a = matrices(batch, rows, columns);
+        let mut calls = Vec::new();
+        let mut factor = |part: &Tensor| {
+            calls.push(part.size());
+            qr_triangle(part)
+        };
+        let r = triangle_by_levels(&a, BATCHED_ROWS, &mut factor).unwrap();
+        assert_eq!(r.size(), [batch, columns, columns]);
+        let scale = a.square().sum(Kind::Double).double_value(&[]);
+        let (ours, theirs) = (r.transpose(1, 2).bmm(&r), a.transpose(1, 2).bmm(&a));
+        assert!(close(&ours, &theirs, scale, rows), "{batch} x {rows} x {columns}");
+        assert_eq!(r.tril(-1).abs().max().double_value(&[]), 0.0);
+        // Where libtorch would take a call a matrix.
+        assert!(calls.iter().all(|size| size[1] <= BATCHED_ROWS && size[0] % batch == 0), "{calls:?}");
+        assert!((calls.len() as i64) < batch, "{calls:?}");
+    }
+    // What gains nothing is left as it is: low, wide, or few.
+    for (batch, rows, columns) in [(8, 256, 32), (8, 784, 129), (7, 784, 32)] {
+        let a = matrices(batch, rows, columns);
+        let mut calls = 0;
+        let mut factor = |part: &Tensor| {
+            calls += 1;
+            qr_triangle(part)
+        };
+        let r = triangle_by_levels(&a, BATCHED_ROWS, &mut factor).unwrap();
+        assert!(r.equal(&qr_triangle(&a).unwrap()));
+        assert_eq!(calls, 1);
+    }
+    let flat = Tensor::zeros([784, 32], (Kind::Double, Device::Cpu));
+    assert_eq!(triangle_by_levels(&flat, 256, &mut |a| qr_triangle(a)).unwrap_err().exit_code(), 2);
 }

@@ -66,6 +66,94 @@ fn an_error_of_the_work_is_told() {
     assert_eq!(step.refusal(), Some("a CPU has none"));
 }
 
+/// Work that asks the device for a number cannot be captured. It goes on uncaptured, libtorch's allocator is in no capture
+/// afterwards (else it would give back nothing that a copy has used), and the next capture is a good one.
+#[test]
+fn a_capture_that_fails_leaves_nothing_behind() {
+    use pullback::ffi::{Lane, memory::cuda_memory};
+    for device in devices() {
+        let x = Tensor::ones([64, 64], (Kind::Float, device));
+        let mut asking = Replay::new(device);
+        let work = || {
+            let sum = x.f_sum(None::<Kind>)?.f_double_value(&[])?;
+            assert_eq!(sum, 4096.0);
+            Ok(())
+        };
+        for _ in 0..6 {
+            asking.run(work).unwrap();
+        }
+        assert!(asking.refusal().is_some());
+        // Room for 100 uploads of 32 MB would be 3.2 GB.
+        let host = Tensor::zeros([8 << 20], (Kind::Float, Device::Cpu));
+        let lane = Lane::new(device).unwrap();
+        let free = || if let Device::Cuda(n) = device { cuda_memory(n).unwrap().0 } else { 0 };
+        drop(lane.upload(&host, Kind::Float).unwrap().receive().unwrap());
+        pullback::device::synchronize(device).unwrap();
+        let before = free();
+        for _ in 0..if device.is_cuda() { 100 } else { 2 } {
+            let there = lane.upload(&host, Kind::Float).unwrap().receive().unwrap();
+            drop(there + 1.0);
+            pullback::device::synchronize(device).unwrap();
+        }
+        assert!(free() + (256 << 20) > before, "{} bytes are gone", before - free());
+        let mut good = Replay::new(device);
+        let y = Tensor::zeros([4], (Kind::Float, device));
+        for _ in 0..6 {
+            good.run(|| y.shallow_clone().f_add_scalar_(1.0).map(drop).map_err(Into::into)).unwrap();
+        }
+        assert_eq!(good.refusal().is_some(), !device.is_cuda(), "{:?}", good.refusal());
+        assert_eq!(Vec::<f32>::try_from(&y).unwrap(), [6.0; 4]);
+    }
+}
+
+/// Two threads capture and replay on one device, while a third waits for it again and again.
+#[test]
+fn threads_do_not_break_each_others_captures() {
+    for device in devices() {
+        std::thread::scope(|scope| {
+            let counting = |rounds: i32| {
+                for _ in 0..rounds {
+                    let y = Tensor::zeros([1000], (Kind::Float, device));
+                    let mut step = Replay::new(device);
+                    for _ in 0..20 {
+                        step.run(|| y.shallow_clone().f_add_scalar_(1.0).map(drop).map_err(Into::into)).unwrap();
+                    }
+                    assert_eq!(step.refusal().is_some(), !device.is_cuda(), "{:?}", step.refusal());
+                    assert_eq!(y.sum(Kind::Float).double_value(&[]), 20_000.0);
+                }
+            };
+            for _ in 0..2 {
+                scope.spawn(move || counting(20));
+            }
+            scope.spawn(move || {
+                for _ in 0..200 {
+                    drop(Tensor::ones([1000], (Kind::Float, device)) * 2.0);
+                    pullback::device::synchronize(device).unwrap();
+                }
+            });
+        });
+    }
+}
+
+/// What the allocator holds and nobody uses is there to be had; what is in use is not.
+#[test]
+fn the_memory_of_a_device_counts_what_lies_idle() {
+    use pullback::ffi::memory::cuda_memory;
+    // No such device.
+    assert!(cuda_memory(99).is_err());
+    if !crate::device::cuda() {
+        return;
+    }
+    const SIZE: i64 = 1 << 30;
+    let near = |a: u64, b: u64| a.abs_diff(b) < 64 << 20;
+    let (before, total) = cuda_memory(0).unwrap();
+    let held = Tensor::zeros([SIZE / 4], (Kind::Float, Device::Cuda(0)));
+    let (with, _) = cuda_memory(0).unwrap();
+    assert!(near(with + SIZE as u64, before) && before <= total, "{before} {with} {total}");
+    drop(held);
+    assert!(near(cuda_memory(0).unwrap().0, before));
+}
+
 /// The ascent as a loop that makes new tensors, in the words of its definition.
 fn ascent(victim: &Victim, budget: &Budget, spec: &PgdSpec, lengths: impl Fn(usize) -> f64) -> Tensor {
     let x0 = victim.images();

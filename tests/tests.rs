@@ -11,6 +11,7 @@ mod data; //      every format, good and broken
 mod convolution; // by products and channels last against libtorch's
 mod device; //    where the tests of kernels run
 mod files; //     where they find what they read
+mod harness; //   the run on a GPU machine: rows, limits, stops
 mod golden; //    whole passes against float64 reference values
 mod jacobian; //  batched VJPs against loops and finite differences
 mod library; //   the crate as others use it

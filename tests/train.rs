@@ -2,6 +2,7 @@
 
 mod fleet; // many models at once
 
+use crate::device::{here, on_each_device};
 use crate::model::{close, distance};
 use crate::roundoff;
 use pullback::data::{Batch, ImageShape, Source};
@@ -118,12 +119,12 @@ fn loss(
     mode: Mode,
 ) -> pullback::Result<Loss> {
     let stack = Stack::of(&[network])?;
-    let number = |value: f64| Tensor::from_slice(&[value]).to_kind(x.kind());
+    let number = |value: f64| Tensor::from_slice(&[value]).to_kind(x.kind()).to_device(x.device());
     let (x, noise, beta) = (x.unsqueeze(0), noise.unsqueeze(0), number(beta));
     let Some((strength, (images, latents), noise_of_mixed)) = mixing else {
         return train::loss(&stack, &x, &noise, &beta, None, mode);
     };
-    let of = |mix| Mixes::of(&[mix], CPU, x.kind());
+    let of = |mix| Mixes::of(&[mix], x.device(), x.kind());
     let mixes = (of(images)?, of(latents)?);
     let mixing = Mixing { strength: &number(strength), mixes: &mixes, noise: &noise_of_mixed.unsqueeze(0) };
     train::loss(&stack, &x, &noise, &beta, Some(&mixing), mode)
@@ -164,32 +165,36 @@ fn loss_and_gradient_are_pytorchs() {
 
 #[test]
 fn mixup_gradients_match_differences() {
-    tch::manual_seed(8);
-    for (pairing, model) in [(Pairing::Shared, mlp()), (Pairing::Independent, conv())] {
-        let network = Network::new(&model, 4, CPU, Kind::Double).unwrap();
-        let x = Tensor::rand([5, 1, 6, 5], (Kind::Double, CPU));
-        let (eps, noise) = (Tensor::randn([5, 2], (Kind::Double, CPU)), Tensor::randn([5, 2], (Kind::Double, CPU)));
-        let mixes = Mix::draw(&MixupSpec { pairing, ..mixed() }, 1, 2, 5).unwrap();
-        let value = || loss(&network, &x, &eps, 0.3, Some((0.5, &mixes, &noise)), Mode::Train).unwrap().total;
-        let params = network.parameters().trained();
-        let directions: Vec<Tensor> = params.iter().map(Tensor::randn_like).collect();
-        let start: Vec<Tensor> = params.iter().map(Tensor::copy).collect();
-        let shifted = |by: f64| {
-            let _guard = tch::no_grad_guard();
-            for ((p, d), start) in params.iter().zip(&directions).zip(&start) {
-                p.shallow_clone().copy_(&(start + d * by));
-            }
-            value().double_value(&[])
-        };
-        // Layers of 30 pixels or fewer, there and back, for images and mixes; 30 pixels of five images.
-        let (difference, tolerance) = roundoff::slope(shifted, &[30, 30, 16, 16, 30, 30, 150]);
-        let _ = shifted(0.0);
-        params.iter().for_each(|p| drop(p.set_requires_grad(true)));
-        let grads = Tensor::run_backward(&[value()], &params, false, false);
-        let slope: f64 = grads.iter().zip(&directions).map(|(g, d)| (g * d).sum(Kind::Double).double_value(&[])).sum();
-        assert!((slope - difference).abs() <= tolerance, "{pairing:?}: {slope} {difference}");
-        assert!((1.01 * slope - difference).abs() > tolerance);
-    }
+    on_each_device(|| {
+        tch::manual_seed(8);
+        for (pairing, model) in [(Pairing::Shared, mlp()), (Pairing::Independent, conv())] {
+            let network = Network::new(&model, 4, here(), Kind::Double).unwrap();
+            let x = Tensor::rand([5, 1, 6, 5], (Kind::Double, here()));
+            let (eps, noise) =
+                (Tensor::randn([5, 2], (Kind::Double, here())), Tensor::randn([5, 2], (Kind::Double, here())));
+            let mixes = Mix::draw(&MixupSpec { pairing, ..mixed() }, 1, 2, 5).unwrap();
+            let value = || loss(&network, &x, &eps, 0.3, Some((0.5, &mixes, &noise)), Mode::Train).unwrap().total;
+            let params = network.parameters().trained();
+            let directions: Vec<Tensor> = params.iter().map(Tensor::randn_like).collect();
+            let start: Vec<Tensor> = params.iter().map(Tensor::copy).collect();
+            let shifted = |by: f64| {
+                let _guard = tch::no_grad_guard();
+                for ((p, d), start) in params.iter().zip(&directions).zip(&start) {
+                    p.shallow_clone().copy_(&(start + d * by));
+                }
+                value().double_value(&[])
+            };
+            // Layers of 30 pixels or fewer, there and back, for images and mixes; 30 pixels of five images.
+            let (difference, tolerance) = roundoff::slope(shifted, &[30, 30, 16, 16, 30, 30, 150]);
+            let _ = shifted(0.0);
+            params.iter().for_each(|p| drop(p.set_requires_grad(true)));
+            let grads = Tensor::run_backward(&[value()], &params, false, false);
+            let slope: f64 =
+                grads.iter().zip(&directions).map(|(g, d)| (g * d).sum(Kind::Double).double_value(&[])).sum();
+            assert!((slope - difference).abs() <= tolerance, "{pairing:?}: {slope} {difference}");
+            assert!((1.01 * slope - difference).abs() > tolerance);
+        }
+    });
 }
 
 /// The terms written out row by row.
@@ -379,17 +384,19 @@ fn training_learns_and_tells() {
 
 #[test]
 fn one_seed_one_result() {
-    for (model, mixup) in [(mlp(), MixupSpec::default()), (conv(), mixed())] {
-        let train = |seed: u64| {
-            let mut network = Network::new(&model, 1, CPU, Kind::Float).unwrap();
-            let spec = TrainSpec { mixup, ..spec(2) };
-            let history = fit(&mut network, images(40, "x"), None, &spec, seed, None, &Silent).unwrap();
-            (untimed(history), state_of(&network))
-        };
-        let (a, b, c) = (train(1), train(1), train(2));
-        assert!(a.0 == b.0 && same(&a.1, &b.1));
-        assert!(a.0 != c.0 && !same(&a.1, &c.1));
-    }
+    on_each_device(|| {
+        for (model, mixup) in [(mlp(), MixupSpec::default()), (conv(), mixed())] {
+            let train = |seed: u64| {
+                let mut network = Network::new(&model, 1, here(), Kind::Float).unwrap();
+                let spec = TrainSpec { mixup, ..spec(2) };
+                let history = fit(&mut network, images(40, "x"), None, &spec, seed, None, &Silent).unwrap();
+                (untimed(history), state_of(&network))
+            };
+            let (a, b, c) = (train(1), train(1), train(2));
+            assert!(a.0 == b.0 && same(&a.1, &b.1));
+            assert!(a.0 != c.0 && !same(&a.1, &c.1));
+        }
+    });
 }
 
 /// Held on the device or read as needed: the same, the step of batch + 1 samples included.
@@ -424,37 +431,39 @@ impl Observer for Impatient {
 
 #[test]
 fn an_interrupted_run_goes_on_as_if_it_had_not_been() {
-    for (model, mixup) in [(mlp(), MixupSpec::default()), (conv(), mixed())] {
-        let spec = TrainSpec { mixup, weight_decay: 1e-3, ..spec(5) };
-        let run = |folder: &Path, observer: &dyn Observer| {
-            let mut network = Network::new(&model, 3, CPU, Kind::Float).unwrap();
-            let valid = Some(images(10, "valid"));
-            let result = fit(&mut network, images(40, "train"), valid, &spec, 7, Some(folder), observer);
-            (result.map(untimed), state_of(&network))
-        };
-        let (whole, parts) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let (expected, weights) = run(whole.path(), &Silent);
-        let expected = expected.unwrap();
+    on_each_device(|| {
+        for (model, mixup) in [(mlp(), MixupSpec::default()), (conv(), mixed())] {
+            let spec = TrainSpec { mixup, weight_decay: 1e-3, ..spec(5) };
+            let run = |folder: &Path, observer: &dyn Observer| {
+                let mut network = Network::new(&model, 3, here(), Kind::Float).unwrap();
+                let valid = Some(images(10, "valid"));
+                let result = fit(&mut network, images(40, "train"), valid, &spec, 7, Some(folder), observer);
+                (result.map(untimed), state_of(&network))
+            };
+            let (whole, parts) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+            let (expected, weights) = run(whole.path(), &Silent);
+            let expected = expected.unwrap();
 
-        // Three batches an epoch: within the third epoch, within the first of the rest, then to the end.
-        for (batches, epochs) in [(7, 2), (1, 2)] {
-            let stopped = run(parts.path(), &Impatient(AtomicU64::new(0), batches)).0.unwrap_err();
-            assert!(matches!(stopped, pullback::Error::Interrupted));
-            let csv = std::fs::read_to_string(parts.path().join(train::HISTORY_FILE)).unwrap();
-            assert_eq!(csv.lines().count(), 1 + epochs);
-            // What lies there is a model.
-            model::open(parts.path(), CPU, Kind::Float).unwrap();
+            // Three batches an epoch: within the third epoch, within the first of the rest, then to the end.
+            for (batches, epochs) in [(7, 2), (1, 2)] {
+                let stopped = run(parts.path(), &Impatient(AtomicU64::new(0), batches)).0.unwrap_err();
+                assert!(matches!(stopped, pullback::Error::Interrupted));
+                let csv = std::fs::read_to_string(parts.path().join(train::HISTORY_FILE)).unwrap();
+                assert_eq!(csv.lines().count(), 1 + epochs);
+                // What lies there is a model.
+                model::open(parts.path(), here(), Kind::Float).unwrap();
+            }
+            let (history, resumed) = run(parts.path(), &Silent);
+            assert_eq!(history.unwrap(), expected);
+            assert!(same(&resumed, &weights));
+            let files = |folder: &Path| std::fs::read(folder.join("model.safetensors")).unwrap();
+            assert_eq!(files(whole.path()), files(parts.path()));
+
+            // A finished run is left as it is.
+            let again = run(parts.path(), &Impatient(AtomicU64::new(0), 0)).0.unwrap();
+            assert_eq!(again, expected);
         }
-        let (history, resumed) = run(parts.path(), &Silent);
-        assert_eq!(history.unwrap(), expected);
-        assert!(same(&resumed, &weights));
-        let files = |folder: &Path| std::fs::read(folder.join("model.safetensors")).unwrap();
-        assert_eq!(files(whole.path()), files(parts.path()));
-
-        // A finished run is left as it is.
-        let again = run(parts.path(), &Impatient(AtomicU64::new(0), 0)).0.unwrap();
-        assert_eq!(again, expected);
-    }
+    });
 }
 
 #[test]
@@ -541,5 +550,38 @@ fn epoch_time() {
         let spec = TrainSpec { epochs: 1, batch, ..TrainSpec::default() };
         let history = fit(&mut network, source.clone(), None, &spec, 1, None, &Silent).unwrap();
         println!("batch {batch}: {:?}", history.epochs.iter().map(|e| (e.seconds, e.loss)).collect::<Vec<_>>());
+    }
+}
+
+/// What a step of a stack copies for Adam: no gradient but that of the decoder's last weight, which comes transposed.
+#[test]
+fn gradients_of_a_stack_lie_as_its_weights_do() {
+    let spec =
+        |hidden: &[i64]| MlpSpec { image: Some(SHAPE), latent: 2, hidden: hidden.to_vec(), ..MlpSpec::default() };
+    let networks: Vec<Network> =
+        (0..3).map(|seed| Network::new(&ModelSpec::Mlp(spec(&[16, 12])), seed, CPU, Kind::Float).unwrap()).collect();
+    let stack = Stack::of(&networks.iter().collect::<Vec<_>>()).unwrap();
+    let params = stack.trained();
+    params.iter().for_each(|p| drop(p.set_requires_grad(true)));
+    let x = Tensor::rand([1, 8, 1, 6, 5], (Kind::Float, CPU)).expand([3, 8, 1, 6, 5], false);
+    let (noise, beta) = (Tensor::zeros([3, 8, 2], (Kind::Float, CPU)), Tensor::ones([3], (Kind::Float, CPU)));
+    let total = train::loss(&stack, &x, &noise, &beta, None, Mode::Train).unwrap().total.sum(Kind::Float);
+    let gradients = Tensor::run_backward(&[total], &params, false, false);
+    let copied: Vec<Vec<i64>> = gradients.iter().filter(|g| !g.is_contiguous()).map(Tensor::size).collect();
+    assert_eq!(copied, [[3, 30, 16]], "all: {:?}", params.iter().map(Tensor::size).collect::<Vec<_>>());
+}
+
+/// On CUDA a model learns by convolutions that give the same bits, in TF32 where that is asked for, and nothing else computes so.
+#[test]
+fn settings_of_training_end_with_it() {
+    use pullback::ffi::{Products, Settings, exact_math, settings};
+    exact_math().unwrap();
+    let before = settings().unwrap();
+    assert_eq!(before, Settings { tf32: false, deterministic: false });
+    for tf32 in [true, false] {
+        let products = Products::new(tf32).unwrap();
+        assert_eq!(settings().unwrap(), Settings { tf32, deterministic: true });
+        drop(products);
+        assert_eq!(settings().unwrap(), before);
     }
 }

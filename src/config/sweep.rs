@@ -34,7 +34,7 @@ pub struct SweepSpec {
     pub device: DeviceChoice,
     /// Samples a pass of scoring and attacking.
     pub batch: BatchSize,
-    /// How many models are worked on at a time, each by itself.
+    /// How many models are worked on at a time, each by itself; one on a GPU.
     pub workers: Workers,
     /// How many models are trained as one batched program, before the workers score and attack them.
     pub together: Together,

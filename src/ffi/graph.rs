@@ -5,6 +5,7 @@ use super::check;
 use crate::error::Result;
 use std::ffi::{c_char, c_void};
 use std::ptr::{self, NonNull};
+use std::sync::{Mutex, PoisonError};
 use tch::Device;
 
 unsafe extern "C" {
@@ -107,33 +108,62 @@ impl CudaGraph {
 
     /// Carries out `work` on the stream of captures.
     fn aside(&self, work: impl FnOnce(&Self) -> Result<()>) -> Result<()> {
-        let raw = self.raw.as_ptr();
         // SAFETY: `raw` is alive until drop; left again below, on this thread.
-        check("CUDA graph", unsafe { pb_graph_enter(raw) })?;
+        check("CUDA graph", unsafe { pb_graph_enter(self.raw.as_ptr()) })?;
+        let inside = Inside(self);
         let done = work(self);
-        // SAFETY: as above.
-        let left = check("CUDA graph", unsafe { pb_graph_leave(raw) });
-        done.and(left)
+        done.and(inside.leave())
     }
 
     /// Captures `work`; within [`CudaGraph::aside`].
     fn capture(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<()> {
-        let raw = self.raw.as_ptr();
+        let _alone = CAPTURES.lock().unwrap_or_else(PoisonError::into_inner);
+        let begun = Begun(self);
         // SAFETY: `raw` is alive until drop; a capture that began is ended or abandoned on this thread below.
-        let begun = check("CUDA graph", unsafe { pb_graph_begin(raw) });
+        check("CUDA graph", unsafe { pb_graph_begin(self.raw.as_ptr()) })?;
+        work()?;
         // SAFETY: as above, and the capture has begun.
-        let captured = begun.and_then(|()| work()).and_then(|()| check("CUDA graph", unsafe { pb_graph_end(raw) }));
-        if captured.is_err() {
-            // SAFETY: as above; abandoning is allowed in any state. Its own error would hide the first.
-            let _ = unsafe { pb_graph_abandon(raw) };
-        }
-        captured
+        check("CUDA graph", unsafe { pb_graph_end(self.raw.as_ptr()) })?;
+        std::mem::forget(begun);
+        Ok(())
     }
 
     fn replay(&self) -> Result<()> {
         // SAFETY: `raw` is alive until drop; called only after a capture succeeded. The memory it works on is kept by the
         // caller of `Replay::run`, as that asks.
         check("CUDA graph", unsafe { pb_graph_replay(self.raw.as_ptr()) })
+    }
+}
+
+/// One capture at a time: the default generator's word that it is being captured is the device's, not the graph's.
+static CAPTURES: Mutex<()> = Mutex::new(());
+
+/// The stream of captures is current; the former one is again at the end, also where the work unwinds.
+struct Inside<'a>(&'a CudaGraph);
+
+impl Inside<'_> {
+    fn leave(self) -> Result<()> {
+        let raw = self.0.raw.as_ptr();
+        std::mem::forget(self);
+        // SAFETY: `raw` is alive until drop and was entered on this thread.
+        check("CUDA graph", unsafe { pb_graph_leave(raw) })
+    }
+}
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        // SAFETY: as in `leave`. Its own error would hide the panic.
+        let _ = unsafe { pb_graph_leave(self.0.raw.as_ptr()) };
+    }
+}
+
+/// A capture that has not ended: abandoned where it does not come to its end.
+struct Begun<'a>(&'a CudaGraph);
+
+impl Drop for Begun<'_> {
+    fn drop(&mut self) {
+        // SAFETY: `raw` is alive until drop; abandoning is allowed in any state. Its own error would hide the first.
+        let _ = unsafe { pb_graph_abandon(self.0.raw.as_ptr()) };
     }
 }
 

@@ -7,7 +7,7 @@ use std::ffi::c_char;
 unsafe extern "C" {
     fn pb_memory_begin() -> *const c_char;
     fn pb_memory_end(peak: *mut i64) -> *const c_char;
-    fn pb_cuda_memory(free: *mut i64, total: *mut i64) -> *const c_char;
+    fn pb_cuda_memory(free: *mut i64, total: *mut i64, device: i64) -> *const c_char;
 }
 
 /// Runs `work` and returns with its result the largest number of bytes that libtorch held for it at one time, beyond
@@ -33,10 +33,13 @@ pub fn peak_bytes<T>(work: impl FnOnce() -> Result<T>) -> Result<(T, u64)> {
     Ok((result?, peak.max(0) as u64))
 }
 
-/// (free, total) bytes of the current CUDA device.
-pub fn cuda_memory() -> Result<(u64, u64)> {
+/// (free, total) bytes of CUDA device `device`; what libtorch's allocator holds and nobody uses is free.
+///
+/// # Errors
+/// Where there is no such device.
+pub fn cuda_memory(device: usize) -> Result<(u64, u64)> {
     let (mut free, mut total) = (0i64, 0i64);
-    // SAFETY: both are live i64s that the call writes.
-    check("cuda_memory", unsafe { pb_cuda_memory(&mut free, &mut total) })?;
+    // SAFETY: both are live i64s that the call writes; it checks the device.
+    check("cuda_memory", unsafe { pb_cuda_memory(&mut free, &mut total, device as i64) })?;
     Ok((free.max(0) as u64, total.max(0) as u64))
 }

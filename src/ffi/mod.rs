@@ -27,6 +27,9 @@ pub use trace::Trace;
 unsafe extern "C" {
     fn pb_exact_math() -> *const c_char;
     fn pb_allow_tf32(allow: i32) -> *const c_char;
+    fn pb_deterministic(always: i32) -> *const c_char;
+    fn pb_settings(tf32: *mut i32, deterministic: *mut i32) -> *const c_char;
+    fn pb_device_wait(device: i64) -> *const c_char;
     fn pb_has_cuda_build() -> i32;
 }
 
@@ -48,8 +51,9 @@ pub fn exact_math() -> Result<()> {
     check("exact_math", unsafe { pb_exact_math() })
 }
 
-/// How products are rounded on CUDA devices, process-wide, as long as this value lives; exactly afterwards. libtorch by itself has
-/// TF32 in convolutions and not in matrix products.
+/// How a model learns on CUDA devices, process-wide, as long as this value lives: by convolutions that give the same bits each
+/// time, in TF32 or in single precision. Afterwards exactly, by any convolution. libtorch by itself has TF32 in convolutions and
+/// not in matrix products.
 #[derive(Debug)]
 pub struct Products(());
 
@@ -59,15 +63,20 @@ impl Products {
     /// # Errors
     /// Where libtorch refuses.
     pub fn new(tf32: bool) -> Result<Self> {
+        // Set back by its end, wherever this stops.
+        let products = Self(());
         // SAFETY: takes a flag; sets flags of libtorch's global context.
-        check("allow_tf32", unsafe { pb_allow_tf32(tf32.into()) }).map(|()| Self(()))
+        check("allow_tf32", unsafe { pb_allow_tf32(tf32.into()) })?;
+        // SAFETY: as above.
+        check("deterministic", unsafe { pb_deterministic(1) })?;
+        Ok(products)
     }
 }
 
 impl Drop for Products {
     fn drop(&mut self) {
         // SAFETY: as above. A failure to set a flag back has nobody to be told to.
-        let _ = unsafe { pb_allow_tf32(0) };
+        let _ = unsafe { (pb_allow_tf32(0), pb_deterministic(0)) };
     }
 }
 
@@ -84,6 +93,35 @@ fn keep_cuda() {
 
 #[cfg(not(pullback_cuda))]
 fn keep_cuda() {}
+
+/// What [`exact_math`] and [`Products`] have set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Convolutions or matrix products on CUDA are rounded to TF32.
+    pub tf32: bool,
+    /// Convolutions on CUDA give the same bits each time.
+    pub deterministic: bool,
+}
+
+/// The process-wide settings as they are.
+///
+/// # Errors
+/// Where libtorch refuses.
+pub fn settings() -> Result<Settings> {
+    let (mut tf32, mut deterministic) = (0, 0);
+    // SAFETY: both are writable; reads flags of libtorch's global context.
+    check("settings", unsafe { pb_settings(&mut tf32, &mut deterministic) })?;
+    Ok(Settings { tf32: tf32 != 0, deterministic: deterministic != 0 })
+}
+
+/// Waits for what this thread queued on its current stream of CUDA device `device`.
+///
+/// # Errors
+/// Those of the work that was waited for; where there is no such device.
+pub fn wait(device: usize) -> Result<()> {
+    // SAFETY: takes a number, which it checks.
+    check("CUDA", unsafe { pb_device_wait(device as i64) })
+}
 
 /// True where the CUDA half of libtorch is linked into this process.
 pub fn has_cuda_build() -> bool {

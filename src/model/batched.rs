@@ -93,7 +93,8 @@ impl Stack {
         let x = if self.architecture.is_flat() { x.f_flatten(2, -1)? } else { x.f_transpose(0, 1)?.f_flatten(1, 2)? };
         let features = self.apply_all(self.architecture.encoder(), x, mode)?;
         let [mean, log_var] = self.architecture.heads();
-        Ok(Posterior { mean: self.apply(mean, &features, mode)?, log_var: self.apply(log_var, &features, mode)? })
+        let head = |layer| self.apply(layer, &features, mode, false);
+        Ok(Posterior { mean: head(mean)?, log_var: head(log_var)? })
     }
 
     /// z [S, B, L] to the decoders' last layer, [S, B, C, H, W].
@@ -114,13 +115,13 @@ impl Stack {
     }
 
     fn apply_all(&self, layers: &[Layer], mut x: Tensor, mode: Mode) -> Result<Tensor> {
-        for layer in layers {
-            x = self.apply(*layer, &x, mode)?;
+        for (i, layer) in layers.iter().enumerate() {
+            x = self.apply(*layer, &x, mode, i + 1 == layers.len())?;
         }
         Ok(x)
     }
 
-    fn apply(&self, layer: Layer, x: &Tensor, mode: Mode) -> Result<Tensor> {
+    fn apply(&self, layer: Layer, x: &Tensor, mode: Mode, last: bool) -> Result<Tensor> {
         let (tensors, s) = (&self.tensors, self.models);
         // [S, C, ...] as [S C, ...].
         let merged = |at: usize| tensors[at].f_flatten(0, 1);
@@ -130,8 +131,14 @@ impl Stack {
                 let (weight, bias) = (tensors[at].f_squeeze_dim(0)?, tensors[at + 1].f_squeeze_dim(0)?);
                 x.f_squeeze_dim(0)?.f_linear(&weight, Some(&bias))?.f_unsqueeze(0)?
             }
-            Layer::Linear { at } => {
+            // What comes next meets it element by element, and lies as a batch does.
+            Layer::Linear { at } if last => {
                 tensors[at + 1].f_unsqueeze(1)?.f_baddbmm(x, &tensors[at].f_transpose(1, 2)?, 1, 1)?
+            }
+            // The weight first: its gradient then lies as the weight does, and need not be copied for Adam.
+            Layer::Linear { at } => {
+                let y = tensors[at + 1].f_unsqueeze(2)?.f_baddbmm(&tensors[at], &x.f_transpose(1, 2)?, 1, 1)?;
+                y.f_transpose(1, 2)?
             }
             Layer::Conv { at } => {
                 x.f_conv2d(&merged(at)?, Some(&merged(at + 1)?), [2i64, 2], [1i64, 1], [1i64, 1], s)?

@@ -344,10 +344,10 @@ fn timing(case: &Case, work: String, images: usize, seconds: Vec<f64>, baseline_
 fn clock(repeat: usize, device: Device, mut work: impl FnMut() -> Result<()>) -> Result<Vec<f64>> {
     (0..repeat)
         .map(|_| {
-            device::synchronize(device);
+            device::synchronize(device)?;
             let start = Instant::now();
             work()?;
-            device::synchronize(device);
+            device::synchronize(device)?;
             Ok(start.elapsed().as_secs_f64())
         })
         .collect()

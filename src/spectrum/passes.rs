@@ -43,10 +43,10 @@ pub(super) fn measured<T>(
     x: &Tensor,
     work: impl FnOnce() -> Result<T>,
 ) -> Result<T> {
-    device::synchronize(x.device());
+    device::synchronize(x.device())?;
     let start = Instant::now();
     let (done, peak) = peak_bytes(work)?;
-    device::synchronize(x.device());
+    device::synchronize(x.device())?;
     planner.record(pass, start.elapsed(), peak);
     Ok(done)
 }

@@ -73,7 +73,7 @@ pub fn together(
         let adam = Adam::new(member.network.parameters())?;
         runs.push(Run { member, spec, adam, history: History::default(), failure: None });
     }
-    let _products = Products::new(spec.tf32 && device.is_cuda())?;
+    let _products = if device.is_cuda() { Some(Products::new(spec.tf32)?) } else { None };
     let hold = spec.hold_mib << 20;
     let train = Feed::new(train, device, kind, hold)?;
     let valid = valid.map(|source| Feed::new(source, device, kind, hold)).transpose()?;

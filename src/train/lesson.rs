@@ -247,7 +247,7 @@ impl Lesson<'_, '_> {
         // No loss depends on another model's parameters: the gradient of the sum is that of each.
         let mut grads = Tensor::f_run_backward(&[losses.f_sum(None)?], params, false, false)?;
         for g in &mut grads {
-            // The gradient of a weight comes transposed, and the fused step walks plain memory.
+            // The gradient of a stack's last weight comes transposed, and the fused step walks plain memory.
             *g = g.f_contiguous()?;
         }
         if let Some(longest) = spec.grad_clip {
@@ -317,10 +317,10 @@ impl Inputs {
     /// Takes over others, in place.
     fn load(&self, from: &Self) -> Result<()> {
         let pairs = [(&self.x, &from.x), (&self.noise, &from.noise), (&self.beta, &from.beta), (&self.lr, &from.lr)];
-        pairs.into_iter().try_for_each(|(to, from)| to.shallow_clone().f_copy_(from))?;
+        pairs.into_iter().try_for_each(|(to, from)| fill(to, from))?;
         if let (Some(to), Some(from)) = (&self.mixing, &from.mixing) {
-            to.strength.shallow_clone().f_copy_(&from.strength)?;
-            to.noise.shallow_clone().f_copy_(&from.noise)?;
+            fill(&to.strength, &from.strength)?;
+            fill(&to.noise, &from.noise)?;
             to.mixes.0.load(&from.mixes.0)?;
             to.mixes.1.load(&from.mixes.1)?;
         }
@@ -328,9 +328,31 @@ impl Inputs {
     }
 }
 
-/// A tensor of the same shape, kind and device with memory of its own.
+/// A tensor of the same shape, kind and device with memory of its own: once for all models where they share what it is for.
 fn room(like: &Tensor) -> Result<Tensor> {
-    Ok(Tensor::f_empty(like.size(), (like.f_kind()?, like.device()))?)
+    let mut size = like.size();
+    if is_shared(like) {
+        size[0] = 1;
+    }
+    Ok(Tensor::f_empty(&size, (like.f_kind()?, like.device()))?.f_expand(like.size(), false)?)
+}
+
+/// Copies `from` into what [`room`] made for its like.
+fn fill(to: &Tensor, from: &Tensor) -> Result<()> {
+    match (is_shared(to), is_shared(from)) {
+        (false, _) => to.shallow_clone().f_copy_(from)?,
+        (true, true) => to.f_narrow(0, 0, 1)?.f_copy_(&from.f_narrow(0, 0, 1)?)?,
+        (true, false) => {
+            let message = "models that shared their images no longer do".to_owned();
+            return Err(Error::Native { routine: "training", message });
+        }
+    }
+    Ok(())
+}
+
+/// True where all of several models have the same memory.
+fn is_shared(t: &Tensor) -> bool {
+    t.size().first().is_some_and(|models| *models > 1) && t.stride().first() == Some(&0)
 }
 
 /// Numbers on a device, which is not waited for: libtorch has copied them when the call returns.
@@ -378,4 +400,30 @@ fn clip(grads: &mut [Tensor], longest: f64) -> Result<()> {
         *g = g.f_mul(&factor.f_to_kind(g.f_kind()?)?.f_reshape(shape)?)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_models_share_is_held_and_copied_once() {
+        let place = (Kind::Float, Device::Cpu);
+        let drawn = |seed: i64| Ok(Tensor::arange(6, place).view([3, 2]) + seed);
+        let (shared, own) = (spread(&[4; 50], |_| drawn(1)).unwrap(), spread(&[0, 1], |u| drawn(u as i64)).unwrap());
+        let (for_shared, for_own) = (room(&shared).unwrap(), room(&own).unwrap());
+        assert_eq!((for_shared.size(), for_shared.stride()[0]), (vec![50, 3, 2], 0));
+        assert_eq!((for_own.size(), for_own.stride()), (vec![2, 3, 2], vec![6, 2, 1]));
+        fill(&for_shared, &shared).unwrap();
+        fill(&for_own, &own).unwrap();
+        assert!(for_shared.equal(&shared) && for_own.equal(&own));
+        assert!(fill(&for_shared, &shared.contiguous()).is_err());
+        // One model shares with nobody; a number has no models.
+        assert!(!is_shared(&spread(&[0], drawn_once).unwrap()) && !is_shared(&Tensor::from(1.0)));
+    }
+
+    fn drawn_once(_: usize) -> Result<Tensor> {
+        Ok(Tensor::zeros([3, 2], (Kind::Float, Device::Cpu)))
+    }
 }

@@ -1,10 +1,10 @@
 //! The eigensolvers: rotations and reduction, f32 and f64, values and vectors.
 
-use super::{ORDERS, epsilon, largest, list, normal, plain};
+use super::{BRIMFUL, ORDERS, epsilon, largest, list, normal, plain};
 use crate::device::devices;
 use crate::roundoff::apart;
 use pullback::ffi::kernels::{Eigenpairs, Way, compiled, eigh, eigh_within, has_library};
-use tch::{Cuda, Device, Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 const WAYS: [Way; 2] = [Way::Jacobi, Way::Tridiagonal];
 
@@ -63,16 +63,28 @@ fn errors(a: &Tensor, found: &Eigenpairs, top: i64) -> (f64, f64, f64) {
 #[test]
 fn eigenpairs_are_lapacks() {
     for device in devices() {
-        for n in ORDERS {
+        for n in ORDERS.into_iter().chain(BRIMFUL) {
             // All vectors of small matrices, a few of large ones; the slowest ones leave out the middle of the list.
-            let top = if n <= 33 { n } else { 5 };
+            let top = match n {
+                ..34 => n,
+                // Brimful without vectors.
+                107 | 152 | 153 => 0,
+                _ => 5,
+            };
             let cases = matrices(n);
             for kind in [Kind::Double, Kind::Float] {
                 for way in WAYS {
-                    if n > 129 && way == Way::Jacobi && kind == Kind::Float {
+                    if n > 153 && way == Way::Jacobi && kind == Kind::Float {
                         continue;
                     }
-                    let chosen: Vec<_> = cases.iter().step_by(if n > 65 { 3 } else { 1 }).collect();
+                    let every = if BRIMFUL.contains(&n) {
+                        6
+                    } else if n > 65 {
+                        3
+                    } else {
+                        1
+                    };
+                    let chosen: Vec<_> = cases.iter().step_by(every).collect();
                     let stack: Vec<_> = chosen.iter().map(|(_, a)| a.to_kind(kind)).collect();
                     let batch = Tensor::stack(&stack, 0);
                     let found = eigh(&batch.to_device(device), top as usize, way).unwrap();
@@ -262,7 +274,7 @@ fn the_library_agrees() {
             let cases = matrices(n);
             let batch = Tensor::stack(&cases.iter().map(|(_, a)| a.shallow_clone()).collect::<Vec<_>>(), 0);
             let found = eigh(&batch.to_device(device), 2, Way::Library).unwrap();
-            Cuda::synchronize(0);
+            pullback::device::synchronize(device).unwrap();
             let (values, residual, product) = errors(&batch, &found, 2);
             assert!(values.max(residual).max(product) < 100.0 + 10.0 * n as f64, "{n}: {values} {residual} {product}");
         }

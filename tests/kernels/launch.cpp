@@ -34,6 +34,9 @@ template <class Job> void on_device(Job job, const std::string& what) {
     room.resize((bytes + sizeof(double) - 1) / sizeof(double));
     job.room = reinterpret_cast<decltype(job.room)>(room.data());
   }
+  // As in a process of its own, in which somebody left an error behind.
+  emulated::asked.clear();
+  emulated::last_error = cudaErrorInvalidValue;
   if (const char* error = pb::launch(job, nullptr)) fail(what + ": " + error);
 }
 
@@ -79,6 +82,18 @@ template <class T> void eigh(pb::Way way, int64_t batch, int n, int k) {
     same(what, values[0], values[i]), same(what, vectors[0], vectors[i]), same(what, outcome[0], outcome[i]);
   });
   if (outcome[0][0] != 0 || (batch > 2 && (outcome[0][1] != 1 || outcome[0][2] != 0))) fail(what + ": outcome");
+}
+
+// A launch beside another: nothing is reset before it.
+void eigh_meanwhile(int n) {
+  const auto gram = matrices<double>(1, n);
+  std::vector<double> values(n), room(n);
+  int outcome = -1;
+  pb::Eigh<double> job{pb::Way::Tridiagonal, pb::jacobi_sweeps, 1, n, 0, gram.data(), values.data(), nullptr, &outcome, nullptr};
+  room.resize(static_cast<size_t>(pb::device_room(job)));
+  job.room = room.data();
+  if (const char* error = pb::launch(job, nullptr)) fail(std::string("a launch between: ") + error);
+  if (outcome != 0) fail("a launch between: outcome");
 }
 
 template <class F> void factors(pb::Way way, int64_t batch, int n, int d, int k) {
@@ -154,6 +169,14 @@ int main(int count, char** arguments) {
     factors<float>(way, 2, 1, 70, 1), factors<double>(way, 2, 6, 3, 2), factors<float>(way, 2, 32, 50, 3);
     factors<double>(way, 1, 33, 50, 0), factors<float>(way, 1, 64, 20, 2);
   }
+  // Orders whose dynamic shared memory is just below 48 KB, which static memory exceeds.
+  for (int n : {152, 153}) eigh<float>(Way::Jacobi, 1, n, 0);
+  eigh<float>(Way::Jacobi, 1, 89, 2), eigh<double>(Way::Jacobi, 1, 107, 0);
+  for (int n : {149, 150}) eigh<float>(Way::Tridiagonal, 1, n, 1);
+  eigh<double>(Way::Tridiagonal, 1, 103, 1);
+  // Somebody launches a smaller job between another's asking for shared memory and its launch.
+  emulated::after_asking = [] { eigh_meanwhile(110); };
+  eigh<double>(Way::Tridiagonal, 1, 130, 1);
   // Too little shared memory: the same in global memory.
   emulated::shared_limit = 3000;
   for (auto way : {Way::Jacobi, Way::Tridiagonal}) eigh<double>(way, 3, 34, 2), eigh<float>(way, 1, 40, 1);

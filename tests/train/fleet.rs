@@ -1,6 +1,7 @@
 //! Models that learn together, against the same models each by itself.
 
 use super::{CPU, Impatient, Memory, Shared, conv, images, mixed, mlp, same, spec, state_of, untimed};
+use crate::device::{here, on_each_device};
 use crate::model::distance;
 use crate::roundoff;
 use pullback::Error;
@@ -24,7 +25,7 @@ fn owns() -> [Own; 3] {
 }
 
 fn network(model: &ModelSpec, own: &Own, kind: Kind) -> Network {
-    Network::new(model, own.2, CPU, kind).unwrap()
+    Network::new(model, own.2, here(), kind).unwrap()
 }
 
 fn settings(epochs: u32) -> TrainSpec {
@@ -92,103 +93,117 @@ fn far(a: &[Tensor], b: &[Tensor]) -> f64 {
 
 #[test]
 fn each_model_learns_as_if_it_were_alone() {
-    for model in [mlp(), conv()] {
-        for kind in [Kind::Double, Kind::Float] {
-            let tolerance = tolerance(kind, 3);
-            let (owns, spec) = (owns(), settings(3));
-            let fleet = fleet(&model, &owns, &spec, kind, None, &Silent).unwrap();
-            for ((history, weights), own) in fleet.iter().zip(&owns) {
-                let (expected, expected_weights) = alone(&model, own, &spec, kind).unwrap();
-                let loss = apart(history.as_ref().unwrap(), &expected);
-                assert!(loss <= tolerance, "{kind:?}, seed {}: losses differ by {loss:e}", own.2);
-                // In single precision a bias before batch normalisation, which no loss depends on, walks at random.
-                if kind == Kind::Double || matches!(model, ModelSpec::Mlp(_)) {
-                    let weights = far(weights, &expected_weights);
-                    assert!(weights <= tolerance, "{kind:?}, seed {}: weights differ by {weights:e}", own.2);
-                }
-                // The comparison can fail: another seed, another beta, another mixup.
-                let mixup = MixupSpec { strength: own.1.strength + 1.0, ..own.1 };
-                for other in [(own.0, own.1, 9), (own.0 * 2.0, own.1, own.2), (own.0, mixup, own.2)] {
-                    let (expected, _) = alone(&model, &other, &spec, kind).unwrap();
-                    assert!(apart(history.as_ref().unwrap(), &expected) > 10.0 * tolerance, "{other:?}");
+    on_each_device(|| {
+        for model in [mlp(), conv()] {
+            for kind in [Kind::Double, Kind::Float] {
+                let tolerance = tolerance(kind, 3);
+                let (owns, spec) = (owns(), settings(3));
+                let fleet = fleet(&model, &owns, &spec, kind, None, &Silent).unwrap();
+                for ((history, weights), own) in fleet.iter().zip(&owns) {
+                    let (expected, expected_weights) = alone(&model, own, &spec, kind).unwrap();
+                    let loss = apart(history.as_ref().unwrap(), &expected);
+                    assert!(loss <= tolerance, "{kind:?}, seed {}: losses differ by {loss:e}", own.2);
+                    // In single precision a bias before batch normalisation, which no loss depends on, walks at random.
+                    if kind == Kind::Double || matches!(model, ModelSpec::Mlp(_)) {
+                        let weights = far(weights, &expected_weights);
+                        assert!(weights <= tolerance, "{kind:?}, seed {}: weights differ by {weights:e}", own.2);
+                    }
+                    // The comparison can fail: another seed, another beta, another mixup.
+                    let mixup = MixupSpec { strength: own.1.strength + 1.0, ..own.1 };
+                    for other in [(own.0, own.1, 9), (own.0 * 2.0, own.1, own.2), (own.0, mixup, own.2)] {
+                        let (expected, _) = alone(&model, &other, &spec, kind).unwrap();
+                        assert!(apart(history.as_ref().unwrap(), &expected) > 10.0 * tolerance, "{other:?}");
+                    }
                 }
             }
         }
-    }
+    });
 }
 
 #[test]
 fn a_killed_fleet_goes_on_together_or_apart() {
-    for model in [mlp(), conv()] {
-        let (owns, spec) = (owns(), settings(5));
-        let expected = fleet(&model, &owns, &spec, Kind::Double, None, &Silent).unwrap();
-        let run = tempfile::tempdir().unwrap();
-        let lines = |i: usize| {
-            let csv = std::fs::read_to_string(run.path().join(i.to_string()).join(HISTORY_FILE)).unwrap();
-            csv.lines().count() - 1
-        };
-        // Three batches an epoch, told by each of three models: killed within the third epoch.
-        let stop = Impatient(AtomicU64::new(0), 3 * 7);
-        let stopped = fleet(&model, &owns, &spec, Kind::Double, Some(run.path()), &stop);
-        assert!(matches!(stopped, Err(Error::Interrupted)));
-        assert_eq!([lines(0), lines(1), lines(2)], [2, 2, 2]);
-        // One goes on alone and is killed in its fourth epoch.
-        let apart_from_them = |i: usize, observer: &dyn Observer| {
-            let own = &owns[i];
-            let mut network = network(&model, own, Kind::Double);
-            let spec = TrainSpec { beta: own.0, mixup: own.1, ..spec.clone() };
-            let folder = run.path().join(i.to_string());
-            fit(&mut network, images(40, "x"), Some(images(10, "v")), &spec, own.2, Some(folder.as_path()), observer)
-        };
-        assert!(apart_from_them(1, &Impatient(AtomicU64::new(0), 4)).is_err());
-        assert_eq!([lines(0), lines(1), lines(2)], [2, 3, 2]);
-        // One is done before the rest.
-        apart_from_them(2, &Silent).unwrap();
-        let resumed = fleet(&model, &owns, &spec, Kind::Double, Some(run.path()), &Silent).unwrap();
-        for (i, ((history, weights), (expected, expected_weights))) in resumed.iter().zip(&expected).enumerate() {
-            let loss = apart(history.as_ref().unwrap(), expected.as_ref().unwrap());
-            assert!(
-                loss <= tolerance(Kind::Double, 5) && far(weights, expected_weights) <= tolerance(Kind::Double, 5),
-                "model {i}: {loss:e}"
-            );
-            assert_eq!(lines(i), 5);
-            // What lies there is the model, and the state of a run of its own.
-            let folder = run.path().join(i.to_string());
-            let stored = model::network(&folder, CPU, Kind::Double).unwrap();
-            assert!(same(&state_of(&stored), weights));
-            assert!(folder.join(STATE_FILE).exists() && folder.join(model::CONFIG_FILE).exists());
-            assert_eq!(untimed(apart_from_them(i, &Silent).unwrap()), *history.as_ref().unwrap());
+    on_each_device(|| {
+        for model in [mlp(), conv()] {
+            let (owns, spec) = (owns(), settings(5));
+            let expected = fleet(&model, &owns, &spec, Kind::Double, None, &Silent).unwrap();
+            let run = tempfile::tempdir().unwrap();
+            let lines = |i: usize| {
+                let csv = std::fs::read_to_string(run.path().join(i.to_string()).join(HISTORY_FILE)).unwrap();
+                csv.lines().count() - 1
+            };
+            // Three batches an epoch, told by each of three models: killed within the third epoch.
+            let stop = Impatient(AtomicU64::new(0), 3 * 7);
+            let stopped = fleet(&model, &owns, &spec, Kind::Double, Some(run.path()), &stop);
+            assert!(matches!(stopped, Err(Error::Interrupted)));
+            assert_eq!([lines(0), lines(1), lines(2)], [2, 2, 2]);
+            // One goes on alone and is killed in its fourth epoch.
+            let apart_from_them = |i: usize, observer: &dyn Observer| {
+                let own = &owns[i];
+                let mut network = network(&model, own, Kind::Double);
+                let spec = TrainSpec { beta: own.0, mixup: own.1, ..spec.clone() };
+                let folder = run.path().join(i.to_string());
+                fit(
+                    &mut network,
+                    images(40, "x"),
+                    Some(images(10, "v")),
+                    &spec,
+                    own.2,
+                    Some(folder.as_path()),
+                    observer,
+                )
+            };
+            assert!(apart_from_them(1, &Impatient(AtomicU64::new(0), 4)).is_err());
+            assert_eq!([lines(0), lines(1), lines(2)], [2, 3, 2]);
+            // One is done before the rest.
+            apart_from_them(2, &Silent).unwrap();
+            let resumed = fleet(&model, &owns, &spec, Kind::Double, Some(run.path()), &Silent).unwrap();
+            for (i, ((history, weights), (expected, expected_weights))) in resumed.iter().zip(&expected).enumerate() {
+                let loss = apart(history.as_ref().unwrap(), expected.as_ref().unwrap());
+                assert!(
+                    loss <= tolerance(Kind::Double, 5) && far(weights, expected_weights) <= tolerance(Kind::Double, 5),
+                    "model {i}: {loss:e}"
+                );
+                assert_eq!(lines(i), 5);
+                // What lies there is the model, and the state of a run of its own.
+                let folder = run.path().join(i.to_string());
+                let stored = model::network(&folder, here(), Kind::Double).unwrap();
+                assert!(same(&state_of(&stored), weights));
+                assert!(folder.join(STATE_FILE).exists() && folder.join(model::CONFIG_FILE).exists());
+                assert_eq!(untimed(apart_from_them(i, &Silent).unwrap()), *history.as_ref().unwrap());
+            }
+            // A fleet of other settings may not have the folders.
+            let other = TrainSpec { lr: 0.02, ..spec.clone() };
+            let error = fleet(&model, &owns, &other, Kind::Double, Some(run.path()), &Silent).unwrap_err();
+            assert!(error.exit_code() == 2 && error.to_string().contains("train.lr"), "{error}");
         }
-        // A fleet of other settings may not have the folders.
-        let other = TrainSpec { lr: 0.02, ..spec.clone() };
-        let error = fleet(&model, &owns, &other, Kind::Double, Some(run.path()), &Silent).unwrap_err();
-        assert!(error.exit_code() == 2 && error.to_string().contains("train.lr"), "{error}");
-    }
+    });
 }
 
 #[test]
 fn a_model_fails_alone() {
-    for model in [mlp(), conv()] {
-        let (spec, [first, second, _]) = (settings(3), owns());
-        // Its weighted KL overflows.
-        let lost = (f64::MAX, first.1, 1);
-        let owns = [first, lost, second];
-        let run = tempfile::tempdir().unwrap();
-        let fleet = fleet(&model, &owns, &spec, Kind::Double, Some(run.path()), &Silent).unwrap();
-        let error = fleet[1].0.as_ref().unwrap_err();
-        assert!(error.to_string().contains("expected a finite loss, found"), "{error}");
-        assert_eq!(alone(&model, &lost, &spec, Kind::Double).unwrap_err().to_string(), error.to_string());
-        assert!(!run.path().join("1").join(STATE_FILE).exists());
-        for i in [0, 2] {
-            let (expected, expected_weights) = alone(&model, &owns[i], &spec, Kind::Double).unwrap();
-            let history = fleet[i].0.as_ref().unwrap();
-            assert!(
-                apart(history, &expected) <= tolerance(Kind::Double, 3)
-                    && far(&fleet[i].1, &expected_weights) <= tolerance(Kind::Double, 3),
-                "model {i}"
-            );
+    on_each_device(|| {
+        for model in [mlp(), conv()] {
+            let (spec, [first, second, _]) = (settings(3), owns());
+            // Its weighted KL overflows.
+            let lost = (f64::MAX, first.1, 1);
+            let owns = [first, lost, second];
+            let run = tempfile::tempdir().unwrap();
+            let fleet = fleet(&model, &owns, &spec, Kind::Double, Some(run.path()), &Silent).unwrap();
+            let error = fleet[1].0.as_ref().unwrap_err();
+            assert!(error.to_string().contains("expected a finite loss, found"), "{error}");
+            assert_eq!(alone(&model, &lost, &spec, Kind::Double).unwrap_err().to_string(), error.to_string());
+            assert!(!run.path().join("1").join(STATE_FILE).exists());
+            for i in [0, 2] {
+                let (expected, expected_weights) = alone(&model, &owns[i], &spec, Kind::Double).unwrap();
+                let history = fleet[i].0.as_ref().unwrap();
+                assert!(
+                    apart(history, &expected) <= tolerance(Kind::Double, 3)
+                        && far(&fleet[i].1, &expected_weights) <= tolerance(Kind::Double, 3),
+                    "model {i}"
+                );
+            }
         }
-    }
+    });
 }
 
 #[test]

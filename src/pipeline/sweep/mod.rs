@@ -88,11 +88,7 @@ pub fn run(request: &SweepRequest, observer: &dyn Observer) -> Result<SweepOutco
         }
     }
     let workers = workers(spec.workers, device, pending.len());
-    if spec.train.tf32 && device.is_cuda() && workers > 1 {
-        // Somebody would be scoring while another trains.
-        let expected = "1 where train.tf32 is on, which holds for the whole process";
-        return Err(Error::request("workers", expected, workers.to_string()));
-    }
+    ensure_alone(device, workers)?;
     let together = fleet::size(spec, device, pending.len())?;
     let trained = if together > 1 { format!("trained {together} at once, ") } else { String::new() };
     observer.on(Event::Note(&format!(
@@ -122,6 +118,16 @@ pub fn run(request: &SweepRequest, observer: &dyn Observer) -> Result<SweepOutco
     let page = output.join(REPORT_FILE);
     report::write(std::slice::from_ref(&results), &page, Overwrite::Yes)?;
     Ok(SweepOutcome { results, report: page, rows, relations, effects })
+}
+
+/// One worker a GPU: each plans with most of the device's memory, learns in settings that hold for the process, and feeds the device
+/// by itself.
+fn ensure_alone(device: Device, workers: usize) -> Result<()> {
+    if device.is_cuda() && workers > 1 {
+        let expected = "1 on a GPU (together trains many models there at once)";
+        return Err(Error::request("workers", expected, workers.to_string()));
+    }
+    Ok(())
 }
 
 /// Checks that the folder holds this study or nothing, and notes the study in it.
@@ -242,5 +248,25 @@ impl fmt::Display for SweepOutcome {
         relate::leading(f, &self.relations, &self.effects)?;
         writeln!(f, "results: {}", self.results.display())?;
         write!(f, "report: {}", self.report.display())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gpu_has_one_worker() {
+        let gpu = Device::Cuda(0);
+        assert_eq!((workers(Workers::Auto, gpu, 9), workers(Workers::Fixed(4), gpu, 1)), (1, 1));
+        let error = ensure_alone(gpu, workers(Workers::Fixed(4), gpu, 9)).unwrap_err();
+        assert_eq!(
+            (error.exit_code(), error.to_string().contains("workers: expected 1 on a GPU")),
+            (2, true),
+            "{error}"
+        );
+        ensure_alone(gpu, 1).unwrap();
+        ensure_alone(Device::Cpu, 4).unwrap();
     }
 }

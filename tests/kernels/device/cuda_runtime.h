@@ -1,7 +1,7 @@
 // Stands in for CUDA's: the device's half of the kernels, launchers included, compiled as C++ and carried out on the host. A
 // thread of a block is a fiber that runs from barrier to barrier; blocks follow each other. Dynamic shared memory is as large as
 // was asked for and not a byte more, for AddressSanitizer to watch. A barrier that part of a warp or of a block never reaches
-// ends the program.
+// ends the program, and so does a block whose static and dynamic shared memory together exceed what it may have.
 #pragma once
 #include <math.h>
 #include <ucontext.h>
@@ -11,7 +11,9 @@
 #include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <map>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -26,6 +28,9 @@
 #define __launch_bounds__(threads)
 #define PB_LAUNCH(kernel, blocks, threads, shared, stream) emulated::Launch<decltype(&kernel)>{&kernel, blocks, threads, shared}
 #define PB_DYNAMIC_SHARED static_assert(true)
+#define PB_STATIC_SHARED(type, name, count) \
+  static type name[count];                  \
+  emulated::hold(sizeof name)
 #define dynamic_shared emulated::block->shared.data()
 
 struct CUstream_st;
@@ -44,9 +49,12 @@ namespace emulated {
 
 // What a device of compute capability 8.0 has; a test may have less.
 inline int shared_limit = 163 * 1024;
-// What a kernel may take without asking.
+// What a kernel may take without asking, static and dynamic memory together.
 constexpr int64_t unasked = 48 * 1024;
-inline int64_t asked = 0;
+// The dynamic memory that was asked for, kernel by kernel, and stays asked for.
+inline std::map<const void*, int64_t> asked;
+// Runs once when somebody has asked: what another thread does before the launch that follows.
+inline std::function<void()> after_asking;
 // Threads are resumed last first.
 inline bool backwards = false;
 inline bool without_barriers = false;
@@ -74,6 +82,8 @@ struct Block {
   ucontext_t scheduler;
   unsigned at = 0;
   std::vector<unsigned char> shared;
+  // Static shared memory that the running thread has come by, and whether its kernel has asked for more than comes unasked.
+  int64_t fixed = 0, granted = 0;
 };
 inline Block* block = nullptr;
 
@@ -133,9 +143,10 @@ inline bool release(unsigned first, unsigned last, int state) {
   return any;
 }
 
-inline void run_block(unsigned threads, int64_t shared, std::function<void()> body) {
+inline void run_block(unsigned threads, int64_t shared, int64_t granted, std::function<void()> body) {
   Block here;
   block = &here;
+  here.granted = granted;
   here.body = std::move(body);
   here.shared.resize(static_cast<size_t>(shared));
   for (unsigned t = 0; t < threads; ++t) {
@@ -198,19 +209,31 @@ namespace emulated {
 
 inline void take_number() { threadIdx.x = block->at; }
 
+// A kernel's static memory counts with its dynamic memory.
+inline void hold(size_t bytes) {
+  if (threadIdx.x != 0) return;
+  block->fixed += static_cast<int64_t>(bytes);
+  const auto dynamic = static_cast<int64_t>(block->shared.size()), both = block->fixed + dynamic;
+  if (both > shared_limit || (both > unasked && dynamic > block->granted)) {
+    std::puts("shared memory, static and dynamic together, that was not asked for");
+    std::exit(1);
+  }
+}
+
 inline cudaError_t last_error = cudaSuccess;
 
 template <class... Arguments> template <class... Values>
 void Launch<void (**)(Arguments...)>::operator()(Values... values) const {
-  if (threads % 32 != 0 || threads > 1024 || shared > (asked > unasked ? asked : unasked)) {
+  const auto known = asked.find(reinterpret_cast<const void*>(*kernel));
+  const int64_t granted = known == asked.end() ? 0 : known->second;
+  if (threads % 32 != 0 || threads > 1024 || shared > (granted > unasked ? granted : unasked)) {
     last_error = cudaErrorInvalidValue;
     return;
   }
-  asked = 0;
   for (unsigned b = 0; b < blocks; ++b) {
     blockIdx.x = b;
     blockDim.x = static_cast<unsigned>(threads);
-    run_block(blockDim.x, shared, [&] {
+    run_block(blockDim.x, shared, granted, [&] {
       (*kernel)(values...);
     });
   }
@@ -226,9 +249,10 @@ inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) {
   *value = emulated::shared_limit;
   return cudaSuccess;
 }
-inline cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int bytes) {
+inline cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute, int bytes) {
   if (bytes > emulated::shared_limit) return cudaErrorInvalidValue;
-  emulated::asked = bytes;
+  emulated::asked[kernel] = bytes;
+  if (const auto meanwhile = std::exchange(emulated::after_asking, nullptr)) meanwhile();
   return cudaSuccess;
 }
 inline cudaError_t cudaGetLastError() {
