@@ -3,11 +3,13 @@
 #include "protect.h"
 #include "pullback.h"
 
+#include <torch/csrc/jit/api/function_impl.h>
 #include <torch/csrc/jit/ir/constants.h>
 #include <torch/csrc/jit/ir/ir.h>
 #include <torch/csrc/jit/runtime/graph_executor.h>
 #include <torch/script.h>
 
+#include <algorithm>
 #include <memory>
 #include <optional>
 #include <string>
@@ -30,14 +32,15 @@ template <class F> void each_floating_tensor(const Module& module, F&& body) {
 }
 
 // Tracing writes down the global flags of the moment: a convolution would be rounded to TF32 on a GPU whatever is asked of it
-// later. The last argument of aten::_convolution says so; it is made false. Counts what was changed.
+// later. The last argument of aten::_convolution says so; it is made false, wherever it comes from. Counts what was changed.
 int64_t forbid_tf32(torch::jit::Block* block) {
   int64_t changed = 0;
   for (auto* node : block->nodes()) {
     for (auto* inner : node->blocks()) changed += forbid_tf32(inner);
+    if (node->hasAttribute(torch::jit::attr::Subgraph)) changed += forbid_tf32(node->g(torch::jit::attr::Subgraph)->block());
     if (node->kind() != at::aten::_convolution || node->inputs().size() != 13) continue;
     const auto allowed = torch::jit::toIValue(node->input(12));
-    if (!allowed.has_value() || !allowed->isBool() || !allowed->toBool()) continue;
+    if (allowed.has_value() && allowed->isBool() && !allowed->toBool()) continue;
     torch::jit::WithInsertPoint before(node);
     node->replaceInput(12, node->owningGraph()->insertConstant(false));
     ++changed;
@@ -104,6 +107,18 @@ bool assigns(const torch::jit::Block* block) {
   return false;
 }
 
+// The code of all functions that came with a module: methods of all its parts, and those that they call.
+std::vector<torch::jit::Block*> code_of(const Module& module) {
+  std::vector<torch::jit::Block*> blocks;
+  for (auto* function : module._ivalue()->compilation_unit()->get_functions()) {
+    auto* compiled = torch::jit::tryToGraphFunction(*function);
+    if (compiled == nullptr) continue;
+    compiled->ensure_defined();
+    blocks.push_back(compiled->graph()->block());
+  }
+  return blocks;
+}
+
 }  // namespace
 
 extern "C" {
@@ -119,20 +134,11 @@ const char* pb_module_load(void** result, int64_t* tf32, const char* path, int64
       tensor.set_requires_grad(false);
       if (tensor.scalar_type() != kind) tensor.set_data(tensor.to(kind));
     });
+    const auto code = code_of(*module);
     *tf32 = 0;
-    for (const auto& part : module->modules()) {
-      for (const auto& method : part.get_methods()) *tf32 += forbid_tf32(method.graph()->block());
-    }
-    if (device.is_cpu()) {
-      bool minds = false;
-      for (const auto& part : module->modules()) {
-        for (const auto& method : part.get_methods()) minds = minds || minds_layout(method.graph()->block());
-      }
-      for (const auto& part : module->modules()) {
-        for (const auto& method : part.get_methods()) {
-          if (!minds) choose_convolutions(method.graph()->block());
-        }
-      }
+    for (auto* block : code) *tf32 += forbid_tf32(block);
+    if (device.is_cpu() && std::none_of(code.begin(), code.end(), minds_layout)) {
+      for (auto* block : code) choose_convolutions(block);
     }
     *result = module.release();
   });
@@ -140,11 +146,7 @@ const char* pb_module_load(void** result, int64_t* tf32, const char* path, int64
 
 const char* pb_module_share(void** result, void* module) {
   return protect([&] {
-    for (const auto& part : module_of(module).modules()) {
-      for (const auto& method : part.get_methods()) {
-        TORCH_CHECK(!assigns(method.graph()->block()), method.name(), " assigns to an attribute");
-      }
-    }
+    for (const auto* block : code_of(module_of(module))) TORCH_CHECK(!assigns(block), "its code assigns to an attribute");
     *result = new Module(module_of(module));
   });
 }

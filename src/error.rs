@@ -228,3 +228,25 @@ pub fn ensure_shape(name: &str, tensor: &tch::Tensor, expected: &[i64]) -> Resul
         Err(Error::request(format!("shape of {name}"), format!("{expected:?}"), format!("{found:?}")))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_that_ran_out_is_told_from_other_failures() {
+        let native = |message: &str| Error::Native { routine: "vjp", message: message.to_owned() };
+        for message in [
+            "CUDA out of memory. Tried to allocate 20.00 GiB.",
+            "GET was unable to find an engine to execute this computation",
+            "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+            "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+            "DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes.",
+        ] {
+            let error = native(&format!("{message}\nException raised from somewhere"));
+            assert!(error.is_out_of_memory() && !error.is_of_the_way(), "{message}");
+        }
+        let error = native("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm`");
+        assert!(!error.is_out_of_memory() && error.is_of_the_way());
+    }
+}

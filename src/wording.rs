@@ -14,8 +14,16 @@ impl Wording {
 }
 
 /// Memory ran out, on the CPU or on CUDA, for libtorch or one of its libraries.
-pub(crate) const OUT_OF_MEMORY: Wording =
-    Wording(&["out of memory", "not enough memory", "can't allocate memory", "bad_alloc", "could not create a memory"]);
+pub(crate) const OUT_OF_MEMORY: Wording = Wording(&[
+    "out of memory",
+    "not enough memory",
+    "can't allocate memory",
+    "bad_alloc",
+    "could not create a memory",
+    // cuDNN, where no algorithm's workspace fits; cuBLAS, cuSOLVER and cuDNN, for handles and workspaces.
+    "unable to find an engine",
+    "ALLOC_FAILED",
+]);
 
 /// An operation has no second derivative.
 pub(crate) const ONCE_DIFFERENTIABLE: Wording =

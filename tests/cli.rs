@@ -18,7 +18,7 @@ train: {epochs: 2, batch: 16}
 ";
 
 fn command(folder: &Path, args: &[&str]) -> Command {
-    let mut command = Command::new(crate::files::binary());
+    let mut command = crate::files::program();
     // One thread each: many of these run side by side.
     command.args(args).current_dir(folder).env("OMP_NUM_THREADS", "1").stdin(Stdio::null());
     command
@@ -424,9 +424,44 @@ fn tf32_is_for_training_on_cuda() {
     let exact = weights("exact", "--device cpu");
     assert!(exact == weights("off", "--device cpu --set train.tf32=false"));
     assert!(exact == weights("on", "--device cpu --set train.tf32=true"));
-    if crate::device::cuda() {
-        assert!(weights("cuda", "--device cuda") != weights("cuda-tf32", "--device cuda --set train.tf32=true"));
+}
+
+/// What a user sees of a CUDA device: `auto` takes it, results name it and are the CPU's, TF32 makes others, and nothing is said.
+#[test]
+fn on_cuda_commands_do_the_same() {
+    if !crate::device::cuda() {
+        return;
     }
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    fs::write(at.join("a.yaml"), CONFIG).unwrap();
+    let run = |line: &str| {
+        let args = words(line);
+        let mut command = Command::new(crate::files::binary());
+        let out =
+            command.args(&args).current_dir(at).env("OMP_NUM_THREADS", "1").stdin(Stdio::null()).output().unwrap();
+        assert!(out.status.success(), "{line}: {}", stderr(&out));
+        assert_eq!(stderr(&out), "", "{line}");
+    };
+    for (name, more) in [("auto", ""), ("cpu", "--device cpu"), ("tf32", "--set train.tf32=true")] {
+        run(&format!("train -c a.yaml -o {name} --limit 24 --set train.epochs=1 -q {more}"));
+    }
+    let weights = |name: &str| fs::read(at.join(name).join("model.safetensors")).unwrap();
+    assert!(weights("auto") != weights("tf32"));
+    let numbers = |file: &str, path: &str| {
+        hdf5::File::open(at.join(file)).unwrap().dataset(path).unwrap().read_raw::<f64>().unwrap()
+    };
+    for device in ["auto", "cpu"] {
+        run(&format!("score -m cpu -d strokes -o s-{device}.h5 --limit 9 -q --device {device}"));
+        run(&format!("attack -m cpu -d strokes -o a-{device}.h5 --limit 9 --attack pgd --eps 1 -q --device {device}"));
+    }
+    let (here, there) = (numbers("s-cpu.h5", "spectrum/eigenvalues"), numbers("s-auto.h5", "spectrum/eigenvalues"));
+    let largest = here.iter().copied().fold(0.0, f64::max);
+    assert!(here.iter().zip(&there).all(|(a, b)| (a - b).abs() <= 2e-4 * largest), "{here:?} {there:?}");
+    let (here, there) = (numbers("a-cpu.h5", "attack/pgd/latent_l2"), numbers("a-auto.h5", "attack/pgd/latent_l2"));
+    assert!(here.iter().zip(&there).all(|(a, b)| (a - b).abs() <= 0.05 * a), "{here:?} {there:?}");
+    let seen = stdout(&succeeds(at, "inspect s-auto.h5"));
+    assert!(seen.contains("cuda:0"), "{seen}");
 }
 
 /// A trace is of all threads, is written also of a run that failed, and never over another.
@@ -565,7 +600,11 @@ fn an_interrupted_run_exits_with_1_and_is_resumed() {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     // Whatever the test's own parent ignores, as a shell does for what it runs in the background.
     let mut command_line = Command::new("env");
-    command_line.arg("--default-signal=INT").arg(crate::files::binary()).args(&args).current_dir(at);
+    crate::files::on_cpu(&mut command_line)
+        .arg("--default-signal=INT")
+        .arg(crate::files::binary())
+        .args(&args)
+        .current_dir(at);
     let mut child = command_line.env("OMP_NUM_THREADS", "1").stderr(Stdio::piped()).spawn().unwrap();
     let history = at.join("run/history.csv");
     while !history.exists() {

@@ -3,6 +3,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::process::Command;
 
 fn named(variable: &str) -> Option<OsString> {
     std::env::var_os(variable).filter(|value| !value.is_empty())
@@ -16,6 +17,19 @@ pub fn root() -> PathBuf {
 /// The program: PULLBACK_BINARY, or what cargo built beside the tests.
 pub fn binary() -> PathBuf {
     named("PULLBACK_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_pullback").into()).into()
+}
+
+/// The program, on the CPU whatever `auto` would find: what a test asks of its output and its bytes is the CPU's, and a CUDA context a
+/// run would cost seconds. Tests of a device ask for [`binary`].
+pub fn program() -> Command {
+    let mut command = Command::new(binary());
+    on_cpu(&mut command);
+    command
+}
+
+/// Hides CUDA devices from a command that starts the program.
+pub fn on_cpu(command: &mut Command) -> &mut Command {
+    command.env("CUDA_VISIBLE_DEVICES", "")
 }
 
 /// An interpreter with numpy and h5py: PULLBACK_PYTHON, or the one that `make test` sets up.

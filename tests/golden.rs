@@ -3,11 +3,12 @@
 // `!(a <= b)` and not `a > b`: NaN must fail.
 #![allow(clippy::neg_cmp_op_on_partial_ord)]
 
+use crate::device::{here, on_each_device};
 use crate::roundoff::apart;
 use clap::ValueEnum;
 use hdf5::File;
 use pullback::data::{Reading, Split};
-use pullback::device::{DeviceChoice, Precision};
+use pullback::device::Precision;
 use pullback::event::Silent;
 use pullback::jacobian::BatchSize;
 use pullback::metric::MetricKind;
@@ -18,7 +19,7 @@ use pullback::store::Overwrite;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use tch::Kind;
+use tch::{Device, Kind};
 
 const METRICS: [&str; 5] = ["mean", "stochastic", "fisher", "output", "output-stochastic"];
 const SCORES: [&str; 10] = [
@@ -237,7 +238,14 @@ enum Through {
 }
 
 /// Scores `case` by `metric` into `output`; a failure is the error's one line.
-fn score(case: &Path, metric: &str, precision: Precision, through: Through, output: &Path) -> Result<(), String> {
+fn score(
+    case: &Path,
+    metric: &str,
+    precision: Precision,
+    through: Through,
+    device: Device,
+    output: &Path,
+) -> Result<(), String> {
     // Passes of two in f64, so that a model is called several times and TorchScript gets its chance to rewrite it.
     let batch = if precision == Precision::F64 { "2" } else { "auto" };
     if !matches!(through, Through::Binary) {
@@ -252,7 +260,7 @@ fn score(case: &Path, metric: &str, precision: Precision, through: Through, outp
             shard: None,
             precision,
             seed: 0,
-            device: DeviceChoice::Cpu,
+            device: pullback::device::name(device).parse().unwrap(),
             batch: if batch == "2" { BatchSize::Fixed(2) } else { BatchSize::Auto },
             output: output.to_owned(),
             overwrite: Overwrite::No,
@@ -266,7 +274,7 @@ fn score(case: &Path, metric: &str, precision: Precision, through: Through, outp
             .map_err(|e| e.to_string());
     }
     let done = Command::new(crate::files::binary())
-        .args(["score", "-q", "--device", "cpu", "--threads", "1", "--top", "1"])
+        .args(["score", "-q", "--device", &pullback::device::name(device), "--threads", "1", "--top", "1"])
         .args(["--metric", metric, "--precision", precision.name(), "--batch", batch])
         .arg("-m")
         .arg(case.join("vae.pt"))
@@ -279,8 +287,17 @@ fn score(case: &Path, metric: &str, precision: Precision, through: Through, outp
     if done.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&done.stderr).trim().to_owned()) }
 }
 
-/// Scores `cases` by `metrics` and panics with all that differs.
+/// Scores `cases` by `metrics` on every device and panics with all that differs.
 fn run(cases: &[PathBuf], metrics: impl Fn(usize) -> &'static [&'static str], precision: Precision, through: Through) {
+    on_each_device(|| run_here(cases, &metrics, precision, through));
+}
+
+fn run_here(
+    cases: &[PathBuf],
+    metrics: &impl Fn(usize) -> &'static [&'static str],
+    precision: Precision,
+    through: Through,
+) {
     assert!(!cases.is_empty(), "no cases");
     let tolerance = match (precision, through) {
         (Precision::F64, _) => F64,
@@ -293,9 +310,9 @@ fn run(cases: &[PathBuf], metrics: impl Fn(usize) -> &'static [&'static str], pr
     for (number, case) in cases.iter().enumerate() {
         for metric in metrics(number) {
             let name = case.file_name().unwrap().to_string_lossy();
-            let what = format!("{name} {metric} {}", precision.name());
+            let what = format!("{name} {metric} {} on {:?}", precision.name(), here());
             let output = folder.path().join(format!("{name}-{metric}.h5"));
-            if let Err(line) = score(case, metric, precision, through, &output) {
+            if let Err(line) = score(case, metric, precision, through, here(), &output) {
                 wrong.push(format!("{what}: {line}"));
                 continue;
             }

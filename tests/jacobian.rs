@@ -1,5 +1,6 @@
 //! Batched Jacobians against loops, closed forms and finite differences; the planner's choices.
 
+use crate::device::{here, on_each_device};
 use crate::roundoff::{apart, difference_quotient};
 use crate::toy::{Collapsed, TanhMlp, rand};
 use pullback::ffi::{self, Graph, VjpMode};
@@ -26,58 +27,64 @@ fn encoded(vae: &TanhMlp, x: &Tensor) -> (Tensor, Tensor) {
 
 #[test]
 fn rows_agree_with_central_differences() {
-    let vae = TanhMlp::new(12, 9, 3, 1);
-    let x = rand(&[4, 1, 3, 4], 7);
-    let (input, mean) = encoded(&vae, &x);
-    let j = jacobian::rows(&mean, &input, ALL).unwrap();
-    assert_eq!(j.size(), [4, 3, 12]);
-    let h = 1e-5;
-    // mu is a sum of 9 tanh of sums of 12, with weights of at most 1: |mu| <= 9, and |tanh'''| <= 2.
-    let allowed = difference_quotient(h, 9.0, &[12, 9], 18.0);
-    for d in 0..12 {
-        let step = Tensor::zeros([12], (Kind::Double, Device::Cpu));
-        let _ = step.get(d).fill_(h);
-        let step = step.reshape([1, 1, 3, 4]);
-        let difference =
-            (vae.encode(&(&x + &step)).unwrap().mean - vae.encode(&(&x - &step)).unwrap().mean) / (2.0 * h);
-        assert!(gap(&j.select(2, d), &difference) < allowed);
-        // Negative control: another column does not fit.
-        assert!(gap(&j.select(2, (d + 1) % 12), &difference) > 1e-6);
-    }
+    on_each_device(|| {
+        let vae = TanhMlp::new(12, 9, 3, 1);
+        let x = rand(&[4, 1, 3, 4], 7);
+        let (input, mean) = encoded(&vae, &x);
+        let j = jacobian::rows(&mean, &input, ALL).unwrap();
+        assert_eq!(j.size(), [4, 3, 12]);
+        let h = 1e-5;
+        // mu is a sum of 9 tanh of sums of 12, with weights of at most 1: |mu| <= 9, and |tanh'''| <= 2.
+        let allowed = difference_quotient(h, 9.0, &[12, 9], 18.0);
+        for d in 0..12 {
+            let step = Tensor::zeros([12], (Kind::Double, here()));
+            let _ = step.get(d).fill_(h);
+            let step = step.reshape([1, 1, 3, 4]);
+            let difference =
+                (vae.encode(&(&x + &step)).unwrap().mean - vae.encode(&(&x - &step)).unwrap().mean) / (2.0 * h);
+            assert!(gap(&j.select(2, d), &difference) < allowed);
+            // Negative control: another column does not fit.
+            assert!(gap(&j.select(2, (d + 1) % 12), &difference) > 1e-6);
+        }
+    });
 }
 
 #[test]
 fn every_mode_gives_the_same_rows_and_columns() {
-    let vae = TanhMlp::new(16, 10, 5, 2);
-    let (x, mean) = encoded(&vae, &rand(&[6, 1, 4, 4], 3));
-    let reference = jacobian::rows(&mean, &x, Mode::Looped).unwrap();
-    for mode in [ALL, Mode::Vmapped(1), Mode::Vmapped(2), Mode::Vmapped(4)] {
-        // Sums over 10 hidden units.
-        let allowed = apart(Kind::Double, &[10]) * reference.abs().max().double_value(&[]);
-        assert!(gap(&jacobian::rows(&mean, &x, mode).unwrap(), &reference) < allowed, "{mode:?}");
-    }
-    let z = mean.detach().set_requires_grad(true);
-    let image = vae.decode(&z).unwrap().flatten(1, -1);
-    let by_rows = jacobian::rows(&image, &z, Mode::Looped).unwrap();
-    for mode in [ALL, Mode::Looped, Mode::Vmapped(2)] {
-        // Sums over 10 hidden units back, and again forward.
-        let allowed = apart(Kind::Double, &[10, 10, 16]) * by_rows.abs().max().double_value(&[]);
-        assert!(gap(&jacobian::columns(&image, &z, mode).unwrap(), &by_rows) < allowed, "{mode:?}");
-    }
+    on_each_device(|| {
+        let vae = TanhMlp::new(16, 10, 5, 2);
+        let (x, mean) = encoded(&vae, &rand(&[6, 1, 4, 4], 3));
+        let reference = jacobian::rows(&mean, &x, Mode::Looped).unwrap();
+        for mode in [ALL, Mode::Vmapped(1), Mode::Vmapped(2), Mode::Vmapped(4)] {
+            // Sums over 10 hidden units.
+            let allowed = apart(Kind::Double, &[10]) * reference.abs().max().double_value(&[]);
+            assert!(gap(&jacobian::rows(&mean, &x, mode).unwrap(), &reference) < allowed, "{mode:?}");
+        }
+        let z = mean.detach().set_requires_grad(true);
+        let image = vae.decode(&z).unwrap().flatten(1, -1);
+        let by_rows = jacobian::rows(&image, &z, Mode::Looped).unwrap();
+        for mode in [ALL, Mode::Looped, Mode::Vmapped(2)] {
+            // Sums over 10 hidden units back, and again forward.
+            let allowed = apart(Kind::Double, &[10, 10, 16]) * by_rows.abs().max().double_value(&[]);
+            assert!(gap(&jacobian::columns(&image, &z, mode).unwrap(), &by_rows) < allowed, "{mode:?}");
+        }
+    });
 }
 
 #[test]
 fn an_output_that_ignores_the_input_has_a_zero_jacobian() {
-    let x = rand(&[3, 2, 2, 2], 1).set_requires_grad(true);
-    let constant = Tensor::ones([3, 4], (Kind::Double, Device::Cpu));
-    let free = constant.detach().set_requires_grad(true) * 2.0;
-    for output in [constant, free] {
-        for mode in [ALL, Mode::Looped] {
-            let j = jacobian::rows(&output, &x, mode).unwrap();
-            assert_eq!(j.size(), [3, 4, 8]);
-            assert_eq!(j.abs().max().double_value(&[]), 0.0);
+    on_each_device(|| {
+        let x = rand(&[3, 2, 2, 2], 1).set_requires_grad(true);
+        let constant = Tensor::ones([3, 4], (Kind::Double, here()));
+        let free = constant.detach().set_requires_grad(true) * 2.0;
+        for output in [constant, free] {
+            for mode in [ALL, Mode::Looped] {
+                let j = jacobian::rows(&output, &x, mode).unwrap();
+                assert_eq!(j.size(), [3, 4, 8]);
+                assert_eq!(j.abs().max().double_value(&[]), 0.0);
+            }
         }
-    }
+    });
 }
 
 #[test]
@@ -91,62 +98,70 @@ fn cotangents_of_another_shape_are_refused() {
 
 #[test]
 fn an_error_inside_a_vmapped_pass_leaves_the_next_one_usable() {
-    let vae = TanhMlp::new(16, 10, 5, 2);
-    let (x, mean) = encoded(&vae, &rand(&[2, 1, 4, 4], 3));
-    let unrelated = rand(&[2, 4], 9); // does not require gradients
-    let cotangents = Tensor::ones([2, 2, 5], (Kind::Double, Device::Cpu));
-    assert!(ffi::vjp(&mean, &unrelated, &cotangents, VjpMode::Vmapped, Graph::Constant).is_err());
-    assert!(ffi::vjp(&mean, &x, &cotangents, VjpMode::Vmapped, Graph::Constant).is_ok());
+    on_each_device(|| {
+        let vae = TanhMlp::new(16, 10, 5, 2);
+        let (x, mean) = encoded(&vae, &rand(&[2, 1, 4, 4], 3));
+        let unrelated = rand(&[2, 4], 9); // does not require gradients
+        let cotangents = Tensor::ones([2, 2, 5], (Kind::Double, here()));
+        assert!(ffi::vjp(&mean, &unrelated, &cotangents, VjpMode::Vmapped, Graph::Constant).is_err());
+        assert!(ffi::vjp(&mean, &x, &cotangents, VjpMode::Vmapped, Graph::Constant).is_ok());
+    });
 }
 
 #[test]
 fn stochastic_is_the_mean_over_noise_of_the_sampled_metrics() {
-    // E_eps[J_eps^T J_eps], J_eps = J_mu + diag(eps) J_sigma, over eps = +-1 (a two-point law with the same moments).
-    let vae = TanhMlp::new(6, 8, 2, 5);
-    let x = rand(&[3, 1, 2, 3], 4);
-    let ways = Ways { rows: ALL, columns: ALL };
-    let g = |kind| {
-        let a = Metric::at(&vae, &x, kind, ways).unwrap();
-        a.factor().unwrap().transpose(1, 2).bmm(&a.factor().unwrap())
-    };
-    let input = x.detach().set_requires_grad(true);
-    let q = vae.encode(&input).unwrap();
-    let sigma = q.std().unwrap();
-    let mut expected = Tensor::zeros([3, 6, 6], (Kind::Double, Device::Cpu));
-    for signs in [[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]] {
-        let eps = Tensor::from_slice(&signs);
-        let j = jacobian::rows(&(&q.mean + &sigma * &eps), &input, ALL).unwrap();
-        expected += j.transpose(1, 2).bmm(&j) / 4.0;
-    }
-    // Each Jacobian by sums over the hidden units, twice; four rows a Gram matrix, four of these.
-    let allowed = 2.0 * apart(Kind::Double, &[8, 8]) + apart(Kind::Double, &[4, 4]);
-    assert!(gap(&g(MetricKind::Stochastic), &expected) < allowed * expected.abs().max().double_value(&[]));
-    assert!(gap(&g(MetricKind::Mean), &expected) > 1e-6, "negative control");
+    on_each_device(|| {
+        // E_eps[J_eps^T J_eps], J_eps = J_mu + diag(eps) J_sigma, over eps = +-1 (a two-point law with the same moments).
+        let vae = TanhMlp::new(6, 8, 2, 5);
+        let x = rand(&[3, 1, 2, 3], 4);
+        let ways = Ways { rows: ALL, columns: ALL };
+        let g = |kind| {
+            let a = Metric::at(&vae, &x, kind, ways).unwrap();
+            a.factor().unwrap().transpose(1, 2).bmm(&a.factor().unwrap())
+        };
+        let input = x.detach().set_requires_grad(true);
+        let q = vae.encode(&input).unwrap();
+        let sigma = q.std().unwrap();
+        let mut expected = Tensor::zeros([3, 6, 6], (Kind::Double, here()));
+        for signs in [[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]] {
+            let eps = Tensor::from_slice(&signs);
+            let j = jacobian::rows(&(&q.mean + &sigma * &eps), &input, ALL).unwrap();
+            expected += j.transpose(1, 2).bmm(&j) / 4.0;
+        }
+        // Each Jacobian by sums over the hidden units, twice; four rows a Gram matrix, four of these.
+        let allowed = 2.0 * apart(Kind::Double, &[8, 8]) + apart(Kind::Double, &[4, 4]);
+        assert!(gap(&g(MetricKind::Stochastic), &expected) < allowed * expected.abs().max().double_value(&[]));
+        assert!(gap(&g(MetricKind::Mean), &expected) > 1e-6, "negative control");
+    });
 }
 
 #[test]
 fn output_is_the_metric_of_the_whole_map() {
-    let vae = TanhMlp::new(6, 8, 2, 5);
-    let x = rand(&[3, 1, 2, 3], 4);
-    let metric = Metric::at(&vae, &x, MetricKind::Output, Ways { rows: ALL, columns: ALL }).unwrap();
-    let input = x.detach().set_requires_grad(true);
-    let q = vae.encode(&input).unwrap();
-    let j = jacobian::rows(&vae.decode(&q.mean).unwrap().flatten(1, -1), &input, Mode::Looped).unwrap();
-    let expected = j.transpose(1, 2).bmm(&j);
-    // Through encoder and decoder (8 hidden units each), twice; a QR factorisation over 6 pixels; v sums 6 numbers up to 1.
-    let allowed = 2.0 * apart(Kind::Double, &[8, 8, 6, 6]) * expected.abs().max().double_value(&[]);
-    assert!(gap(&metric.factor().unwrap().transpose(1, 2).bmm(&metric.factor().unwrap()), &expected) < allowed);
-    let v = rand(&[3, 6, 2], 8);
-    assert!(gap(&metric.apply(&v).unwrap(), &expected.bmm(&v)) < 6.0 * allowed);
+    on_each_device(|| {
+        let vae = TanhMlp::new(6, 8, 2, 5);
+        let x = rand(&[3, 1, 2, 3], 4);
+        let metric = Metric::at(&vae, &x, MetricKind::Output, Ways { rows: ALL, columns: ALL }).unwrap();
+        let input = x.detach().set_requires_grad(true);
+        let q = vae.encode(&input).unwrap();
+        let j = jacobian::rows(&vae.decode(&q.mean).unwrap().flatten(1, -1), &input, Mode::Looped).unwrap();
+        let expected = j.transpose(1, 2).bmm(&j);
+        // Through encoder and decoder (8 hidden units each), twice; a QR factorisation over 6 pixels; v sums 6 numbers up to 1.
+        let allowed = 2.0 * apart(Kind::Double, &[8, 8, 6, 6]) * expected.abs().max().double_value(&[]);
+        assert!(gap(&metric.factor().unwrap().transpose(1, 2).bmm(&metric.factor().unwrap()), &expected) < allowed);
+        let v = rand(&[3, 6, 2], 8);
+        assert!(gap(&metric.apply(&v).unwrap(), &expected.bmm(&v)) < 6.0 * allowed);
+    });
 }
 
 #[test]
 fn a_collapsed_posterior_has_a_zero_factor() {
-    let x = rand(&[2, 1, 2, 2], 4);
-    for kind in MetricKind::ALL {
-        let metric = Metric::at(&Collapsed, &x, kind, Ways { rows: ALL, columns: ALL }).unwrap();
-        assert_eq!(metric.factor().unwrap().abs().max().double_value(&[]), 0.0, "{kind}");
-    }
+    on_each_device(|| {
+        let x = rand(&[2, 1, 2, 2], 4);
+        for kind in MetricKind::ALL {
+            let metric = Metric::at(&Collapsed, &x, kind, Ways { rows: ALL, columns: ALL }).unwrap();
+            assert_eq!(metric.factor().unwrap().abs().max().double_value(&[]), 0.0, "{kind}");
+        }
+    });
 }
 
 /// Subtracts the batch mean: what batch normalisation in training mode does.

@@ -1,6 +1,7 @@
 //! Matrix-free spectra: operators against finite differences and dense matrices, Krylov spaces against known spectra,
 //! estimates against their own standard errors.
 
+use crate::device::{here, on_each_device};
 use crate::roundoff::{apart, difference_quotient};
 use crate::toy::{Collapsed, TanhMlp, rand};
 use pullback::jacobian::{BatchSize, Mode, Ways};
@@ -46,41 +47,45 @@ fn check_operator(op: &dyn Operator, g: &Tensor, tolerance: f64) {
 
 #[test]
 fn dense_and_matrix_free_operators_apply_the_same_metric() {
-    let vae = TanhMlp::new(12, 9, 3, 1);
-    let x = rand(&[4, 1, 3, 4], 7);
-    for kind in MetricKind::ALL {
-        let metric = Metric::at(&vae, &x, kind, WAYS[0]).unwrap();
-        let g = metric.factor().unwrap().transpose(1, 2).bmm(&metric.factor().unwrap());
-        // Two products with a factor of up to 6 rows of 12 pixels, on either side.
-        check_operator(&metric, &g, 2.0 * apart(Kind::Double, &[12, 6, 12]));
-        for ways in WAYS {
-            let free = MatrixFree::at(&vae, &x, kind, ways).unwrap();
-            assert_eq!(Operator::rank_bound(&free), metric.rank_bound(), "{kind}");
-            // Each product passes the hidden units (9) of encoder and decoder, forward and back, where the factor did once.
-            check_operator(&free, &g, 2.0 * apart(Kind::Double, &[12, 9, 3, 9, 12, 12, 9, 3, 9, 12]));
+    on_each_device(|| {
+        let vae = TanhMlp::new(12, 9, 3, 1);
+        let x = rand(&[4, 1, 3, 4], 7);
+        for kind in MetricKind::ALL {
+            let metric = Metric::at(&vae, &x, kind, WAYS[0]).unwrap();
+            let g = metric.factor().unwrap().transpose(1, 2).bmm(&metric.factor().unwrap());
+            // Two products with a factor of up to 6 rows of 12 pixels, on either side.
+            check_operator(&metric, &g, 2.0 * apart(Kind::Double, &[12, 6, 12]));
+            for ways in WAYS {
+                let free = MatrixFree::at(&vae, &x, kind, ways).unwrap();
+                assert_eq!(Operator::rank_bound(&free), metric.rank_bound(), "{kind}");
+                // Each product passes the hidden units (9) of encoder and decoder, forward and back, where the factor did once.
+                check_operator(&free, &g, 2.0 * apart(Kind::Double, &[12, 9, 3, 9, 12, 12, 9, 3, 9, 12]));
+            }
         }
-    }
+    });
 }
 
 #[test]
 fn products_with_the_jacobian_are_directional_derivatives() {
-    let vae = TanhMlp::new(12, 9, 3, 1);
-    let x = rand(&[4, 1, 3, 4], 7);
-    let v = rand(&[4, 12, 2], 5) - 0.5;
-    let h = 1e-5;
-    // |v| <= 1/2 and weights <= 1: as of rows; through the decoder, whose sigmoid is below 1, with derivatives of sums of sums.
-    let allowed = difference_quotient(h, 9.0, &[12, 9, 3, 9], 18.0 * 9.0);
-    let step = |k: i64| v.select(2, k).reshape([4, 1, 3, 4]) * h;
-    let along = |f: &dyn Fn(&Tensor) -> Tensor, k: i64| (f(&(&x + step(k))) - f(&(&x - step(k)))) / (2.0 * h);
-    let mean = |x: &Tensor| vae.encode(x).unwrap().mean;
-    let whole = |x: &Tensor| vae.decode(&vae.encode(x).unwrap().mean).unwrap().flatten(1, -1);
-    for (kind, f) in [(MetricKind::Mean, &mean as &dyn Fn(&Tensor) -> Tensor), (MetricKind::Output, &whole)] {
-        let found = MatrixFree::at(&vae, &x, kind, WAYS[0]).unwrap().forward(&v).unwrap();
-        for k in 0..2 {
-            assert!(max(&(found.select(2, k) - along(f, k))) < allowed, "{kind}");
-            assert!(max(&(found.select(2, k) - along(f, 1 - k))) > 1e-6, "negative control");
+    on_each_device(|| {
+        let vae = TanhMlp::new(12, 9, 3, 1);
+        let x = rand(&[4, 1, 3, 4], 7);
+        let v = rand(&[4, 12, 2], 5) - 0.5;
+        let h = 1e-5;
+        // |v| <= 1/2 and weights <= 1: as of rows; through the decoder, whose sigmoid is below 1, with derivatives of sums of sums.
+        let allowed = difference_quotient(h, 9.0, &[12, 9, 3, 9], 18.0 * 9.0);
+        let step = |k: i64| v.select(2, k).reshape([4, 1, 3, 4]) * h;
+        let along = |f: &dyn Fn(&Tensor) -> Tensor, k: i64| (f(&(&x + step(k))) - f(&(&x - step(k)))) / (2.0 * h);
+        let mean = |x: &Tensor| vae.encode(x).unwrap().mean;
+        let whole = |x: &Tensor| vae.decode(&vae.encode(x).unwrap().mean).unwrap().flatten(1, -1);
+        for (kind, f) in [(MetricKind::Mean, &mean as &dyn Fn(&Tensor) -> Tensor), (MetricKind::Output, &whole)] {
+            let found = MatrixFree::at(&vae, &x, kind, WAYS[0]).unwrap().forward(&v).unwrap();
+            for k in 0..2 {
+                assert!(max(&(found.select(2, k) - along(f, k))) < allowed, "{kind}");
+                assert!(max(&(found.select(2, k) - along(f, 1 - k))) > 1e-6, "negative control");
+            }
         }
-    }
+    });
 }
 
 /// Samples its image along a grid: an operation whose backward pass has no derivative.
@@ -125,22 +130,25 @@ fn geometric(n: usize, ratio: f64) -> Vec<f64> {
 
 #[test]
 fn leading_pairs_are_those_of_the_dense_metric() {
-    for (rows, dim) in [(150, 230), (230, 150), (180, 180)] {
-        let metric = Metric::from_factor(factors(&geometric(150, 0.9), rows, dim, 3)).unwrap();
-        let dense = Spectrum::of(&metric, 6).unwrap();
-        let leading = Leading::of(&metric, &spec(8, 12), 6, 1, &[0, 1, 2]).unwrap();
-        let largest = max(&dense.values);
-        // A residual r of lambda_1 leaves an eigenvalue r^2 / gap off and a direction r / gap, the gap of lambda_6 and lambda_7
-        // being 0.9^5 / 10 of lambda_1. On the side of A's rows r is that of u, for v it is sqrt(lambda_1 / lambda_6) of it.
-        let (r, gap) = (SpectrumSpec::default().tolerance, 0.9f64.powi(5) / 10.0);
-        let rounding = apart(Kind::Double, &[230, 180, 96, 96]);
-        let side = 0.9f64.powi(-5).sqrt();
-        assert!(
-            max(&(&leading.values - dense.values.narrow(1, 0, 6))) < ((r * side).powi(2) / gap + rounding) * largest
-        );
-        assert!(max(&(&leading.directions - dense.directions.unwrap())) < 2.0 * (r * side + rounding) / gap);
-        assert!(max(&leading.residuals) < r * side + rounding);
-    }
+    on_each_device(|| {
+        for (rows, dim) in [(150, 230), (230, 150), (180, 180)] {
+            let metric = Metric::from_factor(factors(&geometric(150, 0.9), rows, dim, 3)).unwrap();
+            let dense = Spectrum::of(&metric, 6).unwrap();
+            let leading = Leading::of(&metric, &spec(8, 12), 6, 1, &[0, 1, 2]).unwrap();
+            let largest = max(&dense.values);
+            // A residual r of lambda_1 leaves an eigenvalue r^2 / gap off and a direction r / gap, the gap of lambda_6 and lambda_7
+            // being 0.9^5 / 10 of lambda_1. On the side of A's rows r is that of u, for v it is sqrt(lambda_1 / lambda_6) of it.
+            let (r, gap) = (SpectrumSpec::default().tolerance, 0.9f64.powi(5) / 10.0);
+            let rounding = apart(Kind::Double, &[230, 180, 96, 96]);
+            let side = 0.9f64.powi(-5).sqrt();
+            assert!(
+                max(&(&leading.values - dense.values.narrow(1, 0, 6)))
+                    < ((r * side).powi(2) / gap + rounding) * largest
+            );
+            assert!(max(&(&leading.directions - dense.directions.unwrap())) < 2.0 * (r * side + rounding) / gap);
+            assert!(max(&leading.residuals) < r * side + rounding);
+        }
+    });
 }
 
 #[test]
@@ -159,66 +167,72 @@ fn too_few_steps_show_in_the_residuals() {
 
 #[test]
 fn a_space_that_covers_everything_gives_every_score_exactly() {
-    let values = geometric(40, 0.7);
-    let metric = Metric::from_factor(factors(&values, 40, 90, 2)).unwrap();
-    let dense = score::all(&Spectrum::of(&metric, 0).unwrap().values).unwrap();
-    let leading = Leading::of(&metric, &spec(8, 24), 10, 1, &[0, 1]).unwrap();
-    for (known, found) in dense.iter().zip(score::estimates(&leading.quadrature).unwrap()) {
-        if !found.error.eq_tensor(&found.error.zeros_like()).all().int64_value(&[]) == 0 {
-            continue;
+    on_each_device(|| {
+        let values = geometric(40, 0.7);
+        let metric = Metric::from_factor(factors(&values, 40, 90, 2)).unwrap();
+        let dense = score::all(&Spectrum::of(&metric, 0).unwrap().values).unwrap();
+        let leading = Leading::of(&metric, &spec(8, 24), 10, 1, &[0, 1]).unwrap();
+        for (known, found) in dense.iter().zip(score::estimates(&leading.quadrature).unwrap()) {
+            if !found.error.eq_tensor(&found.error.zeros_like()).all().int64_value(&[]) == 0 {
+                continue;
+            }
+            let gap = max(&(&known.1 - &found.value)) / max(&known.1).max(1.0);
+            // The smallest of the 40 is 0.7^39 of the largest, and `condition` and `log_det` hang on it.
+            let allowed = apart(Kind::Double, &[90, 40, 40, 40]) / 0.7f64.powi(39);
+            assert!(gap < allowed, "{}: {gap:e}", found.score.name());
         }
-        let gap = max(&(&known.1 - &found.value)) / max(&known.1).max(1.0);
-        // The smallest of the 40 is 0.7^39 of the largest, and `condition` and `log_det` hang on it.
-        let allowed = apart(Kind::Double, &[90, 40, 40, 40]) / 0.7f64.powi(39);
-        assert!(gap < allowed, "{}: {gap:e}", found.score.name());
-    }
+    });
 }
 
 #[test]
 fn ranks_below_the_pairs_give_zeros_and_exact_scores() {
-    let metric = Metric::from_factor(factors(&[4.0, 1.0, 0.25], 60, 90, 2)).unwrap();
-    let leading = Leading::of(&metric, &spec(4, 8), 6, 1, &[0, 1]).unwrap();
-    let expected = Tensor::from_slice(&[4.0, 1.0, 0.25, 0.0, 0.0, 0.0]);
-    // The factor is made by sums of 3, used by sums of 90 and 60; lambda_1 is 4.
-    let rounding = apart(Kind::Double, &[3, 90, 60, 32, 32]);
-    assert!(max(&(&leading.values - expected)) < 4.0 * rounding);
-    assert!(max(&leading.residuals) < 4.0 * rounding);
-    assert_eq!(max(&leading.directions.narrow(1, 3, 3)), 0.0);
-    assert!(
-        max(&(leading.directions.narrow(1, 0, 3).norm_scalaropt_dim(2.0, [2i64].as_slice(), false) - 1.0))
-            < 4.0 * rounding
-    );
-    for estimate in score::estimates(&leading.quadrature).unwrap() {
-        let expected = match estimate.score.name() {
-            "rank" => 3.0,
-            "log_det" => 0.0,
-            "condition" => 16.0,
-            "trace" => 5.25,
-            _ => continue,
-        };
-        // Three eigenvalues, the smallest a sixteenth of the first; the condition is 16.
-        assert!(max(&(estimate.value - expected)) < 3.0 * 16.0 * 16.0 * rounding, "{}", estimate.score.name());
-        assert_eq!(max(&estimate.error), 0.0, "{}", estimate.score.name());
-    }
+    on_each_device(|| {
+        let metric = Metric::from_factor(factors(&[4.0, 1.0, 0.25], 60, 90, 2)).unwrap();
+        let leading = Leading::of(&metric, &spec(4, 8), 6, 1, &[0, 1]).unwrap();
+        let expected = Tensor::from_slice(&[4.0, 1.0, 0.25, 0.0, 0.0, 0.0]);
+        // The factor is made by sums of 3, used by sums of 90 and 60; lambda_1 is 4.
+        let rounding = apart(Kind::Double, &[3, 90, 60, 32, 32]);
+        assert!(max(&(&leading.values - expected)) < 4.0 * rounding);
+        assert!(max(&leading.residuals) < 4.0 * rounding);
+        assert_eq!(max(&leading.directions.narrow(1, 3, 3)), 0.0);
+        assert!(
+            max(&(leading.directions.narrow(1, 0, 3).norm_scalaropt_dim(2.0, [2i64].as_slice(), false) - 1.0))
+                < 4.0 * rounding
+        );
+        for estimate in score::estimates(&leading.quadrature).unwrap() {
+            let expected = match estimate.score.name() {
+                "rank" => 3.0,
+                "log_det" => 0.0,
+                "condition" => 16.0,
+                "trace" => 5.25,
+                _ => continue,
+            };
+            // Three eigenvalues, the smallest a sixteenth of the first; the condition is 16.
+            assert!(max(&(estimate.value - expected)) < 3.0 * 16.0 * 16.0 * rounding, "{}", estimate.score.name());
+            assert_eq!(max(&estimate.error), 0.0, "{}", estimate.score.name());
+        }
+    });
 }
 
 #[test]
 fn a_zero_metric_has_the_scores_of_collapse() {
-    let x = rand(&[2, 1, 2, 2], 1);
-    for kind in MetricKind::ALL {
-        let free = MatrixFree::at(&Collapsed, &x, kind, WAYS[0]).unwrap();
-        let leading = Leading::of(&free, &spec(2, 2), 2, 1, &[0, 1]).unwrap();
-        assert_eq!(max(&leading.values), 0.0);
-        assert_eq!(max(&leading.residuals), 0.0);
-        assert_eq!(max(&leading.directions), 0.0);
-        let zero = Tensor::zeros([2, 4], (Kind::Double, Device::Cpu));
-        for ((name, known), found) in
-            score::all(&zero).unwrap().iter().zip(score::estimates(&leading.quadrature).unwrap())
-        {
-            let same = known.eq_tensor(&found.value).logical_or(&known.isnan().logical_and(&found.value.isnan()));
-            assert_ne!(same.all().int64_value(&[]), 0, "{kind} {name}");
+    on_each_device(|| {
+        let x = rand(&[2, 1, 2, 2], 1);
+        for kind in MetricKind::ALL {
+            let free = MatrixFree::at(&Collapsed, &x, kind, WAYS[0]).unwrap();
+            let leading = Leading::of(&free, &spec(2, 2), 2, 1, &[0, 1]).unwrap();
+            assert_eq!(max(&leading.values), 0.0);
+            assert_eq!(max(&leading.residuals), 0.0);
+            assert_eq!(max(&leading.directions), 0.0);
+            let zero = Tensor::zeros([2, 4], (Kind::Double, here()));
+            for ((name, known), found) in
+                score::all(&zero).unwrap().iter().zip(score::estimates(&leading.quadrature).unwrap())
+            {
+                let same = known.eq_tensor(&found.value).logical_or(&known.isnan().logical_and(&found.value.isnan()));
+                assert_ne!(same.all().int64_value(&[]), 0, "{kind} {name}");
+            }
         }
-    }
+    });
 }
 
 /// Estimates of the same spectrum by many independent samples: (value - truth) / error of each, and the mean error.
@@ -308,38 +322,40 @@ fn an_eigenvalue_of_any_multiplicity_keeps_its_weight() {
 
 #[test]
 fn leading_pairs_do_not_depend_on_batch_size_or_order() {
-    let vae = TanhMlp::new(36, 20, 16, 1);
-    let x = rand(&[90, 1, 6, 6], 7).to_kind(Kind::Float);
-    let index: Vec<u64> = (0..90).collect();
-    let backwards: Vec<u64> = (0..90).rev().collect();
-    for metric in [MetricKind::Stochastic, MetricKind::OutputStochastic] {
-        let leading = |x: &Tensor, index: &[u64], batch, kind| {
-            let place = (Device::Cpu, kind);
-            let mut engine = LeadingEngine::new(metric, spec(4, 4), 3, 32, 1, place, batch).unwrap();
-            let found = engine.leading(&vae, x, index).unwrap();
-            let estimates = score::estimates(&found.quadrature).unwrap();
-            (found.values, estimates.into_iter().map(|e| e.value.nan_to_num(0.0, 0.0, 0.0)).collect::<Vec<_>>())
-        };
-        for kind in [Kind::Float, Kind::Double] {
-            // What the precisions promise, estimates by the same probes included.
-            let tolerance = if kind == Kind::Float { 1e-4 } else { 1e-8 };
-            let (values, scores) = leading(&x, &index, BatchSize::Fixed(90), kind);
-            let same = |(v, s): (Tensor, Vec<Tensor>)| {
-                assert!(max(&(v - &values)) < tolerance * max(&values), "{metric}");
-                for (a, b) in s.iter().zip(&scores) {
-                    assert!(max(&(a - b)) < tolerance * max(b).max(1.0), "{metric}");
-                }
+    on_each_device(|| {
+        let vae = TanhMlp::new(36, 20, 16, 1);
+        let x = rand(&[90, 1, 6, 6], 7).to_kind(Kind::Float);
+        let index: Vec<u64> = (0..90).collect();
+        let backwards: Vec<u64> = (0..90).rev().collect();
+        for metric in [MetricKind::Stochastic, MetricKind::OutputStochastic] {
+            let leading = |x: &Tensor, index: &[u64], batch, kind| {
+                let place = (here(), kind);
+                let mut engine = LeadingEngine::new(metric, spec(4, 4), 3, 32, 1, place, batch).unwrap();
+                let found = engine.leading(&vae, x, index).unwrap();
+                let estimates = score::estimates(&found.quadrature).unwrap();
+                (found.values, estimates.into_iter().map(|e| e.value.nan_to_num(0.0, 0.0, 0.0)).collect::<Vec<_>>())
             };
-            for batch in [BatchSize::Auto, BatchSize::Fixed(1), BatchSize::Fixed(7)] {
-                same(leading(&x, &index, batch, kind));
+            for kind in [Kind::Float, Kind::Double] {
+                // What the precisions promise, estimates by the same probes included.
+                let tolerance = if kind == Kind::Float { 1e-4 } else { 1e-8 };
+                let (values, scores) = leading(&x, &index, BatchSize::Fixed(90), kind);
+                let same = |(v, s): (Tensor, Vec<Tensor>)| {
+                    assert!(max(&(v - &values)) < tolerance * max(&values), "{metric}");
+                    for (a, b) in s.iter().zip(&scores) {
+                        assert!(max(&(a - b)) < tolerance * max(b).max(1.0), "{metric}");
+                    }
+                };
+                for batch in [BatchSize::Auto, BatchSize::Fixed(1), BatchSize::Fixed(7)] {
+                    same(leading(&x, &index, batch, kind));
+                }
+                let (v, s) = leading(&x.flip([0]), &backwards, BatchSize::Auto, kind);
+                same((v.flip([0]), s.iter().map(|t| t.flip([0])).collect()));
+                // Negative control: the noise is the sample's own.
+                let (_, other) = leading(&x, &backwards, BatchSize::Auto, kind);
+                assert!(other.iter().zip(&scores).any(|(a, b)| max(&(a - b)) > 1e-3), "{metric}");
             }
-            let (v, s) = leading(&x.flip([0]), &backwards, BatchSize::Auto, kind);
-            same((v.flip([0]), s.iter().map(|t| t.flip([0])).collect()));
-            // Negative control: the noise is the sample's own.
-            let (_, other) = leading(&x, &backwards, BatchSize::Auto, kind);
-            assert!(other.iter().zip(&scores).any(|(a, b)| max(&(a - b)) > 1e-3), "{metric}");
         }
-    }
+    });
 }
 
 #[test]

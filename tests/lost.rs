@@ -1,7 +1,7 @@
 //! Samples of which nothing is known: NaN in their own columns, named, and in nobody's way; and variances that only double holds.
 
 use crate::child;
-use crate::files::binary;
+use crate::files::program;
 use crate::roundoff::eigenvalues_apart;
 use crate::toy::{TanhMlp, rand};
 use hdf5::File;
@@ -12,7 +12,6 @@ use pullback::model::{Posterior, Vae};
 use pullback::score;
 use pullback::spectrum::{Engine, LeadingEngine, Spectrum, SpectrumMode, SpectrumSpec};
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 use tch::{Device, Kind, Tensor};
 
@@ -209,7 +208,7 @@ fn scales_in_double_make_the_same_metric() {
 }
 
 fn pullback(folder: &Path, line: &str) -> (Option<i32>, String) {
-    let mut command = Command::new(binary());
+    let mut command = program();
     command.args(line.split_whitespace()).current_dir(folder).env("OMP_NUM_THREADS", "1");
     let out = child::within(Duration::from_secs(120), &mut command).unwrap_or_else(|| panic!("{line}: hangs"));
     (out.status.code(), String::from_utf8_lossy(&out.stderr).into_owned())

@@ -2,11 +2,11 @@
 //!
 //! Every model is tests/models/flat.pt in another form (tests/models/make.py): 1x2x3 images, two latents.
 
-use crate::files::{binary, root};
+use crate::files::{program, root};
 use crate::roundoff::eigenvalues_apart;
 use hdf5::File;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Output;
 use std::sync::LazyLock;
 use tch::Kind;
 
@@ -39,7 +39,7 @@ fn model(name: &str) -> PathBuf {
 
 /// Runs a command on a model and data by name, in double, into `out`.
 fn run(what: &str, name: &str, data: &str, out: &Path, flags: &str) -> Output {
-    let mut command = Command::new(binary());
+    let mut command = program();
     command.args([what, "--precision", "f64", "-o"]).arg(out).arg("-m").arg(model(name));
     command.arg("-d").arg(DATA.path().join(data).with_extension("h5")).args(flags.split_whitespace());
     command.env("OMP_NUM_THREADS", "1").output().unwrap()
@@ -235,9 +235,6 @@ fn what_cannot_be_read_is_named_with_its_remedy() {
         ("others/extension.pt", "images", "", &["mine::twice", "export the model without it"]),
         ("others/single.pt", "images", "", &["takes one image, but not two", "torch.jit.script"]),
     ] {
-        if name.ends_with("on_cuda.pt") && tch::Cuda::is_available() {
-            continue;
-        }
         let out = run("score", name, data, &path, flags);
         let text = said(&out);
         assert_eq!((out.status.code(), text.lines().count()), (Some(2), 1), "{name} {flags}: {text}");
@@ -252,16 +249,20 @@ fn what_cannot_be_read_is_named_with_its_remedy() {
 fn traced_convolutions_are_not_rounded() {
     let module = |name| pullback::ffi::module::Module::load(&model(name), tch::Device::Cpu, Kind::Float).unwrap();
     assert_eq!((module("others/traced.pt").tf32, module("flat.pt").tf32), (1, 0));
+    // A part that was traced, and a traced function that scripted code calls in a branch.
+    assert_eq!(module("others/traced_deep.pt").tf32, 2);
     let x = tch::Tensor::rand([2, 1, 2, 3], (Kind::Float, tch::Device::Cpu));
-    assert!(module("others/traced.pt").call("encode", &x).is_ok());
+    for name in ["others/traced.pt", "others/traced_deep.pt"] {
+        assert!(module(name).call("encode", &x).is_ok(), "{name}");
+    }
 }
 
 #[test]
 fn a_draw_is_of_all_and_the_same_in_parts() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
-    let program = |args: &[&str]| {
-        let mut command = Command::new(binary());
+    let run = |args: &[&str]| {
+        let mut command = program();
         let out = command.args(args).current_dir(folder.path()).env("OMP_NUM_THREADS", "1").output().unwrap();
         assert!(out.status.success(), "{args:?}: {}", said(&out));
     };
@@ -275,14 +276,12 @@ fn a_draw_is_of_all_and_the_same_in_parts() {
     }
     let flat = model("flat.pt");
     let score = |out: &str, rest: &[&str]| {
-        program(
-            &[&["score", "-q", "-m", flat.to_str().unwrap(), "-d", "data", "-o", out, "--sample", "9"], rest].concat(),
-        );
+        run(&[&["score", "-q", "-m", flat.to_str().unwrap(), "-d", "data", "-o", out, "--sample", "9"], rest].concat());
     };
     score("whole.h5", &[]);
     score("1.h5", &["--shard", "1/2"]);
     score("2.h5", &["--shard", "2/2"]);
-    program(&["merge", "-q", "2.h5", "1.h5", "-o", "both.h5"]);
+    run(&["merge", "-q", "2.h5", "1.h5", "-o", "both.h5"]);
     let index = |name: &str| File::open(at(name)).unwrap().dataset("index").unwrap().read_raw::<i64>().unwrap();
     let drawn = index("whole.h5");
     assert!(drawn.len() == 9 && drawn.is_sorted() && drawn[8] > 8, "{drawn:?}");
@@ -292,7 +291,7 @@ fn a_draw_is_of_all_and_the_same_in_parts() {
     assert_eq!(values("both.h5"), values("whole.h5"));
     let names = File::open(at("both.h5")).unwrap().attr("classes").unwrap();
     assert_eq!(names.read_scalar::<hdf5::types::VarLenUnicode>().unwrap().as_str(), "ant\nbee\ncat");
-    let mut inspect = Command::new(binary());
+    let mut inspect = program();
     let shown = inspect.args(["inspect", "data", "--full-scale", "255"]).current_dir(folder.path()).output().unwrap();
     let shown = String::from_utf8(shown.stdout).unwrap();
     assert!(shown.contains("classes       ant, bee, cat") && shown.contains("24 images 1x2x3, labelled"), "{shown}");

@@ -1,7 +1,7 @@
 //! What may happen around a run: a full disk, another process, data that change meanwhile. Each done for real.
 
 use crate::child;
-use crate::files::binary;
+use crate::files::{binary, on_cpu, program};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
@@ -13,7 +13,7 @@ train: {epochs: 1, batch: 16}
 ";
 
 fn command(folder: &Path, line: &str) -> Command {
-    let mut command = Command::new(binary());
+    let mut command = program();
     command.args(line.split_whitespace()).current_dir(folder).env("OMP_NUM_THREADS", "1").stdin(Stdio::null());
     command
 }
@@ -133,7 +133,7 @@ fn a_file_that_may_not_grow_is_an_error_and_no_sudden_end() {
     let line = "score -m run -d strokes --limit 400 --top 2 -o o.h5 -q";
     let mut limited = Command::new("bash");
     limited.args(["-c", "ulimit -f 16; exec \"$0\" \"$@\""]).arg(binary()).args(line.split_whitespace());
-    limited.current_dir(folder.path()).env("OMP_NUM_THREADS", "1");
+    on_cpu(&mut limited).current_dir(folder.path()).env("OMP_NUM_THREADS", "1");
     let out = child::within(Duration::from_secs(60), &mut limited).unwrap();
     assert_eq!(out.status.code(), Some(1), "{:?} {}", out.status, stderr(&out));
     assert!(stderr(&out).contains("File too large"), "{}", stderr(&out));
@@ -356,7 +356,7 @@ fn a_wide_model_stays_within_its_memory_by_every_metric() {
         );
         let mut limited = Command::new("prlimit");
         limited.arg(format!("--as={}", gigabytes << 30)).arg(binary()).args(line.split_whitespace());
-        limited.current_dir(folder.path()).env("OMP_NUM_THREADS", "1");
+        on_cpu(&mut limited).current_dir(folder.path()).env("OMP_NUM_THREADS", "1");
         child::within(Duration::from_secs(200), &mut limited).unwrap_or_else(|| panic!("{metric}: hangs"))
     };
     for metric in ["mean", "stochastic", "fisher", "output", "output-stochastic"] {

@@ -1,7 +1,7 @@
 //! Stopping the program: soon, wherever it is, and without losing what is finished.
 
 use crate::child;
-use crate::files::binary;
+use crate::files::{binary, on_cpu};
 use std::io::Read;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -14,7 +14,7 @@ fn begun(folder: &Path, args: &str, ignoring: &str) -> Child {
     if !ignoring.is_empty() {
         command.arg(format!("--ignore-signal={ignoring}"));
     }
-    command.arg(binary()).args(args.split_whitespace()).current_dir(folder).env("OMP_NUM_THREADS", "1");
+    on_cpu(&mut command).arg(binary()).args(args.split_whitespace()).current_dir(folder).env("OMP_NUM_THREADS", "1");
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
 }
 

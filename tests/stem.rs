@@ -1,5 +1,6 @@
 //! Metrics by way of the encoder's first linear map against metrics without it, and which graphs have one.
 
+use crate::device::{here, on_each_device};
 use crate::roundoff::{apart, eigenvalues_apart};
 use crate::toy::{Collapsed, TanhMlp, rand};
 use pullback::Result;
@@ -26,7 +27,7 @@ fn gap(a: &Tensor, b: &Tensor) -> f64 {
 fn mlp(activation: Activation, normalization: Normalization, kind: Kind) -> Network {
     let image = Some(ImageShape { channels: 1, height: 5, width: 6 });
     let spec = MlpSpec { image, latent: 4, hidden: vec![12, 9], activation, normalization, ..MlpSpec::default() };
-    Network::new(&ModelSpec::Mlp(spec), 3, Device::Cpu, kind).unwrap()
+    Network::new(&ModelSpec::Mlp(spec), 3, here(), kind).unwrap()
 }
 
 /// Two ways to a metric of images of `d` pixels by way of `h` hidden units: the last product over these, against the QR factorisation
@@ -42,59 +43,67 @@ fn is_behind_a_stem(vae: &dyn Vae, x: &Tensor) -> bool {
 
 #[test]
 fn a_metric_behind_a_stem_is_the_same_metric() {
-    let x = rand(&[3, 1, 5, 6], 7);
-    let models: [&dyn Vae; 3] = [
-        &mlp(Activation::default(), Normalization::None, Kind::Double),
-        &mlp(Activation::default(), Normalization::Batch, Kind::Double),
-        &TanhMlp::new(30, 8, 4, 2),
-    ];
-    for (i, vae) in models.iter().enumerate() {
-        assert!(is_behind_a_stem(*vae, &x), "model {i}");
-        for kind in MetricKind::ALL {
-            for ways in WAYS {
-                let plain = Metric::at(*vae, &x, kind, ways).unwrap();
-                let behind = Metric::behind(*vae, &x, kind, ways, &mut StemCache::default()).unwrap();
-                let (r, d) = plain.dimensions();
-                assert_eq!((behind.dimensions(), behind.rank_bound()), ((r, 30), plain.rank_bound()), "{kind}");
-                assert_eq!(d, 30);
-                assert!(behind.jacobian().unwrap().size()[2] < 30, "{kind} is no smaller");
-                assert!(
-                    gap(&behind.factor().unwrap(), &plain.factor().unwrap()) < same(30, 12),
-                    "model {i}, factor of {kind}"
-                );
-                assert!(
-                    gap(&behind.gram().unwrap(), &plain.gram().unwrap()) < same(30, 12),
-                    "model {i}, Gram of {kind}"
-                );
-                let (v, u) = (rand(&[3, 30, 2], 8), rand(&[3, 2, r], 9));
-                assert!(gap(&behind.apply(&v).unwrap(), &plain.apply(&v).unwrap()) < same(30, 12), "{kind}");
-                assert!(
-                    gap(&behind.push_forward(&v).unwrap(), &plain.push_forward(&v).unwrap()) < same(30, 12),
-                    "{kind}"
-                );
-                assert!(gap(&behind.pull_back(&u).unwrap(), &plain.pull_back(&u).unwrap()) < same(30, 12), "{kind}");
+    on_each_device(|| {
+        let x = rand(&[3, 1, 5, 6], 7);
+        let models: [&dyn Vae; 3] = [
+            &mlp(Activation::default(), Normalization::None, Kind::Double),
+            &mlp(Activation::default(), Normalization::Batch, Kind::Double),
+            &TanhMlp::new(30, 8, 4, 2),
+        ];
+        for (i, vae) in models.iter().enumerate() {
+            assert!(is_behind_a_stem(*vae, &x), "model {i}");
+            for kind in MetricKind::ALL {
+                for ways in WAYS {
+                    let plain = Metric::at(*vae, &x, kind, ways).unwrap();
+                    let behind = Metric::behind(*vae, &x, kind, ways, &mut StemCache::default()).unwrap();
+                    let (r, d) = plain.dimensions();
+                    assert_eq!((behind.dimensions(), behind.rank_bound()), ((r, 30), plain.rank_bound()), "{kind}");
+                    assert_eq!(d, 30);
+                    assert!(behind.jacobian().unwrap().size()[2] < 30, "{kind} is no smaller");
+                    assert!(
+                        gap(&behind.factor().unwrap(), &plain.factor().unwrap()) < same(30, 12),
+                        "model {i}, factor of {kind}"
+                    );
+                    assert!(
+                        gap(&behind.gram().unwrap(), &plain.gram().unwrap()) < same(30, 12),
+                        "model {i}, Gram of {kind}"
+                    );
+                    let (v, u) = (rand(&[3, 30, 2], 8), rand(&[3, 2, r], 9));
+                    assert!(gap(&behind.apply(&v).unwrap(), &plain.apply(&v).unwrap()) < same(30, 12), "{kind}");
+                    assert!(
+                        gap(&behind.push_forward(&v).unwrap(), &plain.push_forward(&v).unwrap()) < same(30, 12),
+                        "{kind}"
+                    );
+                    assert!(
+                        gap(&behind.pull_back(&u).unwrap(), &plain.pull_back(&u).unwrap()) < same(30, 12),
+                        "{kind}"
+                    );
+                }
             }
         }
-    }
+    });
 }
 
 #[test]
 fn spectra_behind_a_stem_are_as_accurate_as_without() {
-    // In single precision: the same eigenvalues within its rounding, and the same directions.
-    let x = rand(&[6, 1, 5, 6], 7).to_kind(Kind::Float);
-    let vae = mlp(Activation::Tanh, Normalization::None, Kind::Float);
-    let exact = mlp(Activation::Tanh, Normalization::None, Kind::Double);
-    let reference = Metric::at(&exact, &x.to_kind(Kind::Double), MetricKind::Stochastic, WAYS[0]).unwrap();
-    let reference = Spectrum::of(&reference, 2).unwrap();
-    let mut engine = Engine::new(MetricKind::Stochastic, 2, Device::Cpu, Kind::Float, BatchSize::Auto).unwrap();
-    let found = engine.spectra(&vae, &x).unwrap();
-    let off = eigenvalues_apart(Kind::Float, &[30, 12, 9, 12], 30, 8);
-    assert!(gap(&found.values, &reference.values) < off);
-    // A direction turns by the metric's error over the distance to the next eigenvalue.
-    let top = reference.values.narrow(1, 0, 3);
-    let distance = (top.narrow(1, 0, 2) - top.narrow(1, 1, 2)).min().double_value(&[]) / top.max().double_value(&[]);
-    let (a, b) = (found.directions.unwrap().to_kind(Kind::Double), reference.directions.unwrap());
-    assert!(distance > 1e-3 && gap(&a, &b) < 2.0 * off / distance, "{distance}");
+    on_each_device(|| {
+        // In single precision: the same eigenvalues within its rounding, and the same directions.
+        let x = rand(&[6, 1, 5, 6], 7).to_kind(Kind::Float);
+        let vae = mlp(Activation::Tanh, Normalization::None, Kind::Float);
+        let exact = mlp(Activation::Tanh, Normalization::None, Kind::Double);
+        let reference = Metric::at(&exact, &x.to_kind(Kind::Double), MetricKind::Stochastic, WAYS[0]).unwrap();
+        let reference = Spectrum::of(&reference, 2).unwrap();
+        let mut engine = Engine::new(MetricKind::Stochastic, 2, here(), Kind::Float, BatchSize::Auto).unwrap();
+        let found = engine.spectra(&vae, &x).unwrap();
+        let off = eigenvalues_apart(Kind::Float, &[30, 12, 9, 12], 30, 8);
+        assert!(gap(&found.values, &reference.values) < off);
+        // A direction turns by the metric's error over the distance to the next eigenvalue.
+        let top = reference.values.narrow(1, 0, 3);
+        let distance =
+            (top.narrow(1, 0, 2) - top.narrow(1, 1, 2)).min().double_value(&[]) / top.max().double_value(&[]);
+        let (a, b) = (found.directions.unwrap().to_kind(Kind::Double), reference.directions.unwrap());
+        assert!(distance > 1e-3 && gap(&a, &b) < 2.0 * off / distance, "{distance}");
+    });
 }
 
 /// A model whose encoder is a function of image [B, 1, 3, 4], weight [5, 12] and bias \[5\].
@@ -153,15 +162,17 @@ fn a_stem_is_where_nothing_else_sees_the_image() {
 
 #[test]
 fn a_triangle_large_enough_is_multiplied_by_blocks() {
-    // 131 is no multiple of the number of blocks.
-    let x = rand(&[3, 1, 14, 12], 1);
-    let vae = TanhMlp::new(168, 131, 4, 2);
-    for kind in [MetricKind::Stochastic, MetricKind::Output] {
-        let plain = Metric::at(&vae, &x, kind, WAYS[0]).unwrap();
-        let behind = Metric::behind(&vae, &x, kind, WAYS[0], &mut StemCache::default()).unwrap();
-        assert_eq!(behind.jacobian().unwrap().size()[2], 131);
-        assert!(gap(&behind.factor().unwrap(), &plain.factor().unwrap()) < same(168, 131), "{kind}");
-    }
+    on_each_device(|| {
+        // 131 is no multiple of the number of blocks.
+        let x = rand(&[3, 1, 14, 12], 1);
+        let vae = TanhMlp::new(168, 131, 4, 2);
+        for kind in [MetricKind::Stochastic, MetricKind::Output] {
+            let plain = Metric::at(&vae, &x, kind, WAYS[0]).unwrap();
+            let behind = Metric::behind(&vae, &x, kind, WAYS[0], &mut StemCache::default()).unwrap();
+            assert_eq!(behind.jacobian().unwrap().size()[2], 131);
+            assert!(gap(&behind.factor().unwrap(), &plain.factor().unwrap()) < same(168, 131), "{kind}");
+        }
+    });
 }
 
 #[test]
@@ -175,20 +186,22 @@ fn a_wide_first_layer_is_taken_as_it_is() {
 
 #[test]
 fn weights_that_change_are_factored_anew() {
-    let x = rand(&[2, 1, 3, 4], 1);
-    let vae = Of::new(|x, w, b| x.flatten(1, -1).linear(w, Some(b)).tanh());
-    let mut stem = StemCache::default();
-    let mut agree = |vae: &dyn Vae| {
-        let plain = Metric::at(vae, &x, MetricKind::Mean, WAYS[0]).unwrap();
-        let behind = Metric::behind(vae, &x, MetricKind::Mean, WAYS[0], &mut stem).unwrap();
-        assert!(gap(&behind.factor().unwrap(), &plain.factor().unwrap()) < same(12, 6));
-    };
-    agree(&vae);
-    agree(&vae);
-    let _ = vae.weight.shallow_clone().g_mul_scalar_(-1.5).g_add_scalar_(0.1);
-    agree(&vae);
-    agree(&TanhMlp::new(12, 6, 3, 9));
-    agree(&vae);
+    on_each_device(|| {
+        let x = rand(&[2, 1, 3, 4], 1);
+        let vae = Of::new(|x, w, b| x.flatten(1, -1).linear(w, Some(b)).tanh());
+        let mut stem = StemCache::default();
+        let mut agree = |vae: &dyn Vae| {
+            let plain = Metric::at(vae, &x, MetricKind::Mean, WAYS[0]).unwrap();
+            let behind = Metric::behind(vae, &x, MetricKind::Mean, WAYS[0], &mut stem).unwrap();
+            assert!(gap(&behind.factor().unwrap(), &plain.factor().unwrap()) < same(12, 6));
+        };
+        agree(&vae);
+        agree(&vae);
+        let _ = vae.weight.shallow_clone().g_mul_scalar_(-1.5).g_add_scalar_(0.1);
+        agree(&vae);
+        agree(&TanhMlp::new(12, 6, 3, 9));
+        agree(&vae);
+    });
 }
 
 #[test]

@@ -1,15 +1,16 @@
 //! Small VAEs with known weights, in double precision.
 
+use crate::device::here;
 use pullback::Result;
 use pullback::model::{Posterior, Vae};
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
-/// Uniform on [0, 1), f64, from a fixed generator of its own.
+/// Uniform on [0, 1), f64, where the test runs, from a fixed generator of its own.
 pub fn rand(size: &[i64], seed: u64) -> Tensor {
     use pullback::seed::{Stage, uniform};
     let n: i64 = size.iter().product();
     let flat = uniform(seed, Stage::Probe, &[0], n as usize).unwrap();
-    ((flat + 1.0) / 2.0).reshape(size).to_kind(Kind::Double)
+    ((flat + 1.0) / 2.0).reshape(size).to_kind(Kind::Double).to_device(here())
 }
 
 /// One hidden tanh layer each way.
@@ -56,7 +57,7 @@ pub struct Collapsed;
 
 impl Vae for Collapsed {
     fn encode(&self, x: &Tensor) -> Result<Posterior> {
-        let zero = Tensor::zeros([x.size()[0], 3], (x.kind(), Device::Cpu));
+        let zero = Tensor::zeros([x.size()[0], 3], (x.kind(), x.device()));
         Ok(Posterior { mean: zero.shallow_clone(), log_var: zero })
     }
     fn decode(&self, z: &Tensor) -> Result<Tensor> {

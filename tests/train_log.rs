@@ -10,7 +10,7 @@ use pullback::store::Overwrite;
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 const EPOCHS: u32 = 24;
@@ -171,7 +171,7 @@ fn a_killed_run_goes_on_in_its_log() {
     let at = folder.path();
     fs::write(at.join("a.yaml"), CONFIG).unwrap();
     let start = |output: &str| {
-        Command::new(crate::files::binary())
+        crate::files::program()
             .args(["train", "-c", "a.yaml", "-o", output, "-q"])
             .current_dir(at)
             .env("OMP_NUM_THREADS", "1")

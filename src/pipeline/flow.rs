@@ -332,6 +332,8 @@ mod tests {
     #[test]
     fn every_sample_is_stored_once_and_in_order() {
         let cuda = tch::Cuda::is_available().then_some(Device::Cuda(0));
+        let required = std::env::var("PULLBACK_REQUIRE_CUDA").is_ok_and(|v| v == "1");
+        assert!(cuda.is_some() || !required, "PULLBACK_REQUIRE_CUDA=1, but there is no CUDA device");
         for device in cuda.into_iter().chain([Device::Cpu]) {
             for kind in [Kind::Float, Kind::Double] {
                 let order: Vec<u64> = (0..50).rev().chain(60..63).collect();

@@ -464,6 +464,28 @@ class Traced(Base):
         return self.d(z).view(-1, 1, 2, 3)
 
 
+traced_product = torch.jit.trace(lambda x, w: nn.functional.conv2d(x, w), (torch.rand(1, 1, 2, 3), torch.rand(2, 1, 2, 3)))
+
+
+class TracedDeep(Base):
+    """Scripted code that calls a traced part and, in a branch, a traced function: convolutions that allow TF32, out of sight."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = torch.jit.trace(nn.Conv2d(1, 2, (2, 3)).eval(), torch.rand(1, 1, 2, 3))
+
+    @torch.jit.export
+    def encode(self, x):
+        h = self.inner(x).flatten(1)
+        if x.size(0) > 1:
+            h = h + traced_product(x, self.inner.weight).flatten(1)
+        return h, h
+
+    @torch.jit.export
+    def decode(self, z):
+        return torch.sigmoid(self.d(z)).view(-1, 1, 2, 3)
+
+
 class Extension(NoEncode):
     """Calls an operator of an extension."""
 
@@ -498,6 +520,7 @@ def unread():
     script("others/extension", Extension())
     inputs = {"encode": torch.rand(1, 1, 2, 3), "decode": torch.rand(1, 2)}
     script("others/traced", torch.jit.trace_module(Traced().eval(), inputs))
+    script("others/traced_deep", TracedDeep())
 
 
 def others():
