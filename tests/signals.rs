@@ -40,6 +40,20 @@ fn wait_for(path: &Path, child: &mut Child) {
     }
 }
 
+/// Waits until a process catches TERM: before that a signal ends it as it ends any other.
+fn wait_for_handlers(child: &mut Child) {
+    let start = Instant::now();
+    let catches = |status: String| -> Option<bool> {
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"))?.trim().to_owned();
+        Some(u64::from_str_radix(&mask, 16).ok()? & (1 << 14) != 0)
+    };
+    let path = format!("/proc/{}/status", child.id());
+    while std::fs::read_to_string(&path).ok().and_then(catches) != Some(true) {
+        assert!(child.try_wait().unwrap().is_none() && start.elapsed() < Duration::from_secs(60), "no handlers");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 /// (exit code, seconds after the signal, what stood on stderr).
 fn ended(mut child: Child, since: Instant) -> (Option<i32>, f64, String) {
     let mut said = String::new();
@@ -57,6 +71,7 @@ fn every_stopping_signal_stops_soon_and_keeps_what_is_finished() {
     for (n, signal) in ["TERM", "INT", "HUP", "USR1", "USR2"].into_iter().enumerate() {
         let mut child = begun(folder.path(), LONG, "");
         wait_for(&partial, &mut child);
+        wait_for_handlers(&mut child);
         std::thread::sleep(Duration::from_millis(700 + 150 * n as u64));
         let since = Instant::now();
         child::signal(child.id(), signal);
