@@ -46,7 +46,7 @@ fn jacobians(c: &mut Criterion) {
                     b.iter(|| {
                         let mean = network.encode(&x).unwrap().mean;
                         let done = jacobian::rows(&mean, &x, mode).unwrap();
-                        synchronize(device());
+                        synchronize(device()).unwrap();
                         done
                     });
                 });
@@ -66,7 +66,7 @@ fn metrics(c: &mut Criterion) {
             group.bench_function(BenchmarkId::new(name, kind), |b| {
                 b.iter(|| {
                     let done = Metric::at(&network, &x, kind, ways).unwrap();
-                    synchronize(device());
+                    synchronize(device()).unwrap();
                     done
                 });
             });
@@ -81,7 +81,7 @@ fn metrics(c: &mut Criterion) {
             b.iter(|| {
                 let ways = Ways { rows: vmapped, columns: vmapped };
                 let done = Metric::behind(network, &x, kind, ways, &mut stem).unwrap();
-                synchronize(device());
+                synchronize(device()).unwrap();
                 done
             });
         });
@@ -98,7 +98,7 @@ fn spectra(c: &mut Criterion) {
             group.bench_function(BenchmarkId::new(name, rows), |b| {
                 b.iter(|| {
                     let done = Spectrum::of(&metric, top).unwrap();
-                    synchronize(device());
+                    synchronize(device()).unwrap();
                     done
                 });
             });
@@ -120,7 +120,7 @@ fn leading(c: &mut Criterion) {
         b.iter(|| {
             let metric = Metric::at(&network, &x, MetricKind::Stochastic, ways).unwrap();
             let done = Spectrum::of(&metric, 10).unwrap();
-            synchronize(device());
+            synchronize(device()).unwrap();
             done
         });
     });
@@ -128,7 +128,7 @@ fn leading(c: &mut Criterion) {
         b.iter(|| {
             let op = MatrixFree::at(&network, &x, MetricKind::Stochastic, Ways { rows: all, columns: all }).unwrap();
             let done = Leading::of(&op, &SpectrumSpec::default(), 10, 0, &[0]).unwrap();
-            synchronize(device());
+            synchronize(device()).unwrap();
             done
         });
     });
@@ -141,7 +141,7 @@ fn scores(c: &mut Criterion) {
     c.bench_function("score/all", |b| {
         b.iter(|| {
             let done = score::all(&values).unwrap();
-            synchronize(device());
+            synchronize(device()).unwrap();
             done
         });
     });

@@ -22,7 +22,7 @@ fn device() -> Device {
 /// Runs `work` to its end on the device.
 fn finished<T>(work: impl FnOnce() -> T) -> T {
     let done = work();
-    synchronize(device());
+    synchronize(device()).unwrap();
     done
 }
 

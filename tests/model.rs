@@ -284,7 +284,7 @@ fn broken_run_folders_are_named() {
     let at = |name: &str| temp.path().join(name);
     let open = || message(model::open(temp.path(), CPU, Kind::Float));
     assert!(open().contains("no model.safetensors"), "{}", open());
-    assert!(message(model::open(&at("nothing"), CPU, Kind::Float)).contains("nothing"));
+    assert!(message(model::open(at("nothing"), CPU, Kind::Float)).contains("nothing"));
 
     let network = Network::new(&ModelSpec::Mlp(mlp()), 1, CPU, Kind::Float).unwrap();
     model::save(temp.path(), &network).unwrap();
@@ -336,7 +336,7 @@ fn broken_run_folders_are_named() {
     assert!(open().contains("a tensor mean.bias"), "{}", open());
     named("", Some("stranger"));
     assert!(open().contains("another one, stranger"), "{}", open());
-    let text = message(model::open(&at("model.safetensors"), CPU, Kind::Float));
+    let text = message(model::open(at("model.safetensors"), CPU, Kind::Float));
     assert!(text.contains("a TorchScript file"), "{text}");
 }
 
@@ -388,7 +388,7 @@ fn torchscript_computes_what_pytorch_does() {
     for kind in [Kind::Double, Kind::Float] {
         // One layer of six, one of two; numbers of size 1.
         let tolerance = roundoff::apart(kind, &[6, 2]);
-        let model = model::open(&folder().join("flat.pt"), CPU, kind).unwrap();
+        let model = model::open(folder().join("flat.pt"), CPU, kind).unwrap();
         let posterior = model.vae.encode(&want["x"].to_kind(kind)).unwrap();
         close(&posterior.mean, &want["mean"], tolerance);
         close(&posterior.log_var, &want["log_var"], tolerance);
@@ -413,7 +413,7 @@ fn wrong_torchscript_is_named() {
         ("make.py", "expected a TorchScript file (torch.jit.save) or a run folder, found something that is not a zip"),
         ("absent.pt", "absent.pt: expected a file or folder that exists"),
     ] {
-        let text = message(model::open(&folder().join(file), CPU, Kind::Float));
+        let text = message(model::open(folder().join(file), CPU, Kind::Float));
         assert!(text.contains(told), "{text}");
     }
     for (file, told) in [
@@ -422,12 +422,12 @@ fn wrong_torchscript_is_named() {
         ("number.pt", "found a Double"),
         ("disagree.pt", "found mu [3, 2], logvar [3, 1]"),
     ] {
-        let model = model::open(&folder().join(file), CPU, Kind::Float).unwrap();
+        let model = model::open(folder().join(file), CPU, Kind::Float).unwrap();
         let text = message(model.vae.encode(&x).map(|_| ()));
         assert!(text.contains(told) && text.contains(file) && text.contains("encode"), "{text}");
     }
-    let flat = model::open(&folder().join("flat.pt"), CPU, Kind::Float).unwrap();
-    let other = model::open(&folder().join("disagree.pt"), CPU, Kind::Float).unwrap();
+    let flat = model::open(folder().join("flat.pt"), CPU, Kind::Float).unwrap();
+    let other = model::open(folder().join("disagree.pt"), CPU, Kind::Float).unwrap();
     let large = Tensor::zeros([3, 1, 4, 4], (Kind::Float, CPU));
     let text = message(other.vae.encode(&large).map(|_| ()));
     assert!(text.contains("disagree.pt: encode") && text.contains("mat1 and mat2"), "{text}");
@@ -438,7 +438,7 @@ fn wrong_torchscript_is_named() {
     let bytes = std::fs::read(folder().join("flat.pt")).unwrap();
     for (cut, told) in [(0, "an empty file"), (bytes.len() / 2, "damaged"), (bytes.len() - 3, "damaged")] {
         std::fs::write(temp.path().join("cut.pt"), &bytes[..cut]).unwrap();
-        let text = message(model::open(&temp.path().join("cut.pt"), CPU, Kind::Float));
+        let text = message(model::open(temp.path().join("cut.pt"), CPU, Kind::Float));
         assert!(text.contains(told) && text.contains("cut.pt"), "{text}");
     }
 }
@@ -480,7 +480,7 @@ fn gradients_match_differences() {
         let network = model::network(&folder().join(name), CPU, Kind::Double).unwrap();
         check_gradients(&network, &expected(&format!("{name}/expected.safetensors"))["x"]);
     }
-    let flat = model::open(&folder().join("flat.pt"), CPU, Kind::Double).unwrap();
+    let flat = model::open(folder().join("flat.pt"), CPU, Kind::Double).unwrap();
     check_gradients(flat.vae.as_ref(), &expected("flat.safetensors")["x"]);
 }
 
@@ -493,7 +493,7 @@ fn torchscript_gradients_on_the_golden_cases() {
     };
     tch::manual_seed(6);
     for case in folders.map(|e| e.unwrap().path()) {
-        let model = model::open(&case.join("vae.pt"), CPU, Kind::Double).unwrap();
+        let model = model::open(case.join("vae.pt"), CPU, Kind::Double).unwrap();
         let file = hdf5::File::open(case.join("inputs.h5")).unwrap();
         let name = file.member_names().unwrap().into_iter().find(|n| n == "images" || n == "x").unwrap();
         let data = file.dataset(&name).unwrap();
@@ -510,7 +510,7 @@ fn vmapped_products_are_looped_ones() {
     tch::manual_seed(7);
     let folders = ["mlp", "conv", "flat.pt"];
     for (name, images) in folders.iter().zip(["mlp/expected", "conv/expected", "flat"]) {
-        let model = model::open(&folder().join(name), CPU, Kind::Double).unwrap();
+        let model = model::open(folder().join(name), CPU, Kind::Double).unwrap();
         let x = expected(&format!("{images}.safetensors"))["x"].copy().set_requires_grad(true);
         let posterior = model.vae.encode(&x).unwrap();
         let z = posterior.mean.detach().set_requires_grad(true);
