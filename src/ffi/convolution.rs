@@ -17,7 +17,7 @@ unsafe extern "C" {
     ) -> *const c_char;
 }
 
-/// The convolution of images `x` [B, I, H, W] with `weight` [O, I, kh, kw] and `bias` [O], as libtorch's: [B, O, h, w], perhaps
+/// The convolution of images `x` [B, I, H, W] with `weight` [O, I, kh, kw] and `bias` \[O\], as libtorch's: [B, O, h, w], perhaps
 /// channels last. Where the weight needs no gradient, f32 images on a CPU take a product in place of oneDNN where that is faster.
 ///
 /// # Errors
