@@ -26,7 +26,8 @@ fn parts_are_attacked_as_the_whole() {
     let crew = Crew::of(&network, Device::Cpu);
     let parts = crew.divide(21, part, |vae, (x, index)| attacked(vae, &x, &index)).unwrap();
     let Some(parts) = parts else {
-        assert_eq!(tch::get_num_threads(), 1, "nothing was divided");
+        let threads = tch::get_num_threads();
+        assert!(threads == 1 || threads > 5, "nothing was divided among {threads} threads");
         return;
     };
     assert_eq!(parts.len(), tch::get_num_threads() as usize);
