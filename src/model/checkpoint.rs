@@ -51,6 +51,9 @@ impl Vae for Model {
     fn has_scale(&self) -> bool {
         self.vae.has_scale()
     }
+    fn share(&self) -> Option<Box<dyn Vae>> {
+        self.vae.share()
+    }
 }
 
 /// Opens a run folder or a TorchScript file, told apart by what they are.
