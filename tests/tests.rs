@@ -24,6 +24,7 @@ mod model; //     architectures, checkpoints, TorchScript
 mod others; //  models as others have them
 mod parallel; // work on libtorch's threads
 mod preflight; // the first minute of a stranger
+mod python; //    what Python's libraries say of a file
 mod replay; //    repeated work on fixed buffers
 mod report; //    the page
 mod roundoff; //  tolerances from arithmetic
@@ -34,7 +35,6 @@ mod signals; //   stopping the program
 mod stranger; //  a crate of somebody else that uses this one
 mod spectrum; //  eigenvalues against LAPACK, edge cases
 mod stem; //      encoders that begin with a linear map
-mod store; //     HDF5 files as h5py reads them
 mod toy; //       small models with known weights
 mod sweep; //     the paper's study, killed and resumed
 mod train; //     losses, resume, determinism

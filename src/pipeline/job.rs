@@ -7,6 +7,7 @@ use crate::data::{self, ImageShape, Reading, Source, Split};
 use crate::device::{self, DeviceChoice, Precision};
 use crate::error::{Error, Result};
 use crate::event::{Event, Observer};
+use crate::ffi;
 use crate::jacobian::BatchSize;
 use crate::metric::MetricKind;
 use crate::model::{self, Interface, Model};
@@ -271,6 +272,7 @@ impl<'a> Job<'a> {
             device: device::name(self.device),
             precision: subject.precision.name().to_owned(),
             seed: subject.seed,
+            libtorch: ffi::LIBTORCH.to_owned(),
             metric,
             extra: self.described(extra)?,
         };
@@ -326,6 +328,6 @@ impl<'a> Job<'a> {
         let times = run?;
         observer.on(Event::End);
         observer.on(Event::Detail(&format!("{task}, {times}")));
-        writer.finish()
+        Ok(writer.finish()?)
     }
 }

@@ -7,6 +7,7 @@ use crate::attack::AttackSpec;
 use crate::config::{Cell, SweepSpec};
 use crate::device;
 use crate::error::{Error, Result};
+use crate::ffi;
 use crate::store::{Block, Column, FileKind, Header, Overwrite, Reader, Values, Writer};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -70,7 +71,7 @@ pub(super) fn write(
         writer.put(&piece)?;
         start = range.end;
     }
-    writer.finish()
+    Ok(writer.finish()?)
 }
 
 /// Everything of the cells that has a row per sample.
@@ -258,6 +259,7 @@ fn header(spec: &SweepSpec, rows: &[CellSummary], scores: &Reader, device: Devic
         device: device::name(device),
         precision: spec.score.precision.name().to_owned(),
         seed,
+        libtorch: ffi::LIBTORCH.to_owned(),
         metric: spec.score.metrics.first().map(ToString::to_string),
         extra,
     })

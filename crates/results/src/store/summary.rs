@@ -59,7 +59,7 @@ pub struct Summary {
 pub fn inspect(path: &Path) -> Result<Summary> {
     let reader = Reader::open(path)?;
     let header = reader.header();
-    let mut attributes = header.attributes(reader.version(), reader.libtorch());
+    let mut attributes = header.attributes(reader.version());
     // Both have a line or a place of their own.
     attributes.retain(|(name, _)| !["config", "samples"].contains(&name.as_str()));
     let scores = match header.kind {

@@ -1,7 +1,8 @@
 //! Interrupted runs: dropped, killed, out of space.
 
-use super::{CHECK, attacks, eps, header, python, scores};
-use pullback::store::*;
+use super::{CHECK, attacks, eps, header, scores};
+use crate::python::python;
+use pullback_results::store::*;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

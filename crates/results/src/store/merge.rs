@@ -142,13 +142,16 @@ fn agree(first: &Reader, other: &Reader) -> Result<()> {
     Ok(())
 }
 
-/// The merged file's header: the first shard's, with the devices of all.
+/// The merged file's header: the first shard's, with the devices and libtorches of all.
 fn header(readers: &[Reader]) -> Header {
-    let mut devices: Vec<&str> = readers.iter().map(|r| r.header().device.as_str()).collect();
-    devices.sort_unstable();
-    devices.dedup();
+    let all = |of: fn(&Header) -> &str| {
+        let mut names: Vec<&str> = readers.iter().map(|r| of(r.header())).collect();
+        names.sort_unstable();
+        names.dedup();
+        names.join(", ")
+    };
     let first = readers.first().map(|r| r.header().clone()).unwrap_or_default();
-    Header { device: devices.join(", "), config: of_all_shards(&first.config), ..first }
+    Header { device: all(|h| &h.device), libtorch: all(|h| &h.libtorch), config: of_all_shards(&first.config), ..first }
 }
 
 /// The samples of `piece` as one block.

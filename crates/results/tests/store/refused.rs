@@ -1,8 +1,9 @@
 //! Wrong requests and broken files: each a one-line error that names the thing, exit code 2.
 
-use super::{attacks, column, eps, header, python, scores};
-use pullback::Error;
-use pullback::store::*;
+use super::{attacks, column, eps, header, scores};
+use crate::python::python;
+use pullback_results::Error;
+use pullback_results::store::*;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -16,7 +17,7 @@ fn assert_refused(error: &Error, parts: &[&str]) {
     }
 }
 
-fn create(path: &Path, overwrite: Overwrite) -> pullback::Result<Writer> {
+fn create(path: &Path, overwrite: Overwrite) -> pullback_results::Result<Writer> {
     Writer::create(path, &header(FileKind::Scores), 4, &[], overwrite)
 }
 

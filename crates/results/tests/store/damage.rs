@@ -1,8 +1,9 @@
 //! Damaged files: refused or read right, resumed to equal numbers; never other values, a crash or a hang.
 
-use super::{EPS, attacks, column, eps, header, python, scores};
+use super::{EPS, attacks, column, eps, header, scores};
 use crate::child;
-use pullback::store::*;
+use crate::python::python;
+use pullback_results::store::*;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -38,7 +39,7 @@ fn whole(folder: &Path, what: &str) -> PathBuf {
 }
 
 /// A file as it is read: what it says of itself, and the bits of every data set.
-fn reading(path: &Path) -> pullback::Result<(Header, BTreeMap<String, String>)> {
+fn reading(path: &Path) -> pullback_results::Result<(Header, BTreeMap<String, String>)> {
     let reader = Reader::open(path)?;
     let mut all = BTreeMap::new();
     for info in reader.datasets().to_vec() {

@@ -42,7 +42,7 @@ impl FileKind {
     }
 }
 
-/// Of which run a file is. Two files with the same header (device aside) hold the same numbers.
+/// Of which run a file is. Two files with the same header (device and libtorch aside) hold the same numbers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Header {
     /// What the file holds.
@@ -67,6 +67,8 @@ pub struct Header {
     pub precision: String,
     /// Seed of the run.
     pub seed: u64,
+    /// The libtorch that computed it, by its version; empty where none did.
+    pub libtorch: String,
     /// The pullback metric, where one was used.
     pub metric: Option<String>,
     /// Further root attributes, by name.
@@ -104,8 +106,6 @@ const RESERVED: [&str; 16] = [
 
 /// The version of this crate, as files name it.
 pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// The libtorch this crate was built with, as files name it.
-pub(super) const LIBTORCH: &str = env!("PULLBACK_LIBTORCH");
 
 /// What a file says of itself.
 #[derive(Debug)]
@@ -114,7 +114,6 @@ pub(super) struct Stored {
     pub format: i64,
     pub header: Header,
     pub version: String,
-    pub libtorch: String,
 }
 
 impl Header {
@@ -129,11 +128,11 @@ impl Header {
     }
 
     /// Every attribute in text: name, value.
-    pub(super) fn attributes(&self, version: &str, libtorch: &str) -> Vec<(String, String)> {
+    pub(super) fn attributes(&self, version: &str) -> Vec<(String, String)> {
         let own = [
             ("kind", self.kind.name().to_owned()),
             ("version", version.to_owned()),
-            ("libtorch", libtorch.to_owned()),
+            ("libtorch", self.libtorch.clone()),
             ("config", self.config.clone()),
             ("model", self.model.clone()),
             ("model_sha256", self.model_sha256.clone()),
@@ -151,7 +150,7 @@ impl Header {
     }
 
     /// The first thing in which a run differs so that its rows may not stand beside ours; `None` for the same run. Where it
-    /// computed, which version of the program did, and how paths were spelt is none: weights and data are known by what they are.
+    /// computed, which versions of the program and libtorch did, and how paths were spelt is none: weights and data are known by what they are.
     pub(super) fn difference(&self, other: &Self) -> Option<Difference> {
         let none = || "none".to_owned();
         // In the words of what was asked, where it is that.
@@ -195,7 +194,7 @@ impl Header {
         text("data_sha256", &self.data_sha256)?;
         let samples = || file.new_attr::<u64>().create("samples")?.write_scalar(&self.samples);
         samples().map_err(|e| fault(path, e))?;
-        let sum = checksum::of_attributes(self, VERSION, LIBTORCH);
+        let sum = checksum::of_attributes(self, VERSION);
         let write_sum = || file.new_attr::<i64>().create(ATTRIBUTE)?.write_scalar(&sum);
         write_sum().map_err(|e| fault(path, e))?;
         text("split", &self.split)?;
@@ -203,7 +202,7 @@ impl Header {
         text("precision", &self.precision)?;
         let seed = || file.new_attr::<u64>().create("seed")?.write_scalar(&self.seed);
         seed().map_err(|e| fault(path, e))?;
-        text("libtorch", LIBTORCH)?;
+        text("libtorch", &self.libtorch)?;
         if let Some(metric) = &self.metric {
             text("metric", metric)?;
         }
@@ -260,10 +259,11 @@ impl Header {
             device: text("device")?,
             precision: text("precision")?,
             seed: number::<u64>(file, path, "seed")?,
+            libtorch: text("libtorch")?,
             metric: there("metric").then(|| text("metric")).transpose()?,
             extra,
         };
-        Ok(Stored { format, header, version: text("version")?, libtorch: text("libtorch")? })
+        Ok(Stored { format, header, version: text("version")? })
     }
 }
 

@@ -150,18 +150,18 @@ pub(super) fn is_without(file: &File, stored: &Stored) -> bool {
 
 /// True where an unfinished file's attributes are as they were written: by themselves, or, just before it is complete, with all else.
 pub(super) fn is_begun(file: &File, path: &Path, stored: &Stored, datasets: &[DatasetInfo]) -> bool {
-    number(file.attr(ATTRIBUTE)) == Some(of_attributes(&stored.header, &stored.version, &stored.libtorch))
+    number(file.attr(ATTRIBUTE)) == Some(of_attributes(&stored.header, &stored.version))
         || check(file, path, stored, datasets).is_ok()
 }
 
 /// The checksum of a line for each attribute: the root's of an unfinished file.
-pub(super) fn of_attributes(header: &Header, version: &str, libtorch: &str) -> i64 {
-    i64::from(crc32fast::hash(attribute_lines(header, version, libtorch).as_bytes()))
+pub(super) fn of_attributes(header: &Header, version: &str) -> i64 {
+    i64::from(crc32fast::hash(attribute_lines(header, version).as_bytes()))
 }
 
 /// The root's checksum of a finished file: of a line for each attribute, by name, and for each data set, by path.
 fn of_structure(stored: &Stored, datasets: &[DatasetInfo], sums: &[i64]) -> i64 {
-    let mut text = attribute_lines(&stored.header, &stored.version, &stored.libtorch);
+    let mut text = attribute_lines(&stored.header, &stored.version);
     for (DatasetInfo { path, dtype, shape }, sum) in datasets.iter().zip(sums) {
         let dtype = dtype.map_or_else(|| "?".to_owned(), |d| d.to_string());
         // Writing to a string cannot fail.
@@ -170,8 +170,8 @@ fn of_structure(stored: &Stored, datasets: &[DatasetInfo], sums: &[i64]) -> i64 
     i64::from(crc32fast::hash(text.as_bytes()))
 }
 
-fn attribute_lines(header: &Header, version: &str, libtorch: &str) -> String {
-    let attributes: BTreeMap<_, _> = header.attributes(version, libtorch).into_iter().collect();
+fn attribute_lines(header: &Header, version: &str) -> String {
+    let attributes: BTreeMap<_, _> = header.attributes(version).into_iter().collect();
     attributes.into_iter().map(|(name, value)| format!("{name}={value}\n")).collect()
 }
 

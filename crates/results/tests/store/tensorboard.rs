@@ -1,7 +1,7 @@
 //! Event files, read by plain python and, where it is installed, by TensorBoard itself.
 
-use super::python;
-use pullback::store::tensorboard::{EventWriter, Step};
+use crate::python::python;
+use pullback_results::store::tensorboard::{EventWriter, Step};
 
 /// Greys 0..12 as [3, 4, 1], and the same in colour as [3, 4, 3].
 fn pixels(channels: usize) -> Vec<u8> {

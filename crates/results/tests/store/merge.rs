@@ -1,7 +1,8 @@
 //! Shards of one run joined into one file.
 
-use super::{CHECK, attacks, eps, header, python, scores};
-use pullback::store::*;
+use super::{CHECK, attacks, eps, header, scores};
+use crate::python::python;
+use pullback_results::store::*;
 use std::path::{Path, PathBuf};
 
 fn shard(folder: &Path, name: &str, header: &Header, index: &[u64]) -> PathBuf {

@@ -111,7 +111,7 @@ impl Reader {
 
     /// The libtorch that computed the file.
     pub fn libtorch(&self) -> &str {
-        &self.stored.libtorch
+        &self.stored.header.libtorch
     }
 
     /// Model, data, machine and versions in one line.
