@@ -16,6 +16,7 @@ mod golden; //    whole passes against float64 reference values
 mod jacobian; //  batched VJPs against loops and finite differences
 mod library; //   the crate as others use it
 mod linalg; //    factorisations shared among threads
+mod layers; //    which way imports go
 mod kernels; //   every kernel against plain loops and LAPACK
 mod lane; //      copies beside the computation
 mod lost; //      samples of which nothing is known

@@ -8,6 +8,7 @@ mod budget;
 mod crew;
 mod doubt;
 mod goal;
+mod least;
 mod loops;
 mod pgd;
 mod random;

@@ -7,7 +7,7 @@
 //! For a small epsilon and the goal `latent` the ascent is a power iteration on the `mean` metric, and converges to v_1.
 
 use super::best::Best;
-use super::spec::at_least_one;
+use super::least::at_least_one;
 use super::{Attack, Budget, Family, Goal, Norm, Proposal, Victim};
 use crate::error::{Error, Result};
 use crate::seed::{self, Stage};

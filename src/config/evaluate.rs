@@ -1,6 +1,6 @@
 //! The `score` and `attack` keys: what is computed of which samples.
 
-use super::one_part;
+use super::samples::one_part;
 use crate::attack::{self, AttackSpec, Norm};
 use crate::data::Split;
 use crate::device::Precision;

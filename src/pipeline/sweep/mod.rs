@@ -30,7 +30,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 use summary::CellSummary;
 use tch::Device;
-use watch::Whole;
+use watch::{Whole, span};
 
 /// The resolved config in a sweep's folder.
 const SWEEP_CONFIG: &str = "sweep.yaml";
@@ -230,15 +230,6 @@ fn work(
         Some((place, error)) => {
             Err(error.at(&format!("model {} ({count} of {total} failed)", pending[place].0.name())))
         }
-    }
-}
-
-/// `50 s`, `12 min`, `3.4 h`.
-fn span(seconds: f64) -> String {
-    match seconds {
-        s if s < 99.5 => format!("{s:.0} s"),
-        s if s < 99.5 * 60.0 => format!("{:.0} min", s / 60.0),
-        s => format!("{:.1} h", s / 3600.0),
     }
 }
 

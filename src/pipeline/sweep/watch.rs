@@ -93,3 +93,12 @@ impl Observer for CellObserver<'_> {
         self.whole.check().is_err()
     }
 }
+
+/// `50 s`, `12 min`, `3.4 h`.
+pub(super) fn span(seconds: f64) -> String {
+    match seconds {
+        s if s < 99.5 => format!("{s:.0} s"),
+        s if s < 99.5 * 60.0 => format!("{:.0} min", s / 60.0),
+        s => format!("{:.1} h", s / 3600.0),
+    }
+}

@@ -2,7 +2,6 @@
 
 use super::figure::Scale;
 use super::figure::number::subscript;
-use super::study::StepSet;
 
 /// How the page speaks of a score or measure.
 #[derive(Clone, Copy, Debug)]
@@ -75,13 +74,18 @@ pub fn quantity(name: &str) -> String {
         return "β".to_owned();
     }
     if let Some((first, measure)) = name.split_once('.') {
-        let (key, base) = StepSet::split(first);
+        let (key, base) = set_and_name(first);
         if MEASURES.iter().any(|m| m.key == measure) {
             let set = if key.is_empty() { String::new() } else { format!(" ({})", key.trim_end_matches('-')) };
             return format!("{} by {}{set}", inline(measure), attack(base));
         }
     }
     inline(name)
+}
+
+/// An attack's name in a sweep as the key of its set and its own: `unit-u1` is (`unit-`, `u1`).
+pub fn set_and_name(name: &str) -> (&str, &str) {
+    name.rfind('-').map_or(("", name), |at| name.split_at(at + 1))
 }
 
 /// The two quantities of a relation `a.b`, where each may hold dots of its own: the first that both are known.

@@ -3,12 +3,11 @@
 //! All are CRC-32 (that of zlib and PNG) of little-endian bytes. A row's is written with the row and asked when an unfinished
 //! file is resumed; the others are written when a file is complete and asked when it is read.
 
-use super::columns::{self, Dtype, fault};
+use super::columns::{self, CHECKSUM, Dtype, fault};
 use super::header::{Header, Stored};
 use super::probe::datasets;
-use super::reader::DatasetInfo;
-use super::schema::sample_axis;
-use super::{Column, FileKind, Values};
+use super::schema::{DatasetInfo, FileKind, sample_axis};
+use super::{Column, Values};
 use crate::error::{Error, Result};
 use crc32fast::Hasher;
 use hdf5::{Dataset, File};
@@ -18,8 +17,6 @@ use std::path::Path;
 
 /// The data set with a checksum per row, `[N]` i64.
 pub(super) const ROWS: &str = "/checksum";
-/// The attribute of each data set, and of the root.
-pub(super) const ATTRIBUTE: &str = "checksum";
 /// Versions of this program that wrote no checksums.
 const WITHOUT: &str = "0.1.0";
 /// Bytes that are read at a time where a data set is asked for its checksum.
@@ -135,44 +132,34 @@ pub(super) fn seal(file: &File, path: &Path) -> Result<()> {
             let dtype = info.dtype.ok_or("a data set of another type than was written")?;
             let dataset = file.dataset(&info.path)?;
             let sum = of_dataset(&dataset, &info.path, dtype)?;
-            dataset.attr(ATTRIBUTE)?.write_scalar(&sum)?;
+            dataset.attr(CHECKSUM)?.write_scalar(&sum)?;
             sums.push(sum);
         }
-        file.attr(ATTRIBUTE)?.write_scalar(&of_structure(&stored, &datasets, &sums))
+        file.attr(CHECKSUM)?.write_scalar(&of_structure(&stored, &datasets, &sums))
     };
     work().map_err(|e| fault(path, e))
 }
 
 /// True for a file of a version that wrote no checksums.
 pub(super) fn is_without(file: &File, stored: &Stored) -> bool {
-    stored.version == WITHOUT && file.attr(ATTRIBUTE).is_err()
+    stored.version == WITHOUT && file.attr(CHECKSUM).is_err()
 }
 
 /// True where an unfinished file's attributes are as they were written: by themselves, or, just before it is complete, with all else.
 pub(super) fn is_begun(file: &File, path: &Path, stored: &Stored, datasets: &[DatasetInfo]) -> bool {
-    number(file.attr(ATTRIBUTE)) == Some(of_attributes(&stored.header, &stored.version))
+    number(file.attr(CHECKSUM)) == Some(stored.header.checksum(&stored.version))
         || check(file, path, stored, datasets).is_ok()
-}
-
-/// The checksum of a line for each attribute: the root's of an unfinished file.
-pub(super) fn of_attributes(header: &Header, version: &str) -> i64 {
-    i64::from(crc32fast::hash(attribute_lines(header, version).as_bytes()))
 }
 
 /// The root's checksum of a finished file: of a line for each attribute, by name, and for each data set, by path.
 fn of_structure(stored: &Stored, datasets: &[DatasetInfo], sums: &[i64]) -> i64 {
-    let mut text = attribute_lines(&stored.header, &stored.version);
+    let mut text = stored.header.lines(&stored.version);
     for (DatasetInfo { path, dtype, shape }, sum) in datasets.iter().zip(sums) {
         let dtype = dtype.map_or_else(|| "?".to_owned(), |d| d.to_string());
         // Writing to a string cannot fail.
         let _ = writeln!(text, "{path} {dtype} {shape:?} {sum}");
     }
     i64::from(crc32fast::hash(text.as_bytes()))
-}
-
-fn attribute_lines(header: &Header, version: &str) -> String {
-    let attributes: BTreeMap<_, _> = header.attributes(version).into_iter().collect();
-    attributes.into_iter().map(|(name, value)| format!("{name}={value}\n")).collect()
 }
 
 /// Checks the root's checksum of a finished file, and gives each data set's, by path; none for files of a version without.
@@ -192,10 +179,10 @@ pub(super) fn check(
     if is_without(file, stored) {
         return Ok(HashMap::new());
     }
-    let root = number(file.attr(ATTRIBUTE)).ok_or_else(|| changed("the root's checksum"))?;
+    let root = number(file.attr(CHECKSUM)).ok_or_else(|| changed("the root's checksum"))?;
     let mut sums = Vec::with_capacity(datasets.len());
     for info in datasets {
-        let sum = number(file.dataset(&info.path).and_then(|d| d.attr(ATTRIBUTE)));
+        let sum = number(file.dataset(&info.path).and_then(|d| d.attr(CHECKSUM)));
         sums.push(sum.ok_or_else(|| changed(&format!("the checksum of {}", info.path)))?);
     }
     if of_structure(stored, datasets, &sums) != root {

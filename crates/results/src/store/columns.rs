@@ -14,6 +14,9 @@ use ndarray::{ArrayView, IxDyn};
 use std::ops::Range;
 use std::path::Path;
 
+/// The attribute of each data set, and of the root, with its checksum.
+pub(super) const CHECKSUM: &str = "checksum";
+
 /// Element type of a data set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, strum::Display)]
 #[strum(serialize_all = "lowercase")]
@@ -262,7 +265,7 @@ pub(super) fn create(root: &Group, path: &str, dtype: Dtype, shape: &[usize]) ->
         Dtype::U8 => typed::<u8>(root, path, shape),
     }?;
     // Its place is made now, so that a complete file's checksums change no structure.
-    dataset.new_attr::<i64>().create(super::checksum::ATTRIBUTE)?.write_scalar(&0i64)?;
+    dataset.new_attr::<i64>().create(CHECKSUM)?.write_scalar(&0i64)?;
     Ok(dataset)
 }
 

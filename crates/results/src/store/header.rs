@@ -1,8 +1,7 @@
 //! Root attributes: what a result file holds and of which run.
 
-use super::checksum::{self, ATTRIBUTE};
-use super::columns::fault;
-use super::schema::FORMAT;
+use super::columns::{CHECKSUM, fault};
+use super::schema::{FORMAT, FileKind};
 use crate::error::{Error, Result, one_of};
 use hdf5::File;
 use hdf5::types::{TypeDescriptor, VarLenAscii, VarLenUnicode};
@@ -10,37 +9,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::str::FromStr;
 use strum::VariantArray;
-
-/// What a result file holds.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    Default,
-    PartialEq,
-    Eq,
-    strum::Display,
-    strum::EnumString,
-    strum::IntoStaticStr,
-    strum::VariantArray,
-)]
-#[strum(serialize_all = "lowercase")]
-pub enum FileKind {
-    /// Spectra and the numbers made of them, a row per sample.
-    #[default]
-    Scores,
-    /// Attacks and their measures, a row per sample and size.
-    Attack,
-    /// Several models of a grid, with correlations.
-    Sweep,
-}
-
-impl FileKind {
-    /// As the attribute `kind` says it.
-    pub fn name(self) -> &'static str {
-        self.into()
-    }
-}
 
 /// Of which run a file is. Two files with the same header (device and libtorch aside) hold the same numbers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -101,7 +69,7 @@ const RESERVED: [&str; 16] = [
     "seed",
     "libtorch",
     "metric",
-    ATTRIBUTE,
+    CHECKSUM,
 ];
 
 /// The version of this crate, as files name it.
@@ -149,6 +117,17 @@ impl Header {
         own.chain(metric).chain(self.extra.clone()).collect()
     }
 
+    /// A line for each attribute, by name: what checksums are of.
+    pub(super) fn lines(&self, version: &str) -> String {
+        let attributes: BTreeMap<_, _> = self.attributes(version).into_iter().collect();
+        attributes.into_iter().map(|(name, value)| format!("{name}={value}\n")).collect()
+    }
+
+    /// The checksum of [`Header::lines`]: the root's of an unfinished file.
+    pub(super) fn checksum(&self, version: &str) -> i64 {
+        i64::from(crc32fast::hash(self.lines(version).as_bytes()))
+    }
+
     /// The first thing in which a run differs so that its rows may not stand beside ours; `None` for the same run. Where it
     /// computed, which versions of the program and libtorch did, and how paths were spelt is none: weights and data are known by what they are.
     pub(super) fn difference(&self, other: &Self) -> Option<Difference> {
@@ -194,8 +173,8 @@ impl Header {
         text("data_sha256", &self.data_sha256)?;
         let samples = || file.new_attr::<u64>().create("samples")?.write_scalar(&self.samples);
         samples().map_err(|e| fault(path, e))?;
-        let sum = checksum::of_attributes(self, VERSION);
-        let write_sum = || file.new_attr::<i64>().create(ATTRIBUTE)?.write_scalar(&sum);
+        let sum = self.checksum(VERSION);
+        let write_sum = || file.new_attr::<i64>().create(CHECKSUM)?.write_scalar(&sum);
         write_sum().map_err(|e| fault(path, e))?;
         text("split", &self.split)?;
         text("device", &self.device)?;

@@ -21,10 +21,10 @@ pub mod tensorboard; // curves and images of a training run, as TensorBoard read
 use crate::error::Result;
 
 pub use columns::Dtype;
-pub use header::{FileKind, Header};
+pub use header::Header;
 pub use merge::merge;
-pub use reader::{DatasetInfo, Reader, is_result};
-pub use schema::{FORMAT, sample_axis};
+pub use reader::{Reader, is_result};
+pub use schema::{DatasetInfo, FORMAT, FileKind, sample_axis};
 pub use summary::{ScoreSummary, Summary, inspect};
 pub use target::Overwrite;
 pub use whole::write_whole;

@@ -1,7 +1,7 @@
 //! What can be known of a file before its contents are believed.
 
 use super::columns::{self, fault};
-use super::reader::DatasetInfo;
+use super::schema::DatasetInfo;
 use crate::error::{Error, Result};
 use hdf5::{File, Group, LinkType};
 use std::path::Path;

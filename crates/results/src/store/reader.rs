@@ -5,7 +5,7 @@ use super::columns::{self, Dtype, fault, size_of_shape};
 use super::header::{Header, Stored};
 use super::journal::is_settled;
 use super::probe::{datasets, heap_is_whole, starts_as_hdf5};
-use super::schema::{self, INDEX, sample_axis};
+use super::schema::{self, DatasetInfo, INDEX, sample_axis};
 use super::{Column, FileKind, Values};
 use crate::error::{Error, Result};
 use hdf5::File;
@@ -14,17 +14,6 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-
-/// One data set of a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DatasetInfo {
-    /// Its path, `/scores/trace`.
-    pub path: String,
-    /// Its element type; `None` where it is none of the format's.
-    pub dtype: Option<Dtype>,
-    /// Its shape.
-    pub shape: Vec<usize>,
-}
 
 /// An open result file.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
-//! Format 1 as paths: which data sets a result file may hold and which of their axes counts samples.
+//! Format 1: what kinds of files there are, which data sets they may hold and which of their axes counts samples.
 
-use super::FileKind;
+use super::columns::Dtype;
 use crate::error::{Error, Result};
 
 /// The number of the file format, root attribute `pullback_format`. A file that is still being written holds 0.
@@ -10,6 +10,48 @@ pub const FORMAT: i64 = 1;
 pub(super) const INDEX: &str = "/index";
 /// Classes, `[N]`.
 pub(super) const LABEL: &str = "/label";
+
+/// What a result file holds.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    strum::Display,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
+#[strum(serialize_all = "lowercase")]
+pub enum FileKind {
+    /// Spectra and the numbers made of them, a row per sample.
+    #[default]
+    Scores,
+    /// Attacks and their measures, a row per sample and size.
+    Attack,
+    /// Several models of a grid, with correlations.
+    Sweep,
+}
+
+impl FileKind {
+    /// As the attribute `kind` says it.
+    pub fn name(self) -> &'static str {
+        self.into()
+    }
+}
+
+/// One data set of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DatasetInfo {
+    /// Its path, `/scores/trace`.
+    pub path: String,
+    /// Its element type; `None` where it is none of the format's.
+    pub dtype: Option<Dtype>,
+    /// Its shape.
+    pub shape: Vec<usize>,
+}
 
 /// Which axis of the data set at `path` counts samples; `None` where none does (`/eps`, `/beta`).
 ///

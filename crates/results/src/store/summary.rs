@@ -1,7 +1,8 @@
 //! What a result file holds, in a few lines.
 
 use super::FileKind;
-use super::reader::{DatasetInfo, Reader};
+use super::reader::Reader;
+use super::schema::DatasetInfo;
 use crate::error::Result;
 use std::fmt;
 use std::path::Path;

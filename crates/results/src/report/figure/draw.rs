@@ -1,8 +1,8 @@
 //! Marks to SVG elements.
 
+use super::frame::Frame;
 use super::ink::{Ink, Marker};
 use super::mark::{Cloud, Curve, Point, Steps};
-use super::plot::Frame;
 use crate::report::markup::{Element, element};
 
 /// A coordinate to a tenth of a pixel.

@@ -3,6 +3,7 @@
 mod axis; //    scales and ticks
 mod dots; //    a row a thing: dots with whiskers
 mod draw; //    marks -> SVG
+mod frame; //   where marks fall
 mod ink; //     colours and shapes by meaning
 mod mark; //    what a plot can hold
 pub mod number; // numbers as people read them

@@ -3,6 +3,7 @@
 use super::Panel;
 use super::axis::{Axis, Scale};
 use super::draw;
+use super::frame::Frame;
 use super::mark::Mark;
 use crate::report::markup::{Element, element};
 
@@ -24,24 +25,6 @@ pub struct Plot {
     pub x_ticks: Option<Vec<(f64, String)>>,
     /// From back to front.
     pub marks: Vec<Mark>,
-}
-
-/// Where the plot area lies within the SVG, and how values fall on it.
-pub(super) struct Frame<'a> {
-    pub left: f64,
-    pub top: f64,
-    pub right: f64,
-    pub bottom: f64,
-    pub x: &'a Axis,
-    pub y: &'a Axis,
-}
-
-impl Frame<'_> {
-    /// The point's place in the SVG; `None` where it cannot be shown.
-    pub fn at(&self, x: f64, y: f64) -> Option<(f64, f64)> {
-        let (u, v) = (self.x.place(x)?, self.y.place(y)?);
-        Some((self.left + u * (self.right - self.left), self.bottom - v * (self.bottom - self.top)))
-    }
 }
 
 impl Plot {

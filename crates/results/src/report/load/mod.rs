@@ -2,20 +2,19 @@
 
 mod apart; //   what tells files of one model, and models of one name, apart
 mod history; // history.csv
+mod origin; //  what a file says of itself and of its run
 mod run; //     scores and attack files
 mod sweep; //   sweep files
 mod sweep_pictures; // their images
 
 pub(super) use sweep::evenly;
 
-use super::study::{Origin, StepScale, Study};
+use super::study::Study;
 use super::words;
 use crate::error::{Error, Result};
 use crate::store::{FileKind, Reader};
+use origin::origin;
 use std::path::{Path, PathBuf};
-
-/// Samples on show in galleries.
-pub(super) const ON_SHOW: usize = 8;
 
 /// Reads all that `inputs` hold: result files, or run folders with `*.h5` and `history.csv` at any depth.
 pub(super) fn study(inputs: &[PathBuf]) -> Result<Study> {
@@ -102,58 +101,4 @@ fn gather(path: &Path, results: &mut Vec<PathBuf>, histories: &mut Vec<PathBuf>)
         }
     }
     Ok(())
-}
-
-/// What a file says of itself.
-pub(super) fn origin(reader: &Reader) -> Origin {
-    let header = reader.header();
-    Origin {
-        file: reader.path().display().to_string(),
-        kind: header.kind.name().to_owned(),
-        model: header.model.clone(),
-        sha256: header.model_sha256.clone(),
-        dataset: header.dataset.clone(),
-        data: header.data_sha256.clone(),
-        split: header.split.clone(),
-        device: header.device.clone(),
-        precision: header.precision.clone(),
-        seed: header.seed,
-        metric: header.metric.clone().unwrap_or_default(),
-        version: reader.version().to_owned(),
-        libtorch: reader.libtorch().to_owned(),
-        config: header.config.clone(),
-        samples: reader.samples(),
-    }
-}
-
-/// A setting of the run: a root attribute, or the first key of that name in the stored configuration.
-pub(super) fn setting(reader: &Reader, key: &str) -> String {
-    let header = reader.header();
-    header.extra.get(key).cloned().unwrap_or_else(|| find_setting(&header.config, &[], key))
-}
-
-/// The first text under a key of that name in a YAML document, below the keys `path`; empty where there is none.
-pub(super) fn find_setting(config: &str, path: &[&str], key: &str) -> String {
-    fn find(value: &serde_yaml::Value, key: &str) -> Option<String> {
-        if let Some(list) = value.as_sequence() {
-            return list.iter().find_map(|v| find(v, key));
-        }
-        let map = value.as_mapping()?;
-        if let Some(found) = map.get(key).and_then(|v| v.as_str()) {
-            return Some(found.to_owned());
-        }
-        map.values().find_map(|v| find(v, key))
-    }
-    let document: serde_yaml::Value = serde_yaml::from_str(config).unwrap_or_default();
-    let place = path.iter().try_fold(&document, |value, key| value.as_mapping()?.get(*key));
-    place.and_then(|value| find(value, key)).unwrap_or_default()
-}
-
-/// How the length of a step along a direction is counted, as files say it.
-pub(super) fn step_scale(name: &str) -> StepScale {
-    match name {
-        "eigen" => StepScale::Eigen,
-        "singular" => StepScale::Singular,
-        _ => StepScale::Unit,
-    }
 }

@@ -1,6 +1,6 @@
 //! Scores and attack files: each joins the arm of its model.
 
-use super::{ON_SHOW, origin, setting, step_scale};
+use super::origin::{origin, setting, step_scale};
 use crate::error::{Error, Result};
 use crate::report::figure::{Picture, number};
 use crate::report::study::{
@@ -8,6 +8,9 @@ use crate::report::study::{
 };
 use crate::report::words;
 use crate::store::{FileKind, Reader, Values};
+
+/// Samples on show in galleries.
+pub(super) const ON_SHOW: usize = 8;
 
 /// Samples whose first directions are compared with each other.
 const ALIGNED: usize = 48;

@@ -1,7 +1,8 @@
 //! Sweep files. What the page needs of `[S, E, N]` is read one data set at a time and summed up at once.
 
+use super::origin::{find_setting, origin, setting, step_scale};
 use super::run::{is_picture, spread};
-use super::{find_setting, origin, setting, step_scale, sweep_pictures};
+use super::sweep_pictures;
 use crate::error::{Error, Result};
 use crate::report::law::{Law, law};
 use crate::report::stats::{Summary, median};

@@ -1,6 +1,6 @@
 //! Theory against experiment over the whole sweep.
 
-use super::{View, beta_keys, beta_words};
+use super::view::{View, beta_keys, beta_words};
 use crate::report::figure::{Cell, Curve, Figure, Mark, Marker, Plot, Stroke, Table, Width, number};
 use crate::report::section::{spread_point, spread_words, theory};
 use crate::report::stats::{Summary, spearman};

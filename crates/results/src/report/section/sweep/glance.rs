@@ -1,6 +1,7 @@
 //! The sweep in one row: the paper's two scores against beta, and what robustness costs.
 
-use super::{View, plane, trend};
+use super::view::View;
+use super::{plane, trend};
 use crate::report::figure::{Figure, Panel};
 use crate::report::section::{spread_row, spread_table};
 use crate::report::stats::Summary;
@@ -41,7 +42,7 @@ pub(super) fn figure(view: &View<'_>) -> Option<Figure> {
              under attack ({}, steps of one length for all models): lower left is better, numbers at points are β.",
             words::attack(attack)
         ),
-        legend: super::legend(&lines),
+        legend: super::view::legend(&lines),
         panels,
         table,
         ..Figure::default()

@@ -1,6 +1,6 @@
 //! Images and most sensitive directions, model by model.
 
-use super::{Line, View, beta_words};
+use super::view::{Line, View, beta_words};
 use crate::error::Result;
 use crate::report::figure::{Figure, Panel, Picture, Table, Width, number};
 use crate::report::section::rows::{DIRECTIONS, Look, Rows, picker, sample_words};

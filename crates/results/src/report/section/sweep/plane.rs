@@ -1,6 +1,7 @@
 //! The trade-off: clean reconstruction error against damage, a point a beta, joined in the order of beta.
 
-use super::{Line, View, beta_words, trend::first_attack};
+use super::trend::first_attack;
+use super::view::{Line, View, beta_words};
 use crate::report::figure::{Axis, Curve, Figure, Mark, Marker, Panel, Plot, Point, Scale, number};
 use crate::report::load::evenly;
 use crate::report::section::{spread_row, spread_table};
@@ -59,7 +60,7 @@ pub(super) fn figure(view: &View<'_>) -> Option<Figure> {
              left is better. Numbers at points are β.",
             words::attack(attack),
         ),
-        legend: super::legend(&lines),
+        legend: super::view::legend(&lines),
         panels,
         table,
         ..Figure::default()

@@ -1,6 +1,6 @@
 //! What goes with what: rank correlations over the models and within each, and what mixup changes.
 
-use super::{View, beta_words};
+use super::view::{View, beta_words};
 use crate::report::figure::{Axis, Figure, Mark, Plot, Point, Scale, Table, number};
 use crate::report::markup::{Element, element};
 use crate::report::section::{Headline, Section};

@@ -1,6 +1,6 @@
 //! Eigenvalue curves at a few betas.
 
-use super::{View, beta_words, ways};
+use super::view::{View, beta_words, ways};
 use crate::report::figure::{Curve, Figure, Mark, Marker, Plot, Width};
 use crate::report::section::eigen::Spectra;
 use crate::report::section::{spread_row, spread_table};

@@ -1,8 +1,9 @@
 //! Damage against the size of the step, along each of the first directions, at a few betas.
 
-use super::{Headline, View, beta_words};
+use super::view::{View, beta_words};
 use crate::report::figure::{Axis, Curve, Figure, Ink, Mark, Marker, Plot, Scale, Stroke, number};
 use crate::report::load::evenly;
+use crate::report::section::Headline;
 use crate::report::section::{spread_point, spread_row, spread_table, spread_words};
 use crate::report::stats::{quantile, sorted};
 use crate::report::study::SweepPoint;

@@ -1,6 +1,6 @@
 //! What training ended with, model by model.
 
-use super::{View, beta_words};
+use super::view::{View, beta_words};
 use crate::report::figure::{Figure, Point, Table, Width, number};
 use crate::report::section::training::panel;
 use crate::report::stats::Summary;

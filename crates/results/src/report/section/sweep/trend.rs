@@ -1,8 +1,9 @@
 //! Scores and damage against beta, and the scores' histograms at a few betas.
 
-use super::{Headline, Line, View, beta_keys, beta_words, ways};
+use super::view::{Line, View, beta_keys, beta_words, ways};
 use crate::report::figure::{Axis, Figure, Panel, Plot, Scale, Stroke, Table, Width, number};
 use crate::report::load::evenly;
+use crate::report::section::Headline;
 use crate::report::section::histogram::{Bins, Column};
 use crate::report::section::{spread_point, spread_row, spread_table, spread_words, times};
 use crate::report::stats::{Summary, spearman};
