@@ -23,6 +23,7 @@ mod lost; //      samples of which nothing is known
 mod leading; //   matrix-free spectra and estimates
 mod model; //     architectures, checkpoints, TorchScript
 mod others; //  models as others have them
+mod native; //    the header of the native code and its users
 mod parallel; // work on libtorch's threads
 mod preflight; // the first minute of a stranger
 mod python; //    what Python's libraries say of a file

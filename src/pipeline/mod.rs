@@ -6,6 +6,7 @@ pub mod bench; //   throughput on this machine
 pub mod demo; //    train, score, attack and report on generated digits
 pub mod inspect; // what a file holds
 mod flow; //        samples through the machine: read ahead, computed, stored behind
+mod done; //        whether a result is there already
 mod examine;
 mod lost;
 mod masked; //        samples of which nothing is known

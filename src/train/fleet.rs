@@ -134,9 +134,7 @@ impl Fleet<'_> {
         let per_epoch = self.steps.len() as u64;
         for run in &mut self.runs {
             run.resume(&self.train)?;
-            run.member.observer.on(Event::Begin {
-                task: "training",
-                unit: "batches",
+            run.member.observer.on(Event::Training {
                 total: u64::from(self.epochs) * per_epoch,
                 done: u64::from(run.epochs()) * per_epoch,
             });

@@ -27,7 +27,7 @@ use crate::model::Network;
 use std::path::Path;
 
 /// The file in a run folder that tells the losses.
-pub const HISTORY_FILE: &str = "history.csv";
+pub const HISTORY_FILE: &str = pullback_results::history::FILE;
 
 /// Follows a run beside its folder: training curves, pictures.
 pub trait Follow {

@@ -7,6 +7,7 @@ pub mod error; //  what can go wrong with files
 pub mod ffi; //    the only unsafe code: the system's locks
 pub mod lock; //   what two processes may not write at one time
 pub mod store; //  results in HDF5
+pub mod history; // what training told, epoch by epoch
 pub mod report; // stored results -> one HTML page
 
 pub use error::{Error, Result};

@@ -7,6 +7,7 @@
 //! it was. `RUN/sweep.h5` and `RUN/report.html` are made of the cells' files alone.
 
 mod cell; //    one model: train, score, attack
+mod cells; //   the files of all, each opened once
 mod fleet; //   many models trained as one
 mod collect; // the cells' files to one
 mod relate; //  what goes with what over the models and over the samples

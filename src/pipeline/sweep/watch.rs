@@ -74,7 +74,7 @@ impl Observer for CellObserver<'_> {
     fn on(&self, event: Event<'_>) {
         let named = |text: &str| format!("{}: {text}", self.name);
         match event {
-            Event::Begin { task: "training", total, done, .. } => self.tell(|t| {
+            Event::Training { total, done } => self.tell(|t| {
                 t.per_epoch = total / self.epochs.max(1);
                 t.batches = done;
             }),
