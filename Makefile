@@ -3,6 +3,7 @@
 #
 #   make demo          the main job: train, score, attack, report on generated digits (runs/demo/report.html)
 #   make test          all tests, those in the documentation too
+#   make test-results  those of the crate that needs no libtorch, which they run without
 #   make test-stranger a crate of somebody else's that uses this one (minutes: it builds this crate again)
 #   make test-isa      the numeric ones under other instruction sets and numbers of threads
 #   make lint          rustfmt, clippy with warnings as errors, docs without warnings
@@ -32,7 +33,7 @@ PIP           := $(VENV)/bin/python -m pip install --quiet --disable-pip-version
 # The variables of .cargo/config.toml yield to the caller's own: clear them so that every target uses .deps.
 CARGO         := env -u LIBTORCH -u LIBTORCH_USE_PYTORCH cargo
 
-.PHONY: all setup preflight preflight-python build demo test test-isa test-stranger lint msrv version bench peers gpu gpu-bundle clean
+.PHONY: all setup preflight preflight-python build demo test test-results test-isa test-stranger lint msrv version bench peers gpu gpu-bundle clean
 all: build
 
 setup: preflight $(LIBTORCH_KEY) $(DEPS)/.cmake $(DEPS)/.nvcc
@@ -98,6 +99,10 @@ $(DEPS)/.test-python: Makefile $(VENV)/.made | $(DEPS)
 test: setup $(DEPS)/.test-python
 	$(CARGO) test
 
+# Of crates/results alone: neither libtorch nor the compiler of the kernels is asked for.
+test-results: preflight $(DEPS)/.cmake $(DEPS)/.test-python
+	env -u LIBTORCH_USE_PYTORCH LIBTORCH=/nowhere cargo test --package pullback-results
+
 # The crate as somebody else's dependency: linked, found at run time, without the command line's crates.
 test-stranger: setup
 	$(CARGO) test --test tests -- --ignored --nocapture stranger::
@@ -108,7 +113,7 @@ test-isa: setup $(DEPS)/.test-python
 	env -u LIBTORCH -u LIBTORCH_USE_PYTORCH bash .ci/isa
 
 lint: setup
-	$(CARGO) fmt --check
+	$(CARGO) fmt --all --check
 	$(CARGO) clippy --all-targets -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --no-deps
 

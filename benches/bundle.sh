@@ -14,8 +14,8 @@ found = [m["executable"] for m in map(json.loads, sys.stdin) if m.get("executabl
 print(found[-1])'
 }
 binary=$(built build --release --bin pullback)
-tests=$(built test --release --no-run --test tests)
-units=$(built test --release --no-run --lib)
+tests=$(built test --package pullback --release --no-run --test tests)
+units=$(built test --package pullback --release --no-run --lib)
 
 rm -rf "$folder" "$folder.tar.gz"
 mkdir -p "$folder"

@@ -1,7 +1,13 @@
 //! What can go wrong, with what was expected and what was found, and which exit code it earns.
 
 use crate::wording;
+use pullback_results::error as results;
+use pullback_results::error::{first_line, is_of_the_request};
 use std::path::{Path, PathBuf};
+
+/// What [`crate::store`], [`crate::report`] and [`crate::lock`] fail with: an [`Error`] of the same cause and words by `?`.
+pub use pullback_results::Error as ResultsError;
+pub(crate) use pullback_results::error::one_of;
 
 /// An error of the engine. Its display is one line.
 #[derive(Debug, thiserror::Error)]
@@ -100,13 +106,7 @@ impl Error {
     /// An I/O failure on `path`. What the user named wrongly (a missing file, a folder for a file, no
     /// permission) is a wrong request; the rest failed underway.
     pub fn io(path: impl AsRef<Path>, source: std::io::Error) -> Self {
-        let path = path.as_ref().to_owned();
-        match source.kind() {
-            std::io::ErrorKind::NotFound => {
-                Self::request(path.display().to_string(), "a file or folder that exists", "nothing there")
-            }
-            _ => Self::Io { path, source },
-        }
+        results::Error::io(path, source).into()
     }
 
     /// The text of a file.
@@ -114,12 +114,7 @@ impl Error {
     /// # Errors
     /// A wrong request where it is not UTF-8; as [`Error::io`] else.
     pub fn read_text(path: &Path) -> Result<String> {
-        std::fs::read_to_string(path).map_err(|error| match error.kind() {
-            std::io::ErrorKind::InvalidData => {
-                Self::request(path.display().to_string(), "text in UTF-8", "bytes that are none (damaged?)")
-            }
-            _ => Self::io(path, error),
-        })
+        Ok(results::Error::read_text(path)?)
     }
 
     /// An HDF5 failure on `path`.
@@ -186,34 +181,24 @@ impl Error {
 
     /// The process exit code: 2 where the request was wrong, 1 for anything else.
     pub fn exit_code(&self) -> u8 {
-        use std::io::ErrorKind as K;
         match self {
             Self::Request { .. } => 2,
-            Self::Io { source, .. }
-                if matches!(
-                    source.kind(),
-                    K::PermissionDenied | K::NotADirectory | K::IsADirectory | K::ReadOnlyFilesystem
-                ) =>
-            {
-                2
-            }
+            Self::Io { source, .. } if is_of_the_request(source) => 2,
             _ => 1,
         }
     }
 }
 
-/// `a, b or c`: what a choice expects.
-pub(crate) fn one_of(names: impl IntoIterator<Item = &'static str>) -> String {
-    let names: Vec<&str> = names.into_iter().collect();
-    match names.split_last() {
-        Some((last, others)) if !others.is_empty() => format!("{} or {last}", others.join(", ")),
-        _ => names.concat(),
+/// What went wrong with results, by its cause.
+impl From<results::Error> for Error {
+    fn from(error: results::Error) -> Self {
+        match error {
+            results::Error::Request { subject, expected, found } => Self::Request { subject, expected, found },
+            results::Error::Io { path, source } => Self::Io { path, source },
+            results::Error::Hdf5 { path, source } => Self::Hdf5 { path, source },
+            results::Error::Internal { part, message } => Self::Internal { part, message },
+        }
     }
-}
-
-/// The first line of a message: libtorch and HDF5 append stack traces.
-fn first_line(message: &str) -> &str {
-    message.lines().next().unwrap_or_default().trim_end()
 }
 
 /// Checks a tensor's shape and names it where it is wrong.
@@ -248,5 +233,23 @@ mod tests {
         }
         let error = native("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm`");
         assert!(!error.is_out_of_memory() && error.is_of_the_way());
+    }
+    #[test]
+    fn an_error_of_results_keeps_its_words_and_its_exit_code() {
+        use std::io::ErrorKind as K;
+        let io = |kind: K| results::Error::io("a/b.h5", kind.into());
+        let same = || {
+            [
+                results::Error::request("eps", "one", "none"),
+                results::Error::hdf5("a.h5", "no such thing\nstack".into()),
+                results::Error::Internal { part: "PNG encoder", message: "no".to_owned() },
+                io(K::NotFound),
+                io(K::PermissionDenied),
+                io(K::StorageFull),
+            ]
+        };
+        for (theirs, ours) in same().into_iter().zip(same().map(Error::from)) {
+            assert_eq!((theirs.to_string(), theirs.exit_code()), (ours.to_string(), ours.exit_code()));
+        }
     }
 }

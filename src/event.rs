@@ -40,6 +40,13 @@ pub enum Event<'a> {
         /// How many need not be done again.
         done: u64,
     },
+    /// Training begins, a piece of work of `total` batches; `done` of them were finished by an earlier run.
+    Training {
+        /// How many batches there are.
+        total: u64,
+        /// How many need not be done again.
+        done: u64,
+    },
     /// `0` more units are done.
     Advance(u64),
     /// The piece of work that began last has ended.

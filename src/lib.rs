@@ -49,7 +49,6 @@ pub mod device; //    device choice, precision, memory budget
 pub mod seed; //      noise keyed by (run seed, stage, sample index)
 pub mod event; //     how lower layers speak without printing
 pub mod ffi; //       the only unsafe code: batched VJPs, kernels, memory accounting
-pub mod lock; //      what two processes may not write at one time
 pub mod linalg; //    LAPACK on batches of small matrices
 pub mod data; //      file bytes -> Batch
 pub mod model; //     Batch -> Posterior; checkpoints; how far two inputs land apart
@@ -60,12 +59,13 @@ pub mod spectrum; //  eigenvalues and directions from the Gram matrix of the fac
 pub mod score; //     from a spectrum to numbers
 pub mod correlate; // rank correlations with bootstrap intervals
 pub mod attack; //    goals, budgets, attacks; run() is the only judge
-pub mod store; //     results in HDF5
-pub mod report; //    stored results -> one HTML page
 pub mod config; //    the YAML: composes the specs that live beside the code they configure
 pub mod pipeline; //  the stages joined
 #[cfg(feature = "cli")]
 pub mod cli; //       what was typed
+
+/// The crate `pullback-results`: what is written, and read again without libtorch.
+pub use pullback_results::{lock, report, store};
 
 pub use attack::{AttackSpec, Budget, Norm, Victim};
 pub use device::DeviceChoice;

@@ -168,7 +168,15 @@ fn a_victim_is_exact() {
 
 #[test]
 fn the_page_speaks_of_every_score() {
+    use pullback::report::words;
     use pullback::score::Score;
+    // The page knows no scores but by their names in files: these, no others, and each once.
+    let mut known: Vec<&str> = words::SCORES.iter().map(|w| w.key).collect();
+    let mut ours: Vec<&str> = Score::ALL.iter().map(|score| score.name()).collect();
+    known.sort_unstable();
+    ours.sort_unstable();
+    assert_eq!(known, ours);
+    assert!(words::SCORES.iter().all(|w| !w.title.is_empty() && !w.axis.is_empty()));
     for score in Score::ALL {
         assert_eq!(score.name().parse::<Score>().unwrap(), *score);
         // A name that the page does not know stands for itself.

@@ -228,7 +228,7 @@ for name, black in (('clean', []), ('one', [70]), ('most', range(0, 100, 2)), ('
 fn the_program_names_lost_samples_and_goes_on() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
-    crate::store::python(IMAGES, &[at]).unwrap();
+    crate::python::python(IMAGES, &[at]).unwrap();
     std::fs::copy(crate::files::root().join("tests/models/standardised.pt"), at.join("m.pt")).unwrap();
     let jobs = [
         ("score", "--top 2", "spectrum/eigenvalues"),

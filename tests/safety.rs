@@ -187,7 +187,7 @@ fn images(path: &Path, seed: u64) {
     let script = "import sys, h5py, numpy as np
 with h5py.File(sys.argv[1], 'w') as f:
     f['images'] = np.random.default_rng(int(sys.argv[2])).random((4000, 28, 28)).astype('f4')";
-    crate::store::python(script, &[path, Path::new(&seed.to_string())]).unwrap();
+    crate::python::python(script, &[path, Path::new(&seed.to_string())]).unwrap();
 }
 
 #[test]

@@ -77,7 +77,7 @@ fn a_crate_of_others_builds_links_and_runs() {
     std::fs::write(folder.join("src/main.rs"), MAIN).unwrap();
     let ours = std::fs::read_to_string(root().join("Cargo.toml")).unwrap();
     let profile = &ours[ours.find("[profile.dev]").unwrap()..ours.find("[profile.release]").unwrap()];
-    let own = "[profile.dev.package.pullback]\nopt-level = 0\n";
+    let own = "[profile.dev.package.pullback]\nopt-level = 0\n[profile.dev.package.pullback-results]\nopt-level = 0\n";
     let manifest = format!("[package]\nname = \"stranger\"\nversion = \"0.0.0\"\nedition = \"2024\"\n\n{profile}{own}");
     std::fs::write(folder.join("Cargo.toml"), manifest).unwrap();
     std::fs::copy(root().join("Cargo.lock"), folder.join("Cargo.lock")).unwrap();

@@ -16,14 +16,17 @@ mod golden; //    whole passes against float64 reference values
 mod jacobian; //  batched VJPs against loops and finite differences
 mod library; //   the crate as others use it
 mod linalg; //    factorisations shared among threads
+mod layers; //    which way imports go
 mod kernels; //   every kernel against plain loops and LAPACK
 mod lane; //      copies beside the computation
 mod lost; //      samples of which nothing is known
 mod leading; //   matrix-free spectra and estimates
 mod model; //     architectures, checkpoints, TorchScript
 mod others; //  models as others have them
+mod native; //    the header of the native code and its users
 mod parallel; // work on libtorch's threads
 mod preflight; // the first minute of a stranger
+mod python; //    what Python's libraries say of a file
 mod replay; //    repeated work on fixed buffers
 mod report; //    the page
 mod roundoff; //  tolerances from arithmetic
@@ -34,7 +37,6 @@ mod signals; //   stopping the program
 mod stranger; //  a crate of somebody else that uses this one
 mod spectrum; //  eigenvalues against LAPACK, edge cases
 mod stem; //      encoders that begin with a linear map
-mod store; //     HDF5 files as h5py reads them
 mod toy; //       small models with known weights
 mod sweep; //     the paper's study, killed and resumed
 mod train; //     losses, resume, determinism

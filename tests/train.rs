@@ -344,7 +344,7 @@ fn training_learns_and_tells() {
             match event {
                 Event::Note(line) => self.0.lock().unwrap().push(line.to_owned()),
                 Event::Advance(n) => drop(self.1.fetch_add(n, Ordering::Relaxed)),
-                Event::Begin { total, done, .. } => assert_eq!((total, done), (24, 0)),
+                Event::Training { total, done } => assert_eq!((total, done), (24, 0)),
                 _ => {}
             }
         }

@@ -1,7 +1,7 @@
 //! What training tells TensorBoard, read by TensorBoard itself; the images by Pillow.
 
+use crate::python::python;
 use crate::roundoff::unit;
-use crate::store::python;
 use pullback::config::{RunConfig, Tree};
 use pullback::data::{self, Split};
 use pullback::event::{Event, Observer, Silent};

@@ -7,7 +7,7 @@
 
 use super::ascent::vanishes;
 use super::best::exceeds;
-use super::spec::at_least_one;
+use super::least::at_least_one;
 use super::start::{Start, origins};
 use super::{Attack, Budget, Family, Goal, Proposal, Victim};
 use crate::error::Result;

@@ -1,6 +1,7 @@
 //! What an attack wants: a value per sample that it drives up.
 
 use super::Victim;
+use super::aim::Aim;
 use crate::error::Result;
 use crate::ffi::{self, Graph, VjpMode};
 use crate::model::shift::{self, Reading};
@@ -45,21 +46,6 @@ pub enum Goal {
 enum View {
     Latent(fn(&Posterior, &Posterior) -> Result<Tensor>),
     Image(fn(&Reading, &Tensor, &Tensor) -> Result<Tensor>),
-}
-
-/// From what an attack is to lead away, or towards what.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Aim<'a> {
-    /// What the model makes of the clean images, or of those that are aimed at.
-    pub reference: &'a Reading,
-    /// The goal's value is minus the distance.
-    pub towards: bool,
-}
-
-impl Aim<'_> {
-    fn signed(&self, distance: Tensor) -> Result<Tensor> {
-        if self.towards { Ok(distance.f_neg()?) } else { Ok(distance) }
-    }
 }
 
 impl Goal {

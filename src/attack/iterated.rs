@@ -5,7 +5,7 @@
 //! the code moves fastest, where PGD takes the one in which it moves away fastest.
 
 use super::best::Best;
-use super::spec::at_least_one;
+use super::least::at_least_one;
 use super::{Attack, Budget, Family, Goal, Proposal, Victim};
 use crate::error::Result;
 use crate::metric::MetricKind;

@@ -1,7 +1,8 @@
 //! The loops of iterative attacks: their buffers, and on CUDA the graphs captured over them, kept from batch to batch.
 
+use super::aim::Aim;
 use super::ascent::{Landing, keep_best, vanishes};
-use super::goal::{Aim, Folding};
+use super::goal::Folding;
 use super::{Budget, Goal, Norm, Passes, Victim};
 use crate::error::{Error, Result};
 use crate::ffi::Replay;

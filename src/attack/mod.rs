@@ -2,6 +2,7 @@
 //!
 //! A new attack is one file with an `impl Attack`, one variant of [`AttackSpec`] and one row in tests/attack.rs.
 
+mod aim;
 mod apgd;
 mod ascent;
 mod best;
@@ -11,7 +12,9 @@ mod doubt;
 mod goal;
 mod grid;
 mod iterated;
+mod least;
 mod loops;
+mod others;
 mod passes;
 mod pgd;
 mod race;
@@ -33,6 +36,7 @@ pub use doubt::{Doubts, Flag, signs};
 pub use goal::Goal;
 pub use iterated::IteratedSpec;
 pub use loops::Loops;
+pub use others::Others;
 pub use passes::Passes;
 pub use pgd::{PgdSpec, Schedule};
 pub use race::{Heat, RaceSpec};
@@ -41,7 +45,7 @@ pub use run::{Attacked, judge, run, worst};
 pub use spec::{AttackSpec, Knob, distinct};
 pub use spectral::{Scale, SpectralSpec};
 pub use square::SquareSpec;
-pub use start::{Others, Start};
+pub use start::Start;
 pub use suite::{SuiteSpec, VERSION as SUITE};
 pub use victim::Victim;
 

@@ -7,8 +7,8 @@
 //! For a small epsilon and the goal `latent` the ascent is a power iteration on the `mean` metric, and converges to v_1.
 
 use super::best::Best;
+use super::least::at_least_one;
 use super::loops::Ascent;
-use super::spec::at_least_one;
 use super::start::{self, Origin, Start};
 use super::{Attack, Budget, Family, Goal, Landing, Norm, Proposal, Victim};
 use crate::error::{Error, Result};

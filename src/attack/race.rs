@@ -5,8 +5,8 @@
 //! finds about what PGD finds in 1,200 from noise. Iterates stay on the surface of the ball ([`Budget::surface`]).
 
 use super::best::{Best, survivors};
+use super::least::at_least_one;
 use super::loops::Ascent;
-use super::spec::at_least_one;
 use super::start::{Start, origins};
 use super::{Attack, Budget, Family, Goal, Landing, Norm, Proposal, Victim};
 use crate::error::{Error, Result};

@@ -1,6 +1,6 @@
 //! The attack that knows nothing: random directions of the size allowed. Every other attack must beat it.
 
-use super::spec::at_least_one;
+use super::least::at_least_one;
 use super::spectral::both_signs;
 use super::{Attack, Budget, Family, Goal, Proposal, Victim};
 use crate::error::Result;

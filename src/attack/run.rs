@@ -48,11 +48,11 @@ pub fn run(spec: &AttackSpec, victim: &Victim, budget: &Budget) -> Result<Vec<At
     }
     if let [only] = &mut parts[..] {
         spec.name().clone_into(&mut only.name);
-        victim.remember(budget, only);
+        victim.remember(budget, &only.name, &only.images);
         return Ok(parts);
     }
     let mut all = vec![worst(spec.name(), spec.family(), &parts)?];
-    victim.remember(budget, &all[0]);
+    victim.remember(budget, &all[0].name, &all[0].images);
     all.append(&mut parts);
     Ok(all)
 }

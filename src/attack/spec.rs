@@ -233,7 +233,3 @@ pub fn distinct(attacks: &[AttackSpec]) -> Result<()> {
         _ => Ok(()),
     }
 }
-
-pub(super) fn at_least_one(what: &str, n: usize) -> Result<()> {
-    if n == 0 { Err(Error::request(what, "a whole number >= 1", "0")) } else { Ok(()) }
-}

@@ -6,7 +6,7 @@
 //! models compare at equal size; Linf moves by epsilon sign(v_i), which is the steepest step for the linear function v_i
 //! ([`Budget::along`]).
 
-use super::spec::at_least_one;
+use super::least::at_least_one;
 use super::{Attack, Budget, Family, Goal, Norm, Proposal, Victim};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};

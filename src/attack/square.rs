@@ -6,7 +6,7 @@
 //! transfer of mass between windows.
 
 use super::best::exceeds;
-use super::spec::at_least_one;
+use super::least::at_least_one;
 use super::{Attack, Budget, Family, Goal, Norm, Proposal, Victim};
 use crate::error::Result;
 use crate::seed::{self, Stage};

@@ -1,9 +1,9 @@
 //! What is attacked: a model at a batch of images, and what every attack on them shares.
 
-use super::goal::Aim;
+use super::aim::Aim;
+use super::others::Others;
 use super::passes::{Counter, Passes};
-use super::start::Others;
-use super::{Attacked, Budget, Loops};
+use super::{Budget, Loops};
 use crate::error::{Error, Result, ensure_shape};
 use crate::event::{Event, Observer, Silent};
 use crate::ffi;
@@ -264,9 +264,9 @@ impl<'a> Victim<'a> {
     }
 
     /// Remembers what an attack found, for larger budgets.
-    pub(super) fn remember(&self, budget: &Budget, attacked: &Attacked) {
-        let images = attacked.images.shallow_clone();
-        self.found.borrow_mut().push(Found { name: attacked.name.clone(), budget: *budget, images });
+    pub(super) fn remember(&self, budget: &Budget, name: &str, images: &Tensor) {
+        let images = images.shallow_clone();
+        self.found.borrow_mut().push(Found { name: name.to_owned(), budget: *budget, images });
     }
 
     /// What the attack of this name found at the largest smaller epsilon, [B, C, H, W].

@@ -6,7 +6,7 @@ mod request;
 mod signals;
 mod usage;
 
-use crate::error::Error;
+use crate::error::{Error, ResultsError};
 use crate::ffi::Trace;
 use crate::pipeline;
 use anyhow::Context;
@@ -141,5 +141,8 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
     if error.is::<clap::Error>() {
         return 2;
     }
-    error.chain().find_map(|e| e.downcast_ref::<Error>()).map_or(1, Error::exit_code)
+    let ours = |e: &(dyn std::error::Error + 'static)| e.downcast_ref::<Error>().map(Error::exit_code);
+    let of_results =
+        |e: &(dyn std::error::Error + 'static)| e.downcast_ref::<ResultsError>().map(ResultsError::exit_code);
+    error.chain().find_map(|e| ours(e).or_else(|| of_results(e))).unwrap_or(1)
 }

@@ -144,6 +144,7 @@ impl Observer for Progress {
         let normal = self.verbosity > Verbosity::Quiet;
         match event {
             Event::Begin { task, unit, total, done } => self.begin(task, unit, total, done),
+            Event::Training { total, done } => self.begin("training", "batches", total, done),
             Event::Advance(units) => self.advance(units),
             Event::End => self.end(),
             Event::Note(line) if normal => self.say(line),

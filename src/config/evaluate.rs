@@ -1,6 +1,7 @@
 //! The `score` and `attack` keys: what is computed of which samples.
 
-use super::{Target, one_part};
+use super::Target;
+use super::samples::one_part;
 use crate::attack::{self, AttackSpec, Norm};
 use crate::data::Split;
 use crate::device::Precision;

@@ -6,6 +6,7 @@
 mod evaluate;
 mod numbers; // lists that may be said as a range
 mod parallel;
+mod samples; // how many of them
 mod sweep;
 mod target;
 mod tree;
@@ -22,6 +23,7 @@ use crate::error::{Error, Result};
 use crate::jacobian::BatchSize;
 use crate::model::{Interface, ModelSpec};
 use crate::train::TrainSpec;
+use samples::at_least_one;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -111,22 +113,5 @@ impl RunConfig {
             Tree::of("config", &config)
         };
         Ok(what(self)?.difference(&what(other)?))
-    }
-}
-
-/// A part of the samples: the first so many, or a draw of so many.
-fn one_part(section: &str, limit: Option<usize>, sample: Option<usize>) -> Result<()> {
-    at_least_one(&format!("{section}.limit"), limit)?;
-    at_least_one(&format!("{section}.sample"), sample)?;
-    if limit.is_some() && sample.is_some() {
-        return Err(Error::request(format!("{section}.sample"), "limit (the first N) or sample (a draw of N)", "both"));
-    }
-    Ok(())
-}
-
-fn at_least_one(key: &str, value: Option<usize>) -> Result<()> {
-    match value {
-        Some(0) => Err(Error::request(key, "a whole number >= 1", "0")),
-        _ => Ok(()),
     }
 }

@@ -8,22 +8,10 @@ mod normal;
 mod rank;
 
 pub use bootstrap::{Bootstrap, Interval, Method, interval};
-pub use rank::{Ranked, Workspace};
+pub use rank::{Coefficient, Ranked, Workspace};
 
 use crate::error::{Error, Result};
-use serde::{Deserialize, Serialize};
-
-/// Which rank correlation.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
-#[serde(rename_all = "kebab-case")]
-pub enum Coefficient {
-    /// Spearman's rho: Pearson's correlation of the ranks.
-    #[default]
-    Spearman,
-    /// Kendall's tau-b: concordant minus discordant pairs, corrected for ties.
-    Kendall,
-}
+use serde::Serialize;
 
 /// What to do with a pair of which a member is NaN.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

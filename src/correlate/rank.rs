@@ -5,8 +5,20 @@
 //! Differs: the pairs are sorted once. A resample is given by how often each pair was drawn, and is already in order, so
 //! that a bootstrap of Spearman's rho costs O(n) a resample, without a sort.
 
-use super::Coefficient;
 use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+/// Which rank correlation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
+#[serde(rename_all = "kebab-case")]
+pub enum Coefficient {
+    /// Spearman's rho: Pearson's correlation of the ranks.
+    #[default]
+    Spearman,
+    /// Kendall's tau-b: concordant minus discordant pairs, corrected for ties.
+    Kendall,
+}
 
 /// Pairs in the order of x, then y, with their tied groups.
 #[derive(Clone, Debug)]

@@ -1,6 +1,5 @@
 //! Arrays of samples, of whatever file: what their axes mean, what their numbers mean, which are classes.
 
-use crate::data::open::image_shape;
 use crate::data::{ImageShape, Layout, Reading};
 use crate::error::{Error, Result};
 use rayon::prelude::*;
@@ -138,4 +137,17 @@ impl Numbers {
 /// True where an array beside `count` samples holds one value of each: [N], [N, 1] or [N, 1, 1, 1].
 pub fn is_one_each(axes: &[usize], count: usize) -> bool {
     matches!(axes, [n, ones @ ..] if *n == count && ones.iter().all(|d| *d == 1))
+}
+
+/// Values in one image at most: a header that tells more is damaged, and memory must not be asked for it.
+const LARGEST: u64 = 1 << 28;
+
+/// The shape of an image whose axes a file tells; `place` names the file.
+pub fn image_shape(place: &str, channels: u64, height: u64, width: u64) -> Result<ImageShape> {
+    let dim = height.checked_mul(width).and_then(|plane| plane.checked_mul(channels));
+    if dim.is_none_or(|d| d == 0 || d > LARGEST) {
+        let expected = format!("images of 1 to {LARGEST} values");
+        return Err(Error::request(place, expected, format!("{channels} x {height} x {width} (C x H x W)")));
+    }
+    Ok(ImageShape { channels: channels as i64, height: height as i64, width: width as i64 })
 }

@@ -2,7 +2,7 @@
 //!
 //! Source: Krizhevsky, "The CIFAR-10 dataset", binary version.
 
-use crate::data::open::Entry;
+use crate::data::listing::Entry;
 use crate::data::rows::{self, wrong};
 use crate::data::{Batch, ImageShape, Source, Split};
 use crate::error::{Error, Result};

@@ -1,6 +1,7 @@
 //! A folder of pictures: one subfolder a class, as torchvision's ImageFolder has it, or flat.
 
-use crate::data::open::{Entry, image_shape, list};
+use crate::data::array::image_shape;
+use crate::data::listing::{Entry, list};
 use crate::data::picture::{self, Look};
 use crate::data::probe::Colour;
 use crate::data::rows::{self, wrong};

@@ -1,7 +1,7 @@
 //! HDF5 files with `/images` and, where known, `/labels`; only the rows asked for are read.
 
 use crate::data::array::{Axes, Numbers, is_one_each};
-use crate::data::open::Entry;
+use crate::data::listing::Entry;
 use crate::data::rows::{self, first_line, wrong};
 use crate::data::{Batch, ImageShape, Reading, Source, Split};
 use crate::error::{Error, Result};

@@ -3,7 +3,8 @@
 //! Source: LeCun, Cortes & Burges, "The MNIST database", file formats: a big-endian header (two zero bytes, the type,
 //! the number of axes, each axis as u32), then the values.
 
-use crate::data::open::{Entry, image_shape};
+use crate::data::array::image_shape;
+use crate::data::listing::Entry;
 use crate::data::rows::{self, first_line, wrong};
 use crate::data::{Batch, ImageShape, Source, Split};
 use crate::error::{Error, Result};

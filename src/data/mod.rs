@@ -7,6 +7,7 @@ mod foreign; // what is not read, and what to do
 mod folder; //  classes and splits of pictures
 mod hdf5; //    /images and /labels
 mod idx; //     MNIST's format, plain or gzipped
+mod listing; // what lies in a folder
 mod loader; //  reading ahead
 mod open; //    which of them a path is
 mod numpy; //   .npy and .npz

@@ -1,12 +1,13 @@
 //! Which kind of data set a name means, and the checks that every kind shares.
 
+use crate::data::listing::list;
 use crate::data::rows::wrong;
 use crate::data::{
     Batch, FullScale, ImageShape, Reading, Source, Split, cifar, folder, foreign, hdf5, idx, numpy, strokes,
 };
 use crate::error::{Error, Result};
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use tch::Tensor;
 
@@ -178,45 +179,6 @@ fn recognise_folder(path: &Path, split: Split, named: Option<&str>, reading: &Re
         (None, [first, ..]) => format!("{} entries, {:?} the first", entries.len(), first.name),
     };
     Err(wrong(path, KINDS, found))
-}
-
-/// Values in one image at most: a header that tells more is damaged, and memory must not be asked for it.
-const LARGEST: u64 = 1 << 28;
-
-/// The shape of an image whose axes a file tells; `place` names the file.
-pub fn image_shape(place: &str, channels: u64, height: u64, width: u64) -> Result<ImageShape> {
-    let dim = height.checked_mul(width).and_then(|plane| plane.checked_mul(channels));
-    if dim.is_none_or(|d| d == 0 || d > LARGEST) {
-        let expected = format!("images of 1 to {LARGEST} values");
-        return Err(Error::request(place, expected, format!("{channels} x {height} x {width} (C x H x W)")));
-    }
-    Ok(ImageShape { channels: channels as i64, height: height as i64, width: width as i64 })
-}
-
-/// A visible entry of a folder.
-#[derive(Debug)]
-pub struct Entry {
-    /// Its name; what is not UTF-8 is replaced.
-    pub name: String,
-    /// Its path.
-    pub path: PathBuf,
-}
-
-/// What operating systems and archivers leave in folders, besides hidden files (`.DS_Store`, resource forks `._NAME`).
-const LITTER: [&str; 4] = ["__MACOSX", "Thumbs.db", "desktop.ini", "@eaDir"];
-
-/// The entries of a folder by name, hidden ones and litter left out.
-pub fn list(folder: &Path) -> Result<Vec<Entry>> {
-    let mut entries = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(|e| Error::io(folder, e))? {
-        let entry = entry.map_err(|e| Error::io(folder, e))?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if !name.starts_with('.') && !LITTER.contains(&name.as_str()) {
-            entries.push(Entry { name, path: entry.path() });
-        }
-    }
-    entries.sort_by(|a, b| a.path.cmp(&b.path));
-    Ok(entries)
 }
 
 /// How a file begins.

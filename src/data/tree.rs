@@ -1,6 +1,6 @@
 //! Which files of a folder are pictures, at any depth, in the order in which torchvision's ImageFolder has them.
 
-use crate::data::open::{Entry, list};
+use crate::data::listing::{Entry, list};
 use crate::error::{Error, Result};
 use std::collections::{BTreeMap, HashSet};
 use std::ops::AddAssign;

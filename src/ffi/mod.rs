@@ -11,7 +11,6 @@ pub mod lane;
 pub mod module;
 pub mod memory;
 pub mod lapack;
-pub mod lock;
 pub mod parallel;
 pub mod process;
 pub mod trace;
@@ -22,7 +21,11 @@ use std::ffi::{CStr, c_char};
 pub use autograd::{By, Graph, VjpMode, stem, vjp, vjp_by};
 pub use graph::Replay;
 pub use lane::Lane;
+pub use pullback_results::ffi::lock;
 pub use trace::Trace;
+
+/// The version of the libtorch that this crate was built with.
+pub const LIBTORCH: &str = env!("PULLBACK_LIBTORCH");
 
 unsafe extern "C" {
     fn pb_exact_math() -> *const c_char;

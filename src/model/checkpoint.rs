@@ -1,5 +1,6 @@
 //! Models on disk: a run folder (`model.safetensors` + `config.yaml`) or a TorchScript file.
 
+use super::atomic::write_atomically;
 use super::interface::{Adapted, Interface};
 use super::network::{Architecture, Network};
 use super::parameters::Parameters;
@@ -10,7 +11,7 @@ use crate::data::ImageShape;
 use crate::error::{Error, Result};
 use crate::ffi;
 use sha2::{Digest, Sha256};
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
 
@@ -160,19 +161,6 @@ pub fn sha256(path: &Path) -> Result<String> {
         hash.update(&piece[..n]);
     }
     Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
-/// Writes a file beside its place and moves it there, so that it is there whole or not at all.
-pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new()
-        .prefix(".pullback-")
-        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
-        .tempfile_in(folder)
-        .map_err(|e| Error::io(folder, e))?;
-    file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(|e| Error::io(path, e))?;
-    file.persist(path).map_err(|e| Error::io(path, e.error))?;
-    Ok(())
 }
 
 fn first_line(text: &str) -> &str {

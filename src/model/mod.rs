@@ -1,5 +1,6 @@
 //! Images to posteriors and back: the [`Vae`] trait and the architectures behind it.
 
+mod atomic; //    files that are there whole or not at all
 mod batched;
 mod checkpoint;
 mod conv;
@@ -16,8 +17,8 @@ mod torchscript;
 pub mod shift; //      how far two inputs land apart
 pub mod similarity; // PSNR, SSIM, MS-SSIM
 
+pub(crate) use atomic::write_atomically;
 pub use batched::Stack;
-pub(crate) use checkpoint::write_atomically;
 pub use checkpoint::{CONFIG_FILE, Model, WEIGHTS_FILE, network, open, open_as, save, sha256};
 pub use interface::{InputRange, Interface, Outputs, Scale as PosteriorScale};
 pub use layer::{Mode, Role, Slot};

@@ -1,6 +1,6 @@
 //! Named tensors in a file: the safetensors format, which holds numbers and nothing that runs.
 
-use super::write_atomically;
+use super::atomic::write_atomically;
 use crate::error::{Error, Result};
 use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, TensorView};
 use std::collections::HashMap;

@@ -6,6 +6,7 @@ use crate::data::{self, ImageShape, Split};
 use crate::device::{self, DeviceChoice};
 use crate::error::{Error, Result};
 use crate::event::{Event, Observer};
+use crate::ffi;
 use crate::ffi::kernels::{self, Way};
 use crate::jacobian::BatchSize;
 use crate::linalg;
@@ -148,7 +149,7 @@ pub fn run(request: &BenchRequest, observer: &dyn Observer) -> Result<BenchRepor
     observer.on(Event::End);
     Ok(BenchReport {
         version: env!("CARGO_PKG_VERSION"),
-        libtorch: env!("PULLBACK_LIBTORCH"),
+        libtorch: ffi::LIBTORCH,
         device: device::name(device),
         threads: i64::from(tch::get_num_threads()),
         timings,

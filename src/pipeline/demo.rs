@@ -1,15 +1,15 @@
 //! `demo`: the paper on generated digits, from training to the report. What is done already is not done again.
 
+use super::done::is_done;
 use super::train::{self, Progress, TrainRequest};
 use super::{AttackRequest, ScoreRequest, Subject};
 use crate::config::RunConfig;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::event::{Event, Observer};
 use crate::lock::FolderLock;
 use crate::model::{self, Interface, WEIGHTS_FILE};
 use crate::report;
 use crate::store::{Overwrite, Reader, ScoreSummary};
-use serde::Serialize;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -106,32 +106,17 @@ fn run_arm(request: &DemoRequest, arm: &str, observer: &dyn Observer) -> Result<
         top: spec.top,
         spectrum: spec.spectrum.clone(),
     };
-    if !is_done(&scores.subject.output, &scores, &sha256)? {
+    if !is_done(&scores, &scores.subject, &sha256, "demo")? {
         super::score(&scores, observer)?;
         reused = false;
     }
     let spec = &config.attack;
     let attacks = AttackRequest::of(subject(spec.split, spec.limit, spec.precision, ATTACK_FILE), spec);
-    if !is_done(&attacks.subject.output, &attacks, &sha256)? {
+    if !is_done(&attacks, &attacks.subject, &sha256, "demo")? {
         super::attack(&attacks, observer)?;
         reused = false;
     }
     Ok(reused)
-}
-
-/// True where `file` holds what `request` asks of the model with these weights.
-fn is_done(file: &Path, request: &impl Serialize, sha256: &str) -> Result<bool> {
-    if !file.exists() {
-        return Ok(false);
-    }
-    let reader = Reader::open(file)?;
-    let config = serde_yaml::to_string(request).map_err(Error::yaml)?;
-    let header = reader.header();
-    if header.config == config && header.model_sha256 == sha256 {
-        return Ok(true);
-    }
-    let found = "a result of another model or request";
-    Err(Error::request(file.display().to_string(), "a result of this demo, or --force", found))
 }
 
 /// What the table shows: the middle sample's scores, and the mean damage at the largest epsilon.

@@ -212,7 +212,7 @@ fn store(sink: &mut impl Sink, receiver: &Receiver<Going>, observer: &dyn Observ
     let mut times = (Duration::ZERO, Duration::ZERO);
     for going in receiver {
         let (block, fetch) = timed(|| going.block())?;
-        let ((), store) = timed(|| sink.put(&block))?;
+        let ((), store) = timed(|| Ok(sink.put(&block)?))?;
         times = (times.0 + fetch, times.1 + store);
         observer.on(Event::Advance(block.index.len() as u64));
     }
@@ -252,6 +252,7 @@ fn failed(message: String) -> Error {
 mod tests {
     use super::*;
     use crate::data::{Batch, ImageShape};
+    use crate::error::ResultsError;
     use std::sync::Mutex;
     use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
     use std::sync::mpsc::Sender;
@@ -280,24 +281,28 @@ mod tests {
         }
     }
 
-    type Hook = Box<dyn FnMut(&store::Block) -> Result<()> + Send>;
+    fn full(message: &str) -> ResultsError {
+        ResultsError::Internal { part: "disk", message: message.to_owned() }
+    }
+
+    type Hook = Box<dyn FnMut(&store::Block) -> Result<(), ResultsError> + Send>;
 
     /// Keeps what it is given, if the hook lets it.
     struct Memory(Vec<store::Block>, Hook);
 
     impl Sink for Memory {
-        fn put(&mut self, block: &store::Block) -> Result<()> {
+        fn put(&mut self, block: &store::Block) -> Result<(), ResultsError> {
             (self.1)(block)?;
             self.0.push(block.clone());
             Ok(())
         }
-        fn finish(self: Box<Self>) -> Result<()> {
+        fn finish(self: Box<Self>) -> Result<(), ResultsError> {
             Ok(())
         }
     }
 
     impl Memory {
-        fn new(hook: impl FnMut(&store::Block) -> Result<()> + Send + 'static) -> Self {
+        fn new(hook: impl FnMut(&store::Block) -> Result<(), ResultsError> + Send + 'static) -> Self {
             Self(vec![], Box::new(hook))
         }
 
@@ -363,7 +368,7 @@ mod tests {
         let heard = Mutex::new(heard);
         // The first block is stored only once the second is being computed.
         let mut sink = Memory::new(move |block| match block.index[0] {
-            0 => heard.lock().unwrap().recv_timeout(Duration::from_secs(60)).map_err(|_| failed("alone".to_owned())),
+            0 => heard.lock().unwrap().recv_timeout(Duration::from_secs(60)).map_err(|_| full("alone")),
             _ => Ok(()),
         });
         let evaluate = |images: &Tensor, index: &[u64]| {
@@ -421,7 +426,7 @@ mod tests {
         for (panics, said) in [(false, "disk full"), (true, "ended early")] {
             let mut sink = Memory::new(move |block| {
                 assert!(!(panics && block.index[0] == 2), "a panic that the test wants");
-                if block.index[0] == 2 { Err(failed("disk full".to_owned())) } else { Ok(()) }
+                if block.index[0] == 2 { Err(full("disk full")) } else { Ok(()) }
             });
             let mut computed = 0;
             let evaluate = |images: &Tensor, _: &[u64]| {

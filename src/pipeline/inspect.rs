@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::model::{self, CONFIG_FILE, WEIGHTS_FILE};
 use crate::store::{self, FileKind, Reader, ScoreSummary, Summary};
 use crate::train::HISTORY_FILE;
+use pullback_results::history::Table;
 use std::fmt::Write;
 use std::path::Path;
 use std::sync::Arc;
@@ -107,12 +108,10 @@ fn run_folder(path: &Path) -> Result<String> {
     lines.add("latent", network.architecture().latent());
     lines.add("parameters", count);
     lines.add("sha256", model::sha256(&path.join(WEIGHTS_FILE))?);
-    if let Ok(history) = std::fs::read_to_string(path.join(HISTORY_FILE)) {
-        let mut rows = history.lines();
-        let names = rows.next().unwrap_or_default();
-        lines.add("epochs", rows.clone().count());
-        let last = names.split(',').zip(rows.next_back().unwrap_or_default().split(','));
-        for (name, value) in last.filter(|(n, v)| !v.is_empty() && *n != "epoch" && *n != "seconds") {
+    if let Ok(Table { columns, rows }) = Table::read(&path.join(HISTORY_FILE)) {
+        lines.add("epochs", rows.len());
+        let last = columns.iter().zip(rows.last().into_iter().flatten());
+        for (name, value) in last.filter(|(n, v)| !v.is_nan() && *n != "epoch" && *n != "seconds") {
             lines.add(&format!("  {name}"), value);
         }
     }

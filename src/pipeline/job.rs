@@ -7,12 +7,14 @@ use crate::data::{self, ImageShape, Reading, Source, Split};
 use crate::device::{self, DeviceChoice, Precision};
 use crate::error::{Error, Result};
 use crate::event::{Event, Observer};
+use crate::ffi;
 use crate::jacobian::BatchSize;
 use crate::metric::MetricKind;
 use crate::model::{self, Interface, Model};
 use crate::seed::{self, Stage};
 use crate::store::{Column, FileKind, Header, Overwrite, Start, Writer};
 use serde::{Deserialize, Serialize};
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -119,6 +121,8 @@ pub(super) struct Job<'a> {
     pictures: bool,
     pub device: Device,
     pub kind: Kind,
+    /// The first sample, once somebody has asked for it.
+    first: OnceCell<Tensor>,
 }
 
 impl<'a> Job<'a> {
@@ -145,7 +149,8 @@ impl<'a> Job<'a> {
             let pictures = image && !subject.reading.is_free();
             let (source, positions, axes) = (source.clone(), positions.clone(), axes.clone());
             let axes = if image { vec![shape.channels, shape.height, shape.width] } else { axes };
-            let job = Self { subject, model, source, positions, shape, axes, pictures, device, kind };
+            let job =
+                Self { subject, model, source, positions, shape, axes, pictures, device, kind, first: OnceCell::new() };
             match job.ensure_fit() {
                 Ok(()) => {
                     if !pictures {
@@ -239,12 +244,20 @@ impl<'a> Job<'a> {
 
     /// The sample at a position, [1, C, H, W], as the model takes it.
     pub fn read(&self, position: u64) -> Result<Tensor> {
+        if self.positions.first() == Some(&position) {
+            return self.sample();
+        }
         Ok(self.source.read(&[position])?.images.f_to_device(self.device)?.f_to_kind(self.kind)?)
     }
 
-    /// The first sample, [1, C, H, W], as the model takes it.
+    /// The first sample, [1, C, H, W], as the model takes it: read once, whoever looks at it.
     pub fn sample(&self) -> Result<Tensor> {
-        self.read(self.positions.first().copied().unwrap_or(0))
+        if let Some(first) = self.first.get() {
+            return Ok(first.shallow_clone());
+        }
+        let first = self.source.read(&[self.positions.first().copied().unwrap_or(0)])?;
+        let first = first.images.f_to_device(self.device)?.f_to_kind(self.kind)?;
+        Ok(self.first.get_or_init(|| first).shallow_clone())
     }
 
     /// The writer of this job's result file; tells the observer where it goes on.
@@ -271,6 +284,7 @@ impl<'a> Job<'a> {
             device: device::name(self.device),
             precision: subject.precision.name().to_owned(),
             seed: subject.seed,
+            libtorch: ffi::LIBTORCH.to_owned(),
             metric,
             extra: self.described(extra)?,
         };
@@ -326,6 +340,6 @@ impl<'a> Job<'a> {
         let times = run?;
         observer.on(Event::End);
         observer.on(Event::Detail(&format!("{task}, {times}")));
-        writer.finish()
+        Ok(writer.finish()?)
     }
 }

@@ -1,7 +1,7 @@
 //! Samples of which nothing is known: a Jacobian or a damage that is not finite. They have NaN in their columns, are counted and named,
 //! and stop nobody else, unless most are so.
 
-use crate::error::{Error, Result};
+use crate::error::{Result, ResultsError};
 use crate::event::{Event, Observer};
 use crate::store::{Block, Sink, Values};
 
@@ -47,7 +47,7 @@ impl<S: Sink> Watched<S> {
 }
 
 impl<S: Sink> Sink for Watched<S> {
-    fn put(&mut self, block: &Block) -> Result<()> {
+    fn put(&mut self, block: &Block) -> Result<(), ResultsError> {
         let mut lost = vec![false; block.index.len()];
         for column in block.columns.iter().filter(|c| (self.tells)(&c.path)) {
             let Values::F64(values) = &column.values else { continue };
@@ -61,7 +61,7 @@ impl<S: Sink> Sink for Watched<S> {
         self.lost.extend(block.index.iter().zip(&lost).filter(|(_, lost)| **lost).map(|(index, _)| *index));
         self.seen += block.index.len();
         if 2 * self.lost.len() > self.seen && (self.seen >= ENOUGH || self.seen >= self.total) {
-            return Err(Error::request(
+            return Err(ResultsError::request(
                 format!("the model at {} of the first {} samples ({})", self.lost.len(), self.seen, self.names()),
                 "finite numbers in its Jacobian and codes",
                 "NaN or infinity (weights that are not finite? pixels in another range?)",
@@ -70,7 +70,7 @@ impl<S: Sink> Sink for Watched<S> {
         self.sink.put(block)
     }
 
-    fn finish(self: Box<Self>) -> Result<()> {
+    fn finish(self: Box<Self>) -> Result<(), ResultsError> {
         Box::new(self.sink).finish()
     }
 }
@@ -85,11 +85,11 @@ mod tests {
     struct Count(usize);
 
     impl Sink for Count {
-        fn put(&mut self, block: &Block) -> Result<()> {
+        fn put(&mut self, block: &Block) -> Result<(), ResultsError> {
             self.0 += block.index.len();
             Ok(())
         }
-        fn finish(self: Box<Self>) -> Result<()> {
+        fn finish(self: Box<Self>) -> Result<(), ResultsError> {
             Ok(())
         }
     }

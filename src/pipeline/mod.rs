@@ -8,6 +8,7 @@ pub mod demo; //    train, score, attack and report on generated digits
 pub mod inspect; // what a file holds
 mod flags; //       signs of a doubtful evaluation
 mod flow; //        samples through the machine: read ahead, computed, stored behind
+mod done; //        whether a result is there already
 mod examine;
 mod lost;
 mod others; //      which images of the data set attacks are given

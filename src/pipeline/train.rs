@@ -176,17 +176,20 @@ pub fn progress(folder: &Path, config: &RunConfig) -> Result<Progress> {
         let found = format!("another {key} there");
         return Err(Error::request(file.display().to_string(), "the config of this run, or --force", found));
     }
-    let done = epochs(&folder.join(HISTORY_FILE))?;
+    let done = epochs(folder)?;
     let finished = done >= config.train.epochs as usize && folder.join(WEIGHTS_FILE).exists();
     Ok(if finished { Progress::Finished } else { Progress::Unfinished })
 }
 
-/// Lines of `history.csv` below its head; the file is written whole or not at all.
-fn epochs(history: &Path) -> Result<usize> {
-    match std::fs::read_to_string(history) {
-        Ok(text) => Ok(text.lines().count().saturating_sub(1)),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(0),
-        Err(e) => Err(Error::io(history, e)),
+/// Epochs that the run in `folder` has done; `history.csv` is written whole or not at all.
+///
+/// # Errors
+/// Where the system does not let it be read; a file that is damaged tells of none, and the run's state writes it anew.
+pub(super) fn epochs(folder: &Path) -> Result<usize> {
+    match History::read(&folder.join(HISTORY_FILE)) {
+        Ok(history) => Ok(history.epochs.len()),
+        Err(Error::Request { .. }) => Ok(0),
+        Err(error) => Err(error),
     }
 }
 

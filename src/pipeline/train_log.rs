@@ -42,7 +42,7 @@ impl<'a> TrainLog<'a> {
 
     /// Removes the log of the run in `folder`.
     pub fn clear(folder: &Path) -> Result<()> {
-        EventWriter::clear(&folder.join(FOLDER))
+        Ok(EventWriter::clear(&folder.join(FOLDER))?)
     }
 
     /// Whether images are shown after this epoch: the first, the last, and some between.
@@ -88,7 +88,10 @@ impl Follow for TrainLog<'_> {
             }
         }
         self.told = history.epochs.len() as u64;
-        self.writer.as_mut().map_or(Ok(()), EventWriter::flush)
+        if let Some(writer) = &mut self.writer {
+            writer.flush()?;
+        }
+        Ok(())
     }
 }
 
@@ -139,5 +142,6 @@ fn show(step: &mut Step, tag: &str, images: &Tensor, columns: usize) -> Result<(
         .f_contiguous()?;
     let mut pixels = vec![0u8; sheet.numel()];
     sheet.f_copy_data(&mut pixels, sheet.numel())?;
-    step.image(tag, &pixels, (columns as i64 * (w + 1)) as u32, (rows * (h + 1)) as u32, c as u32)
+    step.image(tag, &pixels, (columns as i64 * (w + 1)) as u32, (rows * (h + 1)) as u32, c as u32)?;
+    Ok(())
 }

@@ -5,13 +5,15 @@
 //! `entropy_maxnorm`, `anisotropy`, `stable_rank`, `condition` are NaN. Where there is no spectrum (eigenvalues that are NaN) so is
 //! every score.
 
-mod estimate;
+mod estimate; // of which the top is known
+mod found; //    of spectra, whole or not
 
 pub use estimate::{Estimate, estimates};
+pub use found::of;
 
 use crate::error::Result;
 use crate::ffi::kernels;
-use crate::spectrum::{Found, RANK_CUT};
+use crate::spectrum::RANK_CUT;
 use strum::VariantArray;
 use tch::{Kind, Tensor};
 
@@ -93,19 +95,6 @@ pub fn all(values: &Tensor) -> Result<Vec<(Score, Tensor)>> {
         return each.map(|(score, i)| Ok((*score, where_known(values, scores.f_select(1, i)?)?))).collect();
     }
     Score::ALL.iter().map(|score| Ok((*score, where_known(values, score.of(values)?)?))).collect()
-}
-
-/// All scores of spectra, `[B]` f64 each: of whole ones exactly, of those of which the top is known by [`estimates`].
-///
-/// # Errors
-/// Those of libtorch.
-pub fn of(found: &Found) -> Result<Vec<(Score, Tensor)>> {
-    match found {
-        Found::Whole(spectrum) => all(&spectrum.values),
-        Found::Leading(leading) => {
-            Ok(estimates(&leading.quadrature)?.into_iter().map(|e| (e.score, e.value)).collect())
-        }
-    }
 }
 
 /// A score `[B]`, NaN where there is no spectrum: eigenvalues are all NaN or none is.

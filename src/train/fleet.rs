@@ -8,39 +8,46 @@ use super::feed::{self, Feed};
 use super::history::{Epoch, History};
 use super::lesson::{Bench, Lesson};
 use super::loss::loss;
-use super::mixup::MixupSpec;
+use super::run::{Member, Run};
 use super::spec::TrainSpec;
-use super::state::{Adam, STATE_FILE, State};
+use super::state::Adam;
 use super::times::Times;
-use super::{HISTORY_FILE, Keep, describe};
+use super::{Keep, describe};
 use crate::data::Source;
 use crate::error::{Error, Result};
 use crate::event::{Event, Observer};
 use crate::ffi::{Products, memory};
-use crate::model::{self, Mode, Network, Normalization, Stack, shape_text};
-use serde_json::json;
+use crate::model::{Mode, Network, Normalization, Stack, shape_text};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tch::Tensor;
 
-/// A model to train and all in which it may differ from those beside it.
-pub struct Member<'a> {
-    /// Trained in place.
-    pub network: &'a mut Network,
-    /// Weight of the KL term, in place of [`TrainSpec::beta`].
-    pub beta: f64,
-    /// In place of [`TrainSpec::mixup`].
-    pub mixup: MixupSpec,
-    /// Seed of its noise, order and mixup.
-    pub seed: u64,
-    /// Where its state is kept, and who follows it.
-    pub keep: Keep<'a>,
-    /// Who is told of its batches and epochs.
-    pub observer: &'a dyn Observer,
+/// Trains `network` in place and tells the observer of every batch and epoch.
+///
+/// With a folder to `keep`, each epoch ends with its state there (`model.safetensors`, `train.safetensors`, `history.csv`, and
+/// `config.yaml` where there is none), each file whole or not at all; a folder that holds a state is resumed from, bit for
+/// bit as if the run had not stopped. A finished run is left as it is.
+///
+/// # Errors
+/// Where a value of `spec` is out of range, the data do not have the model's shape, the folder holds the state of
+/// another run, the loss stops being a number, or the user interrupts (the last epoch's state stays).
+pub fn fit<'a>(
+    network: &'a mut Network,
+    train: Arc<dyn Source>,
+    valid: Option<Arc<dyn Source>>,
+    spec: &TrainSpec,
+    seed: u64,
+    keep: impl Into<Keep<'a>>,
+    observer: &'a dyn Observer,
+) -> Result<History> {
+    let (beta, mixup) = (spec.beta, spec.mixup);
+    let member = Member { network, beta, mixup, seed, keep: keep.into(), observer };
+    let only = together(vec![member], train, valid, spec)?.pop();
+    only.unwrap_or_else(|| Err(Error::internal("training", "no result")))
 }
 
-/// Trains the members on the same data by the same `spec`, but for what is a [`Member`]'s own; see [`fit`](super::fit),
+/// Trains the members on the same data by the same `spec`, but for what is a [`Member`]'s own; see [`fit`],
 /// whose result for one member each of them has within rounding. A model whose loss stops being a number fails alone.
 ///
 /// States are saved after each epoch, or, of several models, as often as leaves nine tenths of the time for training.
@@ -113,72 +120,6 @@ pub fn bytes(network: &Network, spec: &TrainSpec) -> Result<u64> {
     Ok(state + passes * peak)
 }
 
-/// One model on its way.
-pub(super) struct Run<'a> {
-    pub(super) member: Member<'a>,
-    /// With the member's own beta and mixup.
-    pub(super) spec: TrainSpec,
-    adam: Adam,
-    history: History,
-    failure: Option<Error>,
-}
-
-impl Run<'_> {
-    fn epochs(&self) -> u32 {
-        self.history.epochs.len() as u32
-    }
-
-    /// What must not change between a run's beginning and its resume.
-    fn settings(&self, data: &Feed) -> serde_json::Value {
-        json!({
-            "model": self.member.network.spec(),
-            "train": TrainSpec { hold_mib: 0, ..self.spec.clone() },
-            "seed": self.member.seed,
-            "kind": format!("{:?}", self.member.network.kind()),
-            "data": { "name": data.name(), "samples": data.len() },
-        })
-    }
-
-    /// Takes up the state in its folder, where there is one.
-    fn resume(&mut self, data: &Feed) -> Result<()> {
-        let Some(folder) = self.member.keep.folder else {
-            return self.follow();
-        };
-        let file = folder.join(STATE_FILE);
-        if file.exists() {
-            let settings = self.settings(data);
-            let parameters = self.member.network.parameters();
-            self.history = State { parameters, adam: &self.adam, settings: &settings }.read(&file)?;
-        }
-        std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
-        // A run may have ended between its state and these two.
-        if self.epochs() > 0 {
-            model::save(folder, self.member.network)?;
-            self.history.write(&folder.join(HISTORY_FILE))?;
-        }
-        self.follow()
-    }
-
-    fn save(&mut self, data: &Feed) -> Result<()> {
-        let Some(folder) = self.member.keep.folder else {
-            return self.follow();
-        };
-        let (settings, parameters) = (self.settings(data), self.member.network.parameters());
-        // The state comes first: it alone decides where a resumed run goes on.
-        State { parameters, adam: &self.adam, settings: &settings }.write(&folder.join(STATE_FILE), &self.history)?;
-        model::save(folder, self.member.network)?;
-        self.history.write(&folder.join(HISTORY_FILE))?;
-        self.follow()
-    }
-
-    fn follow(&mut self) -> Result<()> {
-        match &mut self.member.keep.follower {
-            Some(follower) => follower.follow(self.member.network, &self.history),
-            None => Ok(()),
-        }
-    }
-}
-
 struct Fleet<'a> {
     runs: Vec<Run<'a>>,
     train: Feed,
@@ -193,9 +134,7 @@ impl Fleet<'_> {
         let per_epoch = self.steps.len() as u64;
         for run in &mut self.runs {
             run.resume(&self.train)?;
-            run.member.observer.on(Event::Begin {
-                task: "training",
-                unit: "batches",
+            run.member.observer.on(Event::Training {
                 total: u64::from(self.epochs) * per_epoch,
                 done: u64::from(run.epochs()) * per_epoch,
             });

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::model::write_atomically;
-use std::fmt::Write;
+use pullback_results::history::{COLUMNS, Table};
 use std::path::Path;
 
 /// Losses of one epoch, in nats a sample.
@@ -47,30 +47,31 @@ pub struct History {
 }
 
 /// Numbers in one row of [`History::to_rows`].
-pub(crate) const ROW: usize = 11;
+pub(crate) const ROW: usize = COLUMNS.len();
 
 impl History {
     /// Comma-separated, one line an epoch; validation columns are empty where there is none.
     pub fn to_csv(&self) -> String {
-        let mut text =
-            "epoch,beta,lr,loss,reconstruction,kl,mixup,valid_elbo,valid_reconstruction,valid_kl,seconds\n".to_owned();
-        for e in &self.epochs {
-            let valid = e.valid.map_or(",,".to_owned(), |v| format!("{},{},{}", v.elbo, v.reconstruction, v.kl));
-            // Writing to a string cannot fail.
-            let _ = writeln!(
-                text,
-                "{},{},{},{},{},{},{},{valid},{:.3}",
-                e.epoch, e.beta, e.lr, e.loss, e.reconstruction, e.kl, e.mixup, e.seconds
-            );
-        }
-        text
+        let columns = COLUMNS.map(str::to_owned).to_vec();
+        let rows = self.to_rows().chunks_exact(ROW).map(<[f64]>::to_vec).collect();
+        Table { columns, rows }.to_csv()
+    }
+
+    /// What [`History::to_csv`] made; columns that are missing are NaN.
+    ///
+    /// # Errors
+    /// A wrong request where the file is not there or no such table.
+    pub fn read(path: &Path) -> Result<Self> {
+        let table = Table::read(path)?;
+        let rows = table.rows.iter().flat_map(|row| COLUMNS.map(|name| table.value(row, name)));
+        Ok(Self::from_rows(&rows.collect::<Vec<_>>()))
     }
 
     pub(crate) fn write(&self, path: &Path) -> Result<()> {
         write_atomically(path, self.to_csv().as_bytes())
     }
 
-    /// The numbers, [`ROW`] an epoch; NaN stands for no validation.
+    /// The numbers, by [`COLUMNS`], [`ROW`] an epoch; NaN stands for no validation.
     pub(crate) fn to_rows(&self) -> Vec<f64> {
         let mut rows = Vec::with_capacity(self.epochs.len() * ROW);
         for e in &self.epochs {

@@ -3,10 +3,10 @@
 //! Each model has the order, the noise and the mixes of its own seed; models of one seed share what is drawn.
 
 use super::feed::{self, Feed, Noise, Pass};
-use super::fleet::Run;
 use super::history::{Epoch, Valid};
 use super::loss::{Mixing, loss};
 use super::mixup::{Mix, Mixes, MixupSpec};
+use super::run::Run;
 use super::spec::TrainSpec;
 use super::state::Adam;
 use super::times::Times;

@@ -9,26 +9,25 @@ mod history;
 mod lesson; // one epoch of a fleet
 mod loss;
 mod mixup;
+mod run; //    one model on its way
 mod spec;
 mod state;
 mod times; //  where the time of training goes
 
-pub use fleet::{Member, bytes, together};
+pub use fleet::{bytes, fit, together};
 pub use history::{Epoch, History, Valid};
 pub use loss::{Loss, Mixing, loss};
 pub use mixup::{Mix, Mixes, MixupSpec, Pairing};
+pub use run::Member;
 pub use spec::{Schedule, TrainSpec};
 pub use state::STATE_FILE;
 
-use crate::data::Source;
-use crate::error::{Error, Result};
-use crate::event::Observer;
+use crate::error::Result;
 use crate::model::Network;
 use std::path::Path;
-use std::sync::Arc;
 
 /// The file in a run folder that tells the losses.
-pub const HISTORY_FILE: &str = "history.csv";
+pub const HISTORY_FILE: &str = pullback_results::history::FILE;
 
 /// Follows a run beside its folder: training curves, pictures.
 pub trait Follow {
@@ -49,30 +48,6 @@ impl<'a> From<Option<&'a Path>> for Keep<'a> {
     fn from(folder: Option<&'a Path>) -> Self {
         Self { folder, follower: None }
     }
-}
-
-/// Trains `network` in place and tells the observer of every batch and epoch.
-///
-/// With a folder to `keep`, each epoch ends with its state there (`model.safetensors`, `train.safetensors`, `history.csv`, and
-/// `config.yaml` where there is none), each file whole or not at all; a folder that holds a state is resumed from, bit for
-/// bit as if the run had not stopped. A finished run is left as it is.
-///
-/// # Errors
-/// Where a value of `spec` is out of range, the data do not have the model's shape, the folder holds the state of
-/// another run, the loss stops being a number, or the user interrupts (the last epoch's state stays).
-pub fn fit<'a>(
-    network: &'a mut Network,
-    train: Arc<dyn Source>,
-    valid: Option<Arc<dyn Source>>,
-    spec: &TrainSpec,
-    seed: u64,
-    keep: impl Into<Keep<'a>>,
-    observer: &'a dyn Observer,
-) -> Result<History> {
-    let (beta, mixup) = (spec.beta, spec.mixup);
-    let member = Member { network, beta, mixup, seed, keep: keep.into(), observer };
-    let only = together(vec![member], train, valid, spec)?.pop();
-    only.unwrap_or_else(|| Err(Error::internal("training", "no result")))
 }
 
 /// One line on an epoch.

@@ -4,19 +4,18 @@ use crate::attack::{AttackSpec, SpectralSpec};
 use crate::config::{AttackConfig, Cell, SaveImages, SweepSpec};
 use crate::data::Reading;
 use crate::device::Precision;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::event::Observer;
 use crate::metric::MetricKind;
 use crate::model::{self, Interface, WEIGHTS_FILE};
+use crate::pipeline::done::is_done;
 use crate::pipeline::job::Subject;
 use crate::pipeline::train::{self, Progress, TrainRequest};
 use crate::pipeline::{AttackRequest, ScoreRequest, attack, score};
 use crate::spectrum::SpectrumSpec;
-use crate::store::{Overwrite, Reader};
-use crate::train::{HISTORY_FILE, STATE_FILE};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-use std::path::{Path, PathBuf};
+use crate::store::Overwrite;
+use crate::train::STATE_FILE;
+use std::path::Path;
 
 /// How far a cell is.
 pub(super) struct State {
@@ -31,18 +30,15 @@ pub(super) struct State {
 /// # Errors
 /// A wrong request where it holds something else than this cell.
 pub(super) fn state(spec: &SweepSpec, cell: Cell, folder: &Path) -> Result<State> {
-    let epochs = match std::fs::read_to_string(folder.join(HISTORY_FILE)) {
-        Ok(text) => text.lines().count().saturating_sub(1) as u64,
-        Err(_) => 0,
-    };
+    let epochs = train::epochs(folder).unwrap_or(0) as u64;
     let mut done = is_trained(spec, cell, folder)?;
     if done {
         let sha256 = model::sha256(&folder.join(WEIGHTS_FILE))?;
         for request in scores(spec, cell, folder) {
-            done &= is_done(&request, &request.subject, &sha256)?;
+            done &= is_done(&request, &request.subject, &sha256, "sweep")?;
         }
         for request in attacks(spec, cell, folder) {
-            done &= is_done(&request, &request.subject, &sha256)?;
+            done &= is_done(&request, &request.subject, &sha256, "sweep")?;
         }
     }
     Ok(State { epochs, done })
@@ -62,12 +58,12 @@ pub(super) fn work(spec: &SweepSpec, cell: Cell, folder: &Path, observer: &dyn O
     }
     let sha256 = model::sha256(&folder.join(WEIGHTS_FILE))?;
     for request in scores(spec, cell, folder) {
-        if !is_done(&request, &request.subject, &sha256)? {
+        if !is_done(&request, &request.subject, &sha256, "sweep")? {
             score::score(&request, observer)?;
         }
     }
     for request in attacks(spec, cell, folder) {
-        if !is_done(&request, &request.subject, &sha256)? {
+        if !is_done(&request, &request.subject, &sha256, "sweep")? {
             attack::attack(&request, observer)?;
         }
     }
@@ -173,36 +169,4 @@ fn subject(spec: &SweepSpec, cell: Cell, folder: &Path, precision: Precision, fi
         output: folder.join(file),
         overwrite: Overwrite::No,
     }
-}
-
-/// True where the subject's file holds what `request` asks of the model with these weights, wherever the folder was.
-fn is_done<R: Serialize + DeserializeOwned>(request: &R, subject: &Subject, sha256: &str) -> Result<bool> {
-    let file: &PathBuf = &subject.output;
-    if !file.exists() {
-        return Ok(false);
-    }
-    let reader = Reader::open(file)?;
-    let header = reader.header();
-    let same = header.model_sha256 == sha256 && text::<R>(&header.config)? == text_of(request)?;
-    if same {
-        return Ok(true);
-    }
-    let found = "a result of another model or request";
-    Err(Error::request(file.display().to_string(), "a result of this sweep, or --force", found))
-}
-
-/// A stored request without the place of its model.
-fn text<R: Serialize + DeserializeOwned>(config: &str) -> Result<Option<serde_yaml::Value>> {
-    match serde_yaml::from_str::<R>(config) {
-        Ok(request) => text_of(&request),
-        Err(_) => Ok(None),
-    }
-}
-
-fn text_of<R: Serialize>(request: &R) -> Result<Option<serde_yaml::Value>> {
-    let mut value = serde_yaml::to_value(request).map_err(Error::yaml)?;
-    if let Some(map) = value.as_mapping_mut() {
-        map.remove("model");
-    }
-    Ok(Some(value))
 }

@@ -1,12 +1,14 @@
 //! The cells' files to one: `[N]` becomes `[S, N]`, `[E, N]` becomes `[S, E, N]`, a piece of the samples at a time.
 
 use super::cell::{DIRECTIONS_FILE, PICTURES_FILE, attack_file, score_file};
+use super::cells::Cells;
 use super::relate::Relation;
 use super::summary::{CellSummary, SINGULAR, attack_names};
 use crate::attack::AttackSpec;
 use crate::config::{Cell, SweepSpec};
 use crate::device;
 use crate::error::{Error, Result};
+use crate::ffi;
 use crate::store::{Block, Column, FileKind, Header, Overwrite, Reader, Values, Writer};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -38,13 +40,14 @@ pub(super) fn write(
     device: Device,
 ) -> Result<()> {
     let folders: Vec<PathBuf> = rows.iter().map(|row| folder(&row.cell)).collect();
-    let Some(first) = folders.first() else {
+    if folders.is_empty() {
         return Err(Error::request("sweep", "at least one model", "none"));
-    };
-    let scores = Reader::open(&first.join(score_file(spec, 0)))?;
+    }
+    let mut cells = Cells::new(&folders);
+    let scores = cells.reader(0, &score_file(spec, 0))?;
     let index = scores.index().to_vec();
     let labels = scores.info("/label").map(|_| scores.read_i64("/label")).transpose()?.map(|(_, values)| values);
-    let parts = parts(spec, first)?;
+    let parts = parts(spec, &mut cells)?;
     let header = header(spec, rows, &scores, device)?;
     let mut fixed = fixed(rows, relations, within);
     if spec.pictures > 0 {
@@ -52,15 +55,12 @@ pub(super) fn write(
     }
     let mut writer = Writer::create(path, &header, index.clone(), &fixed, Overwrite::Yes)?;
     // A sweep is quickly put together: a piece that an earlier attempt wrote is not looked for.
-    let width: usize = parts.iter().map(|part| part.width(first)).sum::<Result<usize>>()?;
+    let width: usize = parts.iter().map(|part| part.width(&mut cells)).sum::<Result<usize>>()?;
     let step = (PIECE / (width * rows.len()).max(1)).clamp(1, index.len().max(1));
     let mut start = 0;
     while start < index.len() {
         let range = start..(start + step).min(index.len());
-        let mut columns = Vec::new();
-        for part in &parts {
-            columns.push(part.stack(&folders, range.clone(), &index)?);
-        }
+        let mut columns = stacked(&parts, &mut cells, &range)?;
         columns.extend(singular(spec, &columns)?);
         let piece = Block {
             index: index[range.clone()].to_vec(),
@@ -70,15 +70,15 @@ pub(super) fn write(
         writer.put(&piece)?;
         start = range.end;
     }
-    writer.finish()
+    Ok(writer.finish()?)
 }
 
 /// Everything of the cells that has a row per sample.
-fn parts(spec: &SweepSpec, first: &Path) -> Result<Vec<Part>> {
+fn parts(spec: &SweepSpec, cells: &mut Cells<'_>) -> Result<Vec<Part>> {
     let mut parts = Vec::new();
     for (i, metric) in spec.score.metrics.iter().enumerate() {
         let file = score_file(spec, i);
-        let reader = Reader::open(&first.join(&file))?;
+        let reader = cells.reader(0, &file)?;
         let prefix = if i == 0 { String::new() } else { format!("{metric}.") };
         let mut add = |group: &str, name: &str| {
             let (from, to) = (format!("/{group}/{name}"), format!("/{group}/{prefix}{name}"));
@@ -89,7 +89,7 @@ fn parts(spec: &SweepSpec, first: &Path) -> Result<Vec<Part>> {
     }
     for (key, _) in spec.attacks() {
         let file = attack_file(&key);
-        let reader = Reader::open(&first.join(&file))?;
+        let reader = cells.reader(0, &file)?;
         if key.is_empty() {
             for name in reader.clean() {
                 let path = format!("/clean/{name}");
@@ -108,44 +108,57 @@ fn parts(spec: &SweepSpec, first: &Path) -> Result<Vec<Part>> {
 
 impl Part {
     /// Numbers a sample.
-    fn width(&self, first: &Path) -> Result<usize> {
-        let reader = Reader::open(&first.join(&self.file))?;
+    fn width(&self, cells: &mut Cells<'_>) -> Result<usize> {
+        let reader = cells.reader(0, &self.file)?;
         let all: usize = reader.info(&self.from).map_or(0, |d| d.shape.iter().product());
         Ok(all / reader.samples().max(1))
     }
+}
 
-    /// The rows `range` of every cell, one after the other.
-    fn stack(&self, folders: &[PathBuf], range: Range<usize>, index: &[u64]) -> Result<Column> {
-        let mut stacked = Vec::new();
-        let mut shape = Vec::new();
-        let mut sample_axis = 0;
-        for folder in folders {
-            let path = folder.join(&self.file);
-            let reader = Reader::open(&path)?;
-            if reader.index() != index {
-                let found = format!("{} others", reader.index().len());
-                return Err(Error::request(
-                    path.display().to_string(),
-                    "the samples of the sweep's other models",
-                    found,
-                ));
-            }
-            let column = reader.read_rows(&self.from, range.clone())?;
-            if !shape.is_empty() && shape != column.shape {
-                return Err(Error::request(
-                    format!("{}: shape of {}", path.display(), self.from),
-                    format!("{shape:?}, as in the sweep's other models"),
-                    format!("{:?}", column.shape),
-                ));
-            }
-            (shape, sample_axis) = (column.shape, column.sample_axis);
-            match column.values {
-                Values::F64(values) => stacked.extend(values),
-                _ => return Err(Error::request(format!("{}: {}", path.display(), self.from), "f64", "another type")),
-            }
+/// The rows `range` of every part, those of every cell one after the other. Cell by cell, and what lies in one file together.
+fn stacked(parts: &[Part], cells: &mut Cells<'_>, range: &Range<usize>) -> Result<Vec<Column>> {
+    let mut stacks: Vec<Stack> = parts.iter().map(|_| Stack::default()).collect();
+    for cell in 0..cells.folders.len() {
+        for (part, stack) in parts.iter().zip(&mut stacks) {
+            let reader = cells.reader(cell, &part.file)?;
+            stack.push(&reader, &part.from, range)?;
         }
-        shape.insert(0, folders.len());
-        Ok(Column { path: self.to.clone(), shape, sample_axis: sample_axis + 1, values: Values::F64(stacked) })
+    }
+    let models = cells.folders.len();
+    Ok(stacks.into_iter().zip(parts).map(|(stack, part)| stack.column(&part.to, models)).collect())
+}
+
+/// A part of the cells, one after the other.
+#[derive(Default)]
+struct Stack {
+    shape: Vec<usize>,
+    sample_axis: usize,
+    values: Vec<f64>,
+}
+
+impl Stack {
+    /// Adds the next cell's.
+    fn push(&mut self, reader: &Reader, from: &str, range: &Range<usize>) -> Result<()> {
+        let column = reader.read_rows(from, range.clone())?;
+        let path = reader.path().display();
+        if !self.shape.is_empty() && self.shape != column.shape {
+            return Err(Error::request(
+                format!("{path}: shape of {from}"),
+                format!("{:?}, as in the sweep's other models", self.shape),
+                format!("{:?}", column.shape),
+            ));
+        }
+        (self.shape, self.sample_axis) = (column.shape, column.sample_axis);
+        match column.values {
+            Values::F64(values) => self.values.extend(values),
+            _ => return Err(Error::request(format!("{path}: {from}"), "f64", "another type")),
+        }
+        Ok(())
+    }
+
+    fn column(self, path: &str, models: usize) -> Column {
+        let shape = [&[models], &self.shape[..]].concat();
+        Column { path: path.to_owned(), shape, sample_axis: self.sample_axis + 1, values: Values::F64(self.values) }
     }
 }
 
@@ -258,6 +271,7 @@ fn header(spec: &SweepSpec, rows: &[CellSummary], scores: &Reader, device: Devic
         device: device::name(device),
         precision: spec.score.precision.name().to_owned(),
         seed,
+        libtorch: ffi::LIBTORCH.to_owned(),
         metric: spec.score.metrics.first().map(ToString::to_string),
         extra,
     })

@@ -1,7 +1,7 @@
 //! Trains the models that are left as one batched program, before the workers score and attack them.
 
-use super::watch::Whole;
-use super::{cell, span};
+use super::cell;
+use super::watch::{Whole, span};
 use crate::config::{Cell, SweepSpec, Together};
 use crate::device::{self, Precision, memory_budget};
 use crate::error::{Error, Result};

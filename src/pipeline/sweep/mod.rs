@@ -7,6 +7,7 @@
 //! it was. `RUN/sweep.h5` and `RUN/report.html` are made of the cells' files alone.
 
 mod cell; //    one model: train, score, attack
+mod cells; //   the files of all, each opened once
 mod fleet; //   many models trained as one
 mod collect; // the cells' files to one
 mod relate; //  what goes with what over the models and over the samples
@@ -30,7 +31,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 use summary::CellSummary;
 use tch::Device;
-use watch::Whole;
+use watch::{Whole, span};
 
 /// The resolved config in a sweep's folder.
 const SWEEP_CONFIG: &str = "sweep.yaml";
@@ -230,15 +231,6 @@ fn work(
         Some((place, error)) => {
             Err(error.at(&format!("model {} ({count} of {total} failed)", pending[place].0.name())))
         }
-    }
-}
-
-/// `50 s`, `12 min`, `3.4 h`.
-fn span(seconds: f64) -> String {
-    match seconds {
-        s if s < 99.5 => format!("{s:.0} s"),
-        s if s < 99.5 * 60.0 => format!("{:.0} min", s / 60.0),
-        s => format!("{:.1} h", s / 3600.0),
     }
 }
 

@@ -2,10 +2,10 @@
 
 use super::cell::{attack_file, score_file};
 use crate::config::{Cell, SweepSpec};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::score::Score;
 use crate::store::{Reader, ScoreSummary};
-use crate::train::HISTORY_FILE;
+use crate::train::{Epoch, HISTORY_FILE, History};
 use std::fmt;
 use std::path::Path;
 use tch::Tensor;
@@ -40,9 +40,6 @@ pub(super) struct CellSummary {
     pub eps: Vec<f64>,
     pub sha256: String,
 }
-
-/// Columns of `history.csv` that are kept of the last epoch.
-const LOSSES: [&str; 4] = ["loss", "reconstruction", "kl", "mixup"];
 
 impl CellSummary {
     /// Reads a finished cell.
@@ -124,20 +121,17 @@ pub(super) fn singular(reader: &Reader) -> Result<Vec<(&'static str, Vec<f64>)>>
     SINGULAR.iter().map(|(name, score)| Ok((*name, Vec::<f64>::try_from(score.of(&values)?)?))).collect()
 }
 
-/// The last line of `history.csv`, and the time of all.
+/// What the last epoch told, and the time of all.
 fn losses(path: &Path) -> Result<Vec<(&'static str, f64)>> {
-    let text = Error::read_text(path)?;
-    let mut lines = text.lines().map(|line| line.split(',').collect::<Vec<_>>());
-    let head = lines.next().unwrap_or_default();
-    let rows: Vec<Vec<&str>> = lines.collect();
-    let of = |row: &Vec<&str>, name: &str| -> f64 {
-        let column = head.iter().position(|h| *h == name);
-        column.and_then(|c| row.get(c)).and_then(|v| v.parse().ok()).unwrap_or(f64::NAN)
-    };
-    let last = rows.last().cloned().unwrap_or_default();
-    let mut found: Vec<_> = LOSSES.iter().map(|name| (*name, of(&last, name))).collect();
-    found.push(("seconds", rows.iter().map(|row| of(row, "seconds")).sum()));
-    Ok(found)
+    let epochs = History::read(path)?.epochs;
+    let last = |of: fn(&Epoch) -> f64| epochs.last().map_or(f64::NAN, of);
+    Ok(vec![
+        ("loss", last(|e| e.loss)),
+        ("reconstruction", last(|e| e.reconstruction)),
+        ("kl", last(|e| e.kl)),
+        ("mixup", last(|e| e.mixup)),
+        ("seconds", epochs.iter().map(|e| e.seconds).sum()),
+    ])
 }
 
 fn mean(values: &[f64]) -> f64 {

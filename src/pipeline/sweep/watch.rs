@@ -74,7 +74,7 @@ impl Observer for CellObserver<'_> {
     fn on(&self, event: Event<'_>) {
         let named = |text: &str| format!("{}: {text}", self.name);
         match event {
-            Event::Begin { task: "training", total, done, .. } => self.tell(|t| {
+            Event::Training { total, done } => self.tell(|t| {
                 t.per_epoch = total / self.epochs.max(1);
                 t.batches = done;
             }),
@@ -91,5 +91,14 @@ impl Observer for CellObserver<'_> {
 
     fn interrupted(&self) -> bool {
         self.whole.check().is_err()
+    }
+}
+
+/// `50 s`, `12 min`, `3.4 h`.
+pub(super) fn span(seconds: f64) -> String {
+    match seconds {
+        s if s < 99.5 => format!("{s:.0} s"),
+        s if s < 99.5 * 60.0 => format!("{:.0} min", s / 60.0),
+        s => format!("{:.1} h", s / 3600.0),
     }
 }

@@ -1,0 +1,104 @@
+//! Stored results -> [`Study`]. Only [`crate::store`] opens the files.
+
+mod apart; //   what tells files of one model, and models of one name, apart
+mod history; // history.csv
+mod origin; //  what a file says of itself and of its run
+mod run; //     scores and attack files
+mod sweep; //   sweep files
+mod sweep_pictures; // their images
+
+pub(super) use sweep::evenly;
+
+use super::study::Study;
+use super::words;
+use crate::error::{Error, Result};
+use crate::store::{FileKind, Reader};
+use origin::origin;
+use std::path::{Path, PathBuf};
+
+/// Reads all that `inputs` hold: result files, or run folders with `*.h5` and `history.csv` at any depth.
+pub(super) fn study(inputs: &[PathBuf]) -> Result<Study> {
+    let mut results = Vec::new();
+    let mut histories = Vec::new();
+    for input in inputs {
+        let seen = results.len() + histories.len();
+        gather(input, &mut results, &mut histories)?;
+        if seen == results.len() + histories.len() {
+            return Err(Error::request(
+                input.display().to_string(),
+                "a result file (.h5), or a folder that holds some",
+                "a folder without any",
+            ));
+        }
+    }
+    // The same file may be named twice, or lie in two of the folders named.
+    let mut seen = std::collections::HashSet::new();
+    let mut first = |path: &PathBuf| seen.insert(path.canonicalize().unwrap_or_else(|_| path.clone()));
+    results.retain(&mut first);
+    histories.retain(&mut first);
+    let readers = results.iter().map(|p| Reader::open(p)).collect::<Result<Vec<_>>>()?;
+    let mut study = Study::default();
+    // The untreated model first, whatever its name sorts as: the others are read against it.
+    let mut readers: Vec<&Reader> = readers.iter().collect();
+    if inputs.iter().all(|i| i.is_dir()) {
+        readers.sort_by_key(|r| words::model(&r.header().model) != "plain");
+    }
+    for reader in &readers {
+        study.files.push(origin(reader));
+    }
+    let runs = || readers.iter().filter(|r| r.header().kind != FileKind::Sweep);
+    for reader in runs() {
+        run::arm(&mut study, origin(reader));
+    }
+    for kind in [FileKind::Attack, FileKind::Scores] {
+        // Attacks first: they say which samples a gallery shows.
+        for reader in runs().filter(|r| r.header().kind == kind) {
+            run::add(reader, &mut study)?;
+        }
+    }
+    for reader in readers.iter().filter(|r| r.header().kind == FileKind::Sweep) {
+        study.sweeps.push(sweep::read(reader)?);
+    }
+    for path in &histories {
+        study.histories.push(history::read(path)?);
+    }
+    apart::facets(&mut study.arms);
+    apart::trials(&mut study.arms);
+    apart::arms(&mut study.arms);
+    apart::histories(&mut study);
+    Ok(study)
+}
+
+/// Collects the files below `path` in the order of their names.
+fn gather(path: &Path, results: &mut Vec<PathBuf>, histories: &mut Vec<PathBuf>) -> Result<()> {
+    if !path.is_dir() {
+        if path.file_name().is_some_and(|n| n == "history.csv") {
+            histories.push(path.to_owned());
+        } else {
+            results.push(path.to_owned());
+        }
+        return Ok(());
+    }
+    // A sweep's file holds what its models' files hold.
+    let sweep = path.join("sweep.h5");
+    if sweep.is_file() {
+        results.push(sweep);
+        return Ok(());
+    }
+    let entries = std::fs::read_dir(path).map_err(|e| Error::io(path, e))?;
+    let mut paths =
+        entries.map(|entry| entry.map(|e| e.path()).map_err(|e| Error::io(path, e))).collect::<Result<Vec<_>>>()?;
+    paths.sort();
+    for path in paths {
+        let named = |name: &str| path.file_name().is_some_and(|n| n == name);
+        if path.is_dir() && !path.is_symlink() {
+            gather(&path, results, histories)?;
+        } else if path.extension().is_some_and(|e| e == "h5") && crate::store::is_result(&path) {
+            // HDF5 files that are no results, such as data sets, may lie beside them.
+            results.push(path);
+        } else if named("history.csv") {
+            histories.push(path);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,326 @@
+//! Scores and attack files: each joins the arm of its model.
+
+use super::origin::{origin, setting, step_scale};
+use crate::error::{Error, Result};
+use crate::report::figure::{Picture, number};
+use crate::report::study::{
+    Arm, AttackedImages, Directions, Gallery, Matrix, Measure, Named, Origin, Outcome, Sample, Scores, Study, Trial,
+};
+use crate::report::words;
+use crate::store::{FileKind, Reader, Values};
+
+/// Samples on show in galleries.
+pub(super) const ON_SHOW: usize = 8;
+
+/// Samples whose first directions are compared with each other.
+const ALIGNED: usize = 48;
+
+/// Adds the file to the arm of its model.
+pub(super) fn add(reader: &Reader, study: &mut Study) -> Result<()> {
+    let show = shown(study);
+    let arm = arm(study, origin(reader));
+    match reader.header().kind {
+        FileKind::Attack => join(&mut arm.trials, trial(reader, show)?),
+        _ => arm.scores.push(scores(reader, show)?),
+    }
+    Ok(())
+}
+
+/// The samples that the first gallery shows, so that all show the same.
+fn shown(study: &Study) -> Option<Vec<u64>> {
+    let gallery = study.arms.iter().flat_map(|a| &a.trials).find_map(|t| t.gallery.as_ref())?;
+    Some(gallery.samples.iter().map(|s| s.index).collect())
+}
+
+/// The arm of the same weights on the same data, whatever they are called, or a new one.
+pub(super) fn arm(study: &mut Study, origin: Origin) -> &mut Arm {
+    let same_data = |a: &Origin, b: &Origin| {
+        let alike = words::dataset(&a.dataset) == words::dataset(&b.dataset);
+        a.split == b.split && (a.dataset == b.dataset || alike && !a.data.is_empty() && a.data == b.data)
+    };
+    let same = |arm: &Arm| arm.origin.identity() == origin.identity() && same_data(&arm.origin, &origin);
+    let place = study.arms.iter().position(same).unwrap_or_else(|| {
+        study.arms.push(Arm { origin, ..Arm::default() });
+        study.arms.len() - 1
+    });
+    &mut study.arms[place]
+}
+
+/// Adds a file's attacks to a trial that they stand beside: same samples, sizes and norm, other attacks. Others are
+/// trials of their own.
+fn join(trials: &mut Vec<Trial>, mut new: Trial) {
+    let beside = |old: &&mut Trial| {
+        // Of two metrics, one may be that of no attack.
+        let metrics = old.metric == new.metric || !old.is_directed() || !new.is_directed();
+        (&old.norm, old.scale, &old.index, &old.eps) == (&new.norm, new.scale, &new.index, &new.eps)
+            && metrics
+            && new.attacks.iter().all(|a| old.attack(&a.name).is_none())
+            && old.gallery.is_some() == new.gallery.is_some()
+    };
+    let Some(old) = trials.iter_mut().find(beside) else { return trials.push(new) };
+    if !old.is_directed() {
+        std::mem::swap(&mut old.metric, &mut new.metric);
+    }
+    old.attacks.extend(new.attacks);
+    old.attacks.sort_by_key(|a| words::attack_order(&a.name));
+    if let (Some(old), Some(new)) = (&mut old.gallery, new.gallery) {
+        old.attacks.extend(new.attacks);
+        old.attacks.sort_by_key(|a| words::attack_order(&a.name));
+    }
+}
+
+/// What may tell a file from others of its model, the most telling first: how many images and which, the precision,
+/// the seed, and where it was computed.
+fn aspects(reader: &Reader) -> [String; 5] {
+    let header = reader.header();
+    let index = reader.index();
+    let (least, most) = (index.iter().min().copied(), index.iter().max().copied());
+    let number = |i: Option<u64>| i.unwrap_or_default().to_string();
+    [
+        match index.len() {
+            1 => "1 image".to_owned(),
+            n => format!("{} images", number::count(n)),
+        },
+        format!("images {} to {}", number(least), number(most)),
+        header.precision.clone(),
+        format!("seed {}", header.seed),
+        header.device.clone(),
+    ]
+}
+
+fn scores(reader: &Reader, show: Option<Vec<u64>>) -> Result<Scores> {
+    let masked = masked(reader)?;
+    let mut columns = Vec::new();
+    for name in reader.scores() {
+        let (_, mut values) = reader.read_f64(&format!("/scores/{name}"))?;
+        blank(&mut values, 1, &masked);
+        columns.push(Named { name, values });
+    }
+    columns.sort_by_key(|c| words::order(&c.name));
+    let mut errors = Vec::new();
+    for Named { name, .. } in &columns {
+        let path = format!("/scores_se/{name}");
+        if reader.info(&path).is_some() {
+            errors.push(Named { name: name.clone(), values: reader.read_f64(&path)?.1 });
+        }
+    }
+    let eigenvalues = match reader.info("/spectrum/eigenvalues") {
+        Some(info) if info.shape.len() == 2 => {
+            let (shape, mut values) = reader.read_f64("/spectrum/eigenvalues")?;
+            blank(&mut values, shape[1], &masked);
+            Some(Matrix { width: shape[1], values })
+        }
+        _ => None,
+    };
+    let index = reader.index().to_vec();
+    let rows = match show {
+        Some(shown) => shown.iter().filter_map(|i| index.iter().position(|j| j == i)).collect(),
+        None => {
+            let key = columns.iter().find(|c| c.name == "spectral_radius");
+            spread(key.map_or(&[], |c| c.values.as_slice()), index.len())
+        }
+    };
+    let stored = has_pictures(reader)
+        && reader.info("/spectrum/directions").is_some_and(|i| i.shape.len() == 5 && i.shape[1] > 0);
+    let (directions, alignment) =
+        if stored { (directions(reader, &rows)?, alignment(reader)?) } else { (vec![], vec![]) };
+    let values = eigenvalues.as_ref().map_or_else(String::new, |m| format!("{} eigenvalues", m.width));
+    Ok(Scores {
+        facet: String::new(),
+        aspects: aspects(reader).into_iter().chain([values]).collect(),
+        metric: reader.header().metric.clone().unwrap_or_default(),
+        index,
+        masked: masked.len(),
+        columns,
+        errors,
+        eigenvalues,
+        directions,
+        alignment,
+    })
+}
+
+/// Rows whose gradient is masked: what is stored of them is 0 and says nothing.
+fn masked(reader: &Reader) -> Result<Vec<usize>> {
+    if reader.info("/flags/masked").is_none() {
+        return Ok(vec![]);
+    }
+    let flags = reader.read_u8("/flags/masked")?.1;
+    Ok(flags.iter().enumerate().filter(|(_, flag)| **flag != 0).map(|(row, _)| row).collect())
+}
+
+/// Takes `rows` of `width` values for undefined.
+fn blank(values: &mut [f64], width: usize, rows: &[usize]) {
+    for row in rows {
+        if let Some(values) = values.get_mut(row * width..(row + 1) * width) {
+            values.fill(f64::NAN);
+        }
+    }
+}
+
+/// Whether a file's samples are pictures; what else they are is not drawn as such.
+fn has_pictures(reader: &Reader) -> bool {
+    reader.header().extra.get("pictures").is_none_or(|said| said != "no")
+}
+
+fn directions(reader: &Reader, rows: &[usize]) -> Result<Vec<Directions>> {
+    let mut found = Vec::new();
+    for row in rows {
+        let vectors = pictures(reader, "/spectrum/directions", *row)?;
+        let index = reader.index().get(*row).copied().unwrap_or(*row as u64);
+        found.push(Directions { index, vectors });
+    }
+    Ok(found)
+}
+
+/// |cos| between the first directions of each pair of the first few samples.
+fn alignment(reader: &Reader) -> Result<Vec<f64>> {
+    let count = reader.samples().min(ALIGNED);
+    let mut first = Vec::new();
+    for row in 0..count {
+        first.extend(pictures(reader, "/spectrum/directions", row)?.into_iter().next().map(|p| p.values));
+    }
+    let dot = |a: &[f32], b: &[f32]| -> f64 { a.iter().zip(b).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum() };
+    let norms: Vec<f64> = first.iter().map(|v| dot(v, v).sqrt()).collect();
+    let mut cosines = Vec::new();
+    for i in 0..first.len() {
+        for j in 0..i {
+            cosines.push((dot(&first[i], &first[j]) / (norms[i] * norms[j])).abs());
+        }
+    }
+    Ok(cosines)
+}
+
+fn trial(reader: &Reader, show: Option<Vec<u64>>) -> Result<Trial> {
+    let (_, eps) = reader.read_f64("/eps")?;
+    let mut clean = Vec::new();
+    for name in reader.clean().into_iter().filter(|n| !is_picture(n)) {
+        let (_, values) = reader.read_f64(&format!("/clean/{name}"))?;
+        clean.push(Named { name, values });
+    }
+    clean.sort_by_key(|c| words::order(&c.name));
+    let samples = reader.samples();
+    let mut attacks = Vec::new();
+    for attack in reader.attacks() {
+        let mut measures = Vec::new();
+        for name in reader.measures(&attack).into_iter().filter(|n| !is_picture(n)) {
+            let path = format!("/attack/{attack}/{name}");
+            let (shape, values) = reader.read_f64(&path)?;
+            if shape != [eps.len(), samples] {
+                return Err(wrong_shape(reader, &path, &[eps.len(), samples], &shape));
+            }
+            let by_eps = values.chunks_exact(samples.max(1)).map(<[f64]>::to_vec).collect();
+            measures.push(Measure { name, by_eps });
+        }
+        measures.sort_by_key(|m| words::order(&m.name));
+        attacks.push(Outcome { name: attack, measures });
+    }
+    attacks.sort_by_key(|a| words::attack_order(&a.name));
+    let index = reader.index().to_vec();
+    let norm = setting(reader, "norm");
+    let scale = step_scale(&setting(reader, "scale"));
+    let metric = reader.header().metric.clone().unwrap_or_default();
+    let own = [if metric.is_empty() { String::new() } else { format!("along {metric} directions") }];
+    let goals = [setting(reader, "goal"), scale.words().to_owned(), format!("{} sizes", eps.len())];
+    let aspects = own.into_iter().chain(aspects(reader)).chain(goals).collect();
+    let label = String::new();
+    let shapeless = !has_pictures(reader);
+    let mut trial = Trial { label, metric, aspects, norm, scale, index, eps, clean, attacks, shapeless, gallery: None };
+    trial.gallery = gallery(reader, &trial, show)?;
+    Ok(trial)
+}
+
+pub(super) fn is_picture(name: &str) -> bool {
+    matches!(name, "images" | "recon")
+}
+
+fn gallery(reader: &Reader, trial: &Trial, show: Option<Vec<u64>>) -> Result<Option<Gallery>> {
+    let has = |path: &str| reader.info(path).is_some();
+    if !has("/clean/images") || !has_pictures(reader) {
+        return Ok(None);
+    }
+    let rows = match show {
+        Some(shown) => shown.iter().filter_map(|i| trial.index.iter().position(|j| j == i)).collect(),
+        None => spread(damage(trial), trial.index.len()),
+    };
+    let labels = match reader.info("/label") {
+        Some(_) => Some(reader.read_i64("/label")?.1),
+        None => None,
+    };
+    let samples: Vec<Sample> = rows
+        .iter()
+        .map(|row| Sample {
+            row: *row,
+            index: trial.index[*row],
+            label: labels.as_ref().and_then(|l| l.get(*row).copied()),
+        })
+        .collect();
+    let one_each = |path: &str| -> Result<Vec<Picture>> {
+        let mut found = Vec::new();
+        for row in &rows {
+            found.extend(pictures(reader, path, *row)?);
+        }
+        Ok(found)
+    };
+    let by_eps = |path: &str| -> Result<Vec<Vec<Picture>>> {
+        let mut found = vec![Vec::new(); trial.eps.len()];
+        for row in &rows {
+            for (images, picture) in found.iter_mut().zip(pictures(reader, path, *row)?) {
+                images.push(picture);
+            }
+        }
+        Ok(found)
+    };
+    let recon = if has("/clean/recon") { one_each("/clean/recon")? } else { vec![] };
+    let mut attacks = Vec::new();
+    for outcome in &trial.attacks {
+        let path = |what: &str| format!("/attack/{}/{what}", outcome.name);
+        if has(&path("images")) {
+            attacks.push(AttackedImages {
+                name: outcome.name.clone(),
+                images: by_eps(&path("images"))?,
+                recon: if has(&path("recon")) { by_eps(&path("recon"))? } else { vec![] },
+            });
+        }
+    }
+    Ok(Some(Gallery { samples, originals: one_each("/clean/images")?, recon, attacks }))
+}
+
+/// The damage by which the gallery's samples are spread: of the first attack at its largest size.
+fn damage(trial: &Trial) -> &[f64] {
+    let measure = trial.attacks.first().and_then(|a| a.measures.first());
+    measure.and_then(|m| m.by_eps.last()).map_or(&[], Vec::as_slice)
+}
+
+/// Rows evenly spaced over the ranks of `values`, least first; over the file where there are no values.
+pub(super) fn spread(values: &[f64], rows: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..rows).collect();
+    if values.len() == rows {
+        order.retain(|i| values[*i].is_finite());
+        order.sort_by(|i, j| values[*i].total_cmp(&values[*j]));
+    }
+    let wanted = ON_SHOW.min(order.len());
+    // The middle of each of `wanted` equal parts: neither the extremes nor a choice of ours.
+    (0..wanted).map(|i| order[(2 * i + 1) * order.len() / (2 * wanted)]).collect()
+}
+
+/// The pictures that row `row` of a data set holds: its last three axes are C, H, W.
+pub(super) fn pictures(reader: &Reader, path: &str, row: usize) -> Result<Vec<Picture>> {
+    let column = reader.read_rows(path, row..row + 1)?;
+    let found = &column.shape;
+    let [.., channels, height, width] = found[..] else {
+        return Err(wrong_shape(reader, path, &[0, 1, 2], found));
+    };
+    let Values::F32(values) = column.values else {
+        return Err(Error::request(format!("{}: {path}", reader.path().display()), "f32", "another type"));
+    };
+    let dim = channels * height * width;
+    Ok(values.chunks_exact(dim.max(1)).map(|v| Picture { channels, height, width, values: v.to_vec() }).collect())
+}
+
+pub(super) fn wrong_shape(reader: &Reader, path: &str, expected: &[usize], found: &[usize]) -> Error {
+    Error::request(
+        format!("{}: shape of {path}", reader.path().display()),
+        format!("{expected:?}"),
+        format!("{found:?}"),
+    )
+}

@@ -1,0 +1,319 @@
+//! Sweep files. What the page needs of `[S, E, N]` is read one data set at a time and summed up at once.
+
+use super::origin::{find_setting, origin, setting, step_scale};
+use super::run::{is_picture, spread};
+use super::sweep_pictures;
+use crate::error::{Error, Result};
+use crate::report::law::{Law, law};
+use crate::report::stats::{Summary, median};
+use crate::report::study::{
+    Agreement, Interval, Named, OutcomeSummary, StepScale, StepSet, Sweep, SweepModel, SweepPoint, Within,
+};
+use crate::report::words;
+use crate::store::Reader;
+
+/// Models of each arm that galleries and per-model panels show.
+const SHOWN_BETAS: usize = 5;
+/// Sizes that galleries show.
+const SHOWN_EPS: usize = 4;
+
+/// A sweep's file and which of its models make up each point.
+struct Grid<'a> {
+    reader: &'a Reader,
+    models: usize,
+    members: Vec<Vec<usize>>,
+}
+
+/// Reads a sweep.
+pub(super) fn read(reader: &Reader) -> Result<Sweep> {
+    let (_, beta) = reader.read_f64("/beta")?;
+    let mixup: Vec<f64> = if reader.info("/mixup_strength").is_some() {
+        reader.read_f64("/mixup_strength")?.1
+    } else if reader.info("/mixup").is_some() {
+        reader.read_u8("/mixup")?.1.into_iter().map(f64::from).collect()
+    } else {
+        vec![0.0; beta.len()]
+    };
+    let eps = match reader.info("/eps") {
+        Some(_) => reader.read_f64("/eps")?.1,
+        None => vec![],
+    };
+    if beta.is_empty() || mixup.len() != beta.len() {
+        return Err(Error::request(
+            format!("{}: /beta and /mixup", reader.path().display()),
+            "one entry a model, at least one",
+            format!("{} and {}", beta.len(), mixup.len()),
+        ));
+    }
+    let (mut points, members) = pool(&beta, &mixup);
+    let grid = Grid { reader, models: beta.len(), members };
+    let metric = reader.header().metric.clone().unwrap_or_else(|| setting(reader, "metric"));
+    let sets = sets(reader, &metric);
+    grid.columns(&mut points)?;
+    grid.attacks(&mut points, &eps, &sets, &metric)?;
+    let (losses, models) = grid.training(&beta, &mixup)?;
+    let shown_eps = evenly(eps.len(), SHOWN_EPS);
+    let shown = shown_points(&points);
+    let ranks = points.first().and_then(|p| p.score("spectral_radius")).unwrap_or(&[]);
+    let rows = spread(ranks.get(..reader.samples()).unwrap_or(&[]), reader.samples());
+    let first: Vec<usize> = grid.members.iter().map(|m| m[0]).collect();
+    sweep_pictures::add(reader, &mut points, &shown, &first, grid.models, &shown_eps, &rows)?;
+    let mut origin = origin(reader);
+    origin.metric = metric;
+    Ok(Sweep {
+        models,
+        losses,
+        sets,
+        eps,
+        shown_eps,
+        correlations: intervals(reader, "/correlation/")?,
+        taus: intervals(reader, "/kendall/")?,
+        effects: intervals(reader, "/effect/")?,
+        within: grid.within("/within/")?,
+        taus_within: grid.within("/kendall_within/")?,
+        points,
+        origin,
+    })
+}
+
+/// Models of one beta and strength as one point, by strength, then by beta; and which models those are.
+fn pool(beta: &[f64], mixup: &[f64]) -> (Vec<SweepPoint>, Vec<Vec<usize>>) {
+    let mut order: Vec<usize> = (0..beta.len()).collect();
+    order.sort_by(|a, b| mixup[*a].total_cmp(&mixup[*b]).then(beta[*a].total_cmp(&beta[*b])));
+    let same = |a: &usize, b: &usize| (beta[*a], mixup[*a]) == (beta[*b], mixup[*b]);
+    let members: Vec<Vec<usize>> = order.chunk_by(same).map(<[usize]>::to_vec).collect();
+    let point =
+        |m: &Vec<usize>| SweepPoint { beta: beta[m[0]], mixup: mixup[m[0]], models: m.len(), ..SweepPoint::default() };
+    (members.iter().map(point).collect(), members)
+}
+
+/// The main set of attacks, then those whose names begin with a key.
+fn sets(reader: &Reader, metric: &str) -> Vec<StepSet> {
+    let config = &reader.header().config;
+    let of = |path: &[&str], what: &str| find_setting(config, path, what);
+    let mut sets: Vec<StepSet> = Vec::new();
+    for name in reader.attacks() {
+        let (key, _) = StepSet::split(&name);
+        if sets.iter().any(|s| s.key == key) {
+            continue;
+        }
+        let set = if key.is_empty() {
+            let (norm, scale) = (setting(reader, "norm"), step_scale(&setting(reader, "scale")));
+            StepSet { key: String::new(), norm, scale, metric: of(&["attack"], "metric") }
+        } else {
+            let path = ["further", key.trim_end_matches('-')];
+            let (norm, scale) = (of(&path, "norm"), step_scale(&of(&path, "scale")));
+            StepSet { key: key.to_owned(), norm, scale, metric: of(&path, "metric") }
+        };
+        let own = if set.metric.is_empty() { metric.to_owned() } else { set.metric.clone() };
+        let set = StepSet { metric: own, ..set };
+        sets.push(set);
+    }
+    sets.sort_by(|a, b| a.key.cmp(&b.key));
+    sets
+}
+
+/// Places of at most `wanted` of `count` things, evenly spaced, both ends among them.
+pub(crate) fn evenly(count: usize, wanted: usize) -> Vec<usize> {
+    let shown = wanted.min(count);
+    if shown < 2 {
+        return (0..shown).collect();
+    }
+    (0..shown).map(|i| (i * (count - 1) + (shown - 1) / 2) / (shown - 1)).collect()
+}
+
+/// The models that galleries show: a few of each arm, evenly spaced over its betas.
+fn shown_points(points: &[SweepPoint]) -> Vec<usize> {
+    let all: Vec<usize> = (0..points.len()).collect();
+    let arms = all.chunk_by(|a, b| points[*a].mixup == points[*b].mixup);
+    arms.flat_map(|arm| evenly(arm.len(), SHOWN_BETAS).into_iter().map(|at| arm[at])).collect()
+}
+
+impl Grid<'_> {
+    /// A whole data set whose first axis counts the models, cut into their parts: shape of a part, parts.
+    fn parts(&self, path: &str, rank: usize) -> Result<(Vec<usize>, Vec<f64>)> {
+        let (shape, values) = self.reader.read_f64(path)?;
+        if shape.len() != rank || shape[0] != self.models {
+            return Err(Error::request(
+                format!("{}: shape of {path}", self.reader.path().display()),
+                format!("{rank} axes, {} models on the first", self.models),
+                format!("{shape:?}"),
+            ));
+        }
+        Ok((shape[1..].to_vec(), values))
+    }
+
+    /// The parts of one point's models one after the other.
+    fn pooled(&self, point: usize, width: usize, values: &[f64]) -> Vec<f64> {
+        let part = |m: &usize| values.get(m * width..(m + 1) * width).unwrap_or(&[]);
+        self.members[point].iter().flat_map(part).copied().collect()
+    }
+
+    fn columns(&self, points: &mut [SweepPoint]) -> Result<()> {
+        let mut names = self.reader.scores();
+        names.sort_by_key(|n| words::order(n));
+        for name in names {
+            let (shape, values) = self.parts(&format!("/scores/{name}"), 2)?;
+            for (i, point) in points.iter_mut().enumerate() {
+                point.scores.push(Named { name: name.clone(), values: self.pooled(i, shape[0], &values) });
+            }
+        }
+        let mut names: Vec<String> = self.reader.clean().into_iter().filter(|n| !is_picture(n)).collect();
+        names.sort_by_key(|n| words::order(n));
+        for name in names {
+            let (shape, values) = self.parts(&format!("/clean/{name}"), 2)?;
+            for (i, point) in points.iter_mut().enumerate() {
+                point.clean.push((name.clone(), Summary::of(&self.pooled(i, shape[0], &values))));
+            }
+        }
+        if self.reader.info("/spectrum/eigenvalues").is_some() {
+            let (shape, values) = self.parts("/spectrum/eigenvalues", 3)?;
+            let (rows, width) = (shape[0], shape[1]);
+            for (i, point) in points.iter_mut().enumerate() {
+                let part = self.pooled(i, rows * width, &values);
+                let column = |k| part.iter().skip(k).step_by(width).copied().collect::<Vec<_>>();
+                point.spectrum = (0..width).map(|k| Summary::of(&column(k))).collect();
+            }
+        }
+        Ok(())
+    }
+
+    fn attacks(&self, points: &mut [SweepPoint], eps: &[f64], sets: &[StepSet], metric: &str) -> Result<()> {
+        let dim = sweep_pictures::dim(self.reader);
+        let mut names = self.reader.attacks();
+        names.sort_by_key(|n| words::attack_order(StepSet::split(n).1));
+        for attack in names {
+            let (key, base) = StepSet::split(&attack);
+            let Some(set) = sets.iter().find(|s| s.key == key) else { continue };
+            let law = law(&set.metric).filter(|l| !l.needs_dim() || dim.is_some());
+            // The first metric gives the scores their plain names.
+            let radius =
+                if set.metric == metric { String::new() } else { format!("{}.", set.metric) } + "spectral_radius";
+            let mut measures: Vec<String> =
+                self.reader.measures(&attack).into_iter().filter(|n| !is_picture(n)).collect();
+            measures.sort_by_key(|n| words::order(n));
+            for point in points.iter_mut() {
+                point.attacks.push(OutcomeSummary { name: attack.clone(), measures: vec![] });
+            }
+            for name in measures {
+                let path = format!("/attack/{attack}/{name}");
+                let (shape, values) = self.parts(&path, 3)?;
+                if shape[0] != eps.len() {
+                    return Err(Error::request(
+                        format!("{}: shape of {path}", self.reader.path().display()),
+                        format!("{} sizes on the second axis", eps.len()),
+                        format!("{shape:?}"),
+                    ));
+                }
+                for (i, point) in points.iter_mut().enumerate() {
+                    // [models, E, N] to [E][models * N].
+                    let part = self.pooled(i, shape[0] * shape[1], &values);
+                    let by_eps: Vec<Vec<f64>> = (0..eps.len())
+                        .map(|e| {
+                            let rows = part.chunks_exact(shape[1].max(1)).skip(e).step_by(eps.len());
+                            rows.flatten().copied().collect()
+                        })
+                        .collect();
+                    if let (Some(law), "u1") = (law.filter(|l| l.measure == name), base) {
+                        let lambda = point.score(&radius);
+                        let found = lambda.and_then(|l| agreement(law, l, eps, &by_eps, set.scale, dim.unwrap_or(1)));
+                        point.agreements.extend(found.map(|a| (key.to_owned(), a)));
+                    }
+                    let summaries = by_eps.iter().map(|v| Summary::of(v)).collect();
+                    if let Some(outcome) = point.attacks.last_mut() {
+                        outcome.measures.push((name.clone(), summaries));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The losses' names, and every model with what its training ended with.
+    fn training(&self, beta: &[f64], mixup: &[f64]) -> Result<(Vec<String>, Vec<SweepModel>)> {
+        let seeds = match self.reader.info("/seed") {
+            Some(_) => self.reader.read_i64("/seed")?.1,
+            None => vec![],
+        };
+        let mut models: Vec<SweepModel> = beta
+            .iter()
+            .zip(mixup)
+            .enumerate()
+            .map(|(i, (b, m))| SweepModel { beta: *b, mixup: *m, seed: seeds.get(i).copied(), losses: vec![] })
+            .collect();
+        let names = self.below("/training/");
+        for name in &names {
+            let (_, values) = self.parts(&format!("/training/{name}"), 1)?;
+            models.iter_mut().zip(values).for_each(|(model, value)| model.losses.push(value));
+        }
+        Ok((names, models))
+    }
+
+    /// Names of the data sets below `prefix`.
+    fn below(&self, prefix: &str) -> Vec<String> {
+        self.reader.datasets().iter().filter_map(|d| d.path.strip_prefix(prefix)).map(str::to_owned).collect()
+    }
+
+    /// `<prefix><name>` [S, 3], a point's models summed up by their median.
+    fn within(&self, prefix: &str) -> Result<Vec<Within>> {
+        let mut found = Vec::new();
+        for name in self.below(prefix) {
+            let path = format!("{prefix}{name}");
+            let (shape, values) = self.parts(&path, 2)?;
+            if shape[0] != 3 {
+                return Err(wrong_interval(self.reader, &path, &shape));
+            }
+            let of_point = |i: usize| {
+                let all = self.pooled(i, 3, &values);
+                let at = |k: usize| median(&all.iter().skip(k).step_by(3).copied().collect::<Vec<_>>());
+                [at(0), at(1), at(2)]
+            };
+            found.push(Within { name, by_point: (0..self.members.len()).map(of_point).collect() });
+        }
+        Ok(found)
+    }
+}
+
+fn agreement(
+    law: Law,
+    radius: &[f64],
+    eps: &[f64],
+    actual: &[Vec<f64>],
+    scale: StepScale,
+    dim: usize,
+) -> Option<Agreement> {
+    let predict = |size: f64| -> Vec<f64> {
+        radius.iter().map(|lambda| law.predict(*lambda, scale.length(size, *lambda), dim as f64)).collect()
+    };
+    let ratio = eps.iter().zip(actual).map(|(size, actual)| {
+        let ratios: Vec<f64> = predict(*size).iter().zip(actual).map(|(p, a)| a / p).collect();
+        Summary::of(&ratios)
+    });
+    Some(Agreement { law, ratio: ratio.collect(), predicted: predict(*eps.first()?), actual: actual.first()?.clone() })
+}
+
+/// Data sets below `prefix` whose last axis is (value, lower, upper).
+fn intervals(reader: &Reader, prefix: &str) -> Result<Vec<Interval>> {
+    let mut found = Vec::new();
+    for info in reader.datasets() {
+        let Some(name) = info.path.strip_prefix(prefix) else { continue };
+        if info.shape.last() != Some(&3) {
+            return Err(wrong_interval(reader, &info.path, &info.shape));
+        }
+        let (_, values) = reader.read_f64(&info.path)?;
+        let several = values.len() > 3;
+        for (i, triple) in values.chunks_exact(3).enumerate() {
+            let name = if several { format!("{name} {}", i + 1) } else { name.to_owned() };
+            found.push(Interval { name, value: triple[0], low: triple[1], high: triple[2] });
+        }
+    }
+    Ok(found)
+}
+
+fn wrong_interval(reader: &Reader, path: &str, shape: &[usize]) -> Error {
+    Error::request(
+        format!("{}: shape of {path}", reader.path().display()),
+        "value, lower and upper on the last axis",
+        format!("{shape:?}"),
+    )
+}

@@ -1,0 +1,136 @@
+//! The trade-off: clean reconstruction error against damage, a point a beta, joined in the order of beta.
+
+use super::trend::first_attack;
+use super::view::{Line, View, beta_words};
+use crate::report::figure::{Axis, Curve, Figure, Mark, Marker, Panel, Plot, Point, Scale, number};
+use crate::report::load::evenly;
+use crate::report::section::{spread_row, spread_table};
+use crate::report::stats::Summary;
+use crate::report::study::SweepPoint;
+use crate::report::words;
+
+/// The error that models are trained to keep small, without attack and under it.
+pub(super) const ERROR: &str = "recon_mse";
+/// Measures of damage.
+const DAMAGE: [&str; 3] = [ERROR, "recon_shift", "latent_l2"];
+/// Sizes for which damage is drawn.
+const SIZES: usize = 3;
+
+/// The strongest attack that there is.
+pub(super) fn attack<'a>(view: &View<'a>) -> &'a str {
+    let attacks = view.sweep.points.first().map_or(&[][..], |p| p.attacks.as_slice());
+    attacks.iter().find(|a| a.name == "pgd").map_or_else(|| first_attack(view), |a| a.name.as_str())
+}
+
+/// Places of a few sizes: the smaller half shows clean errors over again.
+pub(super) fn sizes(view: &View<'_>) -> Vec<usize> {
+    let (count, skipped) = (view.sweep.eps.len(), view.sweep.eps.len() / 2);
+    evenly(count - skipped, SIZES).into_iter().map(|at| at + skipped).collect()
+}
+
+/// A panel a measure and size.
+pub(super) fn figure(view: &View<'_>) -> Option<Figure> {
+    let lines = view.lines();
+    let (attack, sizes) = (attack(view), sizes(view));
+    let middle = *sizes.get(sizes.len() / 2)?;
+    let mut table = spread_table(&["measure", "attack", "eps", "mixup", "beta"]);
+    let mut panels = Vec::new();
+    for key in DAMAGE {
+        for at in &sizes {
+            let eps = view.sweep.eps.get(*at).copied().unwrap_or(f64::NAN);
+            let title = format!("{}, {}", words::title(key), view.size(*at));
+            panels.extend(panel(&lines, attack, key, *at, title, |line, p, clean, damage| {
+                for (attack, eps, key, s) in [("", f64::NAN, ERROR, clean), (attack, eps, key, damage)] {
+                    table.row(spread_row(
+                        [key.into(), attack.into(), eps.into(), (&line.name).into(), p.beta.into()],
+                        s,
+                    ));
+                }
+            }));
+        }
+    }
+    // The clean error stands once, however many panels it is in.
+    let mut seen = std::collections::HashSet::new();
+    table.rows.retain(|row| seen.insert(format!("{row:?}")));
+    Some(Figure {
+        id: view.id("trade-off"),
+        title: format!("{}{}", finding(view, attack, middle), view.suffix()),
+        caption: format!(
+            "Each point is a model: its median reconstruction error without attack, and its median damage by {}. Lower \
+             left is better. Numbers at points are β.",
+            words::attack(attack),
+        ),
+        legend: super::view::legend(&lines),
+        panels,
+        table,
+        ..Figure::default()
+    })
+}
+
+/// One panel: clean error across, the measure `key` under `attack` at the size `at` up. `note` is told of every point.
+pub(super) fn panel(
+    lines: &[Line<'_>],
+    attack: &str,
+    key: &str,
+    at: usize,
+    title: String,
+    mut note: impl FnMut(&Line<'_>, &SweepPoint, &Summary, &Summary),
+) -> Option<Panel> {
+    let mut marks = Vec::new();
+    let (mut xs, mut ys) = (Vec::new(), Vec::new());
+    for (i, line) in lines.iter().enumerate() {
+        let noted = evenly(line.points.len(), 4);
+        let mut points = Vec::new();
+        for (k, p) in line.points.iter().enumerate() {
+            let (Some(clean), Some(damage)) = (p.clean(ERROR), p.measure(attack, key).and_then(|m| m.get(at))) else {
+                continue;
+            };
+            note(line, p, clean, damage);
+            let (x, y) = (clean.median, damage.median);
+            xs.push(x);
+            ys.push(y);
+            let tip = format!(
+                "{}, {}\nclean error {}\n{} {}",
+                line.name,
+                beta_words(p),
+                number::short(x),
+                words::inline(key),
+                number::short(y)
+            );
+            let note = noted.contains(&k).then(|| number::plain(p.beta));
+            points.push(Point { x, y, tip, note, band: None });
+        }
+        let marker = Marker::nth(i);
+        marks.push(Mark::Curve(Curve { ink: line.ink, stroke: line.stroke, marker, label: String::new(), points }));
+    }
+    if xs.is_empty() {
+        return None;
+    }
+    let x = Axis::fit("clean reconstruction error (mean square)", Scale::Linear, xs);
+    let y = Axis::fit(words::axis(key), Scale::suiting(ys.iter().copied(), 1.3), ys);
+    Some(Plot::new(title, x, y, marks).draw())
+}
+
+/// How many models no other model beats in both respects, arm by arm.
+fn finding(view: &View<'_>, attack: &str, at: usize) -> String {
+    let place = |p: &SweepPoint| Some((p.clean(ERROR)?.median, p.measure(attack, ERROR)?.get(at)?.median));
+    let all: Vec<(f64, f64)> = view.sweep.points.iter().filter_map(place).collect();
+    let beaten = |(x, y): (f64, f64)| all.iter().any(|(a, b)| *a <= x && *b <= y && (*a < x || *b < y));
+    let lines = view.lines();
+    let parts: Vec<String> = lines
+        .iter()
+        .map(|line| {
+            let free = line.points.iter().filter_map(|p| place(p)).filter(|p| !beaten(*p)).count();
+            format!("{free} of {} {}", line.points.len(), line.with)
+        })
+        .collect();
+    if all.is_empty() || lines.len() < 2 {
+        return "Clean error against damage".to_owned();
+    }
+    format!(
+        "Unbeaten in both clean error and error under attack ({}, {}): {}",
+        words::attack(attack),
+        view.size(at),
+        words::list(&parts)
+    )
+}

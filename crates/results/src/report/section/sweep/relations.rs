@@ -1,0 +1,274 @@
+//! What goes with what: rank correlations over the models and within each, and what mixup changes.
+
+use super::view::{View, beta_words};
+use crate::report::figure::{Axis, Figure, Mark, Plot, Point, Scale, Table, number};
+use crate::report::markup::{Element, element};
+use crate::report::section::{Headline, Section};
+use crate::report::stats::median;
+use crate::report::study::Interval;
+use crate::report::words;
+
+/// Scores by which the page shows relations; the CSV files have all.
+const SCORES: [&str; 3] = ["spectral_radius", "von_neumann_entropy", "singular.entropy_maxnorm"];
+/// Which models a correlation is over: in a file, and in words.
+const GROUPS: [(&str, &str); 3] = [("all", "all models"), ("plain", "without mixup"), ("mixup", "with mixup")];
+
+/// Adds all relations of the sweep.
+pub(super) fn add(view: &View<'_>, section: &mut Section) {
+    for (element, finding) in correlations(view).into_iter().chain(effects(view)) {
+        section.findings.push(finding);
+        section.body.push(element);
+    }
+    if let Some(figure) = within(view) {
+        section.add(figure, Headline::No);
+    }
+}
+
+/// A table as a figure, and its title with its anchor.
+type Drawn = (Element, (String, String));
+
+/// A row: what it is about, and its numbers, a column each.
+struct Row<'a> {
+    heading: String,
+    words: String,
+    cells: Vec<Option<&'a Interval>>,
+}
+
+fn is_score(name: &str) -> bool {
+    SCORES.contains(&name)
+}
+
+fn is_error(name: &str) -> bool {
+    name.ends_with(".recon_mse")
+}
+
+fn is_damage(name: &str) -> bool {
+    is_error(name) || name.ends_with(".latent_l2")
+}
+
+/// Place among the rows: scores in the order above, then damage by the main set, then by the others.
+fn order(name: &str) -> (usize, String) {
+    let score = SCORES.iter().position(|s| *s == name);
+    let set = if name.contains('-') { 1 } else { 0 };
+    (score.unwrap_or(SCORES.len() + set), name.to_owned())
+}
+
+/// `/correlation/<group>.<a>.<b>`: a row a pair that leads, a column a group.
+fn correlations(view: &View<'_>) -> Option<Drawn> {
+    let all = &view.sweep.correlations;
+    let found = |group: &str, pair: &str| all.iter().find(|i| i.name.strip_prefix(group) == Some(&format!(".{pair}")));
+    let mut pairs: Vec<(String, String, &str)> = Vec::new();
+    for rest in all.iter().filter_map(|i| i.name.split_once('.').map(|(_, rest)| rest)) {
+        let leads = |a: &str, b: &str| (a == "beta" && (is_score(b) || is_damage(b))) || (is_score(a) && is_error(b));
+        let pair = words::pair(rest).filter(|(a, b)| leads(a, b));
+        let new = pair.filter(|_| pairs.iter().all(|(_, _, seen)| *seen != rest));
+        pairs.extend(new.map(|(a, b)| (a, b, rest)));
+    }
+    pairs.sort_by_key(|(a, b, _)| (a != "beta", order(a), order(b)));
+    let groups: Vec<_> = GROUPS.iter().filter(|(g, _)| pairs.iter().any(|(_, _, p)| found(g, p).is_some())).collect();
+    let rows: Vec<Row> = if pairs.is_empty() {
+        // Names that the page does not know stand for themselves.
+        all.iter().map(|i| Row { heading: String::new(), words: i.name.clone(), cells: vec![Some(i)] }).collect()
+    } else {
+        let row = |(a, b, pair): &(String, String, &str)| Row {
+            heading: format!("{} and", sentence(&words::quantity(a))),
+            words: words::quantity(b),
+            cells: groups.iter().map(|(group, _)| found(group, pair)).collect(),
+        };
+        pairs.iter().map(row).collect()
+    };
+    let strongest = rows.iter().filter_map(|r| Some((r, r.cells.first().copied()??)));
+    let strongest = strongest.max_by(|a, b| a.1.value.abs().total_cmp(&b.1.value.abs()))?;
+    // Where mixup moves everything, both arms together tell of beta less than one does.
+    let arm = if groups.iter().any(|(group, _)| *group == "plain") { "plain" } else { "all" };
+    let told: Vec<String> = ["beta.spectral_radius", "beta.von_neumann_entropy", "spectral_radius.u1.recon_mse"]
+        .iter()
+        .filter_map(|pair| {
+            let (a, b) = words::pair(pair)?;
+            Some(format!("{} and {} {}", words::quantity(&a), words::quantity(&b), two(found(arm, pair)?.value)))
+        })
+        .collect();
+    let title = if told.is_empty() {
+        let (row, interval) = strongest;
+        format!("The strongest rank correlation: {} {} {}", row.heading, row.words, two(interval.value))
+    } else {
+        let models = if arm == "plain" { "models without mixup" } else { "models" };
+        format!("Rank correlations over the {models}: {}", words::list(&told))
+    };
+    let caption = "Spearman's ρ over the models (of their means; damage at the largest size), and its bootstrap \
+                   interval as a line from −1 to 1. In brackets, the key of a further set of attacks. The numbers below \
+                   have Kendall's τ too.";
+    let columns: Vec<&str> = groups.iter().map(|(_, words)| *words).collect();
+    let drawn = table(&rows, if columns.is_empty() { &["ρ"] } else { &columns }, two, |_| 1.0);
+    let both = [("spearman", all.as_slice()), ("kendall", view.sweep.taus.as_slice())];
+    Some(composed(&view.id("correlations"), title, caption, drawn, &both))
+}
+
+/// `/effect/<name>`: a row a quantity that leads.
+fn effects(view: &View<'_>) -> Option<Drawn> {
+    let mut leading: Vec<&Interval> =
+        view.sweep.effects.iter().filter(|i| is_score(&i.name) || is_damage(&i.name)).collect();
+    leading.sort_by_key(|i| order(&i.name));
+    let radius = leading.iter().find(|i| i.name == "spectral_radius");
+    let told = radius.map_or_else(String::new, |i| {
+        format!("; λ₁ changes by {} ({} to {})", number::short(i.value), number::short(i.low), number::short(i.high))
+    });
+    let clear = leading.iter().filter(|i| i.low > 0.0 || i.high < 0.0).count();
+    let title = format!("The intervals of {clear} of {} changes by mixup leave out zero{told}", leading.len());
+    let caption = "Mean difference, with mixup minus without, over pairs of models of the same β and seed, and its \
+                   bootstrap interval as a line, on a scale of its own about zero.";
+    let named = |i: &Interval| sentence(&words::quantity(&i.name));
+    let rows: Vec<Row> =
+        leading.iter().map(|i| Row { heading: String::new(), words: named(i), cells: vec![Some(*i)] }).collect();
+    if rows.is_empty() {
+        return None;
+    }
+    let reach = |i: &Interval| i.low.abs().max(i.high.abs()).max(f64::MIN_POSITIVE);
+    let drawn = table(&rows, &["change"], number::short, reach);
+    Some(composed(&view.id("effects"), title, caption, drawn, &[("mean difference", &view.sweep.effects)]))
+}
+
+/// `all` are the numbers behind it, by what they are.
+fn composed(id: &str, title: String, caption: &str, drawn: Element, all: &[(&str, &[Interval])]) -> Drawn {
+    let mut table = Table::new(&["name", "statistic", "value", "lower", "upper"]);
+    for (statistic, intervals) in all {
+        for i in *intervals {
+            table.row([(&i.name).into(), (*statistic).into(), i.value.into(), i.low.into(), i.high.into()]);
+        }
+    }
+    let figure = element("figure")
+        .class("fig")
+        .with("id", id)
+        .child(element("h3").text(&title))
+        .child(element("figcaption").text(caption))
+        .child(element("div").class("scroll").with("tabindex", "0").child(drawn))
+        .child(table.details(id, &title));
+    (figure, (title, id.to_owned()))
+}
+
+/// The rows below their headings, a number with its interval a column; `reach` is the value at an interval's line's end.
+fn table(rows: &[Row<'_>], columns: &[&str], say: fn(f64) -> String, reach: impl Fn(&Interval) -> f64) -> Element {
+    let mut body = element("tbody");
+    let mut heading = "";
+    for row in rows {
+        if row.heading != heading {
+            heading = &row.heading;
+            let cell = element("th").with("scope", "rowgroup").with("colspan", 1 + columns.len()).text(heading);
+            body.push(element("tr").class("group").child(cell));
+        }
+        let mut line = element("tr").child(element("th").with("scope", "row").text(&row.words));
+        for cell in &row.cells {
+            let Some(i) = cell else {
+                line.push(element("td").text("–"));
+                continue;
+            };
+            let words = format!("{}, {} to {}", say(i.value), say(i.low), say(i.high));
+            let both = element("div").child(element("span").text(say(i.value))).child(whisker(i, reach(i), &words));
+            line.push(element("td").with("title", &words).child(both));
+        }
+        body.push(line);
+    }
+    let mut head = element("tr").child(element("th").with("scope", "col").text(""));
+    for column in columns {
+        head.push(element("th").with("scope", "col").text(column));
+    }
+    element("table").class("summary corr").child(element("thead").child(head)).child(body)
+}
+
+fn whisker(i: &Interval, reach: f64, words: &str) -> Element {
+    let place = |v: f64| (60.0 + 54.0 * (v / reach).clamp(-1.0, 1.0)).round();
+    let upright = |x: f64| element("line").class("gr").with("x1", x).with("x2", x).with("y1", 0).with("y2", 16);
+    let mut svg = element("svg")
+        .class("whisker")
+        .with("viewBox", "0 0 120 16")
+        .with("role", "img")
+        .with("aria-label", words)
+        .children([-reach, 0.0, reach].map(|v| upright(place(v))));
+    if i.low.is_finite() && i.high.is_finite() {
+        let line = element("line").class("l s0").with("x1", place(i.low)).with("x2", place(i.high));
+        svg.push(line.with("y1", 8).with("y2", 8));
+    }
+    if i.value.is_finite() {
+        svg.push(element("circle").class("p s0").with("cx", place(i.value)).with("cy", 8).with("r", 4.5));
+    }
+    svg
+}
+
+/// Does a score tell, image by image, which images suffer? By beta, a panel a score and attack.
+fn within(view: &View<'_>) -> Option<Figure> {
+    let lines = view.lines();
+    let mut table = Table::new(&["name", "statistic", "mixup", "beta", "value", "lower", "upper"]);
+    let mut panels = Vec::new();
+    let mut middle = Vec::new();
+    let mut found: Vec<_> =
+        view.sweep.within.iter().filter_map(|w| words::pair(&w.name).map(|(a, b)| (a, b, w))).collect();
+    found.sort_by_key(|(a, b, _)| (order(a), order(b)));
+    for (statistic, all) in [("spearman", &view.sweep.within), ("kendall", &view.sweep.taus_within)] {
+        for within in all {
+            let points = lines.iter().flat_map(|line| line.points.iter().map(move |point| (line, point)));
+            for ((line, point), [value, low, high]) in points.zip(&within.by_point) {
+                table.row([
+                    (&within.name).into(),
+                    statistic.into(),
+                    (&line.name).into(),
+                    point.beta.into(),
+                    (*value).into(),
+                    (*low).into(),
+                    (*high).into(),
+                ]);
+            }
+        }
+    }
+    for (score, damage, within) in found {
+        // How a random direction fares is in the table.
+        let drawn = is_score(&score) && is_error(&damage) && !damage.ends_with("random.recon_mse");
+        let mut marks = Vec::new();
+        let mut at = 0;
+        for line in &lines {
+            let mut points = Vec::new();
+            for (point, [rho, low, high]) in line.points.iter().zip(&within.by_point[at..]) {
+                let spread = format!("ρ = {} ({} to {})", two(*rho), two(*low), two(*high));
+                let tip = format!("{}, {}\n{spread}", line.name, beta_words(point));
+                points.push(Point { x: point.beta, y: *rho, band: Some((*low, *high)), tip, note: None });
+                if drawn && score == "spectral_radius" {
+                    middle.push(*rho);
+                }
+            }
+            at += line.points.len();
+            marks.push(line.curve(points, lines.len() > 1));
+        }
+        if drawn {
+            marks.insert(0, Mark::Level(0.0, String::new()));
+            let label = format!("ρ with {}", words::quantity(&damage));
+            let y = Axis { label, scale: Scale::Linear, low: -1.0, high: 1.0 };
+            panels.push(Plot::new(words::title(&score), view.beta_axis(), y, marks).sized(360.0, 250.0).draw());
+        }
+    }
+    Some(Figure {
+        id: view.id("within"),
+        title: format!(
+            "Within the median model, λ₁ and the reconstruction error of an image have rank correlation {}",
+            two(median(&middle))
+        ),
+        caption:
+            "Spearman's ρ over the images of each model, between a score and the damage at the largest size, with \
+                  its bootstrap interval (band); of several seeds, the median. The numbers below have Kendall's τ too."
+                .to_owned(),
+        panels,
+        table,
+        ..Figure::default()
+    })
+}
+
+/// Two places behind the point.
+fn two(value: f64) -> String {
+    if value.is_finite() { format!("{value:.2}").replace('-', "−") } else { "undefined".to_owned() }
+}
+
+/// The first letter large.
+fn sentence(words: &str) -> String {
+    let mut letters = words.chars();
+    let first: String = letters.next().into_iter().flat_map(char::to_uppercase).collect();
+    // Greek β stays: a capital one would read as B.
+    if words.starts_with('β') { words.to_owned() } else { first + letters.as_str() }
+}

@@ -1,0 +1,57 @@
+//! What a report is made of: stored results as typed values, each model an arm of its own, each metric a facet of it.
+
+mod run; //   one model: scores, attacks, images
+mod step; //  sets of attacks, lengths of steps
+mod sweep; // grids of beta
+
+pub use run::{
+    Arm, AttackedImages, Directions, Gallery, Matrix, Measure, Named, Origin, Outcome, Sample, Scores, Trial,
+};
+pub use step::{StepScale, StepSet};
+pub use sweep::{Agreement, Interval, OutcomeSummary, Sweep, SweepModel, SweepPoint, Within};
+
+/// All that the inputs held.
+#[derive(Clone, Debug, Default)]
+pub struct Study {
+    /// Models with scores, attacks or both, in the order of the page.
+    pub arms: Vec<Arm>,
+    /// Grids of beta.
+    pub sweeps: Vec<Sweep>,
+    /// Training runs.
+    pub histories: Vec<History>,
+    /// The files read.
+    pub files: Vec<Origin>,
+}
+
+impl Study {
+    /// The facets that the arms have, each once: what has the same name is compared across models.
+    pub fn facets(&self) -> Vec<&str> {
+        let mut facets: Vec<&str> = Vec::new();
+        for scores in self.arms.iter().flat_map(|a| &a.scores) {
+            if !facets.contains(&scores.facet.as_str()) {
+                facets.push(&scores.facet);
+            }
+        }
+        facets.sort_by_key(|f| super::words::facet_order(f));
+        facets
+    }
+
+    /// How many models there are, sweeps included: one that stands in several arms, on several data sets, counts once.
+    pub fn models(&self) -> usize {
+        let weights: std::collections::HashSet<&str> = self.arms.iter().map(|a| a.origin.identity()).collect();
+        weights.len() + self.sweeps.iter().map(|s| s.models.len()).sum::<usize>()
+    }
+}
+
+/// A training run.
+#[derive(Clone, Debug)]
+pub struct History {
+    /// What the page calls it.
+    pub name: String,
+    /// The folder that holds it.
+    pub folder: String,
+    /// Names of the columns; the first is the epoch.
+    pub columns: Vec<String>,
+    /// One row an epoch; NaN where the file has no number.
+    pub rows: Vec<Vec<f64>>,
+}

@@ -1,0 +1,237 @@
+//! What a report knows of one model: where it is from, its scores, what attacks did, images.
+
+use super::step::StepScale;
+use crate::report::figure::Picture;
+use crate::report::words;
+
+/// Where numbers came from: a file's name and root attributes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Origin {
+    /// The file, as it was named.
+    pub file: String,
+    /// `scores`, `attack` or `sweep`.
+    pub kind: String,
+    /// Path of the model.
+    pub model: String,
+    /// SHA-256 of its weights.
+    pub sha256: String,
+    /// Data set, as it was named.
+    pub dataset: String,
+    /// SHA-256 of what its samples are; empty where the file does not say.
+    pub data: String,
+    /// `train` or `test`.
+    pub split: String,
+    /// `cpu`, `cuda:0`.
+    pub device: String,
+    /// `f32` or `f64`.
+    pub precision: String,
+    /// Seed of the run.
+    pub seed: u64,
+    /// The pullback metric; empty where none was used.
+    pub metric: String,
+    /// Version of pullback.
+    pub version: String,
+    /// Version of libtorch.
+    pub libtorch: String,
+    /// The resolved configuration, YAML.
+    pub config: String,
+    /// Samples in the file.
+    pub samples: usize,
+}
+
+impl Origin {
+    /// What tells models apart: their weights, wherever they lie; the path where a file does not say them.
+    pub fn identity(&self) -> &str {
+        if self.sha256.is_empty() { &self.model } else { &self.sha256 }
+    }
+}
+
+/// A column of one number per sample.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Named {
+    /// Its name in the file.
+    pub name: String,
+    /// \[N\]
+    pub values: Vec<f64>,
+}
+
+/// Row-major numbers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Matrix {
+    /// Length of a row.
+    pub width: usize,
+    /// Rows one after the other.
+    pub values: Vec<f64>,
+}
+
+impl Matrix {
+    /// The rows.
+    pub fn rows(&self) -> impl Iterator<Item = &[f64]> {
+        self.values.chunks_exact(self.width.max(1))
+    }
+
+    /// Column `j`.
+    pub fn column(&self, j: usize) -> Vec<f64> {
+        self.rows().filter_map(|row| row.get(j).copied()).collect()
+    }
+}
+
+/// One model on its data.
+#[derive(Clone, Debug, Default)]
+pub struct Arm {
+    /// What the page calls it.
+    pub name: String,
+    /// Identity: weights and data; the path by which the model was first reached.
+    pub origin: Origin,
+    /// Its spectra and scores, a facet each.
+    pub scores: Vec<Scores>,
+    /// Its attacks, one entry a file.
+    pub trials: Vec<Trial>,
+}
+
+impl Arm {
+    /// Its spectra and scores of one facet.
+    pub fn facet(&self, facet: &str) -> Option<&Scores> {
+        self.scores.iter().find(|s| s.facet == facet)
+    }
+}
+
+/// Spectra and scores of one model under one metric.
+#[derive(Clone, Debug, Default)]
+pub struct Scores {
+    /// What the page calls them: the metric, and where a model has several files of it, what tells these apart.
+    pub facet: String,
+    /// The pullback metric.
+    pub metric: String,
+    /// What may tell two files of one metric apart, the most telling first.
+    pub aspects: Vec<String>,
+    /// Position of each row in the data set.
+    pub index: Vec<u64>,
+    /// Samples whose gradient is masked: their scores and eigenvalues are NaN here.
+    pub masked: usize,
+    /// `/scores/<name>`.
+    pub columns: Vec<Named>,
+    /// `/scores_se/<name>`: standard errors, where scores are estimates.
+    pub errors: Vec<Named>,
+    /// `/spectrum/eigenvalues`, descending.
+    pub eigenvalues: Option<Matrix>,
+    /// `/spectrum/directions` of the samples on show.
+    pub directions: Vec<Directions>,
+    /// |cos| between the first directions of pairs of samples.
+    pub alignment: Vec<f64>,
+}
+
+impl Scores {
+    /// The column called `name`.
+    pub fn column(&self, name: &str) -> Option<&[f64]> {
+        self.columns.iter().find(|c| c.name == name).map(|c| c.values.as_slice())
+    }
+}
+
+/// The kept directions of one sample.
+#[derive(Clone, Debug)]
+pub struct Directions {
+    /// Position of the sample in the data set.
+    pub index: u64,
+    /// v_1, v_2, ...
+    pub vectors: Vec<Picture>,
+}
+
+/// One attack file.
+#[derive(Clone, Debug, Default)]
+pub struct Trial {
+    /// Where a model has several files of one norm, what tells them apart; else empty.
+    pub label: String,
+    /// The metric whose directions a spectral attack took; empty where the file does not say.
+    pub metric: String,
+    /// What may tell two files of one norm apart, the most telling first.
+    pub aspects: Vec<String>,
+    /// `l2`, `linf` or `l1`; empty where the file does not say.
+    pub norm: String,
+    /// How the length of a step along a direction is counted.
+    pub scale: StepScale,
+    /// Position of each row in the data set.
+    pub index: Vec<u64>,
+    /// Sizes of the perturbation.
+    pub eps: Vec<f64>,
+    /// `/clean/<measure>`.
+    pub clean: Vec<Named>,
+    /// `/attack/<attack>`.
+    pub attacks: Vec<Outcome>,
+    /// Whether the samples are no pictures: there is nothing to show of them.
+    pub shapeless: bool,
+    /// Images, where the file holds them.
+    pub gallery: Option<Gallery>,
+}
+
+impl Trial {
+    /// The attack called `name`.
+    pub fn attack(&self, name: &str) -> Option<&Outcome> {
+        self.attacks.iter().find(|a| a.name == name)
+    }
+
+    /// Whether some attack took the metric's directions.
+    pub fn is_directed(&self) -> bool {
+        self.attacks.iter().any(|a| a.name == "spectral" || words::direction(&a.name).is_some())
+    }
+}
+
+/// What one attack did.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Outcome {
+    /// Its name in the file.
+    pub name: String,
+    /// Its measures.
+    pub measures: Vec<Measure>,
+}
+
+impl Outcome {
+    /// The measure called `name`.
+    pub fn measure(&self, name: &str) -> Option<&Measure> {
+        self.measures.iter().find(|m| m.name == name)
+    }
+}
+
+/// One measure of one attack.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Measure {
+    /// Its name in the file.
+    pub name: String,
+    /// \[E\]\[N\]
+    pub by_eps: Vec<Vec<f64>>,
+}
+
+/// Images of a few samples, before and after the attacks.
+#[derive(Clone, Debug, Default)]
+pub struct Gallery {
+    /// Which samples.
+    pub samples: Vec<Sample>,
+    /// The inputs.
+    pub originals: Vec<Picture>,
+    /// Their reconstructions; empty where not stored.
+    pub recon: Vec<Picture>,
+    /// The attacks, each with its images by size.
+    pub attacks: Vec<AttackedImages>,
+}
+
+/// A sample on show.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sample {
+    /// Its row in the file.
+    pub row: usize,
+    /// Its position in the data set.
+    pub index: u64,
+    /// Its class.
+    pub label: Option<i64>,
+}
+
+/// Images of one attack.
+#[derive(Clone, Debug, Default)]
+pub struct AttackedImages {
+    /// Its name in the file.
+    pub name: String,
+    /// Attacked inputs, \[E\]\[samples\].
+    pub images: Vec<Vec<Picture>>,
+    /// Their reconstructions, \[E\]\[samples\]; empty where not stored.
+    pub recon: Vec<Vec<Picture>>,
+}

@@ -1,0 +1,55 @@
+//! Sets of attacks, and how long their steps are.
+
+use crate::report::words;
+
+/// Attacks that were asked for together.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct StepSet {
+    /// What the names of its attacks begin with, a hyphen last; empty in the main set.
+    pub key: String,
+    /// `l2`, `linf` or `l1`; empty where the file does not say.
+    pub norm: String,
+    /// How the length of a step along a direction is counted.
+    pub scale: StepScale,
+    /// The metric whose directions are taken.
+    pub metric: String,
+}
+
+impl StepSet {
+    /// An attack's name as key and name: `unit-u1` is (`unit-`, `u1`).
+    pub fn split(name: &str) -> (&str, &str) {
+        words::set_and_name(name)
+    }
+}
+
+/// How the length of a step along the i-th direction is counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StepScale {
+    /// The step's length is epsilon.
+    #[default]
+    Unit,
+    /// The step's length is epsilon lambda_i, the scale of the authors' paper.
+    Eigen,
+    /// The step's length is epsilon sqrt(lambda_i), the scale of the authors' code.
+    Singular,
+}
+
+impl StepScale {
+    /// How it counts, in words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Unit => "equal steps",
+            Self::Eigen => "steps of ε λᵢ",
+            Self::Singular => "steps of ε √λᵢ",
+        }
+    }
+
+    /// The length of a step of size `eps` along a direction of eigenvalue `lambda`.
+    pub fn length(self, eps: f64, lambda: f64) -> f64 {
+        match self {
+            Self::Unit => eps,
+            Self::Eigen => eps * lambda,
+            Self::Singular => eps * lambda.max(0.0).sqrt(),
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! A grid of models over beta, with and without mixup.
+
+use super::run::{Directions, Gallery, Named, Origin};
+use super::step::StepSet;
+use crate::report::law::Law;
+use crate::report::stats::Summary;
+
+/// A grid of beta, with and without mixup.
+#[derive(Clone, Debug, Default)]
+pub struct Sweep {
+    /// Where it came from.
+    pub origin: Origin,
+    /// Its models, as the file has them.
+    pub models: Vec<SweepModel>,
+    /// Which losses [`SweepModel::losses`] are: `/training/<loss>`.
+    pub losses: Vec<String>,
+    /// The sets of attacks, the main one first.
+    pub sets: Vec<StepSet>,
+    /// Sizes of the perturbation, the same in every set.
+    pub eps: Vec<f64>,
+    /// One entry a beta and strength of mixup, by strength, then ascending in beta. Models that differ in their seed
+    /// alone are one point: their samples are pooled.
+    pub points: Vec<SweepPoint>,
+    /// Places in `eps` of the few sizes that galleries show.
+    pub shown_eps: Vec<usize>,
+    /// `/correlation/...`: Spearman's rho over the models.
+    pub correlations: Vec<Interval>,
+    /// `/kendall/...`: Kendall's tau-b of the same.
+    pub taus: Vec<Interval>,
+    /// `/effect/...`: what mixup changes.
+    pub effects: Vec<Interval>,
+    /// `/within/...`: Spearman's rho over the samples of each model.
+    pub within: Vec<Within>,
+    /// `/kendall_within/...`: Kendall's tau-b of the same.
+    pub taus_within: Vec<Within>,
+}
+
+impl Sweep {
+    /// The same sweep with the attacks of one set, named without its key.
+    pub fn only(&self, set: &StepSet) -> Self {
+        let of_set = |point: &SweepPoint| {
+            let attacks = point.attacks.iter().filter_map(|a| {
+                let (key, name) = StepSet::split(&a.name);
+                (key == set.key).then(|| OutcomeSummary { name: name.to_owned(), measures: a.measures.clone() })
+            });
+            let agreements = point.agreements.iter().filter(|(key, _)| *key == set.key).cloned();
+            SweepPoint { attacks: attacks.collect(), agreements: agreements.collect(), ..point.clone() }
+        };
+        Self { points: self.points.iter().map(of_set).collect(), sets: vec![set.clone()], ..self.clone() }
+    }
+}
+
+/// One model of a sweep.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SweepModel {
+    /// Weight of the KL term.
+    pub beta: f64,
+    /// Strength of mixup, 0 without.
+    pub mixup: f64,
+    /// Seed of its training; `None` where the file does not say.
+    pub seed: Option<i64>,
+    /// What training ended with.
+    pub losses: Vec<f64>,
+}
+
+/// The models of one beta and strength of mixup.
+#[derive(Clone, Debug, Default)]
+pub struct SweepPoint {
+    /// Weight of the KL term.
+    pub beta: f64,
+    /// Strength of mixup, 0 without.
+    pub mixup: f64,
+    /// Models pooled.
+    pub models: usize,
+    /// `/scores/<name>`.
+    pub scores: Vec<Named>,
+    /// `/clean/<measure>` in short.
+    pub clean: Vec<(String, Summary)>,
+    /// Each eigenvalue in short: the spectra themselves stay in the file.
+    pub spectrum: Vec<Summary>,
+    /// The attacks in short: the samples stay in the file.
+    pub attacks: Vec<OutcomeSummary>,
+    /// Theory against what happened along the first direction, by the key of the set.
+    pub agreements: Vec<(String, Agreement)>,
+    /// Images, where the file holds them and the page shows this model.
+    pub gallery: Option<Gallery>,
+    /// Directions of the samples on show, where the page shows this model.
+    pub directions: Vec<Directions>,
+}
+
+impl SweepPoint {
+    /// The score called `name`.
+    pub fn score(&self, name: &str) -> Option<&[f64]> {
+        self.scores.iter().find(|c| c.name == name).map(|c| c.values.as_slice())
+    }
+
+    /// The clean measure called `name`.
+    pub fn clean(&self, name: &str) -> Option<&Summary> {
+        self.clean.iter().find(|(n, _)| n == name).map(|(_, s)| s)
+    }
+
+    /// The measure of an attack, by size.
+    pub fn measure(&self, attack: &str, measure: &str) -> Option<&[Summary]> {
+        let outcome = self.attacks.iter().find(|a| a.name == attack)?;
+        outcome.measures.iter().find(|(n, _)| n == measure).map(|(_, s)| s.as_slice())
+    }
+
+    /// Theory against what happened, in a sweep of one set.
+    pub fn agreement(&self) -> Option<&Agreement> {
+        self.agreements.first().map(|(_, a)| a)
+    }
+}
+
+/// What one attack did to the models of one point, in short.
+#[derive(Clone, Debug)]
+pub struct OutcomeSummary {
+    /// Its name in the file: `u1` to `u5`, `random`, `pgd`, or the same after a set's key.
+    pub name: String,
+    /// Its measures, each by size.
+    pub measures: Vec<(String, Vec<Summary>)>,
+}
+
+/// Predicted and measured damage of steps along the first direction.
+#[derive(Clone, Debug)]
+pub struct Agreement {
+    /// The measure that the metric predicts.
+    pub law: Law,
+    /// By size: measured over predicted.
+    pub ratio: Vec<Summary>,
+    /// Predictions at the smallest size, a number per sample.
+    pub predicted: Vec<f64>,
+    /// What was measured there.
+    pub actual: Vec<f64>,
+}
+
+/// A number with its interval.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Interval {
+    /// Of what, as the file names it.
+    pub name: String,
+    /// The estimate.
+    pub value: f64,
+    /// Lower end.
+    pub low: f64,
+    /// Upper end.
+    pub high: f64,
+}
+
+/// A rank correlation over the samples of each model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Within {
+    /// Of what, as the file names it.
+    pub name: String,
+    /// Estimate, lower and upper end of each point (the median over its models).
+    pub by_point: Vec<[f64; 3]>,
+}

@@ -1,0 +1,217 @@
+//! Names in files to words on the page.
+
+use super::figure::Scale;
+use super::figure::number::subscript;
+
+/// How the page speaks of a score or measure.
+#[derive(Clone, Copy, Debug)]
+pub struct Words {
+    /// Its name in the file.
+    pub key: &'static str,
+    /// A short title.
+    pub title: &'static str,
+    /// An axis label, with the unit where there is one.
+    pub axis: &'static str,
+}
+
+/// Scores, in the order of the page.
+pub const SCORES: [Words; 10] = [
+    words("spectral_radius", "Spectral radius λ₁", "λ₁"),
+    words("trace", "Trace", "Σ λᵢ"),
+    words("von_neumann_entropy", "Von Neumann entropy", "entropy (nats)"),
+    words("entropy_maxnorm", "Entropy, max-normalised", "−Σ sᵢ ln sᵢ,  sᵢ = λᵢ / λ₁"),
+    words("effective_rank", "Effective rank", "exp of the entropy (directions)"),
+    words("rank", "Rank", "eigenvalues above 10⁻¹⁰ λ₁"),
+    words("anisotropy", "Anisotropy", "λ₁ / Σ λᵢ"),
+    words("stable_rank", "Stable rank", "Σ λᵢ / λ₁"),
+    words("log_det", "Log determinant", "Σ ln λᵢ"),
+    words("condition", "Condition number", "λ₁ / smallest counted λ"),
+];
+
+/// Measures of an attack or a reconstruction, in the order of the page.
+pub const MEASURES: [Words; 11] = [
+    words("latent_l2", "Latent shift", "latent shift ‖μ(x′) − μ(x)‖"),
+    words("latent_kl", "Latent KL divergence", "KL(q(z|x′) ‖ q(z|x)) (nats)"),
+    words("latent_skl", "Latent symmetric KL divergence", "symmetric KL divergence (nats)"),
+    words("latent_w2", "Latent Wasserstein distance", "2-Wasserstein distance of posteriors"),
+    words("recon_mse", "Reconstruction error", "reconstruction error x̂′ − x (mean square)"),
+    words("recon_shift", "Reconstruction shift", "reconstruction shift x̂′ − x̂ (mean square)"),
+    words("psnr", "PSNR", "PSNR of x̂′ against x̂ (dB)"),
+    words("ssim", "SSIM", "SSIM of x̂′ against x̂"),
+    words("ms_ssim", "MS-SSIM", "MS-SSIM of x̂′ against x̂"),
+    words("input_l2", "Input change, ℓ₂", "‖x′ − x‖₂"),
+    words("input_linf", "Input change, ℓ∞", "‖x′ − x‖∞"),
+];
+
+const fn words(key: &'static str, title: &'static str, axis: &'static str) -> Words {
+    Words { key, title, axis }
+}
+
+/// A score's or measure's title. `singular.<score>` is of the singular values, `<metric>.<score>` by a further metric; a
+/// name that the page does not know stands for itself.
+pub fn title(key: &str) -> String {
+    match (find(key), key.split_once('.')) {
+        (Some(words), _) => words.title.to_owned(),
+        (None, Some(("singular", rest))) => format!("{}, of singular values", title(rest)),
+        (None, Some((metric, rest))) => format!("{}, {metric} metric", title(rest)),
+        (None, None) => key.replace('_', " "),
+    }
+}
+
+/// A score's or measure's axis label.
+pub fn axis(key: &str) -> String {
+    match (find(key), key.split_once('.')) {
+        (Some(words), _) => words.axis.to_owned(),
+        (None, Some(("singular", rest))) => format!("{}, with √λᵢ for λᵢ", axis(rest)),
+        (None, Some((_, rest))) => axis(rest),
+        (None, None) => key.replace('_', " "),
+    }
+}
+
+/// A quantity of a relation, `beta`, `trace`, `output.trace` or `unit-u1.recon_mse`, in words.
+pub fn quantity(name: &str) -> String {
+    if name == "beta" {
+        return "β".to_owned();
+    }
+    if let Some((first, measure)) = name.split_once('.') {
+        let (key, base) = set_and_name(first);
+        if MEASURES.iter().any(|m| m.key == measure) {
+            let set = if key.is_empty() { String::new() } else { format!(" ({})", key.trim_end_matches('-')) };
+            return format!("{} by {}{set}", inline(measure), attack(base));
+        }
+    }
+    inline(name)
+}
+
+/// An attack's name in a sweep as the key of its set and its own: `unit-u1` is (`unit-`, `u1`).
+pub fn set_and_name(name: &str) -> (&str, &str) {
+    name.rfind('-').map_or(("", name), |at| name.split_at(at + 1))
+}
+
+/// The two quantities of a relation `a.b`, where each may hold dots of its own: the first that both are known.
+pub fn pair(name: &str) -> Option<(String, String)> {
+    let known = |name: &str| {
+        let last = name.rsplit('.').next().unwrap_or(name);
+        name == "beta" || (find(last).is_some() && (name.matches('.').count() < 3))
+    };
+    // Every `b` ends in a known word; the shortest `a` that does too leaves the longest `b`.
+    name.match_indices('.').find_map(|(at, _)| {
+        let (a, b) = (&name[..at], &name[at + 1..]);
+        (known(a) && known(b)).then(|| (a.to_owned(), b.to_owned()))
+    })
+}
+
+/// The scale of an axis of this score or measure: logarithmic where `values` span more than a decade, unless its range
+/// is bounded by its nature.
+pub fn scale(key: &str, values: &[f64]) -> Scale {
+    match key.rsplit('.').next().unwrap_or(key) {
+        "von_neumann_entropy" | "entropy_maxnorm" | "effective_rank" | "anisotropy" | "rank" | "log_det" => {
+            Scale::Linear
+        }
+        _ => Scale::suiting(values.iter().copied(), 1.3),
+    }
+}
+
+/// Place in the order of the page; unknown names come last.
+pub fn order(key: &str) -> usize {
+    let place = |list: &[Words]| list.iter().position(|w| w.key == key);
+    place(&SCORES).or_else(|| place(&MEASURES)).unwrap_or(usize::MAX)
+}
+
+/// A title within a sentence: its first letter small, unless an abbreviation begins with it.
+pub fn inline(key: &str) -> String {
+    let title = title(key);
+    let mut letters = title.chars();
+    match (letters.next(), letters.next()) {
+        (Some(first), Some(second)) if second.is_lowercase() => {
+            first.to_lowercase().chain(title.chars().skip(1)).collect()
+        }
+        _ => title,
+    }
+}
+
+fn find(key: &str) -> Option<&'static Words> {
+    SCORES.iter().chain(&MEASURES).find(|w| w.key == key)
+}
+
+/// An attack's name: `u1` is u₁.
+pub fn attack(name: &str) -> String {
+    match (name, direction(name)) {
+        (_, Some(k)) => format!("u{}", subscript(k)),
+        ("pgd", _) => "PGD".to_owned(),
+        (other, _) => other.replace('_', " "),
+    }
+}
+
+/// k of an attack along the k-th direction, `u<k>`.
+pub fn direction(name: &str) -> Option<usize> {
+    name.strip_prefix('u').and_then(|k| k.parse().ok())
+}
+
+/// Place of an attack in the order of the page: along directions, gradient attacks, then random ones.
+pub fn attack_order(name: &str) -> (usize, usize) {
+    match (name, direction(name)) {
+        (_, Some(k)) => (0, k),
+        ("spectral", _) => (1, 0),
+        ("pgd", _) => (2, 0),
+        ("random", _) => (9, 0),
+        _ => (3, 0),
+    }
+}
+
+/// The axis of sizes.
+pub fn size_axis(norm: &str) -> String {
+    match norm {
+        "" => "size of the perturbation, ε".to_owned(),
+        known => format!("size of the perturbation, ε ({})", norm_sign(known)),
+    }
+}
+
+/// A norm as formulas write it.
+pub fn norm_sign(norm: &str) -> &str {
+    match norm {
+        "l2" => "ℓ₂",
+        "linf" => "ℓ∞",
+        "l1" => "ℓ₁",
+        other => other,
+    }
+}
+
+/// "a", "a and b", "a, b and c".
+pub fn list(names: &[String]) -> String {
+    match names {
+        [] => String::new(),
+        [one] => one.clone(),
+        [first @ .., last] => format!("{} and {last}", first.join(", ")),
+    }
+}
+
+/// Metrics, in the order of the page.
+const METRICS: [&str; 5] = ["mean", "stochastic", "fisher", "output", "output-stochastic"];
+
+/// Place of a facet in the order of the page: by its metric, then by what follows it.
+pub fn facet_order(facet: &str) -> (usize, String) {
+    let metric = facet.split(',').next().unwrap_or(facet);
+    (METRICS.iter().position(|m| *m == metric).unwrap_or(METRICS.len()), facet.to_owned())
+}
+
+/// A facet in words: "fisher metric", "fisher metric, 64 images".
+pub fn facet(facet: &str) -> String {
+    match facet.split_once(',') {
+        None if facet.is_empty() => "metric unknown".to_owned(),
+        None => format!("{facet} metric"),
+        Some((metric, rest)) => format!("{metric} metric,{rest}"),
+    }
+}
+
+/// A data set's name: the last part of a path.
+pub fn dataset(name: &str) -> &str {
+    name.trim_end_matches('/').rsplit('/').next().unwrap_or(name)
+}
+
+/// A model's name: the folder that holds it, or the file without its extension.
+pub fn model(path: &str) -> &str {
+    let path = path.trim_end_matches('/').trim_end_matches("/model.safetensors");
+    let last = path.rsplit('/').next().unwrap_or(path);
+    last.strip_suffix(".pt").or_else(|| last.strip_suffix(".safetensors")).unwrap_or(last)
+}

@@ -1,0 +1,86 @@
+//! What can be known of a file before its contents are believed.
+
+use super::columns::{self, fault};
+use super::schema::DatasetInfo;
+use crate::error::{Error, Result};
+use hdf5::{File, Group, LinkType};
+use std::path::Path;
+
+/// The first bytes of every HDF5 file.
+const MAGIC: &[u8] = b"\x89HDF\r\n\x1a\n";
+
+/// True where the file begins as HDF5 does.
+pub(super) fn starts_as_hdf5(path: &Path) -> Result<bool> {
+    use std::io::Read;
+    let mut first = Vec::with_capacity(MAGIC.len());
+    let file = std::fs::File::open(path).map_err(|e| Error::io(path, e))?;
+    file.take(MAGIC.len() as u64).read_to_end(&mut first).map_err(|e| Error::io(path, e))?;
+    Ok(first == MAGIC)
+}
+
+/// False where a global heap, which holds the text of attributes, has a hole: HDF5 2.0 reads such a heap for ever.
+///
+/// Zeros in the place of data are what a power failure or a broken-off copy leaves. The heaps of result files lie at
+/// their beginning, so that only this part is looked at.
+pub(super) fn heap_is_whole(path: &Path) -> Result<bool> {
+    use std::io::Read;
+    // Format: HDF5 File Format Specification 3.0, III.E "Global Heap".
+    const SIGNATURE: &[u8] = b"GCOL\x01\0\0\0";
+    const HEADER: usize = 16;
+    let mut first = vec![];
+    let file = std::fs::File::open(path).map_err(|e| Error::io(path, e))?;
+    file.take(1 << 20).read_to_end(&mut first).map_err(|e| Error::io(path, e))?;
+    let number = |at: usize, width: usize| -> Option<usize> {
+        let bytes = first.get(at..at.checked_add(width)?)?;
+        usize::try_from(bytes.iter().rev().fold(0u64, |n, byte| n << 8 | u64::from(*byte))).ok()
+    };
+    for start in (0..first.len().saturating_sub(SIGNATURE.len())).filter(|at| first[*at..].starts_with(SIGNATURE)) {
+        let Some(end) = number(start + 8, 8).and_then(|size| start.checked_add(size)) else {
+            return Ok(false);
+        };
+        let mut at = start + HEADER;
+        while at + HEADER <= end {
+            let (Some(object), Some(size)) = (number(at, 2), number(at + 8, 8)) else {
+                break;
+            };
+            // Object 0 is the free space, its own header included; the others are padded to 8 bytes.
+            let step = if object == 0 { Some(size) } else { size.checked_next_multiple_of(8).map(|n| n + HEADER) };
+            match step.and_then(|step| at.checked_add(step)) {
+                Some(next) if next >= at + HEADER && next <= end => at = next,
+                _ => return Ok(false),
+            }
+        }
+    }
+    Ok(true)
+}
+
+/// Every data set of a file, by path. Only what lies in the file itself is listed: links to other places are passed by.
+pub(super) fn datasets(file: &File, path: &Path) -> Result<Vec<DatasetInfo>> {
+    // Groups that contain themselves can be made; the format is three deep.
+    const DEPTH: usize = 4;
+    fn walk(group: &Group, prefix: &str, depth: usize, found: &mut Vec<DatasetInfo>) -> hdf5::Result<()> {
+        let mut links = vec![];
+        group.iter_visit_default(|name, info| {
+            if info.link_type == LinkType::Hard {
+                links.push(name.to_owned());
+            }
+            Ok(())
+        })?;
+        for name in links {
+            let path = format!("{prefix}/{name}");
+            match group.loc_type_by_name(&name)? {
+                hdf5::LocationType::Dataset => {
+                    let dataset = group.dataset(&name)?;
+                    found.push(DatasetInfo { path, dtype: columns::dtype_of(&dataset), shape: dataset.get_shape()? });
+                }
+                hdf5::LocationType::Group if depth > 1 => walk(&group.group(&name)?, &path, depth - 1, found)?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+    let mut found = vec![];
+    walk(file, "", DEPTH, &mut found).map_err(|e| fault(path, e))?;
+    found.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(found)
+}

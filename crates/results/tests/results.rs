@@ -1,0 +1,13 @@
+//! One integration binary, which needs no libtorch. Files mirror src/.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
+#![allow(missing_docs)]
+
+mod apart; //  nothing here leads to libtorch
+// Whose other half stops programs.
+#[allow(dead_code)]
+#[path = "../../../tests/child.rs"]
+mod child; //  processes with a limit of time
+mod files; //  where the tests find what they read
+#[path = "../../../tests/python.rs"]
+mod python; // what Python's libraries say of a file
+mod store; //  HDF5 files as h5py reads them

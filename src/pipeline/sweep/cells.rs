@@ -1,0 +1,51 @@
+//! The cells' files, each opened once: to open one is to check it, and to read a data set for the first time is to check all of it.
+
+use crate::error::{Error, Result};
+use crate::store::Reader;
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+/// Files that are held open at most: a system's usual limit is 1024 a process. What is beyond is opened each time.
+const OPEN: usize = 512;
+
+/// The files of all cells.
+pub(super) struct Cells<'a> {
+    pub folders: &'a [PathBuf],
+    /// The samples that each of them must have: the first one's.
+    index: Option<Vec<u64>>,
+    open: HashMap<(usize, String), Rc<Reader>>,
+    /// The last one beyond these.
+    last: Option<((usize, String), Rc<Reader>)>,
+}
+
+impl<'a> Cells<'a> {
+    pub fn new(folders: &'a [PathBuf]) -> Self {
+        Self { folders, index: None, open: HashMap::new(), last: None }
+    }
+
+    /// A file of a cell.
+    ///
+    /// # Errors
+    /// Where it cannot be read; a wrong request where it has other samples than the first.
+    pub fn reader(&mut self, cell: usize, file: &str) -> Result<Rc<Reader>> {
+        let key = (cell, file.to_owned());
+        let last = self.last.as_ref().filter(|(last, _)| *last == key);
+        if let Some(reader) = self.open.get(&key).or(last.map(|(_, reader)| reader)) {
+            return Ok(reader.clone());
+        }
+        let path = self.folders[cell].join(file);
+        let reader = Reader::open(&path)?;
+        if reader.index() != *self.index.get_or_insert_with(|| reader.index().to_vec()) {
+            let found = format!("{} others", reader.index().len());
+            return Err(Error::request(path.display().to_string(), "the samples of the sweep's other models", found));
+        }
+        let reader = Rc::new(reader);
+        if self.open.len() < OPEN {
+            self.open.insert(key, reader.clone());
+        } else {
+            self.last = Some((key, reader.clone()));
+        }
+        Ok(reader)
+    }
+}

@@ -1,0 +1,94 @@
+//! A model on its way: what it is taught with, how far it is, and its folder.
+
+use super::feed::Feed;
+use super::history::History;
+use super::mixup::MixupSpec;
+use super::spec::TrainSpec;
+use super::state::{Adam, STATE_FILE, State};
+use super::{HISTORY_FILE, Keep};
+use crate::error::{Error, Result};
+use crate::event::Observer;
+use crate::model::{self, Network};
+use serde_json::json;
+
+/// A model to train and all in which it may differ from those beside it.
+pub struct Member<'a> {
+    /// Trained in place.
+    pub network: &'a mut Network,
+    /// Weight of the KL term, in place of [`TrainSpec::beta`].
+    pub beta: f64,
+    /// In place of [`TrainSpec::mixup`].
+    pub mixup: MixupSpec,
+    /// Seed of its noise, order and mixup.
+    pub seed: u64,
+    /// Where its state is kept, and who follows it.
+    pub keep: Keep<'a>,
+    /// Who is told of its batches and epochs.
+    pub observer: &'a dyn Observer,
+}
+
+/// One model on its way.
+pub(super) struct Run<'a> {
+    pub(super) member: Member<'a>,
+    /// With the member's own beta and mixup.
+    pub(super) spec: TrainSpec,
+    pub(super) adam: Adam,
+    pub(super) history: History,
+    pub(super) failure: Option<Error>,
+}
+
+impl Run<'_> {
+    pub(super) fn epochs(&self) -> u32 {
+        self.history.epochs.len() as u32
+    }
+
+    /// What must not change between a run's beginning and its resume.
+    fn settings(&self, data: &Feed) -> serde_json::Value {
+        json!({
+            "model": self.member.network.spec(),
+            "train": TrainSpec { hold_mib: 0, ..self.spec.clone() },
+            "seed": self.member.seed,
+            "kind": format!("{:?}", self.member.network.kind()),
+            "data": { "name": data.name(), "samples": data.len() },
+        })
+    }
+
+    /// Takes up the state in its folder, where there is one.
+    pub(super) fn resume(&mut self, data: &Feed) -> Result<()> {
+        let Some(folder) = self.member.keep.folder else {
+            return self.follow();
+        };
+        let file = folder.join(STATE_FILE);
+        if file.exists() {
+            let settings = self.settings(data);
+            let parameters = self.member.network.parameters();
+            self.history = State { parameters, adam: &self.adam, settings: &settings }.read(&file)?;
+        }
+        std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
+        // A run may have ended between its state and these two.
+        if self.epochs() > 0 {
+            model::save(folder, self.member.network)?;
+            self.history.write(&folder.join(HISTORY_FILE))?;
+        }
+        self.follow()
+    }
+
+    pub(super) fn save(&mut self, data: &Feed) -> Result<()> {
+        let Some(folder) = self.member.keep.folder else {
+            return self.follow();
+        };
+        let (settings, parameters) = (self.settings(data), self.member.network.parameters());
+        // The state comes first: it alone decides where a resumed run goes on.
+        State { parameters, adam: &self.adam, settings: &settings }.write(&folder.join(STATE_FILE), &self.history)?;
+        model::save(folder, self.member.network)?;
+        self.history.write(&folder.join(HISTORY_FILE))?;
+        self.follow()
+    }
+
+    fn follow(&mut self) -> Result<()> {
+        match &mut self.member.keep.follower {
+            Some(follower) => follower.follow(self.member.network, &self.history),
+            None => Ok(()),
+        }
+    }
+}
