@@ -3,6 +3,7 @@
 mod budget;
 mod crew;
 mod goal;
+mod grid;
 mod limits;
 mod race;
 mod run;

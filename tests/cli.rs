@@ -8,7 +8,8 @@ use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{LazyLock, Mutex};
 
-const COMMANDS: [&str; 9] = ["demo", "train", "score", "attack", "sweep", "report", "bench", "merge", "inspect"];
+const COMMANDS: [&str; 10] =
+    ["demo", "train", "score", "attack", "sweep", "report", "bench", "merge", "inspect", "leaderboard"];
 
 /// A small run: seconds, not minutes.
 const CONFIG: &str = "\

@@ -79,7 +79,7 @@ impl Attack for Apgd {
 
     fn propose(&self, victim: &Victim, budget: &Budget, trial: usize) -> Result<Proposal> {
         let ApgdSpec { steps, goal, start, .. } = self.0;
-        let origin = origins(victim, &[start], trial + 1, false)[trial];
+        let origin = origins(victim, &[start], trial + 1, 0, false)[trial];
         let mut state = State::at(origin.image(victim, budget, None)?, goal, victim, budget)?;
         let checkpoints = checkpoints(steps);
         for step in 1..=steps {
@@ -90,7 +90,7 @@ impl Attack for Apgd {
                 state.look(since)?;
             }
         }
-        Ok(Proposal { candidates: vec![state.best], stalled: Some(state.stalled), earlier: None })
+        Ok(Proposal { candidates: vec![state.best], stalled: Some(state.stalled) })
     }
 }
 

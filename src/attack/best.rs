@@ -25,11 +25,6 @@ impl Best {
         Ok(())
     }
 
-    /// The damage of what was kept, `[B]`.
-    pub(super) fn damage(&self) -> Option<Tensor> {
-        self.damage.as_ref().map(Tensor::shallow_clone)
-    }
-
     /// What was kept, [B, C, H, W]; `None` where nothing was offered.
     pub(super) fn into_images(self) -> Option<Tensor> {
         self.images

@@ -3,6 +3,7 @@
 //! Source: Croce & Hein 2020, the checks of AutoAttack (`flags_doc.md`): gradients of zero, a blind attack that beats one
 //! that sees the model. docs/flags.md explains each flag, and what to do.
 
+use super::suite::{LONG, SHORT};
 use super::{Attacked, Family};
 use crate::error::Result;
 use std::collections::BTreeMap;
@@ -19,7 +20,7 @@ pub enum Flag {
     Overstepped,
     /// An attack that knows less did more damage.
     WeakerThan(String),
-    /// Damage was still growing in the last tenth of the passes.
+    /// The longer race of the suite found more than the shorter one.
     Rising,
     /// A larger epsilon did less damage.
     Falling,
@@ -31,7 +32,7 @@ pub enum Flag {
     Untrained,
 }
 
-/// By how much damage must grow in the last tenth of the passes to be called rising.
+/// By how much more a race of about twice the passes must find for damage to be called rising.
 const RISE: f64 = 0.05;
 
 impl Flag {
@@ -66,7 +67,7 @@ impl Flag {
             Self::Vanishing => "the gradient vanished on the way".to_owned(),
             Self::Overstepped => "the attack ignored its budget and was brought back".to_owned(),
             Self::WeakerThan(other) => format!("{other} does more damage: more steps or restarts may help"),
-            Self::Rising => "damage still grew in the last tenth of the passes: a larger budget finds more".to_owned(),
+            Self::Rising => "twice the passes find over 5 % more: a larger budget (--attack race --budget 3000) finds more still".to_owned(),
             Self::Falling => "a larger epsilon does less damage: more steps or restarts may help".to_owned(),
             Self::Boxed => "the box leaves less than half of epsilon: epsilon says little there".to_owned(),
             Self::Bent => {
@@ -130,8 +131,11 @@ pub fn signs(results: &[Attacked]) -> Result<Vec<((String, Flag), Tensor)>> {
         add(Flag::NotANumber, r.damage.f_isnan()?);
         add(Flag::Vanishing, r.stalled.shallow_clone());
         add(Flag::Overstepped, r.overstepped.shallow_clone());
-        if let Some(earlier) = &r.earlier {
-            add(Flag::Rising, r.damage.f_gt_tensor(&(earlier * (1.0 + RISE)))?);
+        if r.name == LONG {
+            if let Some(short) = results.iter().find(|o| o.name == SHORT) {
+                let more = r.damage.f_sub(&short.damage)?;
+                add(Flag::Rising, more.f_gt_tensor(&(short.damage.f_abs()? * RISE))?);
+            }
         }
         for other in results.iter().filter(|o| should_lose(o.family, r.family) && o.goal == r.goal) {
             // Only at equal size: the eigen scale has its own. Rounding is no victory.

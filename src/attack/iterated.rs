@@ -75,6 +75,6 @@ impl Attack for Iterated {
             }
             x = ahead.into_images().unwrap_or(x);
         }
-        Ok(Proposal { candidates: best.into_images().into_iter().collect(), stalled: None, earlier: None })
+        Ok(Proposal { candidates: best.into_images().into_iter().collect(), stalled: None })
     }
 }

@@ -73,8 +73,6 @@ pub struct Proposal {
     pub candidates: Vec<Tensor>,
     /// `[B]` bool: the search met a gradient that was 0 or not a number.
     pub stalled: Option<Tensor>,
-    /// Damage `[B]` f64 that had been found before the last tenth of the passes.
-    pub earlier: Option<Tensor>,
 }
 
 /// A way to look for a harmful x'. It need not obey the budget: the judge sees to that.

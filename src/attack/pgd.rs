@@ -118,7 +118,7 @@ impl Attack for Pgd {
         let lengths: Vec<_> = (0..self.0.steps).map(|t| budget.epsilon * self.0.length(t)).collect();
         let ascent = Ascent { goal: self.0.goal, landing: Landing::Ball, momentum: self.0.momentum };
         let reached = victim.loops().ascend(victim, ascent, budget, &start, &lengths, true)?;
-        Ok(Proposal { candidates: vec![reached.best], stalled: Some(reached.stalled), earlier: None })
+        Ok(Proposal { candidates: vec![reached.best], stalled: Some(reached.stalled) })
     }
 
     fn directions(&self) -> usize {

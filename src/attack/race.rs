@@ -137,8 +137,14 @@ fn plan(budget: usize, norm: Norm) -> Vec<Heat> {
     heats
 }
 
-/// The race, and the name under which its results at smaller budgets are found.
-pub(super) struct Race(pub(super) RaceSpec, pub(super) &'static str);
+/// The race.
+pub(super) struct Race {
+    pub spec: RaceSpec,
+    /// Under which its results at smaller budgets are found.
+    pub name: &'static str,
+    /// How many starts of each family another race has had.
+    pub skipped: usize,
+}
 
 impl Attack for Race {
     fn family(&self) -> Family {
@@ -146,7 +152,7 @@ impl Attack for Race {
     }
 
     fn goal(&self) -> Goal {
-        self.0.goal
+        self.spec.goal
     }
 
     fn trials(&self) -> usize {
@@ -154,37 +160,28 @@ impl Attack for Race {
     }
 
     fn directions(&self) -> usize {
-        self.0.directions()
+        self.spec.directions() + self.skipped.div_ceil(2)
     }
 
     fn propose(&self, victim: &Victim, budget: &Budget, _: usize) -> Result<Proposal> {
-        let heats = self.0.plan(budget.norm);
-        let smaller = victim.smaller(self.1, budget);
-        let origins = origins(victim, &self.0.starts, heats[0].rows, smaller.is_some());
+        let heats = self.spec.plan(budget.norm);
+        let smaller = victim.smaller(self.name, budget);
+        let origins = origins(victim, &self.spec.starts, heats[0].rows, self.skipped, smaller.is_some());
         let starts = origins.into_iter().map(|origin| origin.image(victim, budget, smaller.as_ref()));
         let mut iterates = starts.collect::<Result<Vec<_>>>()?;
         let mut found = Findings::default();
-        let passes: usize = heats.iter().map(|heat| heat.rows * heat.steps).sum();
-        let mut earlier = None;
         for (i, heat) in heats.iter().enumerate() {
+            let following = heats.get(i + 1);
             let lengths: Vec<f64> = (0..heat.steps).map(|t| budget.epsilon * heat.length(t)).collect();
-            let Some(following) = heats.get(i + 1) else {
-                // The last tenth of all passes by itself, to see whether damage still grows.
-                let tenth = passes.div_ceil(10 * heat.rows).min(heat.steps);
-                let (most, rest) = lengths.split_at(heat.steps - tenth);
-                if !most.is_empty() {
-                    (iterates, _) = found.heat(victim, budget, self.0.goal, &iterates, most, false)?;
-                    earlier = found.best.damage();
-                }
-                found.heat(victim, budget, self.0.goal, &iterates, rest, true)?;
-                break;
-            };
-            let (ends, damages) = found.heat(victim, budget, self.0.goal, &iterates, &lengths, false)?;
-            iterates = survivors(&ends, &damages, following.rows)?;
+            let (ends, damages) =
+                found.heat(victim, budget, self.spec.goal, &iterates, &lengths, following.is_none())?;
+            if let Some(following) = following {
+                iterates = survivors(&ends, &damages, following.rows)?;
+            }
         }
         // What a smaller budget allows, this one does as well.
         let candidates = found.best.into_images().into_iter().chain(smaller).collect();
-        Ok(Proposal { candidates, stalled: found.stalled, earlier })
+        Ok(Proposal { candidates, stalled: found.stalled })
     }
 }
 

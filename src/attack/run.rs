@@ -29,8 +29,6 @@ pub struct Attacked {
     pub stalled: Tensor,
     /// What the search took, its spectrum included; what the judge needs for its measures is not counted.
     pub passes: Passes,
-    /// Damage `[B]` f64 that had been found before the last tenth of the passes, where the search tells.
-    pub earlier: Option<Tensor>,
     /// `[B]` bool: a proposal was more than 1 % too large, or not a finite number, before it was brought back.
     pub overstepped: Tensor,
 }
@@ -78,10 +76,8 @@ pub fn judge(name: &str, attack: &dyn Attack, victim: &Victim, budget: &Budget) 
         // Samples for which nothing was proposed that is a number.
         let mut lost = stalled.f_logical_not()?;
         let mut best = Best::default();
-        let mut earlier = None;
         for trial in 0..attack.trials() {
             let proposal = attack.propose(victim, budget, trial)?;
-            earlier = proposal.earlier.as_ref().map(Tensor::shallow_clone);
             if let Some(s) = &proposal.stalled {
                 stalled = stalled.f_logical_or(s)?;
             }
@@ -127,7 +123,6 @@ pub fn judge(name: &str, attack: &dyn Attack, victim: &Victim, budget: &Budget) 
             radius,
             stalled,
             passes,
-            earlier,
             overstepped,
         })
     })
@@ -152,7 +147,6 @@ pub fn worst(name: &str, family: Family, results: &[Attacked]) -> Result<Attacke
         radius: first.radius.shallow_clone(),
         stalled: first.stalled.shallow_clone(),
         passes: first.passes,
-        earlier: None,
         overstepped: first.overstepped.shallow_clone(),
     };
     for other in rest {

@@ -212,7 +212,7 @@ impl AttackSpec {
             Self::Suite(s) => s.parts(),
             Self::Random(s) => self.alone(Random(s.clone())),
             Self::Pgd(s) => self.alone(Pgd(s.clone())),
-            Self::Race(s) => self.alone(Race(s.clone(), self.name())),
+            Self::Race(s) => self.alone(Race { spec: s.clone(), name: self.name(), skipped: 0 }),
             Self::SpectralIterated(s) => self.alone(Iterated(s.clone())),
             Self::Apgd(s) => self.alone(Apgd(s.clone())),
             Self::Square(s) => self.alone(Square(s.clone())),

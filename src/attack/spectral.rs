@@ -97,7 +97,7 @@ impl Attack for Spectral {
             Some(size) => v.f_mul(&size.f_to_kind(v.kind())?.f_reshape([-1, 1, 1, 1])?)?,
             None => budget.along(&v)? * budget.epsilon,
         };
-        Ok(Proposal { candidates: both_signs(victim.images(), &step)?, stalled: None, earlier: None })
+        Ok(Proposal { candidates: both_signs(victim.images(), &step)?, stalled: None })
     }
 
     fn directions(&self) -> usize {
@@ -136,12 +136,12 @@ impl Attack for Directions {
 
     fn propose(&self, victim: &Victim, budget: &Budget, trial: usize) -> Result<Proposal> {
         if trial >= victim.held_directions() {
-            return Ok(Proposal { candidates: vec![], stalled: None, earlier: None });
+            return Ok(Proposal { candidates: vec![], stalled: None });
         }
         let (v, _) = victim.direction(trial + 1)?;
         let images = victim.images();
         let candidates = vec![budget.surface(images, &v)?, budget.surface(images, &v.f_neg()?)?];
-        Ok(Proposal { candidates, stalled: None, earlier: None })
+        Ok(Proposal { candidates, stalled: None })
     }
 
     fn directions(&self) -> usize {

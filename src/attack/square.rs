@@ -84,7 +84,7 @@ impl Attack for Square {
             best = next.f_where_self(&better.f_view([-1, 1, 1, 1])?, &best)?;
             damage = value.f_where_self(&better, &damage)?;
         }
-        Ok(Proposal { candidates: vec![best], stalled: None, earlier: None })
+        Ok(Proposal { candidates: vec![best], stalled: None })
     }
 }
 

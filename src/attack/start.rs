@@ -36,15 +36,15 @@ pub(super) enum Origin {
     Smaller,
 }
 
-/// `count` origins, the families in turn as long as each has more; noise has always more.
-pub(super) fn origins(victim: &Victim, families: &[Start], count: usize, smaller: bool) -> Vec<Origin> {
+/// `count` origins, the families in turn as long as each has more, each without its first `skipped`; noise has always more.
+pub(super) fn origins(victim: &Victim, families: &[Start], count: usize, skipped: usize, smaller: bool) -> Vec<Origin> {
     // What a smaller epsilon found stands for one of them.
     let mut all = Vec::with_capacity(count);
     if smaller && count > 1 {
         all.push(Origin::Smaller);
     }
     let (directions, others) = (victim.held_directions(), victim.others().map_or(0, |o| o.index.len()));
-    let mut taken = [0usize; 3];
+    let mut taken = [skipped; 3];
     while all.len() < count {
         let before = all.len();
         for family in families {

@@ -71,6 +71,8 @@ pub enum Command {
     Merge(Merge),
     /// What a model, data or result file holds
     Inspect(Inspect),
+    /// One table of what the suite did to several models
+    Leaderboard(Leaderboard),
 }
 
 /// How data are read, where they do not say it.
@@ -142,6 +144,20 @@ pub struct Train {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub compute: Compute,
+}
+
+/// `pullback leaderboard`.
+#[derive(Debug, clap::Args)]
+pub struct Leaderboard {
+    /// Attack files with the suite, and JSON that this command wrote
+    #[arg(required = true, value_name = "FILE")]
+    pub inputs: Vec<PathBuf>,
+    /// The table: .html, .md or .json
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// Replace it where it is there
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// Flags that `score` and `attack` share.

@@ -81,6 +81,9 @@ fn carry_out(args: Args) -> anyhow::Result<()> {
         Command::Merge(typed) => {
             crate::store::merge(&typed.shards, &typed.output, request::overwrite(typed.force))?;
         }
+        Command::Leaderboard(typed) => {
+            pipeline::leaderboard::leaderboard(&typed.inputs, &typed.output, request::overwrite(typed.force))?;
+        }
         Command::Inspect(typed) => print(&pipeline::inspect::describe(&typed.file, &request::reading(&typed.read))?),
     }
     Ok(())

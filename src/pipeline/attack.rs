@@ -1,11 +1,11 @@
 //! `attack`: images to attacked images and the damage done.
 
 use super::block::Block;
+use super::finder::Finder;
 use super::flow::{Asked, doubles, joined, singles};
 use super::job::{Job, Subject};
 use super::others;
 use super::pictures::Pictures;
-use super::score::spectrum_attribute;
 use super::{aim, flags};
 use crate::attack::{self, AttackSpec, Attacked, Budget, Crew, Doubts, Loops, Norm, Others, Passes, Victim};
 use crate::config::{AttackConfig, PixelBox, SaveImages, Target};
@@ -14,7 +14,7 @@ use crate::event::{Event, Observer, Silent};
 use crate::jacobian::{BatchSize, Reach};
 use crate::metric::{MetricKind, ensure_independent};
 use crate::model::{Vae, shift};
-use crate::spectrum::{Spectra, Spectrum, SpectrumSpec, Wanted};
+use crate::spectrum::{Spectrum, SpectrumSpec};
 use crate::store::{Column, FileKind, Values};
 use serde::{Deserialize, Serialize};
 use std::cell::Cell;
@@ -93,7 +93,7 @@ pub fn attack(request: &AttackRequest, observer: &dyn Observer) -> Result<()> {
     let job = Job::open(subject, observer)?;
     ensure_scales(request, &job)?;
     job.examine(Reach::EncoderAndDecoder, observer)?;
-    let mut finder = Finder::new(request, &job)?;
+    let mut finder = Finder::new(&job, &request.attacks, request.metric, &request.spectrum)?;
     let eps = Column {
         path: "/eps".to_owned(),
         shape: vec![request.eps.len()],
@@ -330,46 +330,6 @@ impl<'a> Search<'a> {
 /// Columns that are NaN where an attack's damage to a sample is not known.
 fn has_damage(path: &str) -> bool {
     path.starts_with("/attack/") && (path.ends_with("/latent_l2") || path.ends_with("/recon_mse"))
-}
-
-/// Where the spectral directions of the victims come from; none where no attack takes one.
-struct Finder(Option<Spectra>);
-
-impl Finder {
-    fn new(request: &AttackRequest, job: &Job) -> Result<Self> {
-        let most = |of: fn(&AttackSpec) -> usize| request.attacks.iter().map(of).max().unwrap_or(0);
-        let (needed, hoped) = (most(AttackSpec::directions), most(AttackSpec::wishes));
-        if hoped == 0 {
-            return Ok(Self(None));
-        }
-        let AttackRequest { subject: Subject { seed, batch, .. }, spectrum: spec, .. } = request;
-        // Directions are all that is asked for: no more pairs than they are.
-        let spectra = |top: usize| {
-            let wanted = Wanted { spec: spec.clone(), top, pairs: Some(top), seed: *seed, batch: *batch };
-            Spectra::wanted(job.model.vae.as_ref(), &job.sample()?, request.metric, &wanted)
-        };
-        let least = spectra(needed.max(1))?;
-        // Some attacks take as many as there are.
-        let held = hoped.min(least.bound().max(1) as usize);
-        Ok(Self(Some(if held > needed.max(1) { spectra(held)? } else { least })))
-    }
-
-    fn attributes(&self) -> BTreeMap<String, String> {
-        self.0.as_ref().map_or_else(BTreeMap::new, spectrum_attribute)
-    }
-
-    /// The spectra and what they took.
-    fn spectrum(&mut self, vae: &dyn Vae, x: &Tensor, index: &[u64]) -> Result<(Option<Spectrum>, Passes)> {
-        let Some(spectra) = &mut self.0 else { return Ok((None, Passes::default())) };
-        let found = spectra.find(vae, x, index)?;
-        let (forward, backward) = found.passes();
-        let spectrum = found.into_spectrum();
-        // Those of some samples alone: the process was asked to stop.
-        if spectrum.values.size()[0] < x.size()[0] {
-            return Err(Error::Interrupted);
-        }
-        Ok((Some(spectrum), Passes { forward, backward }))
-    }
 }
 
 /// One budget an epsilon; refuses settings that are out of range before any work.

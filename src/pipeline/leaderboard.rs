@@ -6,8 +6,9 @@
 use super::AttackRequest;
 use crate::correlate::{Bootstrap, interval};
 use crate::error::{Error, Result, one_of};
+use crate::report;
 use crate::report::markup::{Element, element};
-use crate::store::{self, FileKind, Overwrite, Reader};
+use crate::store::{FileKind, Overwrite, Reader};
 use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -60,7 +61,7 @@ pub fn leaderboard(inputs: &[PathBuf], output: &Path, overwrite: Overwrite) -> R
     let form = output.extension().and_then(|e| e.to_str()).unwrap_or_default();
     let forms = ["html", "md", "json"];
     if !forms.contains(&form) {
-        let expected = format!("a file that ends in {}", one_of(forms.map(|f| format!(".{f}"))));
+        let expected = format!("a file that ends in {}", one_of([".html", ".md", ".json"]));
         return Err(Error::request(output.display().to_string(), expected, format!("{form:?}")));
     }
     let mut entries = vec![];
@@ -76,8 +77,7 @@ pub fn leaderboard(inputs: &[PathBuf], output: &Path, overwrite: Overwrite) -> R
         "md" => markdown(&tables),
         _ => html(&tables),
     };
-    store::write_whole(output, text.as_bytes(), overwrite)?;
-    Ok(())
+    Ok(report::publish(&text, output, overwrite)?)
 }
 
 fn read(path: &Path) -> Result<Vec<Entry>> {
@@ -206,7 +206,8 @@ fn cells(table: &[Entry]) -> (String, Vec<String>, Vec<Vec<String>>) {
     let mut columns = vec!["rank".to_owned(), "model".to_owned(), "mean damage over epsilon".to_owned()];
     columns.extend(first.eps.iter().map(|e| format!("damage at {e}")));
     columns.extend(["clean mse", "mse at the largest", "passes", "weights"].map(str::to_owned));
-    let with_interval = |[value, lower, upper]: [f64; 3]| format!("{} [{}, {}]", figures(value), figures(lower), figures(upper));
+    let with_interval =
+        |[value, lower, upper]: [f64; 3]| format!("{} [{}, {}]", figures(value), figures(lower), figures(upper));
     let rows = table.iter().enumerate().map(|(i, e)| {
         let mut row = vec![(i + 1).to_string(), e.model.clone(), with_interval(e.area)];
         row.extend(e.damage.iter().map(|d| with_interval(*d)));
@@ -241,7 +242,9 @@ fn markdown(tables: &[Vec<Entry>]) -> String {
     let mut text = format!("# Leaderboard\n\n{NOTE}\n");
     for table in tables {
         let (title, columns, rows) = cells(table);
-        let line = |cells: &[String]| format!("| {} |", cells.iter().map(|c| c.replace('|', "\\|")).collect::<Vec<_>>().join(" | "));
+        let line = |cells: &[String]| {
+            format!("| {} |", cells.iter().map(|c| c.replace('|', "\\|")).collect::<Vec<_>>().join(" | "))
+        };
         let rule = vec!["---".to_owned(); columns.len()];
         let _ = write!(text, "\n## {title}\n\n{}\n{}\n", line(&columns), line(&rule));
         for row in rows {
@@ -288,6 +291,9 @@ mod tests {
 
     #[test]
     fn figures_are_three() {
-        assert_eq!(["1234.5", "12.345", "0.00123456", "0"].map(|t| figures(t.parse().unwrap())), ["1235", "12.3", "0.00123", "0"]);
+        assert_eq!(
+            ["1234.5", "12.345", "0.00123456", "0"].map(|t| figures(t.parse().unwrap())),
+            ["1235", "12.3", "0.00123", "0"]
+        );
     }
 }

@@ -6,10 +6,12 @@ mod block; //       how many samples go through together
 pub mod bench; //   throughput on this machine
 pub mod demo; //    train, score, attack and report on generated digits
 pub mod inspect; // what a file holds
+mod finder; //      the spectra along whose directions attacks begin
 mod flags; //       signs of a doubtful evaluation
 mod flow; //        samples through the machine: read ahead, computed, stored behind
 mod done; //        whether a result is there already
 mod examine;
+pub mod leaderboard; // one table of what the suite did to several models
 mod lost;
 mod others; //      which images of the data set attacks are given
 mod masked; //        samples of which nothing is known

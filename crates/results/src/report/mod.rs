@@ -15,7 +15,9 @@ pub mod words; //   names in files -> words
 
 use crate::error::{Error, Result};
 use crate::store::Overwrite;
-use section::{Section, compare, damage, directions, gallery, overview, prediction, scores, spectra, sweep, training};
+use section::{
+    Section, compare, damage, directions, gallery, overview, prediction, scores, spectra, sweep, training, trust,
+};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -27,13 +29,19 @@ use std::path::{Path, PathBuf};
 /// [`Error::Request`] where `output` exists and may not be overwritten, its folder does not exist, an input holds no
 /// result or a damaged one; [`Error::Io`] where reading or writing fails.
 pub fn write(inputs: &[PathBuf], output: &Path, overwrite: Overwrite) -> Result<()> {
+    // Before any work.
+    ready(output, overwrite)?;
+    publish(&render(inputs)?, output, overwrite)
+}
+
+/// The folder of an output that may be written.
+fn ready(output: &Path, overwrite: Overwrite) -> Result<&Path> {
     let shown = output.display().to_string();
     if output.is_dir() {
         return Err(Error::request(shown, "the name of a file to write", "a folder"));
     }
-    let taken = || Error::request(&shown, "a new file (or --force)", "one that exists");
     if output.exists() && overwrite == Overwrite::No {
-        return Err(taken());
+        return Err(Error::request(&shown, "a new file (or --force)", "one that exists"));
     }
     let folder = match output.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -42,7 +50,16 @@ pub fn write(inputs: &[PathBuf], output: &Path, overwrite: Overwrite) -> Result<
     if !folder.is_dir() {
         return Err(Error::request(&shown, format!("an existing folder {}", folder.display()), "nothing there"));
     }
-    let page = render(inputs)?;
+    Ok(folder)
+}
+
+/// Writes a text whole: it appears under its name only when it is complete.
+///
+/// # Errors
+/// As [`write()`].
+pub fn publish(page: &str, output: &Path, overwrite: Overwrite) -> Result<()> {
+    let folder = ready(output, overwrite)?;
+    let taken = || Error::request(output.display().to_string(), "a new file (or --force)", "one that exists");
     let mut file = builder().tempfile_in(folder).map_err(|e| Error::io(folder, e))?;
     file.write_all(page.as_bytes()).map_err(|e| Error::io(output, e))?;
     let kept = match overwrite {
@@ -76,6 +93,7 @@ pub fn render(inputs: &[PathBuf]) -> Result<String> {
         overview::section(&study),
         gallery::section(&study)?,
         damage::section(&study),
+        trust::section(&study),
         spectra::section(&study),
         scores::section(&study),
         prediction::section(&study),

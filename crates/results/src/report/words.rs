@@ -139,6 +139,7 @@ pub fn attack(name: &str) -> String {
     match (name, direction(name)) {
         (_, Some(k)) => format!("u{}", subscript(k)),
         ("pgd", _) => "PGD".to_owned(),
+        ("apgd", _) => "APGD".to_owned(),
         (other, _) => other.replace('_', " "),
     }
 }
@@ -148,12 +149,35 @@ pub fn direction(name: &str) -> Option<usize> {
     name.strip_prefix('u').and_then(|k| k.parse().ok())
 }
 
+/// How strong attacks of this name are as a rule: 0 for the strongest.
+pub fn strength(name: &str) -> usize {
+    let order = ["suite", "race", "suite-race", "pgd", "apgd", "spectral-iterated", "spectral"];
+    order.iter().position(|known| *known == name).unwrap_or(if name == "random" { 99 } else { 50 })
+}
+
+/// What a flag of an attack file means (docs/flags.md).
+pub fn flag(name: &str) -> &'static str {
+    match name {
+        "not-a-number" => "the goal is not a number",
+        "vanishing" => "the gradient vanished on the way",
+        "overstepped" => "a proposal was brought back into its budget",
+        "rising" => "damage still grows with more passes",
+        "falling" => "a larger ε did less damage",
+        "boxed" => "the box leaves less than half of ε",
+        "bent" => "λ₁ foretells little at the smallest ε",
+        "untrained" => "the reconstruction is no better than a grey image",
+        other if other.starts_with("weaker-than-") => "an attack that knows less did more",
+        _ => "",
+    }
+}
+
 /// Place of an attack in the order of the page: along directions, gradient attacks, then random ones.
 pub fn attack_order(name: &str) -> (usize, usize) {
     match (name, direction(name)) {
         (_, Some(k)) => (0, k),
         ("spectral", _) => (1, 0),
-        ("pgd", _) => (2, 0),
+        ("suite", _) => (2, 0),
+        ("race" | "pgd", _) => (2, 1),
         ("random", _) => (9, 0),
         _ => (3, 0),
     }

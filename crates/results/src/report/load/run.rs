@@ -1,5 +1,6 @@
 //! Scores and attack files: each joins the arm of its model.
 
+use super::effort;
 use super::origin::{origin, setting, step_scale};
 use crate::error::{Error, Result};
 use crate::report::figure::{Picture, number};
@@ -215,6 +216,7 @@ fn trial(reader: &Reader, show: Option<Vec<u64>>) -> Result<Trial> {
         attacks.push(Outcome { name: attack, measures });
     }
     attacks.sort_by_key(|a| words::attack_order(&a.name));
+    let (flags, efforts) = (effort::flags(reader)?, effort::efforts(reader)?);
     let index = reader.index().to_vec();
     let norm = setting(reader, "norm");
     let scale = step_scale(&setting(reader, "scale"));
@@ -224,7 +226,21 @@ fn trial(reader: &Reader, show: Option<Vec<u64>>) -> Result<Trial> {
     let aspects = own.into_iter().chain(aspects(reader)).chain(goals).collect();
     let label = String::new();
     let shapeless = !has_pictures(reader);
-    let mut trial = Trial { label, metric, aspects, norm, scale, index, eps, clean, attacks, shapeless, gallery: None };
+    let mut trial = Trial {
+        label,
+        metric,
+        aspects,
+        norm,
+        scale,
+        index,
+        eps,
+        clean,
+        attacks,
+        flags,
+        efforts,
+        shapeless,
+        gallery: None,
+    };
     trial.gallery = gallery(reader, &trial, show)?;
     Ok(trial)
 }

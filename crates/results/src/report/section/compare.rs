@@ -147,12 +147,7 @@ impl Attack {
                 tried.extend(trial.eps.iter().map(made));
             }
         }
-        let rank = |a: &Self| match a.name.as_str() {
-            "pgd" => 0,
-            "spectral" => 1,
-            "random" => 9,
-            _ => 2,
-        };
+        let rank = |a: &Self| words::strength(&a.name);
         tried.retain(|a| arms.iter().all(|arm| a.trial(arm).is_some()));
         tried
             .into_iter()

@@ -188,7 +188,7 @@ fn directions(entries: &[Entry]) -> String {
 fn style(attack: &str) -> (Marker, Stroke) {
     match attack {
         "random" => (Marker::Ring, Stroke::Dotted),
-        "pgd" => (Marker::Square, Stroke::Dashed),
+        "pgd" | "race" | "suite" => (Marker::Square, Stroke::Dashed),
         other => (Marker::nth(words::direction(other).map_or(0, |k| k.saturating_sub(1))), Stroke::Solid),
     }
 }
@@ -205,7 +205,7 @@ fn comparison(study: &Study, kind: &Kind, key: &str) -> Option<String> {
     let trials: Vec<(&str, &Trial)> =
         study.arms.iter().filter_map(|a| Some((a.name.as_str(), kind.trial(a)?))).collect();
     let (_, first) = trials.first().filter(|_| trials.len() > 1)?;
-    let attack = ["pgd", "spectral"]
+    let attack = ["suite", "race", "pgd", "spectral"]
         .into_iter()
         .find(|a| trials.iter().all(|(_, t)| t.attack(a).is_some_and(|o| o.measure(key).is_some())))?;
     let eps = first

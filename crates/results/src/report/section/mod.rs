@@ -14,6 +14,7 @@ pub mod scores; //     histograms of every score
 pub mod spectra; //    eigenvalue curves
 pub mod sweep; //      the grid of beta
 mod theory; //         measured against predicted, of runs and of sweeps
+pub mod trust; //    flags, and what each attack found of the most that any found
 pub mod training; //   loss curves
 
 use super::figure::{Cell, Figure, Ink, Key, Marker, Point, Stroke, Table, number};

@@ -5,7 +5,8 @@ mod step; //  sets of attacks, lengths of steps
 mod sweep; // grids of beta
 
 pub use run::{
-    Arm, AttackedImages, Directions, Gallery, Matrix, Measure, Named, Origin, Outcome, Sample, Scores, Trial,
+    Arm, AttackedImages, Directions, Effort, Gallery, Matrix, Measure, Named, Origin, Outcome, Raised, Sample, Scores,
+    Trial,
 };
 pub use step::{StepScale, StepSet};
 pub use sweep::{Agreement, Interval, OutcomeSummary, Sweep, SweepModel, SweepPoint, Within};

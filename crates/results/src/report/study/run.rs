@@ -158,6 +158,10 @@ pub struct Trial {
     pub clean: Vec<Named>,
     /// `/attack/<attack>`.
     pub attacks: Vec<Outcome>,
+    /// What it was flagged for.
+    pub flags: Vec<Raised>,
+    /// What each attack found, and at what cost.
+    pub efforts: Vec<Effort>,
     /// Whether the samples are no pictures: there is nothing to show of them.
     pub shapeless: bool,
     /// Images, where the file holds them.
@@ -174,6 +178,32 @@ impl Trial {
     pub fn is_directed(&self) -> bool {
         self.attacks.iter().any(|a| a.name == "spectral" || words::direction(&a.name).is_some())
     }
+}
+
+/// A flag of an attack, `/flags/<attack>.<flag>`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Raised {
+    /// The attack, or `model`.
+    pub attack: String,
+    /// Which flag.
+    pub flag: String,
+    /// On how many samples,
+    pub count: usize,
+    /// of how many.
+    pub of: usize,
+}
+
+/// The goal's value that an attack reached, and the passes that it took.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Effort {
+    /// The attack.
+    pub attack: String,
+    /// `/damage/<attack>`, \[E\]\[N\].
+    pub damage: Vec<Vec<f64>>,
+    /// Passes through the model, a sample, at the size that took most,
+    pub forward: f64,
+    /// and back.
+    pub backward: f64,
 }
 
 /// What one attack did.

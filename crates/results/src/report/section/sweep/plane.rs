@@ -19,7 +19,8 @@ const SIZES: usize = 3;
 /// The strongest attack that there is.
 pub(super) fn attack<'a>(view: &View<'a>) -> &'a str {
     let attacks = view.sweep.points.first().map_or(&[][..], |p| p.attacks.as_slice());
-    attacks.iter().find(|a| a.name == "pgd").map_or_else(|| first_attack(view), |a| a.name.as_str())
+    let strong = attacks.iter().filter(|a| ["suite", "race", "pgd"].contains(&a.name.as_str()));
+    strong.min_by_key(|a| words::strength(&a.name)).map_or_else(|| first_attack(view), |a| a.name.as_str())
 }
 
 /// Places of a few sizes: the smaller half shows clean errors over again.

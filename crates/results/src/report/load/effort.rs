@@ -1,0 +1,39 @@
+//! Flags of an attack file, and what each attack found at what cost.
+
+use crate::error::Result;
+use crate::report::study::{Effort, Raised};
+use crate::report::words;
+use crate::store::Reader;
+
+/// `/flags/<attack>.<flag>`.
+pub(super) fn flags(reader: &Reader) -> Result<Vec<Raised>> {
+    let mut all = vec![];
+    for name in reader.below("/flags/") {
+        if let Some((attack, flag)) = name.split_once('.') {
+            let (_, rows) = reader.read_u8(&format!("/flags/{name}"))?;
+            let count = rows.iter().filter(|row| **row != 0).count();
+            all.push(Raised { attack: attack.to_owned(), flag: flag.to_owned(), count, of: rows.len() });
+        }
+    }
+    Ok(all)
+}
+
+/// `/damage/<attack>` and `/passes/<attack>`.
+pub(super) fn efforts(reader: &Reader) -> Result<Vec<Effort>> {
+    let mut all = vec![];
+    for attack in reader.below("/damage/") {
+        let (_, values) = reader.read_f64(&format!("/damage/{attack}"))?;
+        let damage = values.chunks_exact(reader.samples().max(1)).map(<[f64]>::to_vec).collect();
+        let most = |way: &str| -> Result<f64> {
+            let path = format!("/passes/{attack}/{way}");
+            if reader.info(&path).is_none() {
+                return Ok(f64::NAN);
+            }
+            Ok(reader.read_f64(&path)?.1.into_iter().fold(0.0, f64::max))
+        };
+        let (forward, backward) = (most("forward")?, most("backward")?);
+        all.push(Effort { attack, damage, forward, backward });
+    }
+    all.sort_by_key(|effort| words::attack_order(&effort.attack));
+    Ok(all)
+}

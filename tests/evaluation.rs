@@ -1,0 +1,175 @@
+//! An evaluation from the command line to the leaderboard: the suite, its passes and flags, targets and pictures.
+
+use crate::child::within;
+use hdf5::File;
+use std::path::Path;
+use std::time::Duration;
+
+fn pullback(at: &Path, line: &str) -> (Option<i32>, String) {
+    let mut command = crate::files::program();
+    command.args(line.split_whitespace()).current_dir(at).env("OMP_NUM_THREADS", "1");
+    let out = within(Duration::from_secs(240), &mut command).unwrap_or_else(|| panic!("{line}: still running"));
+    (out.status.code(), String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr))
+}
+
+fn succeeds(at: &Path, line: &str) -> String {
+    let (code, said) = pullback(at, line);
+    assert_eq!(code, Some(0), "{line}: {said}");
+    said
+}
+
+fn doubles(at: &Path, file: &str, path: &str) -> Vec<f64> {
+    File::open(at.join(file)).unwrap().dataset(path).unwrap().read_raw::<f64>().unwrap()
+}
+
+/// A folder with a trained model of digits.
+fn trained() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let config = "data: {source: strokes, limit: 96, valid: 8}\nmodel: {kind: mlp, hidden: [16], latent: 3}\n\
+                  train: {epochs: 3, batch: 16}\n";
+    std::fs::write(folder.path().join("c.yaml"), config).unwrap();
+    succeeds(folder.path(), "train -c c.yaml -o m -q");
+    folder
+}
+
+#[test]
+fn the_suite_is_stored_ranked_and_shown() {
+    let folder = trained();
+    let at = folder.path();
+    succeeds(at, "attack -m m -d strokes -o a.h5 --attack suite --eps 1,0.5 --limit 8 -q");
+    let (whole, parts) = (doubles(at, "a.h5", "damage/suite"), ["spectral", "random", "square", "short", "race"]);
+    let parts = parts.map(|part| doubles(at, "a.h5", &format!("damage/suite-{part}")));
+    for (i, worst) in whole.iter().enumerate() {
+        let most = parts.iter().map(|p| p[i]).fold(f64::NAN, f64::max);
+        assert_eq!(*worst, most, "sample {i}");
+    }
+    // In the order in which they were asked for: the first half is epsilon 1.
+    assert!(whole[..8].iter().zip(&whole[8..]).all(|(large, small)| large >= small));
+    let (forward, backward) =
+        (doubles(at, "a.h5", "passes/suite/forward"), doubles(at, "a.h5", "passes/suite/backward"));
+    assert!(forward.iter().chain(&backward).all(|p| *p <= 1000.0 && *p > 800.0), "{forward:?} {backward:?}");
+
+    // The same seed, the same result; shards are parts of it.
+    succeeds(at, "attack -m m -d strokes -o b.h5 --attack suite --eps 1,0.5 --limit 8 -q --shard 2/2");
+    let half = doubles(at, "b.h5", "damage/suite");
+    for (a, b) in half.iter().zip(whole[4..8].iter().chain(&whole[12..])) {
+        assert!((a - b).abs() <= 1e-5 * b.abs(), "{a} {b}");
+    }
+    let others = |file: &str| File::open(at.join(file)).unwrap().dataset("others").unwrap().read_raw::<i64>().unwrap();
+    assert_eq!(others("a.h5"), others("b.h5"));
+
+    // A table that grows by its own JSON, and says the same of the same model once.
+    succeeds(at, "leaderboard a.h5 -o board.json");
+    succeeds(
+        at,
+        "attack -m m -d strokes -o c.h5 --attack suite --eps 1,0.5 --limit 8 -q --norm linf --set attack.eps=[0.1]",
+    );
+    succeeds(at, "leaderboard board.json a.h5 c.h5 -o board.md");
+    let table = std::fs::read_to_string(at.join("board.md")).unwrap();
+    assert_eq!(table.matches("## suite-1, ").count(), 2, "{table}");
+    assert_eq!(table.matches("\n| 1 |").count(), 2, "{table}");
+    succeeds(at, "leaderboard a.h5 -o board.html");
+    assert!(std::fs::read_to_string(at.join("board.html")).unwrap().contains("<td>1</td>"));
+    let (code, said) = pullback(at, "leaderboard a.h5 -o board.html");
+    assert_eq!((code, said.lines().count()), (Some(2), 1), "{said}");
+
+    succeeds(at, "report a.h5 -o r.html");
+    let page = std::fs::read_to_string(at.join("r.html")).unwrap();
+    assert!(page.contains("Can this evaluation be trusted?") && page.contains("optimality"));
+}
+
+#[test]
+fn pictures_are_what_was_judged() {
+    let folder = trained();
+    let at = folder.path();
+    succeeds(
+        at,
+        "attack -m m -d strokes -o a.h5 --attack random,race --budget 20 --norm linf --eps 0.1 --limit 3 -q --save-png png --save-images",
+    );
+    let images = File::open(at.join("a.h5")).unwrap().dataset("attack/race/images").unwrap().read_raw::<f32>().unwrap();
+    for (i, stored) in images.chunks(28 * 28).enumerate() {
+        let file = at.join(format!("png/race/eps-0.1/{i:06}.png"));
+        let picture = image::open(&file).unwrap().to_luma8();
+        assert!(picture.iter().zip(stored).all(|(byte, stored)| f32::from(*byte) / 255.0 == *stored), "{file:?}");
+    }
+    let (code, said) = pullback(at, "attack -m m -d strokes -o b.h5 --attack random --limit 3 -q --save-png png");
+    assert_eq!((code, said.lines().count()), (Some(2), 1), "{said}");
+    assert!(!at.join("b.h5").exists() && !at.join("b.h5.partial").exists());
+}
+
+#[test]
+fn targets_are_named_in_four_ways() {
+    let folder = trained();
+    let at = folder.path();
+    for target in ["zero", "shuffle", "5", "strokes"] {
+        succeeds(
+            at,
+            &format!(
+                "attack -m m -d strokes -o t-{target}.h5 --budget 40 --attack race --eps 2 --limit 6 -q --target {target}"
+            ),
+        );
+        let file = format!("t-{target}.h5");
+        let (before, after) =
+            (doubles(at, &file, "clean/target_latent_l2"), doubles(at, &file, "attack/race/target_latent_l2"));
+        let closer = before.iter().zip(&after).filter(|(b, a)| a < b).count();
+        // The target of sample 5, and of the first image of the same data, may be itself.
+        assert!(closer >= 5, "{target}: from {before:?} to {after:?}");
+    }
+    for (wrong, text) in [
+        ("--target 6 --limit 6", "target: expected a position from 0 to 5, found 6"),
+        ("--target nowhere --limit 6", "nowhere"),
+        (
+            "--target zero --goal sigma --limit 6",
+            "attack.target: expected a goal that is a distance, such as latent, found goal sigma",
+        ),
+    ] {
+        let (code, said) = pullback(at, &format!("attack -m m -d strokes -o w.h5 -q {wrong}"));
+        assert_eq!((code, said.lines().count()), (Some(2), 1), "{said}");
+        assert!(said.contains(text), "{said}");
+    }
+}
+
+/// Each flag that a model trips, and a sound one that does not.
+#[test]
+fn a_doubtful_evaluation_is_flagged() {
+    let folder = trained();
+    let at = folder.path();
+    let flags = |file: &str| -> Vec<String> {
+        let file = File::open(at.join(file)).unwrap();
+        let names = file.group("flags").unwrap().member_names().unwrap();
+        let raised = |name: &String| {
+            let rows = file.dataset(&format!("flags/{name}")).unwrap().read_raw::<u8>().unwrap();
+            rows.iter().any(|row| *row != 0)
+        };
+        names.into_iter().filter(raised).collect()
+    };
+    // Whatever is asked of a collapsed posterior, nothing moves: the gradient vanishes.
+    std::fs::write(
+        at.join("fresh.yaml"),
+        "data: {source: strokes, limit: 16, valid: 8}\nmodel: {kind: mlp, hidden: [16], latent: 3}\ntrain: {epochs: 1, batch: 16, lr: 1.0e-9}\n",
+    )
+    .unwrap();
+    succeeds(at, "train -c fresh.yaml -o fresh -q");
+    succeeds(at, "attack -m fresh -d strokes -o fresh.h5 --attack race --budget 20 --eps 1 --limit 8 -q");
+    assert!(flags("fresh.h5").contains(&"model.untrained".to_owned()), "{:?}", flags("fresh.h5"));
+    // The box leaves little of an epsilon that is as large as the image.
+    succeeds(at, "attack -m m -d strokes -o wide.h5 --attack race --budget 20 --eps 100 --limit 8 -q");
+    assert!(flags("wide.h5").contains(&"race.boxed".to_owned()), "{:?}", flags("wide.h5"));
+    // A step that is far too long for units that saturate.
+    let config =
+        std::fs::read_to_string(at.join("c.yaml")).unwrap().replace("kind: mlp", "kind: mlp, activation: tanh");
+    std::fs::write(at.join("tanh.yaml"), config).unwrap();
+    succeeds(at, "train -c tanh.yaml -o tanh -q");
+    succeeds(
+        at,
+        "attack -m tanh -d strokes -o far.h5 --attack spectral --metric mean --box off --eps 300 --limit 8 -q",
+    );
+    assert!(flags("far.h5").contains(&"spectral.bent".to_owned()), "{:?}", flags("far.h5"));
+    // A short one says what it should, and a sound search raises nothing.
+    succeeds(
+        at,
+        "attack -m m -d strokes -o near.h5 --attack spectral,race --metric mean --box off --eps 0.01 --limit 8 -q",
+    );
+    let sound: Vec<String> = flags("near.h5").into_iter().filter(|name| name != "model.untrained").collect();
+    assert_eq!(sound, Vec::<String>::new());
+}
