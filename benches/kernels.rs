@@ -7,7 +7,7 @@
 #![allow(missing_docs, clippy::unwrap_used)] // criterion's macros; a bench may stop
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use pullback::attack::{Budget, Norm};
+use pullback::attack::{Budget, Landing, Norm};
 use pullback::device::{DeviceChoice, synchronize};
 use pullback::ffi::ascent::Stand;
 use pullback::ffi::kernels::{self, FACTOR_ORDER, Way};
@@ -132,9 +132,9 @@ fn ascent(c: &mut Criterion) {
             let mut step = |by_kernel: bool, x: &mut Tensor| {
                 let stand = Stand { x, best: &mut best, damage: &mut damage, stalled: &mut stalled };
                 if by_kernel {
-                    budget.advance(stand, &x0, &gradient, &value, &lengths).unwrap();
+                    budget.advance(stand, &x0, &gradient, &value, &lengths, Landing::Ball).unwrap();
                 } else {
-                    budget.advance_by_operations(stand, &x0, &gradient, &value, &lengths).unwrap();
+                    budget.advance_by_operations(stand, &x0, &gradient, &value, &lengths, Landing::Ball).unwrap();
                 }
             };
             let mut other = start.copy();

@@ -80,7 +80,7 @@ at::Tensor vjp_looped(const at::Tensor& out, const torch::autograd::Edge& target
     if (!grad.defined()) return {};
     rows.push_back(std::move(grad));
   }
-  return at::stack(rows);
+  return rows.size() == 1 ? rows[0].unsqueeze(0) : at::stack(rows);
 }
 
 // Adds up live bytes; c10's allocators report to it through the thread's debug info. Backward passes on CUDA run on

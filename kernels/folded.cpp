@@ -161,7 +161,7 @@ at::Tensor vjp_folded(const at::Tensor& out, const Edge& target, const at::Tenso
   const auto one = [&](const Job& job, Prepared& prepared) {
     TORCH_CHECK(stops() == 0, "folded: stopped");
     const int64_t count = std::min(samples, batch - job.sample), n = std::min(chunk, k - job.row);
-    const Slice slice{batch, job.sample, count, &way.consumers, &prepared.weights, &prepared.scales};
+    const Slice slice{batch, job.sample, count, k * batch, &way.consumers, &prepared.weights, &prepared.scales};
     auto arrived = pull(way, out, target, {0, cotangents.narrow(0, job.row, n).narrow(1, job.sample, count)}, slice);
     auto place = result.narrow(0, job.row, n).narrow(1, job.sample, count);
     if (!arrived.values.defined()) {

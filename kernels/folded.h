@@ -22,6 +22,8 @@ struct Rows {
 struct Slice {
   // Samples of the whole graph, and those of this slice.
   int64_t batch = 0, begin = 0, count = 0;
+  // Rows of the whole pass, of all its slices: cotangents times samples.
+  int64_t rows = 0;
   // How many consumers each node has.
   const std::unordered_map<torch::autograd::Node*, int>* consumers = nullptr;
   // Weights as the rules lay them out, made once for all slices.

@@ -7,10 +7,10 @@
 #include <ATen/core/CachingHostAllocator.h>
 #include <ATen/cuda/CUDAGeneratorImpl.h>
 #include <ATen/cuda/CUDAGraph.h>
+#include <c10/core/DeviceGuard.h>
 #include <c10/core/Event.h>
 #include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAFunctions.h>
-#include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
 
 #include <memory>
@@ -133,7 +133,7 @@ class Graph {
     capture_.reset();
   }
   void replay() {
-    const c10::cuda::CUDAGuard guard(device_);
+    const c10::DeviceGuard guard(c10::Device(c10::DeviceType::CUDA, device_));
     capture_->replay();
     if (!replayed_) replayed_.emplace(c10::DeviceType::CUDA);
     replayed_->record(c10::cuda::getCurrentCUDAStream(device_).unwrap());

@@ -14,7 +14,8 @@ enum class Way : int { Jacobi = 0, Tridiagonal = 1 };
 // Jacobi converges quadratically, in 5 to 9 sweeps; this many mean that something is wrong.
 constexpr int jacobi_sweeps = 40;
 
-enum class Ball : int { L2 = 0, Linf = 1, L1 = 2 };
+// Sphere: the surface of the L2 ball, as far as the box lets a step reach it.
+enum class Ball : int { L2 = 0, Linf = 1, L1 = 2, Sphere = 3 };
 
 // Eigenvalues, and eigenvectors to the k leading ones, of symmetric matrices. T: float, double.
 template <class T> struct Eigh {

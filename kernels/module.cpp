@@ -48,18 +48,27 @@ int64_t forbid_tf32(torch::jit::Block* block) {
   return changed;
 }
 
+// Whether a value is a view of another, which may become a copy where that one lies otherwise.
+bool is_view(const torch::jit::Value* value) {
+  const auto* schema = value->node()->maybeSchema();
+  if (schema == nullptr || schema->returns().empty()) return false;
+  const auto* alias = schema->returns()[0].alias_info();
+  return alias != nullptr && !alias->isWrite();
+}
+
 // Whether a block's code would notice that maps lie channels last, or writes in place to what a view shows.
 bool minds_layout(const torch::jit::Block* block) {
   for (const auto* node : block->nodes()) {
     for (const auto* inner : node->blocks()) {
       if (minds_layout(inner)) return true;
     }
-    if (node->kind() == at::aten::as_strided || node->kind() == at::aten::stride || std::string_view(node->kind().toQualString()) == "aten::is_contiguous") return true;
+    const std::string_view name = node->kind().toQualString();
+    if (name == "aten::as_strided" || name == "aten::stride" || name == "aten::is_contiguous") return true;
     const auto* schema = node->maybeSchema();
     if (schema == nullptr) continue;
     for (size_t i = 0; i < schema->arguments().size() && i < node->inputs().size(); ++i) {
       const auto* alias = schema->arguments()[i].alias_info();
-      if (alias != nullptr && alias->isWrite() && node->input(i)->node()->kind() == at::aten::view) return true;
+      if (alias != nullptr && alias->isWrite() && is_view(node->input(i))) return true;
     }
   }
   return false;
@@ -82,6 +91,8 @@ void choose_convolutions(torch::jit::Block* block) {
     const auto is_list = [](const torch::jit::Value* value) { return value->type()->kind() == c10::TypeKind::ListType; };
     if (node->kind() == at::aten::view && node->inputs().size() == 2 && is_list(node->input(1))) {
       replace("aten::reshape", node->inputs());
+    } else if (node->kind() == at::aten::view_as) {
+      replace("aten::reshape_as", node->inputs());
     } else if (node->kind() == at::aten::conv2d && node->inputs().size() == 7 && is_list(node->input(4))) {
       replace("pullback::conv2d", node->inputs());
     } else if (node->kind() == at::aten::_convolution && node->inputs().size() >= 12) {

@@ -200,13 +200,14 @@ Rows normalised(generated::NativeBatchNormBackward0* n, Rows rows, const Slice& 
   Node* next = n->next_edge(0).function.get();
   const auto consumers = slice.consumers->find(next);
   auto* convolution = dynamic_cast<generated::ConvolutionBackward0*>(next);
-  // Scaling a weight is worth it where there are more rows than that.
+  // Scaling a weight is worth it where the pass has more numbers to scale than the weight: for all of its slices or for none, since
+  // they share the weight.
+  const int64_t numbers = rows.values.select(0, 0).select(0, 0).numel() * slice.rows;
   if (convolution != nullptr && consumers != slice.consumers->end() && consumers->second == 1 &&
-      rows.values.numel() > convolution->weight_.unpack().numel()) {
+      numbers > convolution->weight_.unpack().numel()) {
     slice.scales->insert_or_assign(next, scale);
     return rows;
   }
-  slice.scales->erase(next);
   std::vector<int64_t> sizes(rows.values.dim() - 1, 1);
   sizes[1] = scale.size(0);
   return times(std::move(rows), scale.reshape(sizes));

@@ -3,7 +3,8 @@
 //
 // The same as `Budget::admissible`, `steepest` and `contract` of src/attack/budget.rs one after the other, with sums in
 // double. L1: the steepest direction is the largest entry; the ball is reached by soft thresholding.
-// Source: Duchi et al. 2008 (projection onto the simplex); the threshold by Michelot 1986, whose active set only shrinks, so
+// Sphere: what the box cuts off
+// is made up for by the other pixels. Source: Duchi et al. 2008 (projection onto the simplex); the threshold by Michelot 1986, whose active set only shrinks, so
 // that it is exact after finitely many passes.
 #pragma once
 #include "jobs.h"
@@ -26,6 +27,29 @@ template <class T, class Team> PB_BODY void keep_best(Team& team, int d, double 
     team.each(d, [&](int i) { best[i] = x[i]; });
     team.each(1, [&](int) { *damage = value; });
   }
+}
+
+// By how much a step [d] is lengthened, from a length that is too small, so that it has the ball's radius once the box has cut it off.
+// A pixel at a wall stays there when the rest grows, so that the set of those only grows and the passes end.
+template <class T, class Team, class Step>
+PB_BODY T scale_to_sphere(Team& team, Move<T> move, int d, const T* x0, Step step, T scale) {
+  for (int pass = 0; pass < d; ++pass) {
+    const auto parts = team.template reduce<Two<double>>(
+        d, Two<double>{0.0, 0.0},
+        [&](int i) {
+          const double s = step(i), wall = double(s > 0.0 ? move.high : move.low) - x0[i];
+          // A wall on the wrong side, which an x0 outside the box has, holds the pixel as well.
+          const bool held = s > 0.0 ? s * scale >= wall : s * scale <= wall;
+          return held ? Two<double>{wall * wall, 0.0} : Two<double>{0.0, s * s};
+        },
+        [](Two<double> p, Two<double> q) { return Two<double>{p.a + q.a, p.b + q.b}; });
+    const double left = double(move.radius) * move.radius - parts.a;
+    const T better = parts.b > 0.0 && left > 0.0 ? T(sqrt(left / parts.b)) : scale;
+    // Rounding ends the passes where pixels no longer do.
+    if (!(better > scale * (T(1) + T(4) * Limits<T>::epsilon)) || !isfinite(better)) break;
+    scale = better;
+  }
+  return scale;
 }
 
 // next [d], which may be x, from x0, x and the gradient g, [d] each. *stalled becomes true where g is 0 everywhere or somewhere
@@ -53,7 +77,7 @@ PB_BODY void ascend(Team& team, Move<T> move, int d, const T* x0, const T* x, co
   }
 
   const T peak = team.template max<T>(d, [&](int i) { return fabs(usable(i)); });
-  if (move.ball == Ball::L2) {
+  if (move.ball == Ball::L2 || move.ball == Ball::Sphere) {
     // Divided by the largest entry first, so that squares of tiny gradients do not vanish.
     const T unit = peak == T(0) ? T(1) : peak;
     const double squares = team.template sum<double>(d, [&](int i) {
@@ -68,7 +92,12 @@ PB_BODY void ascend(Team& team, Move<T> move, int d, const T* x0, const T* x, co
     });
     // The smallest positive single keeps 0 / 0 out.
     const T size = larger(T(sqrt(reached)), T(Limits<float>::smallest));
-    const T shrink = smaller(move.radius / size, T(1));
+    T shrink = reached > 0.0 ? move.radius / size : T(1);
+    if (move.ball == Ball::L2) {
+      shrink = smaller(shrink, T(1));
+    } else {
+      shrink = scale_to_sphere(team, move, d, x0, step, shrink);
+    }
     team.each(d, [&](int i) { next[i] = boxed(x0[i] + step(i) * shrink); });
     return;
   }

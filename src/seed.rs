@@ -34,6 +34,10 @@ pub enum Stage {
     Show = 10,
     /// Which samples of a data set are taken (index: 0).
     Draw = 11,
+    /// Which other images attacks move towards (index: sample; 0, stream 1: which of the data set they are).
+    Others = 12,
+    /// What a defence or a gradient-free attack draws (index: sample).
+    Query = 13,
 }
 
 /// The generator of (`seed`, `stage`, `index`). `stream` separates several uses within one stage.

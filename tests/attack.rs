@@ -4,6 +4,7 @@ mod budget;
 mod crew;
 mod goal;
 mod limits;
+mod race;
 mod run;
 mod spec;
 pub(crate) mod toy;

@@ -3,6 +3,7 @@
 use crate::roundoff::apart;
 use crate::toy::rand;
 use pullback::ffi::convolution::conv2d;
+use pullback::model::{self, Vae};
 use tch::{Device, Kind, Tensor};
 
 /// Channels in and out, side of an image and of the kernel, stride, padding: of one channel, of three, of many; of a map of a few
@@ -72,6 +73,43 @@ fn a_weight_in_training_gets_its_gradient() {
     let weight = rand(&[3, 1, 4, 4], 2).to_kind(Kind::Float).set_requires_grad(true);
     conv2d(&x, &weight, &bias, 2, 1).unwrap().sum(Kind::Float).backward();
     assert!(weight.grad().abs().max().double_value(&[]) > 0.0);
+}
+
+#[test]
+fn products_come_in_slices() {
+    // 12 KB an image unrolled, of which 4 MB are made at a time.
+    let x = rand(&[700, 1, 28, 28], 1).to_kind(Kind::Float);
+    let (weight, bias) = (rand(&[2, 1, 4, 4], 2).to_kind(Kind::Float), rand(&[2], 3).to_kind(Kind::Float));
+    let theirs = x.conv2d(&weight, Some(&bias), [2, 2], [1, 1], [1, 1], 1);
+    let gap = (conv2d(&x, &weight, &bias, 2, 1).unwrap() - &theirs).abs().max().double_value(&[]);
+    assert!(gap <= apart(Kind::Float, &[16]) * theirs.abs().max().double_value(&[]), "{gap}");
+}
+
+/// TorchScript whose code is rewritten to these convolutions in single precision, and has libtorch's in double.
+#[test]
+fn a_script_says_the_same_in_both_precisions() {
+    let at = |name: &str| crate::files::root().join("tests/models/maps").join(name).with_extension("pt");
+    let x = rand(&[5, 1, 8, 8], 1);
+    for name in ["viewed", "written", "strided", "counting"] {
+        let mean = |kind: Kind| {
+            let model = model::open(at(name), Device::Cpu, kind).unwrap();
+            model.vae.encode(&x.to_kind(kind)).unwrap().mean.to_kind(Kind::Double)
+        };
+        let (single, double) = (mean(Kind::Float), mean(Kind::Double));
+        // Two convolutions, the second of 6 x 3 x 3, and a linear map of 128.
+        let allowed = apart(Kind::Float, &[9, 54, 128]) * double.abs().max().double_value(&[]).max(1.0);
+        let gap = (single - &double).abs().max().double_value(&[]);
+        assert!(gap <= allowed, "{name}: {gap}");
+    }
+}
+
+#[test]
+fn a_script_that_remembers_is_not_shared() {
+    let shared = |name: &str| {
+        let path = crate::files::root().join("tests/models/maps").join(name).with_extension("pt");
+        model::open(path, Device::Cpu, Kind::Float).unwrap().share().is_some()
+    };
+    assert!(shared("viewed") && !shared("counting"));
 }
 
 #[test]

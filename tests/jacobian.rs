@@ -488,6 +488,17 @@ fn folded_passes_come_in_slices() {
     let x = leaf(&[3000, 1, 2, 3], 1);
     let h = x.flatten(1, -1).linear(&rand(&[512, 6], 2), None::<Tensor>).tanh();
     fold("many samples", &h.linear(&rand(&[7, 512], 3), None::<Tensor>), &x, &[6, 512]);
+    // The last slice has fewer rows than the normalised convolution has weights, and these may be in training.
+    for trained in [false, true] {
+        let x = leaf(&[202, 2, 4, 4], 1);
+        let deep = (rand(&[64, 64, 4, 4], 3) - 0.5).set_requires_grad(trained);
+        let h = x.conv2d(&(rand(&[64, 2, 3, 3], 2) - 0.5), None::<Tensor>, [1, 1], [1, 1], [1, 1], 1).relu();
+        let h = h.conv2d(&deep, None::<Tensor>, [2, 2], [1, 1], [1, 1], 1);
+        let (mean, var) = (rand(&[64], 4), rand(&[64], 5) + 0.5);
+        let h = h.batch_norm(None::<Tensor>, None::<Tensor>, Some(mean), Some(var), false, 0.1, 1e-5, false).relu();
+        let output = h.flatten(1, -1).linear(&(rand(&[4, 256], 6) - 0.5), None::<Tensor>);
+        fold("normalised", &output, &x, &[256, 1024, 64 * 9]);
+    }
     let x = leaf(&[2, 1, 64, 64], 1);
     let h = x.conv2d(&rand(&[24, 1, 3, 3], 2), None::<Tensor>, [1, 1], [1, 1], [1, 1], 1).tanh();
     let output = h.conv2d(&rand(&[3, 24, 4, 4], 3), None::<Tensor>, [4, 4], [0, 0], [1, 1], 1);

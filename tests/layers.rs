@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Files that know each other all the same, as (who, whom) of the arrows that would have to go: an attack's victim keeps the loops that
 /// run on it and asks the goal for what it costs, and both are told of the victim.
-const KNOWN: [(&str, &str); 2] = [("attack::loops", "attack"), ("attack::goal", "attack")];
+const KNOWN: [(&str, &str); 2] = [("attack::loops", "attack::victim"), ("attack::goal", "attack::victim")];
 
 /// The rooms by their layers, from a line such as "`a b` < `c`" of a document; the first layer is 0.
 fn layers(text: &str) -> BTreeMap<String, usize> {

@@ -3,7 +3,7 @@
 //! Everything runs on the CPU, and on CUDA too where there is a device: there the same work is a graph.
 
 use crate::attack::toy::{Toy, images};
-use pullback::attack::{AttackSpec, Budget, Goal, Loops, Norm, PgdSpec, Schedule, Victim, run};
+use pullback::attack::{AttackSpec, Budget, Goal, Landing, Loops, Norm, PgdSpec, Schedule, Victim, run};
 use pullback::event::{Event, Observer};
 use pullback::ffi::Replay;
 use pullback::ffi::ascent::Stand;
@@ -180,7 +180,7 @@ fn ascent(victim: &Victim, budget: &Budget, spec: &PgdSpec, lengths: impl Fn(usi
         let mut damage = Tensor::zeros([x0.size()[0]], (Kind::Double, x0.device()));
         let value = damage.copy();
         let stand = Stand { x: &mut next, best: &mut unused, damage: &mut damage, stalled: &mut stalled };
-        budget.advance(stand, x0, &gradient, &value, &lengths).unwrap();
+        budget.advance(stand, x0, &gradient, &value, &lengths, Landing::Ball).unwrap();
         x = next;
     }
     budget.project(x0, &best.unwrap().0).unwrap()

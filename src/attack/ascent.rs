@@ -7,10 +7,20 @@ use crate::ffi::ascent::{self, Ball, Move, Stand};
 use crate::ffi::kernels;
 use tch::Tensor;
 
+/// Where a step ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Landing {
+    /// In the ball.
+    Ball,
+    /// In L2 on its surface ([`Budget::surface`]); in the ball otherwise, since steps of Linf lie at its corners anyway, and those of
+    /// L1 change single pixels.
+    Surface,
+}
+
 impl Budget {
     /// One step up `gradient` [B, ...] from where an ascent from `x0` stands. First the iterate takes the place of the best where its
     /// damage `value` `[B]` f64 is larger. Then it moves along the steepest direction of the gradient's admissible part and is
-    /// brought into the ball around `x0` and the box ([`Budget::contract`]). `lengths` `[2]` f64 is that of the step and the
+    /// brought into the ball around `x0` and the box ([`Budget::contract`]), or onto the ball's surface. `lengths` `[2]` f64 is that of the step and the
     /// radius of the ball, which stands here in place of epsilon: a captured step is replayed with other numbers.
     ///
     /// # Errors
@@ -22,11 +32,13 @@ impl Budget {
         gradient: &Tensor,
         value: &Tensor,
         lengths: &Tensor,
+        landing: Landing,
     ) -> Result<()> {
         if !kernels::run_on(stand.x.device()) {
-            return self.advance_by_operations(stand, x0, gradient, value, lengths);
+            return self.advance_by_operations(stand, x0, gradient, value, lengths, landing);
         }
         let ball = match self.norm {
+            Norm::L2 if landing == Landing::Surface => Ball::Sphere,
             Norm::L2 => Ball::L2,
             Norm::Linf => Ball::Linf,
             Norm::L1 => Ball::L1,
@@ -45,6 +57,7 @@ impl Budget {
         gradient: &Tensor,
         value: &Tensor,
         lengths: &Tensor,
+        landing: Landing,
     ) -> Result<()> {
         crate::error::ensure_shape("lengths of a step and of a ball", lengths, &[2])?;
         let Stand { x, best, damage, stalled } = stand;
@@ -53,7 +66,12 @@ impl Budget {
         let lengths = lengths.f_to_kind(x.f_kind()?)?;
         let direction = self.steepest(&self.admissible(x, gradient)?)?;
         let moved = x.f_add(&direction.f_mul(&lengths.f_narrow(0, 0, 1)?)?)?;
-        Ok(x.f_copy_(&self.contract_to(x0, &moved, &lengths.f_narrow(0, 1, 1)?)?)?)
+        let radius = lengths.f_narrow(0, 1, 1)?;
+        let landed = match (landing, self.norm) {
+            (Landing::Surface, Norm::L2) => self.lengthen(x0, &moved.f_sub(x0)?, &radius)?,
+            _ => self.contract_to(x0, &moved, &radius)?,
+        };
+        Ok(x.f_copy_(&landed)?)
     }
 }
 
@@ -67,7 +85,7 @@ pub(super) fn keep_best(best: &mut Tensor, damage: &mut Tensor, x: &Tensor, valu
 }
 
 /// `[B]` bool: nothing of the gradient is a nonzero finite number, or some of it is not a number.
-fn vanishes(gradient: &Tensor) -> Result<Tensor> {
+pub(super) fn vanishes(gradient: &Tensor) -> Result<Tensor> {
     let peak = gradient.f_flatten(1, -1)?.f_abs()?.f_amax([1i64].as_slice(), false)?;
     // amax carries NaN through, and no comparison holds for it.
     Ok(peak.f_gt(0.0)?.f_logical_and(&peak.f_isfinite()?)?.f_logical_not()?)

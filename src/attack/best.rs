@@ -25,10 +25,30 @@ impl Best {
         Ok(())
     }
 
+    /// The damage of what was kept, `[B]`.
+    pub(super) fn damage(&self) -> Option<Tensor> {
+        self.damage.as_ref().map(Tensor::shallow_clone)
+    }
+
     /// What was kept, [B, C, H, W]; `None` where nothing was offered.
     pub(super) fn into_images(self) -> Option<Tensor> {
         self.images
     }
+}
+
+/// Of several images of each sample, [B, C, H, W] each, the `count` of most damage, `[B]` each; the worst first. Damage that is not a
+/// number is least.
+pub(super) fn survivors(images: &[Tensor], damages: &[Tensor], count: usize) -> Result<Vec<Tensor>> {
+    let damage = Tensor::f_stack(damages, 0)?;
+    let lost = damage.f_isnan()?;
+    let damage = damage.f_masked_fill(&lost, f64::NEG_INFINITY)?;
+    let count = count.min(images.len()) as i64;
+    let (_, places) = damage.f_topk(count, 0, true, true)?;
+    let images = Tensor::f_stack(images, 0)?;
+    let mut size = images.size();
+    size[0] = count;
+    let places = places.f_view([count, -1, 1, 1, 1])?.f_expand(size.as_slice(), false)?;
+    Ok(images.f_gather(0, &places, false)?.f_unbind(0)?)
 }
 
 /// `[B]` bool: `a` > `b`, or `a` is a number where `b` is not.

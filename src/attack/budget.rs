@@ -197,7 +197,8 @@ impl Budget {
         })
     }
 
-    fn boxed(&self, x: Tensor) -> Result<Tensor> {
+    /// Clipped to the box.
+    pub(super) fn boxed(&self, x: Tensor) -> Result<Tensor> {
         Ok(match self.pixels {
             Some((low, high)) => x.f_clamp(low, high)?,
             None => x,

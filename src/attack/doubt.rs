@@ -1,88 +1,143 @@
-//! Signs that an evaluation is weaker than it looks, counted over a run.
+//! Signs that an evaluation is weaker than it looks, or says something else than one thinks: for each sample, counted over a run.
 //!
 //! Source: Croce & Hein 2020, the checks of AutoAttack (`flags_doc.md`): gradients of zero, a blind attack that beats one
-//! that sees the model.
+//! that sees the model. docs/flags.md explains each flag, and what to do.
 
 use super::{Attacked, Family};
 use crate::error::Result;
 use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
 
-/// Below this share of the samples a doubt is not worth a warning.
-const SHARE: f64 = 0.01;
-
 /// A sign of a doubtful evaluation.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Doubt {
+pub enum Flag {
     /// The goal's value was not a number.
     NotANumber,
     /// The gradient was 0 or not a number somewhere on the way.
-    Stalled,
+    Vanishing,
     /// A proposal had to be brought back into the budget.
     Overstepped,
-    /// An attack that should be weaker did more damage.
+    /// An attack that knows less did more damage.
     WeakerThan(String),
+    /// Damage was still growing in the last tenth of the passes.
+    Rising,
+    /// A larger epsilon did less damage.
+    Falling,
+    /// The box let the perturbation reach less than half of epsilon.
+    Boxed,
+    /// One step along an eigenvector did less than half, or more than twice, of what its eigenvalue foretells.
+    Bent,
+    /// The reconstruction is no better than a grey image.
+    Untrained,
+}
+
+/// By how much damage must grow in the last tenth of the passes to be called rising.
+const RISE: f64 = 0.05;
+
+impl Flag {
+    /// Its name in result files: `/flags/<attack>.<name>`.
+    pub fn name(&self) -> String {
+        match self {
+            Self::NotANumber => "not-a-number".to_owned(),
+            Self::Vanishing => "vanishing".to_owned(),
+            Self::Overstepped => "overstepped".to_owned(),
+            Self::WeakerThan(other) => format!("weaker-than-{other}"),
+            Self::Rising => "rising".to_owned(),
+            Self::Falling => "falling".to_owned(),
+            Self::Boxed => "boxed".to_owned(),
+            Self::Bent => "bent".to_owned(),
+            Self::Untrained => "untrained".to_owned(),
+        }
+    }
+
+    /// Up to this share of the samples it is not worth a warning.
+    fn share(&self) -> f64 {
+        match self {
+            Self::NotANumber => 0.0,
+            Self::Vanishing | Self::Overstepped | Self::WeakerThan(_) | Self::Falling => 0.01,
+            Self::Rising => 0.25,
+            Self::Boxed | Self::Bent | Self::Untrained => 0.5,
+        }
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Self::NotANumber => "the goal is not a number".to_owned(),
+            Self::Vanishing => "the gradient vanished on the way".to_owned(),
+            Self::Overstepped => "the attack ignored its budget and was brought back".to_owned(),
+            Self::WeakerThan(other) => format!("{other} does more damage: more steps or restarts may help"),
+            Self::Rising => "damage still grew in the last tenth of the passes: a larger budget finds more".to_owned(),
+            Self::Falling => "a larger epsilon does less damage: more steps or restarts may help".to_owned(),
+            Self::Boxed => "the box leaves less than half of epsilon: epsilon says little there".to_owned(),
+            Self::Bent => {
+                "the smallest step along v_1 does less than half, or more than twice, of what lambda_1 foretells: eigenvalues \
+                 say little of sizes such as these"
+                    .to_owned()
+            }
+            Self::Untrained => "the reconstruction is no better than a grey image: is the model trained, and its input range right?".to_owned(),
+        }
+    }
 }
 
 /// Counts doubtful samples over batches and budgets.
 #[derive(Clone, Debug, Default)]
 pub struct Doubts {
-    /// (attack, doubt) to (doubtful, seen).
-    counts: BTreeMap<(String, Doubt), (u64, u64)>,
+    /// (attack, flag) to (doubtful, seen).
+    counts: BTreeMap<(String, Flag), (u64, u64)>,
 }
 
 impl Doubts {
     /// Counts the samples of `results`: all attacks of one batch at one budget. Visits the host once.
     pub fn note(&mut self, results: &[Attacked]) -> Result<()> {
-        let (keys, masks): (Vec<_>, Vec<_>) = signs(results)?.into_iter().unzip();
+        self.count(&signs(results)?)
+    }
+
+    /// Counts samples that were flagged: masks `[B]` bool. Visits the host once.
+    pub fn count(&mut self, flagged: &[((String, Flag), Tensor)]) -> Result<()> {
+        let masks: Vec<&Tensor> = flagged.iter().map(|(_, mask)| mask).collect();
         if masks.is_empty() {
             return Ok(());
         }
         let masks = Tensor::f_stack(&masks, 0)?;
         let seen = masks.size()[1] as u64;
         let sums = masks.f_sum_dim_intlist([1i64].as_slice(), false, Kind::Int64)?;
-        for (key, sum) in keys.into_iter().zip(Vec::<i64>::try_from(&sums)?) {
-            let count = self.counts.entry(key).or_default();
+        for ((key, _), sum) in flagged.iter().zip(Vec::<i64>::try_from(&sums)?) {
+            let count = self.counts.entry(key.clone()).or_default();
             count.0 += sum.max(0) as u64;
             count.1 += seen;
         }
         Ok(())
     }
 
-    /// One line for each doubt worth a warning: any value that is not a number, others above 1 % of the samples.
+    /// One line for each flag worth a warning.
     pub fn lines(&self) -> Vec<String> {
-        let worth = |((_, doubt), (n, seen)): &(&(String, Doubt), &(u64, u64))| match doubt {
-            Doubt::NotANumber => *n > 0,
-            _ => *n as f64 > SHARE * *seen as f64,
-        };
-        let line = |((attack, doubt), (n, seen)): (&(String, Doubt), &(u64, u64))| {
-            let what = match doubt {
-                Doubt::NotANumber => "the goal is not a number".to_owned(),
-                Doubt::Stalled => "the gradient vanished on the way".to_owned(),
-                Doubt::Overstepped => "the attack ignored its budget and was brought back".to_owned(),
-                Doubt::WeakerThan(other) => {
-                    format!("{other} does more damage: more steps or restarts may help")
-                }
-            };
-            format!("attack {attack}: on {n} of {seen} attacked images {what}")
+        let worth = |((_, flag), (n, seen)): &(&(String, Flag), &(u64, u64))| *n as f64 > flag.share() * *seen as f64;
+        let line = |((attack, flag), (n, seen)): (&(String, Flag), &(u64, u64))| {
+            format!("attack {attack}: on {n} of {seen} attacked images {}", flag.text())
         };
         self.counts.iter().filter(worth).map(line).collect()
     }
 }
 
-/// `[B]` bool masks of all doubts about `results`.
-fn signs(results: &[Attacked]) -> Result<Vec<((String, Doubt), Tensor)>> {
+/// `[B]` bool masks of all flags of `results`: all attacks of one batch at one budget.
+///
+/// # Errors
+/// Where their shapes differ.
+pub fn signs(results: &[Attacked]) -> Result<Vec<((String, Flag), Tensor)>> {
     let mut all = Vec::new();
     for r in results {
-        let mut add = |doubt, mask: Tensor| all.push(((r.name.clone(), doubt), mask));
-        add(Doubt::NotANumber, r.damage.f_isnan()?);
-        add(Doubt::Stalled, r.stalled.shallow_clone());
-        add(Doubt::Overstepped, r.overstepped.shallow_clone());
+        let mut add = |flag, mask: Tensor| all.push(((r.name.clone(), flag), mask));
+        add(Flag::NotANumber, r.damage.f_isnan()?);
+        add(Flag::Vanishing, r.stalled.shallow_clone());
+        add(Flag::Overstepped, r.overstepped.shallow_clone());
+        if let Some(earlier) = &r.earlier {
+            add(Flag::Rising, r.damage.f_gt_tensor(&(earlier * (1.0 + RISE)))?);
+        }
         for other in results.iter().filter(|o| should_lose(o.family, r.family) && o.goal == r.goal) {
             // Only at equal size: the eigen scale has its own. Rounding is no victory.
             let equal = other.radius.f_eq_tensor(&r.radius)?;
-            let stronger = other.damage.f_gt_tensor(&(&r.damage * (1.0 + 1e-4)))?;
-            add(Doubt::WeakerThan(other.name.clone()), equal.f_logical_and(&stronger)?);
+            let stronger = other.damage.f_sub(&r.damage)?.f_gt_tensor(&(r.damage.f_abs()? * 1e-4))?;
+            add(Flag::WeakerThan(other.name.clone()), equal.f_logical_and(&stronger)?);
         }
     }
     Ok(all)
@@ -92,6 +147,6 @@ fn signs(results: &[Attacked]) -> Result<Vec<((String, Doubt), Tensor)>> {
 fn should_lose(weaker: Family, stronger: Family) -> bool {
     matches!(
         (weaker, stronger),
-        (Family::Noise, Family::Spectral | Family::Gradient) | (Family::Spectral, Family::Gradient)
+        (Family::Noise, Family::Spectral | Family::Gradient) | (Family::Blind | Family::Spectral, Family::Gradient)
     )
 }

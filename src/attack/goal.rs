@@ -1,6 +1,7 @@
 //! What an attack wants: a value per sample that it drives up.
 
 use super::Victim;
+use super::aim::Aim;
 use crate::error::Result;
 use crate::ffi::{self, Graph, VjpMode};
 use crate::model::shift::{self, Reading};
@@ -30,12 +31,21 @@ pub enum Goal {
     Recon,
     /// Mean square error of the attacked reconstruction against x, `recon_mse`.
     ReconMse,
+    /// 1 - cos(mu(x'), mu(x)).
+    Cosine,
+    /// Growth of the posterior's width: mean over the latents of ln sigma(x') - ln sigma(x).
+    Sigma,
+    /// Growth of the posterior's variance: sum over the latents of sigma^2(x') - sigma^2(x).
+    Variance,
+    /// Least reconstruction error, as of an anomaly that is to be hidden: mean square error of r(x) against x less that of r(x')
+    /// against x'.
+    Hide,
 }
 
-/// What a goal looks at: the posterior alone, so that no decoder runs, or the reconstruction.
+/// What a goal looks at: the posterior alone, so that no decoder runs, or the image and its reconstruction.
 enum View {
     Latent(fn(&Posterior, &Posterior) -> Result<Tensor>),
-    Image(fn(&Reading, &Tensor) -> Result<Tensor>),
+    Image(fn(&Reading, &Tensor, &Tensor) -> Result<Tensor>),
 }
 
 impl Goal {
@@ -46,57 +56,84 @@ impl Goal {
             Self::Rkl => View::Latent(shift::latent_reverse_kl),
             Self::Skl => View::Latent(shift::latent_skl),
             Self::W2 => View::Latent(shift::latent_w2),
-            Self::Recon => View::Image(|clean, r| shift::mean_square(&clean.reconstruction, r)),
-            Self::ReconMse => View::Image(|clean, r| shift::mean_square(&clean.images, r)),
+            Self::Cosine => View::Latent(shift::latent_cosine),
+            Self::Sigma => View::Latent(shift::latent_width),
+            Self::Variance => View::Latent(shift::latent_variance),
+            Self::Recon => View::Image(|clean, _, r| shift::mean_square(&clean.reconstruction, r)),
+            Self::ReconMse => View::Image(|clean, _, r| shift::mean_square(&clean.images, r)),
+            Self::Hide => View::Image(|clean, x, r| {
+                let before = shift::mean_square(&clean.images, &clean.reconstruction)?;
+                Ok(before.f_sub(&shift::mean_square(x, r)?)?)
+            }),
         }
+    }
+
+    /// Whether it looks at the posterior's width, which not every encoder gives.
+    pub fn needs_scale(self) -> bool {
+        matches!(self, Self::Kl | Self::Rkl | Self::Skl | Self::W2 | Self::Sigma | Self::Variance)
+    }
+
+    /// Whether it is a distance between two readings, which can be made small as well as large.
+    pub fn is_distance(self) -> bool {
+        !matches!(self, Self::Sigma | Self::Variance | Self::Hide)
+    }
+
+    /// Whether it is at its minimum, with gradient 0, where nothing has moved.
+    pub fn starts_flat(self) -> bool {
+        self.is_distance() && self != Self::ReconMse
     }
 
     /// The value at `x` [B, C, H, W] in place of the victim's images, `[B]` f64, differentiable in `x`.
     ///
-    /// At x' = x every goal but `recon-mse` is at its minimum 0 with gradient 0: an ascent must start elsewhere.
+    /// At x' = x most goals are at their minimum 0 with gradient 0: an ascent must start elsewhere.
     pub fn value(self, victim: &Victim, x: &Tensor) -> Result<Tensor> {
-        self.value_at(victim.vae(), victim.clean(), x)
+        victim.passes().note(x, 1, 0);
+        self.value_at(victim.vae(), victim.aim(), x)
     }
 
-    /// [`Goal::value`] by a model's `clean` reading.
-    pub(super) fn value_at(self, vae: &dyn Vae, clean: &Reading, x: &Tensor) -> Result<Tensor> {
+    /// [`Goal::value`] by what is aimed at.
+    pub(super) fn value_at(self, vae: &dyn Vae, aim: Aim<'_>, x: &Tensor) -> Result<Tensor> {
         let posterior = vae.encode(x)?;
-        match self.view() {
-            View::Latent(distance) => distance(&clean.posterior, &posterior),
-            View::Image(damage) => damage(clean, &vae.decode(&posterior.mean)?),
-        }
+        let value = match self.view() {
+            View::Latent(distance) => distance(&aim.reference.posterior, &posterior)?,
+            View::Image(damage) => damage(aim.reference, x, &vae.decode(&posterior.mean)?)?,
+        };
+        aim.signed(value)
     }
 
     /// The value of a reading already made, `[B]` f64.
-    pub fn of(self, clean: &Reading, moved: &Reading) -> Result<Tensor> {
-        match self.view() {
-            View::Latent(distance) => distance(&clean.posterior, &moved.posterior),
-            View::Image(damage) => damage(clean, &moved.reconstruction),
-        }
+    pub fn of(self, victim: &Victim, moved: &Reading) -> Result<Tensor> {
+        let aim = victim.aim();
+        let value = match self.view() {
+            View::Latent(distance) => distance(&aim.reference.posterior, &moved.posterior)?,
+            View::Image(damage) => damage(aim.reference, &moved.images, &moved.reconstruction)?,
+        };
+        aim.signed(value)
     }
 
     /// The value at `x` and its gradient there, `[B]` f64 and [B, C, H, W], neither with a graph. One forward and one
     /// backward pass serve the whole batch, since no sample depends on another.
     pub fn ascend(self, victim: &Victim, x: &Tensor) -> Result<(Tensor, Tensor)> {
-        self.ascend_at(victim.vae(), victim.clean(), x, &Folding::of(x))
+        victim.passes().note(x, 1, 1);
+        self.ascend_at(victim.vae(), victim.aim(), x, &Folding::on(x.device()))
     }
 
-    /// [`Goal::ascend`] by a model's `clean` reading; `folding` is remembered from step to step.
+    /// [`Goal::ascend`] by what is aimed at; `folding` is remembered from step to step.
     pub(super) fn ascend_at(
         self,
         vae: &dyn Vae,
-        clean: &Reading,
+        aim: Aim<'_>,
         x: &Tensor,
         folding: &Folding,
     ) -> Result<(Tensor, Tensor)> {
+        let leaf = |t: &Tensor| -> Result<Tensor> { Ok(t.f_detach()?.f_set_requires_grad(true)?) };
         tch::with_grad(|| {
-            let x = x.f_detach()?.f_set_requires_grad(true)?;
+            let x = leaf(x)?;
             let posterior = vae.encode(&x)?;
             match self.view() {
                 View::Latent(distance) => {
-                    let leaf = |t: &Tensor| -> Result<Tensor> { Ok(t.f_detach()?.f_set_requires_grad(true)?) };
                     let seen = Posterior { mean: leaf(&posterior.mean)?, log_var: leaf(&posterior.log_var)? };
-                    let value = distance(&clean.posterior, &seen)?;
+                    let value = aim.signed(distance(&aim.reference.posterior, &seen)?)?;
                     let [mean, log_var] = gradients(&value, [&seen.mean, &seen.log_var])?;
                     // What does not count is not pulled back.
                     let gradient = match (mean, log_var) {
@@ -112,12 +149,16 @@ impl Goal {
                 }
                 View::Image(damage) => {
                     let image = vae.decode(&posterior.mean)?;
-                    let seen = image.f_detach()?.f_set_requires_grad(true)?;
-                    let value = damage(clean, &seen)?;
-                    let [gradient] = gradients(&value, [&seen])?;
-                    let gradient = match gradient {
-                        Some(g) => folding.pull_back(&image.f_flatten(1, -1)?, &x, &g.f_flatten(1, -1)?)?,
-                        None => x.f_zeros_like()?,
+                    let (seen, itself) = (leaf(&image)?, leaf(&x)?);
+                    let value = aim.signed(damage(aim.reference, &itself, &seen)?)?;
+                    let [through, direct] = gradients(&value, [&seen, &itself])?;
+                    let through = through
+                        .map(|g| folding.pull_back(&image.f_flatten(1, -1)?, &x, &g.f_flatten(1, -1)?))
+                        .transpose()?;
+                    let gradient = match (through, direct) {
+                        (Some(through), Some(direct)) => through.f_add(&direct)?,
+                        (Some(gradient), None) | (None, Some(gradient)) => gradient,
+                        (None, None) => x.f_zeros_like()?,
                     };
                     Ok((value.f_detach()?, gradient.f_detach()?))
                 }
@@ -131,6 +172,7 @@ fn gradients<const N: usize>(value: &Tensor, leaves: [&Tensor; N]) -> Result<[Op
     if !value.requires_grad() {
         return Ok(std::array::from_fn(|_| None));
     }
+    // A leaf that the value does not depend on has none.
     let mut found = Tensor::f_run_backward(&[value], &leaves, false, false)?.into_iter();
     Ok(std::array::from_fn(|_| found.next().filter(Tensor::defined)))
 }
@@ -139,9 +181,9 @@ fn gradients<const N: usize>(value: &Tensor, leaves: [&Tensor; N]) -> Result<[Op
 pub(super) struct Folding(Cell<bool>);
 
 impl Folding {
-    /// It may where images lie like `x`.
-    pub(super) fn of(x: &Tensor) -> Self {
-        Self(Cell::new(x.device() == Device::Cpu))
+    /// It may on a CPU.
+    pub(super) fn on(device: Device) -> Self {
+        Self(Cell::new(device == Device::Cpu))
     }
 
     /// The cotangent [B, R] of `output` [B, R] at `x` [B, ...]: one backward pass, the engine's own (kernels/folded.h) or autograd's.

@@ -1,13 +1,16 @@
 //! The loops of iterative attacks: their buffers, and on CUDA the graphs captured over them, kept from batch to batch.
 
-use super::ascent::keep_best;
+use super::aim::Aim;
+use super::ascent::{Landing, keep_best, vanishes};
 use super::goal::Folding;
-use super::{Budget, Goal, Norm, Victim};
-use crate::error::Result;
+use super::{Budget, Goal, Norm, Passes, Victim};
+use crate::error::{Error, Result};
 use crate::ffi::Replay;
 use crate::ffi::ascent::Stand;
+use crate::metric::MetricKind;
 use crate::model::shift::Reading;
 use crate::model::{Posterior, Vae};
+use crate::spectrum::{Spectra, Wanted};
 use std::cell::RefCell;
 use tch::{Device, Kind, Tensor};
 
@@ -16,12 +19,14 @@ use tch::{Device, Kind, Tensor};
 pub struct Loops<'a> {
     vae: &'a dyn Vae,
     kept: RefCell<Vec<Loop>>,
+    /// What finds the leading eigenvectors at iterates, a metric each.
+    spectra: RefCell<Vec<(MetricKind, Spectra)>>,
 }
 
 impl<'a> Loops<'a> {
     /// None as yet, on `vae`.
     pub fn on(vae: &'a dyn Vae) -> Self {
-        Self { vae, kept: RefCell::default() }
+        Self { vae, kept: RefCell::default(), spectra: RefCell::default() }
     }
 
     /// The model.
@@ -29,52 +34,118 @@ impl<'a> Loops<'a> {
         self.vae
     }
 
-    /// Ascends `goal` from `start` within the budget, by steps of these lengths. The best iterate of each sample, and `[B]`
-    /// bool: a gradient was 0 or not a number.
-    pub(super) fn ascend(
+    /// The leading eigenvector of `metric` at each of `images` [B, C, H, W], [B, 1, D], and the passes that it took; `index` holds their
+    /// positions, by which probes are drawn.
+    pub(super) fn leading(
         &self,
-        victim: &Victim,
-        goal: Goal,
-        budget: &Budget,
-        start: &Tensor,
-        lengths: impl Iterator<Item = f64>,
-    ) -> Result<(Tensor, Tensor)> {
-        let key = Key::of(goal, budget, start);
-        let mut kept = self.kept.borrow_mut();
-        // Batches are of one size but for the last.
-        kept.retain(|other| other.key.images == key.images);
-        let at = match kept.iter().position(|other| other.key == key) {
+        metric: MetricKind,
+        images: &Tensor,
+        index: &[u64],
+        seed: u64,
+    ) -> Result<(Tensor, Passes)> {
+        let mut kept = self.spectra.borrow_mut();
+        let at = match kept.iter().position(|(kind, _)| *kind == metric) {
             Some(at) => at,
             None => {
-                kept.push(Loop::new(key, victim.clean())?);
+                let wanted = Wanted { top: 1, pairs: Some(1), seed, ..Wanted::default() };
+                kept.push((metric, Spectra::wanted(self.vae, images, metric, &wanted)?));
                 kept.len() - 1
             }
         };
-        let found = kept[at].ascend(self.vae, victim, budget.epsilon, start, lengths);
+        let found = kept[at].1.find(self.vae, images, index)?;
+        let (forward, backward) = found.passes();
+        let spectrum = found.into_spectrum();
+        let lacking = || Error::internal("attack::loops", "a spectrum without directions");
+        Ok((spectrum.directions.ok_or_else(lacking)?, Passes { forward, backward }))
+    }
+
+    /// Ascends a goal from `start` [S B, C, H, W], S starts of the B samples one after the other, within the budget, by steps of these
+    /// lengths; `finish`: the iterate after the last step is judged as well.
+    pub(super) fn ascend(
+        &self,
+        victim: &Victim,
+        ascent: Ascent,
+        budget: &Budget,
+        start: &Tensor,
+        lengths: &[f64],
+        finish: bool,
+    ) -> Result<Reached> {
+        let key = Key::of(ascent, victim, budget, start);
+        let mut kept = self.kept.borrow_mut();
+        // Batches are of one size but for the last.
+        kept.retain(|other| other.key.samples == key.samples);
+        let at = match kept.iter().position(|other| other.key == key) {
+            Some(at) => at,
+            None => {
+                kept.push(Loop::new(key, victim.aim().reference)?);
+                kept.len() - 1
+            }
+        };
+        let found = kept[at].ascend(self.vae, victim, budget.epsilon, start, lengths, finish);
         if found.is_err() {
-            // What it holds, no one knows.
+            // Its contents are not known.
             kept.remove(at);
         }
         found
     }
 }
 
+/// How an ascent moves.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Ascent {
+    pub goal: Goal,
+    pub landing: Landing,
+    /// What is kept of the direction of the steps before: 0 for none.
+    pub momentum: f64,
+}
+
+/// Where an ascent of R rows came.
+pub(super) struct Reached {
+    /// The best iterates, [R, C, H, W], and their damage, `[R]` f64.
+    pub best: Tensor,
+    pub damage: Tensor,
+    /// The iterates after the last step, [R, C, H, W].
+    pub last: Tensor,
+    /// `[R]` bool: a gradient was 0 or not a number.
+    pub stalled: Tensor,
+}
+
+impl Reached {
+    /// One for each of the `starts`.
+    pub(super) fn by_start(&self, starts: i64) -> Result<Vec<Self>> {
+        let split = |t: &Tensor| -> Result<Vec<Tensor>> { Ok(t.f_chunk(starts, 0)?) };
+        let (best, damage, last, stalled) =
+            (split(&self.best)?, split(&self.damage)?, split(&self.last)?, split(&self.stalled)?);
+        let parts = best.into_iter().zip(damage).zip(last.into_iter().zip(stalled));
+        Ok(parts.map(|((best, damage), (last, stalled))| Self { best, damage, last, stalled }).collect())
+    }
+}
+
 /// What a captured step has in it for good.
 #[derive(Clone, Debug, PartialEq)]
 struct Key {
+    samples: i64,
     images: (Vec<i64>, Kind, Device),
-    goal: Goal,
+    ascent: Ascent,
+    towards: bool,
     norm: Norm,
     pixels: Option<(f64, f64)>,
 }
 
 impl Key {
-    fn of(goal: Goal, budget: &Budget, x: &Tensor) -> Self {
-        Self { images: (x.size(), x.kind(), x.device()), goal, norm: budget.norm, pixels: budget.pixels }
+    fn of(ascent: Ascent, victim: &Victim, budget: &Budget, x: &Tensor) -> Self {
+        Self {
+            samples: victim.images().size()[0],
+            images: (x.size(), x.kind(), x.device()),
+            ascent,
+            towards: victim.aim().towards,
+            norm: budget.norm,
+            pixels: budget.pixels,
+        }
     }
 }
 
-/// An ascent on buffers that stay where they are.
+/// One attack's loop over batches of one shape.
 struct Loop {
     key: Key,
     step: Replay,
@@ -82,25 +153,29 @@ struct Loop {
     folding: Folding,
 }
 
-/// What a step reads and leaves.
+/// What a step reads and leaves, all of R rows.
 struct Buffers {
-    /// What the model makes of the clean images.
-    clean: Reading,
-    /// The iterate, [B, C, H, W].
+    /// The clean images, [R, C, H, W].
+    origin: Tensor,
+    /// What the model makes of what is aimed at.
+    reference: Reading,
+    /// The iterate, [R, C, H, W].
     x: Tensor,
-    /// The best one, [B, C, H, W], and its damage, `[B]` f64: NaN before the first, which any number beats.
+    /// The best one, [R, C, H, W], and its damage, `[R]` f64: NaN before the first, which any number beats.
     best: Tensor,
     damage: Tensor,
-    /// `[B]` bool: a gradient was 0 or not a number.
+    /// The direction of the steps so far, [R, C, H, W], where there is momentum.
+    velocity: Option<Tensor>,
+    /// `[R]` bool: a gradient was 0 or not a number.
     stalled: Tensor,
     /// Of the next step and of the ball's radius, `[2]` f64.
     lengths: Tensor,
 }
 
 impl Loop {
-    fn new(key: Key, clean: &Reading) -> Result<Self> {
-        let folding = Folding::of(&clean.images);
-        Ok(Self { step: Replay::new(clean.images.device()), held: Buffers::like(clean)?, key, folding })
+    fn new(key: Key, reference: &Reading) -> Result<Self> {
+        let (_, _, device) = key.images;
+        Ok(Self { step: Replay::new(device), held: Buffers::new(&key, reference)?, folding: Folding::on(device), key })
     }
 
     fn ascend(
@@ -109,51 +184,81 @@ impl Loop {
         victim: &Victim,
         radius: f64,
         start: &Tensor,
-        lengths: impl Iterator<Item = f64>,
-    ) -> Result<(Tensor, Tensor)> {
+        lengths: &[f64],
+        finish: bool,
+    ) -> Result<Reached> {
         let Self { key, step, held, folding } = self;
-        held.begin(victim.clean(), start, radius)?;
+        held.begin(victim, start, radius)?;
         for length in lengths {
             crate::event::ensure_wanted()?;
-            let _ = held.lengths.f_narrow(0, 0, 1)?.f_fill_(length)?;
+            let _ = held.lengths.f_narrow(0, 0, 1)?.f_fill_(*length)?;
             step.run(|| held.advance(vae, key, folding))?;
         }
+        victim.passes().note(start, lengths.len(), lengths.len());
         if let Some(reason) = step.refusal() {
             victim.refused(reason);
         }
-        let value = key.goal.value_at(vae, &held.clean, &held.x)?;
-        keep_best(&mut held.best.shallow_clone(), &mut held.damage.shallow_clone(), &held.x, &value)?;
-        Ok((held.best.f_detach_copy()?, held.stalled.f_detach_copy()?))
+        if finish {
+            let aim = Aim { reference: &held.reference, towards: key.towards };
+            let value = key.ascent.goal.value_at(vae, aim, &held.x)?;
+            victim.passes().note(start, 1, 0);
+            keep_best(&mut held.best.shallow_clone(), &mut held.damage.shallow_clone(), &held.x, &value)?;
+        }
+        Ok(Reached {
+            best: held.best.f_detach_copy()?,
+            damage: held.damage.f_detach_copy()?,
+            last: held.x.f_detach_copy()?,
+            stalled: held.stalled.f_detach_copy()?,
+        })
     }
 }
 
 impl Buffers {
-    fn like(clean: &Reading) -> Result<Self> {
-        let like = |t: &Tensor| -> Result<Tensor> { Ok(Tensor::f_empty(t.size(), (t.kind(), t.device()))?) };
-        let Reading { images, posterior, reconstruction } = clean;
-        let (batch, device) = (images.size()[0], images.device());
-        let posterior = Posterior { mean: like(&posterior.mean)?, log_var: like(&posterior.log_var)? };
+    fn new(key: &Key, reference: &Reading) -> Result<Self> {
+        let (size, kind, device) = &key.images;
+        let rows = size[0];
+        let many = |t: &Tensor| -> Result<Tensor> {
+            let mut size = t.size();
+            size[0] = rows;
+            Ok(Tensor::f_empty(size, (t.kind(), t.device()))?)
+        };
+        let images = || -> Result<Tensor> { Ok(Tensor::f_empty(size.as_slice(), (*kind, *device))?) };
+        let Reading { images: aimed_at, posterior, reconstruction } = reference;
+        let posterior = Posterior { mean: many(&posterior.mean)?, log_var: many(&posterior.log_var)? };
         Ok(Self {
-            clean: Reading { images: like(images)?, posterior, reconstruction: like(reconstruction)? },
-            x: like(images)?,
-            best: like(images)?,
-            damage: Tensor::f_empty([batch], (Kind::Double, device))?,
-            stalled: Tensor::f_empty([batch], (Kind::Bool, device))?,
-            lengths: Tensor::f_empty([2], (Kind::Double, device))?,
+            origin: images()?,
+            reference: Reading { images: many(aimed_at)?, posterior, reconstruction: many(reconstruction)? },
+            x: images()?,
+            best: images()?,
+            damage: Tensor::f_empty([rows], (Kind::Double, *device))?,
+            velocity: if key.ascent.momentum > 0.0 { Some(images()?) } else { None },
+            stalled: Tensor::f_empty([rows], (Kind::Bool, *device))?,
+            lengths: Tensor::f_empty([2], (Kind::Double, *device))?,
         })
     }
 
     /// Takes over a batch.
-    fn begin(&self, clean: &Reading, start: &Tensor, radius: f64) -> Result<()> {
-        let pairs = [
-            (&self.clean.images, &clean.images),
-            (&self.clean.posterior.mean, &clean.posterior.mean),
-            (&self.clean.posterior.log_var, &clean.posterior.log_var),
-            (&self.clean.reconstruction, &clean.reconstruction),
-            (&self.x, start),
-            (&self.best, start),
-        ];
-        pairs.into_iter().try_for_each(|(to, from)| to.shallow_clone().f_copy_(from))?;
+    fn begin(&self, victim: &Victim, start: &Tensor, radius: f64) -> Result<()> {
+        let reference = victim.aim().reference;
+        let starts = start.size()[0] / victim.images().size()[0].max(1);
+        // Every start has the samples in the same order.
+        let fill = |to: &Tensor, from: &Tensor| -> Result<()> {
+            let mut size = from.size();
+            size.insert(0, starts);
+            to.f_view(size.as_slice())?.f_copy_(from)?;
+            Ok(())
+        };
+        fill(&self.origin, victim.images())?;
+        fill(&self.reference.images, &reference.images)?;
+        fill(&self.reference.posterior.mean, &reference.posterior.mean)?;
+        fill(&self.reference.posterior.log_var, &reference.posterior.log_var)?;
+        fill(&self.reference.reconstruction, &reference.reconstruction)?;
+        for to in [&self.x, &self.best] {
+            to.shallow_clone().f_copy_(start)?;
+        }
+        if let Some(velocity) = &self.velocity {
+            let _ = velocity.shallow_clone().f_zero_()?;
+        }
         let _ = self.damage.shallow_clone().f_fill_(f64::NAN)?;
         let _ = self.stalled.shallow_clone().f_zero_()?;
         let _ = self.lengths.f_narrow(0, 1, 1)?.f_fill_(radius)?;
@@ -162,7 +267,15 @@ impl Buffers {
 
     /// One step, in place; allowed in a graph.
     fn advance(&self, vae: &dyn Vae, key: &Key, folding: &Folding) -> Result<()> {
-        let (value, gradient) = key.goal.ascend_at(vae, &self.clean, &self.x, folding)?;
+        let aim = Aim { reference: &self.reference, towards: key.towards };
+        let (value, gradient) = key.ascent.goal.ascend_at(vae, aim, &self.x, folding)?;
+        let gradient = match &self.velocity {
+            Some(velocity) => {
+                let _ = self.stalled.shallow_clone().f_logical_or_(&vanishes(&gradient)?)?;
+                accelerated(velocity, &gradient, key.ascent.momentum)?
+            }
+            None => gradient,
+        };
         // Its radius is among the lengths.
         let budget = Budget { norm: key.norm, epsilon: f64::NAN, pixels: key.pixels };
         let stand = Stand {
@@ -171,6 +284,18 @@ impl Buffers {
             damage: &mut self.damage.shallow_clone(),
             stalled: &mut self.stalled.shallow_clone(),
         };
-        budget.advance(stand, &self.clean.images, &gradient, &value, &self.lengths)
+        budget.advance(stand, &self.origin, &gradient, &value, &self.lengths, key.ascent.landing)
     }
+}
+
+/// The velocity, in place: `momentum` times what it was, and the gradient divided by the mean of its absolute values.
+///
+/// Source: Dong et al. 2018, algorithm 1. A gradient that is 0 or not a number adds nothing.
+fn accelerated(velocity: &Tensor, gradient: &Tensor, momentum: f64) -> Result<Tensor> {
+    let mean = gradient.f_flatten(1, -1)?.f_abs()?.f_mean_dim([1i64].as_slice(), false, gradient.kind())?;
+    let mut size = vec![1; gradient.dim()];
+    size[0] = -1;
+    let unit = gradient.f_div(&mean.f_view(size.as_slice())?)?.f_nan_to_num(0.0, 0.0, 0.0)?;
+    let _ = velocity.shallow_clone().f_mul_scalar_(momentum)?.f_add_(&unit)?;
+    Ok(velocity.shallow_clone())
 }

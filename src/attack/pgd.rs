@@ -8,23 +8,12 @@
 
 use super::best::Best;
 use super::least::at_least_one;
-use super::{Attack, Budget, Family, Goal, Norm, Proposal, Victim};
+use super::loops::Ascent;
+use super::start::{self, Origin, Start};
+use super::{Attack, Budget, Family, Goal, Landing, Norm, Proposal, Victim};
 use crate::error::{Error, Result};
-use crate::seed::{self, Stage};
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
-
-/// Where the ascent begins; never at x itself, where the gradient of a distance is 0.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
-#[serde(rename_all = "lowercase")]
-pub enum Start {
-    /// A random point: on the sphere in L2 and L1, uniform in the cube in Linf.
-    #[default]
-    Random,
-    /// The spectral attack along v_i, the worse sign; restart i takes direction i.
-    Spectral,
-}
 
 /// How the length of a step changes on the way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,8 +41,11 @@ pub struct PgdSpec {
     pub schedule: Schedule,
     /// Ascents from different starts, of which the worst is kept (>= 1).
     pub restarts: usize,
-    /// Where an ascent begins.
+    /// What an ascent begins along.
     pub start: Start,
+    /// What is kept of the direction of earlier steps (0 <= m < 1).
+    #[serde(skip_serializing_if = "is_zero")]
+    pub momentum: f64,
     /// What is driven up.
     pub goal: Goal,
 }
@@ -66,6 +58,7 @@ impl Default for PgdSpec {
             schedule: Schedule::default(),
             restarts: 1,
             start: Start::default(),
+            momentum: 0.0,
             goal: Goal::default(),
         }
     }
@@ -75,6 +68,10 @@ impl PgdSpec {
     pub(super) fn check(&self) -> Result<()> {
         at_least_one("steps of the pgd attack", self.steps)?;
         at_least_one("restarts of the pgd attack", self.restarts)?;
+        if !(0.0..1.0).contains(&self.momentum) {
+            let found = self.momentum.to_string();
+            return Err(Error::request("momentum of the pgd attack", "a number >= 0 and < 1", found));
+        }
         match self.step {
             Some(step) if !(step.is_finite() && step > 0.0) => {
                 Err(Error::request("step of the pgd attack", "a finite number > 0", step.to_string()))
@@ -116,20 +113,30 @@ impl Attack for Pgd {
         let start = match self.0.start {
             Start::Random => random_start(victim, budget, trial)?,
             Start::Spectral => spectral_start(victim, budget, trial, self.0.goal)?,
+            Start::Others => Origin::Other(trial).image(victim, budget, None)?,
         };
-        let lengths = (0..self.0.steps).map(|t| budget.epsilon * self.0.length(t));
-        let (best, stalled) = victim.loops().ascend(victim, self.0.goal, budget, &start, lengths)?;
-        Ok(Proposal { candidates: vec![best], stalled: Some(stalled) })
+        let lengths: Vec<_> = (0..self.0.steps).map(|t| budget.epsilon * self.0.length(t)).collect();
+        let ascent = Ascent { goal: self.0.goal, landing: Landing::Ball, momentum: self.0.momentum };
+        let reached = victim.loops().ascend(victim, ascent, budget, &start, &lengths, true)?;
+        Ok(Proposal { candidates: vec![reached.best], stalled: Some(reached.stalled), earlier: None })
+    }
+
+    fn directions(&self) -> usize {
+        if self.0.start == Start::Spectral { self.0.restarts } else { 0 }
     }
 }
 
+/// Nothing is written where a setting is not used.
+fn is_zero(value: &f64) -> bool {
+    *value == 0.0
+}
+
 fn random_start(victim: &Victim, budget: &Budget, trial: usize) -> Result<Tensor> {
-    let (seed, index, dim) = (victim.seed(), victim.index(), victim.dim());
-    let noise = seed::normal_stream(seed, Stage::AttackStart, trial as u64, index, dim)?;
+    let noise = start::noise(victim, trial)?;
     let step = match budget.norm {
-        Norm::L2 | Norm::L1 => budget.along(&victim.shaped(&noise)?)?,
+        Norm::L2 | Norm::L1 => budget.along(&noise)?,
         // The error function makes a uniform number on (-1, 1) of a normal one.
-        Norm::Linf => victim.shaped(&(noise * std::f64::consts::FRAC_1_SQRT_2).f_erf()?)?,
+        Norm::Linf => (noise * std::f64::consts::FRAC_1_SQRT_2).f_erf()?,
     };
     budget.contract(victim.images(), &victim.images().f_add(&(step * budget.epsilon))?)
 }

@@ -50,6 +50,6 @@ impl Attack for Random {
         let noise =
             seed::normal_stream(victim.seed(), Stage::RandomDirection, trial as u64, victim.index(), victim.dim())?;
         let step = budget.along(&victim.shaped(&noise)?)? * budget.epsilon;
-        Ok(Proposal { candidates: both_signs(victim.images(), &step)?, stalled: None })
+        Ok(Proposal { candidates: both_signs(victim.images(), &step)?, stalled: None, earlier: None })
     }
 }

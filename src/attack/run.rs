@@ -1,7 +1,7 @@
 //! The only judge: brings what an attack proposes into its budget, keeps the worst per sample, and measures it.
 
 use super::best::{Best, exceeds};
-use super::{Attack, AttackSpec, Budget, Family, Goal, TOLERANCE, Victim};
+use super::{Attack, AttackSpec, Budget, Family, Goal, Passes, TOLERANCE, Victim};
 use crate::error::{Error, Result};
 use crate::model::shift::{self, Reading};
 use tch::{Kind, Tensor};
@@ -27,6 +27,10 @@ pub struct Attacked {
     pub radius: Tensor,
     /// `[B]` bool: the search met a gradient that was 0 or not a number.
     pub stalled: Tensor,
+    /// What the search took, its spectrum included; what the judge needs for its measures is not counted.
+    pub passes: Passes,
+    /// Damage `[B]` f64 that had been found before the last tenth of the passes, where the search tells.
+    pub earlier: Option<Tensor>,
     /// `[B]` bool: a proposal was more than 1 % too large, or not a finite number, before it was brought back.
     pub overstepped: Tensor,
 }
@@ -44,9 +48,11 @@ pub fn run(spec: &AttackSpec, victim: &Victim, budget: &Budget) -> Result<Vec<At
     }
     if let [only] = &mut parts[..] {
         spec.name().clone_into(&mut only.name);
+        victim.remember(budget, &only.name, &only.images);
         return Ok(parts);
     }
-    let mut all = vec![worst(spec.name(), Family::Spectral, &parts)?];
+    let mut all = vec![worst(spec.name(), spec.family(), &parts)?];
+    victim.remember(budget, &all[0].name, &all[0].images);
     all.append(&mut parts);
     Ok(all)
 }
@@ -60,6 +66,7 @@ pub fn judge(name: &str, attack: &dyn Attack, victim: &Victim, budget: &Budget) 
     victim.fits(budget)?;
     tch::no_grad(|| {
         let x = victim.images();
+        victim.passes().take();
         let own = attack.radius(victim, budget)?;
         let whole = Tensor::f_full([x.size()[0]], budget.epsilon, (Kind::Double, x.device()))?;
         let radius = match own {
@@ -71,8 +78,10 @@ pub fn judge(name: &str, attack: &dyn Attack, victim: &Victim, budget: &Budget) 
         // Samples for which nothing was proposed that is a number.
         let mut lost = stalled.f_logical_not()?;
         let mut best = Best::default();
+        let mut earlier = None;
         for trial in 0..attack.trials() {
             let proposal = attack.propose(victim, budget, trial)?;
+            earlier = proposal.earlier.as_ref().map(Tensor::shallow_clone);
             if let Some(s) = &proposal.stalled {
                 stalled = stalled.f_logical_or(s)?;
             }
@@ -86,19 +95,26 @@ pub fn judge(name: &str, attack: &dyn Attack, victim: &Victim, budget: &Budget) 
                 let beyond = size.f_le_tensor(&(&radius * 1.01))?.f_logical_not()?;
                 overstepped = overstepped.f_logical_or(&beyond)?;
                 let finite = candidate.f_where_self(&known, x)?;
-                let fair = budget.project_to(x, &finite, &radius)?;
+                let fair = victim.fair(budget, &finite, &radius)?;
                 let damage = if lone { size } else { attack.goal().value(victim, &fair)? };
                 best.offer(fair, damage)?;
             }
         }
+        let mut passes = victim.passes().take();
+        if attack.directions() > 0 {
+            passes = passes + victim.spectrum_passes();
+        }
         let images = best.into_images().unwrap_or_else(|| x.shallow_clone());
         ensure_within(name, budget, x, &images, &radius)?;
         let moved = Reading::of(victim.vae(), &images)?;
-        let damage = attack.goal().of(victim.clean(), &moved)?;
+        let damage = attack.goal().of(victim, &moved)?;
         // What is not known of a sample is told as such in all of its measures.
         lost = lost.f_logical_or(&damage.f_isfinite()?.f_logical_not()?)?;
         let unless_lost = |t: &Tensor| -> Result<Tensor> { Ok(t.f_masked_fill(&lost, f64::NAN)?) };
-        let measures = shift::all(victim.clean(), &moved)?;
+        let mut measures = shift::all(victim.clean(), &moved)?;
+        if let Some(target) = victim.target() {
+            measures.extend(shift::towards(target, &moved)?);
+        }
         let measures: Result<_> = measures.into_iter().map(|(name, t)| Ok((name, unless_lost(&t)?))).collect();
         Ok(Attacked {
             name: name.to_owned(),
@@ -110,6 +126,8 @@ pub fn judge(name: &str, attack: &dyn Attack, victim: &Victim, budget: &Budget) 
             reconstruction: moved.reconstruction,
             radius,
             stalled,
+            passes,
+            earlier,
             overstepped,
         })
     })
@@ -133,6 +151,8 @@ pub fn worst(name: &str, family: Family, results: &[Attacked]) -> Result<Attacke
         measures: first.measures.iter().map(|(n, m)| (*n, m.shallow_clone())).collect(),
         radius: first.radius.shallow_clone(),
         stalled: first.stalled.shallow_clone(),
+        passes: first.passes,
+        earlier: None,
         overstepped: first.overstepped.shallow_clone(),
     };
     for other in rest {
@@ -140,6 +160,7 @@ pub fn worst(name: &str, family: Family, results: &[Attacked]) -> Result<Attacke
             let found = format!("{} and {}", kept.goal, other.goal);
             return Err(Error::request("goals of the results to choose from", "one", found));
         }
+        kept.passes = kept.passes + other.passes;
         let worse = exceeds(&other.damage, &kept.damage)?;
         let choose = |a: &Tensor, b: &Tensor| a.f_where_self(&worse, b);
         let pixels = worse.f_reshape([-1, 1, 1, 1])?;

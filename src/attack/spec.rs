@@ -1,11 +1,18 @@
 //! Attacks as the user chooses them: names on the command line, tagged maps in the YAML.
 
-use super::pgd::{Pgd, PgdSpec, Start};
+use super::apgd::{Apgd, ApgdSpec};
+use super::iterated::{Iterated, IteratedSpec};
+use super::pgd::{Pgd, PgdSpec};
+use super::race::{Race, RaceSpec};
 use super::random::{Random, RandomSpec};
-use super::spectral::{Scale, SpectralSpec};
-use super::{Attack, Goal, Norm};
+use super::spectral::SpectralSpec;
+use super::square::{Square, SquareSpec};
+use super::start::Start;
+use super::suite::SuiteSpec;
+use super::{Attack, Family, Goal, Norm};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
+use serde_yaml::Value;
 use std::collections::BTreeSet;
 use std::str::FromStr;
 use strum::IntoEnumIterator;
@@ -21,19 +28,67 @@ pub enum AttackSpec {
     Random(RandomSpec),
     /// Projected gradient ascent.
     Pgd(PgdSpec),
+    /// Many short ascents, of which the best go on.
+    Race(RaceSpec),
+    /// Along the leading eigenvector of the metric at each iterate.
+    SpectralIterated(IteratedSpec),
+    /// A gradient ascent that finds its own step.
+    Apgd(ApgdSpec),
+    /// A random search without gradients.
+    Square(SquareSpec),
+    /// Several of them, with nothing to tune.
+    Suite(SuiteSpec),
 }
 
-/// What the command line sets on every attack that has the setting; `None` leaves it.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Overrides {
-    /// `--goal`.
-    pub goal: Option<Goal>,
-    /// `--steps`.
-    pub steps: Option<usize>,
-    /// `--scale`.
-    pub scale: Option<Scale>,
-    /// `--top`.
-    pub top: Option<usize>,
+/// A setting that is put on every attack that has it: `--steps 40` is the key `steps` with the value 40.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Knob {
+    /// Its name for whoever set it.
+    pub flag: &'static str,
+    /// Its key in the YAML of an attack.
+    pub key: &'static str,
+    /// Its value there.
+    pub value: Value,
+}
+
+impl Knob {
+    /// A flag and its key.
+    ///
+    /// # Errors
+    /// An internal error where the value has no YAML.
+    pub fn new(flag: &'static str, key: &'static str, value: impl Serialize) -> Result<Self> {
+        let value = serde_yaml::to_value(value).map_err(|e| Error::internal("attack::spec", e.to_string()))?;
+        Ok(Self { flag, key, value })
+    }
+
+    /// The attacks with this setting where they have it.
+    ///
+    /// # Errors
+    /// A wrong request where none of them has it, or the value is not one for it.
+    pub fn turn(&self, attacks: &mut [AttackSpec]) -> Result<()> {
+        let mut taken = false;
+        for attack in attacks.iter_mut() {
+            if let Some(changed) = attack.with(self)? {
+                *attack = changed;
+                taken = true;
+            }
+        }
+        if taken {
+            return Ok(());
+        }
+        let mut having = vec![];
+        for spec in AttackSpec::iter() {
+            if spec.with(self)?.is_some() {
+                having.push(spec.name());
+            }
+        }
+        let expected = match having[..] {
+            [only] => format!("the attack {only} among those chosen"),
+            _ => format!("one of the attacks {} among those chosen", having.join(", ")),
+        };
+        let names: Vec<_> = attacks.iter().map(AttackSpec::name).collect();
+        Err(Error::request(self.flag, expected, names.join(", ")))
+    }
 }
 
 impl FromStr for AttackSpec {
@@ -58,6 +113,7 @@ impl AttackSpec {
     pub fn results(&self) -> Vec<String> {
         let own = [self.name().to_owned()];
         match self {
+            Self::Suite(s) => own.into_iter().chain(s.parts().into_iter().map(|(name, _)| name)).collect(),
             Self::Spectral(s) if s.top > 1 => own.into_iter().chain((1..=s.top).map(|i| format!("u{i}"))).collect(),
             _ => own.into(),
         }
@@ -69,6 +125,11 @@ impl AttackSpec {
             Self::Spectral(s) => s.goal,
             Self::Random(s) => s.goal,
             Self::Pgd(s) => s.goal,
+            Self::Race(s) => s.goal,
+            Self::SpectralIterated(s) => s.goal,
+            Self::Apgd(s) => s.goal,
+            Self::Square(s) => s.goal,
+            Self::Suite(s) => s.goal,
         }
     }
 
@@ -77,27 +138,42 @@ impl AttackSpec {
         match self {
             Self::Spectral(s) => s.top,
             Self::Pgd(s) if s.start == Start::Spectral => s.restarts,
-            Self::Random(_) | Self::Pgd(_) => 0,
+            _ => 0,
         }
     }
 
-    /// The same attack with what the command line sets.
-    #[must_use]
-    pub fn with(mut self, set: &Overrides) -> Self {
-        let goal = match &mut self {
-            Self::Spectral(s) => {
-                s.top = set.top.unwrap_or(s.top);
-                s.scale = set.scale.unwrap_or(s.scale);
-                &mut s.goal
-            }
-            Self::Random(s) => &mut s.goal,
-            Self::Pgd(s) => {
-                s.steps = set.steps.unwrap_or(s.steps);
-                &mut s.goal
-            }
-        };
-        *goal = set.goal.unwrap_or(*goal);
-        self
+    /// How many directions it moves along where there are so many.
+    pub fn wishes(&self) -> usize {
+        let hoped = self.parts().iter().map(|(_, attack)| attack.directions()).max();
+        hoped.unwrap_or(0).max(self.directions())
+    }
+
+    /// Whether it moves towards other images of the data set.
+    pub fn needs_others(&self) -> bool {
+        match self {
+            Self::Pgd(s) => s.start == Start::Others,
+            Self::Apgd(s) => s.start == Start::Others,
+            Self::Race(s) => s.starts.contains(&Start::Others),
+            Self::Suite(_) => true,
+            Self::Spectral(_) | Self::Random(_) | Self::SpectralIterated(_) | Self::Square(_) => false,
+        }
+    }
+
+    /// The same attack with a setting; none where it has no such setting.
+    ///
+    /// # Errors
+    /// A wrong request where the value is not one for it.
+    pub fn with(&self, knob: &Knob) -> Result<Option<Self>> {
+        let internal = |e: serde_yaml::Error| Error::internal("attack::spec", e.to_string());
+        let mut map = serde_yaml::to_value(self).map_err(internal)?;
+        if let Some(map) = map.as_mapping_mut() {
+            map.insert(knob.key.into(), knob.value.clone());
+        }
+        match serde_yaml::from_value(map) {
+            Ok(spec) => Ok(Some(spec)),
+            Err(error) if error.to_string().contains("unknown field") => Ok(None),
+            Err(error) => Err(Error::request(knob.flag, "a value that the attack takes", error.to_string())),
+        }
     }
 
     /// Whether the settings are in range and fit the norm.
@@ -109,6 +185,23 @@ impl AttackSpec {
             Self::Spectral(s) => s.check(norm),
             Self::Random(s) => s.check(),
             Self::Pgd(s) => s.check(),
+            Self::Race(s) => s.check(),
+            Self::SpectralIterated(s) => s.check(),
+            Self::Apgd(s) => s.check(),
+            Self::Square(s) => s.check(),
+            Self::Suite(_) => Ok(()),
+        }
+    }
+
+    fn alone(&self, attack: impl Attack + 'static) -> Vec<(String, Box<dyn Attack>)> {
+        vec![(self.name().to_owned(), Box::new(attack))]
+    }
+
+    /// The family of the worst of its parts.
+    pub(crate) fn family(&self) -> Family {
+        match self {
+            Self::Suite(_) => Family::Gradient,
+            _ => Family::Spectral,
         }
     }
 
@@ -116,8 +209,13 @@ impl AttackSpec {
     pub(crate) fn parts(&self) -> Vec<(String, Box<dyn Attack>)> {
         match self {
             Self::Spectral(s) => s.parts(),
-            Self::Random(s) => vec![(self.name().to_owned(), Box::new(Random(s.clone())))],
-            Self::Pgd(s) => vec![(self.name().to_owned(), Box::new(Pgd(s.clone())))],
+            Self::Suite(s) => s.parts(),
+            Self::Random(s) => self.alone(Random(s.clone())),
+            Self::Pgd(s) => self.alone(Pgd(s.clone())),
+            Self::Race(s) => self.alone(Race(s.clone(), self.name())),
+            Self::SpectralIterated(s) => self.alone(Iterated(s.clone())),
+            Self::Apgd(s) => self.alone(Apgd(s.clone())),
+            Self::Square(s) => self.alone(Square(s.clone())),
         }
     }
 }

@@ -97,7 +97,11 @@ impl Attack for Spectral {
             Some(size) => v.f_mul(&size.f_to_kind(v.kind())?.f_reshape([-1, 1, 1, 1])?)?,
             None => budget.along(&v)? * budget.epsilon,
         };
-        Ok(Proposal { candidates: both_signs(victim.images(), &step)?, stalled: None })
+        Ok(Proposal { candidates: both_signs(victim.images(), &step)?, stalled: None, earlier: None })
+    }
+
+    fn directions(&self) -> usize {
+        self.i
     }
 
     /// epsilon * lambda_i at the eigen scale, epsilon * sqrt(lambda_i) at the singular scale.
@@ -108,6 +112,40 @@ impl Attack for Spectral {
             Scale::Singular => victim.direction(self.i)?.1.f_sqrt()?,
         };
         Ok(Some((size * budget.epsilon).f_to_kind(Kind::Double)?))
+    }
+}
+
+/// Moves along each of +-v_1 to +-v_K, as far as there are so many, and keeps the worst.
+pub(super) struct Directions {
+    pub top: usize,
+    pub goal: Goal,
+}
+
+impl Attack for Directions {
+    fn family(&self) -> Family {
+        Family::Spectral
+    }
+
+    fn goal(&self) -> Goal {
+        self.goal
+    }
+
+    fn trials(&self) -> usize {
+        self.top
+    }
+
+    fn propose(&self, victim: &Victim, budget: &Budget, trial: usize) -> Result<Proposal> {
+        if trial >= victim.held_directions() {
+            return Ok(Proposal { candidates: vec![], stalled: None, earlier: None });
+        }
+        let (v, _) = victim.direction(trial + 1)?;
+        let images = victim.images();
+        let candidates = vec![budget.surface(images, &v)?, budget.surface(images, &v.f_neg()?)?];
+        Ok(Proposal { candidates, stalled: None, earlier: None })
+    }
+
+    fn directions(&self) -> usize {
+        self.top
     }
 }
 

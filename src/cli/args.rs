@@ -1,7 +1,7 @@
 //! What was typed (the low-level arguments): nothing here touches a file or a device. `request.rs` resolves it.
 
-use crate::attack::{AttackSpec, Goal, Norm, Scale};
-use crate::config::PixelBox;
+use crate::attack::{AttackSpec, Goal, Norm, Scale, Schedule, Start};
+use crate::config::{PixelBox, Target};
 use crate::data::{Background, FullScale, Layout, Split};
 use crate::device::{DeviceChoice, Precision};
 use crate::jacobian::BatchSize;
@@ -212,7 +212,7 @@ pub struct Attack {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub evaluate: Evaluate,
-    /// The attacks, comma-separated [default: spectral,random,pgd]
+    /// The attacks, comma-separated [default: spectral,random,race]
     #[arg(long, value_name = "ATTACK,...", value_delimiter = ',', value_parser = parsed::<AttackSpec>)]
     pub attack: Option<Vec<AttackSpec>>,
     /// The norm that bounds a perturbation [default: l2]
@@ -230,15 +230,36 @@ pub struct Attack {
     /// What counts as damage [default: latent]
     #[arg(long, value_name = "GOAL")]
     pub goal: Option<Goal>,
-    /// Steps of the iterative attacks
+    /// Steps of the attack pgd [default: 40]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = count)]
     pub steps: Option<usize>,
+    /// Ascents of pgd from different starts, of which the worst counts [default: 1]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = count)]
+    pub restarts: Option<usize>,
+    /// What an ascent of pgd begins along [default: random]
+    #[arg(long, value_name = "START")]
+    pub start: Option<Start>,
+    /// How the steps of pgd change on the way [default: constant]
+    #[arg(long, value_name = "SCHEDULE")]
+    pub schedule: Option<Schedule>,
+    /// What the steps of pgd keep of the direction of those before, 0 to 1 [default: 0]
+    #[arg(long, value_name = "M", allow_negative_numbers = true)]
+    pub momentum: Option<f64>,
+    /// Forward and backward passes a sample, of the attack race [default: 120]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = count)]
+    pub budget: Option<usize>,
+    /// Lead towards the code 0, another image for each, the image at a position, or the first of a data set
+    #[arg(long, value_name = "zero|shuffle|N|DATA", value_parser = parsed::<Target>)]
+    pub target: Option<Target>,
     /// Clip attacked images to [0, 1] [default: on]
     #[arg(long = "box", value_name = "on|off")]
     pub pixels: Option<PixelBox>,
     /// Keep the attacked images
     #[arg(long)]
     pub save_images: bool,
+    /// Write the attacked images as 8-bit PNG files; they are judged as rounded
+    #[arg(long, value_name = "DIR")]
+    pub save_png: Option<PathBuf>,
 }
 
 /// `pullback sweep`.

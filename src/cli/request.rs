@@ -1,7 +1,7 @@
 //! From what was typed to what a pipeline is asked for: reads the YAML, applies `--set` and flags, checks ranges.
 
 use super::args::{Attack, Bench, Compute, Demo, Evaluate, Read, Score, Sweep, Train};
-use crate::attack::{AttackSpec, Overrides};
+use crate::attack::{AttackSpec, Knob};
 use crate::config::{AttackConfig, RunConfig, SaveImages, SweepSpec, Tree};
 use crate::data::{Reading, Split};
 use crate::device::Precision;
@@ -14,6 +14,7 @@ use crate::pipeline::sweep::SweepRequest;
 use crate::pipeline::train::TrainRequest;
 use crate::pipeline::{AttackRequest, ScoreRequest, Subject};
 use crate::store::Overwrite;
+use serde::Serialize;
 use std::path::PathBuf;
 
 /// The demo's YAML, part of the binary.
@@ -97,20 +98,19 @@ pub fn attack(typed: &Attack) -> Result<AttackRequest> {
     if typed.save_images {
         tree.put("--save-images", "attack.images", &SaveImages::Yes)?;
     }
+    if let Some(target) = &typed.target {
+        tree.put("--target", "attack.target", target)?;
+    }
+    if typed.save_png.is_some() {
+        tree.put("--save-png", "attack.rounded", &true)?;
+    }
     let mut config = RunConfig::parse(&tree)?;
     config.attack.attacks = attacks(typed, &config.attack)?;
     config.validate()?;
     let spec = &config.attack;
-    Ok(AttackRequest {
-        subject: subject(&typed.evaluate, &config, (spec.split, spec.limit, spec.sample), spec.precision),
-        attacks: spec.attacks.clone(),
-        norm: spec.norm,
-        eps: spec.eps(),
-        metric: spec.metric,
-        spectrum: spec.spectrum.clone(),
-        pixels: spec.pixels,
-        images: spec.images,
-    })
+    let part = (spec.split, spec.limit, spec.sample);
+    let request = AttackRequest::of(subject(&typed.evaluate, &config, part, spec.precision), spec);
+    Ok(AttackRequest { pictures: typed.save_png.clone(), ..request })
 }
 
 /// The attacks that were named (as the YAML has them where it does), with the flags that change them.
@@ -120,18 +120,30 @@ fn attacks(typed: &Attack, config: &AttackConfig) -> Result<Vec<AttackSpec>> {
         Some(named) => named.iter().map(|a| configured(a).unwrap_or_else(|| a.clone())).collect(),
         None => config.attacks.clone(),
     };
-    let names = || chosen.iter().map(AttackSpec::name).collect::<Vec<_>>().join(", ");
-    let needs = |flag: &str, given: bool, wanted: &str| {
-        if given && !chosen.iter().any(|a| a.name() == wanted) {
-            return Err(Error::request(flag, format!("the attack {wanted} among those chosen"), names()));
-        }
-        Ok(())
-    };
-    needs("--steps", typed.steps.is_some(), "pgd")?;
-    needs("--scale", typed.scale.is_some(), "spectral")?;
-    needs("--top", typed.top.is_some(), "spectral")?;
-    let set = Overrides { goal: typed.goal, steps: typed.steps, scale: typed.scale, top: typed.top };
-    Ok(chosen.into_iter().map(|a| a.with(&set)).collect())
+    let mut chosen = chosen;
+    for knob in knobs(typed)? {
+        knob.turn(&mut chosen)?;
+    }
+    Ok(chosen)
+}
+
+/// The flags that are settings of attacks. A new one is a flag of [`Attack`] and a line here.
+fn knobs(typed: &Attack) -> Result<Vec<Knob>> {
+    fn knob<T: Serialize>(flag: &'static str, key: &'static str, value: &Option<T>) -> Option<Result<Knob>> {
+        value.as_ref().map(|value| Knob::new(flag, key, value))
+    }
+    let all = [
+        knob("--goal", "goal", &typed.goal),
+        knob("--steps", "steps", &typed.steps),
+        knob("--scale", "scale", &typed.scale),
+        knob("--top", "top", &typed.top),
+        knob("--restarts", "restarts", &typed.restarts),
+        knob("--start", "start", &typed.start),
+        knob("--schedule", "schedule", &typed.schedule),
+        knob("--momentum", "momentum", &typed.momentum),
+        knob("--budget", "budget", &typed.budget),
+    ];
+    all.into_iter().flatten().collect()
 }
 
 /// The tree of `score` or `attack`, with the flags that both have.

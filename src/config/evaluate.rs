@@ -1,5 +1,6 @@
 //! The `score` and `attack` keys: what is computed of which samples.
 
+use super::Target;
 use super::samples::one_part;
 use crate::attack::{self, AttackSpec, Norm};
 use crate::data::Split;
@@ -71,6 +72,9 @@ pub struct AttackConfig {
     /// Sizes of the perturbation; where absent, 0.5, 1, 2 and 4 in L2, 0.05, 0.1 and 0.2 in Linf, 5, 10,
     /// 20 and 40 in L1.
     pub eps: Option<Vec<f64>>,
+    /// Towards what the attacks lead, where it is not away: `zero`, `shuffle`, a position or a data set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<Target>,
     /// Whose eigenvectors the spectral attack takes.
     pub metric: MetricKind,
     /// How its eigenvectors are found.
@@ -80,6 +84,9 @@ pub struct AttackConfig {
     pub pixels: PixelBox,
     /// Store images or not.
     pub images: SaveImages,
+    /// Pixels of attacked images are multiples of 1/255, as an 8-bit file has them, and are judged as such.
+    #[serde(skip_serializing_if = "is_off")]
+    pub rounded: bool,
     /// Precision of the model's passes.
     pub precision: Precision,
     /// Which part of the data.
@@ -91,16 +98,23 @@ pub struct AttackConfig {
     pub sample: Option<usize>,
 }
 
+/// Nothing is written where a setting is off.
+fn is_off(value: &bool) -> bool {
+    !*value
+}
+
 impl Default for AttackConfig {
     fn default() -> Self {
         Self {
-            attacks: ["spectral", "random", "pgd"].iter().filter_map(|name| name.parse().ok()).collect(),
+            attacks: ["spectral", "random", "race"].iter().filter_map(|name| name.parse().ok()).collect(),
             norm: Norm::default(),
             eps: None,
+            target: None,
             metric: MetricKind::default(),
             spectrum: SpectrumSpec::default(),
             pixels: PixelBox::default(),
             images: SaveImages::default(),
+            rounded: false,
             precision: Precision::default(),
             split: Split::default(),
             limit: None,
@@ -129,6 +143,10 @@ impl AttackConfig {
             other => other,
         };
         attack::distinct(&self.attacks).map_err(named)?;
+        if let Some(wrong) = self.attacks.iter().find(|a| self.target.is_some() && !a.goal().is_distance()) {
+            let expected = "a goal that is a distance, such as latent";
+            return Err(Error::request("attack.target", expected, format!("goal {}", wrong.goal())));
+        }
         self.attacks.iter().try_for_each(|spec| spec.check(self.norm)).map_err(named)?;
         match self.eps().iter().find(|e| !(e.is_finite() && **e > 0.0)) {
             Some(wrong) => Err(Error::request("attack.eps", "numbers > 0", wrong.to_string())),

@@ -8,11 +8,13 @@ mod numbers; // lists that may be said as a range
 mod parallel;
 mod samples; // how many of them
 mod sweep;
+mod target;
 mod tree;
 
 pub use evaluate::{AttackConfig, PixelBox, SaveImages, ScoreConfig};
 pub use parallel::{Together, Workers};
 pub use sweep::{Cell, Grid, SweepAttack, SweepScore, SweepSpec};
+pub use target::Target;
 pub use tree::Tree;
 
 use crate::data::{Reading, Split};

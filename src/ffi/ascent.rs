@@ -31,6 +31,8 @@ pub enum Ball {
     Linf,
     /// Sum of absolute entries.
     L1,
+    /// The Euclidean ball's surface, as far as the box lets a step reach it.
+    Sphere,
 }
 
 /// What all samples of a step share.
@@ -48,6 +50,7 @@ impl Move {
             Ball::L2 => 0,
             Ball::Linf => 1,
             Ball::L1 => 2,
+            Ball::Sphere => 3,
         }
     }
 

@@ -52,5 +52,5 @@ pub fn each<P: Send, T: Send>(parts: Vec<P>, work: impl Fn(usize, P) -> Result<T
 }
 
 fn panicked() -> Error {
-    Error::Native { routine: "parallel", message: "a part of the work ended early".to_owned() }
+    Error::internal("parallel", "a part of the work ended early")
 }

@@ -97,6 +97,16 @@ pub fn clean(reading: &Reading) -> Result<Vec<(&'static str, Tensor)>> {
     tch::no_grad(|| Ok(vec![("recon_mse", mean_square(&reading.images, &reading.reconstruction)?)]))
 }
 
+/// How far `moved` is from what an attack aims at: distances of the codes and of the reconstruction from the image aimed at.
+pub fn towards(target: &Reading, moved: &Reading) -> Result<Vec<(&'static str, Tensor)>> {
+    tch::no_grad(|| {
+        Ok(vec![
+            ("target_latent_l2", latent_l2(&target.posterior, &moved.posterior)?),
+            ("target_recon_mse", mean_square(&target.images, &moved.reconstruction)?),
+        ])
+    })
+}
+
 /// \|x' - x\|_2 of [B, ...] each, `[B]` f64.
 pub fn input_l2(x: &Tensor, moved: &Tensor) -> Result<Tensor> {
     norm(&difference(x, moved)?)
@@ -135,6 +145,32 @@ pub fn latent_w2(clean: &Posterior, moved: &Posterior) -> Result<Tensor> {
     let half_delta = difference(&clean.log_var, &moved.log_var)? * 0.5;
     let stds = (double(&clean.log_var)? * 0.5).f_exp()?.f_mul(&half_delta.f_expm1()?)?;
     norm(&Tensor::f_cat(&[means, stds], 1)?)
+}
+
+/// 1 - cos(mu', mu), `[B]` f64, as half of the squared distance of the two unit vectors, which keeps its digits where they are close; 1/2
+/// where one of them is 0.
+pub fn latent_cosine(clean: &Posterior, moved: &Posterior) -> Result<Tensor> {
+    let unit = |mean: &Tensor| -> Result<Tensor> {
+        let mean = double(mean)?.f_flatten(1, -1)?;
+        let length = mean.f_norm_scalaropt_dim(2, [1i64].as_slice(), true)?;
+        // 0 / 0 would be no number.
+        Ok(mean.f_div(&length.f_masked_fill(&length.f_eq(0.0)?, 1.0)?)?)
+    };
+    let apart = unit(&moved.mean)?.f_sub(&unit(&clean.mean)?)?;
+    Ok(apart.f_square()?.f_sum_dim_intlist([1i64].as_slice(), false, Kind::Double)? * 0.5)
+}
+
+/// Mean over the latents of ln sigma' - ln sigma, `[B]` f64.
+pub fn latent_width(clean: &Posterior, moved: &Posterior) -> Result<Tensor> {
+    let grown = difference(&clean.log_var, &moved.log_var)? * 0.5;
+    Ok(grown.f_mean_dim([1i64].as_slice(), false, Kind::Double)?)
+}
+
+/// Sum over the latents of sigma'^2 - sigma^2, `[B]` f64.
+pub fn latent_variance(clean: &Posterior, moved: &Posterior) -> Result<Tensor> {
+    let delta = difference(&clean.log_var, &moved.log_var)?;
+    let grown = double(&clean.log_var)?.f_exp()?.f_mul(&delta.f_expm1()?)?;
+    Ok(grown.f_sum_dim_intlist([1i64].as_slice(), false, Kind::Double)?)
 }
 
 /// Mean over the pixels of (b - a)^2 of [B, ...] each, `[B]` f64.

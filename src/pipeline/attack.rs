@@ -3,9 +3,12 @@
 use super::block::Block;
 use super::flow::{Asked, doubles, joined, singles};
 use super::job::{Job, Subject};
+use super::others;
+use super::pictures::Pictures;
 use super::score::spectrum_attribute;
-use crate::attack::{self, AttackSpec, Attacked, Budget, Crew, Doubts, Goal, Loops, Norm, Victim};
-use crate::config::{PixelBox, SaveImages};
+use super::{aim, flags};
+use crate::attack::{self, AttackSpec, Attacked, Budget, Crew, Doubts, Loops, Norm, Others, Passes, Victim};
+use crate::config::{AttackConfig, PixelBox, SaveImages, Target};
 use crate::error::{Error, Result};
 use crate::event::{Event, Observer, Silent};
 use crate::jacobian::{BatchSize, Reach};
@@ -17,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::{Mutex, PoisonError};
 use tch::Tensor;
@@ -33,6 +37,9 @@ pub struct AttackRequest {
     pub norm: Norm,
     /// Sizes of the perturbation.
     pub eps: Vec<f64>,
+    /// Towards what the attacks lead, where it is not away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<Target>,
     /// Whose directions the spectral attack takes.
     pub metric: MetricKind,
     /// How they are found.
@@ -43,6 +50,31 @@ pub struct AttackRequest {
     pub pixels: PixelBox,
     /// Store images or not.
     pub images: SaveImages,
+    /// Pixels of attacked images are multiples of 1/255.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rounded: bool,
+    /// A folder for 8-bit pictures of the attacked images.
+    #[serde(skip)]
+    pub pictures: Option<PathBuf>,
+}
+
+impl AttackRequest {
+    /// What the `attack` key asks of a subject.
+    pub fn of(subject: Subject, spec: &AttackConfig) -> Self {
+        Self {
+            subject,
+            attacks: spec.attacks.clone(),
+            norm: spec.norm,
+            eps: spec.eps(),
+            target: spec.target.clone(),
+            metric: spec.metric,
+            spectrum: spec.spectrum.clone(),
+            pixels: spec.pixels,
+            images: spec.images,
+            rounded: spec.rounded,
+            pictures: None,
+        }
+    }
 }
 
 /// Samples an attack handles at once where the user did not say.
@@ -61,19 +93,26 @@ pub fn attack(request: &AttackRequest, observer: &dyn Observer) -> Result<()> {
     let job = Job::open(subject, observer)?;
     ensure_scales(request, &job)?;
     job.examine(Reach::EncoderAndDecoder, observer)?;
-    let top = request.attacks.iter().map(AttackSpec::directions).max().unwrap_or(0);
-    let mut finder = Finder::new(request, &job, top)?;
+    let mut finder = Finder::new(request, &job)?;
     let eps = Column {
         path: "/eps".to_owned(),
         shape: vec![request.eps.len()],
         sample_axis: 0,
         values: Values::F64(request.eps.clone()),
     };
+    let others = request.attacks.iter().any(AttackSpec::needs_others).then(|| job.others()).transpose()?;
+    let aimed = request.target.as_ref().map(|target| job.aimed(target)).transpose()?;
+    let files = request.pictures.as_deref().map(|folder| Pictures::open(folder, &job)).transpose()?;
+    let fixed: Vec<Column> = std::iter::once(eps).chain(others.as_ref().map(others::column)).collect();
     let metric = Some(request.metric.to_string());
     // Before anything is written: damage is measured through both halves, whatever the attack.
     let vae = job.model.vae.as_ref();
     ensure_independent(vae, &job.sample()?, Reach::EncoderAndDecoder)?;
-    let writer = job.writer(FileKind::Attack, request, metric, finder.attributes(), &[eps], observer)?;
+    let mut attributes = finder.attributes();
+    if let Some(suite) = request.attacks.iter().find(|a| matches!(a, AttackSpec::Suite(_))) {
+        attributes.insert(suite.name().to_owned(), attack::SUITE.to_owned());
+    }
+    let writer = job.writer(FileKind::Attack, request, metric, attributes, &fixed, observer)?;
     let block = match subject.batch {
         BatchSize::Fixed(n) => Block { unit: n, first: n, most: n },
         BatchSize::Auto if job.device.is_cuda() => Block { unit: 1, first: 512, most: AUTO_BATCH.1 },
@@ -83,29 +122,60 @@ pub fn attack(request: &AttackRequest, observer: &dyn Observer) -> Result<()> {
     };
     let loops = Rc::new(Loops::on(vae));
     let crew = Crew::of(vae, job.device);
-    let search = Search::new(request, &budgets, &job, observer);
+    let search = Search::new(request, &budgets, &job, files, observer);
     let first = Cell::new(true);
     job.run(writer, "attacking", block, has_damage, observer, |x, index| {
-        let spectrum = finder.spectrum(vae, x, index)?;
+        let (spectrum, cost) = finder.spectrum(vae, x, index)?;
+        let targets = aimed.as_ref().map(|aimed| job.target_images(aimed, index)).transpose()?;
         // What holds of one block's attacks holds of all: it is told once.
         let listener: &dyn Observer = if first.replace(false) { observer } else { &Silent };
-        let part = |range: Range<usize>| -> Result<_> {
+        let part = |range: Range<usize>| -> Result<Given> {
             let (start, count) = (range.start as i64, range.len() as i64);
             let spectrum = spectrum.as_ref().map(|whole| whole.narrow(start, count)).transpose()?;
-            Ok((x.f_narrow(0, start, count)?, index[range].to_vec(), spectrum))
+            let images = x.f_narrow(0, start, count)?;
+            let target = match &targets {
+                None => Wish::Away,
+                Some(None) => Wish::Zero,
+                Some(Some(images)) => Wish::Images(images.f_narrow(0, start, count)?),
+            };
+            Ok(Given {
+                images,
+                target,
+                cost,
+                index: index[range].to_vec(),
+                spectrum,
+                others: others.as_ref().map(others::shared),
+            })
         };
-        let divided = crew.divide(index.len(), part, |vae, (x, index, spectrum)| {
-            search.block(Rc::new(Loops::on(vae)), &x, &index, spectrum.as_ref(), &Silent)
-        })?;
+        let divided =
+            crew.divide(index.len(), part, |vae, given| search.block(Rc::new(Loops::on(vae)), &given, &Silent))?;
         match divided {
             Some(parts) => joined(parts),
-            None => search.block(loops.clone(), x, index, spectrum.as_ref(), listener),
+            None => search.block(loops.clone(), &part(0..index.len())?, listener),
         }
     })?;
     for line in search.doubts() {
         observer.on(Event::Warning(&line));
     }
     Ok(())
+}
+
+/// What the attacks on some samples are to reach.
+enum Wish {
+    Away,
+    Zero,
+    Images(Tensor),
+}
+
+/// Samples and what belongs to them.
+struct Given {
+    images: Tensor,
+    target: Wish,
+    index: Vec<u64>,
+    spectrum: Option<Spectrum>,
+    /// Passes a sample that it took.
+    cost: Passes,
+    others: Option<Others>,
 }
 
 /// What is done to every block, whatever thread does it.
@@ -115,43 +185,77 @@ struct Search<'a> {
     /// The samples' own axes.
     axes: &'a [i64],
     pictures: bool,
+    files: Option<Pictures>,
     has_scale: bool,
     observer: &'a dyn Observer,
     doubts: Mutex<Doubts>,
 }
 
 impl<'a> Search<'a> {
-    fn new(request: &'a AttackRequest, budgets: &'a [Budget], job: &'a Job, observer: &'a dyn Observer) -> Self {
+    fn new(
+        request: &'a AttackRequest,
+        budgets: &'a [Budget],
+        job: &'a Job,
+        files: Option<Pictures>,
+        observer: &'a dyn Observer,
+    ) -> Self {
         let (axes, pictures) = (job.axes(), job.is_of_pictures());
         let has_scale = job.model.vae.has_scale();
-        Self { request, budgets, axes, pictures, has_scale, observer, doubts: Mutex::default() }
+        Self { request, budgets, axes, pictures, files, has_scale, observer, doubts: Mutex::default() }
     }
 
     /// Every attack at every budget on some samples, as columns.
-    fn block<'v>(
-        &self,
-        loops: Rc<Loops<'v>>,
-        x: &Tensor,
-        index: &'v [u64],
-        spectrum: Option<&'v Spectrum>,
-        listener: &'v dyn Observer,
-    ) -> Result<Vec<Asked>> {
-        let victim = Victim::among(loops, x, index, self.request.subject.seed, spectrum)?.with_observer(listener);
+    fn block<'v>(&self, loops: Rc<Loops<'v>>, given: &'v Given, listener: &'v dyn Observer) -> Result<Vec<Asked>> {
+        let Given { images, target, index, spectrum, cost, others } = given;
+        let seed = self.request.subject.seed;
+        let mut victim = Victim::among(loops, images, index, seed, spectrum.as_ref())?
+            .with_observer(listener)
+            .for_passes(*cost)
+            .rounded(self.request.rounded);
+        let vae = victim.vae();
+        let target = match target {
+            Wish::Away => None,
+            Wish::Zero => Some(aim::reading(vae, images, None)?),
+            Wish::Images(target) => Some(aim::reading(vae, images, Some(target))?),
+        };
+        if let Some(target) = target {
+            victim = victim.towards(target)?;
+        }
+        if let Some(others) = others {
+            victim = victim.beside(others)?;
+        }
         let mut columns = self.clean_columns(&victim)?;
-        let mut results: BTreeMap<String, Vec<Attacked>> = BTreeMap::new();
-        for budget in self.budgets {
+        // The smaller budgets first: what they find is a start for the larger ones.
+        let mut order: Vec<usize> = (0..self.budgets.len()).collect();
+        order.sort_by(|a, b| self.budgets[*a].epsilon.total_cmp(&self.budgets[*b].epsilon));
+        let mut ascending = Vec::with_capacity(order.len());
+        for place in &order {
             self.observer.check()?;
+            let budget = self.budgets[*place];
             let mut at_budget = Vec::new();
             for spec in &self.request.attacks {
-                at_budget.extend(attack::run(spec, &victim, budget)?);
+                at_budget.extend(attack::run(spec, &victim, &budget)?);
             }
-            self.doubts.lock().unwrap_or_else(PoisonError::into_inner).note(&at_budget)?;
+            ascending.push((budget, at_budget));
+        }
+        let flagged = flags::of(&victim, &ascending, self.request.metric)?;
+        columns.extend(flags::columns(&flagged)?);
+        let flagged: Vec<_> = flagged.into_iter().collect();
+        self.doubts.lock().unwrap_or_else(PoisonError::into_inner).count(&flagged)?;
+        let mut results: BTreeMap<String, BTreeMap<usize, Attacked>> = BTreeMap::new();
+        for (place, (_, at_budget)) in order.into_iter().zip(ascending) {
             for attacked in at_budget {
-                results.entry(attacked.name.clone()).or_default().push(attacked);
+                results.entry(attacked.name.clone()).or_default().insert(place, attacked);
             }
         }
-        for (name, by_eps) in &results {
-            columns.extend(self.attack_columns(name, by_eps)?);
+        for (name, by_eps) in results {
+            let by_eps: Vec<Attacked> = by_eps.into_values().collect();
+            if let Some(files) = &self.files {
+                for (attacked, budget) in by_eps.iter().zip(self.budgets) {
+                    files.write(&name, budget.epsilon, index, &attacked.images)?;
+                }
+            }
+            columns.extend(self.attack_columns(&name, &by_eps)?);
         }
         Ok(columns)
     }
@@ -180,6 +284,11 @@ impl<'a> Search<'a> {
         for (measure, values) in shift::clean(victim.clean())? {
             columns.push(doubles(format!("/clean/{measure}"), &values, 0)?);
         }
+        if let Some(target) = victim.target() {
+            for (measure, values) in shift::towards(target, victim.clean())? {
+                columns.push(doubles(format!("/clean/{measure}"), &values, 0)?);
+            }
+        }
         if self.request.images == SaveImages::Yes {
             columns.push(singles("/clean/images", &self.own(victim.images())?, 0)?);
             columns.push(singles("/clean/recon", &self.own(&victim.clean().reconstruction)?, 0)?);
@@ -198,6 +307,13 @@ impl<'a> Search<'a> {
             let rows: Vec<&Tensor> = by_eps.iter().map(|a| &a.measures[m].1).collect();
             let path = format!("/attack/{name}/{}", by_eps[0].measures[m].0);
             columns.push(doubles(path, &Tensor::f_stack(&rows, 0)?, 1)?);
+        }
+        let damage: Vec<&Tensor> = by_eps.iter().map(|a| &a.damage).collect();
+        columns.push(doubles(format!("/damage/{name}"), &Tensor::f_stack(&damage, 0)?, 1)?);
+        for (what, of) in [("forward", (|p| p.forward) as fn(Passes) -> f64), ("backward", |p| p.backward)] {
+            let each = by_eps.iter().map(|a| Ok(a.damage.f_full_like(of(a.passes))?));
+            let values = Tensor::f_stack(&each.collect::<Result<Vec<_>>>()?, 0)?;
+            columns.push(doubles(format!("/passes/{name}/{what}"), &values, 1)?);
         }
         if self.request.images == SaveImages::Yes {
             let stacked = |images: fn(&Attacked) -> &Tensor| -> Result<Tensor> {
@@ -220,25 +336,39 @@ fn has_damage(path: &str) -> bool {
 struct Finder(Option<Spectra>);
 
 impl Finder {
-    fn new(request: &AttackRequest, job: &Job, top: usize) -> Result<Self> {
-        if top == 0 {
+    fn new(request: &AttackRequest, job: &Job) -> Result<Self> {
+        let most = |of: fn(&AttackSpec) -> usize| request.attacks.iter().map(of).max().unwrap_or(0);
+        let (needed, hoped) = (most(AttackSpec::directions), most(AttackSpec::wishes));
+        if hoped == 0 {
             return Ok(Self(None));
         }
         let AttackRequest { subject: Subject { seed, batch, .. }, spectrum: spec, .. } = request;
         // Directions are all that is asked for: no more pairs than they are.
-        let wanted = Wanted { spec: spec.clone(), top, pairs: Some(top), seed: *seed, batch: *batch };
-        Ok(Self(Some(Spectra::wanted(job.model.vae.as_ref(), &job.sample()?, request.metric, &wanted)?)))
+        let spectra = |top: usize| {
+            let wanted = Wanted { spec: spec.clone(), top, pairs: Some(top), seed: *seed, batch: *batch };
+            Spectra::wanted(job.model.vae.as_ref(), &job.sample()?, request.metric, &wanted)
+        };
+        let least = spectra(needed.max(1))?;
+        // Some attacks take as many as there are.
+        let held = hoped.min(least.bound().max(1) as usize);
+        Ok(Self(Some(if held > needed.max(1) { spectra(held)? } else { least })))
     }
 
     fn attributes(&self) -> BTreeMap<String, String> {
         self.0.as_ref().map_or_else(BTreeMap::new, spectrum_attribute)
     }
 
-    fn spectrum(&mut self, vae: &dyn Vae, x: &Tensor, index: &[u64]) -> Result<Option<Spectrum>> {
-        let Some(spectra) = &mut self.0 else { return Ok(None) };
-        let spectrum = spectra.find(vae, x, index)?.into_spectrum();
+    /// The spectra and what they took.
+    fn spectrum(&mut self, vae: &dyn Vae, x: &Tensor, index: &[u64]) -> Result<(Option<Spectrum>, Passes)> {
+        let Some(spectra) = &mut self.0 else { return Ok((None, Passes::default())) };
+        let found = spectra.find(vae, x, index)?;
+        let (forward, backward) = found.passes();
+        let spectrum = found.into_spectrum();
         // Those of some samples alone: the process was asked to stop.
-        if spectrum.values.size()[0] < x.size()[0] { Err(Error::Interrupted) } else { Ok(Some(spectrum)) }
+        if spectrum.values.size()[0] < x.size()[0] {
+            return Err(Error::Interrupted);
+        }
+        Ok((Some(spectrum), Passes { forward, backward }))
     }
 }
 
@@ -262,10 +392,10 @@ fn budgets(request: &AttackRequest) -> Result<Vec<Budget>> {
 fn ensure_scales(request: &AttackRequest, job: &Job) -> Result<()> {
     for spec in &request.attacks {
         let goal = spec.goal();
-        if !matches!(goal, Goal::Latent | Goal::Recon | Goal::ReconMse) {
+        if goal.needs_scale() {
             job.ensure_scale(&format!("goal {goal}"), "latent, recon or recon-mse (--goal latent)")?;
         }
-        if spec.directions() > 0 {
+        if spec.wishes() > 0 {
             job.ensure_metric(request.metric)?;
         }
     }

@@ -111,16 +111,7 @@ fn run_arm(request: &DemoRequest, arm: &str, observer: &dyn Observer) -> Result<
         reused = false;
     }
     let spec = &config.attack;
-    let attacks = AttackRequest {
-        subject: subject(spec.split, spec.limit, spec.precision, ATTACK_FILE),
-        attacks: spec.attacks.clone(),
-        norm: spec.norm,
-        eps: spec.eps(),
-        metric: spec.metric,
-        spectrum: spec.spectrum.clone(),
-        pixels: spec.pixels,
-        images: spec.images,
-    };
+    let attacks = AttackRequest::of(subject(spec.split, spec.limit, spec.precision, ATTACK_FILE), spec);
     if !is_done(&attacks, &attacks.subject, &sha256, "demo")? {
         super::attack(&attacks, observer)?;
         reused = false;

@@ -39,6 +39,16 @@ impl Found {
         }
     }
 
+    /// Passes through the model and back, a sample, that it takes to find it: one there, and one back for each row of the factor; for
+    /// leading pairs two for each product that the space holds.
+    pub fn passes(&self) -> (f64, f64) {
+        let columns = |t: &Tensor| t.size().get(1).copied().unwrap_or(0) as f64;
+        match self {
+            Self::Whole(spectrum) => (1.0, columns(&spectrum.values)),
+            Self::Leading(leading) => (1.0, 2.0 * columns(&leading.quadrature.nodes)),
+        }
+    }
+
     /// Eigenvalues and directions, as an attack along them takes them.
     pub fn into_spectrum(self) -> Spectrum {
         match self {
@@ -119,9 +129,12 @@ impl Spectra {
     /// Where samples interact in the model, where it is not finite, or where not even one sample fits the memory;
     /// [`Error::Interrupted`] where not even one pass had ended.
     pub fn find(&mut self, vae: &dyn Vae, images: &Tensor, index: &[u64]) -> Result<Found> {
-        Ok(match &mut self.way {
-            Way::Full(engine) => Found::Whole(engine.spectra(vae, images)?),
-            Way::Top(engine) => Found::Leading(engine.leading(vae, images, index)?),
+        // Where the caller has switched gradients off, there would be none.
+        tch::with_grad(|| {
+            Ok(match &mut self.way {
+                Way::Full(engine) => Found::Whole(engine.spectra(vae, images)?),
+                Way::Top(engine) => Found::Leading(engine.leading(vae, images, index)?),
+            })
         })
     }
 

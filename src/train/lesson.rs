@@ -343,8 +343,7 @@ fn fill(to: &Tensor, from: &Tensor) -> Result<()> {
         (false, _) => to.shallow_clone().f_copy_(from)?,
         (true, true) => to.f_narrow(0, 0, 1)?.f_copy_(&from.f_narrow(0, 0, 1)?)?,
         (true, false) => {
-            let message = "models that shared their images no longer do".to_owned();
-            return Err(Error::Native { routine: "training", message });
+            return Err(Error::internal("training", "models that shared their images no longer do"));
         }
     }
     Ok(())

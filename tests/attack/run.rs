@@ -14,6 +14,8 @@ fn all() -> Vec<AttackSpec> {
         AttackSpec::Random(RandomSpec { draws: 3, ..RandomSpec::default() }),
         AttackSpec::Pgd(PgdSpec { steps: 10, restarts: 2, ..PgdSpec::default() }),
         AttackSpec::Pgd(PgdSpec { steps: 5, start: Start::Spectral, ..PgdSpec::default() }),
+        AttackSpec::Pgd(PgdSpec { steps: 5, momentum: 0.5, ..PgdSpec::default() }),
+        AttackSpec::Race(RaceSpec { budget: 12, ..RaceSpec::default() }),
     ]
 }
 
@@ -33,8 +35,12 @@ fn every_attack_obeys_every_budget() {
                 let budget = Budget::new(norm, epsilon, pixels).unwrap();
                 for goal in GOALS {
                     for spec in all() {
-                        let set = Overrides { goal: Some(goal), ..Overrides::default() };
-                        let results = run(&spec.with(&set), &victim, &budget).unwrap();
+                        // What is no distance is new to few of them.
+                        if !goal.is_distance() && !matches!(spec, AttackSpec::Random(_) | AttackSpec::Race(_)) {
+                            continue;
+                        }
+                        let goal = Knob::new("--goal", "goal", goal).unwrap();
+                        let results = run(&spec.with(&goal).unwrap().unwrap(), &victim, &budget).unwrap();
                         for r in &results {
                             let size = match norm {
                                 Norm::L2 => measure(r, "input_l2"),
@@ -50,7 +56,9 @@ fn every_attack_obeys_every_budget() {
                             let limit = epsilon * (1.0 + TOLERANCE);
                             assert!(size.iter().all(|s| *s <= limit && *s > 0.0), "{} {size:?}", r.name);
                             assert!(r.measures.iter().all(|(_, m)| m.size() == [5] && m.kind() == Kind::Double));
-                            assert!(list(&r.damage).iter().all(|d| d.is_finite() && *d > 0.0));
+                            // A width may shrink along noise.
+                            let grows = |d: &f64| *d > 0.0 || !r.goal.is_distance();
+                            assert!(list(&r.damage).iter().all(|d| d.is_finite() && grows(d)), "{} {}", r.name, r.goal);
                             assert!(!r.images.requires_grad() && r.images.size() == x.size());
                         }
                     }
@@ -77,7 +85,7 @@ impl Attack for Cheat {
         let x = victim.images();
         let far = x + 100.0;
         let broken = far.masked_fill(&x.gt(0.5), if trial == 0 { f64::NAN } else { f64::INFINITY });
-        Ok(Proposal { candidates: vec![far, broken], stalled: None })
+        Ok(Proposal { candidates: vec![far, broken], stalled: None, earlier: None })
     }
 }
 
@@ -144,7 +152,8 @@ fn results_do_not_depend_on_the_batch() {
         let moved = run(&spec, &other, &budget).unwrap()[0].images != expected[0].images;
         let random =
             matches!(&spec, AttackSpec::Random(_)) || matches!(&spec, AttackSpec::Pgd(p) if p.start == Start::Random);
-        assert_eq!(moved, random, "{spec:?}");
+        // Which of its starts wins a race may hang on the seed.
+        assert!(moved == random || matches!(&spec, AttackSpec::Race(_)), "{spec:?}");
     }
 }
 

@@ -4,7 +4,9 @@ use pullback::attack::*;
 
 #[test]
 fn names_and_maps() {
-    for (text, name, directions) in [("spectral", "spectral", 1), ("random", "random", 0), ("pgd", "pgd", 0)] {
+    for (text, name, directions) in
+        [("spectral", "spectral", 1), ("random", "random", 0), ("pgd", "pgd", 0), ("race", "race", 0)]
+    {
         let spec: AttackSpec = text.parse().unwrap();
         assert_eq!((spec.name(), spec.directions(), spec.results()), (name, directions, vec![name.to_owned()]));
         assert_eq!(spec, serde_yaml::from_str(&format!("{{kind: {text}}}")).unwrap());
@@ -15,7 +17,7 @@ fn names_and_maps() {
         }
     }
     let spec: AttackSpec = serde_yaml::from_str(
-        "{kind: pgd, steps: 7, step: 0.2, schedule: linear, restarts: 3, start: spectral, goal: recon-mse}",
+        "{kind: pgd, steps: 7, step: 0.2, schedule: linear, restarts: 3, start: spectral, momentum: 0.5, goal: recon-mse}",
     )
     .unwrap();
     let expected = PgdSpec {
@@ -24,6 +26,7 @@ fn names_and_maps() {
         schedule: Schedule::Linear,
         restarts: 3,
         start: Start::Spectral,
+        momentum: 0.5,
         goal: Goal::ReconMse,
     };
     assert_eq!(spec, AttackSpec::Pgd(expected));
@@ -32,13 +35,37 @@ fn names_and_maps() {
 
 #[test]
 fn the_command_line_wins() {
-    let set = Overrides { goal: Some(Goal::W2), steps: Some(9), scale: Some(Scale::Eigen), top: Some(4) };
-    let spectral = SpectralSpec { top: 4, scale: Scale::Eigen, goal: Goal::W2 };
-    assert_eq!("spectral".parse::<AttackSpec>().unwrap().with(&set), AttackSpec::Spectral(spectral));
-    let pgd = PgdSpec { steps: 9, goal: Goal::W2, ..PgdSpec::default() };
-    assert_eq!("pgd".parse::<AttackSpec>().unwrap().with(&set), AttackSpec::Pgd(pgd));
-    let random = RandomSpec { goal: Goal::W2, ..RandomSpec::default() };
-    assert_eq!("random".parse::<AttackSpec>().unwrap().with(&set), AttackSpec::Random(random));
+    let mut attacks: Vec<AttackSpec> =
+        ["spectral", "pgd", "random", "race"].iter().map(|name| name.parse().unwrap()).collect();
+    let knobs = [
+        Knob::new("--goal", "goal", Goal::W2),
+        Knob::new("--steps", "steps", 9),
+        Knob::new("--scale", "scale", Scale::Eigen),
+        Knob::new("--top", "top", 4),
+        Knob::new("--restarts", "restarts", 2),
+        Knob::new("--budget", "budget", 60),
+    ];
+    for knob in knobs {
+        knob.unwrap().turn(&mut attacks).unwrap();
+    }
+    let expected = [
+        AttackSpec::Spectral(SpectralSpec { top: 4, scale: Scale::Eigen, goal: Goal::W2 }),
+        AttackSpec::Pgd(PgdSpec { steps: 9, restarts: 2, goal: Goal::W2, ..PgdSpec::default() }),
+        AttackSpec::Random(RandomSpec { goal: Goal::W2, ..RandomSpec::default() }),
+        AttackSpec::Race(RaceSpec { budget: 60, goal: Goal::W2, ..RaceSpec::default() }),
+    ];
+    assert_eq!(attacks, expected);
+}
+
+#[test]
+fn a_setting_that_no_attack_has_is_refused() {
+    let mut random: Vec<AttackSpec> = vec!["random".parse().unwrap()];
+    let error = Knob::new("--steps", "steps", 9).unwrap().turn(&mut random).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "--steps: expected one of the attacks pgd, spectral-iterated, apgd among those chosen, found random"
+    );
+    assert_eq!(error.exit_code(), 2);
 }
 
 #[test]
@@ -48,6 +75,13 @@ fn bad_settings_are_wrong_requests() {
         ("{kind: pgd, restarts: 0}", "restarts of the pgd attack: expected a whole number >= 1, found 0"),
         ("{kind: pgd, step: 0}", "step of the pgd attack: expected a finite number > 0, found 0"),
         ("{kind: pgd, step: .nan}", "step of the pgd attack: expected a finite number > 0, found NaN"),
+        ("{kind: pgd, momentum: 1}", "momentum of the pgd attack: expected a number >= 0 and < 1, found 1"),
+        ("{kind: race, budget: 3}", "budget of the race attack: expected a whole number >= 12, found 3"),
+        ("{kind: race, heats: []}", "heats of the race attack: expected at least one, found none"),
+        (
+            "{kind: race, heats: [{rows: 2, steps: 1, lengths: [1, 1]}, {rows: 3, steps: 1, lengths: [1, 1]}]}",
+            "rows of a heat: expected at most 2, as many as before, found 3",
+        ),
         ("{kind: random, draws: 0}", "draws of the random attack: expected a whole number >= 1, found 0"),
         ("{kind: spectral, top: 0}", "top of the spectral attack: expected a whole number >= 1, found 0"),
     ] {
@@ -59,7 +93,10 @@ fn bad_settings_are_wrong_requests() {
     AttackSpec::Spectral(eigen).check(Norm::L2).unwrap();
 
     let error = "fgsm".parse::<AttackSpec>().unwrap_err();
-    assert_eq!(error.to_string(), "attack: expected spectral, random or pgd, found fgsm");
+    assert_eq!(
+        error.to_string(),
+        "attack: expected spectral, random, pgd, race, spectral-iterated, apgd, square or suite, found fgsm"
+    );
     for yaml in
         ["{kind: fgsm}", "{kind: pgd, stepz: 3}", "{kind: pgd, goal: harm}", "{steps: 3}", "{kind: pgd, steps: -1}"]
     {

@@ -3,7 +3,7 @@
 use super::{epsilon, list, normal, plain};
 use crate::device::devices;
 use crate::roundoff::apart;
-use pullback::attack::{Budget, Norm};
+use pullback::attack::{Budget, Landing, Norm};
 use pullback::ffi::ascent::{Ball, Move, Stand, advance};
 use tch::{Device, Kind, Tensor};
 
@@ -61,7 +61,7 @@ fn plainly(step: &Move, (reach, radius): (f64, f64), x0: &[f64], x: &[f64], g: &
     let norm = usable.iter().map(|g| (g / largest).powi(2)).sum::<f64>().sqrt() * largest;
     let direction = |i: usize| match step.ball {
         _ if largest == 0.0 => 0.0,
-        Ball::L2 => usable[i] / norm,
+        Ball::L2 | Ball::Sphere => usable[i] / norm,
         Ball::Linf if usable[i] == 0.0 => 0.0,
         Ball::Linf => usable[i].signum(),
         Ball::L1 if Some(i) == first => usable[i].signum(),
@@ -73,14 +73,34 @@ fn plainly(step: &Move, (reach, radius): (f64, f64), x0: &[f64], x: &[f64], g: &
         Ball::L2 => moved.iter().map(|m| m * (radius / length).min(1.0)).collect(),
         Ball::Linf => moved.iter().map(|m| m.clamp(-radius, radius)).collect(),
         Ball::L1 => plain::l1_projection(&moved, radius),
+        Ball::Sphere => lengthened(&moved, x0, radius, (low, high)),
     };
     within.iter().zip(x0).map(|(m, x0)| (m + x0).clamp(low, high)).collect()
+}
+
+/// The step times the s for which it is as long as the radius, cut off by the box: by bisection.
+fn lengthened(step: &[f64], x0: &[f64], radius: f64, (low, high): (f64, f64)) -> Vec<f64> {
+    let cut = |s: f64| -> Vec<f64> { step.iter().zip(x0).map(|(d, x0)| (x0 + s * d).clamp(low, high) - x0).collect() };
+    let size = |s: f64| cut(s).iter().map(|d| d * d).sum::<f64>().sqrt();
+    let whole = step.iter().map(|d| d * d).sum::<f64>().sqrt();
+    if whole == 0.0 {
+        return step.to_vec();
+    }
+    let (mut short, mut long) = (radius / whole, radius / whole);
+    while size(long) < radius && long < 1e30 {
+        long *= 2.0;
+    }
+    for _ in 0..200 {
+        let middle = 0.5 * (short + long);
+        if size(middle) < radius { short = middle } else { long = middle }
+    }
+    cut(long)
 }
 
 /// Steps with their length and the ball's radius.
 fn moves() -> Vec<(Move, f64, f64)> {
     let mut all = Vec::new();
-    for ball in [Ball::L2, Ball::Linf, Ball::L1] {
+    for ball in [Ball::L2, Ball::Linf, Ball::L1, Ball::Sphere] {
         for pixels in [None, Some((0.0, 1.0))] {
             for (radius, reach) in [(0.05, 0.2), (0.7, 0.1), (30.0, 2.0), (1e-4, 1e-5)] {
                 all.push((Move { ball, pixels }, reach, radius));
@@ -144,10 +164,11 @@ fn steps_by_kernel_are_those_by_operations() {
                     let mut stalled = nothing(device);
                     let next = ascend(&x0, &x, &gradient, &mut stalled, &both, step).unwrap();
                     let norm = match step.ball {
-                        Ball::L2 => Norm::L2,
+                        Ball::L2 | Ball::Sphere => Norm::L2,
                         Ball::Linf => Norm::Linf,
                         Ball::L1 => Norm::L1,
                     };
+                    let landing = if step.ball == Ball::Sphere { Landing::Surface } else { Landing::Ball };
                     let budget = Budget::new(norm, radius, step.pixels).unwrap();
                     for by_kernel in [true, false] {
                         let (mut y, mut best, mut again) = (x.copy(), old.copy(), nothing(device));
@@ -158,7 +179,7 @@ fn steps_by_kernel_are_those_by_operations() {
                             advance(stand, &x0, &gradient, &value, &both, step).unwrap();
                             assert!(y.equal(&next), "{step:?} {kind:?} {d} {device:?}");
                         } else {
-                            budget.advance_by_operations(stand, &x0, &gradient, &value, &both).unwrap();
+                            budget.advance_by_operations(stand, &x0, &gradient, &value, &both, landing).unwrap();
                             let off = super::largest(&(y - &next));
                             assert!(off <= 2.0 * tolerance(kind, d), "{step:?} {kind:?} {d} {device:?}: {off}");
                         }

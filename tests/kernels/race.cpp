@@ -185,7 +185,7 @@ int main(int count, char** arguments) {
   for (int n : {7, 20}) eigh(pb::Way::Tridiagonal, n, n, 40, 64);
   gram(70, 40);
   scores(40);
-  for (auto ball : {pb::Ball::L2, pb::Ball::Linf, pb::Ball::L1}) ascent(ball, 150);
+  for (auto ball : {pb::Ball::L2, pb::Ball::Linf, pb::Ball::L1, pb::Ball::Sphere}) ascent(ball, 150);
   std::puts("no race");
   return 0;
 }

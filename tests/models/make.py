@@ -486,6 +486,68 @@ class TracedDeep(Base):
         return torch.sigmoid(self.d(z)).view(-1, 1, 2, 3)
 
 
+class Maps(nn.Module):
+    """Convolutions whose maps may lie in another order than libtorch's own: [N, 1, 8, 8] to maps [N, 8, 4, 4]."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(1, 6, 3, 2, 1), nn.Conv2d(6, 8, 3, 1, 1)
+        self.act = nn.ReLU(inplace=True)
+        self.mu, self.d = nn.Linear(128, 2), nn.Linear(2, 64)
+        self.calls = 0
+
+    def maps(self, x):
+        return self.b(self.act(self.a(x)))
+
+    @torch.jit.export
+    def decode(self, z):
+        return torch.sigmoid(self.d(z)).view(-1, 1, 8, 8)
+
+
+class Viewed(Maps):
+    """Views of maps, in both ways to say it."""
+
+    @torch.jit.export
+    def encode(self, x):
+        h = self.act(self.maps(x))
+        flat = h.view(h.size(0), -1)
+        mu = self.mu(flat + h.view_as(flat))
+        return mu, mu
+
+
+class Written(Maps):
+    """Writes to a view's part, and reads it from the maps."""
+
+    @torch.jit.export
+    def encode(self, x):
+        h = self.maps(x)
+        h.view(h.size(0), -1)[:, :40].mul_(-3.0)
+        mu = self.mu(h.flatten(1))
+        return mu, mu
+
+
+class Strided(Maps):
+    """Asks how its maps lie."""
+
+    @torch.jit.export
+    def encode(self, x):
+        h = self.maps(x)
+        if h.is_contiguous():
+            h = h * 2.0
+        mu = self.mu(h.flatten(1))
+        return mu, mu
+
+
+class Counting(Maps):
+    """Remembers how often it was asked."""
+
+    @torch.jit.export
+    def encode(self, x):
+        self.calls = self.calls + 1
+        mu = self.mu(self.maps(x).flatten(1))
+        return mu, mu
+
+
 class Extension(NoEncode):
     """Calls an operator of an extension."""
 
@@ -546,8 +608,15 @@ def scripts():
     save(HERE / "flat.safetensors", {"x": x, "mean": mean, "log_var": model.encode(x)[1], "x_hat": model.decode(mean)})
 
 
+def maps():
+    torch.manual_seed(5)
+    for name, module in {"viewed": Viewed(), "written": Written(), "strided": Strided(), "counting": Counting()}.items():
+        script(f"maps/{name}", module)
+
+
 if __name__ == "__main__":
     twins()
     scripts()
     others()
     unread()
+    maps()

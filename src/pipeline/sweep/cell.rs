@@ -129,15 +129,9 @@ fn scores(spec: &SweepSpec, cell: Cell, folder: &Path) -> Vec<ScoreRequest> {
 
 /// What is attacked: a request for the main attacks and each further key, and one for the images of a few samples.
 fn attacks(spec: &SweepSpec, cell: Cell, folder: &Path) -> Vec<AttackRequest> {
-    let one = |(key, attack): (String, AttackConfig)| AttackRequest {
-        subject: subject(spec, cell, folder, attack.precision, attack_file(&key)),
-        eps: attack.eps(),
-        attacks: attack.attacks,
-        norm: attack.norm,
-        metric: attack.metric,
-        spectrum: attack.spectrum,
-        pixels: attack.pixels,
-        images: SaveImages::No,
+    let one = |(key, attack): (String, AttackConfig)| {
+        let attack = AttackConfig { images: SaveImages::No, ..attack };
+        AttackRequest::of(subject(spec, cell, folder, attack.precision, attack_file(&key)), &attack)
     };
     let mut requests: Vec<AttackRequest> = spec.attacks().into_iter().map(one).collect();
     let shown = spec.attack.attacks.iter().find_map(|attack| match attack {

@@ -62,7 +62,8 @@ pub fn sample_axis(kind: FileKind, path: &str) -> Option<usize> {
     match parts.as_slice() {
         ["index" | "label" | "checksum"] => Some(0),
         ["scores" | "scores_se" | "spectrum" | "clean" | "flags", _] => Some(point),
-        ["attack", _, _] => Some(point + 1),
+        // By epsilon: what was measured, the goal's value, and the passes through the model.
+        ["attack" | "passes", _, _] | ["damage", _] => Some(point + 1),
         _ => None,
     }
 }

@@ -1,0 +1,21 @@
+//! From what an attack is to lead away, or towards what.
+
+use crate::error::Result;
+use crate::model::shift::Reading;
+use tch::Tensor;
+
+/// What a goal compares a moved image with.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Aim<'a> {
+    /// What the model makes of the clean images, or of those that are aimed at.
+    pub reference: &'a Reading,
+    /// The goal's value is minus the distance.
+    pub towards: bool,
+}
+
+impl Aim<'_> {
+    /// The goal's value of a distance.
+    pub(super) fn signed(&self, distance: Tensor) -> Result<Tensor> {
+        if self.towards { Ok(distance.f_neg()?) } else { Ok(distance) }
+    }
+}

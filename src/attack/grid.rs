@@ -1,0 +1,75 @@
+//! Perturbations that survive being written to an 8-bit file: every pixel is a multiple of 1/255, and the budget holds all the same.
+
+use super::{Budget, Norm, TOLERANCE};
+use crate::error::{Error, Result, ensure_shape};
+use tch::{Kind, Tensor};
+
+/// Levels of a pixel in an 8-bit file, less one.
+const LEVELS: f64 = 255.0;
+
+/// Rounds of moving pixels one level towards x0, before all are cut off.
+const ROUNDS: usize = 16;
+
+impl Budget {
+    /// The images next to `x` ([B, ...], as `x0`) whose pixels are multiples of 1/255 and which lie within the budget around `x0`, of
+    /// radius `radius` `[B]` or `[1]` f64. The kind of `x0`.
+    ///
+    /// # Errors
+    /// Where shapes differ; a wrong request where no such image exists because `x0` itself is not of 8 bits and the budget is smaller than what
+    /// rounding it takes.
+    pub fn on_grid(&self, x0: &Tensor, x: &Tensor, radius: &Tensor) -> Result<Tensor> {
+        ensure_shape("the perturbed images", x, &x0.size())?;
+        let radius = radius.f_to_kind(Kind::Double)?.f_view([-1, 1])?;
+        let flat = |t: &Tensor| -> Result<Tensor> { Ok(t.f_flatten(1, -1)?.f_to_kind(Kind::Double)?) };
+        let (origin, moved) = (flat(x0)? * LEVELS, flat(x)? * LEVELS);
+        let home = origin.f_round()?;
+        let limit = &radius * (LEVELS * (1.0 + 0.5 * TOLERANCE));
+        let levels = match self.norm {
+            Norm::Linf => {
+                let (low, high) = (origin.f_sub(&limit)?.f_ceil()?, origin.f_add(&limit)?.f_floor()?);
+                // Where an interval holds no level the nearest one is told of below.
+                moved.f_round()?.f_maximum(&low)?.f_minimum(&high)?.f_where_self(&low.f_le_tensor(&high)?, &home)?
+            }
+            Norm::L2 | Norm::L1 => self.stepped_home(&moved.f_round()?, &home, &origin, &limit)?,
+        };
+        let levels = match self.pixels {
+            Some((low, high)) => levels.f_clamp((low * LEVELS).ceil(), (high * LEVELS).floor())?,
+            None => levels,
+        };
+        let images = (levels / LEVELS).f_to_kind(x0.kind())?.f_view_as(x0)?;
+        let size = self.measure(x0, &images)?.f_unsqueeze(1)?;
+        if size.f_le_tensor(&(&radius * (1.0 + TOLERANCE)))?.f_all()?.f_int64_value(&[])? == 1 {
+            return Ok(images);
+        }
+        let least = size.f_max()?.f_double_value(&[])?;
+        Err(Error::request(
+            "images of 8 bits",
+            format!("an epsilon that rounding the clean images leaves room for (at least {least:.3} in {})", self.norm),
+            self.epsilon.to_string(),
+        ))
+    }
+
+    /// Levels [B, D] within the limit [B, 1] (in levels) around `origin`: as many pixels as it takes go one level towards `home` [B, D], round
+    /// after round, those that save most of the size first.
+    fn stepped_home(&self, levels: &Tensor, home: &Tensor, origin: &Tensor, limit: &Tensor) -> Result<Tensor> {
+        let part = |levels: &Tensor| -> Result<Tensor> {
+            let off = levels.f_sub(origin)?.f_abs()?;
+            Ok(if self.norm == Norm::L2 { off.f_square()? } else { off })
+        };
+        let limit = if self.norm == Norm::L2 { limit.f_square()? } else { limit.shallow_clone() };
+        let mut levels = levels.shallow_clone();
+        for round in 0..=ROUNDS {
+            let inner =
+                if round == ROUNDS { home.shallow_clone() } else { levels.f_sub(&levels.f_sub(home)?.f_sign()?)? };
+            let (now, then) = (part(&levels)?, part(&inner)?);
+            let excess = now.f_sum_dim_intlist([1i64].as_slice(), true, Kind::Double)?.f_sub(&limit)?;
+            let saved = now.f_sub(&then)?;
+            let (sorted, order) = saved.f_sort(1, true)?;
+            let before = sorted.f_cumsum(1, Kind::Double)?.f_sub(&sorted)?;
+            let first = before.f_lt_tensor(&excess)?.f_logical_and(&sorted.f_gt(0.0)?)?;
+            let goes = first.f_zeros_like()?.f_scatter(1, &order, &first)?;
+            levels = inner.f_where_self(&goes, &levels)?;
+        }
+        Ok(levels)
+    }
+}

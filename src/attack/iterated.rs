@@ -1,0 +1,80 @@
+//! The spectral attack, again and again: each step goes along the leading eigenvector of the metric where it stands.
+//!
+//! One spectral step is optimal for a small epsilon alone. For a larger one the metric is taken anew at each iterate, the sign is that by
+//! which the goal grows, and the iterate stays on the ball's surface. For the goal `latent` and the metric `mean` the direction is that in which
+//! the code moves fastest, where PGD takes the one in which it moves away fastest.
+
+use super::best::Best;
+use super::least::at_least_one;
+use super::{Attack, Budget, Family, Goal, Proposal, Victim};
+use crate::error::Result;
+use crate::metric::MetricKind;
+use serde::{Deserialize, Serialize};
+
+/// `{kind: spectral-iterated}` in the YAML.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct IteratedSpec {
+    /// Steps, each with a spectrum of its own (>= 1).
+    pub steps: usize,
+    /// Whose leading eigenvector.
+    pub metric: MetricKind,
+    /// By which the sign is chosen, and the best iterate.
+    pub goal: Goal,
+}
+
+impl Default for IteratedSpec {
+    fn default() -> Self {
+        Self { steps: 10, metric: MetricKind::default(), goal: Goal::default() }
+    }
+}
+
+impl IteratedSpec {
+    pub(super) fn check(&self) -> Result<()> {
+        at_least_one("steps of the spectral-iterated attack", self.steps)
+    }
+
+    /// Of step `t`, as a multiple of epsilon: falling in equal parts.
+    fn length(&self, t: usize) -> f64 {
+        1.0 - t as f64 / self.steps as f64
+    }
+}
+
+/// The search.
+pub(super) struct Iterated(pub(super) IteratedSpec);
+
+impl Attack for Iterated {
+    fn family(&self) -> Family {
+        Family::Spectral
+    }
+
+    fn goal(&self) -> Goal {
+        self.0.goal
+    }
+
+    fn trials(&self) -> usize {
+        1
+    }
+
+    fn propose(&self, victim: &Victim, budget: &Budget, _: usize) -> Result<Proposal> {
+        let IteratedSpec { steps, metric, goal } = self.0;
+        let x0 = victim.images();
+        let mut x = x0.shallow_clone();
+        let mut best = Best::default();
+        for step in 0..steps {
+            crate::event::ensure_wanted()?;
+            let v = victim.leading_at(metric, &x)?;
+            let way = budget.along(&v)? * (budget.epsilon * self.0.length(step));
+            let delta = x.f_sub(x0)?;
+            let mut ahead = Best::default();
+            for moved in [delta.f_add(&way)?, delta.f_sub(&way)?] {
+                let image = budget.surface(x0, &moved)?;
+                let value = goal.value(victim, &image)?;
+                ahead.offer(image.shallow_clone(), value.shallow_clone())?;
+                best.offer(image, value)?;
+            }
+            x = ahead.into_images().unwrap_or(x);
+        }
+        Ok(Proposal { candidates: best.into_images().into_iter().collect(), stalled: None, earlier: None })
+    }
+}

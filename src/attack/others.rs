@@ -1,0 +1,36 @@
+//! Other images of the data set, towards which attacks may move.
+
+use crate::error::Result;
+use crate::seed::{self, Stage};
+use rand::Rng;
+use tch::{Kind, Tensor};
+
+/// Images of the data set towards which attacks may move, the same for every batch and shard.
+#[derive(Debug)]
+pub struct Others {
+    /// [M, C, H, W], of the victims' kind and device.
+    pub images: Tensor,
+    /// Their positions in the data set, M of them.
+    pub index: Vec<u64>,
+}
+
+impl Others {
+    /// Which of them is the k-th for each sample: an order of the sample's own, by the seed, without itself.
+    pub(super) fn kth(&self, seed: u64, samples: &[u64], k: usize) -> Result<Tensor> {
+        let places: Vec<i64> = samples
+            .iter()
+            .map(|sample| {
+                let mut rng = seed::generator(seed, Stage::Others, *sample, 0);
+                let mut places: Vec<usize> = (0..self.index.len()).filter(|i| self.index[*i] != *sample).collect();
+                // The first k + 1 steps of a shuffle (Fisher & Yates).
+                for i in 0..=k.min(places.len().saturating_sub(1)) {
+                    let j = rng.random_range(i..places.len().max(i + 1));
+                    places.swap(i, j);
+                }
+                places.get(k).copied().unwrap_or(0) as i64
+            })
+            .collect();
+        let places = Tensor::f_from_slice(&places)?.f_to_device(self.images.device())?;
+        Ok(self.images.f_index_select(0, &places.f_to_kind(Kind::Int64)?)?)
+    }
+}

@@ -1,0 +1,57 @@
+//! How often samples go through the model: the cost of an attack that does not depend on the machine.
+
+use std::cell::Cell;
+use tch::Tensor;
+
+/// Passes a sample.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Passes {
+    /// Through the model.
+    pub forward: f64,
+    /// Back through it.
+    pub backward: f64,
+}
+
+impl std::ops::Add for Passes {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self { forward: self.forward + other.forward, backward: self.backward + other.backward }
+    }
+}
+
+/// Counts images that go through a model.
+#[derive(Debug)]
+pub(super) struct Counter {
+    samples: usize,
+    /// Images that went through the model, and back.
+    forward: Cell<usize>,
+    backward: Cell<usize>,
+    /// What was said of each sample.
+    more: Cell<Passes>,
+}
+
+impl Counter {
+    /// None as yet, for so many samples.
+    pub(super) fn of(samples: usize) -> Self {
+        Self { samples, forward: Cell::new(0), backward: Cell::new(0), more: Cell::default() }
+    }
+
+    /// All of `images` [R, ...] went through it so often.
+    pub(super) fn note(&self, images: &Tensor, forward: usize, backward: usize) {
+        let rows = images.size().first().copied().unwrap_or(0).max(0) as usize;
+        self.forward.set(self.forward.get() + rows * forward);
+        self.backward.set(self.backward.get() + rows * backward);
+    }
+
+    /// Each sample took so many.
+    pub(super) fn add(&self, passes: Passes) {
+        self.more.set(self.more.get() + passes);
+    }
+
+    /// What was counted since the last time.
+    pub(super) fn take(&self) -> Passes {
+        let a_sample = |count: &Cell<usize>| count.replace(0) as f64 / self.samples.max(1) as f64;
+        Passes { forward: a_sample(&self.forward), backward: a_sample(&self.backward) } + self.more.take()
+    }
+}

@@ -1,0 +1,333 @@
+//! What is attacked: a model at a batch of images, and what every attack on them shares.
+
+use super::aim::Aim;
+use super::others::Others;
+use super::passes::{Counter, Passes};
+use super::{Budget, Loops};
+use crate::error::{Error, Result, ensure_shape};
+use crate::event::{Event, Observer, Silent};
+use crate::ffi;
+use crate::metric::MetricKind;
+use crate::model::Vae;
+use crate::model::shift::Reading;
+use crate::spectrum::Spectrum;
+use std::borrow::Cow;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use tch::{Kind, Tensor};
+
+/// What is attacked: a model at a batch of images. What every attack on it needs is computed once.
+pub struct Victim<'a> {
+    loops: Rc<Loops<'a>>,
+    clean: Reading,
+    index: Cow<'a, [u64]>,
+    seed: u64,
+    spectrum: Option<&'a Spectrum>,
+    /// Forward and backward passes a sample that the spectrum took.
+    spectrum_passes: Passes,
+    others: Option<&'a Others>,
+    /// What is aimed at, in place of leading away from the clean images.
+    target: Option<Reading>,
+    /// Pixels are those of 8-bit files.
+    rounded: bool,
+    passes: Counter,
+    /// What attacks found at other budgets.
+    found: RefCell<Vec<Found>>,
+    /// Lowest and highest pixel of the clean images.
+    range: (f64, f64),
+    observer: &'a dyn Observer,
+    /// Whether it was told why steps are no graph.
+    told: Cell<bool>,
+}
+
+impl<'a> Victim<'a> {
+    /// The images `x` [B, C, H, W], on the model's device and of its kind, where nothing random hangs on which images they are:
+    /// positions 0 to B - 1 and the seed 0. [`Victim::along`] gives it a spectrum.
+    ///
+    /// # Errors
+    /// As [`Victim::new`].
+    pub fn of(vae: &'a dyn Vae, x: &Tensor) -> Result<Self> {
+        let batch = x.size().first().copied().unwrap_or(0).max(0) as u64;
+        Self::with(Rc::new(Loops::on(vae)), x, Cow::Owned((0..batch).collect()), 0)
+    }
+
+    /// `x` [B, C, H, W] on the model's device and of its kind; `index` holds the B positions in the data set, from
+    /// which, with `seed`, all noise is drawn; `spectrum` is that of the same samples in the same order.
+    ///
+    /// # Errors
+    /// Where shapes do not fit together, or a pixel is not a finite number.
+    pub fn new(
+        vae: &'a dyn Vae,
+        x: &Tensor,
+        index: &'a [u64],
+        seed: u64,
+        spectrum: Option<&'a Spectrum>,
+    ) -> Result<Self> {
+        Self::among(Rc::new(Loops::on(vae)), x, index, seed, spectrum)
+    }
+
+    /// [`Victim::new`] for one of many batches of a model, which share what its attacks can keep.
+    ///
+    /// # Errors
+    /// As [`Victim::new`].
+    pub fn among(
+        loops: Rc<Loops<'a>>,
+        x: &Tensor,
+        index: &'a [u64],
+        seed: u64,
+        spectrum: Option<&'a Spectrum>,
+    ) -> Result<Self> {
+        let victim = Self::with(loops, x, Cow::Borrowed(index), seed)?;
+        match spectrum {
+            Some(spectrum) => victim.along(spectrum),
+            None => Ok(victim),
+        }
+    }
+
+    fn with(loops: Rc<Loops<'a>>, x: &Tensor, index: Cow<'a, [u64]>, seed: u64) -> Result<Self> {
+        ffi::exact_math()?;
+        ensure_shape("images to attack", x, &[index.len() as i64, -1, -1, -1])?;
+        let x = x.f_detach()?;
+        let clean = Reading::of(loops.vae(), &x)?;
+        let range = (extreme(&x.f_min()?)?, extreme(&x.f_max()?)?);
+        if !(range.0.is_finite() && range.1.is_finite()) {
+            return Err(Error::request(
+                "pixels of the images to attack",
+                "finite numbers",
+                format!("from {} to {}", range.0, range.1),
+            ));
+        }
+        let passes = Counter::of(index.len());
+        Ok(Self {
+            loops,
+            clean,
+            index,
+            seed,
+            spectrum: None,
+            spectrum_passes: Passes::default(),
+            others: None,
+            target: None,
+            rounded: false,
+            passes,
+            found: RefCell::default(),
+            range,
+            observer: &Silent,
+            told: Cell::new(false),
+        })
+    }
+
+    /// The same, with the spectrum of the same samples in the same order.
+    ///
+    /// # Errors
+    /// Where shapes do not fit together.
+    pub fn along(self, spectrum: &'a Spectrum) -> Result<Self> {
+        let size = self.images().size();
+        ensure_shape("eigenvalues", &spectrum.values, &[size[0], -1])?;
+        if let Some(directions) = &spectrum.directions {
+            ensure_shape("directions", directions, &[size[0], -1, size[1..].iter().product()])?;
+        }
+        Ok(Self { spectrum: Some(spectrum), ..self })
+    }
+
+    /// The same, where the spectrum took so many passes a sample: attacks that use it count them as theirs.
+    pub fn for_passes(self, passes: Passes) -> Self {
+        Self { spectrum_passes: passes, ..self }
+    }
+
+    /// The same, with other images of the data set, towards which attacks may move.
+    ///
+    /// # Errors
+    /// Where shapes do not fit together.
+    pub fn beside(self, others: &'a Others) -> Result<Self> {
+        let mut size = self.images().size();
+        size[0] = others.index.len() as i64;
+        ensure_shape("other images", &others.images, &size)?;
+        Ok(Self { others: Some(others), ..self })
+    }
+
+    /// The same, with targets: goals are then minus the distance from what the model makes of them. `target` has the victim's shapes.
+    ///
+    /// # Errors
+    /// Where shapes do not fit together.
+    pub fn towards(self, target: Reading) -> Result<Self> {
+        let Reading { images, posterior, reconstruction } = &self.clean;
+        ensure_shape("target images", &target.images, &images.size())?;
+        ensure_shape("mu of the targets", &target.posterior.mean, &posterior.mean.size())?;
+        ensure_shape("logvar of the targets", &target.posterior.log_var, &posterior.log_var.size())?;
+        ensure_shape("reconstructions of the targets", &target.reconstruction, &reconstruction.size())?;
+        Ok(Self { target: Some(target), ..self })
+    }
+
+    /// The same, where pixels of attacked images are multiples of 1/255, as 8-bit files have them ([`Budget::on_grid`]), or not.
+    pub fn rounded(self, rounded: bool) -> Self {
+        Self { rounded, ..self }
+    }
+
+    /// The same, with somebody to tell details to.
+    pub fn with_observer(self, observer: &'a dyn Observer) -> Self {
+        Self { observer, ..self }
+    }
+
+    /// Tells once why an attack's steps do not run as a CUDA graph.
+    pub(super) fn refused(&self, reason: &str) {
+        if !self.told.replace(true) {
+            let text = format!("attack steps run one kernel after another, not as a CUDA graph: {reason}");
+            self.observer.on(Event::Detail(&text));
+        }
+    }
+
+    /// The model.
+    pub fn vae(&self) -> &dyn Vae {
+        self.loops.vae()
+    }
+
+    /// The loops of attacks on the model.
+    pub(super) fn loops(&self) -> &Loops<'a> {
+        &self.loops
+    }
+
+    /// x, [B, C, H, W].
+    pub fn images(&self) -> &Tensor {
+        &self.clean.images
+    }
+
+    /// x, q(z|x) and r(x).
+    pub fn clean(&self) -> &Reading {
+        &self.clean
+    }
+
+    /// Position of each sample in the data set.
+    pub fn index(&self) -> &[u64] {
+        &self.index
+    }
+
+    /// The run's seed.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// From what, or towards what, attacks lead.
+    pub(super) fn aim(&self) -> Aim<'_> {
+        Aim { reference: self.target.as_ref().unwrap_or(&self.clean), towards: self.target.is_some() }
+    }
+
+    /// What the model makes of what is aimed at, where there are targets.
+    pub fn target(&self) -> Option<&Reading> {
+        self.target.as_ref()
+    }
+
+    /// An image that an attack proposes as it is judged: within the budget, and on the grid of pixels.
+    pub(super) fn fair(&self, budget: &Budget, image: &Tensor, radius: &Tensor) -> Result<Tensor> {
+        let within = budget.project_to(self.images(), image, radius)?;
+        if self.rounded { budget.on_grid(self.images(), &within, radius) } else { Ok(within) }
+    }
+
+    /// The count of passes through the model.
+    pub(super) fn passes(&self) -> &Counter {
+        &self.passes
+    }
+
+    /// What the spectrum took.
+    pub(super) fn spectrum_passes(&self) -> Passes {
+        self.spectrum_passes
+    }
+
+    /// Other images of the data set, where they were given.
+    pub(super) fn others(&self) -> Option<&Others> {
+        self.others
+    }
+
+    /// The k-th other image of each sample, [B, C, H, W].
+    pub(super) fn other(&self, k: usize) -> Result<Tensor> {
+        let lacking = || Error::request("other images of the data set", "some, to move towards", "none");
+        self.others.ok_or_else(lacking)?.kth(self.seed, &self.index, k)
+    }
+
+    /// v_1 of `metric` at `x` in the images' shape.
+    pub(super) fn leading_at(&self, metric: MetricKind, x: &Tensor) -> Result<Tensor> {
+        let (direction, passes) = self.loops.leading(metric, x, &self.index, self.seed)?;
+        self.passes.add(passes);
+        self.shaped(&direction)
+    }
+
+    /// sqrt(lambda_1) `[B]` f64, where there is a spectrum.
+    pub fn steepest_slope(&self) -> Result<Option<Tensor>> {
+        let Some(spectrum) = self.spectrum else { return Ok(None) };
+        let lambda = spectrum.values.f_select(1, 0)?.f_to_device(self.images().device())?;
+        Ok(Some(lambda.f_to_kind(Kind::Double)?.f_sqrt()?))
+    }
+
+    /// How many directions v_i there are.
+    pub(super) fn held_directions(&self) -> usize {
+        let held = |s: &Spectrum| s.directions.as_ref().map_or(0, |d| d.size()[1].min(s.values.size()[1]));
+        self.spectrum.map_or(0, held).max(0) as usize
+    }
+
+    /// Remembers what an attack found, for larger budgets.
+    pub(super) fn remember(&self, budget: &Budget, name: &str, images: &Tensor) {
+        let images = images.shallow_clone();
+        self.found.borrow_mut().push(Found { name: name.to_owned(), budget: *budget, images });
+    }
+
+    /// What the attack of this name found at the largest smaller epsilon, [B, C, H, W].
+    pub(super) fn smaller(&self, name: &str, budget: &Budget) -> Option<Tensor> {
+        let found = self.found.borrow();
+        let below = found.iter().filter(|f| {
+            let Budget { norm, epsilon, pixels } = f.budget;
+            f.name == name && (norm, pixels) == (budget.norm, budget.pixels) && epsilon < budget.epsilon
+        });
+        below.max_by(|a, b| a.budget.epsilon.total_cmp(&b.budget.epsilon)).map(|f| f.images.shallow_clone())
+    }
+
+    /// D = C*H*W.
+    pub(super) fn dim(&self) -> usize {
+        self.images().size()[1..].iter().product::<i64>() as usize
+    }
+
+    /// Whether the clean images lie in the budget's box: only then does clipping never lengthen a perturbation.
+    pub(super) fn fits(&self, budget: &Budget) -> Result<()> {
+        let (low, high) = self.range;
+        match budget.pixels {
+            Some((bottom, top)) if low < bottom || high > top => Err(Error::request(
+                "pixels of the images to attack",
+                format!("within the box, {bottom} to {top}"),
+                format!("{low} to {high}"),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// B f64 or f32 values in the images' shape, kind and device.
+    pub(super) fn shaped(&self, rows: &Tensor) -> Result<Tensor> {
+        let x = self.images();
+        Ok(rows.f_to_device(x.device())?.f_to_kind(x.kind())?.f_reshape(x.size())?)
+    }
+
+    /// v_i of every sample in the images' shape, and lambda_i `[B]` f64; `i` counts from 1.
+    pub(super) fn direction(&self, i: usize) -> Result<(Tensor, Tensor)> {
+        let lacking =
+            |found: &str| Error::request("spectrum of the samples", format!("at least {i} directions (top)"), found);
+        let spectrum = self.spectrum.ok_or_else(|| lacking("none"))?;
+        let directions = spectrum.directions.as_ref().ok_or_else(|| lacking("eigenvalues alone"))?;
+        let held = directions.size()[1].min(spectrum.values.size()[1]);
+        if i == 0 || i as i64 > held {
+            return Err(lacking(&held.to_string()));
+        }
+        let v = self.shaped(&directions.f_select(1, i as i64 - 1)?)?;
+        let lambda = spectrum.values.f_select(1, i as i64 - 1)?.f_to_device(v.device())?;
+        Ok((v, lambda.f_to_kind(Kind::Double)?))
+    }
+}
+
+/// The one number of a tensor of one.
+fn extreme(value: &Tensor) -> Result<f64> {
+    Ok(value.f_double_value(&[])?)
+}
+
+/// What an attack found at a budget.
+#[derive(Debug)]
+struct Found {
+    name: String,
+    budget: Budget,
+    images: Tensor,
+}

@@ -1,0 +1,99 @@
+//! What attacks with a target are to reach.
+
+use super::job::Job;
+use crate::config::Target;
+use crate::data;
+use crate::error::{Error, Result};
+use crate::model::shift::Reading;
+use crate::model::{Posterior, Vae};
+use crate::seed::{self, Stage};
+use rand::Rng;
+use tch::Tensor;
+
+/// Streams of [`Stage::Others`]: 1 is that of the images that attacks may move towards.
+const SHUFFLE: u64 = 2;
+
+/// A target that was looked up: where the images that are aimed at come from.
+pub(super) enum Aimed {
+    Zero,
+    Shuffle,
+    /// [1, C, H, W], for all.
+    Image(Tensor),
+}
+
+impl Job<'_> {
+    /// Looks a target up.
+    ///
+    /// # Errors
+    /// A wrong request where there is no such image, or it has another shape.
+    pub(super) fn aimed(&self, target: &Target) -> Result<Aimed> {
+        match target {
+            Target::Zero => Ok(Aimed::Zero),
+            Target::Shuffle if self.source.len() < 2 => {
+                Err(Error::request("target shuffle", "at least two images", self.source.len().to_string()))
+            }
+            Target::Shuffle => Ok(Aimed::Shuffle),
+            Target::Index(index) if *index >= self.source.len() as u64 => {
+                let last = self.source.len().saturating_sub(1);
+                Err(Error::request("target", format!("a position from 0 to {last}"), index.to_string()))
+            }
+            Target::Index(index) => Ok(Aimed::Image(self.read(*index)?)),
+            Target::File(file) => {
+                let subject = self.subject();
+                let source = data::open_as(file, subject.split, Some(1), &subject.reading)?;
+                let (found, wanted) = (source.shape(), self.shape);
+                if found != wanted {
+                    let told = |s: data::ImageShape| format!("{}x{}x{}", s.channels, s.height, s.width);
+                    return Err(Error::request(format!("target {file}"), told(wanted), told(found)));
+                }
+                let image = source.read(&[0])?.images.f_to_device(self.device)?.f_to_kind(self.kind)?;
+                Ok(Aimed::Image(image))
+            }
+        }
+    }
+
+    /// The images that those at positions `index` aim at, [n, C, H, W]; none for the code 0.
+    ///
+    /// # Errors
+    /// Where they cannot be read.
+    pub(super) fn target_images(&self, aimed: &Aimed, index: &[u64]) -> Result<Option<Tensor>> {
+        match aimed {
+            Aimed::Zero => Ok(None),
+            Aimed::Image(image) => {
+                let mut size = image.size();
+                size[0] = index.len() as i64;
+                Ok(Some(image.f_expand(size.as_slice(), false)?.f_contiguous()?))
+            }
+            Aimed::Shuffle => {
+                let total = self.source.len() as u64;
+                // Any other, each with the same chance.
+                let partner = |i: &u64| {
+                    let step = seed::generator(self.subject().seed, Stage::Others, *i, SHUFFLE).random_range(1..total);
+                    (i + step) % total
+                };
+                let partners: Vec<u64> = index.iter().map(partner).collect();
+                let images = self.source.read(&partners)?.images;
+                Ok(Some(images.f_to_device(self.device)?.f_to_kind(self.kind)?))
+            }
+        }
+    }
+}
+
+/// What the model makes of the targets of the samples `x` [B, C, H, W]: of `images`, or of the code 0.
+///
+/// # Errors
+/// Where the model cannot take them.
+pub(super) fn reading(vae: &dyn Vae, x: &Tensor, images: Option<&Tensor>) -> Result<Reading> {
+    if let Some(images) = images {
+        return Reading::of(vae, images);
+    }
+    tch::no_grad(|| {
+        let posterior = vae.encode(x)?;
+        let mean = posterior.mean.f_zeros_like()?;
+        let reconstruction = vae.decode(&mean)?;
+        let images = reconstruction.shallow_clone();
+        // The prior's.
+        let log_var = posterior.log_var.f_zeros_like()?;
+        Ok(Reading { images, posterior: Posterior { mean, log_var }, reconstruction })
+    })
+}

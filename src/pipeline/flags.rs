@@ -1,0 +1,81 @@
+//! Flags of a block of attacked samples: those of each budget, and those that only several budgets or the data show.
+
+use super::flow::{Asked, bytes};
+use crate::attack::{Attacked, Budget, Family, Flag, Victim, signs};
+use crate::error::Result;
+use crate::metric::MetricKind;
+use crate::model::shift;
+use std::collections::BTreeMap;
+use tch::{Kind, Tensor};
+
+/// Samples flagged, `[B]` bool, by attack and flag: at any budget.
+type Flagged = BTreeMap<(String, Flag), Tensor>;
+
+/// By how much less damage a larger epsilon must do: rounding is no fall.
+const FALL: f64 = 1e-3;
+
+/// All flags of a block; `ascending` has the results of every attack at each budget, the smallest epsilon first.
+pub(super) fn of(victim: &Victim, ascending: &[(Budget, Vec<Attacked>)], metric: MetricKind) -> Result<Flagged> {
+    let mut all = Flagged::new();
+    let mut add = |key: (String, Flag), mask: Tensor| -> Result<()> {
+        let mask = match all.get(&key) {
+            Some(before) => before.f_logical_or(&mask)?,
+            None => mask,
+        };
+        all.insert(key, mask);
+        Ok(())
+    };
+    for (place, (budget, results)) in ascending.iter().enumerate() {
+        for (key, mask) in signs(results)? {
+            add(key, mask)?;
+        }
+        for attacked in results {
+            let size = budget.measure(victim.images(), &attacked.images)?;
+            let short = size.f_lt_tensor(&(&attacked.radius * 0.5))?;
+            add((attacked.name.clone(), Flag::Boxed), short)?;
+            if place == 0 {
+                if let Some(bent) = bent(victim, attacked, budget, metric)? {
+                    add((attacked.name.clone(), Flag::Bent), bent)?;
+                }
+            } else if let Some(before) = ascending[place - 1].1.iter().find(|b| b.name == attacked.name) {
+                let fall = before.damage.f_sub(&attacked.damage)?;
+                let falls = fall.f_gt_tensor(&(before.damage.f_abs()? * FALL))?;
+                // One step that falls short of a summit says nothing of a search.
+                if matches!(attacked.family, Family::Gradient | Family::Blind) {
+                    add((attacked.name.clone(), Flag::Falling), falls)?;
+                }
+            }
+        }
+    }
+    let clean = victim.clean();
+    let error = shift::mean_square(&clean.images, &clean.reconstruction)?;
+    let pixels = clean.images.f_flatten(1, -1)?.f_to_kind(Kind::Double)?;
+    let spread = pixels.f_var_dim([1i64].as_slice(), false, false)?;
+    add(("model".to_owned(), Flag::Untrained), error.f_ge_tensor(&spread)?)?;
+    Ok(all)
+}
+
+/// Where the first-order prediction of a step of epsilon along v_1, epsilon sqrt(lambda_1), is far from what happened.
+fn bent(victim: &Victim, attacked: &Attacked, budget: &Budget, metric: MetricKind) -> Result<Option<Tensor>> {
+    let measure = match metric {
+        MetricKind::Mean => "latent_l2",
+        MetricKind::Stochastic => "latent_w2",
+        _ => return Ok(None),
+    };
+    let found = attacked.measures.iter().find(|(name, _)| *name == measure);
+    let (Some((_, found)), Some(slope), "spectral") = (found, victim.steepest_slope()?, attacked.name.as_str()) else {
+        return Ok(None);
+    };
+    if budget.norm != crate::attack::Norm::L2 {
+        return Ok(None);
+    }
+    // The box may have shortened the step.
+    let predicted = slope.f_mul(&budget.measure(victim.images(), &attacked.images)?)?;
+    let less = found.f_lt_tensor(&(&predicted * 0.5))?;
+    Ok(Some(less.f_logical_or(&found.f_gt_tensor(&(&predicted * 2.0))?)?))
+}
+
+/// As columns: `/flags/<attack>.<flag>`, `[n]` u8.
+pub(super) fn columns(flagged: &Flagged) -> Result<Vec<Asked>> {
+    flagged.iter().map(|((attack, flag), mask)| bytes(format!("/flags/{attack}.{}", flag.name()), mask)).collect()
+}

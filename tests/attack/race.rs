@@ -1,0 +1,240 @@
+//! Races, the surface they run on, and the ascents and searches beside them.
+
+use super::toy::{Collapsed, Toy, images, jacobian, list, normal, spectrum};
+use crate::roundoff::apart;
+use pullback::attack::*;
+use tch::{Kind, Tensor};
+
+fn spec(yaml: &str) -> AttackSpec {
+    serde_yaml::from_str(yaml).unwrap()
+}
+
+/// |clip(x0 + s d) - x0| = epsilon by bisection, one row at a time.
+fn bisected(x0: &[f64], d: &[f64], epsilon: f64, power: i32, (low, high): (f64, f64)) -> Vec<f64> {
+    let at = |s: f64| -> Vec<f64> { x0.iter().zip(d).map(|(x, d)| (x + s * d).clamp(low, high)).collect() };
+    let size = |s: f64| {
+        let sum: f64 = at(s).iter().zip(x0).map(|(y, x)| (y - x).abs().powi(power)).sum();
+        sum.powf(1.0 / f64::from(power))
+    };
+    let (mut short, mut long) = (0.0, 1e-6);
+    while size(long) < epsilon && long < 1e12 {
+        long *= 2.0;
+    }
+    for _ in 0..200 {
+        let middle = 0.5 * (short + long);
+        if size(middle) < epsilon { short = middle } else { long = middle }
+    }
+    at(long)
+}
+
+#[test]
+fn the_surface_is_reached_as_far_as_the_box_lets_it() {
+    // Dark images: many pixels have little way down.
+    let x0 = (images(71, 6) - 0.45).clamp(0.0, 1.0);
+    let direction = normal(72, 6, 16).view([6, 1, 4, 4]);
+    let pixels = |t: &Tensor| list(t).chunks(16).map(<[f64]>::to_vec).collect::<Vec<_>>();
+    for (norm, power) in [(Norm::L2, 2), (Norm::L1, 1)] {
+        // The last is beyond what the box has room for.
+        for epsilon in [1e-3, 0.3, 1.0, 100.0] {
+            let budget = Budget::new(norm, epsilon, Some((0.0, 1.0))).unwrap();
+            let found = budget.surface(&x0, &direction).unwrap();
+            for ((found, x0), d) in pixels(&found).iter().zip(pixels(&x0)).zip(pixels(&direction)) {
+                let expected = bisected(&x0, &d, epsilon, power, (0.0, 1.0));
+                for (found, expected) in found.iter().zip(expected) {
+                    assert!((found - expected).abs() < 1e-9, "{norm} {epsilon}: {found}, not {expected}");
+                }
+            }
+        }
+    }
+    let free = Budget::new(Norm::L2, 2.0, None).unwrap();
+    let found = free.surface(&x0, &direction).unwrap();
+    assert!(list(&free.measure(&x0, &found).unwrap()).iter().all(|s| (s - 2.0).abs() < 1e-12));
+    let corner = Budget::new(Norm::Linf, 0.1, Some((0.0, 1.0))).unwrap();
+    let expected = (&x0 + direction.sign() * 0.1).clamp(0.0, 1.0);
+    assert!(corner.surface(&x0, &direction).unwrap() == expected);
+    // No direction, no move.
+    let still = free.surface(&x0, &direction.zeros_like()).unwrap();
+    assert!(still == x0);
+    assert_eq!(free.surface(&x0, &direction.narrow(0, 0, 2)).unwrap_err().exit_code(), 2);
+}
+
+#[test]
+fn plans_spend_their_budget() {
+    for budget in [12, 13, 50, 120, 299, 300, 480, 840, 5000] {
+        for norm in [Norm::L2, Norm::Linf, Norm::L1] {
+            let plan = RaceSpec { budget, ..RaceSpec::default() }.plan(norm);
+            let passes: usize = plan.iter().map(|heat| heat.rows * heat.steps).sum();
+            assert!(passes <= budget && passes * 10 >= budget * 9, "{budget}: {plan:?}");
+            assert!(plan.windows(2).all(|w| w[0].rows >= w[1].rows), "{plan:?}");
+            assert_eq!(plan.last().unwrap().rows, 1);
+        }
+    }
+}
+
+/// What the plan says is what the model is asked: the model itself counts.
+#[test]
+fn passes_are_counted_as_they_are_made() {
+    let (toy, x) = (Toy::tanh(Kind::Double), images(73, 200));
+    let index: Vec<u64> = (0..200).collect();
+    let eigen = spectrum(&jacobian(&toy, &x));
+    let victim = Victim::new(&toy, &x, &index, 3, Some(&eigen)).unwrap();
+    let spectral = Passes { forward: 1.0, backward: 3.0 };
+    let victim = victim.for_passes(spectral);
+    let budget = Budget::new(Norm::L2, 0.4, Some((0.0, 1.0))).unwrap();
+    for (yaml, along) in [
+        ("{kind: race}", true),
+        ("{kind: pgd, steps: 7, restarts: 2}", false),
+        ("{kind: apgd, steps: 9}", false),
+        ("{kind: square, queries: 11}", false),
+        ("{kind: random, draws: 3}", false),
+    ] {
+        toy.encoded.set(0);
+        let found = &run(&spec(yaml), &victim, &budget).unwrap()[0];
+        // One call reads the result for the judge; 200 images go through the model one start at a time.
+        let asked = toy.encoded.get() as f64 - 1.0 + if along { spectral.forward } else { 0.0 };
+        assert_eq!(found.passes.forward, asked, "{yaml}");
+        assert!(found.passes.backward <= found.passes.forward + 3.0, "{yaml}: {:?}", found.passes);
+    }
+    let race = &run(&spec("{kind: race}"), &victim, &budget).unwrap()[0];
+    assert!(race.passes.forward <= 123.0, "{:?}", race.passes);
+}
+
+#[test]
+fn a_race_finds_more_than_one_ascent_of_as_many_passes() {
+    let toy = Toy::tanh(Kind::Double);
+    let x = images(74, 40);
+    let index: Vec<u64> = (0..40).collect();
+    let eigen = spectrum(&jacobian(&toy, &x));
+    let others = Others { images: images(75, 12), index: (100..112).collect() };
+    let victim = Victim::new(&toy, &x, &index, 3, Some(&eigen)).unwrap().beside(&others).unwrap();
+    for (norm, epsilon) in [(Norm::L2, 0.8), (Norm::Linf, 0.25)] {
+        let budget = Budget::new(norm, epsilon, Some((0.0, 1.0))).unwrap();
+        let mean = |yaml: &str| list(&run(&spec(yaml), &victim, &budget).unwrap()[0].damage).iter().sum::<f64>() / 40.0;
+        let (race, pgd, apgd) =
+            (mean("{kind: race}"), mean("{kind: pgd, steps: 120, schedule: linear}"), mean("{kind: apgd, steps: 120}"));
+        let (iterated, once) = (mean("{kind: spectral-iterated, metric: mean}"), mean("{kind: spectral}"));
+        let (square, noise) = (mean("{kind: square, queries: 120}"), mean("{kind: random, draws: 1}"));
+        assert!(race > 1.01 * pgd, "{norm}: race {race}, pgd {pgd}");
+        assert!(apgd > 0.9 * pgd, "{norm}: apgd {apgd}, pgd {pgd}");
+        assert!(iterated > once, "{norm}: again {iterated}, once {once}");
+        assert!(square > 1.05 * noise && square < race, "{norm}: square {square}, noise {noise}");
+        let suite = mean("{kind: suite}");
+        assert!(suite >= race.max(apgd).max(iterated) * (1.0 - 1e-6), "{norm}: suite {suite}, race {race}");
+    }
+}
+
+/// The worst case never falls as epsilon grows, whatever order they come in.
+#[test]
+fn a_larger_budget_is_never_worse() {
+    let toy = Toy::tanh(Kind::Double);
+    let x = images(76, 16);
+    let index: Vec<u64> = (0..16).collect();
+    let eigen = spectrum(&jacobian(&toy, &x));
+    for yaml in ["{kind: race, budget: 12}", "{kind: suite}"] {
+        let victim = Victim::new(&toy, &x, &index, 3, Some(&eigen)).unwrap();
+        let mut before = vec![0.0; 16];
+        for epsilon in [0.2, 0.25, 0.5, 0.55, 1.5] {
+            let budget = Budget::new(Norm::L2, epsilon, Some((0.0, 1.0))).unwrap();
+            let found = list(&run(&spec(yaml), &victim, &budget).unwrap()[0].damage);
+            let falls = found.iter().zip(&before).filter(|(now, then)| **now < **then * (1.0 - 1e-9)).count();
+            assert_eq!(falls, 0, "{yaml} {epsilon}: {found:?} after {before:?}");
+            before = found;
+        }
+    }
+}
+
+/// Steps are of unit gradients, and choices by comparison: a model times a number is attacked by the same images.
+#[test]
+fn the_scale_of_the_model_does_not_matter() {
+    let x = images(77, 6);
+    let index: Vec<u64> = (0..6).collect();
+    let plain = Toy::tanh(Kind::Double);
+    let eigen = spectrum(&jacobian(&plain, &x));
+    let budget = Budget::new(Norm::L2, 0.5, Some((0.0, 1.0))).unwrap();
+    for yaml in ["{kind: race}", "{kind: pgd}", "{kind: apgd, steps: 30}", "{kind: square, queries: 40}"] {
+        let at = |scale: f64| {
+            let mut toy = Toy::tanh(Kind::Double);
+            toy.mean = &toy.mean * scale;
+            let victim = Victim::new(&toy, &x, &index, 3, Some(&eigen)).unwrap();
+            run(&spec(yaml), &victim, &budget).unwrap().remove(0).images
+        };
+        let expected = at(1.0);
+        // A power of two moves no digit.
+        for scale in [2f64.powi(-27), 2f64.powi(27)] {
+            let off = (at(scale) - &expected).abs().max().double_value(&[]);
+            assert!(off < 1e-9, "{yaml} {scale:e}: {off:e}");
+        }
+    }
+}
+
+/// A plain transcript of algorithm 1 of Croce & Hein 2020 on one sample, in L2 without a box.
+#[test]
+fn apgd_is_the_published_algorithm() {
+    let toy = Toy::tanh(Kind::Double);
+    let x0 = images(78, 1);
+    let victim = Victim::of(&toy, &x0).unwrap();
+    let (epsilon, steps) = (0.9, 50);
+    let budget = Budget::new(Norm::L2, epsilon, None).unwrap();
+    let ball = |x: &Tensor| {
+        let delta = x - &x0;
+        let size = delta.norm().double_value(&[]);
+        &x0 + delta * (epsilon / size).min(1.0)
+    };
+    let loss = |x: &Tensor| {
+        let (value, gradient) = Goal::Latent.ascend(&victim, x).unwrap();
+        (value.double_value(&[0]), &gradient / gradient.norm())
+    };
+    // The start of restart 0: along the noise of the sample.
+    let noise = pullback::seed::normal_stream(0, pullback::seed::Stage::AttackStart, 0, &[0], 16).unwrap();
+    let noise = noise.to_kind(Kind::Double).view([1, 1, 4, 4]);
+    let first = &x0 + &noise * (epsilon / noise.norm().double_value(&[]));
+
+    let mut p = vec![0.0, 0.22];
+    while *p.last().unwrap() < 1.0 {
+        let (a, b): (f64, f64) = (p[p.len() - 2], p[p.len() - 1]);
+        p.push(b + (b - a - 0.03f64).max(0.06));
+    }
+    let checkpoints: Vec<usize> = p.iter().map(|p| (p * steps as f64).ceil() as usize).collect();
+    let (mut eta, alpha, rho) = (2.0 * epsilon, 0.75, 0.75);
+    let (mut x, mut before) = (first.copy(), first.copy());
+    let (mut f, mut direction) = loss(&x);
+    let (mut best, mut most, mut slope) = (x.copy(), f, direction.copy());
+    let (mut rises, mut halvings, mut most_then, mut halved_then, mut last) = (0, 0, f, false, 0);
+    for k in 0..steps {
+        let z = ball(&(&x + &direction * eta));
+        let next = if k == 0 { z } else { ball(&(&x + (z - &x) * alpha + (&x - &before) * (1.0 - alpha))) };
+        before = x;
+        x = next;
+        let was = f;
+        (f, direction) = loss(&x);
+        rises += usize::from(f > was);
+        if f > most {
+            (best, most, slope) = (x.copy(), f, direction.copy());
+        }
+        if checkpoints[1..].contains(&(k + 1)) {
+            let few = (rises as f64) < rho * (k + 1 - last) as f64;
+            let stuck = !halved_then && most <= most_then;
+            if few || stuck {
+                eta /= 2.0;
+                halvings += 1;
+                (x, f, direction) = (best.copy(), most, slope.copy());
+            }
+            (halved_then, most_then, rises, last) = (few || stuck, most, 0, k + 1);
+        }
+    }
+    assert!(halvings >= 2, "the step is halved on the way, or little is tested");
+    let found = &run(&spec("{kind: apgd, steps: 50}"), &victim, &budget).unwrap()[0];
+    let off = (&found.images - &best).abs().max().double_value(&[]);
+    assert!(off < 50.0 * apart(Kind::Double, &[16, 12, 3, 12, 16]), "{off:e}");
+}
+
+#[test]
+fn what_has_no_gradient_is_told() {
+    let x = images(79, 3);
+    let victim = Victim::of(&Collapsed, &x).unwrap();
+    let budget = Budget::new(Norm::L2, 0.1, None).unwrap();
+    for yaml in ["{kind: race}", "{kind: apgd, steps: 5}"] {
+        let found = &run(&spec(yaml), &victim, &budget).unwrap()[0];
+        assert_eq!(list(&found.stalled), [1.0; 3], "{yaml}");
+    }
+}
