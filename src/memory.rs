@@ -94,7 +94,7 @@ fn address_space_left(own: &Path) -> Option<u64> {
 fn kibibytes(file: &Path, name: &str) -> Option<u64> {
     let text = text(file)?;
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-    Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
+    Some(line.split_whitespace().next()?.parse::<u64>().ok()?.saturating_mul(1024))
 }
 
 fn text(path: &Path) -> Option<String> {

@@ -22,10 +22,12 @@ mod kernels; //   every kernel against plain loops and LAPACK
 mod lane; //      copies beside the computation
 mod lost; //      samples of which nothing is known
 mod leading; //   matrix-free spectra and estimates
+mod messages; //  what a user reads where a request is wrong
 mod model; //     architectures, checkpoints, TorchScript
 mod others; //  models as others have them
 mod native; //    the header of the native code and its users
 mod parallel; // work on libtorch's threads
+mod parsers; //  bytes and texts that are read by hand
 mod preflight; // the first minute of a stranger
 mod python; //    what Python's libraries say of a file
 mod replay; //    repeated work on fixed buffers

@@ -157,8 +157,7 @@ impl Array {
             return Ok(Self { values: Values::File { path: path.to_owned(), file, start: data + start }, ..array });
         }
         // The header says how much there is; a length in the archive's own is not trusted for memory.
-        let mut counted = Counted { inner: &mut entry, count: 0 };
-        let (array, start) = Self::begin(&place, &mut counted, size)?;
+        let (array, start) = Self::begin(&place, &mut entry, size)?;
         let mut bytes = Vec::new();
         entry.take(size - start + 1).read_to_end(&mut bytes).map_err(|e| broken(&e))?;
         if bytes.len() as u64 != size - start {
@@ -170,14 +169,17 @@ impl Array {
     /// The array that a header tells, in `size` bytes with the header, and where its values begin.
     fn begin(place: &str, reader: impl Read, size: u64) -> Result<(Self, u64)> {
         let broken = |expected: &str, found: String| Error::request(place, expected, found);
-        let mut counted = Counted { inner: reader, count: 0 };
-        let header = NpyHeader::from_reader(&mut counted).map_err(|e| match e.to_string() {
+        let head = head(reader).map_err(|e| broken("a readable .npy header", first_line(&e)))?;
+        if !is_sensible(&String::from_utf8_lossy(&head)) {
+            return Err(broken("a readable .npy header", "one of no sensible shape".to_owned()));
+        }
+        let header = NpyHeader::from_reader(&head[..]).map_err(|e| match e.to_string() {
             told if told.contains("type string") => {
                 broken("an array of numbers", "objects, or values of another type".to_owned())
             }
             _ => broken("a readable .npy header", first_line(&e)),
         })?;
-        let start = counted.count;
+        let start = head.len() as u64;
         let DType::Plain(kind) = header.dtype() else {
             return Err(broken("an array of numbers", format!("records, {}", header.dtype().descr())));
         };
@@ -196,8 +198,8 @@ impl Array {
         }
         let shape: Vec<usize> = header.shape().iter().map(|n| usize::try_from(*n).unwrap_or(usize::MAX)).collect();
         let bytes = shape.iter().try_fold(width, |n, d| n.checked_mul(*d)).map(|n| n as u64);
-        if bytes != Some(size.saturating_sub(start)) {
-            let held = size.saturating_sub(start);
+        let held = size.saturating_sub(start);
+        if bytes != Some(held) || start > size {
             return Err(broken(&format!("the values of {shape:?}, {width} bytes each"), format!("{held} bytes")));
         }
         let big_endian = kind.endianness() == Endianness::Big;
@@ -268,18 +270,37 @@ fn half(bits: u16) -> f64 {
     }
 }
 
-/// Counts what is read.
-struct Counted<R> {
-    inner: R,
-    count: u64,
+/// Longest header that is read; those of NumPy have some hundred bytes.
+const LONGEST: u64 = 1 << 20;
+/// Brackets within brackets in a header: those of types of records are four deep.
+const DEEPEST: usize = 16;
+
+/// Signature, version, length and text of a header, as far as they are there.
+fn head(mut reader: impl Read) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    reader.by_ref().take(8).read_to_end(&mut bytes)?;
+    let width = if bytes.get(6) == Some(&1) { 2 } else { 4 };
+    reader.by_ref().take(width).read_to_end(&mut bytes)?;
+    let length = bytes.get(8..).unwrap_or_default().iter().rev().fold(0, |n, byte| n << 8 | u64::from(*byte));
+    reader.take(length.min(LONGEST)).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
-impl<R: Read> Read for Counted<R> {
-    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
-        let read = self.inner.read(out)?;
-        self.count += read as u64;
-        Ok(read)
-    }
+/// False for a header that would be too much for who parses it: too deep for the stack, or of a shape whose product is no number.
+fn is_sensible(head: &str) -> bool {
+    let mut depth = 0usize;
+    let deepest = head.chars().map(|c| {
+        match c {
+            '(' | '[' | '{' => depth += 1,
+            ')' | ']' | '}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        depth
+    });
+    let shape = head.split_once("shape").and_then(|(_, rest)| rest.split_once('(')?.1.split_once(')'));
+    let axes = shape.map_or("", |(axes, _)| axes).split(',');
+    let mut numbers = axes.filter_map(|axis| axis.trim().trim_end_matches('L').parse::<u64>().ok());
+    deepest.max() <= Some(DEEPEST) && numbers.try_fold(8u64, |product, n| product.checked_mul(n.max(1))).is_some()
 }
 
 impl Source for Numpy {

@@ -68,7 +68,7 @@ impl Sources {
                     let end = i + tokens[i..].iter().position(|t| t == ";").unwrap_or(tokens.len() - i);
                     // `pub use`, `pub(crate) use`.
                     let public = i > 0 && (tokens[i - 1] == "pub" || tokens[i - 1] == ")");
-                    tree(&tokens[i + 1..end], &mut Vec::new(), public, &mut file.imports);
+                    tree(&tokens[i + 1..end], &[], public, &mut file.imports);
                     i = end;
                 }
                 "mod" if depth == 0 => i += 1,
@@ -179,8 +179,8 @@ impl File {
 }
 
 /// The paths of a tree `a::{b, c::d as e}`.
-fn tree(tokens: &[String], before: &mut Vec<String>, public: bool, found: &mut Vec<Import>) {
-    let (mut path, mut i) = (before.clone(), 0);
+fn tree(tokens: &[String], before: &[String], public: bool, found: &mut Vec<Import>) {
+    let (mut path, mut i) = (before.to_vec(), 0);
     let mut name = None;
     let mut whole = true;
     while i < tokens.len() {
@@ -197,10 +197,10 @@ fn tree(tokens: &[String], before: &mut Vec<String>, public: bool, found: &mut V
                 for j in i + 1..end {
                     match tokens[j].as_str() {
                         "," if depth == 0 => {
-                            tree(&tokens[first..j], &mut path, public, found);
+                            tree(&tokens[first..j], &path, public, found);
                             first = j + 1;
                         }
-                        "}" if depth == 0 => tree(&tokens[first..j], &mut path, public, found),
+                        "}" if depth == 0 => tree(&tokens[first..j], &path, public, found),
                         "{" => depth += 1,
                         "}" => depth -= 1,
                         _ => {}

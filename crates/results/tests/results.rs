@@ -8,6 +8,7 @@ mod apart; //  nothing here leads to libtorch
 #[path = "../../../tests/child.rs"]
 mod child; //  processes with a limit of time
 mod files; //  where the tests find what they read
+mod parsers; // bytes and texts that are read by hand
 #[path = "../../../tests/python.rs"]
 mod python; // what Python's libraries say of a file
 mod store; //  HDF5 files as h5py reads them
