@@ -1,5 +1,4 @@
 //! Parse, run, print the error chain, exit code.
-#![allow(clippy::print_stderr)]
 
 use pullback::cli;
 use pullback::ffi::process::{exit_now, keep_memory};
@@ -9,7 +8,7 @@ fn main() {
     let code = match cli::run(std::env::args_os()) {
         Ok(()) => 0,
         Err(error) => {
-            eprintln!("pullback: {}", cli::one_line(&error));
+            cli::tell(&format!("pullback: {}", cli::one_line(&error)));
             cli::exit_code(&error)
         }
     };

@@ -173,3 +173,18 @@ fn a_doubtful_evaluation_is_flagged() {
     let sound: Vec<String> = flags("near.h5").into_iter().filter(|name| name != "model.untrained").collect();
     assert_eq!(sound, Vec::<String>::new());
 }
+
+/// Whoever reads what the program says may go away: the work is done all the same.
+#[test]
+fn a_reader_of_messages_that_goes_away_is_no_panic() {
+    let folder = trained();
+    let at = folder.path();
+    let line = "attack -m m -d strokes -o a.h5 --attack random,pgd --eps 1 --limit 64 --batch 4";
+    let mut command = crate::files::program();
+    command.args(line.split_whitespace()).current_dir(at).env("OMP_NUM_THREADS", "1");
+    let mut child = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    drop((child.stdout.take(), child.stderr.take()));
+    let status = child.wait().unwrap();
+    assert_eq!(status.code(), Some(0), "{status:?}");
+    assert_eq!(doubles(at, "a.h5", "damage/pgd").len(), 64);
+}

@@ -131,11 +131,9 @@ pub fn signs(results: &[Attacked]) -> Result<Vec<((String, Flag), Tensor)>> {
         add(Flag::NotANumber, r.damage.f_isnan()?);
         add(Flag::Vanishing, r.stalled.shallow_clone());
         add(Flag::Overstepped, r.overstepped.shallow_clone());
-        if r.name == LONG {
-            if let Some(short) = results.iter().find(|o| o.name == SHORT) {
-                let more = r.damage.f_sub(&short.damage)?;
-                add(Flag::Rising, more.f_gt_tensor(&(short.damage.f_abs()? * RISE))?);
-            }
+        if let Some(short) = results.iter().find(|o| r.name == LONG && o.name == SHORT) {
+            let more = r.damage.f_sub(&short.damage)?;
+            add(Flag::Rising, more.f_gt_tensor(&(short.damage.f_abs()? * RISE))?);
         }
         for other in results.iter().filter(|o| should_lose(o.family, r.family) && o.goal == r.goal) {
             // Only at equal size: the eigen scale has its own. Rounding is no victory.

@@ -4,6 +4,7 @@ pub mod args;
 mod progress;
 mod request;
 mod signals;
+mod tell;
 mod usage;
 
 use crate::error::{Error, ResultsError};
@@ -16,6 +17,8 @@ use clap::error::ErrorKind;
 use progress::{Progress, Verbosity, print};
 use std::ffi::OsString;
 use std::path::Path;
+
+pub use tell::tell;
 
 /// Does what the arguments (the program's name first) ask for.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<()> {

@@ -1,6 +1,6 @@
-//! Draws events: a bar on a terminal, else a plain line every few seconds. This file and main.rs are all that prints.
-#![allow(clippy::print_stderr)]
+//! Draws events: a bar on a terminal, else a plain line every few seconds. This file and tell.rs are all that prints.
 
+use super::tell::tell;
 use crate::event::{Event, Observer};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{IsTerminal, Write};
@@ -94,8 +94,8 @@ impl Progress {
     /// A line on stderr, above the bars.
     fn say(&self, line: &str) {
         match &self.bars {
-            Some(bars) => bars.suspend(|| eprintln!("{line}")),
-            None => eprintln!("{line}"),
+            Some(bars) => bars.suspend(|| tell(line)),
+            None => tell(line),
         }
     }
 

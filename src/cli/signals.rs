@@ -1,6 +1,6 @@
 //! Signals: the first asks the work to stop, the second ends the process at once, and so does time.
-#![allow(clippy::print_stderr)]
 
+use super::tell::tell;
 use crate::event;
 use crate::ffi::process::exit_now;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ};
@@ -33,10 +33,10 @@ pub fn watch() {
                 exit_now(INTERRUPTED);
             }
             event::request_stop();
-            eprintln!("\npullback: stopping; press Ctrl-C again to stop at once");
+            tell("\npullback: stopping; press Ctrl-C again to stop at once");
             let _ = std::thread::Builder::new().name("pullback-grace".to_owned()).spawn(|| {
                 std::thread::sleep(GRACE);
-                eprintln!("pullback: {}", crate::Error::Interrupted);
+                tell(&format!("pullback: {}", crate::Error::Interrupted));
                 exit_now(INTERRUPTED);
             });
         }
