@@ -31,13 +31,13 @@ template <class T, class Team> PB_BODY void keep_best(Team& team, int d, double 
 
 // By how much a step [d] is lengthened, from a length that is too small, so that it has the ball's radius once the box has cut it off.
 // A pixel at a wall stays there when the rest grows, so that the set of those only grows and the passes end.
-template <class T, class Team, class Step>
-PB_BODY T scale_to_sphere(Team& team, Move<T> move, int d, const T* x0, Step step, T scale) {
+template <class T, class Team>
+PB_BODY T scale_to_sphere(Team& team, Move<T> move, int d, const T* x0, const T* step, T scale) {
   for (int pass = 0; pass < d; ++pass) {
     const auto parts = team.template reduce<Two<double>>(
         d, Two<double>{0.0, 0.0},
         [&](int i) {
-          const double s = step(i), wall = double(s > 0.0 ? move.high : move.low) - x0[i];
+          const double s = step[i], wall = double(s > 0.0 ? move.high : move.low) - x0[i];
           // A wall on the wrong side, which an x0 outside the box has, holds the pixel as well.
           const bool held = s > 0.0 ? s * scale >= wall : s * scale <= wall;
           return held ? Two<double>{wall * wall, 0.0} : Two<double>{0.0, s * s};
@@ -92,13 +92,16 @@ PB_BODY void ascend(Team& team, Move<T> move, int d, const T* x0, const T* x, co
     });
     // The smallest positive single keeps 0 / 0 out.
     const T size = larger(T(sqrt(reached)), T(Limits<float>::smallest));
-    T shrink = reached > 0.0 ? move.radius / size : T(1);
-    if (move.ball == Ball::L2) {
-      shrink = smaller(shrink, T(1));
-    } else {
-      shrink = scale_to_sphere(team, move, d, x0, step, shrink);
+    const T shrink = reached > 0.0 ? move.radius / size : T(1);
+    if (move.ball == Ball::Sphere) {
+      // The step takes the place of x, from which it is made, so that the passes over it are short.
+      team.each(d, [&](int i) { next[i] = step(i); });
+      const T scale = scale_to_sphere(team, move, d, x0, next, shrink);
+      team.each(d, [&](int i) { next[i] = boxed(x0[i] + next[i] * scale); });
+      return;
     }
-    team.each(d, [&](int i) { next[i] = boxed(x0[i] + step(i) * shrink); });
+    const T within = smaller(shrink, T(1));
+    team.each(d, [&](int i) { next[i] = boxed(x0[i] + step(i) * within); });
     return;
   }
 

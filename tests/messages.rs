@@ -53,7 +53,7 @@ fn said(folder: &TempDir, arguments: &str) -> String {
 #[test]
 fn words_that_are_no_command_or_flag() {
     let given = given();
-    assert_snapshot!(said(&given, ""), @"pullback: command: expected one of demo, train, score, attack, sweep, report, bench, merge, inspect, found none (see --help)");
+    assert_snapshot!(said(&given, ""), @"pullback: command: expected one of demo, train, score, attack, sweep, report, bench, merge, inspect, leaderboard, found none (see --help)");
     assert_snapshot!(said(&given, "score --metrics mean"), @r#"pullback: expected a known flag such as --metric, found "--metrics" (see --help)"#);
     assert_snapshot!(said(&given, "bench --threads 0"), @r#"pullback: --threads: expected a whole number >= 1, found "0""#);
     assert_snapshot!(said(&given, "score -m flat.pt -d strokes -o x.h5 --limit 0"), @r#"pullback: --limit: expected a whole number >= 1, found "0""#);

@@ -114,7 +114,14 @@ impl Doubts {
     pub fn lines(&self) -> Vec<String> {
         let worth = |((_, flag), (n, seen)): &(&(String, Flag), &(u64, u64))| *n as f64 > flag.share() * *seen as f64;
         let line = |((attack, flag), (n, seen)): (&(String, Flag), &(u64, u64))| {
-            format!("attack {attack}: on {n} of {seen} attacked images {}", flag.text())
+            let what = match flag {
+                // It makes one step: there is nothing that could be longer.
+                Flag::WeakerThan(other) if attack.ends_with("spectral") => {
+                    format!("{other} does more damage: one step along v is no search at such sizes")
+                }
+                _ => flag.text(),
+            };
+            format!("attack {attack}: on {n} of {seen} attacked images {what}")
         };
         self.counts.iter().filter(worth).map(line).collect()
     }

