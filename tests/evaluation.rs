@@ -92,6 +92,10 @@ fn pictures_are_what_was_judged() {
         let picture = image::open(&file).unwrap().to_luma8();
         assert!(picture.iter().zip(stored).all(|(byte, stored)| f32::from(*byte) / 255.0 == *stored), "{file:?}");
     }
+    let (code, said) =
+        pullback(at, "attack -m m -d strokes -o b.h5 --attack random --limit 3 -q --save-png free --box off");
+    assert_eq!((code, said.lines().count()), (Some(2), 1), "{said}");
+    assert!(said.contains("--box on") && !at.join("free").exists(), "{said}");
     let (code, said) = pullback(at, "attack -m m -d strokes -o b.h5 --attack random --limit 3 -q --save-png png");
     assert_eq!((code, said.lines().count()), (Some(2), 1), "{said}");
     assert!(!at.join("b.h5").exists() && !at.join("b.h5.partial").exists());

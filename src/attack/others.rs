@@ -21,12 +21,15 @@ impl Others {
             .iter()
             .map(|sample| {
                 let mut rng = seed::generator(seed, Stage::Others, *sample, 0);
+                // Whoever asks for more than there are meets them again.
                 let mut places: Vec<usize> = (0..self.index.len()).filter(|i| self.index[*i] != *sample).collect();
                 // The first k + 1 steps of a shuffle (Fisher & Yates).
-                for i in 0..=k.min(places.len().saturating_sub(1)) {
-                    let j = rng.random_range(i..places.len().max(i + 1));
+                let k = k % places.len().max(1);
+                for i in 0..places.len().min(k + 1) {
+                    let j = rng.random_range(i..places.len());
                     places.swap(i, j);
                 }
+                // A data set of one image has no other: the direction is 0.
                 places.get(k).copied().unwrap_or(0) as i64
             })
             .collect();

@@ -27,10 +27,19 @@ pub struct Attacked {
     pub radius: Tensor,
     /// `[B]` bool: the search met a gradient that was 0 or not a number.
     pub stalled: Tensor,
-    /// What the search took, its spectrum included; what the judge needs for its measures is not counted.
-    pub passes: Passes,
+    /// Passes of the search a sample; what the judge needs for its measures is not counted.
+    pub search: Passes,
+    /// Those of the spectrum that it began with; 0 where it took none.
+    pub spectrum: Passes,
     /// `[B]` bool: a proposal was more than 1 % too large, or not a finite number, before it was brought back.
     pub overstepped: Tensor,
+}
+
+impl Attacked {
+    /// Passes a sample, of the search and of the spectrum that it began with.
+    pub fn passes(&self) -> Passes {
+        self.search + self.spectrum
+    }
 }
 
 /// Runs one attack on the victim's batch. The first result is the attack's own; a spectral attack on K > 1 directions
@@ -96,10 +105,8 @@ pub fn judge(name: &str, attack: &dyn Attack, victim: &Victim, budget: &Budget) 
                 best.offer(fair, damage)?;
             }
         }
-        let mut passes = victim.passes().take();
-        if attack.directions() > 0 {
-            passes = passes + victim.spectrum_passes();
-        }
+        let search = victim.passes().take();
+        let spectrum = if attack.directions() > 0 { victim.spectrum_passes() } else { Passes::default() };
         let images = best.into_images().unwrap_or_else(|| x.shallow_clone());
         ensure_within(name, budget, x, &images, &radius)?;
         let moved = Reading::of(victim.vae(), &images)?;
@@ -122,7 +129,8 @@ pub fn judge(name: &str, attack: &dyn Attack, victim: &Victim, budget: &Budget) 
             reconstruction: moved.reconstruction,
             radius,
             stalled,
-            passes,
+            search,
+            spectrum,
             overstepped,
         })
     })
@@ -146,7 +154,8 @@ pub fn worst(name: &str, family: Family, results: &[Attacked]) -> Result<Attacke
         measures: first.measures.iter().map(|(n, m)| (*n, m.shallow_clone())).collect(),
         radius: first.radius.shallow_clone(),
         stalled: first.stalled.shallow_clone(),
-        passes: first.passes,
+        search: first.search,
+        spectrum: first.spectrum,
         overstepped: first.overstepped.shallow_clone(),
     };
     for other in rest {
@@ -154,7 +163,11 @@ pub fn worst(name: &str, family: Family, results: &[Attacked]) -> Result<Attacke
             let found = format!("{} and {}", kept.goal, other.goal);
             return Err(Error::request("goals of the results to choose from", "one", found));
         }
-        kept.passes = kept.passes + other.passes;
+        kept.search = kept.search + other.search;
+        // One spectrum serves them all.
+        if kept.spectrum == Passes::default() {
+            kept.spectrum = other.spectrum;
+        }
         let worse = exceeds(&other.damage, &kept.damage)?;
         let choose = |a: &Tensor, b: &Tensor| a.f_where_self(&worse, b);
         let pixels = worse.f_reshape([-1, 1, 1, 1])?;

@@ -5,7 +5,7 @@
 
 use super::{Budget, Norm};
 use crate::error::{Result, ensure_shape};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// Passes after which the length no longer grows but for rare rows; each fixes at least one pixel at its wall.
 const PASSES: usize = 24;
@@ -54,8 +54,8 @@ impl Budget {
         let Some((low, high)) = self.pixels else {
             return Ok(origin.f_add(&step.f_mul(&scale.f_to_kind(step.kind())?)?)?.f_view_as(x0)?);
         };
-        let wall = origin.f_rsub_scalar(high)?.f_where_self(&step.f_gt(0.0)?, &origin.f_rsub_scalar(low)?)?;
         let rising = step.f_gt(0.0)?;
+        let wall = origin.f_rsub_scalar(high)?.f_where_self(&rising, &origin.f_rsub_scalar(low)?)?;
         for _ in 0..PASSES {
             let moved = step.f_mul(&scale.f_to_kind(step.kind())?)?;
             let beyond = moved.f_ge_tensor(&wall)?;
@@ -66,7 +66,12 @@ impl Budget {
             let better = root(&whole.f_sub(&used)?.f_clamp_min(0.0)?.f_div(&free)?)?;
             // Where no pixel is free there is nothing to lengthen.
             let better = better.f_nan_to_num(0.0, 0.0, 0.0)?;
-            scale = scale.f_maximum(&better)?;
+            let longer = scale.f_maximum(&better)?;
+            // Most rows are done after a few passes. To ask a device would cost more than the rest of them.
+            if x0.device() == Device::Cpu && longer.f_equal(&scale)? {
+                break;
+            }
+            scale = longer;
         }
         Ok(self.boxed(origin.f_add(&step.f_mul(&scale.f_to_kind(step.kind())?)?)?)?.f_view_as(x0)?)
     }

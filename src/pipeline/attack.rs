@@ -102,6 +102,9 @@ pub fn attack(request: &AttackRequest, observer: &dyn Observer) -> Result<()> {
     };
     let others = request.attacks.iter().any(AttackSpec::needs_others).then(|| job.others()).transpose()?;
     let aimed = request.target.as_ref().map(|target| job.aimed(target)).transpose()?;
+    if request.rounded && request.pixels == PixelBox::Off {
+        return Err(Error::request("images of 8 bits (--save-png)", "--box on: files hold pixels in [0, 1]", "off"));
+    }
     let files = request.pictures.as_deref().map(|folder| Pictures::open(folder, &job)).transpose()?;
     let fixed: Vec<Column> = std::iter::once(eps).chain(others.as_ref().map(others::column)).collect();
     let metric = Some(request.metric.to_string());
@@ -311,7 +314,7 @@ impl<'a> Search<'a> {
         let damage: Vec<&Tensor> = by_eps.iter().map(|a| &a.damage).collect();
         columns.push(doubles(format!("/damage/{name}"), &Tensor::f_stack(&damage, 0)?, 1)?);
         for (what, of) in [("forward", (|p| p.forward) as fn(Passes) -> f64), ("backward", |p| p.backward)] {
-            let each = by_eps.iter().map(|a| Ok(a.damage.f_full_like(of(a.passes))?));
+            let each = by_eps.iter().map(|a| Ok(a.damage.f_full_like(of(a.passes()))?));
             let values = Tensor::f_stack(&each.collect::<Result<Vec<_>>>()?, 0)?;
             columns.push(doubles(format!("/passes/{name}/{what}"), &values, 1)?);
         }

@@ -30,14 +30,21 @@ pub(super) fn of(victim: &Victim, ascending: &[(Budget, Vec<Attacked>)], metric:
             add(key, mask)?;
         }
         for attacked in results {
-            let size = budget.measure(victim.images(), &attacked.images)?;
-            let short = size.f_lt_tensor(&(&attacked.radius * 0.5))?;
-            add((attacked.name.clone(), Flag::Boxed), short)?;
-            if place == 0 {
-                if let Some(bent) = bent(victim, attacked, budget, metric)? {
-                    add((attacked.name.clone(), Flag::Bent), bent)?;
-                }
-            } else if let Some(before) = ascending[place - 1].1.iter().find(|b| b.name == attacked.name) {
+            if budget.pixels.is_some() {
+                let size = budget.measure(victim.images(), &attacked.images)?;
+                let short = size.f_lt_tensor(&(&attacked.radius * 0.5))?;
+                add((attacked.name.clone(), Flag::Boxed), short)?;
+            }
+            // Of several directions, the first by itself.
+            let first = if results.iter().any(|r| r.name == "u1") { "u1" } else { "spectral" };
+            if place == 0
+                && attacked.name == first
+                && let Some(bent) = bent(victim, attacked, budget, metric)?
+            {
+                add((attacked.name.clone(), Flag::Bent), bent)?;
+            }
+            let smaller = place.checked_sub(1).map(|before| &ascending[before].1);
+            if let Some(before) = smaller.and_then(|all| all.iter().find(|b| b.name == attacked.name)) {
                 let fall = before.damage.f_sub(&attacked.damage)?;
                 let falls = fall.f_gt_tensor(&(before.damage.f_abs()? * FALL))?;
                 // One step that falls short of a summit says nothing of a search.
@@ -63,7 +70,7 @@ fn bent(victim: &Victim, attacked: &Attacked, budget: &Budget, metric: MetricKin
         _ => return Ok(None),
     };
     let found = attacked.measures.iter().find(|(name, _)| *name == measure);
-    let (Some((_, found)), Some(slope), "spectral") = (found, victim.steepest_slope()?, attacked.name.as_str()) else {
+    let (Some((_, found)), Some(slope)) = (found, victim.steepest_slope()?) else {
         return Ok(None);
     };
     if budget.norm != crate::attack::Norm::L2 {

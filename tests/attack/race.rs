@@ -92,11 +92,19 @@ fn passes_are_counted_as_they_are_made() {
         let found = &run(&spec(yaml), &victim, &budget).unwrap()[0];
         // One call reads the result for the judge; 200 images go through the model one start at a time.
         let asked = toy.encoded.get() as f64 - 1.0 + if along { spectral.forward } else { 0.0 };
-        assert_eq!(found.passes.forward, asked, "{yaml}");
-        assert!(found.passes.backward <= found.passes.forward + 3.0, "{yaml}: {:?}", found.passes);
+        assert_eq!(found.passes().forward, asked, "{yaml}");
+        assert!(found.passes().backward <= found.passes().forward + 3.0, "{yaml}: {:?}", found.passes());
+    }
+    // One spectrum serves all directions, and all parts of the suite.
+    for (yaml, forward) in [("{kind: spectral, top: 3}", 3.0), ("{kind: suite}", 950.0)] {
+        let parts = run(&spec(yaml), &victim, &budget).unwrap();
+        let (own, parts) = parts.split_first().unwrap();
+        assert_eq!(own.spectrum, spectral, "{yaml}");
+        assert_eq!(own.search.forward, parts.iter().map(|p| p.search.forward).sum::<f64>(), "{yaml}");
+        assert!(own.passes().forward >= forward && own.passes().forward <= 1000.0, "{yaml}: {:?}", own.passes());
     }
     let race = &run(&spec("{kind: race}"), &victim, &budget).unwrap()[0];
-    assert!(race.passes.forward <= 123.0, "{:?}", race.passes);
+    assert!(race.passes().forward <= 123.0, "{:?}", race.passes());
 }
 
 #[test]
