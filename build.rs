@@ -1,7 +1,9 @@
 //! Links libtorch (with its CUDA half where there is one) and builds the native code in `kernels/`.
 
+use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::{env, fs};
 
 fn main() {
@@ -21,7 +23,6 @@ fn main() {
         return;
     };
     let lib = fs::canonicalize(&lib).unwrap_or(lib);
-    let include = lib.with_file_name("include");
 
     let toolkit = if lib.join("libtorch_cuda.so").exists() { Toolkit::find(&lib) } else { None };
     let device = match toolkit.as_ref().map(kernels).transpose() {
@@ -32,8 +33,7 @@ fn main() {
             return;
         }
     };
-    native(&include, toolkit.as_ref(), device.as_deref());
-    if let Err(message) = link(&lib) {
+    if let Err(message) = native(&lib, toolkit.as_ref(), device.as_deref()).and_then(|()| link(&lib)) {
         println!("cargo:error={message}");
         return;
     }
@@ -43,9 +43,10 @@ fn main() {
 
 /// The C++ shim (autograd under functorch's vmap, memory accounting, fused Adam, CUDA graphs, copies, traces) and the kernels on the host,
 /// with the object of the `device`'s half where there is a `toolkit`.
-fn native(include: &Path, toolkit: Option<&Toolkit>, device: Option<&Path>) {
+fn native(lib: &Path, toolkit: Option<&Toolkit>, device: Option<&Path>) -> Result<(), String> {
+    let include = lib.with_file_name("include");
     let mut build = cc::Build::new();
-    if let Some(cuda) = toolkit.map(|t| t.include.clone()).or_else(|| cuda_headers(include)) {
+    if let Some(cuda) = toolkit.map(|t| t.include.clone()).or_else(|| cuda_headers(&include)) {
         build.define("PULLBACK_CUDA_GRAPHS", None).flag("-isystem").flag(cuda.display().to_string());
     }
     if toolkit.is_some() {
@@ -66,30 +67,111 @@ fn native(include: &Path, toolkit: Option<&Toolkit>, device: Option<&Path>) {
         // ATen's parallel_for is compiled where it is called: without OpenMP it is a plain loop there.
         .flag("-fopenmp")
         .opt_level(3)
-        .debug(false)
-        .files(
-            [
-                "autograd",
-                "folded",
-                "rules",
-                "stem",
-                "lapack",
-                "device",
-                "graph",
-                "lane",
-                "trace",
-                "module",
-                "kernels",
-                "library",
-                "parallel",
-                "weights",
-                "convolution",
-            ]
-            .map(|name| format!("kernels/{name}.cpp")),
-        )
-        .files(KERNELS.map(|name| format!("kernels/{name}.cpp")))
-        .objects(device)
-        .compile("pullback_native");
+        .debug(false);
+    let files = SHIM.iter().chain(&KERNELS).map(|name| format!("kernels/{name}.cpp"));
+    let compile = |source: &str, object: &Path| {
+        let mut command = build.get_compiler().to_command();
+        command.args(["-c", source, "-o"]).arg(object);
+        command
+    };
+    let objects = objects(&version_of(build.get_compiler().path()), &version(lib), files, compile)?;
+    build.objects(objects).objects(device).compile("pullback_native");
+    Ok(())
+}
+
+/// The C++ shim's files.
+const SHIM: [&str; 15] = [
+    "autograd",
+    "folded",
+    "rules",
+    "stem",
+    "lapack",
+    "device",
+    "graph",
+    "lane",
+    "trace",
+    "module",
+    "kernels",
+    "library",
+    "parallel",
+    "weights",
+    "convolution",
+];
+
+/// The object of each source by `compile`, which gives the command for one: as many at once as cargo allows.
+///
+/// Objects are kept in the target folder by all that they depend on (the source, our headers, the command, the versions of the
+/// `compiler` and of `libtorch`), because cargo runs this script anew for each profile and for clippy, and they are the same objects there.
+fn objects(
+    compiler: &str,
+    libtorch: &str,
+    sources: impl Iterator<Item = String>,
+    compile: impl Fn(&str, &Path) -> Command,
+) -> Result<Vec<PathBuf>, String> {
+    let out = out_dir()?;
+    // target/<profile>/build/<package>/out
+    let kept = out.ancestors().nth(4).unwrap_or(&out).join("kernels");
+    fs::create_dir_all(&kept).map_err(|e| format!("{}: {e}", kept.display()))?;
+    let headers = headers(Path::new("kernels"))?;
+    let jobs = env::var("NUM_JOBS").ok().and_then(|n| n.parse().ok()).unwrap_or(1usize).max(1);
+    let mut running: VecDeque<(String, PathBuf, PathBuf, Child)> = VecDeque::new();
+    let mut objects = Vec::new();
+    for source in sources {
+        let mut key = DefaultHasher::new();
+        let text = fs::read(&source).map_err(|e| format!("{source}: {e}"))?;
+        let command = compile(&source, Path::new(""));
+        (compiler, libtorch, &headers, text, command.get_program()).hash(&mut key);
+        command.get_args().for_each(|argument| argument.hash(&mut key));
+        let name = source.trim_start_matches("kernels/");
+        let object = kept.join(format!("{name}-{:016x}.o", key.finish()));
+        if !object.exists() {
+            if running.len() >= jobs {
+                running.pop_front().map_or(Ok(()), finished)?;
+            }
+            let begun = out.join(format!("{name}.o"));
+            let mut command = compile(&source, &begun);
+            let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
+            let child = child.map_err(|e| format!("{}: {e}", Path::new(command.get_program()).display()))?;
+            running.push_back((source, begun, object.clone(), child));
+        }
+        objects.push(object);
+    }
+    running.into_iter().try_for_each(finished)?;
+    Ok(objects)
+}
+
+/// Waits for a compiler; its object goes to its place only when it is whole.
+fn finished((source, begun, object, child): (String, PathBuf, PathBuf, Child)) -> Result<(), String> {
+    let done = child.wait_with_output().map_err(|e| format!("{source}: {e}"))?;
+    if !done.status.success() {
+        let said = String::from_utf8_lossy(&done.stderr);
+        let line = said.lines().find(|line| line.contains("error")).unwrap_or("no message").to_owned();
+        return Err(format!("{source}: {line}"));
+    }
+    fs::rename(&begun, &object).map_err(|e| format!("{}: {e}", object.display()))
+}
+
+/// What all our headers hold; a change in any of them compiles everything anew.
+fn headers(folder: &Path) -> Result<Vec<Vec<u8>>, String> {
+    let failed = |e: std::io::Error| format!("{}: {e}", folder.display());
+    let entries: Result<Vec<_>, _> = fs::read_dir(folder).map_err(failed)?.collect();
+    let mut paths: Vec<PathBuf> = entries.map_err(failed)?.into_iter().map(|entry| entry.path()).collect();
+    paths.sort();
+    let mut held = Vec::new();
+    for path in paths {
+        if path.is_dir() {
+            held.extend(headers(&path)?);
+        } else if path.extension().is_none_or(|kind| kind != "cpp" && kind != "cu") {
+            held.push(fs::read(&path).map_err(failed)?);
+        }
+    }
+    Ok(held)
+}
+
+/// What a compiler says of its version.
+fn version_of(compiler: &Path) -> String {
+    let said = Command::new(compiler).arg("--version").output().map(|out| out.stdout).unwrap_or_default();
+    String::from_utf8_lossy(&said).into_owned()
 }
 
 /// The kernels: `<name>.cuh` is the body, `<name>.cpp` its host's instance, `<name>.cu` its launcher.
@@ -145,34 +227,20 @@ impl Toolkit {
     }
 }
 
-/// Compiles the device's half of the kernels, one process a file; one object holds them and the CUDA runtime that they use.
+/// Compiles the device's half of the kernels; one object holds them and the CUDA runtime that they use.
 fn kernels(toolkit: &Toolkit) -> Result<PathBuf, String> {
-    let out = out_dir()?;
-    let mut running = Vec::new();
-    for name in KERNELS {
-        let object = out.join(format!("{name}.cu.o"));
+    let files = KERNELS.iter().map(|name| format!("kernels/{name}.cu"));
+    let objects = objects(&version_of(&toolkit.nvcc), "", files, |source, object| {
         let mut command = Command::new(&toolkit.nvcc);
         command
             .args(["-std=c++17", "-O3", "-Xcompiler", "-fPIC", "-gencode", "arch=compute_80,code=sm_80"])
-            .args(["-gencode", "arch=compute_90,code=[sm_90,compute_90]", "-c", &format!("kernels/{name}.cu"), "-o"])
-            .arg(&object)
-            .stderr(Stdio::piped());
+            .args(["-gencode", "arch=compute_90,code=[sm_90,compute_90]", "-c", source, "-o"])
+            .arg(object);
         if let Some(host) = env::var_os("CXX") {
             command.arg("-ccbin").arg(host);
         }
-        let child = command.spawn().map_err(|e| format!("{}: {e}", toolkit.nvcc.display()))?;
-        running.push((name, object, child));
-    }
-    let mut objects = Vec::new();
-    for (name, object, child) in running {
-        let done = child.wait_with_output().map_err(|e| format!("nvcc: {e}"))?;
-        if !done.status.success() {
-            let said = String::from_utf8_lossy(&done.stderr);
-            let line = said.lines().find(|line| line.contains("error")).unwrap_or("no message").to_owned();
-            return Err(format!("nvcc, kernels/{name}.cu: {line}"));
-        }
-        objects.push(object);
-    }
+        command
+    })?;
     joined(toolkit, &objects)
 }
 
