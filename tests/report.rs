@@ -110,7 +110,7 @@ fn compared(html: &str, files: &[PathBuf]) -> Output {
 #[test]
 fn pages_are_well_formed_self_contained_and_complete() {
     for (name, figures) in
-        [("run", 10), ("sweep", 18), ("real", 20), ("bare", 4), ("five", 12), ("paths", 9), ("twice", 6)]
+        [("run", 10), ("sweep", 18), ("sweep2", 18), ("real", 20), ("bare", 4), ("five", 12), ("paths", 9), ("twice", 6)]
     {
         let html = page(name);
         assert_eq!(faults(&html), "", "{name}");
@@ -138,7 +138,7 @@ fn the_checker_sees_faults() {
 
 #[test]
 fn tables_equal_the_data() {
-    for (name, rows) in [("run", 150), ("five", 660), ("sweep", 250), ("real", 800)] {
+    for (name, rows) in [("run", 150), ("five", 660), ("sweep", 250), ("sweep2", 250), ("real", 800)] {
         let made = compared(&page(name), &results(name));
         let words = String::from_utf8_lossy(&made.stdout).into_owned();
         assert!(made.status.success(), "{name}: {words}{}", String::from_utf8_lossy(&made.stderr));
@@ -150,11 +150,8 @@ fn tables_equal_the_data() {
     assert!(!compared(&html, &results("run")).status.success());
     // And of the real sweep: a point's numbers under the other arm's name, a relation with another sign.
     let html = page("real");
-    let trace = if html.contains("all.beta.trace,-") {
-        ("all.beta.trace,-", "all.beta.trace,")
-    } else {
-        ("all.beta.trace,", "all.beta.trace,-")
-    };
+    let (name, minus) = ("all/beta/scores/trace,spearman,", "all/beta/scores/trace,spearman,-");
+    let trace = if html.contains(minus) { (minus, name) } else { (name, minus) };
     for wrong in [
         html.replace("no%20mixup,", "swap,").replace("mixup,", "no%20mixup,").replace("swap,", "mixup,"),
         html.replacen(trace.0, trace.1, 1),
@@ -162,6 +159,17 @@ fn tables_equal_the_data() {
         assert_ne!(wrong, html);
         assert!(!compared(&wrong, &results("real")).status.success());
     }
+}
+
+#[test]
+fn a_sweep_of_format_1_reads_as_it_did() {
+    // The same grid, written in both formats: every title and caption, and every drawing.
+    let told = |name: &str| -> Vec<String> {
+        let html = page(name);
+        let marked = ["<h3>", "<figcaption>", " aria-label=\""].iter().flat_map(|mark| html.split(mark).skip(1));
+        marked.map(|rest| rest.split(['<', '"']).next().unwrap_or_default().to_owned()).collect()
+    };
+    assert_eq!(told("sweep"), told("sweep2"));
 }
 
 #[test]

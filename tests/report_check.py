@@ -145,6 +145,26 @@ def pool_by_point(file):
     return found
 
 
+def sets(file):
+    """Key of the set, name and group of every attack, in both formats."""
+    for attack, group in file["attack"].items():
+        key, name = attack.rsplit("-", 1) if "-" in attack and file.attrs["pullback_format"] == 1 else ("", attack)
+        yield key, name, group
+    for key, further in file.get("further", {}).items():
+        for name, group in further["attack"].items():
+            yield key, name, group
+
+
+def below(file, group):
+    """Names of the data sets in a group, at any depth."""
+    import h5py
+
+    found = []
+    if group in file:
+        file[group].visititems(lambda name, item: found.append(name) if isinstance(item, h5py.Dataset) else None)
+    return found
+
+
 def check_sweep(tables, file, pools):
     """Relations, the plane and the losses of training, as the file has them; how many rows were compared."""
     import numpy as np
@@ -160,7 +180,7 @@ def check_sweep(tables, file, pools):
     for table, statistic, group in (("correlations", "spearman", "correlation"), ("correlations", "kendall", "kendall"),
                                     ("effects", "mean difference", "effect")):
         rows = {row["name"]: row for row in tables.get(f"sweep-{table}", []) if row["statistic"] == statistic}
-        names = set(file.get(group, {}))
+        names = set(below(file, group))
         if set(rows) != names:
             fault(f"{table}: page has {len(rows)} names, the file {len(names)}")
         for name in names & set(rows):
@@ -185,7 +205,8 @@ def check_sweep(tables, file, pools):
             models = pools[row["mixup"], repr(float(row["beta"]))]
             if row["attack"]:
                 e = int(np.argmin(np.abs(file["eps"][:] - float(row["eps"]))))
-                values = file[f"attack/{key}{row['attack']}/{row['measure']}"][:][models, e]
+                group = {(key, name): group for key, name, group in sets(file)}[key[:-1], row["attack"]]
+                values = group[row["measure"]][:][models, e]
             else:
                 values = file[f"clean/{row['measure']}"][:][models]
             for column, made in (("median", np.median(values)), ("mean", values.mean()), ("samples", values.size)):
@@ -228,8 +249,7 @@ def check_numbers(text, paths):
                     for name, column in file["scores"].items():
                         pool(("sweep-scores", name, arm, repr(float(beta))), column[s])
                     for e, eps in enumerate(file["eps"][:]):
-                        for attack, group in file["attack"].items():
-                            key, name = attack.rsplit("-", 1) if "-" in attack else ("", attack)
+                        for key, name, group in sets(file):
                             for measure, values in group.items():
                                 table = f"sweep-{key}{'-' * bool(key)}damage-step-{measure}"
                                 pool((table, name, arm, repr(float(beta)), repr(float(eps))), values[s, e])

@@ -1,9 +1,9 @@
-"""Result files (format 1) with made-up but lifelike numbers, written with h5py alone, for tests/report.rs.
+"""Result files (format 1, and a sweep of both formats) with made-up but lifelike numbers, written with h5py alone, for tests/report.rs.
 
     python report_fixture.py FOLDER
 
 run/: two models with scores, attacks and images, and their history.csv; bare/: an attack file without images; sweep/: a
-grid of beta whose images lie under /pictures; five/ and twelve/: models by three metrics, each with one attack file;
+grid of beta whose images lie under /pictures; sweep2/: the same in format 2; five/ and twelve/: models by three metrics, each with one attack file;
 paths/: one model under two paths, and two of one name; twice/: a model scored on fewer images and in double as well,
 attacked along the directions of two metrics; again/: a model trained anew under its path; sets/: one on two data sets;
 special/: scores of which some gradients are masked, and an attack on samples that are no pictures.
@@ -136,6 +136,25 @@ def sweep(path):
         file["kendall_within/spectral_radius.u1.recon_mse"] = np.stack([rho - 0.2, rho - 0.3, rho], axis=1)
 
 
+def renewed(path):
+    """A sweep of format 1 as format 2 has it, where one direction by itself is called spectral."""
+    damage = {"u1.recon_mse": "attack/u1/recon_mse", "unit-u1.recon_mse": "further/unit/attack/spectral/recon_mse",
+              "spectral_radius": "scores/spectral_radius"}
+    with h5py.File(path, "a") as file:
+        file.attrs.update(pullback_format=2, config="{}\n")
+        file.attrs.update({"further.unit.norm": "l2", "further.unit.scale": "unit"})
+        for old, new in (("unit-u1", "spectral"), ("unit-pgd", "pgd")):
+            file.move(f"attack/{old}", f"further/unit/attack/{new}")
+        for group in ("correlation", "kendall", "effect", "within", "kendall_within"):
+            for name in list(file[group]):
+                models, of, rest = "", "", name
+                if group in ("correlation", "kendall"):
+                    models, rest = rest.split(".", 1)
+                if group != "effect":
+                    of, rest = rest.split(".", 1)
+                file.move(f"{group}/{name}", "/".join(part for part in (group, models, of, damage[rest]) if part))
+
+
 def scored(path, model, height, metric="stochastic", weights=None, precision="f32", rows=N):
     """A file of scores without pictures; its eigenvalues."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -199,3 +218,6 @@ with h5py.File(root / "bare" / "attack.h5", "w") as bare:
     attack(bare, np.linspace(1, 5, N), False)
 (root / "sweep").mkdir()
 sweep(root / "sweep" / "sweep.h5")
+(root / "sweep2").mkdir()
+(root / "sweep2" / "sweep.h5").write_bytes((root / "sweep" / "sweep.h5").read_bytes())
+renewed(root / "sweep2" / "sweep.h5")

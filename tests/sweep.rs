@@ -160,7 +160,7 @@ fn difference(a: &BTreeMap<String, Vec<f64>>, b: &BTreeMap<String, Vec<f64>>, to
         let apart = match path.split('/').nth(1) {
             Some("correlation" | "correlation_of_medians" | "kendall" | "kendall_of_medians") => 0.0,
             Some("within" | "kendall_within" | "effect") => 0.0,
-            Some("attack" | "pictures") => (mean(x) - mean(y)).abs(),
+            Some("attack" | "further" | "pictures") => (mean(x) - mean(y)).abs(),
             _ => x
                 .iter()
                 .zip(y)
@@ -220,7 +220,7 @@ fn a_tiny_study_is_whole() {
     assert_eq!(shape("/scores/output.trace"), [7, 24]);
     assert_eq!(shape("/attack/u2/recon_mse"), [7, 3, 24]);
     assert_eq!(shape("/attack/random/latent_l2"), [7, 3, 24]);
-    assert_eq!(shape("/attack/unit-u1/recon_mse"), [7, 3, 24]);
+    assert_eq!(shape("/further/unit/attack/spectral/recon_mse"), [7, 3, 24]);
     assert_eq!(shape("/clean/recon_mse"), [7, 24]);
     assert_eq!(shape("/training/kl"), [7]);
     assert_eq!(shape("/pictures/clean/images"), [4, 1, 28, 28]);
@@ -251,7 +251,7 @@ fn a_tiny_study_is_whole() {
     let (_, beta) = reader.read_f64("/beta").unwrap();
     let mean: Vec<f64> = lambda.chunks(24).map(|row| row.iter().sum::<f64>() / 24.0).collect();
     let (rho, _) = coefficient(&beta, &mean, Coefficient::Spearman, Missing::Refuse).unwrap();
-    let (_, stored) = reader.read_f64("/correlation/all.beta.spectral_radius").unwrap();
+    let (_, stored) = reader.read_f64("/correlation/all/beta/scores/spectral_radius").unwrap();
     let last_digits = apart(Kind::Double, &[24]);
     assert!((stored[0] - rho).abs() < last_digits && stored.len() == 3, "{stored:?} {rho}");
     let middle = |row: &[f64]| {
@@ -266,13 +266,13 @@ fn a_tiny_study_is_whole() {
         ("kendall_of_medians", &medians, Coefficient::Kendall),
     ] {
         let (expected, _) = coefficient(&beta, values, which, Missing::Refuse).unwrap();
-        let (_, stored) = reader.read_f64(&format!("/{kind}/all.beta.spectral_radius")).unwrap();
+        let (_, stored) = reader.read_f64(&format!("/{kind}/all/beta/scores/spectral_radius")).unwrap();
         assert!((stored[0] - expected).abs() < last_digits && stored.len() == 3, "{kind} {stored:?} {expected}");
     }
-    assert_eq!(shape("/effect/spectral_radius"), [3]);
-    assert_eq!(shape("/within/trace.unit-u1.latent_l2"), [7, 3]);
+    assert_eq!(shape("/effect/scores/spectral_radius"), [3]);
+    assert_eq!(shape("/within/trace/further/unit/attack/spectral/latent_l2"), [7, 3]);
     for (kind, which) in [("within", Coefficient::Spearman), ("kendall_within", Coefficient::Kendall)] {
-        let (_, stored) = reader.read_f64(&format!("/{kind}/spectral_radius.u1.recon_mse")).unwrap();
+        let (_, stored) = reader.read_f64(&format!("/{kind}/spectral_radius/attack/u1/recon_mse")).unwrap();
         for s in 0..7 {
             // At the largest of three sizes, the last.
             let damage = &all[s * 72 + 48..(s + 1) * 72];

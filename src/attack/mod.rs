@@ -42,7 +42,7 @@ pub use pgd::{PgdSpec, Schedule};
 pub use race::{Heat, RaceSpec};
 pub use random::RandomSpec;
 pub use run::{Attacked, judge, run, worst};
-pub use spec::{AttackSpec, Knob, distinct};
+pub use spec::{AttackSpec, Knob, distinct, told};
 pub use spectral::{Scale, SpectralSpec};
 pub use square::SquareSpec;
 pub use start::Start;

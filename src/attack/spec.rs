@@ -13,7 +13,7 @@ use super::{Attack, Family, Goal, Norm};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_yaml::Value;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
 use strum::IntoEnumIterator;
 
@@ -89,6 +89,19 @@ impl Knob {
         let names: Vec<_> = attacks.iter().map(AttackSpec::name).collect();
         Err(Error::request(self.flag, expected, names.join(", ")))
     }
+}
+
+/// What readers of a result need to know of its attacks, as root attributes: `norm`, the `goal` (of several, each), and the `scale` of steps
+/// along directions.
+pub fn told(norm: Norm, attacks: &[AttackSpec]) -> BTreeMap<String, String> {
+    let mut goals: Vec<String> = attacks.iter().map(|attack| attack.goal().to_string()).collect();
+    goals.dedup();
+    let scale = attacks.iter().find_map(|attack| match attack {
+        AttackSpec::Spectral(s) => Some(("scale", s.scale.name().to_owned())),
+        _ => None,
+    });
+    let told = [("norm", norm.to_string()), ("goal", goals.join(", "))].into_iter().chain(scale);
+    told.map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 impl FromStr for AttackSpec {

@@ -316,11 +316,11 @@ impl SweepSpec {
         }
     }
 
-    /// The attacks, the main ones first, each with the key before its names (`unit-`).
+    /// The sets of attacks, each with its key; the main one, whose key is empty, comes first.
     pub fn attacks(&self) -> Vec<(String, AttackConfig)> {
         let eps = self.attack.config(self.attack.eps.as_ref()).eps();
         let main = (String::new(), self.attack.config(Some(&eps)));
-        let further = self.further.iter().map(|(key, attack)| (format!("{key}-"), attack.config(Some(&eps))));
+        let further = self.further.iter().map(|(key, attack)| (key.clone(), attack.config(Some(&eps))));
         std::iter::once(main).chain(further).collect()
     }
 

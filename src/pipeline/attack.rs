@@ -112,6 +112,7 @@ pub fn attack(request: &AttackRequest, observer: &dyn Observer) -> Result<()> {
     let vae = job.model.vae.as_ref();
     ensure_independent(vae, &job.sample()?, Reach::EncoderAndDecoder)?;
     let mut attributes = finder.attributes();
+    attributes.extend(attack::told(request.norm, &request.attacks));
     if let Some(suite) = request.attacks.iter().find(|a| matches!(a, AttackSpec::Suite(_))) {
         attributes.insert(suite.name().to_owned(), attack::SUITE.to_owned());
     }

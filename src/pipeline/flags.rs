@@ -5,6 +5,7 @@ use crate::attack::{Attacked, Budget, Family, Flag, Victim, signs};
 use crate::error::Result;
 use crate::metric::MetricKind;
 use crate::model::shift;
+use crate::store::direction;
 use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
 
@@ -36,9 +37,9 @@ pub(super) fn of(victim: &Victim, ascending: &[(Budget, Vec<Attacked>)], metric:
                 add((attacked.name.clone(), Flag::Boxed), short)?;
             }
             // Of several directions, the first by itself.
-            let first = if results.iter().any(|r| r.name == "u1") { "u1" } else { "spectral" };
+            let names: Vec<&str> = results.iter().map(|r| r.name.as_str()).collect();
             if place == 0
-                && attacked.name == first
+                && direction(&attacked.name, &names) == Some(1)
                 && let Some(bent) = bent(victim, attacked, budget, metric)?
             {
                 add((attacked.name.clone(), Flag::Bent), bent)?;

@@ -6,6 +6,7 @@ use pullback_results::history::{COLUMNS, Table};
 use pullback_results::report::figure::{Axis, Scale, number};
 use pullback_results::report::words;
 use pullback_results::store::tensorboard::{EventWriter, Step};
+use pullback_results::store::{Quantity, Relation};
 use std::fs;
 
 /// So many cases, times PULLBACK_CASES for a long search; none is remembered in files.
@@ -77,10 +78,18 @@ proptest! {
         let shown = [number::short(value), number::plain(value), number::percent(value), number::count(count)];
         prop_assert!(shown.iter().all(|text| !text.is_empty()), "{:?}", shown);
         let _ = (number::significant(value, 3), number::superscript(power), number::subscript(count));
-        let _ = (words::title(&name), words::axis(&name), words::quantity(&name), words::pair(&name));
+        let _ = (words::title(&name), words::axis(&name));
         let _ = (words::attack(&name), words::direction(&name), words::facet(&name), words::model(&name));
-        let (key, own) = words::set_and_name(&name);
-        prop_assert_eq!(format!("{key}{own}"), name);
+        for quantity in Quantity::at(&name).into_iter().chain([Quantity::Score(name.clone())]) {
+            prop_assert!(!words::quantity(&quantity, |_, attack| words::attack(attack)).is_empty() || name.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_relation_is_read_back_from_its_name(name in "([a-z0-9_.+=-]{1,3}/|scores/|attack/|further/|all/|beta/){0,5}[a-z]{1,3}") {
+        if let Some(relation) = Relation::named(&name) {
+            prop_assert_eq!(relation.name(), name);
+        }
     }
 
     #[test]

@@ -104,7 +104,7 @@ def same(got, want, dtype):
     assert got.shape == want.shape, (got.name, got.shape)
     assert np.array_equal(got[...], want.astype(dtype), equal_nan=want.dtype.kind == 'f'), got.name
 with h5py.File(sys.argv[1], 'r') as f:
-    assert f.attrs['pullback_format'] == 1
+    assert f.attrs['pullback_format'] == 2
     i = f['index'][...]
     assert f['index'].dtype == np.int64 and len(set(i)) == len(i)
     x = i.astype(float)
@@ -148,7 +148,7 @@ import sys, h5py
 a = dict(h5py.File(sys.argv[1], 'r').attrs)
 text = {k: v for k, v in a.items() if k not in ('pullback_format', 'seed', 'samples', 'checksum')}
 assert all(type(v) is str for v in text.values()), text
-assert int(a['pullback_format']) == 1 and int(a['seed']) == 2**64 - 8
+assert int(a['pullback_format']) == 2 and int(a['seed']) == 2**64 - 8
 assert a['config'] == 'seed: 7\ndata: strokes # \u03bb\n'
 assert set(a) == {'pullback_format', 'kind', 'version', 'config', 'model', 'model_sha256', 'dataset', 'split',
                   'data_sha256', 'samples', 'checksum', 'device', 'precision', 'seed', 'libtorch', 'metric', 'norm'}, sorted(a)
@@ -282,7 +282,7 @@ print('ok')
 "#;
     assert_eq!(python(script, &[&path]).unwrap(), "ok\n");
     let reader = Reader::open(&path).unwrap();
-    assert_eq!((reader.samples(), reader.correlations()), (5, vec!["root".to_owned()]));
+    assert_eq!((reader.samples(), reader.below("/correlation/")), (5, vec!["root".to_owned()]));
     assert_eq!(reader.read_u8("/mixup").unwrap(), (vec![2], vec![0, 1]));
     let rows = reader.read_rows("/attack/one/latent_l2", 1..3).unwrap();
     let expected = [1, 2, 6, 7, 11, 12, 16, 17, 21, 22, 26, 27].map(f64::from).to_vec();

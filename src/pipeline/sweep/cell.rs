@@ -100,12 +100,9 @@ pub(super) fn score_file(spec: &SweepSpec, i: usize) -> String {
     }
 }
 
-/// The file of the attacks under `key`: none, or a further key and a hyphen.
-pub(super) fn attack_file(key: &str) -> String {
-    match key.strip_suffix('-') {
-        Some(name) => format!("attack-{name}.h5"),
-        None => "attack.h5".to_owned(),
-    }
+/// The file of a set of attacks, by its key.
+pub(super) fn attack_file(set: &str) -> String {
+    if set.is_empty() { "attack.h5".to_owned() } else { format!("attack-{set}.h5") }
 }
 
 /// What is scored: a request for each metric, and one for the directions of a few samples.

@@ -2,16 +2,15 @@
 
 use super::cell::{DIRECTIONS_FILE, PICTURES_FILE, attack_file, score_file};
 use super::cells::Cells;
-use super::relate::Relation;
-use super::summary::{CellSummary, SINGULAR, attack_names};
-use crate::attack::AttackSpec;
+use super::relate::Related;
+use super::summary::{CellSummary, SINGULAR};
+use crate::attack;
 use crate::config::{Cell, SweepSpec};
 use crate::device;
 use crate::error::{Error, Result};
 use crate::ffi;
-use crate::store::{Block, Column, FileKind, Header, Overwrite, Reader, Values, Writer};
+use crate::store::{self, Block, Column, FileKind, Header, Overwrite, Reader, Values, Writer};
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use tch::{Device, Tensor};
@@ -34,7 +33,7 @@ pub(super) fn write(
     path: &Path,
     spec: &SweepSpec,
     rows: &[CellSummary],
-    relations: &[&[Relation]],
+    relations: &[&[Related]],
     within: &[(String, Vec<[f64; 3]>)],
     folder: &impl Fn(&Cell) -> PathBuf,
     device: Device,
@@ -51,7 +50,7 @@ pub(super) fn write(
     let header = header(spec, rows, &scores, device)?;
     let mut fixed = fixed(rows, relations, within);
     if spec.pictures > 0 {
-        fixed.extend(pictures(&folders)?);
+        fixed.extend(pictures(&folders, &cells.reader(0, &attack_file(""))?.attacks())?);
     }
     let mut writer = Writer::create(path, &header, index.clone(), &fixed, Overwrite::Yes)?;
     // A sweep is quickly put together: a piece that an earlier attempt wrote is not looked for.
@@ -87,19 +86,20 @@ fn parts(spec: &SweepSpec, cells: &mut Cells<'_>) -> Result<Vec<Part>> {
         add("spectrum", "eigenvalues");
         reader.scores().iter().for_each(|name| add("scores", name));
     }
-    for (key, _) in spec.attacks() {
-        let file = attack_file(&key);
+    for (set, _) in spec.attacks() {
+        let file = attack_file(&set);
         let reader = cells.reader(0, &file)?;
-        if key.is_empty() {
+        if set.is_empty() {
             for name in reader.clean() {
                 let path = format!("/clean/{name}");
                 parts.push(Part { file: file.clone(), from: path.clone(), to: path });
             }
         }
-        for (attack, shown) in attack_names(&reader) {
+        for attack in reader.attacks() {
             for measure in reader.measures(&attack).into_iter().filter(|m| spec.measures.contains(m)) {
                 let from = format!("/attack/{attack}/{measure}");
-                parts.push(Part { file: file.clone(), from, to: format!("/attack/{key}{shown}/{measure}") });
+                let to = format!("{}/{attack}/{measure}", store::attacks(&set));
+                parts.push(Part { file: file.clone(), from, to });
             }
         }
     }
@@ -186,7 +186,7 @@ fn singular(spec: &SweepSpec, columns: &[Column]) -> Result<Vec<Column>> {
 }
 
 /// What has no row per sample.
-fn fixed(rows: &[CellSummary], relations: &[&[Relation]], within: &[(String, Vec<[f64; 3]>)]) -> Vec<Column> {
+fn fixed(rows: &[CellSummary], relations: &[&[Related]], within: &[(String, Vec<[f64; 3]>)]) -> Vec<Column> {
     let column =
         |path: &str, shape: Vec<usize>, values: Values| Column { path: path.to_owned(), shape, sample_axis: 0, values };
     let s = rows.len();
@@ -203,7 +203,7 @@ fn fixed(rows: &[CellSummary], relations: &[&[Relation]], within: &[(String, Vec
         fixed.push(column(&format!("/training/{name}"), vec![s], of(&|r| r.losses[i].1)));
     }
     for relation in relations.iter().flat_map(|r| r.iter()) {
-        fixed.push(column(&relation.path, vec![3], Values::F64(relation.interval.to_vec())));
+        fixed.push(column(&relation.path(), vec![3], Values::F64(relation.interval.to_vec())));
     }
     for (path, intervals) in within {
         fixed.push(column(path, vec![intervals.len(), 3], Values::F64(intervals.concat())));
@@ -211,8 +211,9 @@ fn fixed(rows: &[CellSummary], relations: &[&[Relation]], within: &[(String, Vec
     fixed
 }
 
-/// The images of a few samples, under `/pictures`: clean ones once, [M,C,H,W], the rest of every model, [S,...].
-fn pictures(folders: &[PathBuf]) -> Result<Vec<Column>> {
+/// The images of a few samples, under `/pictures`: clean ones once, [M,C,H,W], the rest of every model, [S,...]. Attacked ones, along the
+/// first direction, lie under the name that this has among the main `attacks`.
+fn pictures(folders: &[PathBuf], attacks: &[String]) -> Result<Vec<Column>> {
     let first = match folders.first().map(|f| f.join(PICTURES_FILE)) {
         Some(file) if file.exists() => Reader::open(&file)?,
         _ => return Ok(vec![]),
@@ -229,13 +230,15 @@ fn pictures(folders: &[PathBuf]) -> Result<Vec<Column>> {
         column("/index", vec![index.len()], Values::I64(index)),
         column("/clean/images", shape, Values::F32(images)),
     ];
+    let along = attacks.iter().find(|name| store::direction(name, attacks) == Some(1));
+    let along = along.map_or("spectral", String::as_str);
     let of_models = [
-        (PICTURES_FILE, "/clean/recon", "/clean/recon"),
-        (PICTURES_FILE, "/attack/spectral/images", "/attack/u1/images"),
-        (PICTURES_FILE, "/attack/spectral/recon", "/attack/u1/recon"),
-        (DIRECTIONS_FILE, "/spectrum/directions", "/spectrum/directions"),
+        (PICTURES_FILE, "/clean/recon", "/clean/recon".to_owned()),
+        (PICTURES_FILE, "/attack/spectral/images", format!("/attack/{along}/images")),
+        (PICTURES_FILE, "/attack/spectral/recon", format!("/attack/{along}/recon")),
+        (DIRECTIONS_FILE, "/spectrum/directions", "/spectrum/directions".to_owned()),
     ];
-    for (file, from, to) in of_models {
+    for (file, from, to) in &of_models {
         let (mut shape, mut stacked) = (Vec::new(), Vec::new());
         for folder in folders {
             let (own, values) = Reader::open(&folder.join(file))?.read_f32(from)?;
@@ -252,13 +255,13 @@ fn header(spec: &SweepSpec, rows: &[CellSummary], scores: &Reader, device: Devic
     let mut models = Sha256::new();
     rows.iter().for_each(|row| models.update(&row.sha256));
     let seed = rows.first().map_or(0, |row| row.cell.seed);
-    let mut extra = BTreeMap::from([("norm".to_owned(), spec.attack.norm.to_string())]);
-    if let Some(scale) = spec.attack.attacks.iter().find_map(|a| match a {
-        AttackSpec::Spectral(s) => Some(s.scale),
-        _ => None,
-    }) {
-        extra.insert("scale".to_owned(), scale.name().to_owned());
-    }
+    let sets = spec.attacks();
+    let extra = sets.iter().flat_map(|(set, attack)| {
+        let prefix = if set.is_empty() { String::new() } else { format!("further.{set}.") };
+        let metric = if set.is_empty() { "attack.metric".to_owned() } else { format!("{prefix}metric") };
+        let told = attack::told(attack.norm, &attack.attacks).into_iter();
+        told.map(move |(name, value)| (format!("{prefix}{name}"), value)).chain([(metric, attack.metric.to_string())])
+    });
     Ok(Header {
         kind: FileKind::Sweep,
         config: spec.to_yaml()?,
@@ -273,6 +276,6 @@ fn header(spec: &SweepSpec, rows: &[CellSummary], scores: &Reader, device: Devic
         seed,
         libtorch: ffi::LIBTORCH.to_owned(),
         metric: spec.score.metrics.first().map(ToString::to_string),
-        extra,
+        extra: extra.collect(),
     })
 }

@@ -23,7 +23,7 @@ use crate::lock::{self, FolderLock};
 use crate::model::write_atomically;
 use crate::report;
 use crate::store::Overwrite;
-use relate::Relation;
+use relate::Related;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -61,8 +61,8 @@ pub struct SweepOutcome {
     /// `report.html`.
     pub report: PathBuf,
     rows: Vec<CellSummary>,
-    relations: Vec<Relation>,
-    effects: Vec<Relation>,
+    relations: Vec<Related>,
+    effects: Vec<Related>,
 }
 
 /// Does what is left of the study in `request.output`.

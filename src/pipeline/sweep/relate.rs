@@ -1,28 +1,36 @@
 //! What goes with what: over the models of a sweep (beta, mean scores, mean damage), over the samples of one model, and
 //! what mixup changes.
 //!
-//! Names are made of parts with a dot between them: `all.beta.trace`, `plain.spectral_radius.u1.recon_mse`. Damage is a mean
-//! over the samples and counts at the largest epsilon.
+//! Damage is a mean over the samples and counts at the largest epsilon. Where a relation lies in the file, `store::Relation` says.
 
 use super::cell::{attack_file, score_file};
-use super::summary::{CellSummary, DAMAGE, Middle, attack_names, singular};
+use super::summary::{CellSummary, DAMAGE, Middle, singular};
 use crate::config::{Cell, SweepSpec};
 use crate::correlate::{Bootstrap, Coefficient, Estimate, Missing, correlate, interval};
 use crate::error::Result;
-use crate::store::Reader;
+use crate::store::{Quantity, Reader, Relation, direction};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
-/// A number with its interval, by its path in the sweep's file.
+/// A relation with its interval.
 #[derive(Clone, Debug)]
-pub(super) struct Relation {
-    /// `/correlation/<name>` or `/effect/<name>`.
-    pub path: String,
+pub(super) struct Related {
+    /// The group of the file that has it: `correlation`, `kendall`, `effect`.
+    pub kind: &'static str,
+    /// What it is between.
+    pub about: Relation,
     /// Value, lower and upper end.
     pub interval: [f64; 3],
     /// Models it rests on.
     pub models: usize,
+}
+
+impl Related {
+    /// Its path in the sweep's file.
+    pub fn path(&self) -> String {
+        format!("/{}/{}", self.kind, self.about.name())
+    }
 }
 
 /// Seed of the bootstrap: that of the resamples, not of any model.
@@ -53,20 +61,20 @@ impl Group {
     }
 }
 
-/// A quantity of every model.
-type Quantity = (String, Vec<f64>);
+/// A quantity, and its value of every model.
+type Values = (Quantity, Vec<f64>);
 
 /// Attacks that correlations are made of: of those along directions, the first.
-fn is_leading(attack: &str) -> bool {
-    let name = attack.rsplit('-').next().unwrap_or(attack);
-    name != "spectral" && !name.strip_prefix('u').is_some_and(|i| i.parse::<usize>().is_ok_and(|i| i > 1))
+fn is_leading<S: AsRef<str>>(attack: &str, attacks: &[S]) -> bool {
+    direction(attack, attacks).map_or(attack != "spectral", |k| k == 1)
 }
 
 /// Scores that are held against damage: those that the paper holds to be telling, by the first metric, and the largest
 /// eigenvalue by each further one.
-fn is_telling(score: &str) -> bool {
+fn is_telling(score: &Quantity) -> bool {
+    let Quantity::Score(score) = score else { return false };
     let first = ["spectral_radius", "trace", "von_neumann_entropy", "effective_rank", "singular.entropy_maxnorm"];
-    first.contains(&score) || (score.ends_with(".spectral_radius") && !score.contains("singular"))
+    first.contains(&score.as_str()) || (score.ends_with(".spectral_radius") && !score.contains("singular"))
 }
 
 /// What is correlated how, by the group of the file that has it: the scores' means, and against beta their medians too.
@@ -77,22 +85,23 @@ const KINDS: [(&str, Middle, Coefficient); 4] = [
     ("kendall_of_medians", Middle::Median, Coefficient::Kendall),
 ];
 
-fn score_quantities(rows: &[&CellSummary], middle: Middle) -> Vec<Quantity> {
+fn score_values(rows: &[&CellSummary], middle: Middle) -> Vec<Values> {
     let names = rows.first().map(|r| r.scores.iter().map(|(n, _)| n.clone()).collect::<Vec<_>>()).unwrap_or_default();
     let values = |name: &str| rows.iter().map(|r| r.score(name, middle)).collect();
-    names.into_iter().map(|name| (name.clone(), values(&name))).collect()
+    names.into_iter().map(|name| (Quantity::Score(name.clone()), values(&name))).collect()
 }
 
-fn damage_quantities(rows: &[&CellSummary]) -> Vec<Quantity> {
-    let names: Vec<(String, &str)> = rows.first().map_or(vec![], |r| {
-        r.damage.iter().filter(|(a, _, _)| is_leading(a)).map(|(a, m, _)| (a.clone(), *m)).collect()
+fn damage_values(rows: &[&CellSummary]) -> Vec<Values> {
+    let Some(first) = rows.first() else { return vec![] };
+    let leading = first.damage.iter().map(|(quantity, _)| quantity).filter(|quantity| match quantity {
+        Quantity::Damage { set, attack, .. } => is_leading(attack, &first.attacks(set)),
+        _ => false,
     });
-    let values = |a: &str, m: &str| rows.iter().map(|r| r.damage(a, m)).collect();
-    names.iter().map(|(a, m)| (format!("{a}.{m}"), values(a, m))).collect()
+    leading.map(|quantity| (quantity.clone(), rows.iter().map(|r| r.damage(quantity)).collect())).collect()
 }
 
 /// Rank correlations over the models: beta with scores and damage, scores with damage.
-pub(super) fn across(rows: &[CellSummary], bootstrap: &Bootstrap) -> Result<Vec<Relation>> {
+pub(super) fn across(rows: &[CellSummary], bootstrap: &Bootstrap) -> Result<Vec<Related>> {
     let mut found = Vec::new();
     let arms = [Group::Plain, Group::Mixup];
     let one_arm = arms.iter().any(|arm| rows.iter().all(|r| arm.holds(r.cell)));
@@ -102,21 +111,21 @@ pub(super) fn across(rows: &[CellSummary], bootstrap: &Bootstrap) -> Result<Vec<
         if rows.len() < FEWEST {
             continue;
         }
-        let beta: Quantity = ("beta".to_owned(), rows.iter().map(|r| r.cell.beta).collect());
-        let damage = damage_quantities(&rows);
+        let beta: Values = (Quantity::Beta, rows.iter().map(|r| r.cell.beta).collect());
+        let damage = damage_values(&rows);
         for (kind, middle, coefficient) in KINDS {
-            let scores = score_quantities(&rows, middle);
-            let mut pairs: Vec<(&Quantity, &Quantity)> = scores.iter().map(|q| (&beta, q)).collect();
+            let scores = score_values(&rows, middle);
+            let mut pairs: Vec<(&Values, &Values)> = scores.iter().map(|q| (&beta, q)).collect();
             if middle == Middle::Mean {
                 pairs.extend(damage.iter().map(|q| (&beta, q)));
-                for score in scores.iter().filter(|(name, _)| is_telling(name)) {
+                for score in scores.iter().filter(|(score, _)| is_telling(score)) {
                     pairs.extend(damage.iter().map(|d| (score, d)));
                 }
             }
             for ((a, x), (b, y)) in pairs {
                 let e = correlate(x, y, coefficient, Missing::Drop, bootstrap, SEED)?;
-                let path = format!("/{kind}/{}.{a}.{b}", group.name());
-                found.push(Relation { path, interval: ends(&e), models: e.pairs });
+                let about = Relation { models: Some(group.name().to_owned()), of: Some(a.clone()), with: b.clone() };
+                found.push(Related { kind, about, interval: ends(&e), models: e.pairs });
             }
         }
     }
@@ -129,7 +138,7 @@ fn ends(e: &Estimate) -> [f64; 3] {
 
 /// What mixup changes: the mean difference (with minus without) over pairs of models of the same beta and seed. The
 /// largest strength counts.
-pub(super) fn effects(rows: &[CellSummary], bootstrap: &Bootstrap) -> Result<Vec<Relation>> {
+pub(super) fn effects(rows: &[CellSummary], bootstrap: &Bootstrap) -> Result<Vec<Related>> {
     let most = rows.iter().map(|r| r.cell.mixup).fold(0.0, f64::max);
     let of = |mixup: f64| -> BTreeMap<(u64, u64), &CellSummary> {
         let key = |c: Cell| (c.beta.to_bits(), c.seed);
@@ -141,17 +150,17 @@ pub(super) fn effects(rows: &[CellSummary], bootstrap: &Bootstrap) -> Result<Vec
         return Ok(vec![]);
     }
     let (plain, mixed): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
-    let quantities = |rows: &[&CellSummary]| [score_quantities(rows, Middle::Mean), damage_quantities(rows)].concat();
+    let quantities = |rows: &[&CellSummary]| [score_values(rows, Middle::Mean), damage_values(rows)].concat();
     let mut found = Vec::new();
-    for ((name, a), (_, b)) in quantities(&plain).into_iter().zip(quantities(&mixed)) {
+    for ((quantity, a), (_, b)) in quantities(&plain).into_iter().zip(quantities(&mixed)) {
         let change: Vec<f64> = a.iter().zip(&b).map(|(a, b)| b - a).filter(|d| !d.is_nan()).collect();
         let mean = |counts: &[u32]| {
             let total: u32 = counts.iter().sum();
             change.iter().zip(counts).map(|(d, c)| d * f64::from(*c)).sum::<f64>() / f64::from(total)
         };
         let e = interval(change.len(), bootstrap, SEED, || (), |(), counts| mean(counts))?;
-        let path = format!("/effect/{name}");
-        found.push(Relation { path, interval: [e.value, e.lower, e.upper], models: change.len() });
+        let about = Relation { models: None, of: None, with: quantity };
+        found.push(Related { kind: "effect", about, interval: [e.value, e.lower, e.upper], models: change.len() });
     }
     Ok(found)
 }
@@ -181,11 +190,12 @@ pub(super) fn within(
             scores.push((name, reader.read_f64(&format!("/scores/{name}"))?.1));
         }
         scores.extend(singular(&reader)?.into_iter().filter(|(name, _)| name.ends_with("entropy_maxnorm")));
-        for (key, _) in spec.attacks() {
-            let reader = Reader::open(&folder.join(attack_file(&key)))?;
+        for (set, _) in spec.attacks() {
+            let reader = Reader::open(&folder.join(attack_file(&set)))?;
             let (_, eps) = reader.read_f64("/eps")?;
             let largest = (0..eps.len()).max_by(|a, b| eps[*a].total_cmp(&eps[*b])).unwrap_or(0);
-            for (attack, shown) in attack_names(&reader).into_iter().filter(|(_, shown)| is_leading(shown)) {
+            let attacks = reader.attacks();
+            for attack in attacks.iter().filter(|attack| is_leading(attack, &attacks)) {
                 for measure in DAMAGE {
                     let (_, values) = reader.read_f64(&format!("/attack/{attack}/{measure}"))?;
                     let n = values.len() / eps.len().max(1);
@@ -194,7 +204,10 @@ pub(super) fn within(
                         scores.iter().flat_map(|s| WITHIN_KINDS.map(|kind| (s, kind)))
                     {
                         let e = correlate(values, damage, coefficient, Missing::Drop, &bootstrap, SEED)?;
-                        let path = format!("/{kind}/{score}.{key}{shown}.{measure}");
+                        let (set, attack, measure) = (set.clone(), attack.clone(), measure.to_owned());
+                        let with = Quantity::Damage { set, attack, measure };
+                        let of = Some(Quantity::Score((*score).to_owned()));
+                        let path = format!("/{kind}/{}", Relation { models: None, of, with }.name());
                         found.entry(path).or_default().push(ends(&e));
                     }
                 }
@@ -204,31 +217,38 @@ pub(super) fn within(
     Ok(found.into_iter().collect())
 }
 
+/// Scores that the lines below tell of.
+const TOLD: [&str; 4] = ["spectral_radius", "von_neumann_entropy", "output.spectral_radius", "output.entropy_maxnorm"];
+
 /// Lines of what the paper is about: how beta, geometry and damage go together, and what mixup changes.
-pub(super) fn leading(f: &mut fmt::Formatter<'_>, relations: &[Relation], effects: &[Relation]) -> fmt::Result {
-    let wanted = [
-        "beta.spectral_radius",
-        "beta.von_neumann_entropy",
-        "beta.u1.recon_mse",
-        "beta.output.spectral_radius",
-        "beta.output.entropy_maxnorm",
-        "beta.unit-u1.recon_mse",
-        "spectral_radius.u1.recon_mse",
-        "spectral_radius.unit-u1.recon_mse",
-    ];
-    for r in relations {
-        let Some(name) = r.path.strip_prefix("/correlation/") else { continue };
-        let told = name.split_once('.').is_some_and(|(_, rest)| wanted.contains(&rest));
+pub(super) fn leading(f: &mut fmt::Formatter<'_>, relations: &[Related], effects: &[Related]) -> fmt::Result {
+    // Of attacks along directions, only the first are here.
+    let along = |attack: &str| ["u1", "spectral"].contains(&attack);
+    let radius = Quantity::Score("spectral_radius".to_owned());
+    for r in relations.iter().filter(|r| r.kind == "correlation") {
+        let (Some(of), with) = (&r.about.of, &r.about.with) else { continue };
+        let told = match with {
+            Quantity::Score(name) => *of == Quantity::Beta && TOLD.contains(&name.as_str()),
+            Quantity::Damage { attack, measure, .. } => {
+                (*of == Quantity::Beta || *of == radius) && along(attack) && measure == "recon_mse"
+            }
+            Quantity::Beta => false,
+        };
         let [rho, lower, upper] = r.interval;
         if told {
-            writeln!(f, "rho {rho:>6.3} [{lower:.3}, {upper:.3}] over {} models: {name}", r.models)?;
+            let models = r.about.models.as_deref().unwrap_or_default();
+            writeln!(f, "rho {rho:>6.3} [{lower:.3}, {upper:.3}] over {} models ({models}): {of}, {with}", r.models)?;
         }
     }
     for r in effects {
-        let name = r.path.trim_start_matches("/effect/");
+        let told = match &r.about.with {
+            Quantity::Damage { attack, measure, .. } => (along(attack) || attack == "pgd") && measure == "recon_mse",
+            with => *with == radius,
+        };
         let [change, lower, upper] = r.interval;
-        if ["spectral_radius", "u1.recon_mse", "unit-u1.recon_mse", "unit-pgd.recon_mse"].contains(&name) {
-            writeln!(f, "mixup changes {name} by {change:.4} [{lower:.4}, {upper:.4}] over {} pairs", r.models)?;
+        if told {
+            let with = &r.about.with;
+            writeln!(f, "mixup changes {with} by {change:.4} [{lower:.4}, {upper:.4}] over {} pairs", r.models)?;
         }
     }
     Ok(())

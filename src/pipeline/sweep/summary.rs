@@ -4,7 +4,7 @@ use super::cell::{attack_file, score_file};
 use crate::config::{Cell, SweepSpec};
 use crate::error::Result;
 use crate::score::Score;
-use crate::store::{Reader, ScoreSummary};
+use crate::store::{Quantity, Reader, ScoreSummary, direction};
 use crate::train::{Epoch, HISTORY_FILE, History};
 use std::fmt;
 use std::path::Path;
@@ -32,8 +32,8 @@ pub(super) struct CellSummary {
     pub losses: Vec<(&'static str, f64)>,
     /// Scores by their names in the sweep's file: mean and median over the samples that have one.
     pub scores: Vec<(String, ScoreSummary)>,
-    /// Means of the measures of [`DAMAGE`] by epsilon: attack, measure, values.
-    pub damage: Vec<(String, &'static str, Vec<f64>)>,
+    /// Means of the measures of [`DAMAGE`] by epsilon, of every attack of every set.
+    pub damage: Vec<(Quantity, Vec<f64>)>,
     /// Means of the clean measures.
     pub clean: Vec<(String, f64)>,
     /// The sizes of the perturbation.
@@ -59,17 +59,18 @@ impl CellSummary {
             }
         }
         let (mut damage, mut clean, mut eps) = (Vec::new(), Vec::new(), Vec::new());
-        for (key, _) in spec.attacks() {
-            let reader = Reader::open(&folder.join(attack_file(&key)))?;
+        for (set, _) in spec.attacks() {
+            let reader = Reader::open(&folder.join(attack_file(&set)))?;
             (_, eps) = reader.read_f64("/eps")?;
-            for (attack, shown) in attack_names(&reader) {
+            for attack in reader.attacks() {
                 for measure in DAMAGE {
                     let (_, values) = reader.read_f64(&format!("/attack/{attack}/{measure}"))?;
                     let rows = values.chunks_exact((values.len() / eps.len().max(1)).max(1));
-                    damage.push((format!("{key}{shown}"), measure, rows.map(mean).collect()));
+                    let (set, attack, measure) = (set.clone(), attack.clone(), measure.to_owned());
+                    damage.push((Quantity::Damage { set, attack, measure }, rows.map(mean).collect()));
                 }
             }
-            if key.is_empty() {
+            if set.is_empty() {
                 for name in reader.clean() {
                     clean.push((name.clone(), mean(&reader.read_f64(&format!("/clean/{name}"))?.1)));
                 }
@@ -88,29 +89,32 @@ impl CellSummary {
     }
 
     /// Mean damage at the largest epsilon; NaN where there is none.
-    pub fn damage(&self, attack: &str, measure: &str) -> f64 {
-        let found = self.damage.iter().find(|(a, m, _)| a == attack && *m == measure);
+    pub fn damage(&self, quantity: &Quantity) -> f64 {
+        let found = self.damage.iter().find(|(of, _)| of == quantity);
         let largest = (0..self.eps.len()).max_by(|a, b| self.eps[*a].total_cmp(&self.eps[*b]));
-        found.zip(largest).and_then(|((_, _, values), e)| values.get(e).copied()).unwrap_or(f64::NAN)
+        found.zip(largest).and_then(|((_, values), e)| values.get(e).copied()).unwrap_or(f64::NAN)
     }
 
     fn loss(&self, name: &str) -> f64 {
         self.losses.iter().find(|(n, _)| *n == name).map_or(f64::NAN, |(_, v)| *v)
     }
 
-    /// The name of the leading direction's attack.
-    fn first_attack(&self) -> &str {
-        let names = || self.damage.iter().map(|(name, _, _)| name.as_str());
-        names().find(|n| *n == "u1").or_else(|| names().next()).unwrap_or("")
+    /// The attacks of a set.
+    pub fn attacks(&self, of: &str) -> Vec<&str> {
+        let named = self.damage.iter().filter_map(|(quantity, _)| match quantity {
+            Quantity::Damage { set, attack, measure } if set == of && measure == DAMAGE[0] => Some(attack.as_str()),
+            _ => None,
+        });
+        named.collect()
     }
-}
 
-/// The attacks in a file and their names in a sweep: `spectral` on one direction is `u1` there.
-pub(super) fn attack_names(reader: &Reader) -> Vec<(String, String)> {
-    let names = reader.attacks();
-    let alone = !names.iter().any(|name| name == "u1");
-    let shown = |name: &String| if alone && name == "spectral" { "u1".to_owned() } else { name.clone() };
-    names.iter().map(|name| (name.clone(), shown(name))).collect()
+    /// The error by the attack along the first direction; by another where there is none.
+    fn first_error(&self) -> Quantity {
+        let attacks = self.attacks("");
+        let first = attacks.iter().find(|attack| direction(attack, &attacks) == Some(1)).or(attacks.first());
+        let attack = first.copied().unwrap_or_default().to_owned();
+        Quantity::Damage { set: String::new(), attack, measure: "recon_mse".to_owned() }
+    }
 }
 
 /// The [`SINGULAR`] scores of a file's samples.
@@ -143,20 +147,25 @@ impl fmt::Display for CellSummary {
         let Cell { beta, mixup, seed } = self.cell;
         let (loss, recon, kl) = (self.loss("loss"), self.loss("reconstruction"), self.loss("kl"));
         let radius = self.score("spectral_radius", Middle::Median);
-        let attack = self.first_attack();
+        let error = self.first_error();
         write!(
             f,
             "beta {beta:.4}, mixup {mixup}, seed {seed}: loss {loss:.2} (reconstruction {recon:.2}, kl {kl:.2}), median \
-             lambda_1 {radius:.3e}, error {:.4} under {attack}",
-            self.damage(attack, "recon_mse")
+             lambda_1 {radius:.3e}, error {:.4} under {}",
+            self.damage(&error),
+            attack_of(&error)
         )
     }
 }
 
+fn attack_of(error: &Quantity) -> &str {
+    if let Quantity::Damage { attack, .. } = error { attack } else { "" }
+}
+
 /// A line a cell.
 pub(super) fn table(f: &mut fmt::Formatter<'_>, rows: &[CellSummary]) -> fmt::Result {
-    let attack = rows.first().map_or("", |r| r.first_attack());
-    let error = format!("error {attack}");
+    let attacked = rows.first().map_or(Quantity::Beta, |r| r.first_error());
+    let error = format!("error {}", attack_of(&attacked));
     writeln!(
         f,
         "{:>9} {:>6} {:>5} {:>9} {:>8} {:>11} {:>8} {:>9} {:>9}",
@@ -173,7 +182,7 @@ pub(super) fn table(f: &mut fmt::Formatter<'_>, rows: &[CellSummary]) -> fmt::Re
             row.loss("kl"),
             median("spectral_radius"),
             median("von_neumann_entropy"),
-            row.damage(attack, "recon_mse"),
+            row.damage(&attacked),
         )?;
     }
     Ok(())

@@ -2,6 +2,7 @@
 
 use super::figure::Scale;
 use super::figure::number::subscript;
+use crate::store::Quantity;
 
 /// How the page speaks of a score or measure.
 #[derive(Clone, Copy, Debug)]
@@ -68,37 +69,16 @@ pub fn axis(key: &str) -> String {
     }
 }
 
-/// A quantity of a relation, `beta`, `trace`, `output.trace` or `unit-u1.recon_mse`, in words.
-pub fn quantity(name: &str) -> String {
-    if name == "beta" {
-        return "β".to_owned();
-    }
-    if let Some((first, measure)) = name.split_once('.') {
-        let (key, base) = set_and_name(first);
-        if MEASURES.iter().any(|m| m.key == measure) {
-            let set = if key.is_empty() { String::new() } else { format!(" ({})", key.trim_end_matches('-')) };
-            return format!("{} by {}{set}", inline(measure), attack(base));
+/// A quantity of a relation in words; `attack` says an attack's name, which is by its set.
+pub fn quantity(quantity: &Quantity, attack: impl Fn(&str, &str) -> String) -> String {
+    match quantity {
+        Quantity::Beta => "β".to_owned(),
+        Quantity::Score(name) => inline(name),
+        Quantity::Damage { set, attack: name, measure } => {
+            let of = if set.is_empty() { String::new() } else { format!(" ({set})") };
+            format!("{} by {}{of}", inline(measure), attack(set, name))
         }
     }
-    inline(name)
-}
-
-/// An attack's name in a sweep as the key of its set and its own: `unit-u1` is (`unit-`, `u1`).
-pub fn set_and_name(name: &str) -> (&str, &str) {
-    name.rfind('-').map_or(("", name), |at| name.split_at(at + 1))
-}
-
-/// The two quantities of a relation `a.b`, where each may hold dots of its own: the first that both are known.
-pub fn pair(name: &str) -> Option<(String, String)> {
-    let known = |name: &str| {
-        let last = name.rsplit('.').next().unwrap_or(name);
-        name == "beta" || (find(last).is_some() && (name.matches('.').count() < 3))
-    };
-    // Every `b` ends in a known word; the shortest `a` that does too leaves the longest `b`.
-    name.match_indices('.').find_map(|(at, _)| {
-        let (a, b) = (&name[..at], &name[at + 1..]);
-        (known(a) && known(b)).then(|| (a.to_owned(), b.to_owned()))
-    })
 }
 
 /// The scale of an axis of this score or measure: logarithmic where `values` span more than a decade, unless its range
@@ -136,7 +116,12 @@ fn find(key: &str) -> Option<&'static Words> {
 
 /// An attack's name: `u1` is u₁.
 pub fn attack(name: &str) -> String {
-    match (name, direction(name)) {
+    attack_along(name, direction(name))
+}
+
+/// The name of an attack that steps along the k-th direction: `spectral` on one direction is u₁.
+pub fn attack_along(name: &str, k: Option<usize>) -> String {
+    match (name, k) {
         (_, Some(k)) => format!("u{}", subscript(k)),
         ("pgd", _) => "PGD".to_owned(),
         ("apgd", _) => "APGD".to_owned(),
@@ -149,10 +134,17 @@ pub fn direction(name: &str) -> Option<usize> {
     name.strip_prefix('u').and_then(|k| k.parse().ok())
 }
 
+/// Searches by gradients, the strongest first as a rule.
+const STRONG: [&str; 7] = ["suite", "race", "suite-race", "pgd", "apgd", "spectral-iterated", "spectral"];
+
+/// Whether an attack has this name.
+pub fn is_attack(name: &str) -> bool {
+    STRONG.contains(&name) || ["random", "square"].contains(&name) || name.starts_with("suite-")
+}
+
 /// How strong attacks of this name are as a rule: 0 for the strongest.
 pub fn strength(name: &str) -> usize {
-    let order = ["suite", "race", "suite-race", "pgd", "apgd", "spectral-iterated", "spectral"];
-    order.iter().position(|known| *known == name).unwrap_or(if name == "random" { 99 } else { 50 })
+    STRONG.iter().position(|known| *known == name).unwrap_or(if name == "random" { 99 } else { 50 })
 }
 
 /// What a flag of an attack file means (docs/flags.md).

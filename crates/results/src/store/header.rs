@@ -1,7 +1,7 @@
 //! Root attributes: what a result file holds and of which run.
 
 use super::columns::{CHECKSUM, fault};
-use super::schema::{FORMAT, FileKind};
+use super::schema::{FORMAT, FileKind, OLDEST};
 use crate::error::{Error, Result, one_of};
 use hdf5::File;
 use hdf5::types::{TypeDescriptor, VarLenAscii, VarLenUnicode};
@@ -78,7 +78,7 @@ pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// What a file says of itself.
 #[derive(Debug)]
 pub(super) struct Stored {
-    /// `pullback_format`: [`FORMAT`], or 0 in a file that is not finished.
+    /// `pullback_format`: at most [`FORMAT`], or 0 in a file that is not finished.
     pub format: i64,
     pub header: Header,
     pub version: String,
@@ -149,7 +149,14 @@ impl Header {
         if let Some((name, ours, theirs)) = pairs.into_iter().find(|(_, ours, theirs)| ours != theirs) {
             return Some(Difference { name: name.to_owned(), ours, theirs });
         }
-        let name = self.extra.keys().chain(other.extra.keys()).find(|n| self.extra.get(*n) != other.extra.get(*n))?;
+        // What follows from the request was compared with it.
+        let told = |name: &&String| {
+            !FROM_CONFIG
+                .iter()
+                .any(|known| known == name || ["further.", "attack."].iter().any(|set| name.starts_with(set)))
+        };
+        let mut names = self.extra.keys().chain(other.extra.keys()).filter(told);
+        let name = names.find(|name| self.extra.get(*name) != other.extra.get(*name))?;
         let shown = |extra: &BTreeMap<String, String>| extra.get(name).cloned().unwrap_or_else(none);
         Some(Difference { name: name.clone(), ours: shown(&self.extra), theirs: shown(&other.extra) })
     }
@@ -210,8 +217,9 @@ impl Header {
             ));
         }
         let format = number::<i64>(file, path, "pullback_format")?;
-        if format != FORMAT && format != 0 {
-            return Err(Error::request(format!("{shown}: pullback_format"), FORMAT.to_string(), format.to_string()));
+        if format != 0 && !(OLDEST..=FORMAT).contains(&format) {
+            let expected = format!("{OLDEST} to {FORMAT}");
+            return Err(Error::request(format!("{shown}: pullback_format"), expected, format.to_string()));
         }
         let text = |name: &str| attribute(file, path, name);
         let kind = text("kind")?;
@@ -245,6 +253,9 @@ impl Header {
         Ok(Stored { format, header, version: text("version")? })
     }
 }
+
+/// Further attributes that only repeat what `config` says, for readers who do not know it.
+const FROM_CONFIG: [&str; 3] = ["norm", "scale", "goal"];
 
 /// Keys of a stored request that say where things lay and which part this was, and not what was asked.
 const WHERE: [&str; 3] = ["model", "data", "shard"];

@@ -1,4 +1,4 @@
-//! Results in HDF5 (format 1): blocks of rows keyed by sample index, finished atomically, resumed, merged.
+//! Results in HDF5 (format 2; 1 is read too): blocks of rows keyed by sample index, finished atomically, resumed, merged.
 //!
 //! Scores, attacks and measures have names here only as parts of a path: nothing in this module knows one.
 
@@ -10,6 +10,7 @@ mod merge; //   shards of one run -> one file
 mod partial; // the unfinished file
 mod probe; //   what is known of a file before it is believed
 mod reader; //  files in, checked
+mod relation; // what relations of a sweep are about
 mod schema; //  which paths a file may hold and which axis counts samples
 mod summary; // what a file holds, in a few lines
 mod target; //  output paths: refused early, published atomically
@@ -24,6 +25,7 @@ pub use columns::Dtype;
 pub use header::Header;
 pub use merge::merge;
 pub use reader::{Reader, is_result};
+pub use relation::{Quantity, Relation, attacks, direction};
 pub use schema::{DatasetInfo, FORMAT, FileKind, sample_axis};
 pub use summary::{ScoreSummary, Summary, inspect};
 pub use target::Overwrite;

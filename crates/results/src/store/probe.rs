@@ -56,8 +56,8 @@ pub(super) fn heap_is_whole(path: &Path) -> Result<bool> {
 
 /// Every data set of a file, by path. Only what lies in the file itself is listed: links to other places are passed by.
 pub(super) fn datasets(file: &File, path: &Path) -> Result<Vec<DatasetInfo>> {
-    // Groups that contain themselves can be made; the format is three deep.
-    const DEPTH: usize = 4;
+    // Groups that contain themselves can be made; the format is eight deep (a relation with damage by a further set).
+    const DEPTH: usize = 8;
     fn walk(group: &Group, prefix: &str, depth: usize, found: &mut Vec<DatasetInfo>) -> hdf5::Result<()> {
         let mut links = vec![];
         group.iter_visit_default(|name, info| {

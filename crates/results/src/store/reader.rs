@@ -93,6 +93,11 @@ impl Reader {
         &self.stored.header
     }
 
+    /// The number of the file's format, [`OLDEST`](super::schema::OLDEST) to [`FORMAT`](super::FORMAT).
+    pub fn format(&self) -> i64 {
+        self.stored.format
+    }
+
     /// The version of pullback that wrote the file.
     pub fn version(&self) -> &str {
         &self.stored.version
@@ -153,9 +158,9 @@ impl Reader {
         self.below("/clean/")
     }
 
-    /// Names of the correlations, sorted (sweeps).
-    pub fn correlations(&self) -> Vec<String> {
-        self.below("/correlation/")
+    /// Keys of the further sets of attacks, sorted (sweeps); the main set has none.
+    pub fn sets(&self) -> Vec<String> {
+        self.below("/further/")
     }
 
     /// Names that follow `prefix` (which ends in `/`) in the paths of data sets, sorted, each once.

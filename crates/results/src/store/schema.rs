@@ -1,10 +1,12 @@
-//! Format 1: what kinds of files there are, which data sets they may hold and which of their axes counts samples.
+//! Format 2: what kinds of files there are, which data sets they may hold and which of their axes counts samples.
 
 use super::columns::Dtype;
 use crate::error::{Error, Result};
 
 /// The number of the file format, root attribute `pullback_format`. A file that is still being written holds 0.
-pub const FORMAT: i64 = 1;
+pub const FORMAT: i64 = 2;
+/// The oldest format that is read. Its sweeps have names in place of groups: `/attack/unit-u1`, `/correlation/all.beta.trace`.
+pub const OLDEST: i64 = 1;
 
 /// Positions in the data set, `[N]`.
 pub(super) const INDEX: &str = "/index";
@@ -63,7 +65,7 @@ pub fn sample_axis(kind: FileKind, path: &str) -> Option<usize> {
         ["index" | "label" | "checksum"] => Some(0),
         ["scores" | "scores_se" | "spectrum" | "clean" | "flags", _] => Some(point),
         // By epsilon: what was measured, the goal's value, and the passes through the model.
-        ["attack" | "passes", _, _] | ["damage", _] => Some(point + 1),
+        ["attack" | "passes", _, _] | ["further", _, "attack", _, _] | ["damage", _] => Some(point + 1),
         _ => None,
     }
 }

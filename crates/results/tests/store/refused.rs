@@ -214,10 +214,10 @@ fn broken_files_are_refused_when_opened() {
 
     let changes = [
         ("del f.attrs['pullback_format']", ["pullback_format", "without it"]),
-        ("f.attrs['pullback_format'] = 2", ["expected 1", "found 2"]),
+        ("f.attrs['pullback_format'] = 3", ["expected 1 to 2", "found 3"]),
         ("f.attrs['pullback_format'] = 0", ["unfinished", "4 of 4"]),
-        ("f.attrs['pullback_format'] = '1'", ["pullback_format", "integer"]),
-        ("f.attrs['pullback_format'] = [1, 1]", ["pullback_format", "a list"]),
+        ("f.attrs['pullback_format'] = '2'", ["pullback_format", "integer"]),
+        ("f.attrs['pullback_format'] = [2, 2]", ["pullback_format", "a list"]),
         ("f.attrs['kind'] = 'other'", ["kind", "scores, attack or sweep"]),
         ("f.attrs['kind'] = 'attack'; f['attack/x/y'] = np.zeros((2, 3))", ["/attack/x/y", "4 samples"]),
         ("f.attrs['kind'] = 5", ["kind", "text"]),

@@ -1,6 +1,7 @@
 //! Stored results -> [`Study`]. Only [`crate::store`] opens the files.
 
 mod apart; //   what tells files of one model, and models of one name, apart
+mod format1; // names put together, as files of before have them
 mod effort; //  flags, passes and the goal's value of attacks
 mod history; // history.csv
 mod origin; //  what a file says of itself and of its run

@@ -25,14 +25,20 @@ pub(super) fn origin(reader: &Reader) -> Origin {
     }
 }
 
-/// A setting of the run: a root attribute, or the first key of that name in the stored configuration.
-pub(super) fn setting(reader: &Reader, key: &str) -> String {
+/// A setting of the run: a root attribute. Files of format 1 had few, so of them also the first key of that name in the stored
+/// configuration, below the keys `path`.
+pub(super) fn setting(reader: &Reader, path: &[&str], key: &str) -> String {
     let header = reader.header();
-    header.extra.get(key).cloned().unwrap_or_else(|| find_setting(&header.config, &[], key))
+    let attribute = path.iter().chain([&key]).copied().collect::<Vec<_>>().join(".");
+    match header.extra.get(&attribute) {
+        Some(value) => value.clone(),
+        None if reader.format() < 2 => find_setting(&header.config, path, key),
+        None => String::new(),
+    }
 }
 
 /// The first text under a key of that name in a YAML document, below the keys `path`; empty where there is none.
-pub(super) fn find_setting(config: &str, path: &[&str], key: &str) -> String {
+fn find_setting(config: &str, path: &[&str], key: &str) -> String {
     fn find(value: &serde_yaml::Value, key: &str) -> Option<String> {
         if let Some(list) = value.as_sequence() {
             return list.iter().find_map(|v| find(v, key));

@@ -218,11 +218,11 @@ fn trial(reader: &Reader, show: Option<Vec<u64>>) -> Result<Trial> {
     attacks.sort_by_key(|a| words::attack_order(&a.name));
     let (flags, efforts) = (effort::flags(reader)?, effort::efforts(reader)?);
     let index = reader.index().to_vec();
-    let norm = setting(reader, "norm");
-    let scale = step_scale(&setting(reader, "scale"));
+    let norm = setting(reader, &[], "norm");
+    let scale = step_scale(&setting(reader, &[], "scale"));
     let metric = reader.header().metric.clone().unwrap_or_default();
     let own = [if metric.is_empty() { String::new() } else { format!("along {metric} directions") }];
-    let goals = [setting(reader, "goal"), scale.words().to_owned(), format!("{} sizes", eps.len())];
+    let goals = [setting(reader, &[], "goal"), scale.words().to_owned(), format!("{} sizes", eps.len())];
     let aspects = own.into_iter().chain(aspects(reader)).chain(goals).collect();
     let label = String::new();
     let shapeless = !has_pictures(reader);

@@ -1,6 +1,7 @@
 //! Sweep files. What the page needs of `[S, E, N]` is read one data set at a time and summed up at once.
 
-use super::origin::{find_setting, origin, setting, step_scale};
+use super::format1;
+use super::origin::{origin, setting, step_scale};
 use super::run::{is_picture, spread};
 use super::sweep_pictures;
 use crate::error::{Error, Result};
@@ -10,7 +11,7 @@ use crate::report::study::{
     Agreement, Interval, Named, OutcomeSummary, StepScale, StepSet, Sweep, SweepModel, SweepPoint, Within,
 };
 use crate::report::words;
-use crate::store::Reader;
+use crate::store::{Reader, Relation, attacks, direction};
 
 /// Models of each arm that galleries and per-model panels show.
 const SHOWN_BETAS: usize = 5;
@@ -47,10 +48,11 @@ pub(super) fn read(reader: &Reader) -> Result<Sweep> {
     }
     let (mut points, members) = pool(&beta, &mixup);
     let grid = Grid { reader, models: beta.len(), members };
-    let metric = reader.header().metric.clone().unwrap_or_else(|| setting(reader, "metric"));
-    let sets = sets(reader, &metric);
+    let metric = reader.header().metric.clone().unwrap_or_else(|| setting(reader, &[], "metric"));
+    let held = held(reader);
+    let sets = sets(reader, &held, &metric);
     grid.columns(&mut points)?;
-    grid.attacks(&mut points, &eps, &sets, &metric)?;
+    grid.attacks(&mut points, &eps, &sets, &held, &metric)?;
     let (losses, models) = grid.training(&beta, &mixup)?;
     let shown_eps = evenly(eps.len(), SHOWN_EPS);
     let shown = shown_points(&points);
@@ -87,30 +89,46 @@ fn pool(beta: &[f64], mixup: &[f64]) -> (Vec<SweepPoint>, Vec<Vec<usize>>) {
     (members.iter().map(point).collect(), members)
 }
 
-/// The main set of attacks, then those whose names begin with a key.
-fn sets(reader: &Reader, metric: &str) -> Vec<StepSet> {
-    let config = &reader.header().config;
-    let of = |path: &[&str], what: &str| find_setting(config, path, what);
-    let mut sets: Vec<StepSet> = Vec::new();
-    for name in reader.attacks() {
-        let (key, _) = StepSet::split(&name);
-        if sets.iter().any(|s| s.key == key) {
-            continue;
+/// An attack, and where the file has it.
+struct Held {
+    set: String,
+    name: String,
+    /// The group of its measures.
+    group: String,
+}
+
+/// Every attack of every set.
+fn held(reader: &Reader) -> Vec<Held> {
+    let main = reader.attacks().into_iter().map(|name| match reader.format() {
+        1 => {
+            let (set, own) = format1::set_and_name(&name);
+            Held { set: set.to_owned(), name: own.to_owned(), group: format!("/attack/{name}") }
         }
-        let set = if key.is_empty() {
-            let (norm, scale) = (setting(reader, "norm"), step_scale(&setting(reader, "scale")));
-            StepSet { key: String::new(), norm, scale, metric: of(&["attack"], "metric") }
-        } else {
-            let path = ["further", key.trim_end_matches('-')];
-            let (norm, scale) = (of(&path, "norm"), step_scale(&of(&path, "scale")));
-            StepSet { key: key.to_owned(), norm, scale, metric: of(&path, "metric") }
-        };
-        let own = if set.metric.is_empty() { metric.to_owned() } else { set.metric.clone() };
-        let set = StepSet { metric: own, ..set };
-        sets.push(set);
-    }
-    sets.sort_by(|a, b| a.key.cmp(&b.key));
-    sets
+        _ => Held { set: String::new(), group: format!("/attack/{name}"), name },
+    });
+    let further = reader.sets().into_iter().flat_map(|set| {
+        let group = attacks(&set);
+        let names = reader.below(&format!("{group}/")).into_iter();
+        names.map(move |name| Held { set: set.clone(), group: format!("{group}/{name}"), name }).collect::<Vec<_>>()
+    });
+    main.chain(further).collect()
+}
+
+/// The sets of attacks, the main one first.
+fn sets(reader: &Reader, held: &[Held], metric: &str) -> Vec<StepSet> {
+    let mut keys: Vec<&str> = held.iter().map(|attack| attack.set.as_str()).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    let set = |key: &str| {
+        let further = ["further", key];
+        let path = if key.is_empty() { &[][..] } else { &further[..] };
+        let of = |what: &str| setting(reader, path, what);
+        // The root's `metric` is that of the scores.
+        let own = if key.is_empty() { setting(reader, &["attack"], "metric") } else { of("metric") };
+        let metric = if own.is_empty() { metric.to_owned() } else { own };
+        StepSet { key: key.to_owned(), norm: of("norm"), scale: step_scale(&of("scale")), metric }
+    };
+    keys.into_iter().map(set).collect()
 }
 
 /// Places of at most `wanted` of `count` things, evenly spaced, both ends among them.
@@ -178,25 +196,34 @@ impl Grid<'_> {
         Ok(())
     }
 
-    fn attacks(&self, points: &mut [SweepPoint], eps: &[f64], sets: &[StepSet], metric: &str) -> Result<()> {
+    fn attacks(
+        &self,
+        points: &mut [SweepPoint],
+        eps: &[f64],
+        sets: &[StepSet],
+        held: &[Held],
+        metric: &str,
+    ) -> Result<()> {
         let dim = sweep_pictures::dim(self.reader);
-        let mut names = self.reader.attacks();
-        names.sort_by_key(|n| words::attack_order(StepSet::split(n).1));
-        for attack in names {
-            let (key, base) = StepSet::split(&attack);
-            let Some(set) = sets.iter().find(|s| s.key == key) else { continue };
+        let mut ordered: Vec<&Held> = held.iter().collect();
+        ordered.sort_by_key(|attack| words::attack_order(&attack.name));
+        for attack in ordered {
+            let Some(set) = sets.iter().find(|s| s.key == attack.set) else { continue };
+            let names: Vec<&str> = held.iter().filter(|a| a.set == set.key).map(|a| a.name.as_str()).collect();
+            let along = direction(&attack.name, &names);
             let law = law(&set.metric).filter(|l| !l.needs_dim() || dim.is_some());
             // The first metric gives the scores their plain names.
             let radius =
                 if set.metric == metric { String::new() } else { format!("{}.", set.metric) } + "spectral_radius";
-            let mut measures: Vec<String> =
-                self.reader.measures(&attack).into_iter().filter(|n| !is_picture(n)).collect();
+            let below = self.reader.below(&format!("{}/", attack.group));
+            let mut measures: Vec<String> = below.into_iter().filter(|n| !is_picture(n)).collect();
             measures.sort_by_key(|n| words::order(n));
             for point in points.iter_mut() {
-                point.attacks.push(OutcomeSummary { name: attack.clone(), measures: vec![] });
+                let (set, name) = (attack.set.clone(), attack.name.clone());
+                point.attacks.push(OutcomeSummary { set, name, direction: along, measures: vec![] });
             }
             for name in measures {
-                let path = format!("/attack/{attack}/{name}");
+                let path = format!("{}/{name}", attack.group);
                 let (shape, values) = self.parts(&path, 3)?;
                 if shape[0] != eps.len() {
                     return Err(Error::request(
@@ -214,10 +241,10 @@ impl Grid<'_> {
                             rows.flatten().copied().collect()
                         })
                         .collect();
-                    if let (Some(law), "u1") = (law.filter(|l| l.measure == name), base) {
+                    if let (Some(law), Some(1)) = (law.filter(|l| l.measure == name), along) {
                         let lambda = point.score(&radius);
                         let found = lambda.and_then(|l| agreement(law, l, eps, &by_eps, set.scale, dim.unwrap_or(1)));
-                        point.agreements.extend(found.map(|a| (key.to_owned(), a)));
+                        point.agreements.extend(found.map(|a| (set.key.clone(), a)));
                     }
                     let summaries = by_eps.iter().map(|v| Summary::of(v)).collect();
                     if let Some(outcome) = point.attacks.last_mut() {
@@ -259,6 +286,7 @@ impl Grid<'_> {
         let mut found = Vec::new();
         for name in self.below(prefix) {
             let path = format!("{prefix}{name}");
+            let about = about(self.reader, &name, false);
             let (shape, values) = self.parts(&path, 2)?;
             if shape[0] != 3 {
                 return Err(wrong_interval(self.reader, &path, &shape));
@@ -268,7 +296,7 @@ impl Grid<'_> {
                 let at = |k: usize| median(&all.iter().skip(k).step_by(3).copied().collect::<Vec<_>>());
                 [at(0), at(1), at(2)]
             };
-            found.push(Within { name, by_point: (0..self.members.len()).map(of_point).collect() });
+            found.push(Within { name, about, by_point: (0..self.members.len()).map(of_point).collect() });
         }
         Ok(found)
     }
@@ -292,6 +320,11 @@ fn agreement(
     Some(Agreement { law, ratio: ratio.collect(), predicted: predict(*eps.first()?), actual: actual.first()?.clone() })
 }
 
+/// What the relation of this name is about.
+fn about(reader: &Reader, name: &str, across: bool) -> Option<Relation> {
+    if reader.format() == 1 { format1::relation(name, across) } else { Relation::named(name) }
+}
+
 /// Data sets below `prefix` whose last axis is (value, lower, upper).
 fn intervals(reader: &Reader, prefix: &str) -> Result<Vec<Interval>> {
     let mut found = Vec::new();
@@ -304,7 +337,8 @@ fn intervals(reader: &Reader, prefix: &str) -> Result<Vec<Interval>> {
         let several = values.len() > 3;
         for (i, triple) in values.chunks_exact(3).enumerate() {
             let name = if several { format!("{name} {}", i + 1) } else { name.to_owned() };
-            found.push(Interval { name, value: triple[0], low: triple[1], high: triple[2] });
+            let about = about(reader, &name, prefix != "/effect/");
+            found.push(Interval { name, about, value: triple[0], low: triple[1], high: triple[2] });
         }
     }
     Ok(found)

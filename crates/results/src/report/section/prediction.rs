@@ -7,6 +7,7 @@ use crate::report::law::law;
 use crate::report::stats::{Summary, median, spearman};
 use crate::report::study::{Arm, Scores, Study, Trial};
 use crate::report::words;
+use crate::store::direction;
 
 /// Pairs of predicted and actual shift of one model.
 struct Pairs<'a> {
@@ -92,7 +93,8 @@ fn pairs<'a>(ink: usize, arm: &'a Arm, scores: &'a Scores) -> Option<Pairs<'a>> 
 
 /// The spectral attack's values of `measure`, by size.
 fn attacked<'a>(trial: &'a Trial, measure: &str) -> Option<&'a Vec<Vec<f64>>> {
-    let outcome = trial.attack("u1").or_else(|| trial.attack("spectral"))?;
+    let names: Vec<&str> = trial.attacks.iter().map(|a| a.name.as_str()).collect();
+    let outcome = trial.attacks.iter().find(|a| direction(&a.name, &names) == Some(1))?;
     outcome.measure(measure).map(|m| &m.by_eps)
 }
 

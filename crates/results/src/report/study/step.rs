@@ -1,11 +1,9 @@
 //! Sets of attacks, and how long their steps are.
 
-use crate::report::words;
-
 /// Attacks that were asked for together.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct StepSet {
-    /// What the names of its attacks begin with, a hyphen last; empty in the main set.
+    /// Its key in the file; empty for the main set.
     pub key: String,
     /// `l2`, `linf` or `l1`; empty where the file does not say.
     pub norm: String,
@@ -13,13 +11,6 @@ pub struct StepSet {
     pub scale: StepScale,
     /// The metric whose directions are taken.
     pub metric: String,
-}
-
-impl StepSet {
-    /// An attack's name as key and name: `unit-u1` is (`unit-`, `u1`).
-    pub fn split(name: &str) -> (&str, &str) {
-        words::set_and_name(name)
-    }
 }
 
 /// How the length of a step along the i-th direction is counted.

@@ -4,6 +4,8 @@ use super::run::{Directions, Gallery, Named, Origin};
 use super::step::StepSet;
 use crate::report::law::Law;
 use crate::report::stats::Summary;
+use crate::report::words;
+use crate::store::Relation;
 
 /// A grid of beta, with and without mixup.
 #[derive(Clone, Debug, Default)]
@@ -36,13 +38,10 @@ pub struct Sweep {
 }
 
 impl Sweep {
-    /// The same sweep with the attacks of one set, named without its key.
+    /// The same sweep with the attacks of one set.
     pub fn only(&self, set: &StepSet) -> Self {
         let of_set = |point: &SweepPoint| {
-            let attacks = point.attacks.iter().filter_map(|a| {
-                let (key, name) = StepSet::split(&a.name);
-                (key == set.key).then(|| OutcomeSummary { name: name.to_owned(), measures: a.measures.clone() })
-            });
+            let attacks = point.attacks.iter().filter(|a| a.set == set.key).cloned();
             let agreements = point.agreements.iter().filter(|(key, _)| *key == set.key).cloned();
             SweepPoint { attacks: attacks.collect(), agreements: agreements.collect(), ..point.clone() }
         };
@@ -114,8 +113,12 @@ impl SweepPoint {
 /// What one attack did to the models of one point, in short.
 #[derive(Clone, Debug)]
 pub struct OutcomeSummary {
-    /// Its name in the file: `u1` to `u5`, `random`, `pgd`, or the same after a set's key.
+    /// The key of its set.
+    pub set: String,
+    /// Its name in the file: `u1` to `u5`, `random`, `pgd`.
     pub name: String,
+    /// k where it steps along the k-th direction.
+    pub direction: Option<usize>,
     /// Its measures, each by size.
     pub measures: Vec<(String, Vec<Summary>)>,
 }
@@ -133,11 +136,20 @@ pub struct Agreement {
     pub actual: Vec<f64>,
 }
 
+impl OutcomeSummary {
+    /// Its name in words.
+    pub fn words(&self) -> String {
+        words::attack_along(&self.name, self.direction)
+    }
+}
+
 /// A number with its interval.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Interval {
     /// Of what, as the file names it.
     pub name: String,
+    /// The same, where the name is one that is known.
+    pub about: Option<Relation>,
     /// The estimate.
     pub value: f64,
     /// Lower end.
@@ -151,6 +163,8 @@ pub struct Interval {
 pub struct Within {
     /// Of what, as the file names it.
     pub name: String,
+    /// The same, where the name is one that is known.
+    pub about: Option<Relation>,
     /// Estimate, lower and upper end of each point (the median over its models).
     pub by_point: Vec<[f64; 3]>,
 }

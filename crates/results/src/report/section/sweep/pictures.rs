@@ -5,7 +5,6 @@ use crate::error::Result;
 use crate::report::figure::{Figure, Panel, Picture, Table, Width, number};
 use crate::report::section::rows::{DIRECTIONS, Look, Rows, picker, sample_words};
 use crate::report::study::{Gallery, SweepPoint};
-use crate::report::words;
 
 /// Galleries of attacked images, then of directions.
 pub(super) fn figures(view: &View<'_>) -> Result<Vec<Figure>> {
@@ -51,7 +50,7 @@ fn attacked(view: &View<'_>) -> Result<Option<Figure>> {
     }
     let id = view.id("gallery");
     Ok((!panels.is_empty()).then(|| Figure {
-        title: format!("The same images under growing β, attacked along {}", words::attack(attack)),
+        title: format!("The same images under growing β, attacked along {}", view.words(attack)),
         caption: "Rows: what each model makes of the inputs, the inputs after the attack, and what it makes of those. \
                   Columns: the same images throughout."
             .to_owned(),

@@ -18,8 +18,7 @@ const SIZES: usize = 3;
 
 /// The strongest attack that there is.
 pub(super) fn attack<'a>(view: &View<'a>) -> &'a str {
-    let attacks = view.sweep.points.first().map_or(&[][..], |p| p.attacks.as_slice());
-    let strong = attacks.iter().filter(|a| ["suite", "race", "pgd"].contains(&a.name.as_str()));
+    let strong = view.attacks().iter().filter(|a| ["suite", "race", "pgd"].contains(&a.name.as_str()));
     strong.min_by_key(|a| words::strength(&a.name)).map_or_else(|| first_attack(view), |a| a.name.as_str())
 }
 
@@ -59,7 +58,7 @@ pub(super) fn figure(view: &View<'_>) -> Option<Figure> {
         caption: format!(
             "Each point is a model: its median reconstruction error without attack, and its median damage by {}. Lower \
              left is better. Numbers at points are β.",
-            words::attack(attack),
+            view.words(attack),
         ),
         legend: super::view::legend(&lines),
         panels,
@@ -130,7 +129,7 @@ fn finding(view: &View<'_>, attack: &str, at: usize) -> String {
     }
     format!(
         "Unbeaten in both clean error and error under attack ({}, {}): {}",
-        words::attack(attack),
+        view.words(attack),
         view.size(at),
         words::list(&parts)
     )

@@ -1,12 +1,14 @@
 //! What goes with what: rank correlations over the models and within each, and what mixup changes.
 
+use super::trend::first_attack;
 use super::view::{View, beta_words};
 use crate::report::figure::{Axis, Figure, Mark, Plot, Point, Scale, Table, number};
 use crate::report::markup::{Element, element};
 use crate::report::section::{Headline, Section};
 use crate::report::stats::median;
-use crate::report::study::Interval;
+use crate::report::study::{Interval, OutcomeSummary};
 use crate::report::words;
+use crate::store::{Quantity, Relation};
 
 /// Scores by which the page shows relations; the CSV files have all.
 const SCORES: [&str; 3] = ["spectral_radius", "von_neumann_entropy", "singular.entropy_maxnorm"];
@@ -34,45 +36,59 @@ struct Row<'a> {
     cells: Vec<Option<&'a Interval>>,
 }
 
-fn is_score(name: &str) -> bool {
-    SCORES.contains(&name)
+fn is_score(quantity: &Quantity) -> bool {
+    matches!(quantity, Quantity::Score(name) if SCORES.contains(&name.as_str()))
 }
 
-fn is_error(name: &str) -> bool {
-    name.ends_with(".recon_mse")
+fn is_error(quantity: &Quantity) -> bool {
+    matches!(quantity, Quantity::Damage { measure, .. } if measure == "recon_mse")
 }
 
-fn is_damage(name: &str) -> bool {
-    is_error(name) || name.ends_with(".latent_l2")
+fn is_damage(quantity: &Quantity) -> bool {
+    is_error(quantity) || matches!(quantity, Quantity::Damage { measure, .. } if measure == "latent_l2")
 }
 
 /// Place among the rows: scores in the order above, then damage by the main set, then by the others.
-fn order(name: &str) -> (usize, String) {
-    let score = SCORES.iter().position(|s| *s == name);
-    let set = if name.contains('-') { 1 } else { 0 };
-    (score.unwrap_or(SCORES.len() + set), name.to_owned())
+fn order(quantity: &Quantity) -> (usize, &Quantity) {
+    let place = match quantity {
+        Quantity::Score(name) => SCORES.iter().position(|score| score == name).unwrap_or(SCORES.len()),
+        Quantity::Damage { set, .. } if !set.is_empty() => SCORES.len() + 1,
+        _ => SCORES.len(),
+    };
+    (place, quantity)
 }
 
-/// `/correlation/<group>.<a>.<b>`: a row a pair that leads, a column a group.
+/// A quantity in words.
+fn quantity(view: &View<'_>, quantity: &Quantity) -> String {
+    words::quantity(quantity, |set, name| {
+        let known = view.attacks().iter().find(|attack| attack.set == set && attack.name == name);
+        known.map_or_else(|| words::attack(name), OutcomeSummary::words)
+    })
+}
+
+/// `/correlation`: a row a pair that leads, a column a group of models.
 fn correlations(view: &View<'_>) -> Option<Drawn> {
     let all = &view.sweep.correlations;
-    let found = |group: &str, pair: &str| all.iter().find(|i| i.name.strip_prefix(group) == Some(&format!(".{pair}")));
-    let mut pairs: Vec<(String, String, &str)> = Vec::new();
-    for rest in all.iter().filter_map(|i| i.name.split_once('.').map(|(_, rest)| rest)) {
-        let leads = |a: &str, b: &str| (a == "beta" && (is_score(b) || is_damage(b))) || (is_score(a) && is_error(b));
-        let pair = words::pair(rest).filter(|(a, b)| leads(a, b));
-        let new = pair.filter(|_| pairs.iter().all(|(_, _, seen)| *seen != rest));
-        pairs.extend(new.map(|(a, b)| (a, b, rest)));
+    let found = |group: &str, pair: &Pair<'_>| {
+        let is = |about: &Relation| about.models.as_deref() == Some(group) && pair_of(about).as_ref() == Some(pair);
+        all.iter().find(|i| i.about.as_ref().is_some_and(is))
+    };
+    let mut pairs: Vec<Pair<'_>> = Vec::new();
+    for (a, b) in all.iter().filter_map(|i| pair_of(i.about.as_ref()?)) {
+        let leads = (*a == Quantity::Beta && (is_score(b) || is_damage(b))) || (is_score(a) && is_error(b));
+        if leads && !pairs.contains(&(a, b)) {
+            pairs.push((a, b));
+        }
     }
-    pairs.sort_by_key(|(a, b, _)| (a != "beta", order(a), order(b)));
-    let groups: Vec<_> = GROUPS.iter().filter(|(g, _)| pairs.iter().any(|(_, _, p)| found(g, p).is_some())).collect();
+    pairs.sort_by_key(|(a, b)| (**a != Quantity::Beta, order(a), order(b)));
+    let groups: Vec<_> = GROUPS.iter().filter(|(g, _)| pairs.iter().any(|p| found(g, p).is_some())).collect();
     let rows: Vec<Row> = if pairs.is_empty() {
         // Names that the page does not know stand for themselves.
         all.iter().map(|i| Row { heading: String::new(), words: i.name.clone(), cells: vec![Some(i)] }).collect()
     } else {
-        let row = |(a, b, pair): &(String, String, &str)| Row {
-            heading: format!("{} and", sentence(&words::quantity(a))),
-            words: words::quantity(b),
+        let row = |pair: &Pair<'_>| Row {
+            heading: format!("{} and", sentence(&quantity(view, pair.0))),
+            words: quantity(view, pair.1),
             cells: groups.iter().map(|(group, _)| found(group, pair)).collect(),
         };
         pairs.iter().map(row).collect()
@@ -81,11 +97,15 @@ fn correlations(view: &View<'_>) -> Option<Drawn> {
     let strongest = strongest.max_by(|a, b| a.1.value.abs().total_cmp(&b.1.value.abs()))?;
     // Where mixup moves everything, both arms together tell of beta less than one does.
     let arm = if groups.iter().any(|(group, _)| *group == "plain") { "plain" } else { "all" };
-    let told: Vec<String> = ["beta.spectral_radius", "beta.von_neumann_entropy", "spectral_radius.u1.recon_mse"]
+    let score = |name: &str| Quantity::Score(name.to_owned());
+    let error =
+        Quantity::Damage { set: String::new(), attack: first_attack(view).to_owned(), measure: "recon_mse".to_owned() };
+    let (radius, entropy) = (score(SCORES[0]), score(SCORES[1]));
+    let told: Vec<String> = [(&Quantity::Beta, &radius), (&Quantity::Beta, &entropy), (&radius, &error)]
         .iter()
         .filter_map(|pair| {
-            let (a, b) = words::pair(pair)?;
-            Some(format!("{} and {} {}", words::quantity(&a), words::quantity(&b), two(found(arm, pair)?.value)))
+            let value = two(found(arm, pair)?.value);
+            Some(format!("{} and {} {value}", quantity(view, pair.0), quantity(view, pair.1)))
         })
         .collect();
     let title = if told.is_empty() {
@@ -104,22 +124,30 @@ fn correlations(view: &View<'_>) -> Option<Drawn> {
     Some(composed(&view.id("correlations"), title, caption, drawn, &both))
 }
 
-/// `/effect/<name>`: a row a quantity that leads.
+/// The two sides of a relation.
+type Pair<'a> = (&'a Quantity, &'a Quantity);
+
+fn pair_of(about: &Relation) -> Option<Pair<'_>> {
+    Some((about.of.as_ref()?, &about.with))
+}
+
+/// `/effect`: a row a quantity that leads.
 fn effects(view: &View<'_>) -> Option<Drawn> {
-    let mut leading: Vec<&Interval> =
-        view.sweep.effects.iter().filter(|i| is_score(&i.name) || is_damage(&i.name)).collect();
-    leading.sort_by_key(|i| order(&i.name));
-    let radius = leading.iter().find(|i| i.name == "spectral_radius");
-    let told = radius.map_or_else(String::new, |i| {
+    let mut leading: Vec<(&Quantity, &Interval)> =
+        view.sweep.effects.iter().filter_map(|i| Some((&i.about.as_ref()?.with, i))).collect();
+    leading.retain(|(of, _)| is_score(of) || is_damage(of));
+    leading.sort_by_key(|(of, _)| order(of));
+    let radius = leading.iter().find(|(of, _)| matches!(of, Quantity::Score(name) if name == SCORES[0]));
+    let told = radius.map_or_else(String::new, |(_, i)| {
         format!("; λ₁ changes by {} ({} to {})", number::short(i.value), number::short(i.low), number::short(i.high))
     });
-    let clear = leading.iter().filter(|i| i.low > 0.0 || i.high < 0.0).count();
+    let clear = leading.iter().filter(|(_, i)| i.low > 0.0 || i.high < 0.0).count();
     let title = format!("The intervals of {clear} of {} changes by mixup leave out zero{told}", leading.len());
     let caption = "Mean difference, with mixup minus without, over pairs of models of the same β and seed, and its \
                    bootstrap interval as a line, on a scale of its own about zero.";
-    let named = |i: &Interval| sentence(&words::quantity(&i.name));
+    let named = |of: &Quantity| sentence(&quantity(view, of));
     let rows: Vec<Row> =
-        leading.iter().map(|i| Row { heading: String::new(), words: named(i), cells: vec![Some(*i)] }).collect();
+        leading.iter().map(|(of, i)| Row { heading: String::new(), words: named(of), cells: vec![Some(*i)] }).collect();
     if rows.is_empty() {
         return None;
     }
@@ -201,7 +229,7 @@ fn within(view: &View<'_>) -> Option<Figure> {
     let mut panels = Vec::new();
     let mut middle = Vec::new();
     let mut found: Vec<_> =
-        view.sweep.within.iter().filter_map(|w| words::pair(&w.name).map(|(a, b)| (a, b, w))).collect();
+        view.sweep.within.iter().filter_map(|w| pair_of(w.about.as_ref()?).map(|(a, b)| (a, b, w))).collect();
     found.sort_by_key(|(a, b, _)| (order(a), order(b)));
     for (statistic, all) in [("spearman", &view.sweep.within), ("kendall", &view.sweep.taus_within)] {
         for within in all {
@@ -221,7 +249,9 @@ fn within(view: &View<'_>) -> Option<Figure> {
     }
     for (score, damage, within) in found {
         // How a random direction fares is in the table.
-        let drawn = is_score(&score) && is_error(&damage) && !damage.ends_with("random.recon_mse");
+        let random = matches!(damage, Quantity::Damage { attack, .. } if attack == "random");
+        let drawn = is_score(score) && is_error(damage) && !random;
+        let score = score.to_string();
         let mut marks = Vec::new();
         let mut at = 0;
         for line in &lines {
@@ -239,7 +269,7 @@ fn within(view: &View<'_>) -> Option<Figure> {
         }
         if drawn {
             marks.insert(0, Mark::Level(0.0, String::new()));
-            let label = format!("ρ with {}", words::quantity(&damage));
+            let label = format!("ρ with {}", quantity(view, damage));
             let y = Axis { label, scale: Scale::Linear, low: -1.0, high: 1.0 };
             panels.push(Plot::new(words::title(&score), view.beta_axis(), y, marks).sized(360.0, 250.0).draw());
         }

@@ -1,5 +1,6 @@
 //! Damage against the size of the step, along each of the first directions, at a few betas.
 
+use super::trend::first_attack;
 use super::view::{View, beta_words};
 use crate::report::figure::{Axis, Curve, Figure, Ink, Mark, Marker, Plot, Scale, Stroke, number};
 use crate::report::load::evenly;
@@ -30,21 +31,21 @@ fn figure(view: &View<'_>, key: &str) -> Option<(Figure, Headline)> {
     let mut panels = Vec::new();
     for (arm, point) in &shown {
         let mut marks = Vec::new();
-        let directions = point.attacks.iter().filter(|a| words::direction(&a.name).is_some()).count();
+        let directions = point.attacks.iter().filter(|a| a.direction.is_some()).count();
         for outcome in point.attacks.iter().rev() {
             let Some(by_eps) = point.measure(&outcome.name, key) else { continue };
-            let name = words::attack(&outcome.name);
+            let name = outcome.words();
             let mut points = Vec::new();
             for (at, (eps, s)) in view.sweep.eps.iter().zip(by_eps).enumerate() {
                 let tip = format!("{name}, {}\n{}", view.size(at), spread_words(s));
                 let mut shown = spread_point(*eps, s, tip);
                 // Five bands on top of each other would hide the lines.
-                shown.band = shown.band.filter(|_| words::direction(&outcome.name) == Some(1));
+                shown.band = shown.band.filter(|_| outcome.direction == Some(1));
                 points.push(shown);
                 seen.extend([s.low, s.median, s.high]);
                 table.row(spread_row([(*arm).into(), point.beta.into(), (&outcome.name).into(), (*eps).into()], s));
             }
-            let (ink, stroke) = match words::direction(&outcome.name) {
+            let (ink, stroke) = match outcome.direction {
                 Some(k) => (Ink::Ordered { at: k - 1, of: directions.max(5) }, Stroke::Solid),
                 None if outcome.name == "random" => (Ink::Muted, Stroke::Dotted),
                 None => (Ink::Muted, Stroke::Dashed),
@@ -79,22 +80,23 @@ fn figure(view: &View<'_>, key: &str) -> Option<(Figure, Headline)> {
 /// u_1 against a random direction (or the last, where there is no random one), over the shown models, at the size where
 /// the typical gap is widest.
 fn finding(view: &View<'_>, shown: &[(&str, &SweepPoint)], key: &str) -> String {
-    let attacks = view.sweep.points.first().map_or(&[][..], |p| p.attacks.as_slice());
+    let attacks = view.attacks();
+    let along = first_attack(view);
     let random = attacks.iter().find(|a| a.name == "random");
-    let rival = random.or_else(|| attacks.iter().max_by_key(|a| words::direction(&a.name)));
+    let rival = random.or_else(|| attacks.iter().max_by_key(|a| a.direction));
     let Some(rival) = rival.map(|a| a.name.as_str()) else { return format!("{} by size", words::title(key)) };
     let ratios = |at: usize| -> Vec<f64> {
         let of = |p: &SweepPoint, attack: &str| Some(p.measure(attack, key)?.get(at)?.median);
-        let ratio = |p: &SweepPoint| Some(of(p, "u1")? / of(p, rival)?);
+        let ratio = |p: &SweepPoint| Some(of(p, along)? / of(p, rival)?);
         sorted(&shown.iter().filter_map(|(_, p)| ratio(p)).collect::<Vec<_>>())
     };
     let widest = (0..view.sweep.eps.len())
         .map(|at| (at, ratios(at)))
-        .filter(|(_, r)| !r.is_empty() && rival != "u1")
+        .filter(|(_, r)| !r.is_empty() && rival != along)
         .max_by(|a, b| quantile(&a.1, 0.5).total_cmp(&quantile(&b.1, 0.5)));
     let Some((at, found)) = widest else { return format!("{} against the size of the step", words::title(key)) };
     let (low, high) = (found[0], found[found.len() - 1]);
-    let other = if rival == "random" { "a random direction".to_owned() } else { words::attack(rival) };
+    let other = if rival == "random" { "a random direction".to_owned() } else { view.words(rival) };
     if high < 1.05 {
         return format!("At every size, the {} along u₁ is about that along {other}", words::inline(key));
     }

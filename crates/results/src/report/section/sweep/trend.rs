@@ -218,7 +218,7 @@ pub(super) fn damage(view: &View<'_>) -> Vec<(Figure, Headline)> {
                     "{} after a step along {}, against β: median over the images (line) and middle half (band), a \
                      panel a step size.",
                     words::title(key),
-                    words::attack(attack)
+                    view.words(attack)
                 ),
                 panels,
                 table,
@@ -231,8 +231,8 @@ pub(super) fn damage(view: &View<'_>) -> Vec<(Figure, Headline)> {
 
 /// The attack whose damage is followed: the first direction, else the first there is.
 pub(super) fn first_attack<'a>(view: &View<'a>) -> &'a str {
-    let attacks = view.sweep.points.first().map_or(&[][..], |p| p.attacks.as_slice());
-    let named = attacks.iter().find(|a| a.name == "u1").or_else(|| attacks.first());
+    let attacks = view.attacks();
+    let named = attacks.iter().find(|a| a.direction == Some(1)).or_else(|| attacks.first());
     named.map_or("u1", |a| a.name.as_str())
 }
 
@@ -245,7 +245,7 @@ fn damage_words(view: &View<'_>, lines: &[Line<'_>], attack: &str, key: &str, at
     format!(
         "With β, the {} after a step along {} ({}) {}",
         words::inline(key),
-        words::attack(attack),
+        view.words(attack),
         view.size(at),
         words::list(&ways)
     )

@@ -2,7 +2,8 @@
 
 use crate::report::figure::{Axis, Curve, Ink, Key, Mark, Marker, Point, Scale, Stroke, number};
 use crate::report::load::evenly;
-use crate::report::study::{StepScale, StepSet, Sweep, SweepPoint};
+use crate::report::study::{OutcomeSummary, StepScale, StepSet, Sweep, SweepPoint};
+use crate::report::words;
 
 /// Betas that a panel shows beside each other.
 const BETAS: usize = 5;
@@ -35,12 +36,22 @@ impl Line<'_> {
     }
 }
 
-impl View<'_> {
+impl<'a> View<'a> {
     pub(super) fn id(&self, figure: &str) -> String {
         match self.set {
-            Some(set) if !set.key.is_empty() => format!("{}-{}{figure}", self.name, set.key),
+            Some(set) if !set.key.is_empty() => format!("{}-{}-{figure}", self.name, set.key),
             _ => format!("{}-{figure}", self.name),
         }
+    }
+
+    /// The attacks, of every set that is looked at.
+    pub(super) fn attacks(&self) -> &'a [OutcomeSummary] {
+        self.sweep.points.first().map_or(&[], |p| p.attacks.as_slice())
+    }
+
+    /// An attack's name in words.
+    pub(super) fn words(&self, attack: &str) -> String {
+        self.attacks().iter().find(|a| a.name == attack).map_or_else(|| words::attack(attack), OutcomeSummary::words)
     }
 
     /// What tells this set's figures from the others', after a title.
@@ -94,7 +105,7 @@ impl View<'_> {
 
     /// A few of an arm's models, each with its beta's place on the ordered scale of colours: those whose betas are evenly
     /// spaced over the longest arm, where this arm has them, so that one colour is one beta in every panel.
-    pub(super) fn chosen<'a>(&self, line: &Line<'a>) -> Vec<(Ink, &'a SweepPoint)> {
+    pub(super) fn chosen<'p>(&self, line: &Line<'p>) -> Vec<(Ink, &'p SweepPoint)> {
         let lines = self.lines();
         let longest = lines.iter().rev().max_by_key(|l| l.points.len()).map_or(&[][..], |l| l.points.as_slice());
         let betas: Vec<f64> = evenly(longest.len(), BETAS).into_iter().map(|at| longest[at].beta).collect();
