@@ -19,7 +19,7 @@ fn main() {
 
     // torch-sys tells where it found libtorch's libraries; the headers lie beside them.
     let Some(lib) = env::var_os("DEP_TCH_LIBTORCH_LIB").map(PathBuf::from) else {
-        println!("cargo:error=torch-sys named no libtorch: run `make setup`, or set LIBTORCH");
+        println!("cargo::error=torch-sys named no libtorch: run `make setup`, or set LIBTORCH");
         return;
     };
     let lib = fs::canonicalize(&lib).unwrap_or(lib);
@@ -28,13 +28,13 @@ fn main() {
     let device = match toolkit.as_ref().map(kernels).transpose() {
         Ok(device) => device,
         Err(message) => {
-            println!("cargo:error={message}");
-            println!("cargo:error=NVCC= (empty) builds without the CUDA kernels");
+            println!("cargo::error={message}");
+            println!("cargo::error=NVCC= (empty) builds without the CUDA kernels");
             return;
         }
     };
     if let Err(message) = native(&lib, toolkit.as_ref(), device.as_deref()).and_then(|()| link(&lib)) {
-        println!("cargo:error={message}");
+        println!("cargo::error={message}");
         return;
     }
     println!("cargo:rustc-env=PULLBACK_LIBTORCH={}", version(&lib));
@@ -80,8 +80,11 @@ fn native(lib: &Path, toolkit: Option<&Toolkit>, device: Option<&Path>) -> Resul
 }
 
 /// The C++ shim's files.
-const SHIM: [&str; 15] = [
-    "autograd",
+const SHIM: [&str; 18] = [
+    "vjp",
+    "memory",
+    "settings",
+    "adam",
     "folded",
     "rules",
     "stem",

@@ -9,8 +9,8 @@
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use pullback::attack::{Budget, Landing, Norm};
 use pullback::device::{DeviceChoice, synchronize};
-use pullback::ffi::ascent::Stand;
-use pullback::ffi::kernels::{self, FACTOR_ORDER, Way};
+use pullback::ffi::kernels::{self, Algorithm, FACTOR_ORDER};
+use pullback::ffi::step::Iterate;
 use pullback::score::Score;
 use std::time::Duration;
 use tch::{Device, Kind, Tensor};
@@ -60,12 +60,13 @@ fn eigh(c: &mut Criterion) {
     for rows in [8, 16, 20, 32, 40, 64, 128, 256] {
         let matrices = kernels::gram(&factors(rows)).unwrap();
         let expected = matrices.linalg_eigvalsh("L").flip([-1]);
-        let ways = [("jacobi", Way::Jacobi), ("tridiagonal", Way::Tridiagonal), ("cusolver", Way::Library)];
+        let ways =
+            [("jacobi", Algorithm::Jacobi), ("tridiagonal", Algorithm::Tridiagonal), ("cusolver", Algorithm::Library)];
         group.throughput(Throughput::Elements(64));
         for (name, way) in ways {
-            let absent = way == Way::Library && !(device().is_cuda() && kernels::has_library());
+            let absent = way == Algorithm::Library && !(device().is_cuda() && kernels::has_library());
             // On the host, rotations of large matrices take seconds.
-            if absent || (way == Way::Jacobi && rows > 64 && !device().is_cuda()) {
+            if absent || (way == Algorithm::Jacobi && rows > 64 && !device().is_cuda()) {
                 continue;
             }
             for (what, top) in [("values", 0), ("top direction", 1)] {
@@ -91,7 +92,7 @@ fn factor_eigh(c: &mut Criterion) {
     for rows in [20, 40, FACTOR_ORDER] {
         let factor = factors(rows);
         group.throughput(Throughput::Elements(64));
-        for (name, way) in [("jacobi", Way::Jacobi), ("tridiagonal", Way::Tridiagonal)] {
+        for (name, way) in [("jacobi", Algorithm::Jacobi), ("tridiagonal", Algorithm::Tridiagonal)] {
             group.bench_function(BenchmarkId::new(name, rows), |b| {
                 b.iter(|| finished(|| kernels::factor_eigh(&factor, 0, way).unwrap()));
             });
@@ -130,11 +131,11 @@ fn ascent(c: &mut Criterion) {
             let mut damage = Tensor::rand([256], double);
             let mut stalled = Tensor::zeros([256], (Kind::Bool, device()));
             let mut step = |by_kernel: bool, x: &mut Tensor| {
-                let stand = Stand { x, best: &mut best, damage: &mut damage, stalled: &mut stalled };
+                let iterate = Iterate { x, best: &mut best, damage: &mut damage, stalled: &mut stalled };
                 if by_kernel {
-                    budget.advance(stand, &x0, &gradient, &value, &lengths, Landing::Ball).unwrap();
+                    budget.take_step(iterate, &x0, &gradient, &value, &lengths, Landing::Ball).unwrap();
                 } else {
-                    budget.advance_by_operations(stand, &x0, &gradient, &value, &lengths, Landing::Ball).unwrap();
+                    budget.take_step_by_operations(iterate, &x0, &gradient, &value, &lengths, Landing::Ball).unwrap();
                 }
             };
             let mut other = start.copy();

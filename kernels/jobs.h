@@ -59,17 +59,17 @@ struct Scores {
 };
 
 // What all samples of a step share.
-template <class T> struct Move {
+template <class T> struct Step {
   Ball ball;
   T low, high;  // the box; infinite where there is none
   T radius, reach;  // of the ball; of the step
 };
 
 // One step of a projected gradient ascent. T: float, double.
-template <class T> struct Ascent {
+template <class T> struct StepJob {
   int64_t batch;
   int d;
-  Move<T> move;             // but for its two lengths,
+  Step<T> move;             // but for its two lengths,
   const double* lengths;    // [2] reach and radius, which a captured step finds changed when it is replayed
   const double* value;      // [batch] damage of x
   const T *x0, *gradient;   // [batch, d]

@@ -76,12 +76,12 @@ template <class F> at::Tensor gram(const at::Tensor& factor) {
 }
 
 template <class T>
-void advance(const at::Tensor& x, const at::Tensor& damage, const at::Tensor& best, const at::Tensor& x0,
+void take_step(const at::Tensor& x, const at::Tensor& damage, const at::Tensor& best, const at::Tensor& x0,
              const at::Tensor& gradient, const at::Tensor& value, const at::Tensor& stalled, const at::Tensor& lengths,
-             pb::Move<double> m) {
+             pb::Step<double> m) {
   const int64_t batch = x.size(0);
-  const pb::Move<T> move{m.ball, static_cast<T>(m.low), static_cast<T>(m.high), T(0), T(0)};
-  carry_out(pb::Ascent<T>{batch, static_cast<int>(batch == 0 ? 0 : x.numel() / batch), move,
+  const pb::Step<T> move{m.ball, static_cast<T>(m.low), static_cast<T>(m.high), T(0), T(0)};
+  carry_out(pb::StepJob<T>{batch, static_cast<int>(batch == 0 ? 0 : x.numel() / batch), move,
                           lengths.const_data_ptr<double>(), value.const_data_ptr<double>(), x0.const_data_ptr<T>(),
                           gradient.const_data_ptr<T>(), x.data_ptr<T>(), best.data_ptr<T>(), damage.data_ptr<double>(),
                           stalled.data_ptr<bool>()},
@@ -168,12 +168,12 @@ const char* pb_scores(void** result, const void* values) {
   });
 }
 
-const char* pb_advance(void* x, void* damage, void* best, const void* x0, const void* gradient, const void* value, void* stalled,
+const char* pb_take_step(void* x, void* damage, void* best, const void* x0, const void* gradient, const void* value, void* stalled,
                        int ball, const void* lengths, double low, double high) {
   return protect([&] {
     at::NoGradGuard no_grad;
-    const pb::Move<double> move{static_cast<pb::Ball>(ball), low, high, 0.0, 0.0};
-    const auto step = tensor(x).scalar_type() == at::kDouble ? advance<double> : advance<float>;
+    const pb::Step<double> move{static_cast<pb::Ball>(ball), low, high, 0.0, 0.0};
+    const auto step = tensor(x).scalar_type() == at::kDouble ? take_step<double> : take_step<float>;
     step(tensor(x), tensor(damage), tensor(best), tensor(x0), tensor(gradient), tensor(value), tensor(stalled),
          tensor(lengths), move);
   });

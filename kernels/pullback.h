@@ -129,7 +129,7 @@ const char* pb_scores(void** result, const void* values);
 // takes the place of best where its damage, value [B] f64, is above damage [B] f64, or a number where that is NaN; then it moves.
 // stalled [B] bool becomes true where the gradient is 0 or not finite. ball 0: L2; 1: Linf; 2: L1. Pixels stay in [low, high],
 // which may be infinite. lengths [2] f64, where the images lie: of the step, and the radius of the ball.
-const char* pb_advance(void* x, void* damage, void* best, const void* x0, const void* gradient, const void* value, void* stalled,
+const char* pb_take_step(void* x, void* damage, void* best, const void* x0, const void* gradient, const void* value, void* stalled,
                        int ball, const void* lengths, double low, double high);
 
 // Calls work(context, i) for i in 0..count on ATen's threads, each of which stays with its calls: what these compute runs on that

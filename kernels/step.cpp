@@ -7,16 +7,16 @@ namespace pb {
 
 namespace {
 
-template <class T> void ascend_on_host(const Ascent<T>& job) {
+template <class T> void step_on_host(const StepJob<T>& job) {
   at::parallel_for(0, job.batch, 4, [&](int64_t begin, int64_t end) {
     Host team(step_threads);
-    for (int64_t b = begin; b < end; ++b) advance(team, job, b);
+    for (int64_t b = begin; b < end; ++b) take_step(team, job, b);
   });
 }
 
 }  // namespace
 
-template <> void run_on_host(const Ascent<float>& job) { ascend_on_host(job); }
-template <> void run_on_host(const Ascent<double>& job) { ascend_on_host(job); }
+template <> void run_on_host(const StepJob<float>& job) { step_on_host(job); }
+template <> void run_on_host(const StepJob<double>& job) { step_on_host(job); }
 
 }  // namespace pb

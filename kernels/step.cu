@@ -6,19 +6,19 @@ namespace pb {
 
 namespace {
 
-template <class T> __global__ void __launch_bounds__(256) ascend_in_blocks(Ascent<T> job) {
+template <class T> __global__ void __launch_bounds__(256) step_in_blocks(StepJob<T> job) {
   PB_SLOTS(slots);
   Block block(slots);
-  advance(block, job, int64_t{blockIdx.x});
+  take_step(block, job, int64_t{blockIdx.x});
 }
 
 }  // namespace
 
-template <> const char* launch(const Ascent<float>& job, Stream stream) {
-  return start(ascend_in_blocks<float>, job.batch, step_threads, 0, stream, job);
+template <> const char* launch(const StepJob<float>& job, Stream stream) {
+  return start(step_in_blocks<float>, job.batch, step_threads, 0, stream, job);
 }
-template <> const char* launch(const Ascent<double>& job, Stream stream) {
-  return start(ascend_in_blocks<double>, job.batch, step_threads, 0, stream, job);
+template <> const char* launch(const StepJob<double>& job, Stream stream) {
+  return start(step_in_blocks<double>, job.batch, step_threads, 0, stream, job);
 }
 
 }  // namespace pb

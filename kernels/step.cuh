@@ -15,7 +15,7 @@ namespace pb {
 // Threads of a block.
 constexpr int step_threads = 256;
 
-template <class T> PB_BODY Move<T> move_of(const Ascent<T>& job) {
+template <class T> PB_BODY Step<T> step_of(const StepJob<T>& job) {
   return {job.move.ball, job.move.low, job.move.high, static_cast<T>(job.lengths[1]), static_cast<T>(job.lengths[0])};
 }
 
@@ -32,7 +32,7 @@ template <class T, class Team> PB_BODY void keep_best(Team& team, int d, double 
 // By how much a step [d] is lengthened, from a length that is too small, so that it has the ball's radius once the box has cut it off.
 // A pixel at a wall stays there when the rest grows, so that the set of those only grows and the passes end.
 template <class T, class Team>
-PB_BODY T scale_to_sphere(Team& team, Move<T> move, int d, const T* x0, const T* step, T scale) {
+PB_BODY T scale_to_sphere(Team& team, Step<T> move, int d, const T* x0, const T* step, T scale) {
   for (int pass = 0; pass < d; ++pass) {
     const auto parts = team.template reduce<Two<double>>(
         d, Two<double>{0.0, 0.0},
@@ -55,7 +55,7 @@ PB_BODY T scale_to_sphere(Team& team, Move<T> move, int d, const T* x0, const T*
 // next [d], which may be x, from x0, x and the gradient g, [d] each. *stalled becomes true where g is 0 everywhere or somewhere
 // not finite.
 template <class T, class Team>
-PB_BODY void ascend(Team& team, Move<T> move, int d, const T* x0, const T* x, const T* g, T* next, bool* stalled) {
+PB_BODY void step_within(Team& team, Step<T> move, int d, const T* x0, const T* x, const T* g, T* next, bool* stalled) {
   // Without branches, which signs of noise would mispredict on the host.
   const auto usable = [&](int i) {
     const T v = g[i];
@@ -135,11 +135,11 @@ PB_BODY void ascend(Team& team, Move<T> move, int d, const T* x0, const T* x, co
 }
 
 // All of the step of sample b.
-template <class T, class Team> PB_BODY void advance(Team& team, const Ascent<T>& job, int64_t b) {
+template <class T, class Team> PB_BODY void take_step(Team& team, const StepJob<T>& job, int64_t b) {
   const int64_t row = b * job.d;
   T* x = job.x + row;
   keep_best(team, job.d, job.value[b], x, job.best + row, job.damage + b);
-  ascend(team, move_of(job), job.d, job.x0 + row, x, job.gradient + row, x, job.stalled + b);
+  step_within(team, step_of(job), job.d, job.x0 + row, x, job.gradient + row, x, job.stalled + b);
 }
 
 }  // namespace pb

@@ -49,6 +49,7 @@ pub mod device; //    device choice, precision, memory budget
 pub mod seed; //      noise keyed by (run seed, stage, sample index)
 pub mod event; //     how lower layers speak without printing
 pub mod ffi; //       the only unsafe code: batched VJPs, kernels, memory accounting
+pub(crate) mod ops; //  reductions as formulas write them
 pub mod linalg; //    LAPACK on batches of small matrices
 pub mod data; //      file bytes -> Batch
 pub mod model; //     Batch -> Posterior; checkpoints; how far two inputs land apart

@@ -1,7 +1,7 @@
 //! Rank correlations and bootstrap intervals, against SciPy, closed forms and simulated truth.
 
 use crate::roundoff::apart;
-use pullback::correlate::{Bootstrap, Coefficient, Estimate, Method, Missing, coefficient, correlate, interval};
+use pullback::correlate::{Bootstrap, Coefficient, Correlation, Method, Missing, coefficient, correlate, interval};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
@@ -44,7 +44,7 @@ fn simulated(n: usize, rho: f64, seed: u64) -> (Vec<f64>, Vec<f64>) {
     (x, y)
 }
 
-fn estimate(x: &[f64], y: &[f64], which: Coefficient, bootstrap: Bootstrap, seed: u64) -> Estimate {
+fn estimate(x: &[f64], y: &[f64], which: Coefficient, bootstrap: Bootstrap, seed: u64) -> Correlation {
     correlate(x, y, which, Missing::Refuse, &bootstrap, seed).unwrap()
 }
 

@@ -1,6 +1,6 @@
 //! Every kernel on the host (the device's body) and, where there is one, on CUDA: against plain loops and against LAPACK.
 
-mod ascent;
+mod step;
 mod banks;
 mod eigh;
 mod gram;

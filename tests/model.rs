@@ -3,8 +3,8 @@
 use crate::roundoff;
 use pullback::data::ImageShape;
 use pullback::model::{
-    self, Activation, ConvSpec, Gaussian, Likelihood, Mean, MlpSpec, Mode, ModelSpec, Network, Normalization,
-    Posterior, Role, Scale, Vae,
+    self, Activation, ConvSpec, Gaussian, Likelihood, Mean, MlpSpec, ModelSpec, Network, Normalization, Phase,
+    Posterior, Role, Sigma, Vae,
 };
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -67,13 +67,13 @@ fn networks_compute_what_pytorch_does() {
             close(&posterior.mean, &want["mean"], &encoder);
             close(&posterior.log_var, &want["log_var"], &encoder);
             close(&network.decode(&want["z"].to_kind(kind)).unwrap(), &want["x_hat"], &decoder);
-            let logits = network.decode_logits(&want["z"].to_kind(kind), Mode::Eval).unwrap();
+            let logits = network.decode_logits(&want["z"].to_kind(kind), Phase::Eval).unwrap();
             close(&network.nll(&logits, &x).unwrap(), &want["nll"], &[&decoder[..], &[588]].concat());
         }
         // The check can fail: batch statistics are something else.
         let network = model::network(&folder().join("conv"), CPU, Kind::Double).unwrap();
         let want = expected("conv/expected.safetensors");
-        let wrong = network.encode_in(&want["x"], Mode::Train).unwrap();
+        let wrong = network.encode_in(&want["x"], Phase::Train).unwrap();
         assert!(distance(&wrong.mean, &want["mean"]) > 1e-3);
     }
 }
@@ -134,7 +134,7 @@ fn every_option_gives_images_back() {
     use Activation::*;
     for (i, activation) in [Relu, LeakyRelu, Elu, Gelu, Silu, Tanh, Softplus, Sigmoid].into_iter().enumerate() {
         let normalization = if i % 2 == 0 { Normalization::None } else { Normalization::Batch };
-        let learned = Gaussian { scale: Scale::Learned, sigma: 0.3, mean: Mean::Sigmoid };
+        let learned = Gaussian { scale: Sigma::Learned, sigma: 0.3, mean: Mean::Sigmoid };
         let likelihood = if i % 3 == 0 { Likelihood::Gaussian(learned) } else { Likelihood::Bernoulli };
         for (c, side) in [(1, 28), (3, 32), (3, 64), (1, 30)] {
             let conv = ConvSpec {
@@ -210,7 +210,7 @@ fn what_is_saved_is_opened_again() {
         latent: 2,
         channels: vec![3],
         normalization: Normalization::Batch,
-        likelihood: Likelihood::Gaussian(Gaussian { scale: Scale::Learned, ..Gaussian::default() }),
+        likelihood: Likelihood::Gaussian(Gaussian { scale: Sigma::Learned, ..Gaussian::default() }),
         ..ConvSpec::default()
     });
     let network = Network::new(&spec, 3, CPU, Kind::Float).unwrap();

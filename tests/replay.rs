@@ -6,7 +6,7 @@ use crate::attack::toy::{Toy, images};
 use pullback::attack::{AttackSpec, Budget, Goal, Landing, Loops, Norm, PgdSpec, Schedule, Victim, run};
 use pullback::event::{Event, Observer};
 use pullback::ffi::Replay;
-use pullback::ffi::ascent::Stand;
+use pullback::ffi::step::Iterate;
 use pullback::seed::{self, Stage};
 use std::cell::Cell;
 use std::rc::Rc;
@@ -167,7 +167,7 @@ fn ascent(victim: &Victim, budget: &Budget, spec: &PgdSpec, lengths: impl Fn(usi
     let mut best: Option<(Tensor, Tensor)> = None;
     let mut stalled = Tensor::zeros([x0.size()[0]], (Kind::Bool, x0.device()));
     for t in 0..=spec.steps {
-        let (value, gradient) = spec.goal.ascend(victim, &x).unwrap();
+        let (value, gradient) = spec.goal.value_and_gradient(victim, &x).unwrap();
         best = Some(match best {
             None => (x.shallow_clone(), value),
             Some((images, damage)) => {
@@ -179,8 +179,8 @@ fn ascent(victim: &Victim, budget: &Budget, spec: &PgdSpec, lengths: impl Fn(usi
         let (mut next, mut unused) = (x.copy(), x.copy());
         let mut damage = Tensor::zeros([x0.size()[0]], (Kind::Double, x0.device()));
         let value = damage.copy();
-        let stand = Stand { x: &mut next, best: &mut unused, damage: &mut damage, stalled: &mut stalled };
-        budget.advance(stand, x0, &gradient, &value, &lengths, Landing::Ball).unwrap();
+        let iterate = Iterate { x: &mut next, best: &mut unused, damage: &mut damage, stalled: &mut stalled };
+        budget.take_step(iterate, x0, &gradient, &value, &lengths, Landing::Ball).unwrap();
         x = next;
     }
     budget.project(x0, &best.unwrap().0).unwrap()

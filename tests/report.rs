@@ -8,7 +8,7 @@ use crate::roundoff::apart;
 use pullback::config::{SweepSpec, Tree};
 use pullback::event::Silent;
 use pullback::pipeline::sweep;
-use pullback::report::figure::{self, Axis, Curve, Figure, Ink, Mark, Marker, Plot, Point, Scale, Stroke, Table};
+use pullback::report::figure::{self, Axis, AxisScale, Curve, Figure, Ink, Mark, Marker, Plot, Point, Stroke, Table};
 use pullback::report::{self, markup, stats};
 use pullback::store::Overwrite;
 use std::path::{Path, PathBuf};
@@ -109,9 +109,16 @@ fn compared(html: &str, files: &[PathBuf]) -> Output {
 
 #[test]
 fn pages_are_well_formed_self_contained_and_complete() {
-    for (name, figures) in
-        [("run", 10), ("sweep", 18), ("sweep2", 18), ("real", 20), ("bare", 4), ("five", 12), ("paths", 9), ("twice", 6)]
-    {
+    for (name, figures) in [
+        ("run", 10),
+        ("sweep", 18),
+        ("sweep2", 18),
+        ("real", 20),
+        ("bare", 4),
+        ("five", 12),
+        ("paths", 9),
+        ("twice", 6),
+    ] {
         let html = page(name);
         assert_eq!(faults(&html), "", "{name}");
         let found = html.matches("<figure").count();
@@ -289,8 +296,8 @@ fn curve(points: &[(f64, f64)]) -> Mark {
 #[test]
 fn a_blank_figure_is_known() {
     let figure = |points: &[(f64, f64)]| {
-        let x = Axis::fit("x", Scale::Linear, [0.0, 1.0]);
-        let y = Axis::fit("y", Scale::Log, points.iter().map(|p| p.1));
+        let x = Axis::fit("x", AxisScale::Linear, [0.0, 1.0]);
+        let y = Axis::fit("y", AxisScale::Log, points.iter().map(|p| p.1));
         Figure {
             id: "f".to_owned(),
             title: "t".to_owned(),
@@ -310,7 +317,7 @@ fn a_blank_figure_is_known() {
 #[test]
 fn axes_have_round_ticks_within_range() {
     for (low, high) in [(0.0, 1.0), (-3.7, 12.2), (1e-9, 3e-9), (0.0, 123_456.0), (5.0, 5.0)] {
-        for scale in [Scale::Linear, Scale::Log] {
+        for scale in [AxisScale::Linear, AxisScale::Log] {
             let axis = Axis::fit("a", scale, [low, high]);
             let ticks = axis.ticks(5);
             assert!((1..=12).contains(&ticks.len()), "{low} {high} {scale:?}: {ticks:?}");
@@ -323,12 +330,12 @@ fn axes_have_round_ticks_within_range() {
         }
     }
     // A range that holds one multiple of the coarser step has several of the finer.
-    let few = Axis::fit("a", Scale::Linear, [0.058, 0.137]).ticks(4);
+    let few = Axis::fit("a", AxisScale::Linear, [0.058, 0.137]).ticks(4);
     assert_eq!(few.iter().map(|t| t.1.as_str()).collect::<Vec<_>>(), ["0.06", "0.08", "0.10", "0.12", "0.14"]);
-    let decades = Axis::fit("a", Scale::Log, [1e-6, 1e3]).ticks(5);
+    let decades = Axis::fit("a", AxisScale::Log, [1e-6, 1e3]).ticks(5);
     assert!(decades.iter().any(|t| t.1 == "10⁻⁴"), "{decades:?}");
-    assert_eq!(Axis::fit("a", Scale::Log, [1.0, 100.0]).place(0.0), None);
-    assert_eq!(Axis::fit("a", Scale::Linear, [1.0, 100.0]).place(f64::NAN), None);
+    assert_eq!(Axis::fit("a", AxisScale::Log, [1.0, 100.0]).place(0.0), None);
+    assert_eq!(Axis::fit("a", AxisScale::Linear, [1.0, 100.0]).place(f64::NAN), None);
 }
 
 #[test]
@@ -369,10 +376,10 @@ fn histograms_hold_every_finite_value() {
 #[test]
 fn summaries_skip_what_is_undefined() {
     // numpy: quantile([1, 2, 3, 10], [.25, .5, .75]) = 1.75, 2.5, 4.75
-    let s = stats::Summary::of(&[10.0, f64::NAN, 1.0, 3.0, f64::INFINITY, 2.0]);
+    let s = stats::Quartiles::of(&[10.0, f64::NAN, 1.0, 3.0, f64::INFINITY, 2.0]);
     assert_eq!((s.count, s.undefined, s.mean), (6, 2, 4.0));
     assert_eq!((s.low, s.median, s.high), (1.75, 2.5, 4.75));
-    assert!(stats::Summary::of(&[f64::NAN]).median.is_nan());
+    assert!(stats::Quartiles::of(&[f64::NAN]).median.is_nan());
     // By hand: ranks 1 2.5 2.5 4 5 and 1 2 3.5 5 3.5 (ties share theirs), less 3: 7.25 / 9.5.
     let rho = stats::spearman(&[1.0, 2.0, 2.0, 4.0, 5.0], &[5.0, 6.0, 7.0, 8.0, 7.0]);
     assert!((rho - 7.25 / 9.5).abs() < apart(Kind::Double, &[5]), "{rho}");

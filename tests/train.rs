@@ -9,7 +9,7 @@ use pullback::data::{Batch, ImageShape, Source};
 use pullback::event::{Event, Observer, Silent};
 use pullback::ffi::adam::{AdamStep, fused_adam};
 use pullback::model::{
-    self, Activation, ConvSpec, Gaussian, Likelihood, Mean, MlpSpec, Mode, ModelSpec, Network, Normalization, Scale,
+    self, Activation, ConvSpec, Gaussian, Likelihood, Mean, MlpSpec, ModelSpec, Network, Normalization, Phase, Sigma,
     Stack, Vae,
 };
 use pullback::seed::{self, Stage};
@@ -79,7 +79,7 @@ fn conv() -> ModelSpec {
         hidden: 8,
         activation: Activation::Elu,
         normalization: Normalization::Batch,
-        likelihood: Likelihood::Gaussian(Gaussian { scale: Scale::Learned, sigma: 0.5, mean: Mean::Identity }),
+        likelihood: Likelihood::Gaussian(Gaussian { scale: Sigma::Learned, sigma: 0.5, mean: Mean::Identity }),
     })
 }
 
@@ -116,7 +116,7 @@ fn loss(
     noise: &Tensor,
     beta: f64,
     mixing: Option<(f64, &(Mix, Mix), &Tensor)>,
-    mode: Mode,
+    mode: Phase,
 ) -> pullback::Result<Loss> {
     let stack = Stack::of(&[network])?;
     let number = |value: f64| Tensor::from_slice(&[value]).to_kind(x.kind()).to_device(x.device());
@@ -139,7 +139,7 @@ fn loss_and_gradient_are_pytorchs() {
         let network = model::network(&folder().join(name), CPU, Kind::Double).unwrap();
         let params = network.parameters().trained();
         params.iter().for_each(|p| drop(p.set_requires_grad(true)));
-        let got = loss(&network, &want["x"], &want["noise"], 0.7, None, Mode::Train).unwrap();
+        let got = loss(&network, &want["x"], &want["noise"], 0.7, None, Phase::Train).unwrap();
         // Sums of the longest chain there and back, batch statistics between, and over the pixels.
         let terms = [48, 64, 54, 8, 2, 8, 24, 16, 588];
         let rounding = roundoff::apart(Kind::Double, &[&terms[..], &terms].concat());
@@ -173,7 +173,7 @@ fn mixup_gradients_match_differences() {
             let (eps, noise) =
                 (Tensor::randn([5, 2], (Kind::Double, here())), Tensor::randn([5, 2], (Kind::Double, here())));
             let mixes = Mix::draw(&MixupSpec { pairing, ..mixed() }, 1, 2, 5).unwrap();
-            let value = || loss(&network, &x, &eps, 0.3, Some((0.5, &mixes, &noise)), Mode::Train).unwrap().total;
+            let value = || loss(&network, &x, &eps, 0.3, Some((0.5, &mixes, &noise)), Phase::Train).unwrap().total;
             let params = network.parameters().trained();
             let directions: Vec<Tensor> = params.iter().map(Tensor::randn_like).collect();
             let start: Vec<Tensor> = params.iter().map(Tensor::copy).collect();
@@ -206,7 +206,7 @@ fn mixup_is_its_formula() {
     let (eps, noise) = (Tensor::randn([3, 2], (Kind::Double, CPU)), Tensor::randn([3, 2], (Kind::Double, CPU)));
     let mix = |a: f64, p: [i64; 3]| Mix { coefficient: a, partner: Tensor::from_slice(&p) };
     let mixes = (mix(0.25, [2, 1, 0]), mix(0.75, [1, 2, 0]));
-    let got = loss(&network, &x, &eps, 0.5, Some((2.0, &mixes, &noise)), Mode::Eval).unwrap();
+    let got = loss(&network, &x, &eps, 0.5, Some((2.0, &mixes, &noise)), Phase::Eval).unwrap();
 
     let row = |t: &Tensor, i: i64| t.narrow(0, i, 1);
     let sample = |x: &Tensor, eps: &Tensor| {
@@ -373,7 +373,7 @@ fn training_learns_and_tells() {
     let keys: Vec<u64> = index.iter().map(|i| u64::from(u32::MAX) << 32 | i).collect();
     let eps = seed::normal(1, Stage::Reparameterize, &keys, 2).unwrap();
     let x = valid.read(&index).unwrap().images;
-    let now = loss(&network, &x, &eps, 1.0, None, Mode::Eval).unwrap();
+    let now = loss(&network, &x, &eps, 1.0, None, Phase::Eval).unwrap();
     let allowed = roundoff::apart(Kind::Float, &[30, 16, 2, 16, 30]) * v.elbo.abs();
     assert!((now.total.double_value(&[]) + v.elbo).abs() < allowed);
 
@@ -565,7 +565,7 @@ fn gradients_of_a_stack_lie_as_its_weights_do() {
     params.iter().for_each(|p| drop(p.set_requires_grad(true)));
     let x = Tensor::rand([1, 8, 1, 6, 5], (Kind::Float, CPU)).expand([3, 8, 1, 6, 5], false);
     let (noise, beta) = (Tensor::zeros([3, 8, 2], (Kind::Float, CPU)), Tensor::ones([3], (Kind::Float, CPU)));
-    let total = train::loss(&stack, &x, &noise, &beta, None, Mode::Train).unwrap().total.sum(Kind::Float);
+    let total = train::loss(&stack, &x, &noise, &beta, None, Phase::Train).unwrap().total.sum(Kind::Float);
     let gradients = Tensor::run_backward(&[total], &params, false, false);
     let copied: Vec<Vec<i64>> = gradients.iter().filter(|g| !g.is_contiguous()).map(Tensor::size).collect();
     assert_eq!(copied, [[3, 30, 16]], "all: {:?}", params.iter().map(Tensor::size).collect::<Vec<_>>());

@@ -5,10 +5,10 @@
 //! has changed since the one before.
 //! Differs: the start lies on the ball's surface, since goals that are distances vanish at its centre.
 
-use super::ascent::vanishes;
 use super::best::exceeds;
 use super::least::at_least_one;
 use super::start::{Start, origins};
+use super::step::vanishes;
 use super::{Attack, Budget, Family, Goal, Proposal, Victim};
 use crate::error::Result;
 use serde::{Deserialize, Serialize};
@@ -84,7 +84,7 @@ impl Attack for Apgd {
         let checkpoints = checkpoints(steps);
         for step in 1..=steps {
             crate::event::ensure_wanted()?;
-            state.advance(goal, victim, budget, step == 1)?;
+            state.take_step(goal, victim, budget, step == 1)?;
             if let Some(place) = checkpoints.iter().position(|c| *c == step) {
                 let since = step - if place == 0 { 0 } else { checkpoints[place - 1] };
                 state.look(since)?;
@@ -115,7 +115,7 @@ struct State {
 
 impl State {
     fn at(x: Tensor, goal: Goal, victim: &Victim, budget: &Budget) -> Result<Self> {
-        let (value, gradient) = goal.ascend(victim, &x)?;
+        let (value, gradient) = goal.value_and_gradient(victim, &x)?;
         Ok(Self {
             before: x.shallow_clone(),
             best: x.shallow_clone(),
@@ -132,7 +132,7 @@ impl State {
         })
     }
 
-    fn advance(&mut self, goal: Goal, victim: &Victim, budget: &Budget, first: bool) -> Result<()> {
+    fn take_step(&mut self, goal: Goal, victim: &Victim, budget: &Budget, first: bool) -> Result<()> {
         let x0 = victim.images();
         let length = pixels(&self.step)?.f_to_kind(self.x.kind())?;
         let direction = budget.steepest(&self.gradient)?;
@@ -141,7 +141,7 @@ impl State {
             let moved = (next - &self.x) * ALPHA + (&self.x - &self.before) * (1.0 - ALPHA);
             next = budget.contract(x0, &self.x.f_add(&moved)?)?;
         }
-        let (value, gradient) = goal.ascend(victim, &next)?;
+        let (value, gradient) = goal.value_and_gradient(victim, &next)?;
         self.stalled = self.stalled.f_logical_or(&vanishes(&gradient)?)?;
         self.rises = self.rises.f_add(&value.f_gt_tensor(&self.value)?)?;
         let better = exceeds(&value, &self.damage)?;

@@ -1,6 +1,7 @@
 //! How large a perturbation may be: a norm, its radius epsilon, and the box of the pixels.
 
 use crate::error::{Error, Result, ensure_shape};
+use crate::ops::Reduce;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
@@ -77,9 +78,9 @@ impl Budget {
             Norm::L2 => {
                 // Divided by the largest entry first, so that squares of tiny gradients do not underflow.
                 let g = rows(&g, gradient.kind())?;
-                let peak = g.f_abs()?.f_amax([1i64].as_slice(), true)?;
+                let peak = g.f_abs()?.max_kept(1)?;
                 let g = g.f_div(&peak.f_masked_fill(&peak.f_eq(0.0)?, 1.0)?)?;
-                let length = g.f_norm_scalaropt_dim(2, [1i64].as_slice(), true)?.f_clamp_min(1.0)?;
+                let length = g.norm_kept(2, 1)?.f_clamp_min(1.0)?;
                 Ok(g.f_div(&length)?.f_view_as(gradient)?)
             }
             Norm::L1 => {
@@ -191,9 +192,9 @@ impl Budget {
     /// Size of each row [B, D], [B, 1].
     fn size(&self, rows: &Tensor) -> Result<Tensor> {
         Ok(match self.norm {
-            Norm::L2 => rows.f_norm_scalaropt_dim(2, [1i64].as_slice(), true)?,
-            Norm::Linf => rows.f_abs()?.f_amax([1i64].as_slice(), true)?,
-            Norm::L1 => rows.f_norm_scalaropt_dim(1, [1i64].as_slice(), true)?,
+            Norm::L2 => rows.norm_kept(2, 1)?,
+            Norm::Linf => rows.f_abs()?.max_kept(1)?,
+            Norm::L1 => rows.norm_kept(1, 1)?,
         })
     }
 
@@ -216,7 +217,7 @@ fn threshold(lengths: &Tensor, radius: &Tensor) -> Result<Tensor> {
     let count = Tensor::f_arange_start(1, dim + 1, (lengths.kind(), lengths.device()))?;
     let shares = sorted.f_cumsum(1, lengths.kind())?.f_sub(radius)?.f_div(&count)?;
     // The longest are shortened, as long as each is longer than the share that falls on it; the longest always.
-    let last = sorted.f_gt_tensor(&shares)?.f_sum_dim_intlist([1i64].as_slice(), true, Kind::Int64)?;
+    let last = sorted.f_gt_tensor(&shares)?.count_kept([1])?;
     Ok(shares.f_gather(1, &last.f_sub_scalar(1)?.f_clamp_min(0)?, false)?.f_clamp_min(0.0)?)
 }
 

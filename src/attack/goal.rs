@@ -113,13 +113,13 @@ impl Goal {
 
     /// The value at `x` and its gradient there, `[B]` f64 and [B, C, H, W], neither with a graph. One forward and one
     /// backward pass serve the whole batch, since no sample depends on another.
-    pub fn ascend(self, victim: &Victim, x: &Tensor) -> Result<(Tensor, Tensor)> {
+    pub fn value_and_gradient(self, victim: &Victim, x: &Tensor) -> Result<(Tensor, Tensor)> {
         victim.passes().note(x, 1, 1);
-        self.ascend_at(victim.vae(), victim.aim(), x, &Folding::on(x.device()))
+        self.value_and_gradient_at(victim.vae(), victim.aim(), x, &Folding::on(x.device()))
     }
 
-    /// [`Goal::ascend`] by what is aimed at; `folding` is remembered from step to step.
-    pub(super) fn ascend_at(
+    /// [`Goal::value_and_gradient`] by what is aimed at; `folding` is remembered from step to step.
+    pub(super) fn value_and_gradient_at(
         self,
         vae: &dyn Vae,
         aim: Aim<'_>,

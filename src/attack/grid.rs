@@ -2,6 +2,7 @@
 
 use super::{Budget, Norm, TOLERANCE};
 use crate::error::{Error, Result, ensure_shape};
+use crate::ops::Reduce;
 use tch::{Kind, Tensor};
 
 /// Levels of a pixel in an 8-bit file, less one.
@@ -62,7 +63,7 @@ impl Budget {
             let inner =
                 if round == ROUNDS { home.shallow_clone() } else { levels.f_sub(&levels.f_sub(home)?.f_sign()?)? };
             let (now, then) = (part(&levels)?, part(&inner)?);
-            let excess = now.f_sum_dim_intlist([1i64].as_slice(), true, Kind::Double)?.f_sub(&limit)?;
+            let excess = now.sum_kept([1])?.f_sub(&limit)?;
             let saved = now.f_sub(&then)?;
             let (sorted, order) = saved.f_sort(1, true)?;
             let before = sorted.f_cumsum(1, Kind::Double)?.f_sub(&sorted)?;

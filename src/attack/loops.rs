@@ -1,12 +1,12 @@
 //! The loops of iterative attacks: their buffers, and on CUDA the graphs captured over them, kept from batch to batch.
 
 use super::aim::Aim;
-use super::ascent::{Landing, keep_best, vanishes};
 use super::goal::Folding;
+use super::step::{Landing, keep_best, vanishes};
 use super::{Budget, Goal, Norm, Passes, Victim};
 use crate::error::{Error, Result};
 use crate::ffi::Replay;
-use crate::ffi::ascent::Stand;
+use crate::ffi::step::Iterate;
 use crate::metric::MetricKind;
 use crate::model::shift::Reading;
 use crate::model::{Posterior, Vae};
@@ -192,7 +192,7 @@ impl Loop {
         for length in lengths {
             crate::event::ensure_wanted()?;
             let _ = held.lengths.f_narrow(0, 0, 1)?.f_fill_(*length)?;
-            step.run(|| held.advance(vae, key, folding))?;
+            step.run(|| held.take_step(vae, key, folding))?;
         }
         victim.passes().note(start, lengths.len(), lengths.len());
         if let Some(reason) = step.refusal() {
@@ -266,9 +266,9 @@ impl Buffers {
     }
 
     /// One step, in place; allowed in a graph.
-    fn advance(&self, vae: &dyn Vae, key: &Key, folding: &Folding) -> Result<()> {
+    fn take_step(&self, vae: &dyn Vae, key: &Key, folding: &Folding) -> Result<()> {
         let aim = Aim { reference: &self.reference, towards: key.towards };
-        let (value, gradient) = key.ascent.goal.ascend_at(vae, aim, &self.x, folding)?;
+        let (value, gradient) = key.ascent.goal.value_and_gradient_at(vae, aim, &self.x, folding)?;
         let gradient = match &self.velocity {
             Some(velocity) => {
                 let _ = self.stalled.shallow_clone().f_logical_or_(&vanishes(&gradient)?)?;
@@ -278,13 +278,13 @@ impl Buffers {
         };
         // Its radius is among the lengths.
         let budget = Budget { norm: key.norm, epsilon: f64::NAN, pixels: key.pixels };
-        let stand = Stand {
+        let iterate = Iterate {
             x: &mut self.x.shallow_clone(),
             best: &mut self.best.shallow_clone(),
             damage: &mut self.damage.shallow_clone(),
             stalled: &mut self.stalled.shallow_clone(),
         };
-        budget.advance(stand, &self.origin, &gradient, &value, &self.lengths, key.ascent.landing)
+        budget.take_step(iterate, &self.origin, &gradient, &value, &self.lengths, key.ascent.landing)
     }
 }
 

@@ -4,7 +4,7 @@
 
 mod aim;
 mod apgd;
-mod ascent;
+mod step;
 mod best;
 mod budget;
 mod crew;
@@ -29,7 +29,6 @@ mod surface;
 mod victim;
 
 pub use apgd::ApgdSpec;
-pub use ascent::Landing;
 pub use budget::{Budget, Norm, TOLERANCE};
 pub use crew::Crew;
 pub use doubt::{Doubts, Flag, signs};
@@ -43,9 +42,10 @@ pub use race::{Heat, RaceSpec};
 pub use random::RandomSpec;
 pub use run::{Attacked, judge, run, worst};
 pub use spec::{AttackSpec, Knob, distinct, told};
-pub use spectral::{Scale, SpectralSpec};
+pub use spectral::{SpectralSpec, StepScale};
 pub use square::SquareSpec;
 pub use start::Start;
+pub use step::Landing;
 pub use suite::{SuiteSpec, VERSION as SUITE};
 pub use victim::Victim;
 

@@ -1,7 +1,7 @@
 //! The attack along an eigenvector of the pullback metric.
 //!
-//! Source: Khan & Storkey 2023: x' = x + s lambda_i v_i, unclipped, s from 0.1 to 10 ([`Scale::Eigen`]; their
-//! code takes singular values for lambda_i, [`Scale::Singular`]).
+//! Source: Khan & Storkey 2023: x' = x + s lambda_i v_i, unclipped, s from 0.1 to 10 ([`StepScale::Eigen`]; their
+//! code takes singular values for lambda_i, [`StepScale::Singular`]).
 //! Differs: both signs are tried and the worse by the goal is kept; the default moves by epsilon, so that samples and
 //! models compare at equal size; Linf moves by epsilon sign(v_i), which is the steepest step for the linear function v_i
 //! ([`Budget::along`]).
@@ -17,7 +17,7 @@ use tch::{Kind, Tensor};
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase")]
-pub enum Scale {
+pub enum StepScale {
     /// By epsilon.
     #[default]
     Unit,
@@ -27,7 +27,7 @@ pub enum Scale {
     Singular,
 }
 
-impl Scale {
+impl StepScale {
     /// As in the YAML.
     pub fn name(self) -> &'static str {
         self.into()
@@ -41,21 +41,21 @@ pub struct SpectralSpec {
     /// K: directions v_1 to v_K are tried (>= 1).
     pub top: usize,
     /// How far to move.
-    pub scale: Scale,
+    pub scale: StepScale,
     /// By which the worse sign is chosen.
     pub goal: Goal,
 }
 
 impl Default for SpectralSpec {
     fn default() -> Self {
-        Self { top: 1, scale: Scale::Unit, goal: Goal::default() }
+        Self { top: 1, scale: StepScale::Unit, goal: Goal::default() }
     }
 }
 
 impl SpectralSpec {
     pub(super) fn check(&self, norm: Norm) -> Result<()> {
         at_least_one("top of the spectral attack", self.top)?;
-        if self.scale != Scale::Unit && norm != Norm::L2 {
+        if self.scale != StepScale::Unit && norm != Norm::L2 {
             return Err(Error::request("scale eigen or singular", "norm l2", format!("norm {norm}")));
         }
         Ok(())
@@ -73,7 +73,7 @@ impl SpectralSpec {
 struct Spectral {
     /// From 1.
     i: usize,
-    scale: Scale,
+    scale: StepScale,
     goal: Goal,
     family: Family,
 }
@@ -107,9 +107,9 @@ impl Attack for Spectral {
     /// epsilon * lambda_i at the eigen scale, epsilon * sqrt(lambda_i) at the singular scale.
     fn radius(&self, victim: &Victim, budget: &Budget) -> Result<Option<Tensor>> {
         let size = match self.scale {
-            Scale::Unit => return Ok(None),
-            Scale::Eigen => victim.direction(self.i)?.1,
-            Scale::Singular => victim.direction(self.i)?.1.f_sqrt()?,
+            StepScale::Unit => return Ok(None),
+            StepScale::Eigen => victim.direction(self.i)?.1,
+            StepScale::Singular => victim.direction(self.i)?.1.f_sqrt()?,
         };
         Ok(Some((size * budget.epsilon).f_to_kind(Kind::Double)?))
     }

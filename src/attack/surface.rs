@@ -5,6 +5,7 @@
 
 use super::{Budget, Norm};
 use crate::error::{Result, ensure_shape};
+use crate::ops::Reduce;
 use tch::{Device, Kind, Tensor};
 
 /// Passes after which the length no longer grows but for rare rows; each fixes at least one pixel at its wall.
@@ -40,11 +41,7 @@ impl Budget {
             Norm::L1 => 1.0,
         };
         let sum = |t: &Tensor| -> Result<Tensor> {
-            Ok(t.f_abs()?.f_to_kind(Kind::Double)?.f_pow_tensor_scalar(power)?.f_sum_dim_intlist(
-                [1i64].as_slice(),
-                true,
-                Kind::Double,
-            )?)
+            t.f_abs()?.f_to_kind(Kind::Double)?.f_pow_tensor_scalar(power)?.sum_kept([1])
         };
         let root = |t: &Tensor| -> Result<Tensor> { Ok(t.f_pow_tensor_scalar(1.0 / power)?) };
         let whole = radius.f_to_kind(Kind::Double)?.f_pow_tensor_scalar(power)?;

@@ -1,9 +1,10 @@
 //! What was typed (the low-level arguments): nothing here touches a file or a device. `request.rs` resolves it.
 
-use crate::attack::{AttackSpec, Goal, Norm, Scale, Schedule, Start};
+use crate::attack::{AttackSpec, Goal, Norm, Schedule, Start, StepScale};
+use crate::config::Precision;
 use crate::config::{PixelBox, Target};
 use crate::data::{Background, FullScale, Layout, Split};
-use crate::device::{DeviceChoice, Precision};
+use crate::device::DeviceChoice;
 use crate::jacobian::BatchSize;
 use crate::metric::MetricKind;
 use crate::model::{InputRange, Outputs, PosteriorScale};
@@ -242,7 +243,7 @@ pub struct Attack {
     pub top: Option<usize>,
     /// Spectral attack: step epsilon, or epsilon times the eigenvalue (l2 only) [default: unit]
     #[arg(long, value_name = "SCALE")]
-    pub scale: Option<Scale>,
+    pub scale: Option<StepScale>,
     /// What counts as damage [default: latent]
     #[arg(long, value_name = "GOAL")]
     pub goal: Option<Goal>,

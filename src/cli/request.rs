@@ -2,9 +2,9 @@
 
 use super::args::{Attack, Bench, Compute, Demo, Evaluate, Read, Score, Sweep, Train};
 use crate::attack::{AttackSpec, Knob};
+use crate::config::Precision;
 use crate::config::{AttackConfig, RunConfig, SaveImages, SweepSpec, Tree};
 use crate::data::{Reading, Split};
-use crate::device::Precision;
 use crate::error::{Error, Result};
 use crate::jacobian::BatchSize;
 use crate::metric::MetricKind;

@@ -1,10 +1,10 @@
 //! The `score` and `attack` keys: what is computed of which samples.
 
 use super::Target;
+use super::precision::Precision;
 use super::samples::one_part;
 use crate::attack::{self, AttackSpec, Norm};
 use crate::data::Split;
-use crate::device::Precision;
 use crate::error::{Error, Result};
 use crate::metric::MetricKind;
 use crate::spectrum::SpectrumSpec;

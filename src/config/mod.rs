@@ -6,6 +6,7 @@
 mod evaluate;
 mod numbers; // lists that may be said as a range
 mod parallel;
+mod precision;
 mod samples; // how many of them
 mod sweep;
 mod target;
@@ -13,6 +14,7 @@ mod tree;
 
 pub use evaluate::{AttackConfig, PixelBox, SaveImages, ScoreConfig};
 pub use parallel::{Together, Workers};
+pub use precision::Precision;
 pub use sweep::{Cell, Grid, SweepAttack, SweepScore, SweepSpec};
 pub use target::Target;
 pub use tree::Tree;

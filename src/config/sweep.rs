@@ -3,11 +3,12 @@
 //! Source: Khan & Storkey 2023, experiments: beta-VAEs on a grid of beta, without and with mixup.
 
 use super::numbers::{maybe_numbers, numbers};
+use super::precision::Precision;
 use super::{AttackConfig, DataSpec, PixelBox, RunConfig, SaveImages, ScoreConfig, Together, Tree, Workers};
 use crate::attack::{AttackSpec, Norm};
 use crate::correlate::Bootstrap;
 use crate::data::Split;
-use crate::device::{DeviceChoice, Precision};
+use crate::device::DeviceChoice;
 use crate::error::{Error, Result};
 use crate::jacobian::BatchSize;
 use crate::metric::MetricKind;

@@ -25,7 +25,7 @@ pub enum Missing {
 
 /// A correlation and what is known of its error.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Estimate {
+pub struct Correlation {
     /// The coefficient in [-1, 1]; NaN where it is not defined: fewer than 3 pairs, or a constant column.
     pub value: f64,
     /// Lower end of the confidence interval; NaN where `value` is.
@@ -89,7 +89,7 @@ pub fn correlate(
     missing: Missing,
     bootstrap: &Bootstrap,
     seed: u64,
-) -> Result<Estimate> {
+) -> Result<Correlation> {
     let (ranked, dropped) = pairs(x, y, missing)?;
     let found = interval(
         ranked.len(),
@@ -98,7 +98,7 @@ pub fn correlate(
         || ranked.workspace(),
         |workspace, counts| ranked.resampled(which, counts, workspace),
     )?;
-    Ok(Estimate {
+    Ok(Correlation {
         value: found.value,
         lower: found.lower,
         upper: found.upper,

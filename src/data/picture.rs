@@ -1,6 +1,6 @@
 //! One picture: what its header tells, and its pixels.
 
-use crate::data::probe::{Colour, Header, format, jpeg_is_whole, probe};
+use crate::data::probe::{Colour, PictureHeader, format, jpeg_is_whole, probe};
 use crate::data::rows::{first_line, wrong};
 use crate::data::{Background, ImageShape};
 use crate::error::{Error, Result};
@@ -23,7 +23,7 @@ pub struct Look {
 pub fn look(path: &Path, background: Option<Background>) -> Result<Look> {
     let header = probe(path)?;
     let (height, width, colour, alpha) = match header {
-        Some(Header { height, width, colour, alpha }) => (height, width, colour, alpha),
+        Some(PictureHeader { height, width, colour, alpha }) => (height, width, colour, alpha),
         None => {
             let image = open(path)?;
             let colour = if is_grey(&image) { Colour::Grey } else { Colour::Rgb };

@@ -9,7 +9,7 @@ use std::path::Path;
 
 /// What a header tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Header {
+pub struct PictureHeader {
     /// H in pixels.
     pub height: u32,
     /// W in pixels.
@@ -43,7 +43,7 @@ pub fn format(bytes: &[u8]) -> Option<ImageFormat> {
 }
 
 /// Reads the header of the PNG or JPEG file at `path`; `None` of other pictures.
-pub fn probe(path: &Path) -> Result<Option<Header>> {
+pub fn probe(path: &Path) -> Result<Option<PictureHeader>> {
     let broken = |e: std::io::Error| match e.kind() {
         ErrorKind::UnexpectedEof => wrong(path, "a whole PNG or JPEG image", "a file that ends in its header"),
         _ => Error::io(path, e),
@@ -70,7 +70,7 @@ pub fn probe(path: &Path) -> Result<Option<Header>> {
 }
 
 /// The IHDR chunk, which the standard wants first, then those before the pixels: the palette, and what of it is transparent.
-fn png(file: &mut (impl Read + Seek)) -> std::io::Result<Option<Header>> {
+fn png(file: &mut (impl Read + Seek)) -> std::io::Result<Option<PictureHeader>> {
     let mut chunk = [0u8; 18];
     file.read_exact(&mut chunk)?;
     let [_, _, _, _, b'I', b'H', b'D', b'R', w0, w1, w2, w3, h0, h1, h2, h3, _, kind] = chunk else {
@@ -101,11 +101,11 @@ fn png(file: &mut (impl Read + Seek)) -> std::io::Result<Option<Header>> {
         file.seek_relative(i64::from(length) + 4)?;
     }
     let (width, height) = (u32::from_be_bytes([w0, w1, w2, w3]), u32::from_be_bytes([h0, h1, h2, h3]));
-    Ok(Some(Header { height, width, colour, alpha }))
+    Ok(Some(PictureHeader { height, width, colour, alpha }))
 }
 
 /// The frame header (SOF), found by stepping from segment to segment.
-fn jpeg(file: &mut (impl Read + Seek)) -> std::io::Result<Option<Header>> {
+fn jpeg(file: &mut (impl Read + Seek)) -> std::io::Result<Option<PictureHeader>> {
     while let Some((marker, length)) = segment(file)? {
         match marker {
             0xc0..=0xcf if !matches!(marker, 0xc4 | 0xc8 | 0xcc) => {
@@ -118,7 +118,7 @@ fn jpeg(file: &mut (impl Read + Seek)) -> std::io::Result<Option<Header>> {
                     _ => Colour::Rgb,
                 };
                 let (height, width) = (u16::from_be_bytes([h0, h1]), u16::from_be_bytes([w0, w1]));
-                return Ok(Some(Header { height: height.into(), width: width.into(), colour, alpha: false }));
+                return Ok(Some(PictureHeader { height: height.into(), width: width.into(), colour, alpha: false }));
             }
             0xda => return Ok(None),
             _ => file.seek_relative(i64::from(length))?,

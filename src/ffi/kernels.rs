@@ -38,7 +38,7 @@ const SWEEPS: u16 = 40;
 
 /// How a symmetric eigenproblem is solved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub enum Algorithm {
     /// Parallel two-sided rotations (kernels/jacobi.cuh).
     Jacobi,
     /// Householder reduction, bisection, inverse iteration (kernels/tridiagonal.cuh).
@@ -76,7 +76,7 @@ pub fn run_on(device: Device) -> bool {
     }
 }
 
-/// True where [`Way::Library`] can be taken in this process.
+/// True where [`Algorithm::Library`] can be taken in this process.
 pub fn has_library() -> bool {
     // SAFETY: takes no argument; opens libcusolver at the first call.
     unsafe { pb_has_library_eigh() != 0 }
@@ -87,7 +87,7 @@ pub fn has_library() -> bool {
 ///
 /// # Errors
 /// Where shape or kind are others, `top` is beyond R, or the way cannot be taken on the device.
-pub fn eigh(matrices: &Tensor, top: usize, way: Way) -> Result<Eigenpairs> {
+pub fn eigh(matrices: &Tensor, top: usize, way: Algorithm) -> Result<Eigenpairs> {
     eigh_within(SWEEPS, matrices, top, way)
 }
 
@@ -95,12 +95,12 @@ pub fn eigh(matrices: &Tensor, top: usize, way: Way) -> Result<Eigenpairs> {
 ///
 /// # Errors
 /// As [`eigh`].
-pub fn eigh_within(sweeps: u16, matrices: &Tensor, top: usize, way: Way) -> Result<Eigenpairs> {
+pub fn eigh_within(sweeps: u16, matrices: &Tensor, top: usize, way: Algorithm) -> Result<Eigenpairs> {
     ensure_shape("matrices of an eigenproblem", matrices, &[-1, -1, -1])?;
     let order = matrices.size()[1];
     ensure_shape("matrices of an eigenproblem", matrices, &[-1, order, order])?;
     ensure_order(order, top)?;
-    if way == Way::Library && !matrices.device().is_cuda() {
+    if way == Algorithm::Library && !matrices.device().is_cuda() {
         return Err(Error::request("device of an eigenproblem", "CUDA for the library's way", "the host"));
     }
     let matrices = prepared("matrices of an eigenproblem", matrices)?;
@@ -116,12 +116,12 @@ pub fn eigh_within(sweeps: u16, matrices: &Tensor, top: usize, way: Way) -> Resu
 ///
 /// # Errors
 /// As [`eigh`]; the library has no such way.
-pub fn factor_eigh(factor: &Tensor, top: usize, way: Way) -> Result<Eigenpairs> {
+pub fn factor_eigh(factor: &Tensor, top: usize, way: Algorithm) -> Result<Eigenpairs> {
     ensure_shape("factor of an eigenproblem", factor, &[-1, -1, -1])?;
     let order = factor.size()[1];
     ensure_order(order, top)?;
     ensure_columns(factor)?;
-    if way == Way::Library || order > FACTOR_ORDER {
+    if way == Algorithm::Library || order > FACTOR_ORDER {
         return Err(Error::request(
             "factor of an eigenproblem",
             format!("at most {FACTOR_ORDER} rows and a way of our own"),
@@ -164,11 +164,11 @@ pub fn scores(values: &Tensor) -> Result<Tensor> {
     single("scores", |result| unsafe { pb_scores(result, values.as_ptr().cast()) })
 }
 
-fn code(way: Way) -> c_int {
+fn code(way: Algorithm) -> c_int {
     match way {
-        Way::Jacobi => 0,
-        Way::Tridiagonal => 1,
-        Way::Library => 2,
+        Algorithm::Jacobi => 0,
+        Algorithm::Tridiagonal => 1,
+        Algorithm::Library => 2,
     }
 }
 

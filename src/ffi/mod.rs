@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 pub mod adam;
-pub mod ascent;
+pub mod step;
 pub mod autograd;
 pub mod convolution;
 pub mod graph;

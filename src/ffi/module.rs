@@ -146,5 +146,6 @@ fn native(message: String) -> Error {
 }
 
 fn c_string(bytes: &[u8]) -> Result<CString> {
-    CString::new(bytes).map_err(|_| native("a name holds a NUL byte".to_owned()))
+    let wrong = || Error::request(String::from_utf8_lossy(bytes), "a name without NUL", "one with");
+    CString::new(bytes).map_err(|_| wrong())
 }

@@ -45,13 +45,14 @@ impl Trace {
     /// # Errors
     /// Where it cannot be written.
     pub fn finish(self) -> Result<()> {
-        let failed = |message: &str| Error::Native { routine: "trace", message: message.to_owned() };
-        let path = CString::new(self.path.as_os_str().as_bytes()).map_err(|_| failed("a path with a NUL"))?;
+        let shown = || self.path.display().to_string();
+        let path = CString::new(self.path.as_os_str().as_bytes())
+            .map_err(|_| Error::request(shown(), "a path without NUL", "one with"))?;
         // SAFETY: `path` is NUL-terminated and alive; the recording was begun and is ended once.
         check("trace", unsafe { pb_trace_end(path.as_ptr()) })?;
         // libtorch only logs a failure to write.
         match std::fs::metadata(&self.path).map_err(|e| Error::io(&self.path, e))?.len() {
-            0 => Err(failed("libtorch wrote nothing")),
+            0 => Err(Error::io(&self.path, std::io::Error::other("libtorch wrote nothing"))),
             _ => Ok(()),
         }
     }

@@ -3,6 +3,7 @@
 use super::{Mode, in_passes, matrix_shape};
 use crate::error::{Error, Result};
 use crate::ffi::{self, Graph, VjpMode};
+use crate::ops::Reduce;
 use tch::{Device, Kind, Tensor};
 
 /// The Jacobian J [B, R, D] of `output` [B, R] with respect to `input` [B, ...] as a pair of products. One forward pass
@@ -70,8 +71,7 @@ impl Products {
             let units = Tensor::f_zeros([d, count], self.options())?;
             let _ = units.f_narrow(0, first, count)?.f_diagonal(0, 0, 1)?.f_fill_(1.0)?;
             let columns = self.push(&units.f_unsqueeze(0)?.f_expand([b, d, count], false)?)?;
-            let lengths =
-                columns.f_to_kind(Kind::Double)?.f_square()?.f_sum_dim_intlist([1i64].as_slice(), false, None)?;
+            let lengths = columns.f_to_kind(Kind::Double)?.f_square()?.sum_alike([1])?;
             squares.f_narrow(1, first, count)?.f_copy_(&lengths)?;
             first += count;
         }

@@ -18,6 +18,7 @@ use crate::ffi::{By, kernels};
 use crate::jacobian::{self, Reach, Ways};
 use crate::linalg;
 use crate::model::{Posterior, Vae};
+use crate::ops::Reduce;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
@@ -118,7 +119,7 @@ impl Metric {
             MetricKind::OutputStochastic => {
                 let c = triangle(&decoder_jacobian(vae, &q.mean, ways)?, l)?;
                 // diag M = diag C^T C: the squared length of each column.
-                let lengths = c.f_square()?.f_sum_dim_intlist([1i64].as_slice(), false, Kind::Double)?.f_sqrt()?;
+                let lengths = c.f_square()?.sum_over([1])?.f_sqrt()?;
                 let weights = c.f_constant_pad_nd([0, l, 0, l])?;
                 weights.f_narrow(1, l, l)?.f_narrow(2, l, l)?.f_diagonal(0, 1, 2)?.f_copy_(&lengths)?;
                 Some(weights)

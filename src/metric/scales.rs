@@ -5,6 +5,7 @@ use super::{MatrixFree, Metric, MetricKind, decoder_jacobian, latent, triangle};
 use crate::error::Result;
 use crate::jacobian::{self, Ways};
 use crate::model::{Posterior, Vae};
+use crate::ops::Reduce;
 use std::f64::consts::FRAC_1_SQRT_2;
 use tch::{Kind, Tensor};
 
@@ -31,7 +32,7 @@ impl Metric {
             MetricKind::Fisher => diagonal(&sigma.f_reciprocal()?, &(one * FRAC_1_SQRT_2))?,
             MetricKind::OutputStochastic => {
                 let c = triangle(&decoder_jacobian(vae, &q.mean, ways)?, l)?;
-                let lengths = c.f_square()?.f_sum_dim_intlist([1i64].as_slice(), false, Kind::Double)?.f_sqrt()?;
+                let lengths = c.f_square()?.sum_over([1])?.f_sqrt()?;
                 let weights = diagonal(&one, &half.f_mul(&lengths)?)?;
                 weights.f_narrow(1, 0, l)?.f_narrow(2, 0, l)?.f_copy_(&c)?;
                 weights
@@ -57,7 +58,7 @@ impl MatrixFree {
             _ => (one, sigma.f_mul_scalar(0.5)?),
         };
         let scales = Tensor::f_cat(&[mean, log_var], 1)?;
-        let largest = scales.f_amax([1i64].as_slice(), true)?;
+        let largest = scales.max_kept(1)?;
         let both = |q: &Posterior| Ok(Tensor::f_cat(&[&q.mean, &q.log_var], 1)?);
         let mut op = Self::of(vae, x, kind, ways, both)?;
         op.scales = Some(scales.f_div(&largest)?.f_unsqueeze(2)?);
@@ -77,7 +78,7 @@ impl MatrixFree {
         if self.scales.is_none() {
             return self.encoder.pull(u);
         }
-        let largest = u.f_abs()?.f_amax([1i64].as_slice(), true)?.f_clamp_min(f64::MIN_POSITIVE)?;
+        let largest = u.f_abs()?.max_kept(1)?.f_clamp_min(f64::MIN_POSITIVE)?;
         Ok(self.encoder.pull(&u.f_div(&largest)?)?.f_to_kind(Kind::Double)?.f_mul(&largest)?)
     }
 }

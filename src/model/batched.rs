@@ -6,7 +6,7 @@
 //!
 //! Between layers values are rows [S, B, F] or maps [B, S C, H, W], told apart by how many axes they have.
 
-use super::layer::{BATCH_NORM_EPS, BATCH_NORM_MOMENTUM, Layer, Mode};
+use super::layer::{BATCH_NORM_EPS, BATCH_NORM_MOMENTUM, Layer, Phase};
 use super::likelihood::Likelihood;
 use super::network::{Architecture, Network};
 use super::{Posterior, Slot};
@@ -87,7 +87,7 @@ impl Stack {
     }
 
     /// x [S, B, C, H, W] to the posteriors, [S, B, L] each.
-    pub fn encode(&self, x: &Tensor, mode: Mode) -> Result<Posterior> {
+    pub fn encode(&self, x: &Tensor, mode: Phase) -> Result<Posterior> {
         let [c, h, w] = self.architecture.image_axes();
         ensure_shape("the models' input", x, &[self.models, -1, c, h, w])?;
         let x = if self.architecture.is_flat() { x.f_flatten(2, -1)? } else { x.f_transpose(0, 1)?.f_flatten(1, 2)? };
@@ -98,7 +98,7 @@ impl Stack {
     }
 
     /// z [S, B, L] to the decoders' last layer, [S, B, C, H, W].
-    pub fn decode_logits(&self, z: &Tensor, mode: Mode) -> Result<Tensor> {
+    pub fn decode_logits(&self, z: &Tensor, mode: Phase) -> Result<Tensor> {
         ensure_shape("the decoders' input", z, &[self.models, -1, self.architecture.latent()])?;
         let x = self.apply_all(self.architecture.decoder(), z.shallow_clone(), mode)?;
         let [c, h, w] = self.architecture.image_axes();
@@ -114,14 +114,14 @@ impl Stack {
         self.likelihood.nll(logits, x, self.architecture.log_sigma(&self.tensors))
     }
 
-    fn apply_all(&self, layers: &[Layer], mut x: Tensor, mode: Mode) -> Result<Tensor> {
+    fn apply_all(&self, layers: &[Layer], mut x: Tensor, mode: Phase) -> Result<Tensor> {
         for (i, layer) in layers.iter().enumerate() {
             x = self.apply(*layer, &x, mode, i + 1 == layers.len())?;
         }
         Ok(x)
     }
 
-    fn apply(&self, layer: Layer, x: &Tensor, mode: Mode, last: bool) -> Result<Tensor> {
+    fn apply(&self, layer: Layer, x: &Tensor, mode: Phase, last: bool) -> Result<Tensor> {
         let (tensors, s) = (&self.tensors, self.models);
         // [S, C, ...] as [S C, ...].
         let merged = |at: usize| tensors[at].f_flatten(0, 1);
@@ -148,7 +148,7 @@ impl Stack {
                 x.f_conv_transpose2d(&weight, Some(&bias), [2i64, 2], [1i64, 1], extra, s, [1i64, 1])?
             }
             Layer::BatchNorm { at } => {
-                if mode == Mode::Train {
+                if mode == Phase::Train {
                     let _ = tch::no_grad(|| tensors[at + 4].shallow_clone().f_add_scalar_(1))?;
                 }
                 let rows = x.dim() == 3;
@@ -158,7 +158,7 @@ impl Stack {
                     Some(&merged(at + 1)?),
                     Some(&merged(at + 2)?),
                     Some(&merged(at + 3)?),
-                    mode == Mode::Train,
+                    mode == Phase::Train,
                     BATCH_NORM_MOMENTUM,
                     BATCH_NORM_EPS,
                     true,

@@ -14,7 +14,7 @@ pub struct Interface {
     /// What the model is given for pixels of 0 and 1.
     pub input_range: InputRange,
     /// What its encoder's second output is.
-    pub posterior: Scale,
+    pub posterior: PosteriorScale,
     /// Which of its encoder's outputs are the mean and the scale; where absent, it has these two, or the mean alone.
     pub outputs: Option<Outputs>,
 }
@@ -71,7 +71,7 @@ impl FromStr for InputRange {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
-pub enum Scale {
+pub enum PosteriorScale {
     /// ln sigma^2.
     #[default]
     Logvar,
@@ -83,7 +83,7 @@ pub enum Scale {
     Var,
 }
 
-impl Scale {
+impl PosteriorScale {
     /// ln sigma^2 of it.
     fn log_var(self, output: Tensor) -> Result<Tensor> {
         Ok(match self {
@@ -140,7 +140,7 @@ impl FromStr for Outputs {
 pub(super) struct Adapted<V> {
     vae: V,
     range: InputRange,
-    scale: Scale,
+    scale: PosteriorScale,
     /// The shape of one sample, where it is no image, and of the image that it is seen as.
     sample: Option<(Vec<i64>, ImageShape)>,
 }

@@ -7,7 +7,7 @@ use tch::Tensor;
 
 /// Batch statistics or running ones, where a layer normalises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
+pub enum Phase {
     /// Statistics of the batch, which also move the running ones: samples depend on each other.
     Train,
     /// Running statistics: one sample independent of the others.
@@ -75,7 +75,7 @@ const KERNEL: i64 = 4;
 
 impl Layer {
     /// Applies the layer with its parameters in `tensors`.
-    pub(crate) fn apply(self, tensors: &[Tensor], x: &Tensor, mode: Mode) -> Result<Tensor> {
+    pub(crate) fn apply(self, tensors: &[Tensor], x: &Tensor, mode: Phase) -> Result<Tensor> {
         Ok(match self {
             Self::Linear { at } => x.f_linear(&tensors[at], Some(&tensors[at + 1]))?,
             Self::Conv { at } => convolution::conv2d(x, &tensors[at], &tensors[at + 1], 2, 1)?,
@@ -83,7 +83,7 @@ impl Layer {
                 x.f_conv_transpose2d(&tensors[at], Some(&tensors[at + 1]), [2i64, 2], [1i64, 1], extra, 1, [1i64, 1])?
             }
             Self::BatchNorm { at } => {
-                if mode == Mode::Train {
+                if mode == Phase::Train {
                     let _ = tch::no_grad(|| tensors[at + 4].shallow_clone().f_add_scalar_(1))?;
                 }
                 x.f_batch_norm(
@@ -91,7 +91,7 @@ impl Layer {
                     Some(&tensors[at + 1]),
                     Some(&tensors[at + 2]),
                     Some(&tensors[at + 3]),
-                    mode == Mode::Train,
+                    mode == Phase::Train,
                     BATCH_NORM_MOMENTUM,
                     BATCH_NORM_EPS,
                     true,
@@ -105,7 +105,7 @@ impl Layer {
 }
 
 /// Applies layers in turn.
-pub(crate) fn apply_all(layers: &[Layer], tensors: &[Tensor], x: &Tensor, mode: Mode) -> Result<Tensor> {
+pub(crate) fn apply_all(layers: &[Layer], tensors: &[Tensor], x: &Tensor, mode: Phase) -> Result<Tensor> {
     let mut x = x.shallow_clone();
     for layer in layers {
         x = layer.apply(tensors, &x, mode)?;

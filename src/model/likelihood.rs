@@ -1,6 +1,7 @@
 //! p(x|z): from the decoder's last layer to the mean g(z) and to -ln p(x|z).
 
 use crate::error::{Error, Result};
+use crate::ops::Reduce;
 use serde::{Deserialize, Serialize};
 use tch::{Reduction, Tensor};
 
@@ -20,7 +21,7 @@ pub enum Likelihood {
 #[serde(default, deny_unknown_fields)]
 pub struct Gaussian {
     /// Whether sigma stays at its initial value.
-    pub scale: Scale,
+    pub scale: Sigma,
     /// Standard deviation of a pixel, or its initial value where it is learned. The default, sqrt(1/2), makes
     /// -ln p(x|z) the squared error plus a constant.
     pub sigma: f64,
@@ -30,14 +31,14 @@ pub struct Gaussian {
 
 impl Default for Gaussian {
     fn default() -> Self {
-        Self { scale: Scale::Fixed, sigma: std::f64::consts::FRAC_1_SQRT_2, mean: Mean::Sigmoid }
+        Self { scale: Sigma::Fixed, sigma: std::f64::consts::FRAC_1_SQRT_2, mean: Mean::Sigmoid }
     }
 }
 
 /// Whether the Gaussian's sigma is trained.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Scale {
+pub enum Sigma {
     /// It keeps its value.
     #[default]
     Fixed,
@@ -70,7 +71,7 @@ impl Likelihood {
     /// ln sigma at the start, where sigma is learned.
     pub fn learned_log_sigma(self) -> Option<f64> {
         match self {
-            Self::Gaussian(g) if g.scale == Scale::Learned => Some(g.sigma.ln()),
+            Self::Gaussian(g) if g.scale == Sigma::Learned => Some(g.sigma.ln()),
             _ => None,
         }
     }
@@ -117,5 +118,5 @@ impl Likelihood {
 
 /// [..., C, H, W] to [...].
 fn sum_pixels(pixels: &Tensor) -> Result<Tensor> {
-    Ok(pixels.f_sum_dim_intlist([-3i64, -2, -1].as_slice(), false, None)?)
+    pixels.sum_alike([-3, -2, -1])
 }

@@ -20,9 +20,9 @@ pub mod similarity; // PSNR, SSIM, MS-SSIM
 pub(crate) use atomic::write_atomically;
 pub use batched::Stack;
 pub use checkpoint::{CONFIG_FILE, Model, WEIGHTS_FILE, network, open, open_as, save, sha256};
-pub use interface::{InputRange, Interface, Outputs, Scale as PosteriorScale};
-pub use layer::{Mode, Role, Slot};
-pub use likelihood::{Gaussian, Likelihood, Mean, Scale};
+pub use interface::{InputRange, Interface, Outputs, PosteriorScale};
+pub use layer::{Phase, Role, Slot};
+pub use likelihood::{Gaussian, Likelihood, Mean, Sigma};
 pub use network::{Architecture, Network};
 pub use parameters::Parameters;
 pub use safetensors::{Contents, read as read_tensors, write as write_tensors};
@@ -31,6 +31,7 @@ pub use spec::{Activation, ConvSpec, MlpSpec, ModelSpec, Normalization};
 pub use torchscript::TorchScript;
 
 use crate::error::Result;
+use crate::ops::Reduce;
 use tch::Tensor;
 
 /// The encoder's Gaussian posterior q(z|x) of a batch.
@@ -59,7 +60,7 @@ impl Posterior {
     /// Source: Kingma & Welling 2014, appendix B: 1/2 sum_l (mu_l^2 + sigma_l^2 - 1 - ln sigma_l^2).
     pub fn kl(&self) -> Result<Tensor> {
         let terms = self.log_var.f_exp()?.f_sub(&self.log_var)?.f_add(&self.mean.f_square()?)?.f_add_scalar(-1.0)?;
-        Ok(terms.f_sum_dim_intlist([-1i64].as_slice(), false, None)?.f_mul_scalar(0.5)?)
+        Ok(terms.sum_alike([-1])?.f_mul_scalar(0.5)?)
     }
 }
 

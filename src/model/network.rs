@@ -1,6 +1,6 @@
 //! A trainable VAE: an architecture (functional) and the parameters it is applied to.
 
-use super::layer::{self, Layer, Mode, Role, Slot};
+use super::layer::{self, Layer, Phase, Role, Slot};
 use super::likelihood::Likelihood;
 use super::parameters::Parameters;
 use super::spec::ModelSpec;
@@ -67,7 +67,7 @@ impl Architecture {
     }
 
     /// x [B, C, H, W] to the posterior, [B, L] each.
-    pub fn encode(&self, tensors: &[Tensor], x: &Tensor, mode: Mode) -> Result<Posterior> {
+    pub fn encode(&self, tensors: &[Tensor], x: &Tensor, mode: Phase) -> Result<Posterior> {
         let ImageShape { channels, height, width } = self.image;
         ensure_shape("the model's input", x, &[-1, channels, height, width])?;
         let x = if self.flat { x.f_flatten(1, -1)? } else { x.shallow_clone() };
@@ -79,7 +79,7 @@ impl Architecture {
     }
 
     /// z [B, L] to the decoder's last layer, [B, C, H, W]; [`Likelihood::mean`] makes it g(z).
-    pub fn decode_logits(&self, tensors: &[Tensor], z: &Tensor, mode: Mode) -> Result<Tensor> {
+    pub fn decode_logits(&self, tensors: &[Tensor], z: &Tensor, mode: Phase) -> Result<Tensor> {
         ensure_shape("the decoder's input", z, &[-1, self.latent])?;
         let x = layer::apply_all(&self.decoder, tensors, z, mode)?;
         let ImageShape { channels, height, width } = self.image;
@@ -176,12 +176,12 @@ impl Network {
     }
 
     /// x [B, C, H, W] to the posterior, [B, L] each.
-    pub fn encode_in(&self, x: &Tensor, mode: Mode) -> Result<Posterior> {
+    pub fn encode_in(&self, x: &Tensor, mode: Phase) -> Result<Posterior> {
         self.architecture.encode(self.parameters.tensors(), x, mode)
     }
 
     /// z [B, L] to the decoder's last layer, [B, C, H, W], before the likelihood's sigmoid.
-    pub fn decode_logits(&self, z: &Tensor, mode: Mode) -> Result<Tensor> {
+    pub fn decode_logits(&self, z: &Tensor, mode: Phase) -> Result<Tensor> {
         self.architecture.decode_logits(self.parameters.tensors(), z, mode)
     }
 
@@ -193,11 +193,11 @@ impl Network {
 
 impl Vae for Network {
     fn encode(&self, x: &Tensor) -> Result<Posterior> {
-        self.encode_in(x, Mode::Eval)
+        self.encode_in(x, Phase::Eval)
     }
 
     fn decode(&self, z: &Tensor) -> Result<Tensor> {
-        self.likelihood().mean(&self.decode_logits(z, Mode::Eval)?)
+        self.likelihood().mean(&self.decode_logits(z, Phase::Eval)?)
     }
 
     fn share(&self) -> Option<Box<dyn Vae>> {

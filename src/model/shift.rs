@@ -22,6 +22,7 @@
 
 use super::{Posterior, Vae, similarity};
 use crate::error::{Result, ensure_shape};
+use crate::ops::Reduce;
 use tch::{Kind, Tensor};
 
 /// Names of all measures, in the order in which [`all`] gives them.
@@ -114,7 +115,7 @@ pub fn input_l2(x: &Tensor, moved: &Tensor) -> Result<Tensor> {
 
 /// max \|x' - x\| of [B, ...] each, `[B]` f64.
 pub fn input_linf(x: &Tensor, moved: &Tensor) -> Result<Tensor> {
-    Ok(difference(x, moved)?.f_abs()?.f_amax([1i64].as_slice(), false)?)
+    difference(x, moved)?.f_abs()?.max_over(1)
 }
 
 /// \|mu' - mu\|_2, `[B]` f64. Its gradient at mu' = mu is taken as 0.
@@ -152,31 +153,31 @@ pub fn latent_w2(clean: &Posterior, moved: &Posterior) -> Result<Tensor> {
 pub fn latent_cosine(clean: &Posterior, moved: &Posterior) -> Result<Tensor> {
     let unit = |mean: &Tensor| -> Result<Tensor> {
         let mean = double(mean)?.f_flatten(1, -1)?;
-        let length = mean.f_norm_scalaropt_dim(2, [1i64].as_slice(), true)?;
+        let length = mean.norm_kept(2, 1)?;
         // 0 / 0 would be no number.
         Ok(mean.f_div(&length.f_masked_fill(&length.f_eq(0.0)?, 1.0)?)?)
     };
     let apart = unit(&moved.mean)?.f_sub(&unit(&clean.mean)?)?;
-    Ok(apart.f_square()?.f_sum_dim_intlist([1i64].as_slice(), false, Kind::Double)? * 0.5)
+    Ok(apart.f_square()?.sum_over([1])? * 0.5)
 }
 
 /// Mean over the latents of ln sigma' - ln sigma, `[B]` f64.
 pub fn latent_width(clean: &Posterior, moved: &Posterior) -> Result<Tensor> {
     let grown = difference(&clean.log_var, &moved.log_var)? * 0.5;
-    Ok(grown.f_mean_dim([1i64].as_slice(), false, Kind::Double)?)
+    grown.mean_over([1])
 }
 
 /// Sum over the latents of sigma'^2 - sigma^2, `[B]` f64.
 pub fn latent_variance(clean: &Posterior, moved: &Posterior) -> Result<Tensor> {
     let delta = difference(&clean.log_var, &moved.log_var)?;
     let grown = double(&clean.log_var)?.f_exp()?.f_mul(&delta.f_expm1()?)?;
-    Ok(grown.f_sum_dim_intlist([1i64].as_slice(), false, Kind::Double)?)
+    grown.sum_over([1])
 }
 
 /// Mean over the pixels of (b - a)^2 of [B, ...] each, `[B]` f64.
 pub fn mean_square(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let d = difference(a, b)?;
-    Ok(d.f_square()?.f_mean_dim([1i64].as_slice(), false, Kind::Double)?)
+    d.f_square()?.mean_over([1])
 }
 
 /// KL(p || q) = 1/2 sum [e^delta - 1 - delta + (mu_p - mu_q)^2 / sigma_q^2], delta = ln sigma_p^2 - ln sigma_q^2.
@@ -186,7 +187,7 @@ fn divergence(p: &Posterior, q: &Posterior) -> Result<Tensor> {
     let precision = double(&q.log_var)?.f_neg()?.f_exp()?;
     let spread = delta.f_expm1()?.f_sub(&delta)?;
     let terms = means.f_square()?.f_mul(&precision)?.f_add(&spread)?;
-    Ok(terms.f_sum_dim_intlist([1i64].as_slice(), false, Kind::Double)? * 0.5)
+    Ok(terms.sum_over([1])? * 0.5)
 }
 
 /// b - a, flattened to [B, n] f64.
@@ -201,5 +202,5 @@ fn double(t: &Tensor) -> Result<Tensor> {
 
 /// Euclidean norm of each row; libtorch's derivative of it is 0, not NaN, at a row of zeros.
 fn norm(rows: &Tensor) -> Result<Tensor> {
-    Ok(rows.f_norm_scalaropt_dim(2, [1i64].as_slice(), false)?)
+    rows.norm_over(2, 1)
 }

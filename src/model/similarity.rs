@@ -7,6 +7,7 @@
 //! image below 11 pixels gets the largest odd window that fits.
 
 use crate::error::{Result, ensure_shape};
+use crate::ops::Reduce;
 use tch::{Device, Kind, Tensor};
 
 const WINDOW: i64 = 11;
@@ -19,7 +20,7 @@ const WEIGHTS: [f64; 5] = [0.0448, 0.2856, 0.3001, 0.2363, 0.1333];
 /// 10 log10(1 / mean square difference) in dB; infinite where the images are equal.
 pub fn psnr(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let (a, b) = pair(a, b)?;
-    let mse = a.f_sub(&b)?.f_square()?.f_mean_dim([1i64, 2, 3].as_slice(), false, Kind::Double)?;
+    let mse = a.f_sub(&b)?.f_square()?.mean_over([1, 2, 3])?;
     Ok(mse.f_log10()? * -10.0)
 }
 
@@ -27,7 +28,7 @@ pub fn psnr(a: &Tensor, b: &Tensor) -> Result<Tensor> {
 pub fn ssim(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let (a, b) = pair(a, b)?;
     let (full, _) = compare(&a, &b)?;
-    Ok(full.f_mean_dim([1i64].as_slice(), false, Kind::Double)?)
+    full.mean_over([1])
 }
 
 /// Multi-scale structural similarity of `a` and `b` [B, C, H, W]: the product over scales for each channel, negative
@@ -51,7 +52,7 @@ pub fn ms_ssim(a: &Tensor, b: &Tensor) -> Result<Tensor> {
         }
     }
     let product = product.map_or_else(|| a.f_ones_like(), Ok)?;
-    Ok(product.f_mean_dim([1i64].as_slice(), false, Kind::Double)?)
+    product.mean_over([1])
 }
 
 /// How many scales an image with this shorter side is compared on.
@@ -91,7 +92,7 @@ fn compare(a: &Tensor, b: &Tensor) -> Result<(Tensor, Tensor)> {
     let covariance = mab?.f_sub(&cross)?;
     let contrast = (covariance * 2.0 + C2).f_div(&(var_a.f_add(&var_b)? + C2))?;
     let luminance = (cross * 2.0 + C1).f_div(&(square_a.f_add(&square_b)? + C1))?;
-    let over = |map: &Tensor| map.f_mean_dim([2i64, 3].as_slice(), false, Kind::Double);
+    let over = |map: &Tensor| map.mean_over([2, 3]);
     Ok((over(&luminance.f_mul(&contrast)?)?, over(&contrast)?))
 }
 

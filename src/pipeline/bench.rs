@@ -7,10 +7,10 @@ use crate::device::{self, DeviceChoice};
 use crate::error::{Error, Result};
 use crate::event::{Event, Observer};
 use crate::ffi;
-use crate::ffi::kernels::{self, Way};
+use crate::ffi::kernels::{self, Algorithm};
 use crate::jacobian::BatchSize;
 use crate::linalg;
-use crate::metric::{Metric, MetricKind};
+use crate::metric::MetricKind;
 use crate::model::{self, ConvSpec, MlpSpec, ModelSpec, Network, Vae};
 use crate::spectrum::{Engine, Solver};
 use serde::Serialize;
@@ -227,28 +227,10 @@ fn spectrum(request: &BenchRequest, case: &Case, metric: MetricKind, device: Dev
     Ok(timing(case, work, request.images, seconds, baseline_bytes, engine.planner().to_string()))
 }
 
-/// Calls `use_factor` with the factor [B, R, D] of each pass.
-fn factors(
-    case: &Case,
-    metric: MetricKind,
-    engine: &Engine,
-    mut use_factor: impl FnMut(Metric) -> Result<()>,
-) -> Result<()> {
-    let total = case.images.size().first().copied().unwrap_or(0);
-    let mut first = 0;
-    while first < total {
-        let pass = engine.planner().next((total - first) as usize);
-        let x = case.images.f_narrow(0, first, pass.samples as i64)?;
-        use_factor(Metric::at(case.vae.as_ref(), &x, metric, pass.ways)?)?;
-        first += pass.samples as i64;
-    }
-    Ok(())
-}
-
 fn jacobian(request: &BenchRequest, case: &Case, metric: MetricKind, device: Device) -> Result<Timing> {
     let baseline_bytes = resident("VmRSS");
-    let engine = settled(request, case, metric, device)?;
-    let work = || factors(case, metric, &engine, |metric| metric.jacobian().map(drop));
+    let mut engine = settled(request, case, metric, device)?;
+    let work = || engine.factors(case.vae.as_ref(), &case.images, |metric| metric.jacobian().map(drop)).map(drop);
     let seconds = clock(request.repeat, device, work)?;
     let work = format!("jacobian of {metric}");
     Ok(timing(case, work, request.images, seconds, baseline_bytes, engine.planner().to_string()))
@@ -257,20 +239,21 @@ fn jacobian(request: &BenchRequest, case: &Case, metric: MetricKind, device: Dev
 /// Every solver on the Gram matrices [N, R, R] of all images, in double; each agrees with LAPACK before it is timed.
 fn eigen(request: &BenchRequest, case: &Case, metric: MetricKind, device: Device) -> Result<Vec<Timing>> {
     let baseline_bytes = resident("VmRSS");
-    let engine = settled(request, case, metric, device)?;
-    let mut grams = Vec::new();
-    factors(case, metric, &engine, |metric| metric.gram().map(|gram| grams.push(gram)))?;
+    let mut engine = settled(request, case, metric, device)?;
+    let grams = engine.factors(case.vae.as_ref(), &case.images, |metric| metric.gram())?;
     let grams = Tensor::f_cat(&grams, 0)?;
     let order = grams.size()[2];
     let compared = grams.size()[0].min(COMPARED);
     let expected = linalg::eigvalsh(&grams.f_narrow(0, 0, compared)?.f_to_device(Device::Cpu)?)?.f_flip([-1])?;
     let chosen = engine.solver(order);
     let mut timings = Vec::new();
-    for (name, way) in [("rotations", Way::Jacobi), ("reduction", Way::Tridiagonal), ("cuSOLVER", Way::Library)] {
+    for (name, way) in
+        [("rotations", Algorithm::Jacobi), ("reduction", Algorithm::Tridiagonal), ("cuSOLVER", Algorithm::Library)]
+    {
         let possible = match way {
-            Way::Library => device.is_cuda() && kernels::has_library(),
-            Way::Jacobi => device.is_cuda() || order <= HOST_ROTATIONS,
-            Way::Tridiagonal => true,
+            Algorithm::Library => device.is_cuda() && kernels::has_library(),
+            Algorithm::Jacobi => device.is_cuda() || order <= HOST_ROTATIONS,
+            Algorithm::Tridiagonal => true,
         };
         if !possible || !kernels::run_on(device) {
             continue;

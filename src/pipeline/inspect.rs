@@ -3,7 +3,7 @@
 use crate::data::{self, ImageShape, Reading, Source, Split};
 use crate::error::{Error, Result};
 use crate::model::{self, CONFIG_FILE, WEIGHTS_FILE};
-use crate::store::{self, FileKind, Reader, ScoreSummary, Summary};
+use crate::store::{self, Contents, FileKind, Reader, ScoreSummary};
 use crate::train::HISTORY_FILE;
 use pullback_results::history::Table;
 use std::fmt::Write;
@@ -42,7 +42,7 @@ pub fn findings(path: &Path) -> Result<String> {
     })
 }
 
-fn score_table(summary: &Summary) -> String {
+fn score_table(summary: &Contents) -> String {
     let mut lines = format!("{:<24}{:>14}{:>14}\n", "score", "mean", "median");
     for s in &summary.scores {
         let left_out = if s.nan > 0 { format!("  ({} NaN, left out)", s.nan) } else { String::new() };

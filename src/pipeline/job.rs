@@ -3,8 +3,9 @@
 use super::block::Block;
 use super::flow::{Asked, Flow};
 use super::lost::Watched;
+use crate::config::Precision;
 use crate::data::{self, ImageShape, Reading, Source, Split};
-use crate::device::{self, DeviceChoice, Precision};
+use crate::device::{self, DeviceChoice};
 use crate::error::{Error, Result};
 use crate::event::{Event, Observer};
 use crate::ffi;
@@ -12,7 +13,7 @@ use crate::jacobian::BatchSize;
 use crate::metric::MetricKind;
 use crate::model::{self, Interface, Model};
 use crate::seed::{self, Stage};
-use crate::store::{Column, FileKind, Header, Overwrite, Start, Writer};
+use crate::store::{Column, FileKind, Header, Overwrite, Resumption, Writer};
 use serde::{Deserialize, Serialize};
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
@@ -291,15 +292,15 @@ impl<'a> Job<'a> {
         let samples = Shard::part(subject.shard, &self.positions)?;
         let writer = Writer::create(&subject.output, &header, samples, fixed, subject.overwrite)?;
         match writer.start() {
-            Start::New => {}
-            Start::Resumed { done, damaged } => {
+            Resumption::New => {}
+            Resumption::Resumed { done, damaged } => {
                 observer.on(Event::Note(&format!("{}: goes on after {done} samples", subject.output.display())));
                 if *damaged > 0 {
                     let again = format!("{damaged} more were damaged and are computed again");
                     observer.on(Event::Warning(&format!("{}.partial: {again}", subject.output.display())));
                 }
             }
-            Start::Replaced { why } => {
+            Resumption::Replaced { why } => {
                 observer.on(Event::Note(&format!("{}: begun anew ({why})", subject.output.display())));
             }
         }

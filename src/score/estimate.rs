@@ -5,6 +5,7 @@
 
 use super::{Score, all};
 use crate::error::Result;
+use crate::ops::Reduce;
 use crate::spectrum::{Quadrature, RANK_CUT, mean_and_error};
 use tch::{Kind, Tensor};
 
@@ -53,7 +54,7 @@ impl<'a> Sums<'a> {
         let largest = quadrature.nodes.f_select(1, 0)?;
         let shares = quadrature.nodes.f_div(&largest.f_unsqueeze(1)?)?.f_nan_to_num(0.0, 0.0, 0.0)?;
         let (rest, error) = mean_and_error(&quadrature.rest, 0)?;
-        let inside = quadrature.nodes.f_sum_dim_intlist([1i64].as_slice(), false, Kind::Double)?;
+        let inside = quadrature.nodes.sum_over([1])?;
         let trace = (inside.f_add(&rest)?.f_div(&largest)?, error.f_div(&largest)?);
         let shares_by_probe = quadrature.sums(&shares)?;
         Ok(Self { quadrature, largest, trace, shares, shares_by_probe })
@@ -109,10 +110,9 @@ impl<'a> Sums<'a> {
     fn corrected(&self, f: &Tensor) -> Result<(Tensor, Tensor, Tensor)> {
         let ours = self.quadrature.sums(f)?;
         let theirs = &self.shares_by_probe;
-        let centred =
-            |x: &Tensor| -> Result<Tensor> { Ok(x.f_sub(&x.f_mean_dim([1i64].as_slice(), true, Kind::Double)?)?) };
+        let centred = |x: &Tensor| -> Result<Tensor> { Ok(x.f_sub(&x.mean_kept([1])?)?) };
         let (a, b) = (centred(&ours)?, centred(theirs)?);
-        let sum = |x: &Tensor| x.f_sum_dim_intlist([1i64].as_slice(), true, Kind::Double);
+        let sum = |x: &Tensor| x.sum_kept([1]);
         let slope = sum(&a.f_mul(&b)?)?.f_div(&sum(&b.f_square()?)?)?.f_nan_to_num(0.0, 0.0, 0.0)?;
         let better = ours.f_sub(&slope.f_mul(&theirs.f_sub(&self.trace.0.f_unsqueeze(1)?)?)?)?;
         let (mean, error) = mean_and_error(&better, 1)?;

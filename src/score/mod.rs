@@ -13,6 +13,7 @@ pub use found::of;
 
 use crate::error::Result;
 use crate::ffi::kernels;
+use crate::ops::Reduce;
 use crate::spectrum::RANK_CUT;
 use strum::VariantArray;
 use tch::{Kind, Tensor};
@@ -157,7 +158,7 @@ pub fn stable_rank(values: &Tensor) -> Result<Tensor> {
 /// lambda_1 / the smallest lambda_i that `rank` counts; NaN for a zero spectrum.
 pub fn condition(values: &Tensor) -> Result<Tensor> {
     let infinity = Tensor::f_full([1], f64::INFINITY, (Kind::Double, values.device()))?;
-    let smallest = values.f_where_self(&counted(values)?, &infinity)?.f_amin([1i64].as_slice(), false)?;
+    let smallest = values.f_where_self(&counted(values)?, &infinity)?.min_over(1)?;
     let ratio = spectral_radius(values)?.f_div(&smallest)?;
     // A zero spectrum counts none: 0 / infinity is 0, but the ratio is undefined.
     let nan = Tensor::f_full([1], f64::NAN, (Kind::Double, values.device()))?;
@@ -166,7 +167,7 @@ pub fn condition(values: &Tensor) -> Result<Tensor> {
 
 /// p_i = lambda_i / sum lambda, [B, R']; 0 for a zero spectrum.
 fn shares(values: &Tensor) -> Result<Tensor> {
-    let total = values.f_sum_dim_intlist([1i64].as_slice(), true, Kind::Double)?;
+    let total = values.sum_kept([1])?;
     Ok(values.f_div(&total)?.f_nan_to_num(0.0, 0.0, 0.0)?)
 }
 
@@ -176,5 +177,5 @@ fn counted(values: &Tensor) -> Result<Tensor> {
 }
 
 fn sum(values: &Tensor) -> Result<Tensor> {
-    Ok(values.f_sum_dim_intlist([1i64].as_slice(), false, Kind::Double)?)
+    values.sum_over([1])
 }

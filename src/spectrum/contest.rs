@@ -5,6 +5,7 @@ use crate::device;
 use crate::error::{Error, Result};
 use crate::linalg;
 use crate::metric::Metric;
+use crate::ops::Reduce;
 use std::time::{Duration, Instant};
 use tch::{Device, Tensor};
 
@@ -106,7 +107,7 @@ fn by_lapack(metric: &Metric) -> Result<Tensor> {
 /// Compares those of `values` [B, min(R, D)] that are checked with LAPACK's.
 fn ensure_right(values: &Tensor, expected: &Tensor) -> Result<()> {
     let values = to_check(values)?;
-    let off = values.f_sub(expected)?.f_abs()?.f_amax([1i64].as_slice(), false)?;
+    let off = values.f_sub(expected)?.f_abs()?.max_over(1)?;
     let allowed = expected.f_select(1, 0)?.f_mul_scalar(AGREEMENT)?;
     // Not `some exceeds`, so that NaN fails too, but where there is no spectrum.
     let none = values.f_isnan()?.f_logical_and(&expected.f_isnan()?)?.f_all_dim(1, false)?;
@@ -135,7 +136,7 @@ impl std::fmt::Display for Contest {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::ffi::kernels::Way;
+    use crate::ffi::kernels::Algorithm;
     use tch::Kind;
 
     fn metric(rows: i64) -> Metric {
@@ -145,7 +146,7 @@ mod tests {
 
     #[test]
     fn all_are_tried_and_the_fastest_wins() {
-        let solvers = [Solver::Fused(Way::Jacobi), Solver::Separate(Way::Tridiagonal), Solver::Torch];
+        let solvers = [Solver::Fused(Algorithm::Jacobi), Solver::Separate(Algorithm::Tridiagonal), Solver::Torch];
         let (contest, solved) = Contest::of(&metric(40), 2, &solvers).unwrap();
         let least = contest.entries.iter().min_by_key(|(_, time)| time.clone().unwrap()).unwrap();
         assert_eq!((contest.winner(), contest.entries.len()), (least.0, 3));
@@ -159,7 +160,7 @@ mod tests {
     #[test]
     fn who_cannot_is_passed_over() {
         // Too many rows for one launch; the library is for CUDA alone.
-        let solvers = [Solver::Fused(Way::Tridiagonal), Solver::Separate(Way::Library), Solver::Torch];
+        let solvers = [Solver::Fused(Algorithm::Tridiagonal), Solver::Separate(Algorithm::Library), Solver::Torch];
         let (contest, _) = Contest::of(&metric(70), 0, &solvers).unwrap();
         assert_eq!(contest.winner(), Solver::Torch);
         assert_eq!(contest.to_string().matches("failed").count(), 2, "{contest}");
@@ -169,7 +170,7 @@ mod tests {
         let factor = Tensor::arange(2 * 3 * 4, (Kind::Double, Device::Cpu)).sin().view([2, 3, 4]);
         let _ = factor.get(1).fill_(f64::NAN);
         let broken = Metric::from_factor(factor).unwrap();
-        let (contest, solved) = Contest::of(&broken, 0, &[Solver::Torch, Solver::Fused(Way::Jacobi)]).unwrap();
+        let (contest, solved) = Contest::of(&broken, 0, &[Solver::Torch, Solver::Fused(Algorithm::Jacobi)]).unwrap();
         assert!(contest.entries.iter().all(|(_, time)| time.is_ok()), "{contest}");
         let values = Vec::<f64>::try_from(solved.spectrum.values.select(1, 0)).unwrap();
         assert!(values[0] > 0.0 && values[1].is_nan(), "{values:?}");

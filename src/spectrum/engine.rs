@@ -105,6 +105,21 @@ impl Engine {
         Ok(())
     }
 
+    /// What `work` makes of the factor [B, R, D] of each pass over `images` [N, C, H, W], in the passes that the engine takes. Nothing is
+    /// learned from them.
+    ///
+    /// # Errors
+    /// As [`Engine::spectra`], and those of `work`.
+    pub fn factors<T>(
+        &mut self,
+        vae: &dyn Vae,
+        images: &Tensor,
+        mut work: impl FnMut(Metric) -> Result<T>,
+    ) -> Result<Vec<T>> {
+        let Self { planner, dense, .. } = self;
+        in_passes(planner, images, |_, pass, x, _| work(Metric::at(vae, x, dense.metric, pass.ways)?))
+    }
+
     /// The planner, for what it has settled on.
     pub fn planner(&self) -> &Planner {
         &self.planner

@@ -7,6 +7,7 @@
 
 use crate::error::Result;
 use crate::metric::Operator;
+use crate::ops::Reduce;
 use tch::{Device, Kind, Tensor};
 
 /// On which side of A the Krylov space lies. The nonzero eigenvalues of A^T A and A A^T are the same.
@@ -239,7 +240,7 @@ fn project_off(rows: &Tensor, x: &Tensor) -> Result<Tensor> {
 
 /// Euclidean length along `axis`, which stays with length 1.
 pub(super) fn length(x: &Tensor, axis: i64) -> Result<Tensor> {
-    Ok(x.f_square()?.f_sum_dim_intlist([axis].as_slice(), true, Kind::Double)?.f_sqrt()?)
+    Ok(x.f_square()?.sum_kept([axis])?.f_sqrt()?)
 }
 
 /// Zeros after the last entry of axes `axes`, up to `most` entries each.

@@ -25,6 +25,7 @@ use crate::error::{Error, Result};
 use crate::ffi::kernels::Eigenpairs;
 use crate::linalg;
 use crate::metric::Metric;
+use crate::ops::Reduce;
 use tch::{Kind, Tensor};
 
 /// The eigenpairs of G at B points.
@@ -126,7 +127,7 @@ fn descending(ascending: &Tensor, count: i64) -> Result<Tensor> {
 /// v_i = A^T u_i / |A^T u_i| from A^T u_i, `v` [B, K, D]: the length is sqrt(lambda_i). The sign is fixed. `values` [B, K] are
 /// the eigenvalues of these, of `all` [B, *] that there are.
 fn directions(v: &Tensor, values: &Tensor, all: &Tensor) -> Result<Tensor> {
-    let length = v.f_square()?.f_sum_dim_intlist([-1i64].as_slice(), true, Kind::Double)?.f_sqrt()?;
+    let length = v.f_square()?.sum_kept([-1])?.f_sqrt()?;
     let peak = v.f_abs()?.f_argmax(-1, true)?;
     let sign = v.f_gather(-1, &peak, false)?.f_sign()?;
     let counted = values.f_gt_tensor(&(all.f_narrow(1, 0, 1)? * RANK_CUT))?.f_unsqueeze(-1)?;
@@ -139,7 +140,7 @@ fn directions(v: &Tensor, values: &Tensor, all: &Tensor) -> Result<Tensor> {
 /// `[B]` bool; `None` where all are finite.
 fn mended(gram: &Tensor) -> Result<(Tensor, Option<Tensor>)> {
     // The diagonal has the squared length of each row of A, which bounds every other entry: one number a sample.
-    let sums = gram.f_diagonal(0, 1, 2)?.f_sum_dim_intlist([-1i64].as_slice(), false, Kind::Double)?;
+    let sums = gram.f_diagonal(0, 1, 2)?.sum_over([-1])?;
     let broken = sums.f_isfinite()?.f_logical_not()?;
     if broken.f_any()?.f_int64_value(&[])? == 0 {
         return Ok((gram.shallow_clone(), None));

@@ -9,6 +9,7 @@
 use super::RANK_CUT;
 use super::lanczos::{padded, zeros};
 use crate::error::Result;
+use crate::ops::Reduce;
 use tch::{Kind, Tensor};
 
 /// What is known of B spectra: tr f(G) is near sum_i weights\[p, i\] f(nodes\[i\]) for each probe p, and their mean is
@@ -59,12 +60,12 @@ impl Quadrature {
     pub(super) fn of(ended: &Ended, start: &Tensor, quotients: &Tensor) -> Result<Self> {
         let nodes = ended.values.shallow_clone();
         let largest = nodes.f_narrow(1, 0, 1)?;
-        let size = ended.kept.f_sum_dim_intlist([1i64].as_slice(), true, Kind::Double)?;
+        let size = ended.kept.sum_kept([1])?;
         // [B, 1]: dimensions outside the space.
         let outside = size.f_neg()?.f_add_scalar(ended.width as f64)?;
         let rest = quotients.f_mul(&outside)?;
         let cut = largest.f_mul_scalar(RANK_CUT)?;
-        let exact = rest.f_amax([1i64].as_slice(), true)?.f_le_tensor(&cut)?;
+        let exact = rest.max_kept(1)?.f_le_tensor(&cut)?;
         let found = ended.residuals.f_le_tensor(&largest.f_mul_scalar(ended.tolerance)?)?;
         let found = found.f_to_kind(Kind::Double)?.f_mul(ended.kept)?.f_cumprod(1, Kind::Double)?;
         let weights = weights(ended, start, &found)?;
@@ -112,13 +113,13 @@ fn weights(ended: &Ended, start: &Tensor, found: &Tensor) -> Result<Tensor> {
     let mass = probes.f_bmm(ended.vectors)?.f_square()?;
     let rest_mass = |found: &Tensor| -> Result<(Tensor, Tensor, Tensor)> {
         let rest = mass.f_mul(&found.f_neg()?.f_add_scalar(1.0)?.f_unsqueeze(1)?)?;
-        let total = rest.f_sum_dim_intlist([2i64].as_slice(), true, Kind::Double)?;
-        let count = found.f_sum_dim_intlist([1i64].as_slice(), true, Kind::Double)?.f_neg()?;
+        let total = rest.sum_kept([2])?;
+        let count = found.sum_kept([1])?.f_neg()?;
         Ok((rest, total, count.f_add_scalar(ended.width as f64)?.f_unsqueeze(2)?))
     };
     let (_, total, count) = rest_mass(found)?;
     // |z|^2 of a normal z outside k directions is chi squared with n - k degrees of freedom.
-    let share = total.f_mean_dim([1i64].as_slice(), true, Kind::Double)?.f_div(&count)?;
+    let share = total.mean_kept([1])?.f_div(&count)?;
     let spread = count.f_reciprocal()?.f_mul_scalar(2.0 / total.size()[1] as f64)?.f_sqrt()?.f_mul_scalar(SHORT)?;
     let independent = share.f_add(&spread)?.f_ge(1.0)?.f_squeeze_dim(2)?;
     let found = found.f_mul(&independent.f_to_kind(Kind::Double)?)?;
@@ -130,7 +131,7 @@ fn weights(ended: &Ended, start: &Tensor, found: &Tensor) -> Result<Tensor> {
 /// \[B\]: whether the smallest node above the cut [B, 1] has a residual of at most `share` of it.
 fn low_end(ended: &Ended, cut: &Tensor, share: f64) -> Result<Tensor> {
     let counted = ended.values.f_gt_tensor(cut)?.f_to_kind(Kind::Int64)?;
-    let last = counted.f_sum_dim_intlist([1i64].as_slice(), true, Kind::Int64)?.f_add_scalar(-1)?.f_clamp_min(0)?;
+    let last = counted.count_kept([1])?.f_add_scalar(-1)?.f_clamp_min(0)?;
     let smallest = ended.values.f_gather(1, &last, false)?;
     let residual = ended.residuals.f_gather(1, &last, false)?;
     Ok(residual.f_le_tensor(&smallest.f_mul_scalar(share)?)?.f_squeeze_dim(1)?)
@@ -139,9 +140,9 @@ fn low_end(ended: &Ended, cut: &Tensor, share: f64) -> Result<Tensor> {
 /// Mean over the probes [B, P] and its standard error, \[B\] each; `fitted` parameters were taken from the probes.
 pub fn mean_and_error(samples: &Tensor, fitted: i64) -> Result<(Tensor, Tensor)> {
     let count = samples.size()[1];
-    let mean = samples.f_mean_dim([1i64].as_slice(), true, Kind::Double)?;
+    let mean = samples.mean_kept([1])?;
     let freedom = count - 1 - fitted;
-    let squares = samples.f_sub(&mean)?.f_square()?.f_sum_dim_intlist([1i64].as_slice(), false, Kind::Double)?;
+    let squares = samples.f_sub(&mean)?.f_square()?.sum_over([1])?;
     let error = if freedom > 0 {
         squares.f_div_scalar((count * freedom) as f64)?.f_sqrt()?
     } else {

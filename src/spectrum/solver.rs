@@ -1,7 +1,7 @@
 //! Which eigensolver takes the Gram matrices of a batch of factors.
 
 use crate::error::{Error, Result};
-use crate::ffi::kernels::{self, Eigenpairs, FACTOR_ORDER, Way};
+use crate::ffi::kernels::{self, Algorithm, Eigenpairs, FACTOR_ORDER};
 use crate::metric::Metric;
 use tch::{Device, Tensor};
 
@@ -11,9 +11,9 @@ pub enum Solver {
     /// torch.linalg: LAPACK on the host.
     Torch,
     /// Gram matrix and eigenpairs in one kernel, R at most [`FACTOR_ORDER`].
-    Fused(Way),
+    Fused(Algorithm),
     /// The Gram matrix first, then its eigenpairs.
-    Separate(Way),
+    Separate(Algorithm),
 }
 
 /// Up to this order rotations by one warp are taken. Their 5 to 9 sweeps cost some 30 times the operations of the
@@ -70,11 +70,11 @@ impl Solver {
         // In global memory the reduction is for those who have nothing else.
         let reduction = rows <= RESIDENT_SM90 || !library;
         let all = [
-            (Self::Fused(Way::Jacobi), fused),
-            (Self::Fused(Way::Tridiagonal), fused),
-            (Self::Separate(Way::Jacobi), rotations),
-            (Self::Separate(Way::Tridiagonal), reduction),
-            (Self::Separate(Way::Library), library),
+            (Self::Fused(Algorithm::Jacobi), fused),
+            (Self::Fused(Algorithm::Tridiagonal), fused),
+            (Self::Separate(Algorithm::Jacobi), rotations),
+            (Self::Separate(Algorithm::Tridiagonal), reduction),
+            (Self::Separate(Algorithm::Library), library),
         ];
         all.into_iter().filter_map(|(solver, may)| may.then_some(solver)).collect()
     }
@@ -82,13 +82,13 @@ impl Solver {
     /// The table's part for CUDA; `library` is asked only where it matters.
     pub fn on_cuda(rows: i64, library: impl FnOnce() -> bool) -> Self {
         if rows <= ROTATIONS {
-            Self::Fused(Way::Jacobi)
+            Self::Fused(Algorithm::Jacobi)
         } else if rows <= FACTOR_ORDER {
-            Self::Fused(Way::Tridiagonal)
+            Self::Fused(Algorithm::Tridiagonal)
         } else if rows <= RESIDENT || !library() {
-            Self::Separate(Way::Tridiagonal)
+            Self::Separate(Algorithm::Tridiagonal)
         } else {
-            Self::Separate(Way::Library)
+            Self::Separate(Algorithm::Library)
         }
     }
 }
@@ -101,16 +101,16 @@ impl std::fmt::Display for Solver {
             Self::Separate(way) => (way, ""),
         };
         let way = match way {
-            Way::Jacobi => "rotations",
-            Way::Tridiagonal => "reduction",
-            Way::Library => "cuSOLVER",
+            Algorithm::Jacobi => "rotations",
+            Algorithm::Tridiagonal => "reduction",
+            Algorithm::Library => "cuSOLVER",
         };
         write!(f, "{way}{fused}")
     }
 }
 
 /// Eigenpairs of the Gram matrices of `metric`, `top` vectors each, by a kernel.
-pub(super) fn by_kernel(metric: &Metric, top: usize, fused: bool, way: Way) -> Result<Eigenpairs> {
+pub(super) fn by_kernel(metric: &Metric, top: usize, fused: bool, way: Algorithm) -> Result<Eigenpairs> {
     if fused && metric.is_jacobian() {
         kernels::factor_eigh(&metric.jacobian()?, top, way)
     } else {

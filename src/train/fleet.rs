@@ -17,7 +17,7 @@ use crate::data::Source;
 use crate::error::{Error, Result};
 use crate::event::{Event, Observer};
 use crate::ffi::{Products, memory};
-use crate::model::{Mode, Network, Normalization, Stack, shape_text};
+use crate::model::{Network, Normalization, Phase, Stack, shape_text};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -110,7 +110,7 @@ pub fn bytes(network: &Network, spec: &TrainSpec) -> Result<u64> {
             let _ = p.f_set_requires_grad(true)?;
         }
         let beta = Tensor::f_ones([1i64], (kind, device))?;
-        let loss = loss(&stack, &x, &noise, &beta, None, Mode::Train)?;
+        let loss = loss(&stack, &x, &noise, &beta, None, Phase::Train)?;
         Tensor::f_run_backward(&[loss.total], &params, false, false)?;
         Ok(())
     })?;

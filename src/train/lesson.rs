@@ -14,7 +14,8 @@ use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::ffi::Replay;
 use crate::ffi::adam::{AdamStep, lr_kind};
-use crate::model::{Mode, Stack};
+use crate::model::{Phase, Stack};
+use crate::ops::Reduce;
 use crate::seed::Stage;
 use std::ops::Range;
 use tch::{Device, Kind, Tensor};
@@ -170,7 +171,7 @@ impl Lesson<'_, '_> {
             self.runs.iter().try_for_each(|run| run.member.observer.check())?;
             let x = spread(&shared, |_| pass.images(range.clone()))?;
             let eps = spread(&which, |u| noises[u].rows(range.clone()))?;
-            let loss = loss(self.stack, &x, &eps, &beta, None, Mode::Eval)?;
+            let loss = loss(self.stack, &x, &eps, &beta, None, Phase::Eval)?;
             sums = sums.f_add(&loss.parts()?.f_mul_scalar(range.len() as f64)?)?;
         }
         let valid = |[_, reconstruction, kl, _]: [f64; 4]| Valid { elbo: -reconstruction - kl, reconstruction, kl };
@@ -236,7 +237,7 @@ impl Lesson<'_, '_> {
     fn step(&self, params: &[Tensor], inputs: &Inputs, sums: &Tensor, spec: &TrainSpec) -> Result<()> {
         let Inputs { x, noise, beta, lr, mixing } = inputs;
         let mixing = mixing.as_ref().map(|m| Mixing { strength: &m.strength, mixes: &m.mixes, noise: &m.noise });
-        let loss = loss(self.stack, x, noise, beta, mixing.as_ref(), Mode::Train)?;
+        let loss = loss(self.stack, x, noise, beta, mixing.as_ref(), Phase::Train)?;
         self.descend(params, &loss.total, spec, lr)?;
         let _ = sums.shallow_clone().f_add_(&loss.parts()?.f_mul_scalar(x.size()[1] as f64)?)?;
         Ok(())
@@ -389,9 +390,9 @@ fn clip(grads: &mut [Tensor], longest: f64) -> Result<()> {
     let _no_grad = tch::no_grad_guard();
     let mut squares = Vec::with_capacity(grads.len());
     for g in grads.iter() {
-        squares.push(g.f_square()?.f_flatten(1, -1)?.f_sum_dim_intlist([1i64].as_slice(), false, Kind::Double)?);
+        squares.push(g.f_square()?.f_flatten(1, -1)?.sum_over([1])?);
     }
-    let norm = Tensor::f_stack(&squares, 0)?.f_sum_dim_intlist([0i64].as_slice(), false, None)?.f_sqrt()?;
+    let norm = Tensor::f_stack(&squares, 0)?.sum_alike([0])?.f_sqrt()?;
     let factor = norm.f_add_scalar(1e-6)?.f_reciprocal()?.f_mul_scalar(longest)?.f_clamp_max(1.0)?;
     for g in grads {
         let mut shape = vec![1; g.dim()];

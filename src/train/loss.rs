@@ -5,7 +5,7 @@
 
 use super::mixup::{self, Mixes};
 use crate::error::Result;
-use crate::model::{Mode, Stack};
+use crate::model::{Phase, Stack};
 use tch::{Kind, Tensor};
 
 /// The parts of each model's loss, \[S\] in nats a sample, attached to the graph.
@@ -39,7 +39,7 @@ pub fn loss(
     noise: &Tensor,
     beta: &Tensor,
     mixing: Option<&Mixing<'_>>,
-    mode: Mode,
+    mode: Phase,
 ) -> Result<Loss> {
     let posterior = models.encode(x, mode)?;
     let z = posterior.sample(noise)?;

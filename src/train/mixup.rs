@@ -19,7 +19,8 @@
 //! loss). g is the decoder mean.
 
 use crate::error::{Error, Result};
-use crate::model::{Mode, Stack};
+use crate::model::{Phase, Stack};
+use crate::ops::Reduce;
 use crate::seed::{self, Stage};
 use rand::Rng;
 use rand::seq::SliceRandom;
@@ -162,7 +163,7 @@ pub fn term(
     z: &Tensor,
     mixes: &(Mixes, Mixes),
     noise: &Tensor,
-    mode: Mode,
+    mode: Phase,
 ) -> Result<Tensor> {
     let (x_mixed, z_mixed) = (mixes.0.apply(x)?, mixes.1.apply(z)?);
     let posterior = models.encode(&x_mixed, mode)?;
@@ -173,5 +174,5 @@ pub fn term(
 
 /// |a - b|^2 of each row, [S, B].
 fn squared(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    Ok(a.f_sub(b)?.f_square()?.f_flatten(2, -1)?.f_sum_dim_intlist([2i64].as_slice(), false, None::<Kind>)?)
+    a.f_sub(b)?.f_square()?.f_flatten(2, -1)?.sum_alike([2])
 }

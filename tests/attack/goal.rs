@@ -25,7 +25,7 @@ fn gradients_are_those_of_finite_differences() {
     let victim = Victim::new(&toy, &x, &index, 0, None).unwrap();
     let moved = &x + normal(22, 3, 16).view([3, 1, 4, 4]) * 0.05;
     for goal in GOALS {
-        let (value, gradient) = goal.ascend(&victim, &moved).unwrap();
+        let (value, gradient) = goal.value_and_gradient(&victim, &moved).unwrap();
         assert!(!value.requires_grad() && !gradient.requires_grad());
         for pixel in 0..16 {
             let unit = Tensor::zeros([16], (Kind::Double, x.device()));
@@ -50,7 +50,7 @@ fn distances_are_flat_at_the_clean_input() {
     let (toy, x, index) = (Toy::tanh(Kind::Double), images(21, 3), [0, 1, 2]);
     let victim = Victim::new(&toy, &x, &index, 0, None).unwrap();
     for goal in GOALS {
-        let (value, gradient) = goal.ascend(&victim, &x).unwrap();
+        let (value, gradient) = goal.value_and_gradient(&victim, &x).unwrap();
         let steep = list(&gradient).into_iter().fold(0.0, |m: f64, g| if g.abs() <= m { m } else { g.abs() });
         if !goal.starts_flat() {
             assert!(steep > 1e-3, "{goal} is not at its minimum there");
@@ -70,7 +70,7 @@ fn a_value_that_ignores_x_has_gradient_zero() {
         if goal == Goal::Hide {
             continue;
         }
-        let (_, gradient) = goal.ascend(&victim, &(&x * 0.9)).unwrap();
+        let (_, gradient) = goal.value_and_gradient(&victim, &(&x * 0.9)).unwrap();
         assert_eq!(list(&gradient), [0.0; 32], "{goal}");
     }
 }

@@ -189,7 +189,7 @@ fn apgd_is_the_published_algorithm() {
         &x0 + delta * (epsilon / size).min(1.0)
     };
     let loss = |x: &Tensor| {
-        let (value, gradient) = Goal::Latent.ascend(&victim, x).unwrap();
+        let (value, gradient) = Goal::Latent.value_and_gradient(&victim, x).unwrap();
         (value.double_value(&[0]), &gradient / gradient.norm())
     };
     // The start of restart 0: along the noise of the sample.

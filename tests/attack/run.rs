@@ -192,7 +192,7 @@ fn the_eigen_scale_moves_by_epsilon_lambda() {
     let x = images(45, 4).to_kind(Kind::Float);
     let eigen = spectrum(&toy.fisher(&x));
     let victim = Victim::new(&toy, &x, &[0, 1, 2, 3], 0, Some(&eigen)).unwrap();
-    let spec = AttackSpec::Spectral(SpectralSpec { top: 8, scale: Scale::Eigen, ..SpectralSpec::default() });
+    let spec = AttackSpec::Spectral(SpectralSpec { top: 8, scale: StepScale::Eigen, ..SpectralSpec::default() });
     let results = run(&spec, &victim, &Budget::new(Norm::L2, 0.1, None).unwrap()).unwrap();
     for (i, result) in results[1..].iter().enumerate() {
         let lambda = list(&eigen.values.select(1, i as i64));

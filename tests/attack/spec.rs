@@ -40,7 +40,7 @@ fn the_command_line_wins() {
     let knobs = [
         Knob::new("--goal", "goal", Goal::W2),
         Knob::new("--steps", "steps", 9),
-        Knob::new("--scale", "scale", Scale::Eigen),
+        Knob::new("--scale", "scale", StepScale::Eigen),
         Knob::new("--top", "top", 4),
         Knob::new("--restarts", "restarts", 2),
         Knob::new("--budget", "budget", 60),
@@ -49,7 +49,7 @@ fn the_command_line_wins() {
         knob.unwrap().turn(&mut attacks).unwrap();
     }
     let expected = [
-        AttackSpec::Spectral(SpectralSpec { top: 4, scale: Scale::Eigen, goal: Goal::W2 }),
+        AttackSpec::Spectral(SpectralSpec { top: 4, scale: StepScale::Eigen, goal: Goal::W2 }),
         AttackSpec::Pgd(PgdSpec { steps: 9, restarts: 2, goal: Goal::W2, ..PgdSpec::default() }),
         AttackSpec::Random(RandomSpec { goal: Goal::W2, ..RandomSpec::default() }),
         AttackSpec::Race(RaceSpec { budget: 60, goal: Goal::W2, ..RaceSpec::default() }),
@@ -88,7 +88,7 @@ fn bad_settings_are_wrong_requests() {
         let error = serde_yaml::from_str::<AttackSpec>(yaml).unwrap().check(Norm::L2).unwrap_err();
         assert_eq!((error.exit_code(), error.to_string().as_str()), (2, text));
     }
-    let eigen = SpectralSpec { scale: Scale::Eigen, ..SpectralSpec::default() };
+    let eigen = SpectralSpec { scale: StepScale::Eigen, ..SpectralSpec::default() };
     assert_eq!(AttackSpec::Spectral(eigen.clone()).check(Norm::Linf).unwrap_err().exit_code(), 2);
     AttackSpec::Spectral(eigen).check(Norm::L2).unwrap();
 

@@ -3,10 +3,10 @@
 use super::{BRIMFUL, ORDERS, epsilon, largest, list, normal, plain};
 use crate::device::devices;
 use crate::roundoff::apart;
-use pullback::ffi::kernels::{Eigenpairs, Way, compiled, eigh, eigh_within, has_library};
+use pullback::ffi::kernels::{Algorithm, Eigenpairs, compiled, eigh, eigh_within, has_library};
 use tch::{Device, Kind, Tensor};
 
-const WAYS: [Way; 2] = [Way::Jacobi, Way::Tridiagonal];
+const WAYS: [Algorithm; 2] = [Algorithm::Jacobi, Algorithm::Tridiagonal];
 
 /// Named symmetric matrices [n, n] in f64.
 fn matrices(n: i64) -> Vec<(&'static str, Tensor)> {
@@ -74,7 +74,7 @@ fn eigenpairs_are_lapacks() {
             let cases = matrices(n);
             for kind in [Kind::Double, Kind::Float] {
                 for way in WAYS {
-                    if n > 153 && way == Way::Jacobi && kind == Kind::Float {
+                    if n > 153 && way == Algorithm::Jacobi && kind == Kind::Float {
                         continue;
                     }
                     let every = if BRIMFUL.contains(&n) {
@@ -118,7 +118,7 @@ fn eigenpairs_are_lapacks() {
 #[test]
 fn an_error_would_be_seen() {
     let a = matrices(17)[1].1.unsqueeze(0);
-    let found = eigh(&a, 3, Way::Jacobi).unwrap();
+    let found = eigh(&a, 3, Algorithm::Jacobi).unwrap();
     let bound = 16.0 + 4.0 * 17.0;
     assert!(errors(&a, &found, 3).0 < bound);
     let wrong = |values: Tensor, vectors: Tensor| {
@@ -202,11 +202,11 @@ fn too_few_sweeps_are_flagged() {
             let full = normal(&[n, n], 9);
             let full = &full + full.transpose(0, 1);
             let batch = Tensor::stack(&[full, Tensor::eye(n, (Kind::Double, Device::Cpu))], 0).to_device(device);
-            let found = eigh_within(1, &batch, 1, Way::Jacobi).unwrap();
+            let found = eigh_within(1, &batch, 1, Algorithm::Jacobi).unwrap();
             assert_eq!(list(&found.outcome), [2.0, 0.0]);
             assert!(list(&found.values.get(0)).iter().all(|v| v.is_nan()));
             assert!(list(&found.values.get(1)).iter().all(|v| *v == 1.0));
-            assert_eq!(list(&eigh(&batch, 1, Way::Jacobi).unwrap().outcome), [0.0, 0.0]);
+            assert_eq!(list(&eigh(&batch, 1, Algorithm::Jacobi).unwrap().outcome), [0.0, 0.0]);
         }
     }
 }
@@ -245,7 +245,7 @@ fn only_the_lower_triangle_is_read() {
 #[test]
 fn an_empty_batch_and_wrong_requests() {
     let empty = Tensor::zeros([0, 4, 4], (Kind::Double, Device::Cpu));
-    assert_eq!(eigh(&empty, 1, Way::Jacobi).unwrap().values.size(), [0, 4]);
+    assert_eq!(eigh(&empty, 1, Algorithm::Jacobi).unwrap().values.size(), [0, 4]);
     for (size, top, kind) in [
         (vec![2, 3, 4], 0, Kind::Double),
         (vec![3, 3], 0, Kind::Double),
@@ -254,10 +254,10 @@ fn an_empty_batch_and_wrong_requests() {
         (vec![1, 0, 0], 0, Kind::Double),
     ] {
         let a = Tensor::zeros(&size[..], (kind, Device::Cpu));
-        assert_eq!(eigh(&a, top, Way::Tridiagonal).unwrap_err().exit_code(), 2, "{size:?}");
+        assert_eq!(eigh(&a, top, Algorithm::Tridiagonal).unwrap_err().exit_code(), 2, "{size:?}");
     }
     let a = Tensor::zeros([1, 3, 3], (Kind::Double, Device::Cpu));
-    assert_eq!(eigh(&a, 0, Way::Library).unwrap_err().exit_code(), 2);
+    assert_eq!(eigh(&a, 0, Algorithm::Library).unwrap_err().exit_code(), 2);
 }
 
 /// A build with kernels has a libtorch with CUDA, which brings libcusolver; loading it takes no device.
@@ -273,7 +273,7 @@ fn the_library_agrees() {
         for n in [3, 33, 129, 256] {
             let cases = matrices(n);
             let batch = Tensor::stack(&cases.iter().map(|(_, a)| a.shallow_clone()).collect::<Vec<_>>(), 0);
-            let found = eigh(&batch.to_device(device), 2, Way::Library).unwrap();
+            let found = eigh(&batch.to_device(device), 2, Algorithm::Library).unwrap();
             pullback::device::synchronize(device).unwrap();
             let (values, residual, product) = errors(&batch, &found, 2);
             assert!(values.max(residual).max(product) < 100.0 + 10.0 * n as f64, "{n}: {values} {residual} {product}");

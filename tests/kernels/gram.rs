@@ -3,7 +3,7 @@
 use super::{ORDERS, largest, list, normal, plain};
 use crate::device::devices;
 use crate::roundoff::eigenvalues_apart;
-use pullback::ffi::kernels::{FACTOR_ORDER, Way, factor_eigh, gram};
+use pullback::ffi::kernels::{Algorithm, FACTOR_ORDER, factor_eigh, gram};
 use tch::{Device, Kind, Tensor};
 
 /// A bound on the rounding of a sum of `d` products in double: d epsilon |a_i| |a_j|.
@@ -61,7 +61,7 @@ fn eigenpairs_of_factors_are_lapacks() {
                 let a = wide.bmm(&wide.transpose(1, 2));
                 let expected = a.linalg_eigvalsh("L").flip([-1]);
                 let top = n.min(4);
-                for way in [Way::Jacobi, Way::Tridiagonal] {
+                for way in [Algorithm::Jacobi, Algorithm::Tridiagonal] {
                     let found = factor_eigh(&factor.to_device(device), top as usize, way).unwrap();
                     assert_eq!(list(&found.outcome), [0.0; 3]);
                     let values = found.values.to_device(Device::Cpu);
@@ -83,7 +83,7 @@ fn the_rank_of_a_factor_in_single_is_right() {
     for device in devices() {
         let factor = normal(&[1, 16, 300], 11).to_kind(Kind::Float);
         factor.get(0).get(3).copy_(&factor.get(0).get(9));
-        for way in [Way::Jacobi, Way::Tridiagonal] {
+        for way in [Algorithm::Jacobi, Algorithm::Tridiagonal] {
             let values = list(&factor_eigh(&factor.to_device(device), 0, way).unwrap().values);
             let rank = values.iter().filter(|v| **v > 1e-10 * values[0]).count();
             assert_eq!(rank, 15, "{way:?} {device:?}: {values:?}");
@@ -100,7 +100,7 @@ fn factors_that_are_not_finite_are_flagged() {
     for device in devices() {
         let factor = normal(&[3, 10, 40], 12).to_kind(Kind::Float);
         let _ = factor.get(2).get(4).get(39).fill_(f64::NAN);
-        let found = factor_eigh(&factor.to_device(device), 1, Way::Jacobi).unwrap();
+        let found = factor_eigh(&factor.to_device(device), 1, Algorithm::Jacobi).unwrap();
         assert_eq!(list(&found.outcome), [0.0, 0.0, 1.0]);
     }
 }
@@ -108,9 +108,9 @@ fn factors_that_are_not_finite_are_flagged() {
 #[test]
 fn wrong_requests_are_named() {
     let factor = |rows| Tensor::zeros([1, rows, 3], (Kind::Double, Device::Cpu));
-    assert_eq!(factor_eigh(&factor(FACTOR_ORDER + 1), 0, Way::Jacobi).unwrap_err().exit_code(), 2);
-    assert_eq!(factor_eigh(&factor(3), 0, Way::Library).unwrap_err().exit_code(), 2);
-    assert_eq!(factor_eigh(&factor(3), 4, Way::Jacobi).unwrap_err().exit_code(), 2);
+    assert_eq!(factor_eigh(&factor(FACTOR_ORDER + 1), 0, Algorithm::Jacobi).unwrap_err().exit_code(), 2);
+    assert_eq!(factor_eigh(&factor(3), 0, Algorithm::Library).unwrap_err().exit_code(), 2);
+    assert_eq!(factor_eigh(&factor(3), 4, Algorithm::Jacobi).unwrap_err().exit_code(), 2);
     assert_eq!(gram(&Tensor::zeros([1, 2, 0], (Kind::Double, Device::Cpu))).unwrap_err().exit_code(), 2);
     assert_eq!(gram(&Tensor::zeros([1, 2, 2], (Kind::Half, Device::Cpu))).unwrap_err().exit_code(), 2);
 }

@@ -146,7 +146,7 @@ template <class T> void ascent(pb::Ball ball, int64_t batch, int d) {
   thrice([&](int i) {
     moved[i] = x, best[i] = x0, damage[i] = before;
     std::unique_ptr<bool[]> stalled(new bool[batch]());
-    const pb::Ascent<T> job{batch, d, {ball, T(-2), T(2), T(0), T(0)}, lengths, value.data(), x0.data(), g.data(),
+    const pb::StepJob<T> job{batch, d, {ball, T(-2), T(2), T(0), T(0)}, lengths, value.data(), x0.data(), g.data(),
                             moved[i].data(), best[i].data(), damage[i].data(), stalled.get()};
     if (i == 0) return pb::run_on_host(job);
     on_device(job, "ascent");

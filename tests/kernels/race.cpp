@@ -149,13 +149,13 @@ void scores(int n) {
 
 void ascent(pb::Ball ball, int d) {
   const auto x0 = noise<float>(d), x = noise<float>(d), g = noise<float>(d);
-  const pb::Move<float> move{ball, -2.0f, 2.0f, 1.5f, 0.5f};
+  const pb::Step<float> move{ball, -2.0f, 2.0f, 1.5f, 0.5f};
   std::vector<float> out[2];
   for (auto& o : out) o.resize(d);
   bool stalled = false;
   pb::Host host(64);
-  in_block(64, [&](Thread& team) { pb::ascend(team, move, d, x0.data(), x.data(), g.data(), out[0].data(), &stalled); });
-  pb::ascend(host, move, d, x0.data(), x.data(), g.data(), out[1].data(), &stalled);
+  in_block(64, [&](Thread& team) { pb::step_within(team, move, d, x0.data(), x.data(), g.data(), out[0].data(), &stalled); });
+  pb::step_within(host, move, d, x0.data(), x.data(), g.data(), out[1].data(), &stalled);
   same("ascent", out[0], out[1]);
 
   // In place, the best kept.
@@ -165,11 +165,11 @@ void ascent(pb::Ball ball, int d) {
   for (auto& m : moved) m = x;
   for (auto& b : best) b.resize(d);
   const auto job = [&](int i) {
-    return pb::Ascent<float>{1, d, move, lengths, &value, x0.data(), g.data(), moved[i].data(), best[i].data(), &damage[i],
+    return pb::StepJob<float>{1, d, move, lengths, &value, x0.data(), g.data(), moved[i].data(), best[i].data(), &damage[i],
                              &stalled};
   };
-  in_block(64, [&](Thread& team) { pb::advance(team, job(0), 0); });
-  pb::advance(host, job(1), 0);
+  in_block(64, [&](Thread& team) { pb::take_step(team, job(0), 0); });
+  pb::take_step(host, job(1), 0);
   same("ascent in place", moved[0], moved[1]);
   same("the best of it", best[0], best[1]);
   if (moved[1] != out[1] || best[1] != x || damage[0] != value || damage[1] != value) std::exit(1);

@@ -3,16 +3,16 @@
 use super::{largest, normal};
 use crate::device::devices;
 use crate::roundoff::eigenvalues_apart;
-use pullback::ffi::kernels::Way;
+use pullback::ffi::kernels::Algorithm;
 use pullback::metric::Metric;
 use pullback::spectrum::{Solver, Spectrum};
 use tch::{Device, Kind, Tensor};
 
 const OURS: [Solver; 4] = [
-    Solver::Fused(Way::Jacobi),
-    Solver::Fused(Way::Tridiagonal),
-    Solver::Separate(Way::Jacobi),
-    Solver::Separate(Way::Tridiagonal),
+    Solver::Fused(Algorithm::Jacobi),
+    Solver::Fused(Algorithm::Tridiagonal),
+    Solver::Separate(Algorithm::Jacobi),
+    Solver::Separate(Algorithm::Tridiagonal),
 ];
 
 #[test]
@@ -79,20 +79,20 @@ fn a_row_that_is_not_finite_is_nan_by_every_solver_and_costs_no_other() {
 fn the_table_of_solvers() {
     assert_eq!(Solver::choose(Device::Cpu, 20), Solver::Torch);
     let cases = [
-        (1, Solver::Fused(Way::Jacobi)),
-        (32, Solver::Fused(Way::Jacobi)),
-        (33, Solver::Fused(Way::Tridiagonal)),
-        (64, Solver::Fused(Way::Tridiagonal)),
-        (65, Solver::Separate(Way::Tridiagonal)),
-        (197, Solver::Separate(Way::Tridiagonal)),
-        (198, Solver::Separate(Way::Library)),
-        (256, Solver::Separate(Way::Library)),
+        (1, Solver::Fused(Algorithm::Jacobi)),
+        (32, Solver::Fused(Algorithm::Jacobi)),
+        (33, Solver::Fused(Algorithm::Tridiagonal)),
+        (64, Solver::Fused(Algorithm::Tridiagonal)),
+        (65, Solver::Separate(Algorithm::Tridiagonal)),
+        (197, Solver::Separate(Algorithm::Tridiagonal)),
+        (198, Solver::Separate(Algorithm::Library)),
+        (256, Solver::Separate(Algorithm::Library)),
     ];
     for (rows, expected) in cases {
         assert_eq!(Solver::on_cuda(rows, || true), expected, "{rows}");
     }
-    assert_eq!(Solver::on_cuda(256, || false), Solver::Separate(Way::Tridiagonal));
-    assert_eq!(Solver::on_cuda(20, || unreachable!("not asked for")), Solver::Fused(Way::Jacobi));
+    assert_eq!(Solver::on_cuda(256, || false), Solver::Separate(Algorithm::Tridiagonal));
+    assert_eq!(Solver::on_cuda(20, || unreachable!("not asked for")), Solver::Fused(Algorithm::Jacobi));
     // Who is asked to compete: the table's choice is always among them, and somebody always is.
     assert_eq!(Solver::candidates(Device::Cpu, 20, true), [Solver::Torch]);
     for rows in [1, 32, 33, 64, 65, 96, 97, 197, 198, 234, 235, 256, 4096] {

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use pullback_results::Result;
 use pullback_results::history::{COLUMNS, Table};
-use pullback_results::report::figure::{Axis, Scale, number};
+use pullback_results::report::figure::{Axis, AxisScale, number};
 use pullback_results::report::words;
 use pullback_results::store::tensorboard::{EventWriter, Step};
 use pullback_results::store::{Quantity, Relation};
@@ -94,7 +94,7 @@ proptest! {
 
     #[test]
     fn any_values_make_an_axis(values in prop::collection::vec(any::<f64>(), 0..6), log in any::<bool>(), wanted in 1usize..12) {
-        let scale = if log { Scale::Log } else { Scale::Linear };
+        let scale = if log { AxisScale::Log } else { AxisScale::Linear };
         let axis = Axis::fit("x", scale, values.iter().copied());
         prop_assert!(axis.ticks(wanted).len() < 200);
         prop_assert!(values.iter().filter_map(|v| axis.place(*v)).all(|place| place.is_finite()));

@@ -133,7 +133,7 @@ fn h5py_reads_scores_and_attributes() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("scores.h5");
     let mut writer = Writer::create(&path, &header(FileKind::Scores), 10, &[], Overwrite::No).unwrap();
-    assert_eq!(*writer.start(), Start::New);
+    assert_eq!(*writer.start(), Resumption::New);
     for index in [[0, 1, 2, 3].as_slice(), &[4, 5, 6], &[7, 8, 9]] {
         assert!(!path.exists(), "a result appears only when it is complete");
         writer.put(&scores(index)).unwrap();

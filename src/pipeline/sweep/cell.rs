@@ -1,9 +1,9 @@
 //! One model of the grid: train, score by every metric, attack; each part once.
 
 use crate::attack::{AttackSpec, SpectralSpec};
+use crate::config::Precision;
 use crate::config::{AttackConfig, Cell, SaveImages, SweepSpec};
 use crate::data::Reading;
-use crate::device::Precision;
 use crate::error::Result;
 use crate::event::Observer;
 use crate::metric::MetricKind;

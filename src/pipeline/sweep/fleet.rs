@@ -2,8 +2,9 @@
 
 use super::cell;
 use super::watch::{Whole, span};
+use crate::config::Precision;
 use crate::config::{Cell, SweepSpec, Together};
-use crate::device::{self, Precision, memory_budget};
+use crate::device::{self, memory_budget};
 use crate::error::{Error, Result};
 use crate::event::Observer;
 use crate::model::Network;

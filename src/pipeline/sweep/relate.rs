@@ -6,7 +6,7 @@
 use super::cell::{attack_file, score_file};
 use super::summary::{CellSummary, DAMAGE, Middle, singular};
 use crate::config::{Cell, SweepSpec};
-use crate::correlate::{Bootstrap, Coefficient, Estimate, Missing, correlate, interval};
+use crate::correlate::{Bootstrap, Coefficient, Correlation, Missing, correlate, interval};
 use crate::error::Result;
 use crate::store::{Quantity, Reader, Relation, direction};
 use std::collections::BTreeMap;
@@ -132,7 +132,7 @@ pub(super) fn across(rows: &[CellSummary], bootstrap: &Bootstrap) -> Result<Vec<
     Ok(found)
 }
 
-fn ends(e: &Estimate) -> [f64; 3] {
+fn ends(e: &Correlation) -> [f64; 3] {
     [e.value, e.lower, e.upper]
 }
 

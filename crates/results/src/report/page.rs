@@ -63,12 +63,12 @@ pub(super) fn compose(study: &Study, sections: &[Section]) -> String {
 
 fn title(study: &Study) -> String {
     let mut names: Vec<String> = Vec::new();
-    for arm in &study.arms {
+    for subject in &study.subjects {
         // A model on several data sets is one model.
-        let first = study.arms.iter().find(|a| a.origin.identity() == arm.origin.identity());
-        let twins = study.arms.iter().filter(|a| a.origin.identity() == arm.origin.identity()).count();
-        let name = if twins > 1 { words::model(&arm.origin.model).to_owned() } else { arm.name.clone() };
-        if first.is_some_and(|a| std::ptr::eq(a, arm)) {
+        let first = study.subjects.iter().find(|a| a.origin.identity() == subject.origin.identity());
+        let twins = study.subjects.iter().filter(|a| a.origin.identity() == subject.origin.identity()).count();
+        let name = if twins > 1 { words::model(&subject.origin.model).to_owned() } else { subject.name.clone() };
+        if first.is_some_and(|a| std::ptr::eq(a, subject)) {
             names.push(name);
         }
     }
@@ -83,13 +83,13 @@ fn title(study: &Study) -> String {
 
 fn lead(study: &Study) -> String {
     let mut parts = Vec::new();
-    if study.arms.iter().any(|a| !a.scores.is_empty()) || !study.sweeps.is_empty() {
+    if study.subjects.iter().any(|a| !a.scores.is_empty()) || !study.sweeps.is_empty() {
         parts.push(
             "The pullback metric of a variational autoencoder's encoder tells, image by image, in which directions \
              a small change moves the code most.",
         );
     }
-    if study.arms.iter().any(|a| !a.trials.is_empty()) || !study.sweeps.is_empty() {
+    if study.subjects.iter().any(|a| !a.trials.is_empty()) || !study.sweeps.is_empty() {
         parts.push("Attacks along these directions show what the changes do to code and reconstruction.");
     }
     parts.join(" ")

@@ -2,7 +2,7 @@
 
 /// A column of numbers in short. NaN and infinite entries are counted, never averaged.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Summary {
+pub struct Quartiles {
     /// Entries in all.
     pub count: usize,
     /// Entries that are NaN or infinite.
@@ -17,7 +17,7 @@ pub struct Summary {
     pub high: f64,
 }
 
-impl Summary {
+impl Quartiles {
     /// Sums up `values`.
     pub fn of(values: &[f64]) -> Self {
         let finite = sorted(values);

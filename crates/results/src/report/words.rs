@@ -1,6 +1,6 @@
 //! Names in files to words on the page.
 
-use super::figure::Scale;
+use super::figure::AxisScale;
 use super::figure::number::subscript;
 use crate::store::Quantity;
 
@@ -83,12 +83,12 @@ pub fn quantity(quantity: &Quantity, attack: impl Fn(&str, &str) -> String) -> S
 
 /// The scale of an axis of this score or measure: logarithmic where `values` span more than a decade, unless its range
 /// is bounded by its nature.
-pub fn scale(key: &str, values: &[f64]) -> Scale {
+pub fn scale(key: &str, values: &[f64]) -> AxisScale {
     match key.rsplit('.').next().unwrap_or(key) {
         "von_neumann_entropy" | "entropy_maxnorm" | "effective_rank" | "anisotropy" | "rank" | "log_det" => {
-            Scale::Linear
+            AxisScale::Linear
         }
-        _ => Scale::suiting(values.iter().copied(), 1.3),
+        _ => AxisScale::suiting(values.iter().copied(), 1.3),
     }
 }
 

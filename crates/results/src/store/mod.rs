@@ -27,10 +27,10 @@ pub use merge::merge;
 pub use reader::{Reader, is_result};
 pub use relation::{Quantity, Relation, attacks, direction};
 pub use schema::{DatasetInfo, FORMAT, FileKind, sample_axis};
-pub use summary::{ScoreSummary, Summary, inspect};
+pub use summary::{Contents, ScoreSummary, inspect};
 pub use target::Overwrite;
 pub use whole::write_whole;
-pub use writer::{Samples, Start, Writer};
+pub use writer::{Resumption, Samples, Writer};
 
 /// Values of one column, row-major on the host.
 #[derive(Clone, Debug, PartialEq)]

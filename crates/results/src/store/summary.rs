@@ -41,7 +41,7 @@ impl ScoreSummary {
 
 /// What a result file holds. Its display is a few lines of text.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Summary {
+pub struct Contents {
     /// What kind of file.
     pub kind: FileKind,
     /// Root attributes as (name, value); configuration and number of samples left out.
@@ -57,7 +57,7 @@ pub struct Summary {
 }
 
 /// Reads what `path` holds.
-pub fn inspect(path: &Path) -> Result<Summary> {
+pub fn inspect(path: &Path) -> Result<Contents> {
     let reader = Reader::open(path)?;
     let header = reader.header();
     let mut attributes = header.attributes(reader.version());
@@ -71,7 +71,7 @@ pub fn inspect(path: &Path) -> Result<Summary> {
             .collect::<Result<_>>()?,
         _ => vec![],
     };
-    Ok(Summary {
+    Ok(Contents {
         kind: header.kind,
         attributes,
         config: header.config.clone(),
@@ -81,7 +81,7 @@ pub fn inspect(path: &Path) -> Result<Summary> {
     })
 }
 
-impl fmt::Display for Summary {
+impl fmt::Display for Contents {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (name, value) in &self.attributes {
             writeln!(f, "{name:<14}{value}")?;

@@ -47,7 +47,7 @@ impl From<Vec<u64>> for Samples {
 
 /// How a [`Writer`] began.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Start {
+pub enum Resumption {
     /// There was no partial file.
     New,
     /// A partial file of the same run is continued.
@@ -70,7 +70,7 @@ pub struct Writer {
     target: Target,
     kind: super::FileKind,
     file: File,
-    start: Start,
+    start: Resumption,
     /// Sample index of each row.
     index: Vec<u64>,
     /// Row of each sample.
@@ -129,22 +129,24 @@ impl Writer {
             }
         }
         let (found, start) = match resume(&target, header, &index, fixed, partial)? {
-            Found::Nothing => (None, Start::New),
-            Found::Useless(why) => (None, Start::Replaced { why }),
+            Found::Nothing => (None, Resumption::New),
+            Found::Useless(why) => (None, Resumption::Replaced { why }),
             Found::Damaged => {
                 let (fresh, why) = target.put_aside()?;
                 target = fresh;
-                (None, Start::Replaced { why })
+                (None, Resumption::Replaced { why })
             }
             Found::Others(done, name) if target.overwrite == Overwrite::No => {
                 let found = format!("{done} finished samples of another run ({name} differs)");
                 let subject = target.partial.display().to_string();
                 return Err(Error::request(subject, "the run that began it, or --force to begin anew", found));
             }
-            Found::Others(_, name) => (None, Start::Replaced { why: format!("it is of another run: {name} differs") }),
+            Found::Others(_, name) => {
+                (None, Resumption::Replaced { why: format!("it is of another run: {name} differs") })
+            }
             Found::Rows(rows, damaged) => {
                 let done = rows.stored.iter().filter(|s| **s).count();
-                (Some(rows), Start::Resumed { done, damaged })
+                (Some(rows), Resumption::Resumed { done, damaged })
             }
         };
         let rows = match found {
@@ -167,7 +169,7 @@ impl Writer {
     }
 
     /// Whether the file is new, resumed, or replaces a useless partial file.
-    pub fn start(&self) -> &Start {
+    pub fn start(&self) -> &Resumption {
         &self.start
     }
 

@@ -164,7 +164,7 @@ fn a_damaged_row_is_computed_again() {
     let spoil = "import sys, h5py\nwith h5py.File(sys.argv[1], 'r+') as f: f['attack/one/latent_l2'][1, 2] += 1e-9";
     python(spoil, &[&folder.path().join("attack.h5.partial")]).unwrap();
     let mut writer = begin();
-    assert_eq!(*writer.start(), Start::Resumed { done: 3, damaged: 1 });
+    assert_eq!(*writer.start(), Resumption::Resumed { done: 3, damaged: 1 });
     assert_eq!(writer.remaining(), [2, 4, 5, 6, 7, 8, 9, 10, 11]);
     writer.put(&attacks(&writer.remaining())).unwrap();
     writer.finish().unwrap();

@@ -43,7 +43,7 @@ fn what_exists_is_not_overwritten() {
     drop(writer);
     assert!(std::fs::read(&path).unwrap() == before);
     let mut writer = create(&path, Overwrite::Yes).unwrap();
-    assert_eq!(*writer.start(), Start::Resumed { done: 2, damaged: 0 });
+    assert_eq!(*writer.start(), Resumption::Resumed { done: 2, damaged: 0 });
     writer.put(&scores(&[2, 3])).unwrap();
     writer.finish().unwrap();
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
@@ -57,7 +57,7 @@ fn what_exists_is_not_overwritten() {
     assert_eq!(std::fs::read(&late).unwrap(), b"someone else's");
     std::fs::remove_file(&late).unwrap();
     let writer = create(&late, Overwrite::No).unwrap();
-    assert_eq!(*writer.start(), Start::Resumed { done: 4, damaged: 0 });
+    assert_eq!(*writer.start(), Resumption::Resumed { done: 4, damaged: 0 });
     writer.finish().unwrap();
     assert!(late.exists());
 }
@@ -110,7 +110,7 @@ fn a_file_in_use_is_left_alone() {
     assert_refused(&whole.unwrap_err(), &["in use"]);
     other.stdin.take().unwrap().flush().unwrap();
     assert!(other.wait().unwrap().success());
-    assert_eq!(*create(&path, Overwrite::No).unwrap().start(), Start::Resumed { done: 1, damaged: 0 });
+    assert_eq!(*create(&path, Overwrite::No).unwrap().start(), Resumption::Resumed { done: 1, damaged: 0 });
 }
 
 #[test]

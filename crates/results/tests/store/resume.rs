@@ -31,7 +31,7 @@ fn an_unfinished_run_goes_on_where_it_stopped() {
     assert_eq!(error.exit_code(), 2);
 
     let mut writer = open(&path, &header);
-    assert_eq!(*writer.start(), Start::Resumed { done: 4, damaged: 0 });
+    assert_eq!(*writer.start(), Resumption::Resumed { done: 4, damaged: 0 });
     assert_eq!(writer.done(), [3, 4, 5, 9]);
     assert_eq!(writer.remaining(), [0, 1, 2, 6, 7, 8, 10, 11]);
     // A row is stored once; a block of other columns does not fit.
@@ -62,7 +62,7 @@ fn finished_rows_of_another_run_are_never_lost_without_force() {
         writer.put(&attacks(&[0, 1, 2])).unwrap();
     };
     let why = |writer: Writer| match writer.start() {
-        Start::Replaced { why } => why.clone(),
+        Resumption::Replaced { why } => why.clone(),
         other => panic!("{other:?}"),
     };
     let refused = |name: &str, header: &Header, samples: usize, fixed: &[Column]| {
@@ -86,7 +86,7 @@ fn finished_rows_of_another_run_are_never_lost_without_force() {
         ..own.clone()
     };
     begun();
-    assert_eq!(*open(&path, &elsewhere).start(), Start::Resumed { done: 3, damaged: 0 });
+    assert_eq!(*open(&path, &elsewhere).start(), Resumption::Resumed { done: 3, damaged: 0 });
 
     type Change = fn(&mut Header);
     let changes: [(&str, Change); 9] = [
@@ -127,7 +127,7 @@ fn finished_rows_of_another_run_are_never_lost_without_force() {
     for length in (8..good.len()).step_by(1024) {
         std::fs::write(partial(&path), &good[..length]).unwrap();
         let writer = open(&path, &own);
-        assert!(matches!(writer.start(), Start::Replaced { .. }), "{length}: {:?}", writer.start());
+        assert!(matches!(writer.start(), Resumption::Replaced { .. }), "{length}: {:?}", writer.start());
         assert!(writer.done().is_empty());
     }
     std::fs::write(partial(&path), b"something else").unwrap();

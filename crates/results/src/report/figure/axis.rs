@@ -4,15 +4,15 @@ use super::number;
 
 /// How values are laid along an axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scale {
+pub enum AxisScale {
     /// Equal differences are equal lengths.
     Linear,
     /// Equal ratios are equal lengths; only positive values can be shown.
     Log,
 }
 
-impl Scale {
-    /// [`Scale::Log`] where all finite values are positive and span at least `decades` powers of ten.
+impl AxisScale {
+    /// [`AxisScale::Log`] where all finite values are positive and span at least `decades` powers of ten.
     pub fn suiting(values: impl IntoIterator<Item = f64>, decades: f64) -> Self {
         let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
         for v in values.into_iter().filter(|v| v.is_finite()) {
@@ -29,7 +29,7 @@ pub struct Axis {
     /// What is measured, with its unit.
     pub label: String,
     /// The scale.
-    pub scale: Scale,
+    pub scale: AxisScale,
     /// Lower end of the range.
     pub low: f64,
     /// Upper end of the range.
@@ -44,30 +44,30 @@ const MOST_TICKS: f64 = 100.0;
 
 impl Axis {
     /// An axis that holds all showable `values` with a little room at both ends.
-    pub fn fit(label: impl Into<String>, scale: Scale, values: impl IntoIterator<Item = f64>) -> Self {
+    pub fn fit(label: impl Into<String>, scale: AxisScale, values: impl IntoIterator<Item = f64>) -> Self {
         let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
         for v in values {
-            if v.is_finite() && (scale == Scale::Linear || v > 0.0) {
+            if v.is_finite() && (scale == AxisScale::Linear || v > 0.0) {
                 low = low.min(v);
                 high = high.max(v);
             }
         }
         // What lies beyond is drawn at the edge: an axis and its room must be numbers themselves.
         (low, high) = (low.max(-LARGEST), high.min(LARGEST));
-        if scale == Scale::Log {
+        if scale == AxisScale::Log {
             (low, high) = (low.max(SMALLEST), high.max(SMALLEST));
         }
         if low > high {
-            (low, high) = if scale == Scale::Log { (0.1, 10.0) } else { (0.0, 1.0) };
+            (low, high) = if scale == AxisScale::Log { (0.1, 10.0) } else { (0.0, 1.0) };
         }
         let mut axis = Self { label: label.into(), scale, low, high };
         match scale {
-            Scale::Linear => {
+            AxisScale::Linear => {
                 let room = if high > low { 0.04 * (high - low) } else { 0.5 * low.abs().max(1.0) };
                 axis.low -= room;
                 axis.high += room;
             }
-            Scale::Log => {
+            AxisScale::Log => {
                 let room = if high > low { (high / low).powf(0.04) } else { 3.0 };
                 axis.low = (axis.low / room).max(f64::MIN_POSITIVE);
                 axis.high = (axis.high * room).min(f64::MAX / 4.0);
@@ -78,7 +78,7 @@ impl Axis {
 
     /// The same axis begun at zero: for lengths and counts on a linear scale.
     pub fn from_zero(mut self) -> Self {
-        if self.scale == Scale::Linear && self.high > 0.0 {
+        if self.scale == AxisScale::Linear && self.high > 0.0 {
             self.low = 0.0;
         }
         self
@@ -95,13 +95,13 @@ impl Axis {
     /// Where `value` lies, 0 at the lower and 1 at the upper end, held within the range; `None` where it cannot
     /// be shown (not finite, or not positive on a logarithmic scale).
     pub fn place(&self, value: f64) -> Option<f64> {
-        if !value.is_finite() || (self.scale == Scale::Log && value <= 0.0) {
+        if !value.is_finite() || (self.scale == AxisScale::Log && value <= 0.0) {
             return None;
         }
         let part = match self.scale {
-            Scale::Linear => (value - self.low) / (self.high - self.low),
+            AxisScale::Linear => (value - self.low) / (self.high - self.low),
             // Not the logarithms of ratios, which may not be numbers.
-            Scale::Log => (value.ln() - self.low.ln()) / (self.high.ln() - self.low.ln()),
+            AxisScale::Log => (value.ln() - self.low.ln()) / (self.high.ln() - self.low.ln()),
         };
         Some(part.clamp(0.0, 1.0))
     }
@@ -109,7 +109,7 @@ impl Axis {
     /// Ticks at round numbers within the range, about `wanted` of them, with their words.
     pub fn ticks(&self, wanted: usize) -> Vec<(f64, String)> {
         let within = |v: &f64| *v >= self.low * (1.0 - 1e-12 * self.low.signum()) && *v <= self.high;
-        if self.scale == Scale::Log {
+        if self.scale == AxisScale::Log {
             let first = self.low.log10().floor() as i32;
             let last = self.high.log10().ceil() as i32;
             let decades: Vec<i32> = (first..=last).filter(|e| within(&10f64.powi(*e))).collect();
@@ -144,7 +144,7 @@ impl Axis {
         let decimals = (-step.log10().floor()).max(0.0) as usize;
         (first..=last)
             .map(|i| i as f64 * step)
-            .filter(|v| self.scale == Scale::Linear || *v > 0.0)
+            .filter(|v| self.scale == AxisScale::Linear || *v > 0.0)
             .map(|v| (v, tick_text(v, decimals)))
             .collect()
     }
@@ -209,7 +209,7 @@ mod tests {
         let start = Instant::now();
         for a in hard {
             for b in hard {
-                for scale in [Scale::Linear, Scale::Log] {
+                for scale in [AxisScale::Linear, AxisScale::Log] {
                     let axis = Axis::fit("x", scale, [a, b, 0.5]).from_zero();
                     let alone = Axis::fit("x", scale, [a, b]);
                     for axis in [axis, alone] {

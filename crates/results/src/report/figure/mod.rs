@@ -11,7 +11,7 @@ mod picture; // images -> strips of PNG
 mod plot; //    axes and marks -> one panel
 mod table; //   numbers -> table, CSV
 
-pub use axis::{Axis, Scale};
+pub use axis::{Axis, AxisScale};
 pub use dots::{Dot, dots};
 pub use ink::{Ink, Marker, SERIES, Stroke};
 pub use mark::{Cloud, Curve, Mark, Point, Steps, bins, shares};

@@ -1,7 +1,7 @@
 //! A plot as inline SVG: axes, marks, words. Sized for a phone's width, so that its text needs no scaling there.
 
 use super::Panel;
-use super::axis::{Axis, Scale};
+use super::axis::{Axis, AxisScale};
 use super::draw;
 use super::frame::Frame;
 use super::mark::Mark;
@@ -167,7 +167,7 @@ impl Plot {
 
     /// The curves' ends in words.
     fn described(&self) -> String {
-        let scale = |axis: &Axis| if axis.scale == Scale::Log { "logarithmic" } else { "linear" };
+        let scale = |axis: &Axis| if axis.scale == AxisScale::Log { "logarithmic" } else { "linear" };
         let mut words = format!("{} x axis, {} y axis.", scale(&self.x), scale(&self.y));
         for mark in &self.marks {
             if let Mark::Curve(curve) = mark {

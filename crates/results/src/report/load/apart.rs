@@ -1,25 +1,25 @@
 //! What tells files of one model, and models of one name, apart: as little as does it.
 
-use crate::report::study::{Arm, Outcome, Scores, Study, Trial};
+use crate::report::study::{Outcome, Scores, Study, Subject, Trial};
 use crate::report::words;
 
 /// Names each model's scores by their metric and, where one has several files of a metric, by what these differ in.
 /// Files that say the same are one.
-pub(super) fn facets(arms: &mut [Arm]) {
-    for arm in arms.iter_mut() {
-        once(&mut arm.scores, |a: &Scores, b: &Scores| {
+pub(super) fn facets(subjects: &mut [Subject]) {
+    for subject in subjects.iter_mut() {
+        once(&mut subject.scores, |a: &Scores, b: &Scores| {
             (&a.metric, &a.aspects, &a.index) == (&b.metric, &b.aspects, &b.index)
                 && a.columns.len() == b.columns.len()
                 && a.columns.iter().zip(&b.columns).all(|(a, b)| a.name == b.name && same(&a.values, &b.values))
         });
     }
-    tell(arms, scores_of, |kind, told| [&[kind.to_owned()], told].concat().join(", "));
+    tell(subjects, scores_of, |kind, told| [&[kind.to_owned()], told].concat().join(", "));
 }
 
 /// Labels each model's attack files of one norm by what they differ in. Files that say the same are one.
-pub(super) fn trials(arms: &mut [Arm]) {
-    for arm in arms.iter_mut() {
-        once(&mut arm.trials, |a: &Trial, b: &Trial| {
+pub(super) fn trials(subjects: &mut [Subject]) {
+    for subject in subjects.iter_mut() {
+        once(&mut subject.trials, |a: &Trial, b: &Trial| {
             let alike = |(a, b): (&Outcome, &Outcome)| {
                 a.name == b.name
                     && a.measures.len() == b.measures.len()
@@ -30,7 +30,7 @@ pub(super) fn trials(arms: &mut [Arm]) {
                 && a.attacks.iter().zip(&b.attacks).all(alike)
         });
     }
-    tell(arms, trials_of, |_, told| told.join(", "));
+    tell(subjects, trials_of, |_, told| told.join(", "));
 }
 
 /// Bit for bit, so that NaN equals itself.
@@ -58,27 +58,29 @@ struct Item<'a> {
     name: &'a mut String,
 }
 
-fn scores_of(arm: &mut Arm) -> Vec<Item<'_>> {
-    let each = arm.scores.iter_mut();
+fn scores_of(subject: &mut Subject) -> Vec<Item<'_>> {
+    let each = subject.scores.iter_mut();
     each.map(|Scores { facet, metric, aspects, .. }| Item { kind: metric, aspects, name: facet }).collect()
 }
 
-fn trials_of(arm: &mut Arm) -> Vec<Item<'_>> {
-    let each = arm.trials.iter_mut();
+fn trials_of(subject: &mut Subject) -> Vec<Item<'_>> {
+    let each = subject.trials.iter_mut();
     each.map(|Trial { label, norm, aspects, .. }| Item { kind: norm, aspects, name: label }).collect()
 }
 
 /// Names every model's items by their kind and those aspects in which some model's items of that kind differ: the same
 /// aspects for all models, so that one name is one thing. What no aspect tells apart is numbered.
-fn tell(arms: &mut [Arm], items: fn(&mut Arm) -> Vec<Item<'_>>, name: impl Fn(&str, &[String]) -> String) {
-    let all: Vec<Vec<(String, Vec<String>)>> =
-        arms.iter_mut().map(|arm| items(arm).iter().map(|i| (i.kind.clone(), i.aspects.to_vec())).collect()).collect();
+fn tell(subjects: &mut [Subject], items: fn(&mut Subject) -> Vec<Item<'_>>, name: impl Fn(&str, &[String]) -> String) {
+    let all: Vec<Vec<(String, Vec<String>)>> = subjects
+        .iter_mut()
+        .map(|subject| items(subject).iter().map(|i| (i.kind.clone(), i.aspects.to_vec())).collect())
+        .collect();
     let told = |kind: &str| -> Vec<usize> {
         let mut chosen: Vec<usize> = Vec::new();
         for aspect in 0.. {
             let mut held = false;
-            let splits = all.iter().any(|arm| {
-                let of_kind: Vec<&Vec<String>> = arm.iter().filter(|i| i.0 == kind).map(|i| &i.1).collect();
+            let splits = all.iter().any(|subject| {
+                let of_kind: Vec<&Vec<String>> = subject.iter().filter(|i| i.0 == kind).map(|i| &i.1).collect();
                 held |= of_kind.iter().any(|a| aspect < a.len());
                 of_kind.iter().enumerate().any(|(i, a)| {
                     let alike = |b: &&&Vec<String>| chosen.iter().all(|c| a.get(*c) == b.get(*c));
@@ -94,10 +96,10 @@ fn tell(arms: &mut [Arm], items: fn(&mut Arm) -> Vec<Item<'_>>, name: impl Fn(&s
         }
         chosen
     };
-    for arm in arms.iter_mut() {
+    for subject in subjects.iter_mut() {
         let mut given: Vec<String> = Vec::new();
         let mut kinds: Vec<String> = Vec::new();
-        for item in items(arm) {
+        for item in items(subject) {
             let words: Vec<String> = told(item.kind)
                 .iter()
                 .filter_map(|a| item.aspects.get(*a))
@@ -117,13 +119,13 @@ fn tell(arms: &mut [Arm], items: fn(&mut Arm) -> Vec<Item<'_>>, name: impl Fn(&s
     }
 }
 
-/// Names the arms as their models were named; of one name, by as much more of their path as tells them apart. A model on
+/// Names the subjects as their models were named; of one name, by as much more of their path as tells them apart. A model on
 /// several data sets has these in its names.
-pub(super) fn arms(arms: &mut [Arm]) {
+pub(super) fn subjects(subjects: &mut [Subject]) {
     let mut models: Vec<(&str, &str)> = Vec::new();
-    for arm in arms.iter() {
-        if !models.iter().any(|m| m.0 == arm.origin.identity()) {
-            models.push((arm.origin.identity(), &arm.origin.model));
+    for subject in subjects.iter() {
+        if !models.iter().any(|m| m.0 == subject.origin.identity()) {
+            models.push((subject.origin.identity(), &subject.origin.model));
         }
     }
     let mut called = paths(&models.iter().map(|m| m.1).collect::<Vec<_>>());
@@ -134,9 +136,10 @@ pub(super) fn arms(arms: &mut [Arm]) {
         }
     }
     let mut names = Vec::new();
-    for arm in arms.iter() {
-        let place = models.iter().position(|m| m.0 == arm.origin.identity()).unwrap_or_default();
-        let twins: Vec<&Arm> = arms.iter().filter(|a| a.origin.identity() == arm.origin.identity()).collect();
+    for subject in subjects.iter() {
+        let place = models.iter().position(|m| m.0 == subject.origin.identity()).unwrap_or_default();
+        let twins: Vec<&Subject> =
+            subjects.iter().filter(|a| a.origin.identity() == subject.origin.identity()).collect();
         let mut name = called[place].clone();
         let mut sets: Vec<&str> = Vec::new();
         for twin in &twins {
@@ -144,18 +147,18 @@ pub(super) fn arms(arms: &mut [Arm]) {
                 sets.push(&twin.origin.dataset);
             }
         }
-        if let (true, Some(at)) = (sets.len() > 1, sets.iter().position(|s| *s == arm.origin.dataset)) {
+        if let (true, Some(at)) = (sets.len() > 1, sets.iter().position(|s| *s == subject.origin.dataset)) {
             name.push_str(&format!(", {}", paths(&sets)[at]));
         }
-        if twins.iter().any(|t| t.origin.split != arm.origin.split) {
-            name.push_str(&format!(", {}", arm.origin.split));
+        if twins.iter().any(|t| t.origin.split != subject.origin.split) {
+            name.push_str(&format!(", {}", subject.origin.split));
         }
         names.push(name);
     }
     // Whatever is still alike is numbered.
-    for (i, arm) in arms.iter_mut().enumerate() {
+    for (i, subject) in subjects.iter_mut().enumerate() {
         let before = names[..i].iter().filter(|n| **n == names[i]).count();
-        arm.name = if before > 0 { format!("{} ({})", names[i], before + 1) } else { names[i].clone() };
+        subject.name = if before > 0 { format!("{} ({})", names[i], before + 1) } else { names[i].clone() };
     }
 }
 
@@ -165,13 +168,13 @@ pub(super) fn histories(study: &mut Study) {
     let mut named = paths(&folders.iter().map(String::as_str).collect::<Vec<_>>());
     for (name, folder) in named.iter_mut().zip(&folders) {
         let whole = |path: &str| parts(path).join("/");
-        let own = study.arms.iter().find(|a| {
+        let own = study.subjects.iter().find(|a| {
             let (model, folder) = (whole(&a.origin.model), whole(folder));
             // One of them may be named from another folder than the other.
             model == folder || model.ends_with(&format!("/{folder}")) || folder.ends_with(&format!("/{model}"))
         });
-        if let Some(arm) = own {
-            *name = arm.name.clone();
+        if let Some(subject) = own {
+            *name = subject.name.clone();
         } else if name.is_empty() {
             *name = "training".to_owned();
         }
@@ -179,7 +182,7 @@ pub(super) fn histories(study: &mut Study) {
     for (history, name) in study.histories.iter_mut().zip(named) {
         history.name = name;
     }
-    let place = |name: &str| study.arms.iter().position(|a| a.name == name).unwrap_or(usize::MAX);
+    let place = |name: &str| study.subjects.iter().position(|a| a.name == name).unwrap_or(usize::MAX);
     study.histories.sort_by_key(|h| place(&h.name));
 }
 

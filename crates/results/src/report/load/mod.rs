@@ -50,7 +50,7 @@ pub(super) fn study(inputs: &[PathBuf]) -> Result<Study> {
     }
     let runs = || readers.iter().filter(|r| r.header().kind != FileKind::Sweep);
     for reader in runs() {
-        run::arm(&mut study, origin(reader));
+        run::subject(&mut study, origin(reader));
     }
     for kind in [FileKind::Attack, FileKind::Scores] {
         // Attacks first: they say which samples a gallery shows.
@@ -64,9 +64,9 @@ pub(super) fn study(inputs: &[PathBuf]) -> Result<Study> {
     for path in &histories {
         study.histories.push(history::read(path)?);
     }
-    apart::facets(&mut study.arms);
-    apart::trials(&mut study.arms);
-    apart::arms(&mut study.arms);
+    apart::facets(&mut study.subjects);
+    apart::trials(&mut study.subjects);
+    apart::subjects(&mut study.subjects);
     apart::histories(&mut study);
     Ok(study)
 }

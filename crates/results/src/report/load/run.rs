@@ -1,11 +1,11 @@
-//! Scores and attack files: each joins the arm of its model.
+//! Scores and attack files: each joins the subject of its model.
 
 use super::effort;
 use super::origin::{origin, setting, step_scale};
 use crate::error::{Error, Result};
 use crate::report::figure::{Picture, number};
 use crate::report::study::{
-    Arm, AttackedImages, Directions, Gallery, Matrix, Measure, Named, Origin, Outcome, Sample, Scores, Study, Trial,
+    AttackedImages, Directions, Gallery, Matrix, Measure, Named, Origin, Outcome, Sample, Scores, Study, Subject, Trial,
 };
 use crate::report::words;
 use crate::store::{FileKind, Reader, Values};
@@ -16,35 +16,36 @@ pub(super) const ON_SHOW: usize = 8;
 /// Samples whose first directions are compared with each other.
 const ALIGNED: usize = 48;
 
-/// Adds the file to the arm of its model.
+/// Adds the file to the subject of its model.
 pub(super) fn add(reader: &Reader, study: &mut Study) -> Result<()> {
     let show = shown(study);
-    let arm = arm(study, origin(reader));
+    let subject = subject(study, origin(reader));
     match reader.header().kind {
-        FileKind::Attack => join(&mut arm.trials, trial(reader, show)?),
-        _ => arm.scores.push(scores(reader, show)?),
+        FileKind::Attack => join(&mut subject.trials, trial(reader, show)?),
+        _ => subject.scores.push(scores(reader, show)?),
     }
     Ok(())
 }
 
 /// The samples that the first gallery shows, so that all show the same.
 fn shown(study: &Study) -> Option<Vec<u64>> {
-    let gallery = study.arms.iter().flat_map(|a| &a.trials).find_map(|t| t.gallery.as_ref())?;
+    let gallery = study.subjects.iter().flat_map(|a| &a.trials).find_map(|t| t.gallery.as_ref())?;
     Some(gallery.samples.iter().map(|s| s.index).collect())
 }
 
-/// The arm of the same weights on the same data, whatever they are called, or a new one.
-pub(super) fn arm(study: &mut Study, origin: Origin) -> &mut Arm {
+/// The subject of the same weights on the same data, whatever they are called, or a new one.
+pub(super) fn subject(study: &mut Study, origin: Origin) -> &mut Subject {
     let same_data = |a: &Origin, b: &Origin| {
         let alike = words::dataset(&a.dataset) == words::dataset(&b.dataset);
         a.split == b.split && (a.dataset == b.dataset || alike && !a.data.is_empty() && a.data == b.data)
     };
-    let same = |arm: &Arm| arm.origin.identity() == origin.identity() && same_data(&arm.origin, &origin);
-    let place = study.arms.iter().position(same).unwrap_or_else(|| {
-        study.arms.push(Arm { origin, ..Arm::default() });
-        study.arms.len() - 1
+    let same =
+        |subject: &Subject| subject.origin.identity() == origin.identity() && same_data(&subject.origin, &origin);
+    let place = study.subjects.iter().position(same).unwrap_or_else(|| {
+        study.subjects.push(Subject { origin, ..Subject::default() });
+        study.subjects.len() - 1
     });
-    &mut study.arms[place]
+    &mut study.subjects[place]
 }
 
 /// Adds a file's attacks to a trial that they stand beside: same samples, sizes and norm, other attacks. Others are

@@ -6,7 +6,7 @@ use super::run::{is_picture, spread};
 use super::sweep_pictures;
 use crate::error::{Error, Result};
 use crate::report::law::{Law, law};
-use crate::report::stats::{Summary, median};
+use crate::report::stats::{Quartiles, median};
 use crate::report::study::{
     Agreement, Interval, Named, OutcomeSummary, StepScale, StepSet, Sweep, SweepModel, SweepPoint, Within,
 };
@@ -181,7 +181,7 @@ impl Grid<'_> {
         for name in names {
             let (shape, values) = self.parts(&format!("/clean/{name}"), 2)?;
             for (i, point) in points.iter_mut().enumerate() {
-                point.clean.push((name.clone(), Summary::of(&self.pooled(i, shape[0], &values))));
+                point.clean.push((name.clone(), Quartiles::of(&self.pooled(i, shape[0], &values))));
             }
         }
         if self.reader.info("/spectrum/eigenvalues").is_some() {
@@ -190,7 +190,7 @@ impl Grid<'_> {
             for (i, point) in points.iter_mut().enumerate() {
                 let part = self.pooled(i, rows * width, &values);
                 let column = |k| part.iter().skip(k).step_by(width).copied().collect::<Vec<_>>();
-                point.spectrum = (0..width).map(|k| Summary::of(&column(k))).collect();
+                point.spectrum = (0..width).map(|k| Quartiles::of(&column(k))).collect();
             }
         }
         Ok(())
@@ -246,7 +246,7 @@ impl Grid<'_> {
                         let found = lambda.and_then(|l| agreement(law, l, eps, &by_eps, set.scale, dim.unwrap_or(1)));
                         point.agreements.extend(found.map(|a| (set.key.clone(), a)));
                     }
-                    let summaries = by_eps.iter().map(|v| Summary::of(v)).collect();
+                    let summaries = by_eps.iter().map(|v| Quartiles::of(v)).collect();
                     if let Some(outcome) = point.attacks.last_mut() {
                         outcome.measures.push((name.clone(), summaries));
                     }
@@ -315,7 +315,7 @@ fn agreement(
     };
     let ratio = eps.iter().zip(actual).map(|(size, actual)| {
         let ratios: Vec<f64> = predict(*size).iter().zip(actual).map(|(p, a)| a / p).collect();
-        Summary::of(&ratios)
+        Quartiles::of(&ratios)
     });
     Some(Agreement { law, ratio: ratio.collect(), predicted: predict(*eps.first()?), actual: actual.first()?.clone() })
 }

@@ -4,8 +4,8 @@ use super::overview::badge;
 use super::{Headline, Section, spread_row, spread_table, spread_words};
 use crate::report::figure::{Axis, Dot, Figure, Ink, Marker, dots, number};
 use crate::report::markup::{Element, element};
-use crate::report::stats::Summary;
-use crate::report::study::{Arm, Study, Trial};
+use crate::report::stats::Quartiles;
+use crate::report::study::{Study, Subject, Trial};
 use crate::report::words;
 
 /// As many columns have room beside each other; beyond, entropies are left to the tables below.
@@ -20,12 +20,12 @@ struct Column {
     title: String,
     axis: String,
     key: &'static str,
-    values: Vec<Option<Summary>>,
+    values: Vec<Option<Quartiles>>,
 }
 
 impl Column {
-    fn median(&self, arm: usize) -> Option<f64> {
-        self.values.get(arm)?.as_ref().map(|s| s.median).filter(|m| m.is_finite())
+    fn median(&self, subject: usize) -> Option<f64> {
+        self.values.get(subject)?.as_ref().map(|s| s.median).filter(|m| m.is_finite())
     }
 
     /// Whether models can be compared by it.
@@ -37,13 +37,13 @@ impl Column {
 /// The comparison of two or more models.
 pub fn section(study: &Study) -> Option<Section> {
     let columns: Vec<Column> = columns(study).into_iter().filter(Column::compares).collect();
-    if study.arms.len() < 2 || columns.is_empty() {
+    if study.subjects.len() < 2 || columns.is_empty() {
         return None;
     }
     // What an attack leaves of the picture says most; else what it does to the code, else the geometry.
     let first = |part: &str| columns.iter().find(|c| c.title.starts_with(part));
     let by = first("Reconstruction error, ").or_else(|| first("Latent shift")).or(columns.first())?;
-    let mut order: Vec<usize> = (0..study.arms.len()).collect();
+    let mut order: Vec<usize> = (0..study.subjects.len()).collect();
     let value = |i: &usize| by.median(*i).unwrap_or(f64::INFINITY);
     order.sort_by(|a, b| value(a).total_cmp(&value(b)));
 
@@ -61,8 +61,8 @@ pub fn section(study: &Study) -> Option<Section> {
         let rows: Vec<Dot> = order.iter().map(|i| dot(study, column, *i)).collect();
         panels.push(dots(&column.title, &axis, &rows));
         for i in &order {
-            if let (Some(arm), Some(Some(s))) = (study.arms.get(*i), column.values.get(*i)) {
-                figure.row(spread_row([(&column.title).into(), (&arm.name).into()], s));
+            if let (Some(subject), Some(Some(s))) = (study.subjects.get(*i), column.values.get(*i)) {
+                figure.row(spread_row([(&column.title).into(), (&subject.name).into()], s));
             }
         }
     }
@@ -82,7 +82,9 @@ pub fn section(study: &Study) -> Option<Section> {
 
 /// The quantities that models are compared by.
 fn columns(study: &Study) -> Vec<Column> {
-    let each = |of: &dyn Fn(&Arm) -> Option<Summary>| -> Vec<Option<Summary>> { study.arms.iter().map(of).collect() };
+    let each = |of: &dyn Fn(&Subject) -> Option<Quartiles>| -> Vec<Option<Quartiles>> {
+        study.subjects.iter().map(of).collect()
+    };
     let mut columns = Vec::new();
     if let Some(attack) = Attack::common(study) {
         for key in ["recon_mse", "recon_shift", "latent_l2"] {
@@ -92,13 +94,13 @@ fn columns(study: &Study) -> Vec<Column> {
                 ranked: true,
                 axis: words::axis(key),
                 key,
-                values: each(&|arm| attack.of(arm, key)),
+                values: each(&|subject| attack.of(subject, key)),
             });
         }
     }
-    let clean = |arm: &Arm| {
-        let trial = arm.trials.iter().find(|t| t.clean.iter().any(|c| c.name == "recon_mse"))?;
-        trial.clean.iter().find(|c| c.name == "recon_mse").map(|c| Summary::of(&c.values))
+    let clean = |subject: &Subject| {
+        let trial = subject.trials.iter().find(|t| t.clean.iter().any(|c| c.name == "recon_mse"))?;
+        trial.clean.iter().find(|c| c.name == "recon_mse").map(|c| Quartiles::of(&c.values))
     };
     columns.push(Column {
         title: format!("{} without attack", words::title("recon_mse")),
@@ -121,7 +123,7 @@ fn columns(study: &Study) -> Vec<Column> {
                 ranked: key == "spectral_radius",
                 axis: words::axis(key),
                 key,
-                values: each(&|arm| arm.facet(facet)?.column(key).map(Summary::of)),
+                values: each(&|subject| subject.facet(facet)?.column(key).map(Quartiles::of)),
             });
         }
     }
@@ -138,8 +140,8 @@ struct Attack {
 
 impl Attack {
     fn common(study: &Study) -> Option<Self> {
-        let arms: Vec<&Arm> = study.arms.iter().filter(|a| !a.trials.is_empty()).collect();
-        let first = *arms.first().filter(|_| arms.len() > 1)?;
+        let subjects: Vec<&Subject> = study.subjects.iter().filter(|a| !a.trials.is_empty()).collect();
+        let first = *subjects.first().filter(|_| subjects.len() > 1)?;
         let mut tried: Vec<Self> = Vec::new();
         for trial in &first.trials {
             for outcome in &trial.attacks {
@@ -148,22 +150,22 @@ impl Attack {
             }
         }
         let rank = |a: &Self| words::strength(&a.name);
-        tried.retain(|a| arms.iter().all(|arm| a.trial(arm).is_some()));
+        tried.retain(|a| subjects.iter().all(|subject| a.trial(subject).is_some()));
         tried
             .into_iter()
             .min_by(|a, b| (rank(a), -a.eps).partial_cmp(&(rank(b), -b.eps)).unwrap_or(std::cmp::Ordering::Equal))
     }
 
-    fn trial<'a>(&self, arm: &'a Arm) -> Option<(&'a Trial, usize)> {
-        arm.trials.iter().find_map(|t| {
+    fn trial<'a>(&self, subject: &'a Subject) -> Option<(&'a Trial, usize)> {
+        subject.trials.iter().find_map(|t| {
             let at = t.eps.iter().position(|e| *e == self.eps)?;
             (t.norm == self.norm && t.attack(&self.name).is_some()).then_some((t, at))
         })
     }
 
-    fn of(&self, arm: &Arm, key: &str) -> Option<Summary> {
-        let (trial, at) = self.trial(arm)?;
-        Some(Summary::of(trial.attack(&self.name)?.measure(key)?.by_eps.get(at)?))
+    fn of(&self, subject: &Subject, key: &str) -> Option<Quartiles> {
+        let (trial, at) = self.trial(subject)?;
+        Some(Quartiles::of(trial.attack(&self.name)?.measure(key)?.by_eps.get(at)?))
     }
 
     fn norm(&self) -> String {
@@ -184,12 +186,12 @@ impl Attack {
     }
 }
 
-fn dot(study: &Study, column: &Column, arm: usize) -> Dot {
-    let name = study.arms.get(arm).map_or_else(String::new, |a| a.name.clone());
-    let summary = column.values.get(arm).copied().flatten().filter(|s| s.median.is_finite());
+fn dot(study: &Study, column: &Column, subject: usize) -> Dot {
+    let name = study.subjects.get(subject).map_or_else(String::new, |a| a.name.clone());
+    let summary = column.values.get(subject).copied().flatten().filter(|s| s.median.is_finite());
     Dot {
-        ink: Ink::Series(arm),
-        marker: Marker::series(arm),
+        ink: Ink::Series(subject),
+        marker: Marker::series(subject),
         tip: summary.map_or_else(String::new, |s| format!("{name}\n{}\n{}", column.title, spread_words(&s))),
         value: summary.map(|s| (s.median, s.low, s.high)),
         name,
@@ -210,10 +212,10 @@ fn table(study: &Study, columns: &[Column], order: &[usize]) -> Element {
         })
         .collect();
     let mut body = element("tbody");
-    for arm in order {
-        let mut row = element("tr").child(element("th").with("scope", "row").child(badge(study, *arm)));
+    for subject in order {
+        let mut row = element("tr").child(element("th").with("scope", "row").child(badge(study, *subject)));
         for (column, (low, high)) in columns.iter().zip(&ends) {
-            let Some(value) = column.median(*arm) else {
+            let Some(value) = column.median(*subject) else {
                 row.push(element("td").class("n").text("–"));
                 continue;
             };
@@ -236,7 +238,7 @@ fn table(study: &Study, columns: &[Column], order: &[usize]) -> Element {
 }
 
 fn finding(study: &Study, by: &Column, order: &[usize]) -> String {
-    let named = |i: &usize| Some((study.arms.get(*i)?.name.as_str(), by.median(*i)?));
+    let named = |i: &usize| Some((study.subjects.get(*i)?.name.as_str(), by.median(*i)?));
     let known: Vec<(&str, f64)> = order.iter().filter_map(named).collect();
     match known.as_slice() {
         [(best, low), .., (worst, high)] => format!(

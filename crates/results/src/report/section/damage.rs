@@ -1,9 +1,9 @@
 //! How far attacks reach, by size: medians with their quartiles, a panel a model, then the models compared.
 
 use super::{Headline, Section, each, spread_point, spread_row, spread_table, spread_words, times};
-use crate::report::figure::{Axis, Curve, Figure, Ink, Mark, Marker, Panel, Plot, Point, Scale, Stroke, number};
-use crate::report::stats::Summary;
-use crate::report::study::{Arm, Measure, Study, Trial};
+use crate::report::figure::{Axis, AxisScale, Curve, Figure, Ink, Mark, Marker, Panel, Plot, Point, Stroke, number};
+use crate::report::stats::Quartiles;
+use crate::report::study::{Measure, Study, Subject, Trial};
 use crate::report::words;
 
 /// What is drawn of each attack file, if it is there; the other measures are in the table of the overview.
@@ -20,7 +20,7 @@ pub fn section(study: &Study) -> Option<Section> {
         ..Section::default()
     };
     let mut kinds: Vec<Kind> = Vec::new();
-    for kind in study.arms.iter().flat_map(|a| &a.trials).map(Kind::of) {
+    for kind in study.subjects.iter().flat_map(|a| &a.trials).map(Kind::of) {
         if !kinds.contains(&kind) {
             kinds.push(kind);
         }
@@ -57,9 +57,9 @@ impl<'a> Kind<'a> {
         Self { norm: &trial.norm, label: &trial.label }
     }
 
-    /// An arm's trial of this kind.
-    fn trial<'b>(&self, arm: &'b Arm) -> Option<&'b Trial> {
-        arm.trials.iter().find(|t| Kind::of(t) == *self)
+    /// An subject's trial of this kind.
+    fn trial<'b>(&self, subject: &'b Subject) -> Option<&'b Trial> {
+        subject.trials.iter().find(|t| Kind::of(t) == *self)
     }
 
     /// What tells this kind's figures from the others': in an anchor, and in words.
@@ -75,20 +75,20 @@ impl<'a> Kind<'a> {
     }
 }
 
-/// One arm's trial of one kind.
+/// One subject's trial of one kind.
 struct Entry<'a> {
     ink: usize,
-    arm: &'a Arm,
+    subject: &'a Subject,
     trial: &'a Trial,
 }
 
 fn figure(study: &Study, kind: &Kind, key: &str, several: bool) -> Option<Figure> {
     let holds = |t: &&Trial| t.attacks.iter().any(|a| a.measure(key).is_some());
     let entries: Vec<Entry> = study
-        .arms
+        .subjects
         .iter()
         .enumerate()
-        .filter_map(|(ink, arm)| Some(Entry { ink, arm, trial: kind.trial(arm).filter(holds)? }))
+        .filter_map(|(ink, subject)| Some(Entry { ink, subject, trial: kind.trial(subject).filter(holds)? }))
         .collect();
     if entries.is_empty() {
         return None;
@@ -103,15 +103,15 @@ fn figure(study: &Study, kind: &Kind, key: &str, several: bool) -> Option<Figure
             let name = words::attack(&outcome.name);
             let mut points: Vec<Point> = Vec::new();
             for (size, values) in entry.trial.eps.iter().zip(&measure.by_eps) {
-                let summary = Summary::of(values);
+                let summary = Quartiles::of(values);
                 let tip =
-                    format!("{}, {name}\nε = {}\n{}", entry.arm.name, number::plain(*size), spread_words(&summary));
+                    format!("{}, {name}\nε = {}\n{}", entry.subject.name, number::plain(*size), spread_words(&summary));
                 points.push(spread_point(*size, &summary, tip));
                 seen.extend([summary.low, summary.median, summary.high]);
                 if !eps.contains(size) {
                     eps.push(*size);
                 }
-                table.row(spread_row([(&entry.arm.name).into(), (&outcome.name).into(), (*size).into()], &summary));
+                table.row(spread_row([(&entry.subject.name).into(), (&outcome.name).into(), (*size).into()], &summary));
             }
             let (marker, line) = style(&outcome.name);
             let curve = Curve { ink: Ink::Series(entry.ink), stroke: line, marker, label: name, points };
@@ -121,8 +121,8 @@ fn figure(study: &Study, kind: &Kind, key: &str, several: bool) -> Option<Figure
     eps.sort_by(f64::total_cmp);
     // Damage that spans decades would lie flat on the floor of a linear axis; a power law is a straight line on two
     // logarithmic ones.
-    let y_scale = Scale::suiting(seen.iter().copied(), 2.3);
-    let x_scale = Scale::suiting(eps.iter().copied(), if y_scale == Scale::Log { 0.6 } else { 1.3 });
+    let y_scale = AxisScale::suiting(seen.iter().copied(), 2.3);
+    let x_scale = AxisScale::suiting(eps.iter().copied(), if y_scale == AxisScale::Log { 0.6 } else { 1.3 });
     let x = Axis::fit(words::size_axis(kind.norm), x_scale, eps.iter().copied());
     let y = Axis::fit(words::axis(key), y_scale, seen).from_zero();
     let ticks: Vec<(f64, String)> = eps.iter().map(|e| (*e, number::plain(*e))).collect();
@@ -133,13 +133,13 @@ fn figure(study: &Study, kind: &Kind, key: &str, several: bool) -> Option<Figure
         .iter()
         .map(|entry| {
             let own = curves.iter().filter(|(ink, _, _)| *ink == entry.ink);
-            plot(&entry.arm.name, own.rev().map(|(_, _, c)| Mark::Curve(c.clone())).collect())
+            plot(&entry.subject.name, own.rev().map(|(_, _, c)| Mark::Curve(c.clone())).collect())
         })
         .collect();
     let strongest = strongest(&entries[0], key)?;
     if entries.len() > 1 {
         let compared = curves.iter().filter(|(_, attack, _)| *attack == strongest).map(|(ink, _, curve)| {
-            let label = study.arms[*ink].name.clone();
+            let label = study.subjects[*ink].name.clone();
             Mark::Curve(Curve { label, stroke: Stroke::series(*ink), marker: Marker::series(*ink), ..curve.clone() })
         });
         let compared = plot(&format!("{} attack, models compared", words::attack(&strongest)), compared.collect());
@@ -153,7 +153,7 @@ fn figure(study: &Study, kind: &Kind, key: &str, several: bool) -> Option<Figure
         caption: format!(
             "{}: median over the images (line) and middle half (band), against the size of the attack{}.{}",
             words::title(key),
-            if y.scale == Scale::Log { "; logarithmic scales" } else { "" },
+            if y.scale == AxisScale::Log { "; logarithmic scales" } else { "" },
             directions(&entries)
         ),
         panels,
@@ -168,8 +168,8 @@ fn directions(entries: &[Entry]) -> String {
     for entry in entries.iter().filter(|e| e.trial.is_directed() && !e.trial.metric.is_empty()) {
         let metric = entry.trial.metric.as_str();
         match taken.iter_mut().find(|t| t.0 == metric) {
-            Some(known) => known.1.push(entry.arm.name.clone()),
-            None => taken.push((metric, vec![entry.arm.name.clone()])),
+            Some(known) => known.1.push(entry.subject.name.clone()),
+            None => taken.push((metric, vec![entry.subject.name.clone()])),
         }
     }
     match taken.as_slice() {
@@ -203,7 +203,7 @@ fn strongest(entry: &Entry, key: &str) -> Option<String> {
 /// Model against model, under the strongest attack that all have, at the largest size that all have.
 fn comparison(study: &Study, kind: &Kind, key: &str) -> Option<String> {
     let trials: Vec<(&str, &Trial)> =
-        study.arms.iter().filter_map(|a| Some((a.name.as_str(), kind.trial(a)?))).collect();
+        study.subjects.iter().filter_map(|a| Some((a.name.as_str(), kind.trial(a)?))).collect();
     let (_, first) = trials.first().filter(|_| trials.len() > 1)?;
     let attack = ["suite", "race", "pgd", "spectral"]
         .into_iter()
@@ -218,7 +218,7 @@ fn comparison(study: &Study, kind: &Kind, key: &str) -> Option<String> {
         .iter()
         .map(|(name, trial)| {
             let at = trial.eps.iter().position(|e| *e == eps)?;
-            Some((*name, Summary::of(trial.attack(attack)?.measure(key)?.by_eps.get(at)?).median))
+            Some((*name, Quartiles::of(trial.attack(attack)?.measure(key)?.by_eps.get(at)?).median))
         })
         .collect();
     Some(format!(
@@ -234,7 +234,7 @@ fn comparison(study: &Study, kind: &Kind, key: &str) -> Option<String> {
 fn finding(entries: &[Entry], key: &str) -> String {
     let middle = |measure: &Measure, entry: &Entry| -> Option<f64> {
         let at = entry.trial.eps.len() / 2;
-        measure.by_eps.get(at).map(|v| Summary::of(v).median)
+        measure.by_eps.get(at).map(|v| Quartiles::of(v).median)
     };
     let size =
         |entry: &Entry| number::plain(entry.trial.eps.get(entry.trial.eps.len() / 2).copied().unwrap_or(f64::NAN));

@@ -4,7 +4,7 @@ use super::rows::{DIRECTIONS, Look, Rows};
 use super::{Facet, Section, each_in, facets};
 use crate::error::Result;
 use crate::report::figure::{Figure, Panel, Picture, Table, Width, number};
-use crate::report::stats::Summary;
+use crate::report::stats::Quartiles;
 use crate::report::study::{Directions, Study};
 
 /// Directions of the samples on show, a figure a facet, a row a rank.
@@ -22,16 +22,16 @@ fn figure(study: &Study, facet: &Facet<'_>) -> Result<Option<Figure>> {
     let mut table = Table::new(&["model", "metric", "index", "k", "eigenvalue", "largest_pixel_change"]);
     let mut panels = Vec::new();
     let mut aligned = Vec::new();
-    for (_, arm, scores) in facet.arms.iter().filter(|(_, _, s)| !s.directions.is_empty()) {
-        let originals = originals(study, &arm.origin.dataset, &scores.directions);
-        panels.push(panel(&arm.name, &scores.directions, originals)?);
-        aligned.push((arm.name.as_str(), Summary::of(&scores.alignment).median));
+    for (_, subject, scores) in facet.subjects.iter().filter(|(_, _, s)| !s.directions.is_empty()) {
+        let originals = originals(study, &subject.origin.dataset, &scores.directions);
+        panels.push(panel(&subject.name, &scores.directions, originals)?);
+        aligned.push((subject.name.as_str(), Quartiles::of(&scores.alignment).median));
         for sample in &scores.directions {
             let row = scores.index.iter().position(|i| *i == sample.index);
             for (k, vector) in sample.vectors.iter().enumerate() {
                 let eigenvalue = scores.eigenvalues.as_ref().and_then(|m| m.values.get(row? * m.width + k));
                 table.row([
-                    (&arm.name).into(),
+                    (&subject.name).into(),
                     facet.name.into(),
                     (sample.index as i64).into(),
                     (k + 1).into(),
@@ -54,8 +54,8 @@ fn figure(study: &Study, facet: &Facet<'_>) -> Result<Option<Figure>> {
 
 /// The images themselves, where some attack file of that data set holds all of them.
 fn originals(study: &Study, dataset: &str, directions: &[Directions]) -> Option<Vec<Picture>> {
-    let arms = study.arms.iter().filter(|a| a.origin.dataset == dataset);
-    let galleries = arms.flat_map(|a| &a.trials).filter_map(|t| t.gallery.as_ref());
+    let subjects = study.subjects.iter().filter(|a| a.origin.dataset == dataset);
+    let galleries = subjects.flat_map(|a| &a.trials).filter_map(|t| t.gallery.as_ref());
     for gallery in galleries {
         let find = |index: u64| {
             let at = gallery.samples.iter().position(|s| s.index == index)?;

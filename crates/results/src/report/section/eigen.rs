@@ -1,8 +1,8 @@
 //! Eigenvalue curves: the median of each eigenvalue over the images with its quartiles, of runs and of sweeps.
 
 use super::{spread_point, spread_words};
-use crate::report::figure::{Axis, Point, Scale, number};
-use crate::report::stats::Summary;
+use crate::report::figure::{Axis, AxisScale, Point, number};
+use crate::report::stats::Quartiles;
 
 /// Eigenvalues this far below the largest are drawn at the lower edge: they would squeeze all others.
 const DEPTH: f64 = 1e-7;
@@ -19,7 +19,7 @@ pub(super) struct Spectra {
 
 impl Spectra {
     /// The points of a spectrum, an eigenvalue each.
-    pub fn points(&mut self, name: &str, spectrum: &[Summary]) -> Vec<Point> {
+    pub fn points(&mut self, name: &str, spectrum: &[Quartiles]) -> Vec<Point> {
         self.widest = self.widest.max(spectrum.len());
         let mut points = Vec::new();
         for (k, s) in spectrum.iter().enumerate() {
@@ -45,7 +45,7 @@ impl Spectra {
     pub fn ranks(&self) -> Axis {
         Axis {
             label: "i, from the most sensitive direction".to_owned(),
-            scale: Scale::Linear,
+            scale: AxisScale::Linear,
             low: 0.5,
             high: self.widest.max(1) as f64 + 0.5,
         }
@@ -53,6 +53,6 @@ impl Spectra {
 
     /// The axis of the eigenvalues.
     pub fn values(&self) -> Axis {
-        Axis::fit("λᵢ", Scale::Log, self.seen.iter().copied()).raised_to(self.largest * DEPTH)
+        Axis::fit("λᵢ", AxisScale::Log, self.seen.iter().copied()).raised_to(self.largest * DEPTH)
     }
 }

@@ -5,7 +5,7 @@ use super::{Headline, Section};
 use crate::error::Result;
 use crate::report::figure::{Cell, Figure, Panel, Picture, Table, Width, number};
 use crate::report::markup::element;
-use crate::report::study::{Arm, Gallery, Sample, Study, Trial};
+use crate::report::study::{Gallery, Sample, Study, Subject, Trial};
 use crate::report::words;
 
 /// Measures told when a picture is touched.
@@ -13,12 +13,12 @@ const TOLD: [&str; 4] = ["latent_l2", "latent_kl", "recon_shift", "recon_mse"];
 
 /// The gallery, or how to get one.
 pub fn section(study: &Study) -> Result<Option<Section>> {
-    if study.arms.iter().flat_map(|a| &a.trials).all(|t| t.shapeless) {
+    if study.subjects.iter().flat_map(|a| &a.trials).all(|t| t.shapeless) {
         return Ok(None);
     }
     let mut section = Section { id: "gallery", title: "Before and after", ..Section::default() };
-    let shown: Vec<(&Arm, &Trial, &Gallery)> = study
-        .arms
+    let shown: Vec<(&Subject, &Trial, &Gallery)> = study
+        .subjects
         .iter()
         .flat_map(|a| a.trials.iter().map(move |t| (a, t)))
         .filter_map(|(a, t)| Some((a, t, t.gallery.as_ref().filter(|g| !g.originals.is_empty())?)))
@@ -37,9 +37,9 @@ pub fn section(study: &Study) -> Result<Option<Section>> {
     };
     let mut table = Table::new(&["model", "attack", "eps", "index", "label", "measure", "value"]);
     let mut panels = Vec::new();
-    for (arm, trial, gallery) in &shown {
+    for (subject, trial, gallery) in &shown {
         let set = if trial.label.is_empty() { String::new() } else { format!(" ({})", trial.label) };
-        let name = format!("{}{set}", arm.name);
+        let name = format!("{}{set}", subject.name);
         panels.push(panel(&name, trial, gallery)?);
         tabulate(&mut table, &name, trial, gallery);
     }

@@ -1,7 +1,7 @@
 //! Overlaid histograms on common bins, of runs and of sweeps.
 
-use crate::report::figure::{Ink, Mark, Scale, Steps, Stroke, bins, number, shares};
-use crate::report::stats::Summary;
+use crate::report::figure::{AxisScale, Ink, Mark, Steps, Stroke, bins, number, shares};
+use crate::report::stats::Quartiles;
 use crate::report::words;
 
 /// One outline's values.
@@ -15,14 +15,14 @@ pub(super) struct Column<'a> {
 /// The bins of one score.
 pub(super) struct Bins {
     pub edges: Vec<f64>,
-    pub scale: Scale,
+    pub scale: AxisScale,
 }
 
 impl Bins {
     /// Bins over all `values` of the score `name`; `None` where no value can be shown.
     pub fn over(name: &str, values: &[f64], wanted: usize) -> Option<Self> {
         let scale = words::scale(name, values);
-        let edges = bins(values, scale == Scale::Log, wanted);
+        let edges = bins(values, scale == AxisScale::Log, wanted);
         (edges.len() > 1).then_some(Self { edges, scale })
     }
 
@@ -43,7 +43,7 @@ impl Bins {
                 tallest = tallest.max(*height);
                 note(at, pair, *height);
             }
-            let median = Some(Summary::of(column.values).median);
+            let median = Some(Quartiles::of(column.values).median);
             let (ink, stroke) = (column.ink, column.stroke);
             marks.push(Mark::Steps(Steps { ink, stroke, edges: edges.clone(), heights, median }));
         }

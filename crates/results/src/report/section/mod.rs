@@ -19,8 +19,8 @@ pub mod training; //   loss curves
 
 use super::figure::{Cell, Figure, Ink, Key, Marker, Point, Stroke, Table, number};
 use super::markup::Element;
-use super::stats::Summary;
-use super::study::{Arm, Scores, Study};
+use super::stats::Quartiles;
+use super::study::{Scores, Study, Subject};
 use super::words;
 
 /// A part of the page.
@@ -70,7 +70,7 @@ impl Section {
 struct Facet<'a> {
     name: &'a str,
     /// The models that have it, with their places in the study.
-    arms: Vec<(usize, &'a Arm, &'a Scores)>,
+    subjects: Vec<(usize, &'a Subject, &'a Scores)>,
     /// Whether the page begins with what it says: the first does.
     headline: Headline,
     /// After an anchor, and after a title: empty where there is no other facet.
@@ -86,7 +86,12 @@ fn facets(study: &Study) -> Vec<Facet<'_>> {
         let letters = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
         Facet {
             name,
-            arms: study.arms.iter().enumerate().filter_map(|(i, arm)| Some((i, arm, arm.facet(name)?))).collect(),
+            subjects: study
+                .subjects
+                .iter()
+                .enumerate()
+                .filter_map(|(i, subject)| Some((i, subject, subject.facet(name)?)))
+                .collect(),
             headline: if i == 0 { Headline::Yes } else { Headline::No },
             anchor: if several { format!("-{}", name.chars().map(letters).collect::<String>()) } else { String::new() },
             suffix: if several { format!(" ({})", words::facet(name)) } else { String::new() },
@@ -96,8 +101,8 @@ fn facets(study: &Study) -> Vec<Facet<'_>> {
 }
 
 /// One legend entry a model.
-fn legend(arms: impl IntoIterator<Item = (usize, String)>, marker: impl Fn(usize) -> Marker) -> Vec<Key> {
-    let keys: Vec<Key> = arms
+fn legend(subjects: impl IntoIterator<Item = (usize, String)>, marker: impl Fn(usize) -> Marker) -> Vec<Key> {
+    let keys: Vec<Key> = subjects
         .into_iter()
         .map(|(i, words)| Key { ink: Ink::Series(i), stroke: Stroke::series(i), marker: marker(i), words })
         .collect();
@@ -123,7 +128,7 @@ pub(crate) fn each_in(values: &[(&str, f64)], say: impl Fn(&str, f64) -> String)
 }
 
 /// The point of a curve that shows a median with its quartiles.
-pub(crate) fn spread_point(x: f64, summary: &Summary, tip: String) -> Point {
+pub(crate) fn spread_point(x: f64, summary: &Quartiles, tip: String) -> Point {
     Point { x, y: summary.median, band: Some((summary.low, summary.high)), tip, note: None }
 }
 
@@ -133,14 +138,14 @@ pub(crate) fn spread_table(of: &[&str]) -> Table {
 }
 
 /// A row of [`spread_table`]: `of` what, and its summary.
-pub(crate) fn spread_row<const N: usize>(of: [Cell; N], s: &Summary) -> impl Iterator<Item = Cell> {
+pub(crate) fn spread_row<const N: usize>(of: [Cell; N], s: &Quartiles) -> impl Iterator<Item = Cell> {
     let numbers: [Cell; 6] =
         [s.count.into(), s.undefined.into(), s.mean.into(), s.low.into(), s.median.into(), s.high.into()];
     of.into_iter().chain(numbers)
 }
 
 /// "1.23 (quartiles 1.1 to 1.4)".
-pub(crate) fn spread_words(summary: &Summary) -> String {
+pub(crate) fn spread_words(summary: &Quartiles) -> String {
     use number::short;
     let undefined = match summary.undefined {
         0 => String::new(),

@@ -2,17 +2,17 @@
 //! epsilon along its direction, and the shift that the spectral attack measured on the same images.
 
 use super::{Facet, Headline, Section, facets, legend, spread_point, spread_words, theory};
-use crate::report::figure::{Axis, Curve, Figure, Ink, Mark, Marker, Panel, Plot, Scale, Stroke, Table, number};
+use crate::report::figure::{Axis, AxisScale, Curve, Figure, Ink, Mark, Marker, Panel, Plot, Stroke, Table, number};
 use crate::report::law::law;
-use crate::report::stats::{Summary, median, spearman};
-use crate::report::study::{Arm, Scores, Study, Trial};
+use crate::report::stats::{Quartiles, median, spearman};
+use crate::report::study::{Scores, Study, Subject, Trial};
 use crate::report::words;
 use crate::store::direction;
 
 /// Pairs of predicted and actual shift of one model.
 struct Pairs<'a> {
     ink: usize,
-    arm: &'a Arm,
+    subject: &'a Subject,
     measure: &'static str,
     formula: &'static str,
     metric: &'a str,
@@ -38,7 +38,7 @@ pub fn section(study: &Study) -> Option<Section> {
         ..Section::default()
     };
     for facet in facets(study) {
-        let group: Vec<Pairs> = facet.arms.iter().filter_map(|(ink, arm, s)| pairs(*ink, arm, s)).collect();
+        let group: Vec<Pairs> = facet.subjects.iter().filter_map(|(ink, subject, s)| pairs(*ink, subject, s)).collect();
         if let Some(figure) = figure(&facet, &group) {
             section.add(figure, Headline::Yes);
         }
@@ -46,7 +46,7 @@ pub fn section(study: &Study) -> Option<Section> {
     section.filled()
 }
 
-fn pairs<'a>(ink: usize, arm: &'a Arm, scores: &'a Scores) -> Option<Pairs<'a>> {
+fn pairs<'a>(ink: usize, subject: &'a Subject, scores: &'a Scores) -> Option<Pairs<'a>> {
     let law = law(&scores.metric)?;
     let radius = scores.column("spectral_radius")?;
     // The law is for Euclidean lengths, and for steps along the directions of its own metric.
@@ -55,7 +55,7 @@ fn pairs<'a>(ink: usize, arm: &'a Arm, scores: &'a Scores) -> Option<Pairs<'a>> 
             && (t.metric.is_empty() || t.metric == scores.metric)
             && attacked(t, law.measure).is_some()
     };
-    let trial = arm.trials.iter().find(usable)?;
+    let trial = subject.trials.iter().find(usable)?;
     let measure = attacked(trial, law.measure)?;
     let dim = trial
         .gallery
@@ -79,7 +79,7 @@ fn pairs<'a>(ink: usize, arm: &'a Arm, scores: &'a Scores) -> Option<Pairs<'a>> 
     let actual = |values: &Vec<f64>| matched.iter().map(|(row, _)| values[*row]).collect();
     Some(Pairs {
         ink,
-        arm,
+        subject,
         measure: law.measure,
         formula: law.formula,
         metric: &scores.metric,
@@ -111,9 +111,9 @@ fn figure(facet: &Facet<'_>, group: &[Pairs]) -> Option<Figure> {
         let mut points = Vec::new();
         for ((eps, predicted), actual) in p.eps.iter().zip(&p.predicted).zip(&p.actual) {
             let ratios: Vec<f64> = predicted.iter().zip(actual).map(|(a, b)| b / a).collect();
-            let summary = Summary::of(&ratios);
+            let summary = Quartiles::of(&ratios);
             table.row([
-                (&p.arm.name).into(),
+                (&p.subject.name).into(),
                 facet.name.into(),
                 (*eps).into(),
                 "median".into(),
@@ -125,7 +125,7 @@ fn figure(facet: &Facet<'_>, group: &[Pairs]) -> Option<Figure> {
             ]);
             let tip = format!(
                 "{}\nε = {}\nmeasured / predicted: {}",
-                p.arm.name,
+                p.subject.name,
                 number::plain(*eps),
                 spread_words(&summary)
             );
@@ -137,7 +137,7 @@ fn figure(facet: &Facet<'_>, group: &[Pairs]) -> Option<Figure> {
             ink: Ink::Series(p.ink),
             stroke: Stroke::series(p.ink),
             marker: Marker::series(p.ink),
-            label: if group.len() > 1 { p.arm.name.clone() } else { String::new() },
+            label: if group.len() > 1 { p.subject.name.clone() } else { String::new() },
             points,
         }));
     }
@@ -147,7 +147,7 @@ fn figure(facet: &Facet<'_>, group: &[Pairs]) -> Option<Figure> {
         };
         for ((index, a), b) in p.index.iter().zip(predicted).zip(actual) {
             table.row([
-                (&p.arm.name).into(),
+                (&p.subject.name).into(),
                 facet.name.into(),
                 (*eps).into(),
                 (*index as i64).into(),
@@ -163,7 +163,7 @@ fn figure(facet: &Facet<'_>, group: &[Pairs]) -> Option<Figure> {
     sizes.dedup();
     let (ratio_axis, level) = theory::ratios(spans);
     let eps_axis =
-        Axis::fit(words::size_axis(first.norm), Scale::suiting(sizes.iter().copied(), 1.3), sizes.iter().copied());
+        Axis::fit(words::size_axis(first.norm), AxisScale::suiting(sizes.iter().copied(), 1.3), sizes.iter().copied());
     curves.insert(0, level);
     let ratio = Plot::new("How well the prediction holds", eps_axis, ratio_axis, curves)
         .x_ticks(sizes.iter().map(|e| (*e, number::plain(*e))));
@@ -180,7 +180,7 @@ fn figure(facet: &Facet<'_>, group: &[Pairs]) -> Option<Figure> {
             first.metric,
             words::inline(first.measure),
         ),
-        legend: legend(group.iter().map(|p| (p.ink, p.arm.name.clone())), Marker::series),
+        legend: legend(group.iter().map(|p| (p.ink, p.subject.name.clone())), Marker::series),
         panels,
         table,
         ..Figure::default()
@@ -198,7 +198,7 @@ fn scatter(group: &[Pairs], at: usize) -> Option<Panel> {
         let points = p.index.iter().zip(predicted).zip(actual).map(|((index, a), b)| {
             let tip = format!(
                 "{}, image {index}\npredicted {}\nmeasured {}",
-                p.arm.name,
+                p.subject.name,
                 number::short(*a),
                 number::short(*b)
             );
@@ -220,7 +220,7 @@ fn finding(group: &[Pairs]) -> String {
             eps = p.eps[at];
             ratios.extend(p.predicted[at].iter().zip(&p.actual[at]).map(|(a, b)| b / a));
         }
-        (eps, Summary::of(&ratios).median)
+        (eps, Quartiles::of(&ratios).median)
     };
     let percent = |r: f64| format!("{:.0} %", 100.0 * r);
     let rho: Vec<f64> =

@@ -19,7 +19,7 @@ pub(super) struct Rows {
 impl Rows {
     /// No rows yet, under the heading `name`.
     pub fn new(name: &str) -> Self {
-        let body = element("div").class("arm").child(element("h4").text(name));
+        let body = element("div").class("subject").child(element("h4").text(name));
         Self { name: name.to_owned(), body, marks: 0 }
     }
 

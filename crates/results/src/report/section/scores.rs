@@ -2,8 +2,8 @@
 
 use super::histogram::{Bins, Column};
 use super::{Facet, Section, each, facets, legend};
-use crate::report::figure::{Axis, Figure, Ink, Marker, Panel, Plot, Scale, Stroke, Table, Width, number};
-use crate::report::stats::Summary;
+use crate::report::figure::{Axis, AxisScale, Figure, Ink, Marker, Panel, Plot, Stroke, Table, Width, number};
+use crate::report::stats::Quartiles;
 use crate::report::study::{Named, Scores, Study};
 use crate::report::words;
 
@@ -27,7 +27,7 @@ pub fn section(study: &Study) -> Option<Section> {
 
 fn figure(facet: &Facet<'_>) -> Option<Figure> {
     let mut names: Vec<&str> = Vec::new();
-    for column in facet.arms.iter().flat_map(|(_, _, s)| &s.columns) {
+    for column in facet.subjects.iter().flat_map(|(_, _, s)| &s.columns) {
         if !names.contains(&column.name.as_str()) {
             names.push(&column.name);
         }
@@ -38,13 +38,13 @@ fn figure(facet: &Facet<'_>) -> Option<Figure> {
     let mut missing = Vec::new();
     for name in &names {
         let mut columns = Vec::new();
-        for (i, arm, scores) in &facet.arms {
+        for (i, subject, scores) in &facet.subjects {
             let Some(values) = scores.column(name) else { continue };
             let (ink, stroke) = (Ink::Series(*i), Stroke::series(*i));
-            columns.push(Column { ink, stroke, name: arm.name.clone(), values });
+            columns.push(Column { ink, stroke, name: subject.name.clone(), values });
         }
         for Column { name: model, values, .. } in &columns {
-            let undefined = Summary::of(values).undefined;
+            let undefined = Quartiles::of(values).undefined;
             if undefined > 0 {
                 missing.push(format!(
                     "{} of {} images have no {} under {model}",
@@ -67,7 +67,7 @@ fn figure(facet: &Facet<'_>) -> Option<Figure> {
         id: format!("scores-histograms{}", facet.anchor),
         title: format!("{}{}", finding(facet), facet.suffix),
         caption: format!("Share of the images in each bin; triangles mark medians.{missing}{}", errors(facet)),
-        legend: legend(facet.arms.iter().map(|(i, arm, _)| (*i, arm.name.clone())), |_| Marker::None),
+        legend: legend(facet.subjects.iter().map(|(i, subject, _)| (*i, subject.name.clone())), |_| Marker::None),
         panels,
         width: Width::Small,
         table,
@@ -78,15 +78,15 @@ fn figure(facet: &Facet<'_>) -> Option<Figure> {
 /// How exact estimated scores are: the standard error of the median image, where it has one above zero.
 fn errors(facet: &Facet<'_>) -> String {
     let mut told = Vec::new();
-    for (_, arm, own) in &facet.arms {
-        let known = |e: &Named| Some(Summary::of(&e.values).median).filter(|median| *median > 0.0);
+    for (_, subject, own) in &facet.subjects {
+        let known = |e: &Named| Some(Quartiles::of(&e.values).median).filter(|median| *median > 0.0);
         let parts: Vec<String> = own
             .errors
             .iter()
             .filter_map(|e| Some(format!("{} {}", words::inline(&e.name), number::short(known(e)?))))
             .collect();
         if !parts.is_empty() {
-            told.push(format!("{} ({})", words::list(&parts), arm.name));
+            told.push(format!("{} ({})", words::list(&parts), subject.name));
         }
     }
     if told.is_empty() {
@@ -103,19 +103,19 @@ fn panel(name: &str, metric: &str, columns: &[Column<'_>], table: &mut Table) ->
         let bin = [pair[0].into(), pair[1].into(), height.into()];
         table.row([name.into(), (&columns[at].name).into(), metric.into()].into_iter().chain(bin));
     });
-    let mut y = Axis::fit("share of images", Scale::Linear, [0.0, tallest]).from_zero();
+    let mut y = Axis::fit("share of images", AxisScale::Linear, [0.0, tallest]).from_zero();
     y.high = y.high.min(1.0);
     let x = Axis::fit(words::axis(name), bins.scale, bins.edges.iter().copied());
     Some(Plot::new(words::title(name), x, y, marks).sized(320.0, 200.0).draw())
 }
 
 fn finding(facet: &Facet<'_>) -> String {
-    let median = |scores: &Scores, name: &str| Some(Summary::of(scores.column(name)?).median);
+    let median = |scores: &Scores, name: &str| Some(Quartiles::of(scores.column(name)?).median);
     let radii: Vec<(&str, f64)> =
-        facet.arms.iter().filter_map(|(_, a, s)| Some((a.name.as_str(), median(s, "spectral_radius")?))).collect();
+        facet.subjects.iter().filter_map(|(_, a, s)| Some((a.name.as_str(), median(s, "spectral_radius")?))).collect();
     match radii.as_slice() {
         [] => "Scores of the spectra".to_owned(),
-        [(_, value)] => match facet.arms.first().and_then(|(_, _, s)| median(s, "von_neumann_entropy")) {
+        [(_, value)] => match facet.subjects.first().and_then(|(_, _, s)| median(s, "von_neumann_entropy")) {
             Some(entropy) => format!(
                 "The median image has spectral radius {} and entropy {} nats",
                 number::short(*value),

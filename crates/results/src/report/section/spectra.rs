@@ -2,8 +2,8 @@
 
 use super::eigen::{BELOW, Spectra};
 use super::{Facet, Section, each_in, facets, spread_point};
-use crate::report::figure::{Axis, Curve, Figure, Ink, Mark, Marker, Plot, Point, Scale, Stroke, Table, number};
-use crate::report::stats::Summary;
+use crate::report::figure::{Axis, AxisScale, Curve, Figure, Ink, Mark, Marker, Plot, Point, Stroke, Table, number};
+use crate::report::stats::Quartiles;
 use crate::report::study::{Matrix, Study};
 
 /// A figure a facet: spectra of all models in one panel, and what share of the sensitivity the first directions hold in
@@ -26,13 +26,13 @@ pub fn section(study: &Study) -> Option<Section> {
 }
 
 fn figure(facet: &Facet<'_>) -> Option<Figure> {
-    let arms: Vec<(usize, &str, &Matrix)> = facet
-        .arms
+    let subjects: Vec<(usize, &str, &Matrix)> = facet
+        .subjects
         .iter()
         .filter_map(|(i, a, s)| Some((*i, a.name.as_str(), s.eigenvalues.as_ref()?)))
         .filter(|(_, _, m)| m.width > 0 && !m.values.is_empty())
         .collect();
-    if arms.is_empty() {
+    if subjects.is_empty() {
         return None;
     }
     let mut table = Table::new(&[
@@ -53,22 +53,22 @@ fn figure(facet: &Facet<'_>) -> Option<Figure> {
     let mut values = Vec::new();
     let mut shares = Vec::new();
     let mut halves = Vec::new();
-    for (i, name, matrix) in &arms {
+    for (i, name, matrix) in &subjects {
         let running = cumulative(matrix);
         let curve = |points: Vec<Point>| {
             Mark::Curve(Curve {
                 ink: Ink::Series(*i),
                 stroke: Stroke::series(*i),
                 marker: if matrix.width <= 20 { Marker::series(*i) } else { Marker::None },
-                label: if arms.len() > 1 { (*name).to_owned() } else { String::new() },
+                label: if subjects.len() > 1 { (*name).to_owned() } else { String::new() },
                 points,
             })
         };
-        let summaries: Vec<Summary> = (0..matrix.width).map(|k| Summary::of(&matrix.column(k))).collect();
+        let summaries: Vec<Quartiles> = (0..matrix.width).map(|k| Quartiles::of(&matrix.column(k))).collect();
         let mut of_share = Vec::new();
         let mut half = None;
         for (k, value) in summaries.iter().enumerate() {
-            let share = Summary::of(&running.column(k));
+            let share = Quartiles::of(&running.column(k));
             let words =
                 format!("{name}\nfirst {} of {}: {} of the trace", k + 1, matrix.width, number::percent(share.median));
             of_share.push(spread_point((k + 1) as f64, &share, words));
@@ -98,7 +98,7 @@ fn figure(facet: &Facet<'_>) -> Option<Figure> {
     let share = Plot::new(
         "Share of the trace in the first i",
         spectra.ranks(),
-        Axis { label: "cumulative share".to_owned(), scale: Scale::Linear, low: 0.0, high: 1.0 },
+        Axis { label: "cumulative share".to_owned(), scale: AxisScale::Linear, low: 0.0, high: 1.0 },
         shares,
     );
     Some(Figure {

@@ -2,7 +2,7 @@
 
 use super::{Headline, Section, each};
 use crate::report::figure::{
-    Axis, Curve, Figure, Ink, Mark, Marker, Panel, Plot, Point, Scale, Stroke, Table, Width, number,
+    Axis, AxisScale, Curve, Figure, Ink, Mark, Marker, Panel, Plot, Point, Stroke, Table, Width, number,
 };
 use crate::report::study::{History, Study};
 
@@ -21,7 +21,7 @@ pub fn section(study: &Study) -> Option<Section> {
         let (mut x, mut y) = (Vec::new(), Vec::new());
         for (i, history) in study.histories.iter().enumerate() {
             let Some(at) = history.columns.iter().position(|c| c == name) else { continue };
-            let ink = study.arms.iter().position(|a| a.name == history.name).unwrap_or(i);
+            let ink = study.subjects.iter().position(|a| a.name == history.name).unwrap_or(i);
             let mut points = Vec::new();
             for row in &history.rows {
                 let (epoch, value) = (row[0], row[at]);
@@ -46,7 +46,7 @@ pub fn section(study: &Study) -> Option<Section> {
             }));
         }
         if !SETTINGS.contains(&name) {
-            panels.extend(panel(name, Axis::fit("epoch", Scale::Linear, x), &y, 1.5, curves));
+            panels.extend(panel(name, Axis::fit("epoch", AxisScale::Linear, x), &y, 1.5, curves));
         }
     }
     if panels.is_empty() {
@@ -77,7 +77,7 @@ pub(super) fn panel(name: &str, x: Axis, values: &[f64], decades: f64, marks: Ve
         return None;
     }
     let (title, axis) = words(name);
-    let y = Axis::fit(axis, Scale::suiting(values.iter().copied(), decades), values.iter().copied());
+    let y = Axis::fit(axis, AxisScale::suiting(values.iter().copied(), decades), values.iter().copied());
     let panel = Plot::new(title, x, y, marks).sized(320.0, 210.0).draw();
     (panel.marks > 0).then_some(panel)
 }

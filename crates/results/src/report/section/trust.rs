@@ -17,7 +17,9 @@ pub fn section(study: &Study) -> Option<Section> {
             .to_owned(),
         ..Section::default()
     };
-    let trials = || study.arms.iter().flat_map(|arm| arm.trials.iter().map(move |trial| (arm.name.as_str(), trial)));
+    let trials = || {
+        study.subjects.iter().flat_map(|subject| subject.trials.iter().map(move |trial| (subject.name.as_str(), trial)))
+    };
     let mut flags = Table::new(&["model", "attack", "flag", "images", "of", "share", "what it means"]);
     for (model, trial) in trials() {
         for raised in trial.flags.iter().filter(|f| f.count > 0) {

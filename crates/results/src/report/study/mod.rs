@@ -1,12 +1,12 @@
-//! What a report is made of: stored results as typed values, each model an arm of its own, each metric a facet of it.
+//! What a report is made of: stored results as typed values, each model an subject of its own, each metric a facet of it.
 
 mod run; //   one model: scores, attacks, images
 mod step; //  sets of attacks, lengths of steps
 mod sweep; // grids of beta
 
 pub use run::{
-    Arm, AttackedImages, Directions, Effort, Gallery, Matrix, Measure, Named, Origin, Outcome, Raised, Sample, Scores,
-    Trial,
+    AttackedImages, Directions, Effort, Gallery, Matrix, Measure, Named, Origin, Outcome, Raised, Sample, Scores,
+    Subject, Trial,
 };
 pub use step::{StepScale, StepSet};
 pub use sweep::{Agreement, Interval, OutcomeSummary, Sweep, SweepModel, SweepPoint, Within};
@@ -15,7 +15,7 @@ pub use sweep::{Agreement, Interval, OutcomeSummary, Sweep, SweepModel, SweepPoi
 #[derive(Clone, Debug, Default)]
 pub struct Study {
     /// Models with scores, attacks or both, in the order of the page.
-    pub arms: Vec<Arm>,
+    pub subjects: Vec<Subject>,
     /// Grids of beta.
     pub sweeps: Vec<Sweep>,
     /// Training runs.
@@ -25,10 +25,10 @@ pub struct Study {
 }
 
 impl Study {
-    /// The facets that the arms have, each once: what has the same name is compared across models.
+    /// The facets that the subjects have, each once: what has the same name is compared across models.
     pub fn facets(&self) -> Vec<&str> {
         let mut facets: Vec<&str> = Vec::new();
-        for scores in self.arms.iter().flat_map(|a| &a.scores) {
+        for scores in self.subjects.iter().flat_map(|a| &a.scores) {
             if !facets.contains(&scores.facet.as_str()) {
                 facets.push(&scores.facet);
             }
@@ -37,9 +37,9 @@ impl Study {
         facets
     }
 
-    /// How many models there are, sweeps included: one that stands in several arms, on several data sets, counts once.
+    /// How many models there are, sweeps included: one that stands in several subjects, on several data sets, counts once.
     pub fn models(&self) -> usize {
-        let weights: std::collections::HashSet<&str> = self.arms.iter().map(|a| a.origin.identity()).collect();
+        let weights: std::collections::HashSet<&str> = self.subjects.iter().map(|a| a.origin.identity()).collect();
         weights.len() + self.sweeps.iter().map(|s| s.models.len()).sum::<usize>()
     }
 }

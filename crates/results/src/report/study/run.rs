@@ -78,7 +78,7 @@ impl Matrix {
 
 /// One model on its data.
 #[derive(Clone, Debug, Default)]
-pub struct Arm {
+pub struct Subject {
     /// What the page calls it.
     pub name: String,
     /// Identity: weights and data; the path by which the model was first reached.
@@ -89,7 +89,7 @@ pub struct Arm {
     pub trials: Vec<Trial>,
 }
 
-impl Arm {
+impl Subject {
     /// Its spectra and scores of one facet.
     pub fn facet(&self, facet: &str) -> Option<&Scores> {
         self.scores.iter().find(|s| s.facet == facet)

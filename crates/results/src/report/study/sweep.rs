@@ -3,7 +3,7 @@
 use super::run::{Directions, Gallery, Named, Origin};
 use super::step::StepSet;
 use crate::report::law::Law;
-use crate::report::stats::Summary;
+use crate::report::stats::Quartiles;
 use crate::report::words;
 use crate::store::Relation;
 
@@ -74,9 +74,9 @@ pub struct SweepPoint {
     /// `/scores/<name>`.
     pub scores: Vec<Named>,
     /// `/clean/<measure>` in short.
-    pub clean: Vec<(String, Summary)>,
+    pub clean: Vec<(String, Quartiles)>,
     /// Each eigenvalue in short: the spectra themselves stay in the file.
-    pub spectrum: Vec<Summary>,
+    pub spectrum: Vec<Quartiles>,
     /// The attacks in short: the samples stay in the file.
     pub attacks: Vec<OutcomeSummary>,
     /// Theory against what happened along the first direction, by the key of the set.
@@ -94,12 +94,12 @@ impl SweepPoint {
     }
 
     /// The clean measure called `name`.
-    pub fn clean(&self, name: &str) -> Option<&Summary> {
+    pub fn clean(&self, name: &str) -> Option<&Quartiles> {
         self.clean.iter().find(|(n, _)| n == name).map(|(_, s)| s)
     }
 
     /// The measure of an attack, by size.
-    pub fn measure(&self, attack: &str, measure: &str) -> Option<&[Summary]> {
+    pub fn measure(&self, attack: &str, measure: &str) -> Option<&[Quartiles]> {
         let outcome = self.attacks.iter().find(|a| a.name == attack)?;
         outcome.measures.iter().find(|(n, _)| n == measure).map(|(_, s)| s.as_slice())
     }
@@ -120,7 +120,7 @@ pub struct OutcomeSummary {
     /// k where it steps along the k-th direction.
     pub direction: Option<usize>,
     /// Its measures, each by size.
-    pub measures: Vec<(String, Vec<Summary>)>,
+    pub measures: Vec<(String, Vec<Quartiles>)>,
 }
 
 /// Predicted and measured damage of steps along the first direction.
@@ -129,7 +129,7 @@ pub struct Agreement {
     /// The measure that the metric predicts.
     pub law: Law,
     /// By size: measured over predicted.
-    pub ratio: Vec<Summary>,
+    pub ratio: Vec<Quartiles>,
     /// Predictions at the smallest size, a number per sample.
     pub predicted: Vec<f64>,
     /// What was measured there.

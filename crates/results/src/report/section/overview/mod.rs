@@ -9,16 +9,16 @@ pub(super) use tables::badge;
 use super::{Section, spread_row, spread_table};
 use crate::report::figure::{Cell, Table, number};
 use crate::report::markup::{Element, element};
-use crate::report::stats::Summary;
-use crate::report::study::{Arm, Origin, Scores, Study};
+use crate::report::stats::Quartiles;
+use crate::report::study::{Origin, Scores, Study, Subject};
 use crate::report::words;
 
 /// The tables of all models.
 pub fn section(study: &Study) -> Option<Section> {
-    if study.arms.is_empty() {
+    if study.subjects.is_empty() {
         return None;
     }
-    let mut section = Section { id: "summary", title: "Summary", ..Section::default() };
+    let mut section = Section { id: "summary", title: "Quartiles", ..Section::default() };
     let all = csv(study);
     let undefined = all.columns.iter().position(|c| c == "undefined");
     let undefined = all.rows.iter().any(|row| matches!(undefined.map(|at| &row[at]), Some(Cell::Integer(n)) if *n > 0));
@@ -42,36 +42,36 @@ pub fn section(study: &Study) -> Option<Section> {
 
 /// Which models hide their gradient, a line each: a spectrum of zeros is no robustness then.
 fn masked(study: &Study) -> impl Iterator<Item = String> {
-    let of = |arm: &Arm, scores: &Scores| {
+    let of = |subject: &Subject, scores: &Scores| {
         let (count, all) = (scores.masked, scores.index.len());
         (count > 0).then(|| {
             format!(
                 "{} ({}): the gradient of {count} of {all} images is masked, by a rounding or the like: the code moves \
                  with noise on the pixels, the metric is 0. Their scores are counted as undefined.",
-                arm.name, scores.metric
+                subject.name, scores.metric
             )
         })
     };
-    study.arms.iter().flat_map(move |arm| arm.scores.iter().filter_map(move |scores| of(arm, scores)))
+    study.subjects.iter().flat_map(move |subject| subject.scores.iter().filter_map(move |scores| of(subject, scores)))
 }
 
 /// Every column of every file in short, one row each.
 fn csv(study: &Study) -> Table {
     let mut table = spread_table(&["model", "part", "metric", "name", "attack", "norm", "set", "eps"]);
     let mut put = |place: [Cell; 8], values: &[f64]| {
-        table.row(spread_row(place, &Summary::of(values)));
+        table.row(spread_row(place, &Quartiles::of(values)));
     };
-    for arm in &study.arms {
-        let name = || Cell::from(&arm.name);
+    for subject in &study.subjects {
+        let name = || Cell::from(&subject.name);
         let none = || Cell::from("");
-        for scores in &arm.scores {
+        for scores in &subject.scores {
             let facet = || Cell::from(&scores.facet);
             for column in &scores.columns {
                 let of = [name(), "scores".into(), facet(), (&column.name).into(), none(), none(), none(), none()];
                 put(of, &column.values);
             }
         }
-        for trial in &arm.trials {
+        for trial in &subject.trials {
             let (norm, set) = (|| Cell::from(&trial.norm), || Cell::from(&trial.label));
             for column in &trial.clean {
                 let of = [name(), "clean".into(), none(), (&column.name).into(), none(), norm(), set(), none()];
@@ -141,7 +141,7 @@ pub fn facts(study: &Study) -> Element {
     };
     let each = |of: &dyn Fn(&Origin) -> String| study.files.iter().map(of).collect::<Vec<_>>();
     let models: Vec<String> = study
-        .arms
+        .subjects
         .iter()
         .map(|a| a.name.clone())
         .chain(study.sweeps.iter().map(|s| format!("{} of a sweep", s.models.len())))

@@ -3,8 +3,8 @@
 use crate::report::figure::{Marker, SERIES, number};
 use crate::report::load::evenly;
 use crate::report::markup::{Element, element};
-use crate::report::stats::Summary;
-use crate::report::study::{Arm, Measure, Named, Study, Trial};
+use crate::report::stats::Quartiles;
+use crate::report::study::{Measure, Named, Study, Subject, Trial};
 use crate::report::words;
 
 /// Measures of damage that have a table; the CSV has all.
@@ -17,7 +17,7 @@ const COLUMNS: usize = 2;
 
 /// The tables.
 pub(super) fn all(study: &Study) -> Vec<Element> {
-    if study.arms.len() <= COLUMNS {
+    if study.subjects.len() <= COLUMNS {
         let damage = damage(study, &SHOWN, SIZES);
         return [scores(study)].into_iter().chain(damage).collect();
     }
@@ -29,7 +29,7 @@ pub(super) fn all(study: &Study) -> Vec<Element> {
 }
 
 /// A median and how many values are undefined.
-fn median(summary: Option<Summary>) -> Element {
+fn median(summary: Option<Quartiles>) -> Element {
     let Some(summary) = summary else { return element("td").class("n").text("–") };
     let cell = element("td").class("n").text(number::short(summary.median));
     if summary.undefined == 0 {
@@ -40,7 +40,7 @@ fn median(summary: Option<Summary>) -> Element {
 }
 
 /// A median with its mean.
-fn both(summary: Option<Summary>) -> Element {
+fn both(summary: Option<Quartiles>) -> Element {
     let cell = median(summary);
     match summary {
         Some(s) => cell.child(element("span").class("mean").text(format!(" ({})", number::short(s.mean)))),
@@ -49,45 +49,45 @@ fn both(summary: Option<Summary>) -> Element {
 }
 
 /// The model's name with its colour and, where colours come again, its shape.
-pub(in crate::report::section) fn badge(study: &Study, arm: usize) -> Element {
-    let shape = match Marker::series(arm) {
+pub(in crate::report::section) fn badge(study: &Study, subject: usize) -> Element {
+    let shape = match Marker::series(subject) {
         Marker::Ring => " ring",
         Marker::Diamond => " diamond",
         _ => "",
     };
-    let dot = element("span").class(format!("dot s{}{shape}", arm % SERIES));
-    element("span").class("model").child(dot).text(study.arms.get(arm).map_or("", |a| a.name.as_str()))
+    let dot = element("span").class(format!("dot s{}{shape}", subject % SERIES));
+    element("span").class("model").child(dot).text(study.subjects.get(subject).map_or("", |a| a.name.as_str()))
 }
 
 /// Columns of numbers that belong together: a quantity, and its summary for each model.
 struct Group {
     title: String,
-    rows: Vec<(String, Vec<Option<Summary>>)>,
+    rows: Vec<(String, Vec<Option<Quartiles>>)>,
 }
 
 /// Clean errors, then the scores of each facet.
 fn groups(study: &Study) -> Vec<Group> {
-    let group = |title: String, of: &dyn Fn(&Arm) -> Vec<Named>| {
-        let mut rows: Vec<(String, Vec<Option<Summary>>)> = Vec::new();
-        for (i, arm) in study.arms.iter().enumerate() {
-            for column in of(arm) {
+    let group = |title: String, of: &dyn Fn(&Subject) -> Vec<Named>| {
+        let mut rows: Vec<(String, Vec<Option<Quartiles>>)> = Vec::new();
+        for (i, subject) in study.subjects.iter().enumerate() {
+            for column in of(subject) {
                 let name = words::title(&column.name);
                 let place = rows.iter().position(|r| r.0 == name).unwrap_or_else(|| {
-                    rows.push((name, vec![None; study.arms.len()]));
+                    rows.push((name, vec![None; study.subjects.len()]));
                     rows.len() - 1
                 });
-                rows[place].1[i] = Some(Summary::of(&column.values));
+                rows[place].1[i] = Some(Quartiles::of(&column.values));
             }
         }
         Group { title, rows }
     };
-    let clean = group("Without attack".to_owned(), &|arm| {
-        arm.trials.first().map_or_else(Vec::new, |trial| trial.clean.clone())
+    let clean = group("Without attack".to_owned(), &|subject| {
+        subject.trials.first().map_or_else(Vec::new, |trial| trial.clean.clone())
     });
     let facets = study.facets();
     let scores = facets.iter().map(|facet| {
         let title = if facets.len() > 1 { format!("Scores, {}", words::facet(facet)) } else { "Scores".to_owned() };
-        group(title, &|arm| arm.facet(facet).map_or_else(Vec::new, |s| s.columns.clone()))
+        group(title, &|subject| subject.facet(facet).map_or_else(Vec::new, |s| s.columns.clone()))
     });
     [clean].into_iter().chain(scores).filter(|g| !g.rows.is_empty()).collect()
 }
@@ -95,12 +95,12 @@ fn groups(study: &Study) -> Vec<Group> {
 /// Clean errors and scores: a row a quantity, a column a model.
 fn scores(study: &Study) -> Element {
     let mut head = element("tr").child(element("td").text(""));
-    for arm in 0..study.arms.len() {
-        head.push(element("th").with("scope", "col").class("n").child(badge(study, arm)));
+    for subject in 0..study.subjects.len() {
+        head.push(element("th").with("scope", "col").class("n").child(badge(study, subject)));
     }
     let mut body = element("tbody");
     for group in groups(study) {
-        body.push(heading(&group.title, 1 + study.arms.len()));
+        body.push(heading(&group.title, 1 + study.subjects.len()));
         for (name, values) in group.rows {
             let row = element("tr").child(element("th").with("scope", "row").text(name));
             body.push(row.children(values.into_iter().map(both)));
@@ -116,9 +116,9 @@ fn by_model(study: &Study, group: &Group) -> Element {
         head.push(element("th").with("scope", "col").class("n").text(name));
     }
     let mut body = element("tbody");
-    for arm in (0..study.arms.len()).filter(|i| group.rows.iter().any(|r| r.1[*i].is_some())) {
-        let row = element("tr").child(element("th").with("scope", "row").child(badge(study, arm)));
-        body.push(row.children(group.rows.iter().map(|r| both(r.1[arm]))));
+    for subject in (0..study.subjects.len()).filter(|i| group.rows.iter().any(|r| r.1[*i].is_some())) {
+        let row = element("tr").child(element("th").with("scope", "row").child(badge(study, subject)));
+        body.push(row.children(group.rows.iter().map(|r| both(r.1[subject]))));
     }
     let table = element("table").class("summary models").child(element("thead").child(head)).child(body);
     let class = if group.rows.len() == 1 { "scroll" } else { "scroll wide" };
@@ -128,8 +128,8 @@ fn by_model(study: &Study, group: &Group) -> Element {
 /// Damage by the measures `keys`: a row a measure, model and attack, a column a size. `None` where no file has any.
 fn damage(study: &Study, keys: &[&str], most: usize) -> Option<Element> {
     let trials = || {
-        let numbered = study.arms.iter().enumerate();
-        numbered.flat_map(|(i, arm)| arm.trials.iter().map(move |trial| (i, trial)))
+        let numbered = study.subjects.iter().enumerate();
+        numbered.flat_map(|(i, subject)| subject.trials.iter().map(move |trial| (i, trial)))
     };
     let mut sizes: Vec<f64> = trials().flat_map(|(_, t)| t.eps.iter().copied()).collect();
     sizes.sort_by(f64::total_cmp);
@@ -143,7 +143,7 @@ fn damage(study: &Study, keys: &[&str], most: usize) -> Option<Element> {
     let mut rows = 0;
     for key in keys {
         let mut begun = false;
-        for (arm, trial) in trials() {
+        for (subject, trial) in trials() {
             let held = trial.attacks.iter().filter_map(|a| Some((a.name.as_str(), a.measure(key)?)));
             for (at, (attack, measure)) in held.enumerate() {
                 if !begun {
@@ -151,7 +151,7 @@ fn damage(study: &Study, keys: &[&str], most: usize) -> Option<Element> {
                     begun = true;
                 }
                 rows += 1;
-                let name = if at == 0 { badge(study, arm) } else { element("span") };
+                let name = if at == 0 { badge(study, subject) } else { element("span") };
                 body.push(row(name, trial, attack, measure, &shown));
             }
         }
@@ -173,7 +173,7 @@ fn row(name: Element, trial: &Trial, attack: &str, measure: &Measure, shown: &[f
     let mut row = element("tr").child(element("th").with("scope", "row").child(name)).child(attack);
     for size in shown {
         let found = trial.eps.iter().position(|e| e == size).and_then(|e| measure.by_eps.get(e));
-        row.push(median(found.map(|v| Summary::of(v))));
+        row.push(median(found.map(|v| Quartiles::of(v))));
     }
     row
 }

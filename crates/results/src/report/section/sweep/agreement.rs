@@ -3,12 +3,12 @@
 use super::view::{View, beta_keys, beta_words};
 use crate::report::figure::{Cell, Curve, Figure, Mark, Marker, Plot, Stroke, Table, Width, number};
 use crate::report::section::{spread_point, spread_words, theory};
-use crate::report::stats::{Summary, spearman};
+use crate::report::stats::{Quartiles, spearman};
 use crate::report::words;
 
 /// Ratio of measured to predicted damage by size, then each image at the smallest size.
 pub(super) fn figure(view: &View<'_>) -> Option<Figure> {
-    let lines = view.lines();
+    let arms = view.arms();
     let law = view.sweep.points.iter().find_map(|p| p.agreement())?.law;
     // A row a model and size, then a row an image at the smallest size.
     let mut table =
@@ -19,10 +19,10 @@ pub(super) fn figure(view: &View<'_>) -> Option<Figure> {
     let mut keyed = Vec::new();
     let (mut spans, mut both) = (Vec::new(), Vec::new());
     let mut rho: Vec<f64> = Vec::new();
-    for line in &lines {
+    for arm in &arms {
         let mut curves = Vec::new();
         let mut cloud = Vec::new();
-        for (ink, point) in view.chosen(line) {
+        for (ink, point) in view.chosen(arm) {
             let Some(agreement) = point.agreement() else { continue };
             let mut points = Vec::new();
             for (at, (eps, s)) in view.sweep.eps.iter().zip(&agreement.ratio).enumerate() {
@@ -30,7 +30,7 @@ pub(super) fn figure(view: &View<'_>) -> Option<Figure> {
                 points.push(spread_point(*eps, s, tip));
                 spans.extend([s.low, s.high]);
                 table.row([
-                    (&line.name).into(),
+                    (&arm.name).into(),
                     point.beta.into(),
                     (*eps).into(),
                     "median".into(),
@@ -53,7 +53,7 @@ pub(super) fn figure(view: &View<'_>) -> Option<Figure> {
             rho.push(spearman(&agreement.predicted, &agreement.actual));
             let pairs = agreement.predicted.iter().zip(&agreement.actual).enumerate().map(|(row, (a, b))| {
                 let place: [Cell; 6] = [
-                    (&line.name).into(),
+                    (&arm.name).into(),
                     point.beta.into(),
                     view.sweep.eps.first().copied().unwrap_or(f64::NAN).into(),
                     row.into(),
@@ -67,11 +67,11 @@ pub(super) fn figure(view: &View<'_>) -> Option<Figure> {
             });
             cloud.push((ink, pairs.collect()));
         }
-        ratios.push((line.name.as_str(), curves));
-        clouds.push((line.name.as_str(), cloud));
+        ratios.push((arm.name.as_str(), curves));
+        clouds.push((arm.name.as_str(), cloud));
     }
     table.rows.extend(images);
-    let arm = |name: &str| if lines.len() > 1 { format!(", {name}") } else { String::new() };
+    let arm = |name: &str| if arms.len() > 1 { format!(", {name}") } else { String::new() };
     let (ratio_axis, level) = theory::ratios(spans);
     let mut panels: Vec<_> = ratios
         .into_iter()
@@ -96,7 +96,7 @@ pub(super) fn figure(view: &View<'_>) -> Option<Figure> {
     let percent = |v: f64| format!("{:.0} %", 100.0 * v);
     let least = medians.iter().copied().fold(f64::INFINITY, f64::min);
     let most = medians.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let typical = Summary::of(&rho).median;
+    let typical = Quartiles::of(&rho).median;
     let ranks = if typical.is_finite() {
         format!("; image by image, rank correlation {typical:.2} in the median model")
     } else {

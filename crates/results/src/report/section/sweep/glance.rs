@@ -4,7 +4,7 @@ use super::view::View;
 use super::{plane, trend};
 use crate::report::figure::{Figure, Panel};
 use crate::report::section::{spread_row, spread_table};
-use crate::report::stats::Summary;
+use crate::report::stats::Quartiles;
 use crate::report::study::{StepScale, SweepPoint};
 use crate::report::words;
 
@@ -13,13 +13,13 @@ const SCORES: [&str; 2] = ["spectral_radius", "von_neumann_entropy"];
 
 /// Three panels.
 pub(super) fn figure(view: &View<'_>) -> Option<Figure> {
-    let lines = view.lines();
+    let arms = view.arms();
     let mut table = spread_table(&["quantity", "mixup", "beta"]);
     let mut panels: Vec<Panel> = Vec::new();
     for name in SCORES {
-        let of = |p: &SweepPoint| p.score(name).map(Summary::of);
-        panels.extend(trend::against_beta(view, &lines, &words::title(name), name, of, |line, p, s| {
-            table.row(spread_row([name.into(), (&line.name).into(), p.beta.into()], s));
+        let of = |p: &SweepPoint| p.score(name).map(Quartiles::of);
+        panels.extend(trend::against_beta(view, &arms, &words::title(name), name, of, |arm, p, s| {
+            table.row(spread_row([name.into(), (&arm.name).into(), p.beta.into()], s));
         }));
     }
     // Steps of one length for all models are a fair trial; where there are none, those that there are.
@@ -29,9 +29,9 @@ pub(super) fn figure(view: &View<'_>) -> Option<Figure> {
     let (attack, sizes) = (plane::attack(&trial), plane::sizes(&trial));
     let at = *sizes.get(sizes.len() / 2)?;
     let title = format!("Cost and gain: {} at {}", words::attack(attack), trial.size(at));
-    panels.extend(plane::panel(&trial.lines(), attack, plane::ERROR, at, title, |line, p, clean, damage| {
+    panels.extend(plane::panel(&trial.arms(), attack, plane::ERROR, at, title, |arm, p, clean, damage| {
         for (name, s) in [("clean_error", clean), ("attacked_error", damage)] {
-            table.row(spread_row([name.into(), (&line.name).into(), p.beta.into()], s));
+            table.row(spread_row([name.into(), (&arm.name).into(), p.beta.into()], s));
         }
     }));
     Some(Figure {
@@ -42,7 +42,7 @@ pub(super) fn figure(view: &View<'_>) -> Option<Figure> {
              under attack ({}, steps of one length for all models): lower left is better, numbers at points are β.",
             words::attack(attack)
         ),
-        legend: super::view::legend(&lines),
+        legend: super::view::legend(&arms),
         panels,
         table,
         ..Figure::default()

@@ -1,6 +1,6 @@
 //! Images and most sensitive directions, model by model.
 
-use super::view::{Line, View, beta_words};
+use super::view::{Arm, View, beta_words};
 use crate::error::Result;
 use crate::report::figure::{Figure, Panel, Picture, Table, Width, number};
 use crate::report::section::rows::{DIRECTIONS, Look, Rows, picker, sample_words};
@@ -20,13 +20,13 @@ fn attacked(view: &View<'_>) -> Result<Option<Figure>> {
     let attack = super::trend::first_attack(view);
     let mut panels = Vec::new();
     let mut table = Table::new(&["mixup", "beta", "attack", "eps", "measure", "median"]);
-    for line in view.lines() {
+    for arm in view.arms() {
         let shown: Vec<(&SweepPoint, &Gallery)> =
-            line.points.iter().filter_map(|p| Some((*p, p.gallery.as_ref()?))).collect();
+            arm.points.iter().filter_map(|p| Some((*p, p.gallery.as_ref()?))).collect();
         let Some((_, first)) = shown.first() else { continue };
         let named: Vec<String> = first.samples.iter().map(sample_words).collect();
         let spoken = |what: &str| format!("{what}: {}", named.join("; "));
-        let mut rows = Rows::new(&line.name);
+        let mut rows = Rows::new(&arm.name);
         rows.add("input", Look::photos(&first.originals, named.clone(), spoken("inputs")), None)?;
         for (point, gallery) in &shown {
             let beta = beta_words(point);
@@ -44,7 +44,7 @@ fn attacked(view: &View<'_>) -> Result<Option<Figure>> {
                     add("its reconstruction", images.recon.get(i).map_or(&[], Vec::as_slice), Some(i))?;
                 }
             }
-            tabulate(&mut table, view, &line, point, attack);
+            tabulate(&mut table, view, &arm, point, attack);
         }
         panels.push(rows.panel());
     }
@@ -63,13 +63,13 @@ fn attacked(view: &View<'_>) -> Result<Option<Figure>> {
     }))
 }
 
-fn tabulate(table: &mut Table, view: &View<'_>, line: &Line<'_>, point: &SweepPoint, attack: &str) {
+fn tabulate(table: &mut Table, view: &View<'_>, arm: &Arm<'_>, point: &SweepPoint, attack: &str) {
     let Some(outcome) = point.attacks.iter().find(|a| a.name == attack) else { return };
     for (measure, by_eps) in &outcome.measures {
         for at in &view.sweep.shown_eps {
             if let (Some(eps), Some(s)) = (view.sweep.eps.get(*at), by_eps.get(*at)) {
                 table.row([
-                    (&line.name).into(),
+                    (&arm.name).into(),
                     point.beta.into(),
                     attack.into(),
                     (*eps).into(),
@@ -85,15 +85,15 @@ fn tabulate(table: &mut Table, view: &View<'_>, line: &Line<'_>, point: &SweepPo
 fn directions(view: &View<'_>) -> Result<Option<Figure>> {
     let mut panels = Vec::new();
     let mut table = Table::new(&["mixup", "beta", "index", "k", "largest_pixel_change"]);
-    for line in view.lines() {
-        let shown: Vec<&SweepPoint> = line.points.iter().copied().filter(|p| !p.directions.is_empty()).collect();
+    for arm in view.arms() {
+        let shown: Vec<&SweepPoint> = arm.points.iter().copied().filter(|p| !p.directions.is_empty()).collect();
         let Some(first) = shown.first() else { continue };
         let index = first.directions.first().map_or(0, |d| d.index);
         for p in &shown {
             for d in &p.directions {
                 for (k, v) in d.vectors.iter().enumerate() {
                     table.row([
-                        (&line.name).into(),
+                        (&arm.name).into(),
                         p.beta.into(),
                         (d.index as i64).into(),
                         (k + 1).into(),
@@ -104,12 +104,12 @@ fn directions(view: &View<'_>) -> Result<Option<Figure>> {
         }
         let inputs = shown.iter().find_map(|p| p.gallery.as_ref()).map(|g| g.originals.clone());
         let named: Vec<String> = first.directions.iter().map(|d| format!("image {}", d.index)).collect();
-        let title = format!("v₁ of each image, {}", line.name);
+        let title = format!("v₁ of each image, {}", arm.name);
         let each = |p: &SweepPoint| p.directions.iter().filter_map(|d| d.vectors.first().cloned()).collect();
         panels.push(panel(&title, inputs, &named, &shown, each)?);
         let ranks = first.directions.first().map_or(0, |d| d.vectors.len());
         if ranks > 1 {
-            let title = format!("All of image {index}, {}", line.name);
+            let title = format!("All of image {index}, {}", arm.name);
             let named: Vec<String> = (1..=ranks).map(|k| format!("v{}", number::subscript(k))).collect();
             let each = |p: &SweepPoint| p.directions.first().map(|d| d.vectors.clone()).unwrap_or_default();
             panels.push(panel(&title, None, &named, &shown, each)?);

@@ -1,11 +1,11 @@
 //! The trade-off: clean reconstruction error against damage, a point a beta, joined in the order of beta.
 
 use super::trend::first_attack;
-use super::view::{Line, View, beta_words};
-use crate::report::figure::{Axis, Curve, Figure, Mark, Marker, Panel, Plot, Point, Scale, number};
+use super::view::{Arm, View, beta_words};
+use crate::report::figure::{Axis, AxisScale, Curve, Figure, Mark, Marker, Panel, Plot, Point, number};
 use crate::report::load::evenly;
 use crate::report::section::{spread_row, spread_table};
-use crate::report::stats::Summary;
+use crate::report::stats::Quartiles;
 use crate::report::study::SweepPoint;
 use crate::report::words;
 
@@ -30,7 +30,7 @@ pub(super) fn sizes(view: &View<'_>) -> Vec<usize> {
 
 /// A panel a measure and size.
 pub(super) fn figure(view: &View<'_>) -> Option<Figure> {
-    let lines = view.lines();
+    let arms = view.arms();
     let (attack, sizes) = (attack(view), sizes(view));
     let middle = *sizes.get(sizes.len() / 2)?;
     let mut table = spread_table(&["measure", "attack", "eps", "mixup", "beta"]);
@@ -39,12 +39,10 @@ pub(super) fn figure(view: &View<'_>) -> Option<Figure> {
         for at in &sizes {
             let eps = view.sweep.eps.get(*at).copied().unwrap_or(f64::NAN);
             let title = format!("{}, {}", words::title(key), view.size(*at));
-            panels.extend(panel(&lines, attack, key, *at, title, |line, p, clean, damage| {
+            panels.extend(panel(&arms, attack, key, *at, title, |arm, p, clean, damage| {
                 for (attack, eps, key, s) in [("", f64::NAN, ERROR, clean), (attack, eps, key, damage)] {
-                    table.row(spread_row(
-                        [key.into(), attack.into(), eps.into(), (&line.name).into(), p.beta.into()],
-                        s,
-                    ));
+                    table
+                        .row(spread_row([key.into(), attack.into(), eps.into(), (&arm.name).into(), p.beta.into()], s));
                 }
             }));
         }
@@ -60,7 +58,7 @@ pub(super) fn figure(view: &View<'_>) -> Option<Figure> {
              left is better. Numbers at points are β.",
             view.words(attack),
         ),
-        legend: super::view::legend(&lines),
+        legend: super::view::legend(&arms),
         panels,
         table,
         ..Figure::default()
@@ -69,29 +67,29 @@ pub(super) fn figure(view: &View<'_>) -> Option<Figure> {
 
 /// One panel: clean error across, the measure `key` under `attack` at the size `at` up. `note` is told of every point.
 pub(super) fn panel(
-    lines: &[Line<'_>],
+    arms: &[Arm<'_>],
     attack: &str,
     key: &str,
     at: usize,
     title: String,
-    mut note: impl FnMut(&Line<'_>, &SweepPoint, &Summary, &Summary),
+    mut note: impl FnMut(&Arm<'_>, &SweepPoint, &Quartiles, &Quartiles),
 ) -> Option<Panel> {
     let mut marks = Vec::new();
     let (mut xs, mut ys) = (Vec::new(), Vec::new());
-    for (i, line) in lines.iter().enumerate() {
-        let noted = evenly(line.points.len(), 4);
+    for (i, arm) in arms.iter().enumerate() {
+        let noted = evenly(arm.points.len(), 4);
         let mut points = Vec::new();
-        for (k, p) in line.points.iter().enumerate() {
+        for (k, p) in arm.points.iter().enumerate() {
             let (Some(clean), Some(damage)) = (p.clean(ERROR), p.measure(attack, key).and_then(|m| m.get(at))) else {
                 continue;
             };
-            note(line, p, clean, damage);
+            note(arm, p, clean, damage);
             let (x, y) = (clean.median, damage.median);
             xs.push(x);
             ys.push(y);
             let tip = format!(
                 "{}, {}\nclean error {}\n{} {}",
-                line.name,
+                arm.name,
                 beta_words(p),
                 number::short(x),
                 words::inline(key),
@@ -101,13 +99,13 @@ pub(super) fn panel(
             points.push(Point { x, y, tip, note, band: None });
         }
         let marker = Marker::nth(i);
-        marks.push(Mark::Curve(Curve { ink: line.ink, stroke: line.stroke, marker, label: String::new(), points }));
+        marks.push(Mark::Curve(Curve { ink: arm.ink, stroke: arm.stroke, marker, label: String::new(), points }));
     }
     if xs.is_empty() {
         return None;
     }
-    let x = Axis::fit("clean reconstruction error (mean square)", Scale::Linear, xs);
-    let y = Axis::fit(words::axis(key), Scale::suiting(ys.iter().copied(), 1.3), ys);
+    let x = Axis::fit("clean reconstruction error (mean square)", AxisScale::Linear, xs);
+    let y = Axis::fit(words::axis(key), AxisScale::suiting(ys.iter().copied(), 1.3), ys);
     Some(Plot::new(title, x, y, marks).draw())
 }
 
@@ -116,15 +114,15 @@ fn finding(view: &View<'_>, attack: &str, at: usize) -> String {
     let place = |p: &SweepPoint| Some((p.clean(ERROR)?.median, p.measure(attack, ERROR)?.get(at)?.median));
     let all: Vec<(f64, f64)> = view.sweep.points.iter().filter_map(place).collect();
     let beaten = |(x, y): (f64, f64)| all.iter().any(|(a, b)| *a <= x && *b <= y && (*a < x || *b < y));
-    let lines = view.lines();
-    let parts: Vec<String> = lines
+    let arms = view.arms();
+    let parts: Vec<String> = arms
         .iter()
-        .map(|line| {
-            let free = line.points.iter().filter_map(|p| place(p)).filter(|p| !beaten(*p)).count();
-            format!("{free} of {} {}", line.points.len(), line.with)
+        .map(|arm| {
+            let free = arm.points.iter().filter_map(|p| place(p)).filter(|p| !beaten(*p)).count();
+            format!("{free} of {} {}", arm.points.len(), arm.with)
         })
         .collect();
-    if all.is_empty() || lines.len() < 2 {
+    if all.is_empty() || arms.len() < 2 {
         return "Clean error against damage".to_owned();
     }
     format!(

@@ -2,7 +2,7 @@
 
 use super::trend::first_attack;
 use super::view::{View, beta_words};
-use crate::report::figure::{Axis, Figure, Mark, Plot, Point, Scale, Table, number};
+use crate::report::figure::{Axis, AxisScale, Figure, Mark, Plot, Point, Table, number};
 use crate::report::markup::{Element, element};
 use crate::report::section::{Headline, Section};
 use crate::report::stats::median;
@@ -224,7 +224,7 @@ fn whisker(i: &Interval, reach: f64, words: &str) -> Element {
 
 /// Does a score tell, image by image, which images suffer? By beta, a panel a score and attack.
 fn within(view: &View<'_>) -> Option<Figure> {
-    let lines = view.lines();
+    let arms = view.arms();
     let mut table = Table::new(&["name", "statistic", "mixup", "beta", "value", "lower", "upper"]);
     let mut panels = Vec::new();
     let mut middle = Vec::new();
@@ -233,12 +233,12 @@ fn within(view: &View<'_>) -> Option<Figure> {
     found.sort_by_key(|(a, b, _)| (order(a), order(b)));
     for (statistic, all) in [("spearman", &view.sweep.within), ("kendall", &view.sweep.taus_within)] {
         for within in all {
-            let points = lines.iter().flat_map(|line| line.points.iter().map(move |point| (line, point)));
-            for ((line, point), [value, low, high]) in points.zip(&within.by_point) {
+            let points = arms.iter().flat_map(|arm| arm.points.iter().map(move |point| (arm, point)));
+            for ((arm, point), [value, low, high]) in points.zip(&within.by_point) {
                 table.row([
                     (&within.name).into(),
                     statistic.into(),
-                    (&line.name).into(),
+                    (&arm.name).into(),
                     point.beta.into(),
                     (*value).into(),
                     (*low).into(),
@@ -254,23 +254,23 @@ fn within(view: &View<'_>) -> Option<Figure> {
         let score = score.to_string();
         let mut marks = Vec::new();
         let mut at = 0;
-        for line in &lines {
+        for arm in &arms {
             let mut points = Vec::new();
-            for (point, [rho, low, high]) in line.points.iter().zip(&within.by_point[at..]) {
+            for (point, [rho, low, high]) in arm.points.iter().zip(&within.by_point[at..]) {
                 let spread = format!("ρ = {} ({} to {})", two(*rho), two(*low), two(*high));
-                let tip = format!("{}, {}\n{spread}", line.name, beta_words(point));
+                let tip = format!("{}, {}\n{spread}", arm.name, beta_words(point));
                 points.push(Point { x: point.beta, y: *rho, band: Some((*low, *high)), tip, note: None });
                 if drawn && score == "spectral_radius" {
                     middle.push(*rho);
                 }
             }
-            at += line.points.len();
-            marks.push(line.curve(points, lines.len() > 1));
+            at += arm.points.len();
+            marks.push(arm.curve(points, arms.len() > 1));
         }
         if drawn {
             marks.insert(0, Mark::Level(0.0, String::new()));
             let label = format!("ρ with {}", quantity(view, damage));
-            let y = Axis { label, scale: Scale::Linear, low: -1.0, high: 1.0 };
+            let y = Axis { label, scale: AxisScale::Linear, low: -1.0, high: 1.0 };
             panels.push(Plot::new(words::title(&score), view.beta_axis(), y, marks).sized(360.0, 250.0).draw());
         }
     }

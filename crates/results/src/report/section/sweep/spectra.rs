@@ -8,21 +8,21 @@ use crate::report::study::SweepPoint;
 
 /// A panel an arm.
 pub(super) fn figure(view: &View<'_>) -> Option<Figure> {
-    let lines = view.lines();
+    let arms = view.arms();
     let mut table = spread_table(&["mixup", "beta", "i"]);
     let mut spectra = Spectra::default();
     let mut drawn = Vec::new();
-    for line in &lines {
+    for arm in &arms {
         let mut marks = Vec::new();
-        for (ink, point) in view.chosen(line) {
+        for (ink, point) in view.chosen(arm) {
             let label = beta_words(point);
             let points = spectra.points(&label, &point.spectrum);
             for (k, s) in point.spectrum.iter().enumerate() {
-                table.row(spread_row([(&line.name).into(), point.beta.into(), (k + 1).into()], s));
+                table.row(spread_row([(&arm.name).into(), point.beta.into(), (k + 1).into()], s));
             }
             marks.push(Mark::Curve(Curve { ink, stroke: Default::default(), marker: Marker::None, label, points }));
         }
-        drawn.push((line.name.clone(), marks));
+        drawn.push((arm.name.clone(), marks));
     }
     if spectra.is_empty() {
         return None;
@@ -51,7 +51,7 @@ fn finding(view: &View<'_>) -> String {
         let first = p.spectrum.first()?.median;
         Some(p.spectrum.iter().filter(|s| s.median > 1e-2 * first).count().to_string())
     };
-    let ways = ways(&view.lines(), live);
+    let ways = ways(&view.arms(), live);
     if ways.is_empty() {
         return "Spectra by β".to_owned();
     }

@@ -2,7 +2,7 @@
 
 use super::trend::first_attack;
 use super::view::{View, beta_words};
-use crate::report::figure::{Axis, Curve, Figure, Ink, Mark, Marker, Plot, Scale, Stroke, number};
+use crate::report::figure::{Axis, AxisScale, Curve, Figure, Ink, Mark, Marker, Plot, Stroke, number};
 use crate::report::load::evenly;
 use crate::report::section::Headline;
 use crate::report::section::{spread_point, spread_row, spread_table, spread_words};
@@ -21,8 +21,8 @@ pub(super) fn figures(view: &View<'_>) -> Vec<(Figure, Headline)> {
 }
 
 fn figure(view: &View<'_>, key: &str) -> Option<(Figure, Headline)> {
-    let lines = view.lines();
-    let shown: Vec<(&str, &SweepPoint)> = lines
+    let arms = view.arms();
+    let shown: Vec<(&str, &SweepPoint)> = arms
         .iter()
         .flat_map(|l| evenly(l.points.len(), BETAS).into_iter().map(|at| (l.name.as_str(), l.points[at])))
         .collect();
@@ -39,7 +39,7 @@ fn figure(view: &View<'_>, key: &str) -> Option<(Figure, Headline)> {
             for (at, (eps, s)) in view.sweep.eps.iter().zip(by_eps).enumerate() {
                 let tip = format!("{name}, {}\n{}", view.size(at), spread_words(s));
                 let mut shown = spread_point(*eps, s, tip);
-                // Five bands on top of each other would hide the lines.
+                // Five bands on top of each other would hide the arms.
                 shown.band = shown.band.filter(|_| outcome.direction == Some(1));
                 points.push(shown);
                 seen.extend([s.low, s.median, s.high]);
@@ -53,14 +53,14 @@ fn figure(view: &View<'_>, key: &str) -> Option<(Figure, Headline)> {
             marks.push(Mark::Curve(Curve { ink, stroke, marker: Marker::None, label: name, points }));
         }
         if !marks.is_empty() {
-            let title = if lines.len() > 1 { format!("{}, {arm}", beta_words(point)) } else { beta_words(point) };
+            let title = if arms.len() > 1 { format!("{}, {arm}", beta_words(point)) } else { beta_words(point) };
             panels.push((title, marks));
         }
     }
     if panels.is_empty() {
         return None;
     }
-    let y = Axis::fit(words::axis(key), Scale::suiting(seen.iter().copied(), 2.3), seen).from_zero();
+    let y = Axis::fit(words::axis(key), AxisScale::suiting(seen.iter().copied(), 2.3), seen).from_zero();
     let panels =
         panels.into_iter().map(|(title, marks)| Plot::new(title, view.size_axis(), y.clone(), marks).draw()).collect();
     let figure = Figure {

@@ -3,11 +3,11 @@
 use super::view::{View, beta_words};
 use crate::report::figure::{Figure, Point, Table, Width, number};
 use crate::report::section::training::panel;
-use crate::report::stats::Summary;
+use crate::report::stats::Quartiles;
 
 /// A panel a loss: the mean over the seeds of a beta, and from the least to the largest.
 pub(super) fn figure(view: &View<'_>) -> Option<Figure> {
-    let lines = view.lines();
+    let arms = view.arms();
     let models = &view.sweep.models;
     let losses: Vec<&str> = view.sweep.losses.iter().map(String::as_str).collect();
     let mut table = Table::new(&[&["mixup_strength", "beta", "seed"], &losses[..]].concat());
@@ -20,21 +20,21 @@ pub(super) fn figure(view: &View<'_>) -> Option<Figure> {
     for (at, name) in losses.iter().enumerate() {
         let mut marks = Vec::new();
         let mut seen = Vec::new();
-        for line in &lines {
+        for arm in &arms {
             let mut points = Vec::new();
-            for point in &line.points {
+            for point in &arm.points {
                 let same = models.iter().filter(|m| (m.beta, m.mixup) == (point.beta, point.mixup));
                 let values: Vec<f64> = same.filter_map(|m| m.losses.get(at).copied()).collect();
-                let mean = Summary::of(&values).mean;
+                let mean = Quartiles::of(&values).mean;
                 let low = values.iter().copied().fold(f64::INFINITY, f64::min);
                 let high = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
                 seen.extend([low, high]);
                 let seeds = if values.len() > 1 { format!(" (mean of {} seeds)", values.len()) } else { String::new() };
-                let tip = format!("{}, {}\n{}{seeds}", line.name, beta_words(point), number::short(mean));
+                let tip = format!("{}, {}\n{}{seeds}", arm.name, beta_words(point), number::short(mean));
                 let band = (values.len() > 1).then_some((low, high));
                 points.push(Point { x: point.beta, y: mean, band, tip, note: None });
             }
-            marks.push(line.curve(points, lines.len() > 1));
+            marks.push(arm.curve(points, arms.len() > 1));
         }
         panels.extend(panel(name, view.beta_axis(), &seen, 2.3, marks));
     }

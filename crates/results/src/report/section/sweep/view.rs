@@ -1,6 +1,6 @@
 //! What the figures of a sweep look at: the whole or one set of its attacks, an arm, and how both are named and coloured.
 
-use crate::report::figure::{Axis, Curve, Ink, Key, Mark, Marker, Point, Scale, Stroke, number};
+use crate::report::figure::{Axis, AxisScale, Curve, Ink, Key, Mark, Marker, Point, Stroke, number};
 use crate::report::load::evenly;
 use crate::report::study::{OutcomeSummary, StepScale, StepSet, Sweep, SweepPoint};
 use crate::report::words;
@@ -17,7 +17,7 @@ pub(super) struct View<'a> {
 }
 
 /// One arm of a sweep: the models of one strength of mixup.
-pub(super) struct Line<'a> {
+pub(super) struct Arm<'a> {
     /// "no mixup", "mixup", "mixup 0.5".
     pub(super) name: String,
     /// "without mixup", "with mixup".
@@ -27,7 +27,7 @@ pub(super) struct Line<'a> {
     pub(super) points: Vec<&'a SweepPoint>,
 }
 
-impl Line<'_> {
+impl Arm<'_> {
     /// The arm's curve; its name stands at its end where there are `several` arms.
     pub(super) fn curve(&self, points: Vec<Point>, several: bool) -> Mark {
         let marker = if points.len() <= 24 { Marker::Disc } else { Marker::None };
@@ -74,7 +74,7 @@ impl<'a> View<'a> {
     }
 
     /// The arms, ascending in beta.
-    pub(super) fn lines(&self) -> Vec<Line<'_>> {
+    pub(super) fn arms(&self) -> Vec<Arm<'_>> {
         let arms: Vec<&[SweepPoint]> = self.sweep.points.chunk_by(|a, b| a.mixup == b.mixup).collect();
         let strengths = arms.iter().filter(|arm| arm[0].mixup > 0.0).count();
         let name = |strength: f64| match strength {
@@ -84,7 +84,7 @@ impl<'a> View<'a> {
         };
         arms.into_iter()
             .enumerate()
-            .map(|(i, arm)| Line {
+            .map(|(i, arm)| Arm {
                 name: name(arm[0].mixup),
                 with: match arm[0].mixup {
                     0.0 => "without mixup".to_owned(),
@@ -100,18 +100,18 @@ impl<'a> View<'a> {
     /// The axis of beta.
     pub(super) fn beta_axis(&self) -> Axis {
         let betas = || self.sweep.points.iter().map(|p| p.beta);
-        Axis::fit("β, weight of the KL term", Scale::suiting(betas(), 1.0), betas())
+        Axis::fit("β, weight of the KL term", AxisScale::suiting(betas(), 1.0), betas())
     }
 
     /// A few of an arm's models, each with its beta's place on the ordered scale of colours: those whose betas are evenly
     /// spaced over the longest arm, where this arm has them, so that one colour is one beta in every panel.
-    pub(super) fn chosen<'p>(&self, line: &Line<'p>) -> Vec<(Ink, &'p SweepPoint)> {
-        let lines = self.lines();
-        let longest = lines.iter().rev().max_by_key(|l| l.points.len()).map_or(&[][..], |l| l.points.as_slice());
+    pub(super) fn chosen<'p>(&self, arm: &Arm<'p>) -> Vec<(Ink, &'p SweepPoint)> {
+        let arms = self.arms();
+        let longest = arms.iter().rev().max_by_key(|l| l.points.len()).map_or(&[][..], |l| l.points.as_slice());
         let betas: Vec<f64> = evenly(longest.len(), BETAS).into_iter().map(|at| longest[at].beta).collect();
-        let mut shown: Vec<&SweepPoint> = line.points.iter().copied().filter(|p| betas.contains(&p.beta)).collect();
+        let mut shown: Vec<&SweepPoint> = arm.points.iter().copied().filter(|p| betas.contains(&p.beta)).collect();
         if shown.is_empty() {
-            shown = evenly(line.points.len(), BETAS).into_iter().map(|at| line.points[at]).collect();
+            shown = evenly(arm.points.len(), BETAS).into_iter().map(|at| arm.points[at]).collect();
         }
         let place = |beta: f64| betas.iter().position(|b| *b >= beta).unwrap_or(betas.len().saturating_sub(1));
         shown.into_iter().map(|p| (Ink::Ordered { at: place(p.beta), of: betas.len() }, p)).collect()
@@ -125,7 +125,7 @@ impl<'a> View<'a> {
             StepScale::Unit => crate::report::words::size_axis(self.sweep.sets.first().map_or("", |s| s.norm.as_str())),
         };
         let sizes = || self.sweep.eps.iter().copied();
-        Axis::fit(label, Scale::suiting(sizes(), 1.0), sizes())
+        Axis::fit(label, AxisScale::suiting(sizes(), 1.0), sizes())
     }
 
     /// The symbol of a step size: ε, or s where it multiplies the eigenvalue or its root.
@@ -156,28 +156,28 @@ pub(super) fn beta_keys(shown: &[(Ink, &SweepPoint)]) -> Vec<Key> {
 }
 
 /// A legend of the arms.
-pub(super) fn legend(lines: &[Line<'_>]) -> Vec<Key> {
-    if lines.len() < 2 {
+pub(super) fn legend(arms: &[Arm<'_>]) -> Vec<Key> {
+    if arms.len() < 2 {
         return Vec::new();
     }
-    lines.iter().map(|l| Key { ink: l.ink, stroke: l.stroke, marker: Marker::None, words: l.name.clone() }).collect()
+    arms.iter().map(|l| Key { ink: l.ink, stroke: l.stroke, marker: Marker::None, words: l.name.clone() }).collect()
 }
 
 /// "from 1.2 to 3.4 with mixup", an arm after the other; an arm of one model has no way to go.
-pub(super) fn ways(lines: &[Line<'_>], of: impl Fn(&SweepPoint) -> Option<String>) -> Vec<String> {
-    let way = |line: &Line<'_>| {
-        let first = of(line.points.first()?)?;
-        let arm = if lines.len() > 1 { format!(" {}", line.with) } else { String::new() };
-        match line.points.as_slice() {
-            [one] => Some(format!("is {first}{arm} at {}", beta_words(one))),
+pub(super) fn ways(arms: &[Arm<'_>], of: impl Fn(&SweepPoint) -> Option<String>) -> Vec<String> {
+    let way = |arm: &Arm<'_>| {
+        let first = of(arm.points.first()?)?;
+        let which = if arms.len() > 1 { format!(" {}", arm.with) } else { String::new() };
+        match arm.points.as_slice() {
+            [one] => Some(format!("is {first}{which} at {}", beta_words(one))),
             [.., last] => {
                 let last = of(last)?;
                 let way =
                     if last == first { format!("stays at {last}") } else { format!("goes from {first} to {last}") };
-                Some(format!("{way}{arm}"))
+                Some(format!("{way}{which}"))
             }
             [] => None,
         }
     };
-    lines.iter().filter_map(way).collect()
+    arms.iter().filter_map(way).collect()
 }

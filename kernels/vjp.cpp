@@ -1,4 +1,4 @@
-// Batched vector-Jacobian products and the few libtorch services that tch does not bind.
+// Batched vector-Jacobian products.
 //
 // libtorch has no public vmap, but its shared library exports functorch's interpreter stack, which is what
 // torch.func runs on: push a Vmap layer, wrap the cotangents as batched tensors, call autograd, unwrap, pop.
@@ -7,25 +7,14 @@
 #include "protect.h"
 #include "pullback.h"
 
-#include <ATen/Context.h>
+#include <ATen/ATen.h>
 #include <ATen/functorch/BatchedTensorImpl.h>
 #include <ATen/functorch/DynamicLayer.h>
-#include <c10/core/Allocator.h>
-#include <c10/util/Flags.h>
-#include <c10/util/ThreadLocalDebugInfo.h>
-#include <dlfcn.h>
 #include <torch/csrc/autograd/edge.h>
 #include <torch/csrc/autograd/engine.h>
 #include <torch/csrc/autograd/variable.h>
-#include <ATen/ATen.h>
 
-#include <memory>
-#include <mutex>
-#include <string>
-#include <unordered_map>
 #include <vector>
-
-C10_DECLARE_int(caffe2_log_level);
 
 namespace {
 
@@ -83,36 +72,6 @@ at::Tensor vjp_looped(const at::Tensor& out, const torch::autograd::Edge& target
   return rows.size() == 1 ? rows[0].unsqueeze(0) : at::stack(rows);
 }
 
-// Adds up live bytes; c10's allocators report to it through the thread's debug info. Backward passes on CUDA run on
-// autograd's own thread, which inherits the debug info, hence the lock.
-class MemoryCounter : public c10::MemoryReportingInfoBase {
- public:
-  void reportMemoryUsage(void*, int64_t size, size_t, size_t, c10::Device) override {
-    std::lock_guard<std::mutex> lock(mutex_);
-    live_ += size;
-    peak_ = std::max(peak_, live_);
-  }
-  bool memoryProfilingEnabled() const override { return true; }
-  int64_t peak() const { return peak_; }
-
- private:
-  std::mutex mutex_;
-  int64_t live_ = 0, peak_ = 0;
-};
-
-struct MemoryScope {
-  std::shared_ptr<MemoryCounter> counter = std::make_shared<MemoryCounter>();
-  c10::DebugInfoGuard guard{c10::DebugInfoKind::PROFILER_STATE, counter};
-};
-thread_local std::unique_ptr<MemoryScope> memory_scope;
-
-std::vector<at::Tensor> list(void** p, int64_t n) {
-  std::vector<at::Tensor> v;
-  v.reserve(n);
-  for (int64_t i = 0; i < n; ++i) v.push_back(tensor(p[i]));
-  return v;
-}
-
 }  // namespace
 
 extern "C" {
@@ -140,68 +99,4 @@ const char* pb_vjp(void** result, const void* out, const void* in, const void* c
     *result = new at::Tensor(std::move(g));
   });
 }
-
-const char* pb_memory_begin() {
-  return protect([&] {
-    // libtorch's counter warns, once and to stderr, of every block that was allocated before the count began; that is
-    // as meant here.
-    FLAGS_caffe2_log_level = std::max<int>(FLAGS_caffe2_log_level, 2 /* errors only */);
-    TORCH_CHECK(!memory_scope, "memory is being counted on this thread already");
-    memory_scope = std::make_unique<MemoryScope>();
-  });
-}
-
-const char* pb_memory_end(int64_t* peak) {
-  return protect([&] {
-    TORCH_CHECK(memory_scope, "memory is not being counted on this thread");
-    *peak = memory_scope->counter->peak();
-    memory_scope.reset();
-  });
-}
-
-const char* pb_exact_math() {
-  return protect([&] {
-    auto& context = at::globalContext();
-    // Only the math backend of attention can be differentiated twice and vmapped.
-    context.setSDPUseFlash(false);
-    context.setSDPUseMemEfficient(false);
-    context.setSDPUseCuDNN(false);
-    context.setSDPUseMath(true);
-    context.setAllowTF32CuDNN(false);
-    context.setAllowTF32CuBLAS(false);
-  });
-}
-
-const char* pb_allow_tf32(int allow) {
-  return protect([&] {
-    at::globalContext().setAllowTF32CuDNN(allow != 0);
-    at::globalContext().setAllowTF32CuBLAS(allow != 0);
-  });
-}
-
-const char* pb_deterministic(int always) {
-  return protect([&] { at::globalContext().setDeterministicCuDNN(always != 0); });
-}
-
-const char* pb_settings(int* tf32, int* deterministic) {
-  return protect([&] {
-    const auto& context = at::globalContext();
-    *tf32 = context.allowTF32CuDNN() || context.allowTF32CuBLAS();
-    *deterministic = context.deterministicCuDNN();
-  });
-}
-
-const char* pb_fused_adam(void** params, void** grads, void** exp_avgs, void** exp_avg_sqs, void** steps, int64_t n,
-                          const void* lr, double beta1, double beta2, double weight_decay, double eps) {
-  return protect([&] {
-    at::NoGradGuard no_grad;
-    auto p = list(params, n), g = list(grads, n), m = list(exp_avgs, n), v = list(exp_avg_sqs, n), s = list(steps, n);
-    // The operator reads each step after it was raised, as torch.optim does.
-    at::_foreach_add_(s, 1);
-    at::_fused_adam_(p, g, m, v, /*max_exp_avg_sqs=*/{}, s, tensor(lr), beta1, beta2, weight_decay, eps, /*amsgrad=*/false,
-                     /*maximize=*/false);
-  });
-}
-
-int pb_has_cuda_build() { return at::hasCUDA() || dlsym(RTLD_DEFAULT, "cudaMemGetInfo") != nullptr; }
 }

@@ -4,7 +4,7 @@ use super::{epsilon, list, normal, plain};
 use crate::device::devices;
 use crate::roundoff::apart;
 use pullback::attack::{Budget, Landing, Norm};
-use pullback::ffi::ascent::{Ball, Move, Stand, advance};
+use pullback::ffi::step::{Ball, Iterate, Step, take_step};
 use tch::{Device, Kind, Tensor};
 
 const SIZES: [i64; 12] = [1, 2, 31, 32, 33, 255, 256, 257, 784, 1023, 1024, 3072];
@@ -34,22 +34,22 @@ fn lengths(reach: f64, radius: f64, device: Device) -> Tensor {
 }
 
 /// The images after the step; what is the best does not matter.
-fn ascend(
+fn stepped(
     x0: &Tensor,
     x: &Tensor,
     gradient: &Tensor,
     stalled: &mut Tensor,
     lengths: &Tensor,
-    step: Move,
+    step: Step,
 ) -> pullback::error::Result<Tensor> {
     let (mut next, mut best) = (x.copy(), x.copy());
     let value = Tensor::zeros([x0.size()[0]], (Kind::Double, x0.device()));
-    let stand = Stand { x: &mut next, best: &mut best, damage: &mut value.copy(), stalled };
-    advance(stand, x0, gradient, &value, lengths, step).map(|()| next)
+    let iterate = Iterate { x: &mut next, best: &mut best, damage: &mut value.copy(), stalled };
+    take_step(iterate, x0, gradient, &value, lengths, step).map(|()| next)
 }
 
 /// One row by loops in double.
-fn plainly(step: &Move, (reach, radius): (f64, f64), x0: &[f64], x: &[f64], g: &[f64]) -> Vec<f64> {
+fn plainly(step: &Step, (reach, radius): (f64, f64), x0: &[f64], x: &[f64], g: &[f64]) -> Vec<f64> {
     let (low, high) = step.pixels.unwrap_or((f64::NEG_INFINITY, f64::INFINITY));
     let usable: Vec<f64> = g
         .iter()
@@ -98,12 +98,12 @@ fn lengthened(step: &[f64], x0: &[f64], radius: f64, (low, high): (f64, f64)) ->
 }
 
 /// Steps with their length and the ball's radius.
-fn moves() -> Vec<(Move, f64, f64)> {
+fn moves() -> Vec<(Step, f64, f64)> {
     let mut all = Vec::new();
     for ball in [Ball::L2, Ball::Linf, Ball::L1, Ball::Sphere] {
         for pixels in [None, Some((0.0, 1.0))] {
             for (radius, reach) in [(0.05, 0.2), (0.7, 0.1), (30.0, 2.0), (1e-4, 1e-5)] {
-                all.push((Move { ball, pixels }, reach, radius));
+                all.push((Step { ball, pixels }, reach, radius));
             }
         }
     }
@@ -126,7 +126,7 @@ fn steps_are_those_of_plain_loops() {
                     let mut stalled = nothing(device);
                     let on = |t: &Tensor| t.to_device(device);
                     let both = lengths(reach, radius, device);
-                    let next = ascend(&on(&x0), &on(&x), &on(&gradient), &mut stalled, &both, step).unwrap();
+                    let next = stepped(&on(&x0), &on(&x), &on(&gradient), &mut stalled, &both, step).unwrap();
                     assert_eq!((next.kind(), next.size(), next.device()), (kind, x.size(), device));
                     let rows = |t: &Tensor| list(t).chunks(d as usize).map(<[f64]>::to_vec).collect::<Vec<_>>();
                     let (x0, x, g) = (rows(&x0), rows(&x), rows(&gradient));
@@ -162,7 +162,7 @@ fn steps_by_kernel_are_those_by_operations() {
                 for (step, reach, radius) in moves() {
                     let both = lengths(reach, radius, device);
                     let mut stalled = nothing(device);
-                    let next = ascend(&x0, &x, &gradient, &mut stalled, &both, step).unwrap();
+                    let next = stepped(&x0, &x, &gradient, &mut stalled, &both, step).unwrap();
                     let norm = match step.ball {
                         Ball::L2 | Ball::Sphere => Norm::L2,
                         Ball::Linf => Norm::Linf,
@@ -174,12 +174,12 @@ fn steps_by_kernel_are_those_by_operations() {
                         let (mut y, mut best, mut again) = (x.copy(), old.copy(), nothing(device));
                         let mut damage = Tensor::from_slice(&before).to_device(device);
                         let value = Tensor::from_slice(&value).to_device(device);
-                        let stand = Stand { x: &mut y, best: &mut best, damage: &mut damage, stalled: &mut again };
+                        let iterate = Iterate { x: &mut y, best: &mut best, damage: &mut damage, stalled: &mut again };
                         if by_kernel {
-                            advance(stand, &x0, &gradient, &value, &both, step).unwrap();
+                            take_step(iterate, &x0, &gradient, &value, &both, step).unwrap();
                             assert!(y.equal(&next), "{step:?} {kind:?} {d} {device:?}");
                         } else {
-                            budget.advance_by_operations(stand, &x0, &gradient, &value, &both, landing).unwrap();
+                            budget.take_step_by_operations(iterate, &x0, &gradient, &value, &both, landing).unwrap();
                             let off = super::largest(&(y - &next));
                             assert!(off <= 2.0 * tolerance(kind, d), "{step:?} {kind:?} {d} {device:?}: {off}");
                         }
@@ -203,18 +203,18 @@ fn steps_by_kernel_are_those_by_operations() {
 #[test]
 fn a_wrong_step_would_be_seen() {
     let (x0, x, gradient) = inputs(64, Kind::Double);
-    let step = Move { ball: Ball::L2, pixels: Some((0.0, 1.0)) };
+    let step = Step { ball: Ball::L2, pixels: Some((0.0, 1.0)) };
     let both = lengths(0.5, 0.7, Device::Cpu);
-    let next = list(&ascend(&x0, &x, &gradient, &mut nothing(Device::Cpu), &both, step).unwrap());
+    let next = list(&stepped(&x0, &x, &gradient, &mut nothing(Device::Cpu), &both, step).unwrap());
     let (x0, x, g) = (list(&x0), list(&x), list(&gradient));
-    let off = |step: &Move, radius: f64| {
+    let off = |step: &Step, radius: f64| {
         let expected = plainly(step, (0.5, radius), &x0[..64], &x[..64], &g[..64]);
         next.iter().zip(expected).fold(0.0f64, |m, (a, b)| m.max((a - b).abs()))
     };
     assert!(off(&step, 0.7) <= tolerance(Kind::Double, 64));
-    assert!(off(&Move { pixels: None, ..step }, 0.7) > 1e-3);
+    assert!(off(&Step { pixels: None, ..step }, 0.7) > 1e-3);
     assert!(off(&step, 0.71) > 1e-3);
-    assert!(off(&Move { ball: Ball::Linf, ..step }, 0.7) > 1e-3);
+    assert!(off(&Step { ball: Ball::Linf, ..step }, 0.7) > 1e-3);
 }
 
 /// The projection onto the L1 ball is the nearest point: on the sphere, and every entry that is left was shortened alike.
@@ -224,9 +224,9 @@ fn the_l1_projection_is_the_nearest_point() {
         let d = 500;
         let x0 = Tensor::zeros([3, d], (Kind::Double, device));
         let x = normal(&[3, d], 41).to_device(device);
-        let step = Move { ball: Ball::L1, pixels: None };
+        let step = Step { ball: Ball::L1, pixels: None };
         let mut stalled = Tensor::zeros([3], (Kind::Bool, device));
-        let next = ascend(&x0, &x, &x0, &mut stalled, &lengths(0.0, 3.0, device), step).unwrap();
+        let next = stepped(&x0, &x, &x0, &mut stalled, &lengths(0.0, 3.0, device), step).unwrap();
         for (x, y) in list(&x).chunks(d as usize).zip(list(&next).chunks(d as usize)) {
             let size: f64 = y.iter().map(|y| y.abs()).sum();
             // The threshold is a quotient of sums over the entries, none of which is above 5.
@@ -244,23 +244,23 @@ fn the_l1_projection_is_the_nearest_point() {
 fn stalled_samples_stay_stalled() {
     let (x0, x, gradient) = inputs(40, Kind::Float);
     let mut stalled = Tensor::ones([BATCH], (Kind::Bool, Device::Cpu));
-    let step = Move { ball: Ball::Linf, pixels: None };
-    let _ = ascend(&x0, &x, &gradient, &mut stalled, &lengths(0.1, 0.1, Device::Cpu), step).unwrap();
+    let step = Step { ball: Ball::Linf, pixels: None };
+    let _ = stepped(&x0, &x, &gradient, &mut stalled, &lengths(0.1, 0.1, Device::Cpu), step).unwrap();
     assert_eq!(list(&stalled), [1.0; BATCH as usize]);
 }
 
 #[test]
 fn what_does_not_fit_together_is_refused() {
     let (x0, x, gradient) = inputs(40, Kind::Float);
-    let step = Move { ball: Ball::L2, pixels: None };
+    let step = Step { ball: Ball::L2, pixels: None };
     let both = lengths(0.1, 0.1, Device::Cpu);
     let mut stalled = nothing(Device::Cpu);
-    assert!(ascend(&x0, &x.narrow(1, 0, 39), &gradient, &mut stalled, &both, step).is_err());
-    assert!(ascend(&x0, &x, &gradient.to_kind(Kind::Double), &mut stalled, &both, step).is_err());
-    assert!(ascend(&x0, &x, &gradient, &mut stalled.to_kind(Kind::Float), &both, step).is_err());
-    assert!(ascend(&x0, &x, &gradient, &mut stalled, &both.to_kind(Kind::Float), step).is_err());
-    assert!(ascend(&x0, &x, &gradient, &mut stalled, &both.narrow(0, 0, 1), step).is_err());
-    assert!(ascend(&x0, &x, &gradient, &mut stalled.narrow(0, 0, 3), &both, step).is_err());
+    assert!(stepped(&x0, &x.narrow(1, 0, 39), &gradient, &mut stalled, &both, step).is_err());
+    assert!(stepped(&x0, &x, &gradient.to_kind(Kind::Double), &mut stalled, &both, step).is_err());
+    assert!(stepped(&x0, &x, &gradient, &mut stalled.to_kind(Kind::Float), &both, step).is_err());
+    assert!(stepped(&x0, &x, &gradient, &mut stalled, &both.to_kind(Kind::Float), step).is_err());
+    assert!(stepped(&x0, &x, &gradient, &mut stalled, &both.narrow(0, 0, 1), step).is_err());
+    assert!(stepped(&x0, &x, &gradient, &mut stalled.narrow(0, 0, 3), &both, step).is_err());
     // What is written stays where it is, so that it must lie plainly.
     let value = Tensor::zeros([BATCH], (Kind::Double, Device::Cpu));
     let wide = |t: &Tensor| Tensor::stack(&[t, t], -1).select(-1, 0);
@@ -272,7 +272,7 @@ fn what_does_not_fit_together_is_refused() {
         (x.copy(), x.copy(), value.to_kind(Kind::Float), false),
         (x.copy(), x.narrow(0, 0, 3), value.copy(), false),
     ] {
-        let stand = Stand { x: &mut y, best: &mut best, damage: &mut damage, stalled: &mut stalled };
-        assert_eq!(advance(stand, &x0, &gradient, &value, &both, step).is_ok(), fits);
+        let iterate = Iterate { x: &mut y, best: &mut best, damage: &mut damage, stalled: &mut stalled };
+        assert_eq!(take_step(iterate, &x0, &gradient, &value, &both, step).is_ok(), fits);
     }
 }

@@ -7,7 +7,7 @@ use std::ffi::{c_char, c_int, c_void};
 use tch::{Device, Kind, Tensor};
 
 unsafe extern "C" {
-    fn pb_advance(
+    fn pb_take_step(
         x: *mut c_void,
         damage: *mut c_void,
         best: *mut c_void,
@@ -37,14 +37,14 @@ pub enum Ball {
 
 /// What all samples of a step share.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Move {
+pub struct Step {
     /// Which norm.
     pub ball: Ball,
     /// Lowest and highest entry, where there is a box.
     pub pixels: Option<(f64, f64)>,
 }
 
-impl Move {
+impl Step {
     fn code(&self) -> c_int {
         match self.ball {
             Ball::L2 => 0,
@@ -61,7 +61,7 @@ impl Move {
 
 /// Where an ascent stands. All lie on the device of the clean images and are contiguous.
 #[derive(Debug)]
-pub struct Stand<'a> {
+pub struct Iterate<'a> {
     /// The iterate, [B, ...].
     pub x: &'a mut Tensor,
     /// The best iterate so far, of the same shape and kind.
@@ -79,16 +79,16 @@ pub struct Stand<'a> {
 ///
 /// # Errors
 /// Where shapes, kinds or devices differ, or what is written is not contiguous.
-pub fn advance(
-    stand: Stand<'_>,
+pub fn take_step(
+    iterate: Iterate<'_>,
     x0: &Tensor,
     gradient: &Tensor,
     value: &Tensor,
     lengths: &Tensor,
-    step: Move,
+    step: Step,
 ) -> Result<()> {
     let like = Like::of(x0)?;
-    let Stand { x, best, damage, stalled } = stand;
+    let Iterate { x, best, damage, stalled } = iterate;
     for (name, images) in [("the perturbed images", &*x), ("the best images", &*best)] {
         like.fits(name, images)?;
         if !images.is_contiguous() {
@@ -104,8 +104,8 @@ pub fn advance(
     let (low, high) = step.walls();
     // SAFETY: images are alive, contiguous, of one shape, kind (f32 or f64) and device, and the rest lies there too, of the
     // shape and kind that the routine takes; what it writes is borrowed mutably, each by itself.
-    check("advance", unsafe {
-        pb_advance(
+    check("take_step", unsafe {
+        pb_take_step(
             x.as_mut_ptr().cast(),
             damage.as_mut_ptr().cast(),
             best.as_mut_ptr().cast(),

@@ -3,8 +3,9 @@
 use super::best::exceeds;
 use super::{Budget, Norm};
 use crate::error::Result;
-use crate::ffi::ascent::{self, Ball, Move, Stand};
 use crate::ffi::kernels;
+use crate::ffi::step::{self, Ball, Iterate, Step};
+use crate::ops::Reduce;
 use tch::Tensor;
 
 /// Where a step ends.
@@ -25,17 +26,17 @@ impl Budget {
     ///
     /// # Errors
     /// Where shapes, kinds or devices differ, or what is written is not contiguous.
-    pub fn advance(
+    pub fn take_step(
         &self,
-        stand: Stand<'_>,
+        iterate: Iterate<'_>,
         x0: &Tensor,
         gradient: &Tensor,
         value: &Tensor,
         lengths: &Tensor,
         landing: Landing,
     ) -> Result<()> {
-        if !kernels::run_on(stand.x.device()) {
-            return self.advance_by_operations(stand, x0, gradient, value, lengths, landing);
+        if !kernels::run_on(iterate.x.device()) {
+            return self.take_step_by_operations(iterate, x0, gradient, value, lengths, landing);
         }
         let ball = match self.norm {
             Norm::L2 if landing == Landing::Surface => Ball::Sphere,
@@ -43,16 +44,16 @@ impl Budget {
             Norm::Linf => Ball::Linf,
             Norm::L1 => Ball::L1,
         };
-        ascent::advance(stand, x0, gradient, value, lengths, Move { ball, pixels: self.pixels })
+        step::take_step(iterate, x0, gradient, value, lengths, Step { ball, pixels: self.pixels })
     }
 
-    /// [`Budget::advance`] without the kernel: what it is held to, and what runs on a device that it was not compiled for.
+    /// [`Budget::take_step`] without the kernel: what it is held to, and what runs on a device that it was not compiled for.
     ///
     /// # Errors
     /// Where shapes, kinds or devices differ.
-    pub fn advance_by_operations(
+    pub fn take_step_by_operations(
         &self,
-        stand: Stand<'_>,
+        iterate: Iterate<'_>,
         x0: &Tensor,
         gradient: &Tensor,
         value: &Tensor,
@@ -60,7 +61,7 @@ impl Budget {
         landing: Landing,
     ) -> Result<()> {
         crate::error::ensure_shape("lengths of a step and of a ball", lengths, &[2])?;
-        let Stand { x, best, damage, stalled } = stand;
+        let Iterate { x, best, damage, stalled } = iterate;
         keep_best(best, damage, x, value)?;
         let _ = stalled.f_logical_or_(&vanishes(gradient)?)?;
         let lengths = lengths.f_to_kind(x.f_kind()?)?;
@@ -86,7 +87,7 @@ pub(super) fn keep_best(best: &mut Tensor, damage: &mut Tensor, x: &Tensor, valu
 
 /// `[B]` bool: nothing of the gradient is a nonzero finite number, or some of it is not a number.
 pub(super) fn vanishes(gradient: &Tensor) -> Result<Tensor> {
-    let peak = gradient.f_flatten(1, -1)?.f_abs()?.f_amax([1i64].as_slice(), false)?;
+    let peak = gradient.f_flatten(1, -1)?.f_abs()?.max_over(1)?;
     // amax carries NaN through, and no comparison holds for it.
     Ok(peak.f_gt(0.0)?.f_logical_and(&peak.f_isfinite()?)?.f_logical_not()?)
 }

@@ -1,0 +1,43 @@
+// Settings of the process: which arithmetic libtorch may take.
+#include "protect.h"
+#include "pullback.h"
+
+#include <ATen/Context.h>
+#include <dlfcn.h>
+
+extern "C" {
+
+const char* pb_exact_math() {
+  return protect([&] {
+    auto& context = at::globalContext();
+    // Only the math backend of attention can be differentiated twice and vmapped.
+    context.setSDPUseFlash(false);
+    context.setSDPUseMemEfficient(false);
+    context.setSDPUseCuDNN(false);
+    context.setSDPUseMath(true);
+    context.setAllowTF32CuDNN(false);
+    context.setAllowTF32CuBLAS(false);
+  });
+}
+
+const char* pb_allow_tf32(int allow) {
+  return protect([&] {
+    at::globalContext().setAllowTF32CuDNN(allow != 0);
+    at::globalContext().setAllowTF32CuBLAS(allow != 0);
+  });
+}
+
+const char* pb_deterministic(int always) {
+  return protect([&] { at::globalContext().setDeterministicCuDNN(always != 0); });
+}
+
+const char* pb_settings(int* tf32, int* deterministic) {
+  return protect([&] {
+    const auto& context = at::globalContext();
+    *tf32 = context.allowTF32CuDNN() || context.allowTF32CuBLAS();
+    *deterministic = context.deterministicCuDNN();
+  });
+}
+
+int pb_has_cuda_build() { return at::hasCUDA() || dlsym(RTLD_DEFAULT, "cudaMemGetInfo") != nullptr; }
+}
