@@ -130,6 +130,7 @@ fn expected(metric: MetricKind, log_var: f64) -> Vec<f64> {
                 MetricKind::Fisher => m / variance + s / 2.0,
                 MetricKind::Output => d * m,
                 MetricKind::OutputStochastic => d * m + d * variance / 4.0 * s,
+                MetricKind::Decoder => d,
             }
         })
         .collect();

@@ -31,6 +31,7 @@ impl Default for IteratedSpec {
 
 impl IteratedSpec {
     pub(super) fn check(&self) -> Result<()> {
+        self.metric.ensure_of_images("metric of the spectral-iterated attack")?;
         at_least_one("steps of the spectral-iterated attack", self.steps)
     }
 

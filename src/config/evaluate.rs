@@ -136,6 +136,7 @@ impl AttackConfig {
     pub(super) fn validate(&self) -> Result<()> {
         one_part("attack", self.limit, self.sample)?;
         self.spectrum.check("attack.spectrum")?;
+        self.metric.ensure_of_images("attack.metric")?;
         let named = |e: Error| match e {
             Error::Request { subject, expected, found } => {
                 Error::request(format!("attack: {subject}"), expected, found)

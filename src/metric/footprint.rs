@@ -15,6 +15,12 @@ impl Metric {
     /// # Errors
     /// Where the model cannot take `x`, or cannot be differentiated at all.
     pub fn footprint(vae: &dyn Vae, x: &Tensor, kind: MetricKind, stem: &mut StemCache) -> Result<Footprint> {
+        if kind == MetricKind::Decoder {
+            let (mean, forward) = peak_bytes(|| Ok(tch::no_grad(|| vae.encode(&x.f_narrow(0, 0, 1)?))?.mean))?;
+            let (once, column, columns) = of_columns(vae, &mean)?;
+            let once = once + forward as f64;
+            return Ok(Footprint { once, row: (0.0, 0), column: (column, columns) });
+        }
         let x = x.f_narrow(0, 0, 1)?.f_detach()?.f_set_requires_grad(true)?;
         let ((mean, output), forward) = peak_bytes(|| {
             let q = vae.encode(&x)?;

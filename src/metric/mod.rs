@@ -41,10 +41,12 @@ pub enum MetricKind {
     Output,
     /// J_mu^T M J_mu + J_sigma^T diag(diag M) J_sigma. R = 2L.
     OutputStochastic,
+    /// J_g^T J_g at z = mu(x): the metric of the decoder, on codes and not on images. R = D = L.
+    Decoder,
 }
 
 impl MetricKind {
-    /// All of them, in the order of the documentation.
+    /// Those of images, in the order of the documentation; [`MetricKind::Decoder`] is the one of codes.
     pub const ALL: [Self; 5] = [Self::Mean, Self::Stochastic, Self::Fisher, Self::Output, Self::OutputStochastic];
 
     /// Its name in commands and files.
@@ -55,7 +57,7 @@ impl MetricKind {
     /// R, the rows of its factor, for L latents.
     pub fn rows(self, latent: i64) -> i64 {
         match self {
-            Self::Mean | Self::Output => latent,
+            Self::Mean | Self::Output | Self::Decoder => latent,
             Self::Stochastic | Self::Fisher | Self::OutputStochastic => 2 * latent,
         }
     }
@@ -64,8 +66,25 @@ impl MetricKind {
     pub fn reach(self) -> Reach {
         match self {
             Self::Mean | Self::Stochastic | Self::Fisher => Reach::Encoder,
-            Self::Output | Self::OutputStochastic => Reach::EncoderAndDecoder,
+            Self::Output | Self::OutputStochastic | Self::Decoder => Reach::EncoderAndDecoder,
         }
+    }
+
+    /// Refuses the metric of codes where `what` needs directions of images.
+    ///
+    /// # Errors
+    /// A wrong request for [`MetricKind::Decoder`].
+    pub fn ensure_of_images(self, what: &str) -> Result<()> {
+        if Self::ALL.contains(&self) {
+            return Ok(());
+        }
+        let names = Self::ALL.map(Self::name).join(", ");
+        Err(Error::request(what, format!("one of images: {names}"), format!("{self}, which is of codes")))
+    }
+
+    /// D, the length of its directions, for images of `dim` numbers and L latents.
+    pub fn dim(self, dim: i64, latent: i64) -> i64 {
+        if self == Self::Decoder { latent } else { dim }
     }
 }
 
@@ -109,12 +128,17 @@ impl Metric {
     }
 
     fn through(vae: &dyn Vae, x: &Tensor, kind: MetricKind, ways: Ways, stem: Option<&mut StemCache>) -> Result<Self> {
+        if kind == MetricKind::Decoder {
+            let q = tch::no_grad(|| vae.encode(x))?;
+            let l = latent(&q.mean, &q.log_var)?;
+            return Self::from_factor(triangle(&decoder_jacobian(vae, &q.mean, ways)?, l)?);
+        }
         let x = x.f_detach()?.f_set_requires_grad(true)?;
         let q = vae.encode(&x)?;
         let l = latent(&q.mean, &q.log_var)?;
         let output = encoder_output(&q, kind)?;
         let weights = match kind {
-            MetricKind::Mean | MetricKind::Stochastic | MetricKind::Fisher => None,
+            MetricKind::Mean | MetricKind::Stochastic | MetricKind::Fisher | MetricKind::Decoder => None,
             MetricKind::Output => Some(triangle(&decoder_jacobian(vae, &q.mean, ways)?, l)?),
             MetricKind::OutputStochastic => {
                 let c = triangle(&decoder_jacobian(vae, &q.mean, ways)?, l)?;
@@ -226,6 +250,15 @@ impl Metric {
         })
     }
 
+    /// 1/2 ln diag G, [B, D] f64: the logarithm of how far the output moves with each coordinate by itself; -inf where it does not. It forms
+    /// the factor whole, which is small where D is the number of latents.
+    ///
+    /// # Errors
+    /// Where libtorch fails.
+    pub fn log_lengths(&self) -> Result<Tensor> {
+        Ok(self.factor()?.f_square()?.sum_over([1])?.f_log()? * 0.5)
+    }
+
     /// (R, D).
     pub fn dimensions(&self) -> (i64, i64) {
         let size = self.rows.size();
@@ -284,7 +317,7 @@ impl Metric {
 /// What is differentiated in the encoder, [B, P]: the rows of A, or those that the decoder's part is applied to.
 fn encoder_output(q: &Posterior, kind: MetricKind) -> Result<Tensor> {
     Ok(match kind {
-        MetricKind::Mean | MetricKind::Output => q.mean.shallow_clone(),
+        MetricKind::Mean | MetricKind::Output | MetricKind::Decoder => q.mean.shallow_clone(),
         MetricKind::Stochastic | MetricKind::OutputStochastic => Tensor::f_cat(&[&q.mean, &q.std()?], 1)?,
         MetricKind::Fisher => {
             // 1/sigma and 1/sqrt(2) are factors of the rows, held fixed: they are not differentiated.

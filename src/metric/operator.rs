@@ -69,6 +69,7 @@ impl Operator for Metric {
 /// but C is L x L and needs J_g itself.
 #[derive(Debug)]
 pub struct MatrixFree {
+    /// J of the encoder, or J_g where the metric is the decoder's own.
     pub(super) encoder: Products,
     /// J_g at z = mu(x).
     decoder: Option<Products>,
@@ -98,12 +99,19 @@ impl MatrixFree {
         ways: Ways,
         rows: impl Fn(&Posterior) -> Result<Tensor>,
     ) -> Result<Self> {
+        if kind == MetricKind::Decoder {
+            let q = tch::no_grad(|| vae.encode(x))?;
+            let latent = latent(&q.mean, &q.log_var)?;
+            let encoder = decoder(vae, &q.mean, ways)?;
+            let (_, rows, dim) = encoder.shape();
+            return Ok(Self { encoder, decoder: None, noise: None, scales: None, latent, rank_bound: rows.min(dim) });
+        }
         let x = x.f_detach()?.f_set_requires_grad(true)?;
         let q = vae.encode(&x)?;
         let l = latent(&q.mean, &q.log_var)?;
         let decoder = match kind {
             MetricKind::Output | MetricKind::OutputStochastic => Some(decoder(vae, &q.mean, ways)?),
-            MetricKind::Mean | MetricKind::Stochastic | MetricKind::Fisher => None,
+            MetricKind::Mean | MetricKind::Stochastic | MetricKind::Fisher | MetricKind::Decoder => None,
         };
         let noise = match (&decoder, kind) {
             (Some(g), MetricKind::OutputStochastic) => Some(g.column_squares()?.f_sqrt()?.f_unsqueeze(2)?),

@@ -16,7 +16,7 @@ impl Metric {
     /// # Errors
     /// As [`Metric::at`].
     pub fn scaled_in_double(vae: &dyn Vae, x: &Tensor, kind: MetricKind, ways: Ways) -> Result<Self> {
-        if matches!(kind, MetricKind::Mean | MetricKind::Output) {
+        if matches!(kind, MetricKind::Mean | MetricKind::Output | MetricKind::Decoder) {
             return Self::at(vae, x, kind, ways);
         }
         let x = x.f_detach()?.f_set_requires_grad(true)?;

@@ -93,6 +93,7 @@ pub fn attack(request: &AttackRequest, observer: &dyn Observer) -> Result<()> {
     let job = Job::open(subject, observer)?;
     ensure_scales(request, &job)?;
     job.examine(Reach::EncoderAndDecoder, observer)?;
+    request.metric.ensure_of_images("metric of an attack's directions")?;
     let mut finder = Finder::new(&job, &request.attacks, request.metric, &request.spectrum)?;
     let eps = Column {
         path: "/eps".to_owned(),

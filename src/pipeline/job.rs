@@ -204,7 +204,7 @@ impl<'a> Job<'a> {
     /// [`Job::ensure_scale`] for a metric.
     pub fn ensure_metric(&self, metric: MetricKind) -> Result<()> {
         match metric {
-            MetricKind::Mean | MetricKind::Output => Ok(()),
+            MetricKind::Mean | MetricKind::Output | MetricKind::Decoder => Ok(()),
             _ => self.ensure_scale(&format!("metric {metric}"), "mean or output (--metric mean)"),
         }
     }

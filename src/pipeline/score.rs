@@ -56,14 +56,24 @@ pub fn score(request: &ScoreRequest, observer: &dyn Observer) -> Result<()> {
     };
     let metric = Some(request.metric.to_string());
     let writer = job.writer(FileKind::Scores, request, metric, spectrum_attribute(&spectra), &[], observer)?;
+    // Directions of the decoder's metric are codes.
+    let codes = [-1];
+    let axes = if request.metric == MetricKind::Decoder { &codes[..] } else { job.axes() };
     let block = Block::about(subject.batch, job.device, job.shape.dim() as usize * (1 + kept));
     let mut masked = Masked::default();
     job.run(writer, "scoring", block, has_spectrum, observer, |images, index| {
         let found = spectra.find(vae, images, index)?;
         let mut columns = match &found {
-            Found::Whole(spectrum) => columns(spectrum, job.axes())?,
-            Found::Leading(leading) => leading_columns(leading, *top, job.axes())?,
+            Found::Whole(spectrum) => columns(spectrum, axes)?,
+            Found::Leading(leading) => leading_columns(leading, *top, axes)?,
         };
+        if let Some(lengths) = spectra.log_lengths() {
+            columns.push(doubles("/spectrum/log_lengths", lengths, 0)?);
+        }
+        // Of the encoder's gradient: the decoder's metric does not see it.
+        if request.metric == MetricKind::Decoder {
+            return Ok(columns);
+        }
         columns.push(bytes(MASKED, &masked.of(vae, images, index, found.values())?)?);
         Ok(columns)
     })?;
@@ -107,7 +117,7 @@ fn leading_columns(leading: &Leading, top: usize, axes: &[i64]) -> Result<Vec<As
     ];
     if top > 0 {
         let kept = leading.directions.f_narrow(1, 0, top as i64)?;
-        let shape = [&[-1, top as i64], axes].concat();
+        let shape = [&kept.size()[..2], axes].concat();
         columns.push(singles("/spectrum/directions", &kept.f_reshape(shape)?, 0)?);
     }
     for estimate in score::estimates(&leading.quadrature)? {
@@ -121,7 +131,7 @@ fn leading_columns(leading: &Leading, top: usize, axes: &[i64]) -> Result<Vec<As
 pub(super) fn columns(spectrum: &Spectrum, axes: &[i64]) -> Result<Vec<Asked>> {
     let mut columns = vec![doubles("/spectrum/eigenvalues", &spectrum.values, 0)?];
     if let Some(v) = &spectrum.directions {
-        let shape = [&[-1, v.size()[1]], axes].concat();
+        let shape = [&v.size()[..2], axes].concat();
         columns.push(singles("/spectrum/directions", &v.f_reshape(shape)?, 0)?);
     }
     for (name, values) in score::all(&spectrum.values)? {

@@ -19,6 +19,8 @@ pub struct Engine {
     planner: Planner,
     checked: bool,
     dense: Dense,
+    /// Of the images that came last.
+    log_lengths: Option<Tensor>,
 }
 
 /// What a pass needs.
@@ -46,7 +48,7 @@ impl Engine {
         let planner = if device == Device::Cpu { planner.folding() } else { planner };
         let planner = if device.is_cuda() { planner } else { planner.at_most(CPU_PASS) };
         let dense = Dense { metric, top, stem: StemCache::default(), contest: None };
-        Ok(Self { device, kind, planner, checked: false, dense })
+        Ok(Self { device, kind, planner, checked: false, dense, log_lengths: None })
     }
 
     /// The spectra of `images` [N, C, H, W], which may lie on the host: eigenvalues [N, min(R, D)] f64 and directions
@@ -70,8 +72,10 @@ impl Engine {
         let Self { planner, dense, .. } = self;
         let solved = in_passes(planner, &images, |planner, pass, x, _| dense.pass(planner, pass, vae, x))?;
         let (mut values, mut directions, mut outcomes) = (Vec::new(), Vec::new(), Vec::new());
-        for Solved { spectrum, outcome } in solved {
+        let mut lengths = Vec::new();
+        for Solved { spectrum, outcome, log_lengths } in solved {
             outcomes.extend(outcome);
+            lengths.extend(log_lengths);
             values.push(spectrum.values);
             if let Some(v) = spectrum.directions {
                 directions.push(v.f_to_kind(Kind::Float)?);
@@ -82,6 +86,7 @@ impl Engine {
             // Once for all passes: between them the device need not wait for the host.
             ensure_solved(&Tensor::f_cat(&outcomes, 0)?)?;
         }
+        self.log_lengths = if lengths.is_empty() { None } else { Some(Tensor::f_cat(&lengths, 0)?) };
         let directions = if self.dense.top == 0 { None } else { Some(Tensor::f_cat(&directions, 0)?) };
         let spectrum = Spectrum { values: Tensor::f_cat(&values, 0)?, directions };
         self.rescue(vae, &images, &spectrum)?;
@@ -103,6 +108,11 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    /// [`Metric::log_lengths`] of the images that came last, [N, D] f64, where the metric is the decoder's.
+    pub fn log_lengths(&self) -> Option<&Tensor> {
+        self.log_lengths.as_ref()
     }
 
     /// What `work` makes of the factor [B, R, D] of each pass over `images` [N, C, H, W], in the passes that the engine takes. Nothing is
@@ -151,13 +161,14 @@ impl Dense {
         let (kind, top) = (self.metric, self.top);
         if !planner.learns_from(pass.samples) {
             let metric = Metric::behind(vae, x, kind, pass.ways, &mut self.stem)?;
-            return self.solve(&metric);
+            let solved = self.solve(&metric)?;
+            return solved.with_lengths(&metric, kind);
         }
         let solver = self.contest.as_ref().map(Contest::winner);
         let stem = &mut self.stem;
         measured(planner, pass, x, || {
             let metric = Metric::behind(vae, x, kind, pass.ways, stem)?;
-            Solved::by(&metric, top, solver.unwrap_or_else(|| Solver::of(&metric)))
+            Solved::by(&metric, top, solver.unwrap_or_else(|| Solver::of(&metric)))?.with_lengths(&metric, kind)
         })
     }
 

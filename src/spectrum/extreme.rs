@@ -11,7 +11,7 @@ const EXTREME: f64 = 60.0;
 /// The rows of `images` [B, C, H, W] whose `values` [B, R] came out as no numbers because a variance does not fit single precision:
 /// they are worth another computation with their scales in double.
 pub(super) fn rows(vae: &dyn Vae, images: &Tensor, values: &Tensor, metric: MetricKind) -> Result<Vec<i64>> {
-    if images.kind() != Kind::Float || matches!(metric, MetricKind::Mean | MetricKind::Output) {
+    if images.kind() != Kind::Float || matches!(metric, MetricKind::Mean | MetricKind::Output | MetricKind::Decoder) {
         return Ok(vec![]);
     }
     let lost = Vec::<bool>::try_from(&values.f_select(1, 0)?.f_isnan()?.f_to_device(Device::Cpu)?)?;

@@ -24,7 +24,7 @@ pub use spectra::{Found, Spectra, Wanted};
 use crate::error::{Error, Result};
 use crate::ffi::kernels::Eigenpairs;
 use crate::linalg;
-use crate::metric::Metric;
+use crate::metric::{Metric, MetricKind};
 use crate::ops::Reduce;
 use tch::{Kind, Tensor};
 
@@ -74,12 +74,20 @@ pub(crate) struct Solved {
     spectrum: Spectrum,
     /// What the device will say of each sample, `[B]` i32; `None` where all is known to be well.
     outcome: Option<Tensor>,
+    /// [`Metric::log_lengths`], where they are wanted.
+    log_lengths: Option<Tensor>,
 }
 
 impl Solved {
     /// Waits for the device, and fails where a matrix did not converge.
     fn ensure(&self) -> Result<()> {
         self.outcome.as_ref().map_or(Ok(()), solver::ensure_solved)
+    }
+
+    /// With the lengths of the factor's columns, where the metric is of codes: of a few coordinates, each with a meaning of its own.
+    fn with_lengths(self, metric: &Metric, kind: MetricKind) -> Result<Self> {
+        let log_lengths = (kind == MetricKind::Decoder).then(|| metric.log_lengths()).transpose()?;
+        Ok(Self { log_lengths, ..self })
     }
 
     fn by(metric: &Metric, top: usize, solver: Solver) -> Result<Self> {
@@ -99,7 +107,7 @@ impl Solved {
             0 => None,
             _ => Some(directions(&metric.pull_back(&vectors)?, &leading, &values)?),
         };
-        Ok(Self { spectrum: Spectrum { values, directions }, outcome: Some(outcome) })
+        Ok(Self { spectrum: Spectrum { values, directions }, outcome: Some(outcome), log_lengths: None })
     }
 
     /// By torch.linalg, which must not see what is not finite.
@@ -108,14 +116,14 @@ impl Solved {
         let count = metric.rank_bound();
         if top == 0 {
             let values = lost(descending(&linalg::eigvalsh(&gram)?, count)?, broken.as_ref())?;
-            return Ok(Self { spectrum: Spectrum { values, directions: None }, outcome: None });
+            return Ok(Self { spectrum: Spectrum { values, directions: None }, outcome: None, log_lengths: None });
         }
         let (values, vectors) = linalg::eigh(&gram)?;
         let vectors = vectors.f_flip([-1])?.f_narrow(-1, 0, top as i64)?;
         let values = lost(descending(&values, count)?, broken.as_ref())?;
         let pulled = metric.pull_back(&vectors.f_transpose(1, 2)?)?;
         let directions = directions(&pulled, &values.f_narrow(1, 0, top as i64)?, &values)?;
-        Ok(Self { spectrum: Spectrum { values, directions: Some(directions) }, outcome: None })
+        Ok(Self { spectrum: Spectrum { values, directions: Some(directions) }, outcome: None, log_lengths: None })
     }
 }
 

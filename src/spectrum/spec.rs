@@ -136,7 +136,7 @@ impl SpectrumSpec {
                 return Err(Error::request(
                     "spectrum full",
                     format!("a factor that fits the memory of a pass, {} MiB (or --spectrum top)", budget >> 20),
-                    format!("{} MiB a sample for {rows} rows of {} pixels", bytes >> 20, sizes.dim),
+                    format!("{} MiB a sample for {rows} rows of {}", bytes >> 20, metric.dim(sizes.dim, sizes.latent)),
                 ));
             }
             SpectrumMode::Auto | SpectrumMode::Full => SpectrumMode::Full,
@@ -157,9 +157,9 @@ impl SpectrumSpec {
 /// of the Gram matrix's size for its eigenvalues.
 fn dense_bytes(metric: MetricKind, sizes: Sizes) -> u64 {
     let Sizes { dim, latent, outputs } = sizes;
-    let rows = metric.rows(latent);
+    let (rows, dim) = (metric.rows(latent), metric.dim(dim, latent));
     let decoder = match metric {
-        MetricKind::Output | MetricKind::OutputStochastic => rows * dim + 2 * outputs * latent,
+        MetricKind::Output | MetricKind::OutputStochastic | MetricKind::Decoder => rows * dim + 2 * outputs * latent,
         MetricKind::Mean | MetricKind::Stochastic | MetricKind::Fisher => 0,
     };
     8 * (rows * dim + decoder + 3 * rows * rows) as u64

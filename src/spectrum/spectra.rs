@@ -138,6 +138,15 @@ impl Spectra {
         })
     }
 
+    /// [`Metric::log_lengths`](crate::metric::Metric::log_lengths) of the images whose spectra were found last, [N, L] f64: of the metric
+    /// `decoder`, where spectra are whole.
+    pub fn log_lengths(&self) -> Option<&Tensor> {
+        match &self.way {
+            Way::Full(engine) => engine.log_lengths(),
+            Way::Top(_) => None,
+        }
+    }
+
     /// The planner, for what it has settled on.
     pub fn planner(&self) -> &Planner {
         match &self.way {
@@ -182,5 +191,5 @@ fn choose(vae: &dyn Vae, sample: &Tensor, metric: MetricKind, spec: &SpectrumSpe
         let whole = SpectrumSpec { mode: SpectrumMode::Full, ..spec.clone() };
         mode = whole.resolve(metric, sizes, budget).map_err(|_| error)?;
     }
-    Ok((mode, metric.rows(latent).min(sizes.dim)))
+    Ok((mode, metric.rows(latent).min(metric.dim(sizes.dim, latent))))
 }

@@ -203,7 +203,7 @@ pub fn list(names: &[String]) -> String {
 }
 
 /// Metrics, in the order of the page.
-const METRICS: [&str; 5] = ["mean", "stochastic", "fisher", "output", "output-stochastic"];
+const METRICS: [&str; 6] = ["mean", "stochastic", "fisher", "output", "output-stochastic", "decoder"];
 
 /// Place of a facet in the order of the page: by its metric, then by what follows it.
 pub fn facet_order(facet: &str) -> (usize, String) {
