@@ -5,6 +5,7 @@ mod crew;
 mod goal;
 mod grid;
 mod limits;
+mod minimal;
 mod race;
 mod run;
 mod spec;

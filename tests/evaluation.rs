@@ -192,3 +192,22 @@ fn a_reader_of_messages_that_goes_away_is_no_panic() {
     assert_eq!(status.code(), Some(0), "{status:?}");
     assert_eq!(doubles(at, "a.h5", "damage/pgd").len(), 64);
 }
+
+#[test]
+fn the_smallest_perturbation_is_stored_and_drawn() {
+    let folder = trained();
+    let at = folder.path();
+    let (code, said) = pullback(at, "attack -m m -d strokes -o a.h5 --attack minimal --limit 8 -q");
+    assert!(code == Some(2) && said.contains("--reach"), "{said}");
+    succeeds(at, "attack -m m -d strokes -o a.h5 --attack minimal,race --eps 3 --limit 8 -q --reach 0.5");
+    let (smallest, size) = (doubles(at, "a.h5", "smallest/minimal"), doubles(at, "a.h5", "attack/minimal/input_l2"));
+    let damage = doubles(at, "a.h5", "damage/minimal");
+    assert!(smallest.iter().any(|s| s.is_finite()), "{smallest:?}");
+    for ((smallest, size), damage) in smallest.iter().zip(&size).zip(&damage) {
+        assert_eq!(smallest.is_finite(), *damage >= 0.5, "{smallest} {damage}");
+        assert!(smallest.is_nan() || (smallest - size).abs() < 1e-5 && *size <= 3.0, "{smallest} {size}");
+    }
+    succeeds(at, "report a.h5 -o r.html");
+    let page = std::fs::read_to_string(at.join("r.html")).unwrap();
+    assert!(page.contains("id=\"smallest-l2\"") && page.contains("of the images"), "no figure");
+}

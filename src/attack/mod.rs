@@ -13,6 +13,7 @@ mod goal;
 mod grid;
 mod iterated;
 mod least;
+mod minimal; // the smallest that does a given damage
 mod loops;
 mod others;
 mod passes;
@@ -35,6 +36,7 @@ pub use doubt::{Doubts, Flag, signs};
 pub use goal::Goal;
 pub use iterated::IteratedSpec;
 pub use loops::Loops;
+pub use minimal::MinimalSpec;
 pub use others::Others;
 pub use passes::Passes;
 pub use pgd::{PgdSpec, Schedule};
@@ -92,5 +94,9 @@ pub trait Attack {
     /// How many directions v_i of the spectrum it moves along.
     fn directions(&self) -> usize {
         0
+    }
+    /// The damage at which it stops, where it does not do all that it can.
+    fn reach(&self) -> Option<f64> {
+        None
     }
 }

@@ -23,6 +23,8 @@ pub struct Attacked {
     pub damage: Tensor,
     /// All of [`shift::NAMES`] of x' against x, `[B]` f64 each.
     pub measures: Vec<(&'static str, Tensor)>,
+    /// Of an attack that stops at a given damage: the size of x' - x in the budget's norm, `[B]` f64, NaN where x' does less.
+    pub smallest: Option<Tensor>,
     /// The allowed size, `[B]` f64: epsilon, or what the attack's definition puts in its place.
     pub radius: Tensor,
     /// `[B]` bool: the search met a gradient that was 0 or not a number.
@@ -118,6 +120,13 @@ pub fn judge(name: &str, attack: &dyn Attack, victim: &Victim, budget: &Budget) 
         if let Some(target) = victim.target() {
             measures.extend(shift::towards(target, &moved)?);
         }
+        let smallest = match attack.reach() {
+            None => None,
+            Some(reach) => {
+                let short = damage.f_ge(reach)?.f_logical_not()?;
+                Some(budget.measure(x, &images)?.f_masked_fill(&short, f64::NAN)?)
+            }
+        };
         let measures: Result<_> = measures.into_iter().map(|(name, t)| Ok((name, unless_lost(&t)?))).collect();
         Ok(Attacked {
             name: name.to_owned(),
@@ -127,6 +136,7 @@ pub fn judge(name: &str, attack: &dyn Attack, victim: &Victim, budget: &Budget) 
             measures: measures?,
             images,
             reconstruction: moved.reconstruction,
+            smallest,
             radius,
             stalled,
             search,
@@ -152,6 +162,7 @@ pub fn worst(name: &str, family: Family, results: &[Attacked]) -> Result<Attacke
         reconstruction: first.reconstruction.shallow_clone(),
         damage: first.damage.shallow_clone(),
         measures: first.measures.iter().map(|(n, m)| (*n, m.shallow_clone())).collect(),
+        smallest: None,
         radius: first.radius.shallow_clone(),
         stalled: first.stalled.shallow_clone(),
         search: first.search,

@@ -2,6 +2,7 @@
 
 use super::apgd::{Apgd, ApgdSpec};
 use super::iterated::{Iterated, IteratedSpec};
+use super::minimal::{Minimal, MinimalSpec};
 use super::pgd::{Pgd, PgdSpec};
 use super::race::{Race, RaceSpec};
 use super::random::{Random, RandomSpec};
@@ -36,6 +37,8 @@ pub enum AttackSpec {
     Apgd(ApgdSpec),
     /// A random search without gradients.
     Square(SquareSpec),
+    /// The smallest perturbation that does a given damage.
+    Minimal(MinimalSpec),
     /// Several of them, with nothing to tune.
     Suite(SuiteSpec),
 }
@@ -142,6 +145,7 @@ impl AttackSpec {
             Self::SpectralIterated(s) => s.goal,
             Self::Apgd(s) => s.goal,
             Self::Square(s) => s.goal,
+            Self::Minimal(s) => s.goal,
             Self::Suite(s) => s.goal,
         }
     }
@@ -167,7 +171,7 @@ impl AttackSpec {
             Self::Pgd(s) => s.start == Start::Others,
             Self::Apgd(s) => s.start == Start::Others,
             Self::Race(s) => s.starts.contains(&Start::Others),
-            Self::Suite(_) => true,
+            Self::Minimal(_) | Self::Suite(_) => true,
             Self::Spectral(_) | Self::Random(_) | Self::SpectralIterated(_) | Self::Square(_) => false,
         }
     }
@@ -202,6 +206,7 @@ impl AttackSpec {
             Self::SpectralIterated(s) => s.check(),
             Self::Apgd(s) => s.check(),
             Self::Square(s) => s.check(),
+            Self::Minimal(s) => s.check(),
             Self::Suite(_) => Ok(()),
         }
     }
@@ -229,6 +234,7 @@ impl AttackSpec {
             Self::SpectralIterated(s) => self.alone(Iterated(s.clone())),
             Self::Apgd(s) => self.alone(Apgd(s.clone())),
             Self::Square(s) => self.alone(Square(s.clone())),
+            Self::Minimal(s) => self.alone(Minimal(s.clone())),
         }
     }
 }

@@ -262,9 +262,12 @@ pub struct Attack {
     /// What the steps of pgd keep of the direction of those before, 0 to 1 [default: 0]
     #[arg(long, value_name = "M", allow_negative_numbers = true)]
     pub momentum: Option<f64>,
-    /// Forward and backward passes a sample, of the attack race [default: 120]
+    /// Forward and backward passes a sample, of the attacks race and minimal [default: 120]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = count)]
     pub budget: Option<usize>,
+    /// Damage, in units of the goal, that the attack minimal does with as small a perturbation as it can
+    #[arg(long, value_name = "DAMAGE", allow_negative_numbers = true)]
+    pub reach: Option<f64>,
     /// Lead towards the code 0, another image for each, the image at a position, or the first of a data set
     #[arg(long, value_name = "zero|shuffle|N|DATA", value_parser = parsed::<Target>)]
     pub target: Option<Target>,

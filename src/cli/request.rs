@@ -142,6 +142,7 @@ fn knobs(typed: &Attack) -> Result<Vec<Knob>> {
         knob("--schedule", "schedule", &typed.schedule),
         knob("--momentum", "momentum", &typed.momentum),
         knob("--budget", "budget", &typed.budget),
+        knob("--reach", "reach", &typed.reach),
     ];
     all.into_iter().flatten().collect()
 }

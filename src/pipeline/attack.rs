@@ -313,6 +313,10 @@ impl<'a> Search<'a> {
             let path = format!("/attack/{name}/{}", by_eps[0].measures[m].0);
             columns.push(doubles(path, &Tensor::f_stack(&rows, 0)?, 1)?);
         }
+        let smallest: Vec<&Tensor> = by_eps.iter().filter_map(|a| a.smallest.as_ref()).collect();
+        if !smallest.is_empty() {
+            columns.push(doubles(format!("/smallest/{name}"), &Tensor::f_stack(&smallest, 0)?, 1)?);
+        }
         let damage: Vec<&Tensor> = by_eps.iter().map(|a| &a.damage).collect();
         columns.push(doubles(format!("/damage/{name}"), &Tensor::f_stack(&damage, 0)?, 1)?);
         for (what, of) in [("forward", (|p| p.forward) as fn(Passes) -> f64), ("backward", |p| p.backward)] {

@@ -63,7 +63,7 @@ fn a_setting_that_no_attack_has_is_refused() {
     let error = Knob::new("--steps", "steps", 9).unwrap().turn(&mut random).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "--steps: expected one of the attacks pgd, spectral-iterated, apgd among those chosen, found random"
+        "--steps: expected one of the attacks pgd, spectral-iterated, apgd, minimal among those chosen, found random"
     );
     assert_eq!(error.exit_code(), 2);
 }
@@ -95,7 +95,7 @@ fn bad_settings_are_wrong_requests() {
     let error = "fgsm".parse::<AttackSpec>().unwrap_err();
     assert_eq!(
         error.to_string(),
-        "attack: expected spectral, random, pgd, race, spectral-iterated, apgd, square or suite, found fgsm"
+        "attack: expected spectral, random, pgd, race, spectral-iterated, apgd, square, minimal or suite, found fgsm"
     );
     for yaml in
         ["{kind: fgsm}", "{kind: pgd, stepz: 3}", "{kind: pgd, goal: harm}", "{steps: 3}", "{kind: pgd, steps: -1}"]

@@ -16,7 +16,8 @@ pub mod words; //   names in files -> words
 use crate::error::{Error, Result};
 use crate::store::Overwrite;
 use section::{
-    Section, compare, damage, directions, gallery, overview, prediction, scores, spectra, sweep, training, trust,
+    Section, compare, damage, directions, gallery, overview, prediction, scores, smallest, spectra, sweep, training,
+    trust,
 };
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -93,6 +94,7 @@ pub fn render(inputs: &[PathBuf]) -> Result<String> {
         overview::section(&study),
         gallery::section(&study)?,
         damage::section(&study),
+        smallest::section(&study),
         trust::section(&study),
         spectra::section(&study),
         scores::section(&study),

@@ -65,7 +65,7 @@ pub fn sample_axis(kind: FileKind, path: &str) -> Option<usize> {
         ["index" | "label" | "checksum"] => Some(0),
         ["scores" | "scores_se" | "spectrum" | "clean" | "flags", _] => Some(point),
         // By epsilon: what was measured, the goal's value, and the passes through the model.
-        ["attack" | "passes", _, _] | ["further", _, "attack", _, _] | ["damage", _] => Some(point + 1),
+        ["attack" | "passes", _, _] | ["further", _, "attack", _, _] | ["damage" | "smallest", _] => Some(point + 1),
         _ => None,
     }
 }

@@ -1,7 +1,7 @@
 //! Flags of an attack file, and what each attack found at what cost.
 
 use crate::error::Result;
-use crate::report::study::{Effort, Raised};
+use crate::report::study::{Effort, Raised, Smallest};
 use crate::report::words;
 use crate::store::Reader;
 
@@ -16,6 +16,17 @@ pub(super) fn flags(reader: &Reader) -> Result<Vec<Raised>> {
         }
     }
     Ok(all)
+}
+
+/// `/smallest/<attack>` at the largest of the sizes `eps`.
+pub(super) fn smallest(reader: &Reader, eps: &[f64]) -> Result<Vec<Smallest>> {
+    let largest = (0..eps.len()).max_by(|a, b| eps[*a].total_cmp(&eps[*b])).unwrap_or(0);
+    let of = |attack: String| {
+        let (_, values) = reader.read_f64(&format!("/smallest/{attack}"))?;
+        let values = values.chunks_exact(reader.samples().max(1)).nth(largest).unwrap_or_default().to_vec();
+        Ok(Smallest { attack, values })
+    };
+    reader.below("/smallest/").into_iter().map(of).collect()
 }
 
 /// `/damage/<attack>` and `/passes/<attack>`.

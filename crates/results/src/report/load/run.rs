@@ -218,6 +218,7 @@ fn trial(reader: &Reader, show: Option<Vec<u64>>) -> Result<Trial> {
     }
     attacks.sort_by_key(|a| words::attack_order(&a.name));
     let (flags, efforts) = (effort::flags(reader)?, effort::efforts(reader)?);
+    let smallest = effort::smallest(reader, &eps)?;
     let index = reader.index().to_vec();
     let norm = setting(reader, &[], "norm");
     let scale = step_scale(&setting(reader, &[], "scale"));
@@ -239,6 +240,7 @@ fn trial(reader: &Reader, show: Option<Vec<u64>>) -> Result<Trial> {
         attacks,
         flags,
         efforts,
+        smallest,
         shapeless,
         gallery: None,
     };

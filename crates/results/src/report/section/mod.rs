@@ -11,6 +11,7 @@ pub mod overview; //   what was measured; the table of all models
 mod rows; //           rows of pictures, of runs and of sweeps
 pub mod prediction; // first-order theory against what happened
 pub mod scores; //     histograms of every score
+pub mod smallest; //   the smallest perturbation that does a given damage
 pub mod spectra; //    eigenvalue curves
 pub mod sweep; //      the grid of beta
 mod theory; //         measured against predicted, of runs and of sweeps

@@ -137,6 +137,15 @@ pub struct Directions {
     pub vectors: Vec<Picture>,
 }
 
+/// The smallest perturbations that an attack found.
+#[derive(Clone, Debug)]
+pub struct Smallest {
+    /// The attack.
+    pub attack: String,
+    /// `/smallest/<attack>`, in the norm of the file, a number per sample; NaN where the damage was not done.
+    pub values: Vec<f64>,
+}
+
 /// One attack file.
 #[derive(Clone, Debug, Default)]
 pub struct Trial {
@@ -162,6 +171,8 @@ pub struct Trial {
     pub flags: Vec<Raised>,
     /// What each attack found, and at what cost.
     pub efforts: Vec<Effort>,
+    /// Of attacks that stop at a given damage, at the largest size.
+    pub smallest: Vec<Smallest>,
     /// Whether the samples are no pictures: there is nothing to show of them.
     pub shapeless: bool,
     /// Images, where the file holds them.

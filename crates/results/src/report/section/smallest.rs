@@ -1,0 +1,90 @@
+//! The smallest perturbation that does the damage asked for: what share of the images each size reaches.
+
+use super::{Headline, Section, each, legend};
+use crate::report::figure::{Axis, AxisScale, Curve, Figure, Ink, Mark, Marker, Plot, Point, Stroke, Table, number};
+use crate::report::stats::quantile;
+use crate::report::study::{Smallest, Study, Trial};
+use crate::report::words;
+
+/// A figure a norm; nothing where no file has such an attack.
+pub fn section(study: &Study) -> Option<Section> {
+    let mut section = Section {
+        id: "smallest",
+        title: "Smallest perturbation",
+        intro: "For each image, the smallest perturbation that was found to do the damage that was asked for: an upper bound of what is \
+                needed. The curve says what share of the images a size reaches; a robust model lies further right."
+            .to_owned(),
+        ..Section::default()
+    };
+    let mut norms: Vec<&str> = Vec::new();
+    for trial in study.subjects.iter().flat_map(|subject| &subject.trials).filter(|trial| !trial.smallest.is_empty()) {
+        if !norms.contains(&trial.norm.as_str()) {
+            norms.push(&trial.norm);
+        }
+    }
+    for norm in norms {
+        section.add(figure(study, norm), Headline::Yes);
+    }
+    section.filled()
+}
+
+fn figure(study: &Study, norm: &str) -> Figure {
+    let mut table = Table::new(&["model", "attack", "index", "smallest"]);
+    let (mut marks, mut sizes, mut medians, mut shown) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for (ink, subject) in study.subjects.iter().enumerate() {
+        let of_norm = |trial: &&Trial| trial.norm == norm && !trial.smallest.is_empty();
+        for trial in subject.trials.iter().filter(of_norm) {
+            for Smallest { attack, values } in &trial.smallest {
+                for (index, value) in trial.index.iter().zip(values) {
+                    table.row([(&subject.name).into(), attack.into(), (*index as i64).into(), (*value).into()]);
+                }
+                let mut reached: Vec<f64> = values.iter().copied().filter(|v| v.is_finite()).collect();
+                reached.sort_by(f64::total_cmp);
+                let share = |count: usize| count as f64 / values.len().max(1) as f64;
+                let point = |(at, size): (usize, &f64)| Point {
+                    x: *size,
+                    y: share(at + 1),
+                    band: None,
+                    tip: format!(
+                        "{}\n{} of the images at {}",
+                        subject.name,
+                        number::percent(share(at + 1)),
+                        number::short(*size)
+                    ),
+                    note: None,
+                };
+                let points = reached.iter().enumerate().map(point).collect();
+                // Where less than half of the images were reached, the middle one lies beyond.
+                if 2 * reached.len() > values.len() {
+                    let half = (values.len() as f64 / 2.0) / reached.len() as f64;
+                    medians.push((subject.name.as_str(), quantile(&reached, half)));
+                }
+                sizes.extend(reached);
+                shown.push((ink, subject.name.clone()));
+                marks.push(Mark::Curve(Curve {
+                    ink: Ink::Series(ink),
+                    stroke: Stroke::series(ink),
+                    marker: Marker::None,
+                    label: if study.subjects.len() > 1 { subject.name.clone() } else { String::new() },
+                    points,
+                }));
+            }
+        }
+    }
+    let x = Axis::fit(words::size_axis(norm), AxisScale::Linear, sizes).from_zero();
+    let y = Axis { label: "share of the images".to_owned(), scale: AxisScale::Linear, low: 0.0, high: 1.0 };
+    let title = match medians.len() {
+        0 => "Less than half of the images were reached".to_owned(),
+        _ => format!("Half of the images are reached at ε = {}", each(&medians)),
+    };
+    Figure {
+        id: format!("smallest-{norm}"),
+        title,
+        caption: "Share of the images on which a perturbation of at most this size does the damage asked for."
+            .to_owned(),
+        legend: legend(shown, |_| Marker::None),
+        panels: vec![Plot::new("", x, y, marks).sized(560.0, 300.0).draw()],
+        table,
+        ..Figure::default()
+    }
+}

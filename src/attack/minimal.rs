@@ -1,0 +1,162 @@
+//! The smallest perturbation that does a given damage: a race finds an image that does it, and bisection makes it smaller.
+//!
+//! For each sample the radius is halved between one where nothing was found and one where something was. At each radius the image that was
+//! found last, brought into the smaller ball, climbs again. What is found is an upper bound of the smallest epsilon.
+
+use super::least::at_least_one;
+use super::race::{Race, RaceSpec};
+use super::{Attack, Budget, Family, Goal, Proposal, Victim};
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
+
+/// Halvings of the radius: it is known to 1/256 of epsilon.
+const HALVINGS: usize = 8;
+
+/// `{kind: minimal, reach: 2}` in the YAML.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MinimalSpec {
+    /// The damage that is asked for, in the units of the goal (> 0).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reach: Option<f64>,
+    /// Forward and backward passes a sample of the race that comes first (>= 12).
+    pub budget: usize,
+    /// Steps at each radius (>= 1).
+    pub steps: usize,
+    /// What is driven up.
+    pub goal: Goal,
+}
+
+impl Default for MinimalSpec {
+    fn default() -> Self {
+        Self { reach: None, budget: RaceSpec::default().budget, steps: 10, goal: Goal::default() }
+    }
+}
+
+impl MinimalSpec {
+    pub(super) fn check(&self) -> Result<()> {
+        at_least_one("steps of the minimal attack", self.steps)?;
+        self.race().check()?;
+        match self.reach {
+            Some(reach) if reach > 0.0 && reach.is_finite() => Ok(()),
+            other => Err(Error::request(
+                "damage that the minimal attack is to reach (--reach)",
+                "a number > 0, in the units of the goal",
+                other.map_or_else(|| "none".to_owned(), |reach| reach.to_string()),
+            )),
+        }
+    }
+
+    pub(super) fn race(&self) -> RaceSpec {
+        RaceSpec { budget: self.budget, goal: self.goal, ..RaceSpec::default() }
+    }
+}
+
+/// The search.
+pub(super) struct Minimal(pub(super) MinimalSpec);
+
+impl Attack for Minimal {
+    fn family(&self) -> Family {
+        // It stops at the damage that was asked for, so that it is compared with no attack that does all it can.
+        Family::Direction
+    }
+
+    fn goal(&self) -> Goal {
+        self.0.goal
+    }
+
+    fn trials(&self) -> usize {
+        1
+    }
+
+    fn propose(&self, victim: &Victim, budget: &Budget, _: usize) -> Result<Proposal> {
+        let MinimalSpec { reach, steps, goal, .. } = self.0;
+        let reach = reach.unwrap_or(f64::INFINITY);
+        let x0 = victim.images();
+        let race = Race { spec: self.0.race(), name: "minimal", skipped: 0 };
+        let Proposal { candidates, stalled } = race.propose(victim, budget, 0)?;
+        let whole = Tensor::f_full([x0.size()[0]], budget.epsilon, (Kind::Double, x0.device()))?;
+        let mut found = x0.shallow_clone();
+        let mut most = goal.value(victim, x0)?;
+        for candidate in &candidates {
+            let image = victim.fair(budget, candidate, &whole)?;
+            let value = goal.value(victim, &image)?;
+            let better = super::best::exceeds(&value, &most)?;
+            found = image.f_where_self(&pixels(&better)?, &found)?;
+            most = value.f_where_self(&better, &most)?;
+        }
+        let reached = most.f_ge(reach)?;
+        let mut high = budget.measure(x0, &found)?.f_where_self(&reached, &whole)?;
+        let mut low = high.f_zeros_like()?;
+        for _ in 0..HALVINGS {
+            crate::event::ensure_wanted()?;
+            let radius = (&low + &high) * 0.5;
+            let (image, done) = self.climb(victim, budget, &shrunk(x0, &found, &radius, &high)?, &radius, steps)?;
+            // Where even the whole ball has nothing, there is nothing to make smaller.
+            let done = done.f_logical_and(&reached)?;
+            found = image.f_where_self(&pixels(&done)?, &found)?;
+            let size = budget.measure(x0, &found)?;
+            low = low.f_where_self(&done, &radius)?;
+            high = size.f_where_self(&done, &high)?;
+        }
+        Ok(Proposal { candidates: vec![found], stalled })
+    }
+
+    fn reach(&self) -> Option<f64> {
+        self.0.reach
+    }
+}
+
+impl Minimal {
+    /// The first image on the way from `start` that does the damage within `radius` `[B]`, and for which samples there is one.
+    fn climb(
+        &self,
+        victim: &Victim,
+        budget: &Budget,
+        start: &Tensor,
+        radius: &Tensor,
+        steps: usize,
+    ) -> Result<(Tensor, Tensor)> {
+        let (x0, goal) = (victim.images(), self.0.goal);
+        let reach = self.0.reach.unwrap_or(f64::INFINITY);
+        let wide = radius.f_to_kind(x0.kind())?.f_view([-1, 1, 1, 1])?;
+        let mut x = victim.fair(budget, start, radius)?;
+        let mut kept = x.shallow_clone();
+        let mut done = Tensor::f_zeros([x0.size()[0]], (Kind::Bool, x0.device()))?;
+        for step in 0..=steps {
+            let note = |value: &Tensor, x: &Tensor, done: &Tensor| -> Result<Tensor> {
+                Ok(value
+                    .f_ge(reach)?
+                    .f_logical_and(&done.f_logical_not()?)?
+                    .f_logical_and(&x.f_isfinite()?.f_flatten(1, -1)?.f_all_dim(1, false)?)?)
+            };
+            let (value, gradient) = if step < steps {
+                let (value, gradient) = goal.value_and_gradient(victim, &x)?;
+                (value, Some(gradient))
+            } else {
+                (goal.value(victim, &x)?, None)
+            };
+            let first = note(&value, &x, &done)?;
+            kept = x.f_where_self(&pixels(&first)?, &kept)?;
+            done = done.f_logical_or(&first)?;
+            let Some(gradient) = gradient else { break };
+            let length = 0.5 * (1.0 - step as f64 / steps as f64);
+            let way = budget.along(&budget.admissible(&x, &gradient)?)? * length;
+            x = victim.fair(budget, &x.f_add(&way.f_mul(&wide)?)?, radius)?;
+        }
+        Ok((kept, done))
+    }
+}
+
+/// x0 + (x - x0) radius / size, for `radius` and `size` `[B]`.
+fn shrunk(x0: &Tensor, x: &Tensor, radius: &Tensor, size: &Tensor) -> Result<Tensor> {
+    let share = radius.f_div(&size.f_clamp_min(f64::MIN_POSITIVE)?)?.f_clamp_max(1.0)?;
+    let share = share.f_to_kind(x0.kind())?.f_view([-1, 1, 1, 1])?;
+    Ok(x0.f_add(&x.f_sub(x0)?.f_mul(&share)?)?)
+}
+
+/// `[B]` as [B, 1, 1, 1].
+fn pixels(mask: &Tensor) -> Result<Tensor> {
+    Ok(mask.f_view([-1, 1, 1, 1])?)
+}
