@@ -1,4 +1,4 @@
-//! Links libtorch (with its CUDA half where there is one) and builds the native code in `kernels/`.
+//! Links libtorch (with its CUDA half if there is one) and builds the native code in `kernels/`.
 
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -11,13 +11,13 @@ fn main() {
     println!("cargo:rerun-if-changed=kernels");
     println!("cargo:rustc-check-cfg=cfg(pullback_cuda)");
     if env::var_os("CARGO_FEATURE_DOC_ONLY").is_some() {
-        // The documentation alone, where there is no libtorch: nothing is compiled and nothing linked.
+        // Only the documentation is built, without libtorch: nothing is compiled and nothing is linked.
         println!("cargo:rustc-env=PULLBACK_LIBTORCH=none");
         println!("cargo:rustc-env=PULLBACK_KERNELS=not compiled in");
         return;
     }
 
-    // torch-sys tells where it found libtorch's libraries; the headers lie beside them.
+    // torch-sys says where it found libtorch's libraries; the headers lie beside them.
     let Some(lib) = env::var_os("DEP_TCH_LIBTORCH_LIB").map(PathBuf::from) else {
         println!("cargo::error=torch-sys named no libtorch: run `make setup`, or set LIBTORCH");
         return;
@@ -42,7 +42,7 @@ fn main() {
 }
 
 /// The C++ shim (autograd under functorch's vmap, memory accounting, fused Adam, CUDA graphs, copies, traces) and the kernels on the host,
-/// with the object of the `device`'s half where there is a `toolkit`.
+/// and the object of the `device`'s half if there is a `toolkit`.
 fn native(lib: &Path, toolkit: Option<&Toolkit>, device: Option<&Path>) -> Result<(), String> {
     let include = lib.with_file_name("include");
     let mut build = cc::Build::new();
@@ -59,12 +59,12 @@ fn native(lib: &Path, toolkit: Option<&Toolkit>, device: Option<&Path>) -> Resul
         .flag(include.display().to_string())
         .flag("-isystem")
         .flag(include.join("torch/csrc/api/include").display().to_string())
-        // Stands in for nlohmann/json.hpp, which libtorch's headers name but libtorch does not ship.
+        // Replaces nlohmann/json.hpp, which libtorch's headers include but libtorch does not ship.
         .include("kernels/compat")
         .define("_GLIBCXX_USE_CXX11_ABI", "1")
-        // Comparisons become vector selects only where they need not trap; no value changes.
+        // The compiler makes vector selects of comparisons only if they need not trap; no value changes.
         .flag("-fno-trapping-math")
-        // ATen's parallel_for is compiled where it is called: without OpenMP it is a plain loop there.
+        // ATen's parallel_for is compiled into its callers: without OpenMP it would be a plain loop.
         .flag("-fopenmp")
         .opt_level(3)
         .debug(false);
@@ -101,10 +101,10 @@ const SHIM: [&str; 18] = [
     "convolution",
 ];
 
-/// The object of each source by `compile`, which gives the command for one: as many at once as cargo allows.
+/// The object of each source by `compile`, which returns the command for one; cargo limits how many run at once.
 ///
-/// Objects are kept in the target folder by all that they depend on (the source, our headers, the command, the versions of the
-/// `compiler` and of `libtorch`), because cargo runs this script anew for each profile and for clippy, and they are the same objects there.
+/// Objects are kept in the target folder under a key of everything they depend on (the source, our headers, the command, the versions of
+/// the `compiler` and of `libtorch`), because cargo runs this script again for each profile and for clippy, which need the same objects.
 fn objects(
     compiler: &str,
     libtorch: &str,
@@ -143,7 +143,7 @@ fn objects(
     Ok(objects)
 }
 
-/// Waits for a compiler; its object goes to its place only when it is whole.
+/// Waits for a compiler; its object is moved to its place only when it is complete.
 fn finished((source, begun, object, child): (String, PathBuf, PathBuf, Child)) -> Result<(), String> {
     let done = child.wait_with_output().map_err(|e| format!("{source}: {e}"))?;
     if !done.status.success() {
@@ -154,7 +154,7 @@ fn finished((source, begun, object, child): (String, PathBuf, PathBuf, Child)) -
     fs::rename(&begun, &object).map_err(|e| format!("{}: {e}", object.display()))
 }
 
-/// What all our headers hold; a change in any of them compiles everything anew.
+/// The contents of all our headers; a change in any of them compiles everything again.
 fn headers(folder: &Path) -> Result<Vec<Vec<u8>>, String> {
     let failed = |e: std::io::Error| format!("{}: {e}", folder.display());
     let entries: Result<Vec<_>, _> = fs::read_dir(folder).map_err(failed)?.collect();
@@ -171,7 +171,7 @@ fn headers(folder: &Path) -> Result<Vec<Vec<u8>>, String> {
     Ok(held)
 }
 
-/// What a compiler says of its version.
+/// The version that a compiler reports.
 fn version_of(compiler: &Path) -> String {
     let said = Command::new(compiler).arg("--version").output().map(|out| out.stdout).unwrap_or_default();
     String::from_utf8_lossy(&said).into_owned()
@@ -180,10 +180,10 @@ fn version_of(compiler: &Path) -> String {
 /// The kernels: `<name>.cuh` is the body, `<name>.cpp` its host's instance, `<name>.cu` its launcher.
 const KERNELS: [&str; 4] = ["eigh", "gram", "scores", "step"];
 
-/// What the kernels are compiled for: A100 and its like, H100 and its like, and what comes after by way of PTX.
+/// The targets of the kernels: A100 and similar, H100 and similar, and later devices through PTX.
 const TARGETS: &str = "sm_80, sm_90, PTX for later ones";
 
-/// A CUDA toolkit: the compiler, its headers, the folder of the runtime that is linked in.
+/// A CUDA toolkit: the compiler, its headers, and the folder of the runtime that is linked.
 struct Toolkit {
     nvcc: PathBuf,
     include: PathBuf,
@@ -191,7 +191,7 @@ struct Toolkit {
 }
 
 impl Toolkit {
-    /// The one that NVCC names, else the one from PyPI beside libtorch, else that of CUDA_HOME, else that on PATH. An
+    /// The toolkit that NVCC names, otherwise the one from PyPI beside libtorch, otherwise that of CUDA_HOME, otherwise that on PATH. An
     /// empty NVCC means none.
     fn find(lib: &Path) -> Option<Self> {
         println!("cargo:rerun-if-env-changed=NVCC");
@@ -211,13 +211,13 @@ impl Toolkit {
             .chain(env::split_paths(&path).map(|folder| folder.join("nvcc")))
             .find_map(Self::at);
         if let (None, Some(beside)) = (&found, beside.filter(|b| b.exists())) {
-            // So that an nvcc that arrives later is noticed.
+            // So that an nvcc that is installed later is noticed.
             println!("cargo:rerun-if-changed={}", beside.display());
         }
         found
     }
 
-    /// The toolkit of this compiler, if it is whole.
+    /// The toolkit of this compiler, if it is complete.
     fn at(nvcc: PathBuf) -> Option<Self> {
         let nvcc = fs::canonicalize(nvcc).ok()?;
         let root = nvcc.ancestors().nth(2)?;
@@ -247,7 +247,7 @@ fn kernels(toolkit: &Toolkit) -> Result<PathBuf, String> {
     joined(toolkit, &objects)
 }
 
-/// CUDA's headers, where libtorch has CUDA: those of PyPI beside torch, or of a toolkit.
+/// CUDA's headers, if libtorch has CUDA: those of PyPI beside torch, or of a toolkit.
 fn cuda_headers(include: &Path) -> Option<PathBuf> {
     println!("cargo:rerun-if-env-changed=CUDA_HOME");
     include.with_file_name("lib").join("libtorch_cuda.so").exists().then_some(())?;
@@ -258,9 +258,9 @@ fn cuda_headers(include: &Path) -> Option<PathBuf> {
 
 /// Joins the kernels' objects and the static CUDA runtime into one object in which the runtime's symbols are hidden.
 ///
-/// The kernels bring a runtime of their own, which shares the device's context with libtorch's: so one binary runs wherever
-/// libtorch does. If a program showed its symbols, libtorch's libraries would bind to them. Only the last link of a program could
-/// hide them, and what that is given is not ours to say: the program may be somebody else's.
+/// The kernels have their own runtime, which shares the device's context with libtorch's, so that one binary runs wherever libtorch does.
+/// If a program exported its symbols, libtorch's libraries would bind to them. The last link of a program could hide them too, but the
+/// program may be somebody else's, and we do not control its link.
 fn joined(toolkit: &Toolkit, objects: &[PathBuf]) -> Result<PathBuf, String> {
     let joined = out_dir()?.join("device.o");
     let runtime = toolkit.runtime.join("libcudart_static.a");
@@ -274,15 +274,15 @@ fn joined(toolkit: &Toolkit, objects: &[PathBuf]) -> Result<PathBuf, String> {
     if done.status.success() { Ok(joined) } else { Err(String::from_utf8_lossy(&done.stderr).into_owned()) }
 }
 
-/// Links libtorch, and says where it is. All of this reaches the crates that depend on this one, but for the rpath.
+/// Links libtorch, and says where it is. All of this also holds for crates that depend on this one, except the rpath.
 ///
-/// libtorch_cuda is linked because `ffi::keep_cuda` names a symbol of it: its registration code, which is what we need, is
-/// named by nobody, and linkers leave out what nobody names.
+/// libtorch_cuda is linked because `ffi::keep_cuda` names one of its symbols. We need its registration code, but no code names that, and
+/// linkers leave out libraries of which no symbol is named.
 ///
-/// At run time our own binaries find libtorch by an rpath. Cargo hands no linker argument on to dependents; but it lets what it
-/// runs (`cargo run`, `cargo test`) search folders below the target folder that a build script has named, so that a link to
-/// libtorch's folder there is enough. For a program that is started by itself, `DEP_PULLBACK_LIBTORCH_LIB` tells the build script of
-/// the crate that depends on us where libtorch is (README, "As a library").
+/// At run time our own binaries find libtorch by an rpath. Cargo passes no linker argument on to dependents. But programs that cargo runs
+/// (`cargo run`, `cargo test`) search folders below the target folder that a build script has named, so a link to libtorch's folder there
+/// is enough. For a program that is started directly, `DEP_PULLBACK_LIBTORCH_LIB` tells the build script of the crate that depends on us
+/// where libtorch is (README, "As a library").
 fn link(lib: &Path) -> Result<(), String> {
     let here = out_dir()?.join("libtorch");
     let _ = fs::remove_file(&here);
@@ -308,7 +308,7 @@ fn out_dir() -> Result<PathBuf, String> {
     env::var_os("OUT_DIR").map(PathBuf::from).ok_or_else(|| "cargo named no OUT_DIR".to_owned())
 }
 
-/// The OpenMP runtime that libtorch brings, so that its threads and ours are one pool; else the compiler's own.
+/// The OpenMP runtime that libtorch ships, so that its threads and ours are one pool; otherwise the compiler's own.
 fn openmp(lib: &Path) -> String {
     let names =
         fs::read_dir(lib).into_iter().flatten().flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());

@@ -27,7 +27,7 @@ const char* pb_fused_adam(void** params, void** grads, void** exp_avgs, void** e
   return protect([&] {
     at::NoGradGuard no_grad;
     auto p = list(params, n), g = list(grads, n), m = list(exp_avgs, n), v = list(exp_avg_sqs, n), s = list(steps, n);
-    // The operator reads each step after it was raised, as torch.optim does.
+    // The operator expects each step count after its increase, as in torch.optim.
     at::_foreach_add_(s, 1);
     at::_fused_adam_(p, g, m, v, /*max_exp_avg_sqs=*/{}, s, tensor(lr), beta1, beta2, weight_decay, eps, /*amsgrad=*/false,
                      /*maximize=*/false);

@@ -1,5 +1,5 @@
-// Convolutions of images on a CPU by the way that is fastest for their sizes. Where oneDNN is slow (few channels, maps of a few
-// pixels) they are products of unrolled images; elsewhere oneDNN's, channels last. What autograd remembers is what it always does.
+// Convolutions of images on a CPU by the fastest way for their sizes. If oneDNN is slow (few channels, maps of a few pixels), they are
+// products of unrolled images; otherwise they are oneDNN's, channels last. Autograd records the same as always.
 #include "protect.h"
 #include "pullback.h"
 #include "weights.h"
@@ -18,14 +18,14 @@ namespace {
 
 using at::Tensor;
 
-// Up to so many channels oneDNN's convolution is slower than a product.
+// Up to this many channels oneDNN's convolution is slower than a product.
 constexpr int64_t kFewChannels = 4;
-// Below so many pixels of an output map as well.
+// The same below this many pixels in an output map.
 constexpr int64_t kFewPixels = 16;
 // Bytes of unrolled images at a time.
 constexpr int64_t kUnrolledBytes = 4 << 20;
 
-// A convolution's sizes: of the kernel, the images and the maps.
+// The sizes of a convolution: of the kernel, the images and the maps.
 struct Sizes {
   int64_t kh, kw, height, width, out_height, out_width;
 };
@@ -41,7 +41,7 @@ Tensor by_product(const Tensor& x, const Tensor& w, const Tensor& bias, at::IntA
   const int64_t most = std::max<int64_t>(1, kUnrolledBytes / (pixels * row * static_cast<int64_t>(x.element_size())));
   for (int64_t first = 0; first < batch; first += most) {
     const int64_t count = std::min(most, batch - first);
-    // Patches overlap: a view of each, in which a row of a patch is one piece of memory.
+    // Patches overlap; this makes a view of each, in which a row of a patch is contiguous.
     const Tensor part = padded.narrow(0, first, count);
     const Tensor patches = part.as_strided({count, s.out_height, s.out_width, s.kh, s.kw * channels},
                                            {part.stride(0), stride[0] * part.stride(1), stride[1] * part.stride(2), part.stride(1), 1});
@@ -56,7 +56,7 @@ Tensor by_product(const Tensor& x, const Tensor& w, const Tensor& bias, at::IntA
   return result.permute({0, 3, 1, 2});
 }
 
-// One output pixel, whose window holds the whole image: one product with the taps that meet it.
+// One output pixel, whose window contains the whole image: one product with the taps that lie on the image.
 Tensor by_taps(const Tensor& x, const Tensor& w, const Tensor& bias, at::IntArrayRef padding, const Sizes& s) {
   const Tensor map = laid_out(w, {Laid::Columns, padding[0], s.height, padding[1], s.width});
   const Tensor rows = x.permute({0, 2, 3, 1}).reshape({x.size(0), s.height * s.width * x.size(1)});

@@ -1,4 +1,4 @@
-// The host's instance of eigh.cuh: the device's body, block by block.
+// The host's instance of eigh.cuh: the device's code, block by block.
 #include "eigh.cuh"
 
 #include <ATen/Parallel.h>
@@ -26,7 +26,7 @@ template <class F> void factors_on_host(const FactorEigh<F>& job) {
   const int threads = factor_threads(job.n);
   at::parallel_for(0, job.batch, 1, [&](int64_t begin, int64_t end) {
     std::vector<double> fast(factor_room(job.way, job.n, job.k)), slow(slow_room(job.way, job.n, job.k));
-    // The device leaves rotations of small matrices to the first warp.
+    // On the device only the first warp rotates small matrices.
     const bool alone = job.way == Way::Jacobi && job.n <= warp_order;
     Host team(threads), solver(alone ? 32 : threads);
     for (int64_t b = begin; b < end; ++b) {

@@ -1,5 +1,5 @@
-// Launchers of eigh.cuh: one warp a matrix for rotations up to order 32, else one block a matrix; in shared memory where it
-// fits, else in global memory.
+// Launchers of eigh.cuh: one warp for each matrix for rotations up to order 32, otherwise one block for each matrix; in shared memory if it
+// fits, otherwise in global memory.
 #include "eigh.cuh"
 #include "launch.cuh"
 
@@ -7,7 +7,7 @@ namespace pb {
 
 namespace {
 
-// Warps of a block that solve a matrix each.
+// Warps in a block; each solves one matrix.
 constexpr int crowd = 4;
 
 template <class T> __global__ void __launch_bounds__(32 * crowd) rotate_in_warps(Eigh<T> job) {
@@ -38,7 +38,7 @@ template <class F, Way way> __global__ void __launch_bounds__(160) solve_factors
   double* slow = job.room + b * slow_room(way, job.n, job.k);
   double *values = job.values + b * job.n, *vectors = job.vectors + b * job.k * job.n;
   Block block(slots);
-  // The panel lies where the solver's scratch will.
+  // The panel uses the memory of the solver's later scratch.
   gram_triangle(block, job.factor + b * job.n * job.d, job.n, job.d, fast, fast + triangle_size(job.n));
   if (way == Way::Jacobi && job.n <= warp_order) {
     if (threadIdx.x >= 32) return;

@@ -1,8 +1,8 @@
 // Eigenvalues, and the leading eigenvectors, of a batch of small symmetric matrices.
 //
-// Two ways, chosen by the caller: rotations (jacobi.cuh), about 3 R^3 operations a sweep and 5 to 9 sweeps, all phases
-// parallel; and reduction with bisection (tridiagonal.cuh), 4/3 R^3 operations but a chain of R reflectors. Rotations suit
-// one warp and R <= 32, the reduction everything larger; docs/performance.md counts both.
+// The caller chooses one of two ways: rotations (jacobi.cuh), about 3 R^3 operations in a sweep and 5 to 9 sweeps, with parallel phases; or
+// reduction with bisection (tridiagonal.cuh), 4/3 R^3 operations but a chain of R reflectors. Rotations suit one warp and R <= 32, the
+// reduction suits larger orders; docs/performance.md counts both.
 #pragma once
 #include "gram.cuh"
 #include "inverse_iteration.cuh"
@@ -11,10 +11,10 @@
 
 namespace pb {
 
-// What became of a matrix.
+// The outcome for a matrix.
 enum Outcome : int { solved = 0, not_finite = 1, not_converged = 2 };
 
-// Largest order that one warp takes.
+// Largest order that one warp solves.
 constexpr int warp_order = 32;
 
 // Threads of a block for order n.
@@ -29,9 +29,8 @@ PB_SIZE int64_t fast_room(Way way, int n, int k, int threads) {
 // Numbers of slow memory for one matrix.
 PB_SIZE int64_t slow_room(Way way, int n, int k) { return way == Way::Tridiagonal ? inverse_room(n, k) : 0; }
 
-// A factor's Gram matrix and its eigenvalues in one launch: threads, and numbers of fast memory (the panel lies where the
-// solver's scratch will).
-// Each patch of a panel has its thread: 136 of them from order 61 on.
+// A factor's Gram matrix and its eigenvalues in one launch: threads, and numbers of fast memory (the panel uses the memory of the solver's
+// later scratch). Each patch of a panel has its own thread: 136 of them from order 61 on.
 PB_SIZE int factor_threads(int n) { return n <= warp_order ? 64 : n <= 60 ? 128 : 160; }
 PB_SIZE int64_t factor_room(Way way, int n, int k) {
   const int64_t solver = fast_room(way, n, k, factor_threads(n)), panels = triangle_size(n) + int64_t{n} * panel_pitch;
@@ -52,7 +51,7 @@ PB_BODY void solve_triangle(Team& team, Way way, int sweeps, int n, int k, T* fa
     converged = jacobi(team, sweeps, n, a, all, scratch);
     team.each(n, [&](int i) { found[i] = a[packed(i, i)]; });
     if (converged) {
-      // Each value's place is the number of those before it.
+      // Each value's position is the number of values before it.
       team.warps(n, [&](auto& warp, int i) {
         const T own = found[i];
         const int place = warp.template sum<int>(n, [&](int j) { return found[j] > own || (found[j] == own && j < i); });

@@ -1,7 +1,7 @@
 // Backward passes with all cotangents of a few samples in one batch (folded.h): the walk through the graph.
 //
-// K backward passes of B samples are K B rows of one product, if nothing but the graph's saved tensors is shared. A slice of the
-// samples is taken at a time, so that the rows of a pass stay in the processor's cache from one operation to the next.
+// K backward passes of B samples are K B rows of one product, if they share only the graph's saved tensors. One slice of the samples is
+// processed at a time, so that the rows of a pass stay in the processor's cache from one operation to the next.
 #include "folded.h"
 
 #include <ATen/ATen.h>
@@ -18,36 +18,36 @@ namespace {
 using torch::autograd::Edge;
 using torch::autograd::Node;
 
-// Bytes of the largest map of a pass, which a cache holds beside the weights.
+// Bytes of a pass's largest map; a cache holds it together with the weights.
 constexpr int64_t kCacheBytes = 6 << 20;
-// Rows of a pass at least, or each one lays out the weights of wide layers anew for next to nothing.
+// The least rows of a pass: with fewer, each pass lays out the weights of wide layers again for little work.
 constexpr int64_t kLeastRows = 256;
-// Bytes of weights up to which threads take slices of their own: larger ones are better read once, for all threads.
+// Bytes of weights up to which threads take separate slices; larger weights are better read once, for all threads.
 constexpr int64_t kSharedBytes = 8 << 20;
 
 struct Walk {
-  // From the root to the target, each after all that lead to it.
+  // From the root to the target; each node comes after all nodes that lead to it.
   std::vector<Node*> order;
   std::unordered_map<Node*, int> consumers;
-  // Numbers a sample of the largest map on the way.
+  // Numbers for each sample in the largest map on the way.
   int64_t largest = 1;
   // Bytes of the weights on the way.
   int64_t weights = 0;
 };
 
-// What a slice begins with.
+// The input of a slice.
 struct Job {
   int64_t sample = 0, row = 0;
 };
 
-// What is made once for all slices: weights as the rules lay them out, and scales that wait for a convolution.
+// What is made once for all slices: weights in the layout of the rules, and scales that wait for a convolution.
 struct Prepared {
   std::unordered_map<Node*, at::Tensor> weights, scales;
 };
 
 // The part of the graph between `root` and `target`; empty where there is none.
 Walk walk(Node* root, Node* target) {
-  // Depth first, without recursion: a node is done when all below it are.
+  // Depth first, without recursion: a node is done when all nodes below it are done.
   std::unordered_map<Node*, bool> leads;
   std::vector<std::pair<Node*, size_t>> open{{root, 0}};
   std::unordered_set<Node*> seen{root};
@@ -86,13 +86,13 @@ Walk walk(Node* root, Node* target) {
   return found;
 }
 
-// `a` and `b` at one place.
+// `a` plus `b`, for the same place of the graph.
 Rows sum(Rows a, Rows b) {
   if (a.first > b.first) std::swap(a, b);
   const int64_t end_a = a.first + a.values.size(0), end_b = b.first + b.values.size(0);
   if (end_a == b.first) return {a.first, at::cat({a.values, b.values}, 0), true};
   if (a.first == b.first && end_a == end_b) {
-    // Rows that all samples share cannot be written to.
+    // Rows that all samples share must not be overwritten.
     if (a.own && (a.values.size(1) == 1 || a.values.stride(1) != 0)) return {a.first, a.values.add_(b.values), true};
     return {a.first, a.values.add(b.values), true};
   }
@@ -104,7 +104,7 @@ Rows sum(Rows a, Rows b) {
   return {a.first, values, true};
 }
 
-// One slice of the samples and the cotangents: rows at the target, none where nothing arrives.
+// One slice of the samples and the cotangents: the rows at the target, or none if nothing arrives.
 Rows pull(const Walk& way, const at::Tensor& out, const Edge& target, Rows given, const Slice& slice) {
   std::unordered_map<Node*, std::vector<Rows>> waiting;
   auto put = [&](Node* node, size_t place, Rows rows) {
@@ -152,7 +152,7 @@ at::Tensor vjp_folded(const at::Tensor& out, const Edge& target, const at::Tenso
   const int64_t k = cotangents.size(0), batch = cotangents.size(1);
   const int64_t bytes = way.largest * static_cast<int64_t>(out.element_size());
   const int64_t rows = std::clamp<int64_t>(std::max(kCacheBytes / bytes, kLeastRows), 1, k * batch);
-  // All cotangents of as many samples as fit; where one sample has too many, a part of them.
+  // All cotangents of as many samples as fit; if one sample has too many cotangents, a part of them.
   const int64_t samples = std::clamp<int64_t>(rows / k, 1, batch), chunk = std::min(k, std::max<int64_t>(rows, 1));
   const auto& metadata = target.function->input_metadata(target.input_nr);
   std::vector<int64_t> sizes{k, batch};
@@ -177,14 +177,14 @@ at::Tensor vjp_folded(const at::Tensor& out, const Edge& target, const at::Tenso
   for (int64_t sample = 0; sample < batch; sample += samples) {
     for (int64_t row = 0; row < k; row += chunk) jobs.push_back({sample, row});
   }
-  // The first one lays out the weights, with all threads.
+  // The first slice lays out the weights, with all threads.
   Prepared prepared;
   one(jobs[0], prepared);
   if (way.weights > kSharedBytes) {
     for (size_t i = 1; i < jobs.size(); ++i) one(jobs[i], prepared);
     return result;
   }
-  // A thread that has slices of its own waits for no other until all are done.
+  // A thread with its own slices waits for no other thread until all slices are done.
   std::atomic<size_t> next{1};
   at::parallel_for(0, at::get_num_threads(), 1, [&](int64_t, int64_t) {
     at::NoGradGuard no_grad_here;

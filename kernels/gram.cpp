@@ -1,4 +1,4 @@
-// The host's instance of gram.cuh: the device's body, tile by tile.
+// The host's instance of gram.cuh: the device's code, tile by tile.
 #include "gram.cuh"
 #include "jobs.h"
 

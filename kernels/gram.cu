@@ -1,4 +1,4 @@
-// Launcher of gram.cuh: one block a tile on or below the diagonal.
+// Launcher of gram.cuh: one block for each tile on or below the diagonal.
 #include "gram.cuh"
 #include "jobs.h"
 #include "launch.cuh"

@@ -1,21 +1,21 @@
-// The Gram matrix A A^T of each factor A [R, D], summed in double: the product of two singles is exact in double, so an f32
-// factor loses nothing here.
+// The Gram matrix A A^T of each factor A [R, D], summed in double. The product of two singles is exact in double, so an f32 factor loses no
+// accuracy here.
 //
-// A block makes one tile of 64 x 64 entries (or the whole lower triangle where R <= 64) from panels of 32 columns, which
-// are widened once, on their way into fast memory, and then used up to 64 times. A thread's part of a phase is a patch of
-// side x side entries, its rows far apart: neighbouring threads, whose patches are neighbours, then read neighbouring rows of the
-// panel, which lie in different banks (tests/kernels/banks.cpp counts them). Sums are over the columns in order, by panels: the
-// same for any number of threads.
+// A block makes one tile of 64 x 64 entries (or the whole lower triangle if R <= 64) from panels of 32 columns, which are converted to
+// double once, when they are copied into fast memory, and then used up to 64 times. In a phase, a thread computes a patch of side x side
+// entries whose rows are far apart: neighbouring threads then read neighbouring rows of the panel, which lie in different banks
+// (tests/kernels/banks.cpp counts them). Sums run over the columns in order, panel by panel, so that they are the same for any number of
+// threads.
 #pragma once
 #include "triangle.cuh"
 
 namespace pb {
 
 constexpr int panel = 32;             // columns
-constexpr int panel_pitch = panel + 1;  // one more, so that a column of the panel falls on all banks
+constexpr int panel_pitch = panel + 1;  // one more, so that a column of the panel lies in all banks
 constexpr int gram_tile = 64;
 
-// How many patches `rows` rows are shared among.
+// The number of patches among which `rows` rows are shared.
 PB_SIZE int patches_of(int rows, int side) { return (rows + side - 1) / side; }
 
 // Row `s` of patch `patch` of `patches`; it may lie beyond the last row.
@@ -58,7 +58,7 @@ PB_BODY void gram_panels(Team& team, const F* factor, int d, int first_i, int ro
       double sum[side][side] = {};
       for (int c = 0; c < panel; ++c) {
         double x[side], y[side];
-        // A row beyond the last is read as the last, and not stored.
+        // A row beyond the last is read as the last, and is not stored.
         for (int s = 0; s < side; ++s) x[s] = left[smaller(patch_row(pi, s, down), rows - 1) * panel_pitch + c];
         for (int s = 0; s < side; ++s) y[s] = other[smaller(patch_row(pj, s, across), columns - 1) * panel_pitch + c];
         for (int s = 0; s < side; ++s) {
@@ -68,7 +68,7 @@ PB_BODY void gram_panels(Team& team, const F* factor, int d, int first_i, int ro
       for (int s = 0; s < side; ++s) {
         for (int r = 0; r < side; ++r) {
           const int i = patch_row(pi, s, down), j = patch_row(pj, r, across);
-          // A patch with itself has each entry twice.
+          // A patch with itself contains each entry twice.
           if (i >= rows || j >= columns || (diagonal && pi == pj && r > s)) continue;
           double& entry = diagonal ? at(larger(i, j), smaller(i, j)) : at(i, j);
           entry = c0 == 0 ? sum[s][r] : entry + sum[s][r];
@@ -78,7 +78,7 @@ PB_BODY void gram_panels(Team& team, const F* factor, int d, int first_i, int ro
   }
 }
 
-// Patches of 2 x 2 keep more threads busy, 4 x 4 read less; few rows leave no choice.
+// Patches of 2 x 2 keep more threads busy, 4 x 4 read less; with few rows only 2 x 2 is possible.
 PB_SIZE int patch_side(int rows) { return rows < 48 ? 2 : 4; }
 
 // The packed lower triangle `a` of the Gram matrix of `factor` [n, d], n <= gram_tile; `room`: n x panel_pitch.

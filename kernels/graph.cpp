@@ -1,5 +1,5 @@
-// CUDA graphs: work that is captured once and then launched whole. Built without CUDA's headers, or with a libtorch
-// without CUDA, each routine but pb_graph_free says that there are none.
+// CUDA graphs: work that is captured once and then launched whole. Without CUDA's headers, or with a libtorch without CUDA, each routine
+// except pb_graph_free returns an error that says so.
 #include "protect.h"
 #include "pullback.h"
 
@@ -19,9 +19,9 @@
 
 namespace {
 
-// Capture is refused on the default stream, and what else is queued on the stream of a capture becomes part of it: each
-// thread has one for nothing else. Of the pool of high priority, for streams are dealt out in turn, and the copies take theirs
-// from the other pool (lane.cpp).
+// Capture is refused on the default stream, and other work that is queued on a capture's stream becomes part of it: so each thread has one
+// stream only for captures. It comes from the pool of high priority, because streams are given out in turn, and copies take theirs from the
+// other pool (lane.cpp).
 c10::cuda::CUDAStream stream_of_captures(c10::DeviceIndex device) {
   static thread_local std::unordered_map<c10::DeviceIndex, c10::cuda::CUDAStream> streams;
   const auto known = streams.find(device);
@@ -29,15 +29,15 @@ c10::cuda::CUDAStream stream_of_captures(c10::DeviceIndex device) {
   return streams.emplace(device, c10::cuda::getStreamFromPool(/*isHighPriority=*/true, device)).first->second;
 }
 
-// `later` begins what is queued on it from now on when `earlier` has done what was queued on it until now.
+// Work queued on `later` from now on begins when `earlier` has done the work that is queued on it until now.
 void order(const c10::cuda::CUDAStream& earlier, const c10::cuda::CUDAStream& later) {
   c10::Event done(c10::DeviceType::CUDA);
   done.record(earlier.unwrap());
   done.block(later.unwrap());
 }
 
-// The memory of a thread's graphs on a device: their temporaries may share it, since they are replayed one after another, and
-// nothing that a graph leaves for later lies in it. It is given back with the last of them.
+// The memory of a thread's graphs on a device. Their temporaries may share it, because the graphs are replayed one after another and leave
+// no results in it. It is freed with the last graph.
 std::shared_ptr<const c10::MempoolId_t> pool_of_captures(c10::DeviceIndex device, const std::shared_ptr<const c10::MempoolId_t>& fresh) {
   static thread_local std::unordered_map<c10::DeviceIndex, std::weak_ptr<const c10::MempoolId_t>> pools;
   auto& known = pools[device];
@@ -55,23 +55,23 @@ template <class F> bool succeeds(F&& body) {
   }
 }
 
-// libtorch's graph, which cannot end a capture that was invalidated: its capture_end throws before the allocators are told.
+// libtorch's graph, which cannot end a capture that was invalidated: its capture_end throws before it informs the allocators.
 class Capture : public at::cuda::CUDAGraph {
  public:
   explicit Capture(c10::DeviceIndex device)
       : device_(device), pool_(pool_of_captures(device, std::make_shared<c10::MempoolId_t>(at::cuda::graph_pool_handle()))) {}
 
-  // Thread-local: what other threads do on the device meanwhile is no part of the graph and not forbidden to them.
+  // Thread-local: work of other threads on the device is not part of the graph, and is allowed.
   void begin() {
     capture_begin(*pool_, cudaStreamCaptureModeThreadLocal);
     begun_ = true;
   }
 
-  // Ends a capture that failed, wherever it stands, so that stream, allocators and random numbers are in none. Any of these may
-  // have ended already, and then says so.
+  // Ends a capture that failed, at whatever point, so that stream, allocators and random numbers leave the capture. Any of these may have
+  // ended already, and then returns an error.
   void abandon() {
     succeeds([&] { capture_end(); });
-    if (capture_ended_) return;  // What was captured goes with this value.
+    if (capture_ended_) return;  // The captured work is freed with this value.
     const bool held = succeeds([&] { c10::cuda::CUDACachingAllocator::endAllocateToPool(device_, *pool_); });
     auto* host = at::getHostAllocator(at::kCUDA);
     const bool held_on_host = succeeds([&] { host->end_allocate_to_pool(*pool_); });
@@ -86,13 +86,13 @@ class Capture : public at::cuda::CUDAGraph {
   bool begun_ = false;
 };
 
-// Work that is captured once. It runs on the stream of captures until then, and is replayed on whichever is current.
+// Work that is captured once. Before that it runs on the stream of captures; later it is replayed on the current stream.
 class Graph {
  public:
   explicit Graph(c10::DeviceIndex device) : device_(device), own_(stream_of_captures(device)) {}
   ~Graph() {
-    // The memory of a graph goes back to the allocator, which knows nothing of a replay under way. An error of the device is told
-    // by the next call that asks for a result.
+    // The memory of a graph goes back to the allocator, which does not know about a replay that still runs. A device error is reported by
+    // the next call that asks for a result.
     succeeds([&] {
       if (replayed_) replayed_->synchronize();
     });
@@ -100,7 +100,7 @@ class Graph {
   Graph(const Graph&) = delete;
   Graph& operator=(const Graph&) = delete;
 
-  // From here to `leave` the device and its stream of captures are current on this thread.
+  // From here to `leave`, the device and its stream of captures are current on this thread.
   void enter() {
     const auto former_device = c10::cuda::ExchangeDevice(device_);
     try {
@@ -144,7 +144,7 @@ class Graph {
   c10::cuda::CUDAStream own_;
   std::optional<c10::cuda::CUDAStream> former_;
   std::unique_ptr<Capture> capture_;
-  // Behind the last replay.
+  // After the last replay.
   std::optional<c10::Event> replayed_;
 };
 

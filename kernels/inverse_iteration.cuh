@@ -1,4 +1,4 @@
-// The leading eigenvectors of a tridiagonal matrix by inverse iteration, and their way back to the dense one.
+// The leading eigenvectors of a tridiagonal matrix by inverse iteration, and their transformation back to the dense matrix.
 //
 // Source: Parlett, The Symmetric Eigenvalue Problem, section 4.2 and LAPACK's dstein; vectors of eigenvalues that lie close
 // together are made orthogonal, by Gram-Schmidt twice, after every solve.
@@ -11,10 +11,10 @@ namespace pb {
 // From a start that is not orthogonal to the vector, to better than 1e-3, one solve is enough; noise needs another.
 constexpr int inverse_solves = 3;
 
-// Numbers of room for k vectors of order n: three diagonals of U, multipliers with the exchange in their place.
+// Size of the scratch for k vectors of order n: three diagonals of U, the multipliers, and flags of the exchanges.
 PB_SIZE int64_t inverse_room(int n, int k) { return int64_t{5} * n * k; }
 
-// A number in (-1, 1) that depends on its place alone.
+// A number in (-1, 1) that depends only on its position.
 template <class T> PB_BODY T scatter(uint32_t x) {
   x = (x ^ (x >> 16)) * 0x7feb352du;
   x = (x ^ (x >> 15)) * 0x846ca68bu;
@@ -67,8 +67,8 @@ template <class T> PB_BODY void solve(Factors<T> f, T* y) {
   }
 }
 
-// Rows 0 .. k - 1 of `vectors` [k, n]: unit eigenvectors of T to the leading `values`. `coefficients` is room for n numbers.
-// False where a residual shows that one is not an eigenvector.
+// Rows 0 .. k - 1 of `vectors` [k, n] become unit eigenvectors of T to the leading `values`. `coefficients` is scratch for n numbers. False
+// if a residual shows that one is not an eigenvector.
 template <class T, class Team>
 PB_BODY bool leading_vectors(Team& team, int n, int k, Tridiagonal<T> t, const T* values, T reach, T* room, T* vectors,
                              T* coefficients) {
@@ -79,11 +79,11 @@ PB_BODY bool leading_vectors(Team& team, int n, int k, Tridiagonal<T> t, const T
   team.each(k, [&](int j) { factor(factors(j), t, values[j], least); });
   for (int pass = 0; pass < inverse_solves; ++pass) {
     team.each(k, [&](int j) { solve(factors(j), vectors + int64_t{j} * n); });
-    int first = 0;  // of the eigenvalues that lie close together
+    int first = 0;  // the first of the eigenvalues that lie close together
     for (int j = 0; j < k; ++j) {
       T* y = vectors + int64_t{j} * n;
       if (j > 0 && values[j - 1] - values[j] > close) first = j;
-      // Divided by the largest entry first, so that squares do not overflow.
+      // The vector is divided by its largest entry first, so that squares do not overflow.
       const T peak = team.template max<T>(n, [&](int i) { return fabs(y[i]); });
       team.each(n, [&](int i) { y[i] /= peak; });
       for (int again = 0; again < 2 && j > first; ++again) {

@@ -1,19 +1,19 @@
 // Eigenpairs of a small symmetric matrix by parallel two-sided Jacobi rotations.
 //
 // Source: Golub & Van Loan, Matrix Computations, 4th ed., sections 8.5.2 (rotation), 8.5.5 (tournament); Brent & Luk 1985.
-// A round of the tournament pairs all rows; its rotations commute, and cut the matrix into 2 x 2 blocks of which each
-// needs only its own four entries and two angles: a round is one phase for the angles and one for all blocks. A sweep of
-// m - 1 rounds meets every pair once. Rotations whose entry is at most epsilon |A|_F / n are left out; a sweep that needs
-// none ends it, and then no eigenvalue is off by more than epsilon |A|_F beyond rounding (Gershgorin).
+// A round of the tournament pairs all rows; its rotations commute, and divide the matrix into 2 x 2 blocks, each of which needs only its
+// own four entries and two angles: a round is one phase for the angles and one for all blocks. A sweep of m - 1 rounds contains every pair
+// once. Rotations whose entry is at most epsilon |A|_F / n are left out. The iteration ends with a sweep that needs none; then the error of
+// each eigenvalue is at most epsilon |A|_F plus rounding (Gershgorin).
 #pragma once
 #include "triangle.cuh"
 
 namespace pb {
 
-// Numbers of scratch for order n: cosine, sine and tangent of each pair, how often it turned in this sweep.
+// Numbers of scratch for order n: cosine, sine and tangent of each pair, and how often it turned in this sweep.
 PB_SIZE int jacobi_scratch(int n) { return 4 * ((n + 1) / 2); }
 
-// item / by without the device's slow integer division: by its inverse, put right where rounding misled it.
+// item / by without the device's slow integer division: multiplies by the inverse and corrects rounding.
 PB_BODY int quotient(int item, int by, float inverse) {
   const int q = static_cast<int>(static_cast<float>(item) * inverse);
   return q * by > item ? q - 1 : (q + 1) * by <= item ? q + 1 : q;
@@ -28,15 +28,15 @@ PB_BODY void tournament(int players, int round, int i, int& p, int& q) {
   q = larger(one, two);
 }
 
-// Diagonalises `a`, a packed lower triangle; its diagonal becomes the eigenvalues, in no order. Row i of vt [n, n], where
-// not null, becomes the unit eigenvector of the i-th. False where `sweeps` did not suffice.
+// Diagonalises `a`, a packed lower triangle; its diagonal becomes the eigenvalues, in no order. Row i of vt [n, n], if not null, becomes
+// the unit eigenvector of the i-th. False if `sweeps` were not enough.
 template <class T, class Team> PB_BODY bool jacobi(Team& team, int sweeps, int n, T* a, T* vt, T* scratch) {
   const int players = n + (n & 1), half = players / 2;
   const float by_n = 1.0f / static_cast<float>(n), by_half = 1.0f / static_cast<float>(half);
   T *cosine = scratch, *sine = scratch + half, *tangent = scratch + 2 * half, *turns = scratch + 3 * half;
   if (vt != nullptr) team.each(n * n, [&](int i) { vt[i] = i / n == i % n ? T(1) : T(0); });
   const T squares = team.template sum<T>(triangle_size(n), [&](int i) { return a[i] * a[i]; });
-  // Of the two triangles one is stored: |A|_F is at most sqrt 2 more than this.
+  // Only one of the two triangles is stored, so |A|_F is at most sqrt 2 times this.
   const T negligible = Limits<T>::epsilon * sqrt(squares) / T(n);
   const auto entry = [&](int i, int j) -> T& { return a[i >= j ? packed(i, j) : packed(j, i)]; };
 
@@ -70,7 +70,7 @@ template <class T, class Team> PB_BODY bool jacobi(Team& team, int sweeps, int n
           vt[q * n + r] = s * x + c * y;
         });
       }
-      // Every unordered pair of pairs once: item -> (i, i + item / half), folded around.
+      // Every unordered pair of pairs once: item -> (i, i + item / half), wrapped around.
       team.each(half * (half + 1) / 2, [&](int item) {
         const int apart = quotient(item, half, by_half), i = item - apart * half;
         const int j = i + apart < half ? i + apart : i + apart - half;

@@ -1,5 +1,5 @@
-// The kernels on tensors: outputs and workspace from libtorch's allocator, the host's instance or the device's launcher by
-// where the input lies, on libtorch's current stream. Shapes, kinds and contiguity were checked by src/ffi/kernels.rs.
+// The kernels on tensors: libtorch's allocator gives outputs and workspace; the host's instance or the device's launcher runs, wherever the
+// input lies, on libtorch's current stream. src/ffi/kernels.rs has checked shapes, kinds and contiguity.
 #include "jobs.h"
 #include "library.h"
 #include "protect.h"
@@ -21,7 +21,7 @@ namespace {
 const at::Tensor& tensor(const void* p) { return *static_cast<const at::Tensor*>(p); }
 void* own(at::Tensor t) { return new at::Tensor(std::move(t)); }
 
-// Where the job's global memory is remembered; jobs without any have none.
+// The address of the job's global memory; jobs that need none have none.
 template <class Job> concept HasRoom = requires(Job job) { job.room; };
 
 template <class Job> void carry_out(Job job, const at::Tensor& like) {
@@ -88,12 +88,12 @@ void take_step(const at::Tensor& x, const at::Tensor& damage, const at::Tensor& 
             x);
 }
 
-// The library's answer in the kernels' form: descending, k rows.
+// The library's results in the kernels' form: descending, k rows.
 std::tuple<at::Tensor, at::Tensor, at::Tensor> library(const at::Tensor& gram, int64_t k) {
   auto [values, vectors, outcome] = pb::library_eigh(gram.clone(at::MemoryFormat::Contiguous), k > 0);
   auto failed = outcome.ne(0).unsqueeze(1).logical_or(values.isnan());
   auto leading = k > 0 ? vectors.narrow(1, vectors.size(1) - k, k).flip({1}) : at::empty({values.size(0), 0, values.size(1)}, values.options());
-  // Its code: how many off-diagonal entries did not vanish. Ours: 1 where the matrix was not finite, else 2.
+  // Its code is the number of off-diagonal entries that did not vanish; ours is 1 if the matrix was not finite, otherwise 2.
   auto finite = gram.tril().sum({1, 2}).isfinite();
   auto code = at::where(failed.any(1), at::where(finite, 2, 1), 0).to(at::kInt);
   return {values.flip({1}).contiguous(), leading.contiguous(), code};
@@ -113,11 +113,11 @@ int pb_kernels_compiled() {
 
 int pb_kernels_run_on(int64_t cuda_device) {
 #ifdef PULLBACK_KERNELS
-  // Ampere and later: code for 8.0 and 9.0, and PTX for what comes after.
+  // Ampere and later: code for 8.0 and 9.0, and PTX for later ones.
   int major = 0;
   const bool there =
       cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, static_cast<int>(cuda_device)) == cudaSuccess;
-  // Where it is not, nobody else is to find the error.
+  // If there is no such device, the error must not stay for the next call.
   if (!there) static_cast<void>(cudaGetLastError());
   return there && major >= 8;
 #else

@@ -1,6 +1,5 @@
-// Copies between host and device beside the computation: on a stream of their own, from and to pinned memory, ordered by
-// events. Written against libtorch's device-generic streams, so it needs no header of CUDA's; without a CUDA device
-// pb_lane_new fails and nothing else is called.
+// Copies between host and device beside the computation: on a separate stream, from and to pinned memory, ordered by events. Uses
+// libtorch's device-generic streams, so no header of CUDA is needed; without a CUDA device pb_lane_new fails and nothing else is called.
 #include "protect.h"
 #include "pullback.h"
 
@@ -15,7 +14,7 @@ namespace {
 
 constexpr auto kDevice = c10::DeviceType::CUDA;
 
-// A stream of libtorch's pool, which is never destroyed.
+// A stream of libtorch's pool, whose streams are never destroyed.
 struct Lane {
   c10::Stream stream;
 };
@@ -41,9 +40,9 @@ void pb_lane_free(void* p) { delete static_cast<Lane*>(p); }
 const char* pb_lane_upload(void** result, void** done, const void* p, const void* host, int use_double) {
   return protect([&] {
     const auto stream = lane(p).stream;
-    // Everything below is allocated on and ordered by the lane's stream.
+    // All allocations below are made on the lane's stream and ordered by it.
     const c10::StreamGuard guard(stream);
-    // The pinned buffer's allocator keeps it from being reused before the copy is done.
+    // The allocator of the pinned buffer reuses it only after the copy is done.
     const auto pinned = tensor(host).pin_memory();
     auto there = pinned.to(stream.device(), pinned.scalar_type(), /*non_blocking=*/true);
     there = there.to(use_double != 0 ? at::kDouble : at::kFloat);
@@ -59,7 +58,7 @@ const char* pb_lane_receive(const void* uploaded, const void* done) {
     const auto& there = tensor(uploaded);
     const auto stream = current(there.device());
     event(done).block(stream);
-    // Freed by its user, it goes back to the lane only when what that user queued is done.
+    // When its user frees the memory, it returns to the lane only after the work that the user queued is done.
     there.record_stream(stream);
   });
 }

@@ -1,5 +1,5 @@
-// Factorisations of batches of small matrices on the CPU, shared among libtorch's own threads: libtorch calls LAPACK for
-// one matrix after another, and threads of another pool would find the cores taken by libtorch's, which wait busily.
+// Factorisations of batches of small matrices on the CPU, shared among libtorch's own threads: libtorch calls LAPACK for one matrix after
+// another, and threads of another pool would compete for the cores with libtorch's, which wait busily.
 #include "protect.h"
 #include "pullback.h"
 
@@ -17,13 +17,13 @@ namespace {
 
 const at::Tensor& tensor(const void* p) { return *static_cast<const at::Tensor*>(p); }
 
-// One thread for LAPACK itself, on this thread, for as long as the value lives. MKL shares large factorisations among threads of
-// its own making: inside a parallel region it is given none, and (as libtorch has it not adapt to what it is given) the one that
-// there is waits for the others for ever.
+// While this value lives, LAPACK itself uses one thread on this thread. MKL shares large factorisations among its own threads. Inside a
+// parallel region it gets no further thread, and because libtorch switches off its adaptation to that, its only thread waits for the others
+// for ever.
 class Alone {
  public:
   Alone() {
-    // libtorch gives each thread its share of threads when it first asks something of it there: that must lie behind us.
+    // libtorch sets a thread's number of threads at its first call there; that must have happened before.
     at::get_num_threads();
     if (set() != nullptr) before_ = set()(1);
   }
@@ -35,7 +35,7 @@ class Alone {
 
  private:
   using Set = int (*)(int);
-  // MKL's, where LAPACK is MKL; OpenBLAS asks OpenMP whether it is inside a parallel region.
+  // MKL's function, if LAPACK is MKL; OpenBLAS asks OpenMP whether it is inside a parallel region.
   static Set set() {
     static const auto found = reinterpret_cast<Set>(dlsym(RTLD_DEFAULT, "MKL_Set_Num_Threads_Local"));
     return found;
@@ -43,8 +43,8 @@ class Alone {
   int before_ = 0;
 };
 
-// libtorch's pool is that of its OpenMP library, whatever its file is called: its entry points are asked of the loader, so that
-// no second one is ever linked. The names are those of GNU's, which LLVM's and Intel's have as well.
+// libtorch's pool belongs to its OpenMP library, whose file name is unknown: the loader looks up its entry points, so that no second OpenMP
+// library is linked. The names are GNU's; LLVM's and Intel's libraries have them as well.
 class Pool {
  public:
   static const Pool& get() {
@@ -87,10 +87,10 @@ class Pool {
   Parallel parallel_;
 };
 
-// Fewer matrices than this a thread are not worth waking it for.
+// With fewer matrices than this, waking a thread is not worth its cost.
 constexpr int64_t kLeast = 2;
 
-// Fills `outputs`, each [B, ...], with what `factor` gives for parts of the batch `a`.
+// Fills `outputs`, each [B, ...], with the results of `factor` for parts of the batch `a`.
 template <class F> void shared(const at::Tensor& a, const std::vector<at::Tensor>& outputs, const F& factor) {
   const int64_t batch = a.size(0);
   const int64_t parts = std::clamp<int64_t>(batch / kLeast, 1, at::get_num_threads());

@@ -1,5 +1,5 @@
-// cusolverDnXsyevBatched. libcusolver lies beside the CUDA runtime that libtorch brought; it is opened when first asked for,
-// so that nothing is linked and a machine without it does not notice.
+// cusolverDnXsyevBatched. libcusolver lies beside the CUDA runtime that libtorch ships; it is opened at its first use, so that nothing is
+// linked and a machine without it still works.
 #include "library.h"
 
 #include <ATen/ATen.h>
@@ -32,7 +32,7 @@ struct Library {
   Library() {
     void* handle = dlopen("libcusolver.so.12", RTLD_NOW | RTLD_GLOBAL);
     Dl_info runtime;
-    // libtorch finds it by its own rpath, which is not ours: look where its CUDA runtime was found.
+    // libtorch finds it by its own rpath, which we do not have: look beside its CUDA runtime.
     if (handle == nullptr && dladdr(dlsym(RTLD_DEFAULT, "cudaMemGetInfo"), &runtime) != 0 && runtime.dli_fname != nullptr) {
       const std::string path = runtime.dli_fname;
       const auto folder = path.substr(0, path.rfind('/') + 1);
@@ -66,7 +66,7 @@ struct Context {
   cusolverDnParams_t params = nullptr;
 };
 
-// One a thread and device, kept for the life of the process: making one takes milliseconds.
+// One for each thread and device, kept until the process ends: creating one takes milliseconds.
 Context& context(int device) {
   static thread_local std::unordered_map<int, Context> contexts;
   auto& c = contexts[device];
@@ -90,7 +90,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> library_eigh(at::Tensor matrices,
   auto values = at::empty({batch, n}, matrices.options());
   auto outcome = at::empty({batch}, matrices.options().dtype(at::kInt));
   size_t on_device = 0, on_host = 0;
-  // Columns of the library are our rows: its upper triangle is our lower one, and its eigenvectors come out as rows.
+  // The library's columns are our rows: its upper triangle is our lower one, and its eigenvectors are rows here.
   succeed(library().sizes(c.handle, c.params, mode, CUBLAS_FILL_MODE_UPPER, n, kind, matrices.data_ptr(), n, kind,
                           values.data_ptr(), kind, &on_device, &on_host, batch),
           "cusolverDnXsyevBatched_bufferSize");

@@ -15,8 +15,8 @@ C10_DECLARE_int(caffe2_log_level);
 
 namespace {
 
-// Adds up live bytes; c10's allocators report to it through the thread's debug info. Backward passes on CUDA run on
-// autograd's own thread, which inherits the debug info, hence the lock.
+// Adds up live bytes; c10's allocators report to it through the thread's debug info. Backward passes on CUDA run on autograd's own thread,
+// which inherits the debug info; hence the lock.
 class MemoryCounter : public c10::MemoryReportingInfoBase {
  public:
   void reportMemoryUsage(void*, int64_t size, size_t, size_t, c10::Device) override {
@@ -44,8 +44,7 @@ extern "C" {
 
 const char* pb_memory_begin() {
   return protect([&] {
-    // libtorch's counter warns, once and to stderr, of every block that was allocated before the count began; that is
-    // as meant here.
+    // libtorch's counter warns, once and on stderr, of every block that was allocated before the count began; here that is expected.
     FLAGS_caffe2_log_level = std::max<int>(FLAGS_caffe2_log_level, 2 /* errors only */);
     TORCH_CHECK(!memory_scope, "memory is being counted on this thread already");
     memory_scope = std::make_unique<MemoryScope>();

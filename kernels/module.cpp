@@ -1,5 +1,5 @@
-// TorchScript models. tch binds them too, but its conversion turns integer buffers into floating-point ones, misses
-// plain tensor attributes, and aborts where it fails; and it cannot ask whether a method is there.
+// TorchScript models. tch binds them too, but its conversion turns integer buffers into floating-point ones, misses plain tensor
+// attributes, and aborts if it fails; and it cannot ask whether a method exists.
 #include "protect.h"
 #include "pullback.h"
 
@@ -22,7 +22,7 @@ using torch::jit::Module;
 
 Module& module_of(void* p) { return *static_cast<Module*>(p); }
 
-// Parameters, buffers and plain attributes: everything of the module that is a floating-point tensor.
+// Parameters, buffers and plain attributes: every floating-point tensor of the module.
 template <class F> void each_floating_tensor(const Module& module, F&& body) {
   for (const auto& attribute : module.named_attributes(/*recurse=*/true)) {
     if (!attribute.value.isTensor()) continue;
@@ -31,8 +31,8 @@ template <class F> void each_floating_tensor(const Module& module, F&& body) {
   }
 }
 
-// Tracing writes down the global flags of the moment: a convolution would be rounded to TF32 on a GPU whatever is asked of it
-// later. The last argument of aten::_convolution says so; it is made false, wherever it comes from. Counts what was changed.
+// Tracing records the global flags of the moment: a traced convolution may be rounded to TF32 on a GPU, whatever is set later. The last
+// argument of aten::_convolution holds that flag; it is made false, wherever its value comes from. Counts the changes.
 int64_t forbid_tf32(torch::jit::Block* block) {
   int64_t changed = 0;
   for (auto* node : block->nodes()) {
@@ -48,7 +48,7 @@ int64_t forbid_tf32(torch::jit::Block* block) {
   return changed;
 }
 
-// Whether a value is a view of another, which may become a copy where that one lies otherwise.
+// Whether a value is a view of another, which may become a copy if the other has a different layout.
 bool is_view(const torch::jit::Value* value) {
   const auto* schema = value->node()->maybeSchema();
   if (schema == nullptr || schema->returns().empty()) return false;
@@ -56,7 +56,7 @@ bool is_view(const torch::jit::Value* value) {
   return alias != nullptr && !alias->isWrite();
 }
 
-// Whether a block's code would notice that maps lie channels last, or writes in place to what a view shows.
+// Whether a block's code depends on the layout of maps (channels last), or writes in place to what a view shows.
 bool minds_layout(const torch::jit::Block* block) {
   for (const auto* node : block->nodes()) {
     for (const auto* inner : node->blocks()) {
@@ -74,7 +74,7 @@ bool minds_layout(const torch::jit::Block* block) {
   return false;
 }
 
-// Convolutions become ours (convolution.cpp), whose maps lie channels last; views of these may need a copy.
+// Convolutions become ours (convolution.cpp), whose maps are channels last; views of these may need a copy.
 void choose_convolutions(torch::jit::Block* block) {
   for (auto it = block->nodes().begin(); it != block->nodes().end();) {
     auto* node = *it++;
@@ -99,7 +99,7 @@ void choose_convolutions(torch::jit::Block* block) {
       const auto transposed = torch::jit::toIValue(node->input(6));
       if (!transposed.has_value() || !transposed->isBool() || transposed->toBool()) continue;
       const auto in = node->inputs();
-      // Of images: a list of two strides.
+      // A convolution of images: it has a list of two strides.
       const auto stride = torch::jit::toIValue(in[3]);
       if (!stride.has_value() || !stride->isIntList() || stride->toIntVector().size() != 2) continue;
       replace("pullback::conv2d", {in[0], in[1], in[2], in[3], in[4], in[5], in[8]});
@@ -107,7 +107,7 @@ void choose_convolutions(torch::jit::Block* block) {
   }
 }
 
-// Whether code remembers something from one call to the next.
+// Whether code keeps state from one call to the next.
 bool assigns(const torch::jit::Block* block) {
   for (const auto* node : block->nodes()) {
     if (node->kind() == torch::jit::prim::SetAttr) return true;
@@ -118,7 +118,7 @@ bool assigns(const torch::jit::Block* block) {
   return false;
 }
 
-// The code of all functions that came with a module: methods of all its parts, and those that they call.
+// The code of all functions that came with a module: the methods of all its parts, and the functions that they call.
 std::vector<torch::jit::Block*> code_of(const Module& module) {
   std::vector<torch::jit::Block*> blocks;
   for (auto* function : module._ivalue()->compilation_unit()->get_functions()) {
@@ -136,7 +136,7 @@ extern "C" {
 
 const char* pb_module_load(void** result, int64_t* tf32, const char* path, int64_t cuda_device, int use_double) {
   return protect([&] {
-    // Both rewrite backward passes; the guard of pb_module_call does the rest.
+    // Both rewrite backward passes; the guard of pb_module_call switches off the rest.
     torch::jit::getProfilingMode() = false;
     const auto device = cuda_device < 0 ? at::Device(at::kCPU) : at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(cuda_device));
     auto module = std::make_unique<Module>(torch::jit::load(path, device));

@@ -1,4 +1,4 @@
-// Work on ATen's own threads: no second pool beside it, and nested operators know that they have a thread to themselves.
+// Work on ATen's own threads: there is no second pool, and nested operators know that they have a thread to themselves.
 #include "protect.h"
 #include "pullback.h"
 

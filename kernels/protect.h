@@ -1,11 +1,11 @@
-// Exceptions end here: a routine of pullback.h returns their message instead.
+// Exceptions do not leave a routine of pullback.h: it returns their message instead.
 #pragma once
 #include <c10/util/Exception.h>
 
 #include <exception>
 #include <string>
 
-// Runs `body`; nullptr, or a message that lives at least until the thread's next call.
+// Runs `body`; returns nullptr, or a message that is valid at least until the thread's next call.
 template <class F> const char* protect(F&& body) {
   static thread_local std::string message;
   try {

@@ -1,5 +1,5 @@
-// Every symbol of the native code, with its shapes. Each function returns nullptr where it succeeded, else a message
-// that lives until the thread's next call. A `tensor` is what tch holds: a heap-allocated at::Tensor.
+// Every symbol of the native code, with its shapes. Each function returns nullptr if it succeeds, otherwise a message that is valid until
+// the thread's next call. A `tensor` is a heap-allocated at::Tensor, as tch holds it.
 #pragma once
 #include <cstdint>
 
@@ -12,19 +12,18 @@ extern "C" {
 //   cotangents [K, B, R]
 //   create_graph           nonzero: the result can be differentiated again
 //   result     [K, B, ...] zero where `out` does not depend on `in`
-// way 0: one backward pass a cotangent; 1: one pass under functorch's vmap; 2: folded into the batch (folded.h), on the CPU, of
-// common operations, without a graph of its own; `stops` is asked now and then, and ends it where it is not 0. The graph of `out` is
-// kept. at_stem != 0: with
-// respect to h [B, H] of the stem (below), which must be there; the result is [K, B, H].
+// way 0: one backward pass for each cotangent; 1: one pass under functorch's vmap; 2: folded into the batch (folded.h), on the CPU, for
+// common operations, without its own graph; it calls `stops` repeatedly, and ends if that is not 0. The graph of `out` is kept.
+// at_stem != 0: with respect to h [B, H] of the stem (below), which must exist; the result is [K, B, H].
 const char* pb_vjp(void** result, const void* out, const void* in, const void* cotangents, int way,
                    int create_graph, int at_stem, int (*stops)());
 
-// The stem (stem.cpp): where all of `out` depends on `in` [B, ...] through h = flatten(in) M + c alone, M [D, H] and its
-// version, by which a change in place is known; `map` is left as it is where the graph begins otherwise.
+// The stem (stem.cpp): M [D, H] and its version, which reveals a change in place, if all of `out` depends on `in` [B, ...] only through
+// h = flatten(in) M + c; `map` is not changed if the graph begins in another way.
 const char* pb_stem(void** map, int64_t* version, const void* out, const void* in);
 
-// Factorisations of batches [B, ...] on the CPU (lapack.cpp), parts of the batch on each of libtorch's threads; results are as
-// torch.linalg's. eigvalsh, eigh: lower triangles of a [B, R, R] -> values [B, R] ascending, vectors [B, R, R] in columns.
+// Factorisations of batches [B, ...] on the CPU (lapack.cpp), with parts of the batch on each of libtorch's threads; results are as in
+// torch.linalg. eigvalsh, eigh: lower triangles of a [B, R, R] -> values [B, R] ascending, vectors [B, R, R] in columns.
 // qr_triangle: a [B, M, N] -> triangle [B, min(M, N), N].
 const char* pb_shared_eigvalsh(void** values, const void* a);
 const char* pb_shared_eigh(void** values, void** vectors, const void* a);
@@ -34,34 +33,34 @@ const char* pb_shared_qr_triangle(void** triangle, const void* a);
 const char* pb_memory_begin();
 const char* pb_memory_end(int64_t* peak);
 
-// A CUDA device (device.cpp). Bytes of its memory that can be had, those that libtorch's allocator holds idle included (but for
-// what graphs keep for themselves), and all there are.
+// A CUDA device (device.cpp). Its free bytes, with those that libtorch's allocator holds idle (except memory that graphs keep for
+// themselves), and its total bytes.
 const char* pb_cuda_memory(int64_t* free_bytes, int64_t* total_bytes, int64_t device);
-// Waits for what the thread queued on its current stream of the device, and for nobody else; an error of that work is told here.
+// Waits only for the work that the thread queued on its current stream of the device; reports an error of that work.
 const char* pb_device_wait(int64_t device);
 
 // Process-wide settings for exact derivatives: math attention, no TF32, no graph rewriting of TorchScript.
 const char* pb_exact_math();
-// TF32 in convolutions and matrix products on CUDA devices, process-wide, or not.
+// TF32 in convolutions and matrix products on CUDA devices, process-wide: on or off.
 const char* pb_allow_tf32(int allow);
-// Only convolutions of cuDNN's that give the same bits each time, process-wide, or any.
+// Process-wide: only cuDNN convolutions that give the same bits each time, or any convolutions.
 const char* pb_deterministic(int always);
-// What the two are set to; tf32 1 where either kind of product has it.
+// The state of these two settings; tf32 is 1 if either kind of product uses it.
 const char* pb_settings(int* tf32, int* deterministic);
 
-// One Adam step in place on `n` parameters (ATen _fused_adam_): params, grads, exp_avgs, exp_avg_sqs are arrays of n
-// tensors of equal device; steps are n scalars f32, incremented by the call. lr is a scalar tensor on that device, f32
-// on CUDA: what a captured step reads anew in each replay.
+// One Adam step in place on `n` parameters (ATen _fused_adam_): params, grads, exp_avgs, exp_avg_sqs are arrays of n tensors of equal
+// device; steps are n scalars f32, incremented by the call. lr is a scalar tensor on that device, f32 on CUDA; a captured step reads it
+// again in each replay.
 const char* pb_fused_adam(void** params, void** grads, void** exp_avgs, void** exp_avg_sqs, void** steps, int64_t n,
                           const void* lr, double beta1, double beta2, double weight_decay, double eps);
 
-// A trace (trace.cpp): everything between begin and end, of all threads, on CUDA devices too where `cuda` is nonzero, goes to
-// the file as JSON in Chrome's trace format. One at a time.
+// A trace (trace.cpp): everything between begin and end, on all threads, and on CUDA devices too if `cuda` is nonzero, goes to the file as
+// JSON in Chrome's trace format. One trace at a time.
 const char* pb_trace_begin(int cuda);
 const char* pb_trace_end(const char* path);
-// CUDA graphs (graph.cpp), all calls of one from one thread. Between enter and leave a stream of the thread's own, ordered
-// after what was queued before, is current; what follows on the former one is ordered after it. Within: begin, the work, end;
-// abandon in place of end, in any state, where something failed. replay: on the current stream, once end succeeded.
+// CUDA graphs (graph.cpp); all calls for one graph come from one thread. Between enter and leave a separate stream of the thread is
+// current; it is ordered after earlier work, and later work on the former stream is ordered after it. Within: begin, the work, end; call
+// abandon in place of end, in any state, if something failed. replay: on the current stream, once end succeeded.
 const char* pb_graph_new(void** result, int64_t device);
 const char* pb_graph_enter(void* graph);
 const char* pb_graph_leave(void* graph);
@@ -71,16 +70,16 @@ const char* pb_graph_abandon(void* graph);
 const char* pb_graph_replay(void* graph);
 void pb_graph_free(void* graph);
 
-// Copies beside the computation (lane.cpp). A lane is a stream of its own on a CUDA device; any thread may use it, one at
-// a time. Each copy gives an event, to be freed.
+// Copies beside the computation (lane.cpp). A lane is a separate stream on a CUDA device; any thread may use it, but only one at a time.
+// Each copy gives an event, which the caller must free.
 const char* pb_lane_new(void** result, int64_t device);
 void pb_lane_free(void* lane);
 // host [...] f32 or f64, on the CPU -> result [...] f64 (use_double != 0) or f32, on the device. Returns before the copy is
 // done; pb_lane_receive makes the thread's current stream wait for it, and must come before the first use.
 const char* pb_lane_upload(void** result, void** done, const void* lane, const void* host, int use_double);
 const char* pb_lane_receive(const void* uploaded, const void* done);
-// device_tensor, contiguous, as the thread's current stream leaves it -> result, pinned on the host, whose values are
-// there once pb_event_wait has returned.
+// device_tensor, contiguous, after the work on the thread's current stream -> result, pinned on the host; its values are there once
+// pb_event_wait has returned.
 const char* pb_lane_download(void** result, void** done, const void* lane, const void* device_tensor);
 const char* pb_event_wait(const void* done);
 void pb_event_free(void* done);
@@ -90,17 +89,17 @@ int pb_has_cuda_build();
 
 // TorchScript models (module.cpp). `path` is loaded onto the CPU (cuda_device < 0) or a CUDA device; its floating-point
 // tensors become f64 (use_double != 0) or f32 and need no gradient. Free the result with pb_module_free.
-// `tf32` receives how many traced convolutions would have allowed TF32 by themselves; they no longer do.
+// `tf32` receives the number of traced convolutions that allowed TF32 themselves; they no longer do.
 const char* pb_module_load(void** result, int64_t* tf32, const char* path, int64_t cuda_device, int use_double);
 void pb_module_free(void* module);
-// Another handle on a module, for another thread; refused where a method of it assigns to an attribute. To be freed as well.
+// Another handle on a module, for another thread; refused if a method of the module assigns to an attribute. Free it as well.
 const char* pb_module_share(void** result, void* module);
 // result: 1 if the module has the method.
 const char* pb_module_has(int* result, void* module, const char* method);
 // name: a floating-point tensor of the module that holds a NaN or an infinity, or nullptr; valid until the next call.
 const char* pb_module_non_finite(const char** name, void* module);
-// Calls a method of one tensor argument, without graph rewriting. It should return a tensor or a tuple of at most
-// `capacity` tensors: count of them go to `results`. Else count = 0 and kind names the type (valid until the next call).
+// Calls a method of one tensor argument, without graph rewriting. It should return a tensor or a tuple of at most `capacity` tensors:
+// `count` of them go to `results`. Otherwise count = 0 and `kind` names the type (valid until the next call).
 const char* pb_module_call(void** results, int64_t capacity, int64_t* count, const char** kind, void* module,
                            const char* method, const void* input);
 
@@ -112,7 +111,7 @@ int pb_kernels_run_on(int64_t cuda_device);
 // 1 if cusolverDnXsyevBatched can be called.
 int pb_has_library_eigh();
 // Symmetric eigenproblems. way 0: Jacobi rotations; 1: tridiagonal; 2: cusolverDnXsyevBatched (CUDA only).
-// At most `sweeps` of way 0; it takes 5 to 9.
+// The most sweeps of way 0, which needs 5 to 9.
 //   matrices [B, R, R]    f32 or f64, the lower triangle is read
 //   values   [B, R]       descending
 //   vectors  [B, top, R]  unit rows
@@ -125,18 +124,18 @@ const char* pb_factor_eigh(void** values, void** vectors, void** outcome, const 
 const char* pb_gram(void** result, const void* factor);
 // All scores [B, 10] f64 of spectra [B, R] f64, descending, >= 0, in the order of src/score/mod.rs.
 const char* pb_scores(void** result, const void* values);
-// One step of a projected gradient ascent, in place: x, best, x0, gradient [B, ...] of one kind, f32 or f64, all contiguous. x
-// takes the place of best where its damage, value [B] f64, is above damage [B] f64, or a number where that is NaN; then it moves.
-// stalled [B] bool becomes true where the gradient is 0 or not finite. ball 0: L2; 1: Linf; 2: L1. Pixels stay in [low, high],
-// which may be infinite. lengths [2] f64, where the images lie: of the step, and the radius of the ball.
+// One step of a projected gradient ascent, in place: x, best, x0, gradient [B, ...] of one kind, f32 or f64, all contiguous. x replaces
+// best where its damage, value [B] f64, is above damage [B] f64, or is a number while damage is NaN; then x moves. stalled [B] bool becomes
+// true where the gradient is 0 or not finite. ball 0: L2; 1: Linf; 2: L1. Pixels stay in [low, high], which may be infinite. lengths [2]
+// f64, on the images' device: the length of the step, and the radius of the ball.
 const char* pb_take_step(void* x, void* damage, void* best, const void* x0, const void* gradient, const void* value, void* stalled,
                        int ball, const void* lengths, double low, double high);
 
-// Calls work(context, i) for i in 0..count on ATen's threads, each of which stays with its calls: what these compute runs on that
-// thread alone. On the caller's, one after the other, where it is inside of such a call itself. `work` throws nothing.
+// Calls work(context, i) for i in 0..count on ATen's threads; operations in a call use only that call's thread. If the caller is itself
+// inside such a call, all calls run on its thread, one after the other. `work` throws nothing.
 const char* pb_parallel(int64_t count, void (*work)(void*, int64_t), void* context);
 
-// Convolution of images x [B, I, H, W] with weight [O, I, kh, kw] and bias [O], as libtorch's, differentiable alike. On a CPU, of f32
-// and a weight without gradient, by whichever way is fastest for the sizes; the result may lie channels last.
+// Convolution of images x [B, I, H, W] with weight [O, I, kh, kw] and bias [O], as in libtorch, and differentiable. On a CPU, for f32 and a
+// weight without gradient, by the fastest way for the sizes; the result may be channels last.
 const char* pb_conv2d(void** result, const void* x, const void* weight, const void* bias, int64_t stride, int64_t padding);
 }

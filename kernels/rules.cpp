@@ -1,4 +1,4 @@
-// The rules of folded backward passes (folded.h), one an operation. Rows are [n, b, ...]; of maps they lie channels last.
+// The rules of folded backward passes (folded.h), one for each operation. Rows are [n, b, ...]; rows of maps are channels last.
 #include "folded.h"
 #include "weights.h"
 
@@ -13,7 +13,7 @@ using at::Tensor;
 using torch::autograd::Node;
 namespace generated = torch::autograd::generated;
 
-// Convolutions onto so few channels are a product and a fold: oneDNN has no good way for them.
+// Convolutions onto at most this many channels are a product and a fold: oneDNN has no fast way for them.
 constexpr int64_t kFewChannels = 4;
 
 std::vector<int64_t> ints(const std::vector<c10::SymInt>& from) {
@@ -22,10 +22,10 @@ std::vector<int64_t> ints(const std::vector<c10::SymInt>& from) {
   return to;
 }
 
-// All samples share their rows.
+// Whether all samples share their rows.
 bool is_shared(const Tensor& rows) { return rows.size(1) > 1 && rows.stride(1) == 0; }
 
-// f on the rows as one batch [n b, ...]; of one sample alone where all share them.
+// f on the rows as one batch [n b, ...]; on the rows of one sample only if all samples share them.
 template <class F> Tensor on_batch(const Tensor& rows, F&& f) {
   const bool shared = is_shared(rows);
   const Tensor own = shared ? rows.narrow(1, 0, 1) : rows;
@@ -39,7 +39,7 @@ template <class F> Tensor on_batch(const Tensor& rows, F&& f) {
   return opened.expand(sizes);
 }
 
-// Rows times d [b, ...], of the same layout.
+// Rows times d [b, ...], in the same layout.
 Rows times(Rows rows, const Tensor& d) {
   const bool last = rows.values.dim() == 5 && rows.values.stride(2) == 1 && rows.values.size(2) > 1;
   const Tensor factor = (last ? d.contiguous(at::MemoryFormat::ChannelsLast) : d).unsqueeze(0);
@@ -47,7 +47,7 @@ Rows times(Rows rows, const Tensor& d) {
   return {rows.first, rows.values * factor, true};
 }
 
-// The derivative of an operation on each number alone, [b, ...]; undefined where the node is none.
+// The derivative of an elementwise operation, [b, ...]; undefined if the node is not one.
 Tensor pointwise(Node* node, const Slice& slice) {
   const auto self = [&](auto* n) { return slice.of(n->self_.unpack()); };
   const auto result = [&](auto* n) { return slice.of(n->result_.unpack(node->getptr())); };
@@ -91,7 +91,7 @@ Tensor pointwise(Node* node, const Slice& slice) {
   return {};
 }
 
-// Rows cut out of a larger tensor [b, ...] put back into zeros of its sizes.
+// Puts rows that were cut out of a larger tensor [b, ...] back into zeros of its sizes.
 Rows put_back(Rows rows, const std::vector<c10::SymInt>& whole, int64_t dim, int64_t start, int64_t end, int64_t step) {
   auto sizes = ints(whole);
   if (dim < 0) dim += static_cast<int64_t>(sizes.size());
@@ -106,7 +106,7 @@ Rows put_back(Rows rows, const std::vector<c10::SymInt>& whole, int64_t dim, int
   return {rows.first, shared ? values.expand(sizes) : values, !shared};
 }
 
-// Those of `rows` that are not all zero; they are shared by all samples, or all are kept.
+// Those of `rows` that are not all zero, if all samples share them; otherwise all rows.
 Rows trimmed(Rows rows) {
   if (rows.values.size(1) > 1 && !is_shared(rows.values)) return rows;
   const Tensor any = rows.values.select(1, 0).flatten(1).ne(0).any(1).contiguous();
@@ -139,7 +139,7 @@ Tensor through(generated::ConvolutionBackward0* n, const Tensor& g, const Slice&
   const int64_t height = sizes[2], width = sizes[3], channels = sizes[1];
   const Tensor w = n->weight_.unpack();
   const int64_t kh = w.size(2), kw = w.size(3);
-  // From a single place: the taps that meet the input, as one product.
+  // From a single place: one product with the taps that lie on the input.
   const bool single = square && g.size(2) == 1 && g.size(3) == 1 && height + padding[0] <= kh && width + padding[1] <= kw;
   const bool few = square && channels <= kFewChannels;
   const Form form = single ? Form{Laid::Rows, padding[0], height, padding[1], width} : Form{few ? Laid::Rows : Laid::ChannelsLast};
@@ -148,10 +148,10 @@ Tensor through(generated::ConvolutionBackward0* n, const Tensor& g, const Slice&
   if (scale == slice.scales->end() && !w.requires_grad()) {
     map = laid_out(w, form);
   } else {
-    // Scaled, or about to change: this pass's own.
+    // Scaled, or about to change: the pass needs its own copy.
     Tensor& own = (*slice.prepared)[n];
     if (!own.defined()) {
-      // The output's channels: the first axis, or the second of a transposed one.
+      // The output's channels: the first axis, or the second one of a transposed convolution.
       const auto shape = n->transposed ? std::vector<int64_t>{1, -1, 1, 1} : std::vector<int64_t>{-1, 1, 1, 1};
       own = lay_out(scale == slice.scales->end() ? w.detach() : w.detach() * scale->second.reshape(shape), form);
     }
@@ -171,11 +171,11 @@ Tensor through(generated::ConvolutionBackward0* n, const Tensor& g, const Slice&
                          {rest(height, g.size(2), kh, 0), rest(width, g.size(3), kw, 1)}, groups);
 }
 
-// Rows [m, C, h, w] back through max pooling: each to the place where its maximum was.
+// Rows [m, C, h, w] back through max pooling: each goes to the place of its maximum.
 Tensor unpooled(generated::MaxPool2DWithIndicesBackward0* n, const Tensor& rows, const Slice& slice) {
   const auto sizes = sizes_behind(n, 0);
   TORCH_CHECK(sizes.size() == 4 && sizes[0] == slice.batch, "folded: pooling that is not of images");
-  // Indices of all samples; rows of one sample alone are laid out for each.
+  // The indices are for all samples; rows of one sample are copied for each.
   const Tensor places = slice.of(n->result1_.unpack(n->getptr())).flatten(2).unsqueeze(0).expand({rows.size(0), -1, -1, -1});
   Tensor all = at::zeros({rows.size(0), rows.size(1), sizes[1], sizes[2] * sizes[3]}, rows.options());
   all.scatter_add_(3, places, rows.flatten(3));
@@ -200,8 +200,8 @@ Rows normalised(generated::NativeBatchNormBackward0* n, Rows rows, const Slice& 
   Node* next = n->next_edge(0).function.get();
   const auto consumers = slice.consumers->find(next);
   auto* convolution = dynamic_cast<generated::ConvolutionBackward0*>(next);
-  // Scaling a weight is worth it where the pass has more numbers to scale than the weight: for all of its slices or for none, since
-  // they share the weight.
+  // It is worth scaling the weight if the pass has more numbers to scale than the weight; for all of its slices or for none, because they
+  // share the weight.
   const int64_t numbers = rows.values.select(0, 0).select(0, 0).numel() * slice.rows;
   if (convolution != nullptr && consumers != slice.consumers->end() && consumers->second == 1 &&
       numbers > convolution->weight_.unpack().numel()) {
@@ -262,7 +262,7 @@ std::vector<Rows> apply_rule(Node* node, std::vector<Rows> given, const Slice& s
     return parts;
   }
   if (auto* n = dynamic_cast<generated::ReluBackward0*>(node); n != nullptr && rows.values.size(0) == 1) {
-    // Of one row, in one go.
+    // Only one row: a single call.
     const Tensor y = slice.of(n->result_.unpack(n->getptr())).unsqueeze(0);
     return {{rows.first, at::threshold_backward(rows.values, y, 0), true}};
   }
@@ -323,7 +323,7 @@ std::vector<Rows> apply_rule(Node* node, std::vector<Rows> given, const Slice& s
   if (dynamic_cast<generated::NegBackward0*>(node)) return {{rows.first, rows.values.neg(), true}};
   if (dynamic_cast<generated::AddBackward1*>(node) || dynamic_cast<generated::SubBackward1*>(node)) return {rows};
   if (auto* n = dynamic_cast<generated::AddBackward0*>(node)) {
-    // Each of the two is read by others from here on.
+    // From here on, two readers share each of the two.
     rows.own = false;
     std::vector<Rows> both{rows, rows};
     if (!n->alpha.equal(1)) both[1].values = rows.values * n->alpha;

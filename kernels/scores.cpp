@@ -1,4 +1,4 @@
-// The host's instance of scores.cuh: the device's body, spectrum by spectrum.
+// The host's instance of scores.cuh: the device's code, spectrum by spectrum.
 #include "jobs.h"
 #include "scores.cuh"
 

@@ -1,4 +1,4 @@
-// Launcher of scores.cuh: one warp a spectrum.
+// Launcher of scores.cuh: one warp for each spectrum.
 #include "jobs.h"
 #include "launch.cuh"
 #include "scores.cuh"
@@ -7,7 +7,7 @@ namespace pb {
 
 namespace {
 
-constexpr int crowd = 8;  // warps of a block
+constexpr int crowd = 8;  // warps in a block
 
 __global__ void __launch_bounds__(32 * crowd) score_in_warps(Scores job) {
   const int64_t b = int64_t{blockIdx.x} * crowd + threadIdx.x / 32;

@@ -1,4 +1,4 @@
-// All scores of one spectrum in one pass: SPEC section 1, in the order of src/score/mod.rs. One warp a spectrum.
+// All scores of one spectrum in one pass (docs/mathematics.md), in the order of src/score/mod.rs. One warp for each spectrum.
 #pragma once
 #include "team.cuh"
 
@@ -12,7 +12,7 @@ template <class Team> PB_BODY void score_spectrum(Team& team, int n, const doubl
   const double top = values[0];
   const double nan = Limits<double>::nan;
   const double trace = team.template sum<double>(n, [&](int i) { return values[i]; });
-  // Where every eigenvalue is 0, p_i is taken as 0, and 0 ln 0 as 0.
+  // If every eigenvalue is 0, p_i is taken as 0, and 0 ln 0 as 0.
   const double entropy = team.template sum<double>(n, [&](int i) {
     const double p = trace == 0.0 ? 0.0 : values[i] / trace;
     return p == 0.0 ? 0.0 : -p * log(p);
@@ -38,7 +38,7 @@ template <class Team> PB_BODY void score_spectrum(Team& team, int n, const doubl
     scores[6] = exp(shannon);
     scores[7] = top == 0.0 ? nan : top / trace;
     scores[8] = top == 0.0 ? nan : trace / top;
-    // Descending: the last one counted is the smallest.
+    // The values descend, so the last one counted is the smallest.
     scores[9] = rank == 0 ? nan : top / values[rank - 1];
   });
 }

@@ -1,4 +1,4 @@
-// Settings of the process: which arithmetic libtorch may take.
+// Settings of the process: which arithmetic libtorch may use.
 #include "protect.h"
 #include "pullback.h"
 

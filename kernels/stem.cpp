@@ -1,5 +1,5 @@
-// Where a graph begins with a linear map of its whole input, seen in the graph itself: so it is found in any model, of
-// whatever front end. A derivative by h = x M + c is smaller than one by x, and J_x = J_h M^T.
+// Finds in the graph itself whether it begins with a linear map of its whole input, so it works for models from any front end. A derivative
+// by h = x M + c is smaller than one by x, and J_x = J_h M^T.
 #include "derivative.h"
 #include "protect.h"
 #include "pullback.h"
@@ -26,7 +26,7 @@ struct Consumer {
   int count = 0;
 };
 
-// Who takes what `target` gives, in the graph below `root`.
+// The nodes that take the output of `target`, in the graph below `root`.
 Consumer consumer_of(const Node* target, Node* root) {
   Consumer found;
   std::vector<Node*> open{root};
@@ -43,12 +43,12 @@ Consumer consumer_of(const Node* target, Node* root) {
   return found;
 }
 
-// Of the same numbers in the same order.
+// The operation keeps the same numbers in the same order.
 bool is_view(const std::string& name) {
   return name == "ViewBackward0" || name == "ReshapeAliasBackward0" || name == "UnsafeViewBackward0";
 }
 
-// M of a node that multiplies its first matrix from the right, [B, D] x [D, H]; undefined where it is another.
+// M of a node that multiplies its first matrix from the right, [B, D] x [D, H]; undefined for other nodes.
 at::Tensor right_factor(Node* node, size_t input) {
   if (auto* addmm = dynamic_cast<generated::AddmmBackward0*>(node); addmm != nullptr && input == 1) {
     return addmm->alpha.equal(1) ? addmm->mat2_.unpack() : at::Tensor();
@@ -67,7 +67,7 @@ std::optional<Stem> find_stem(const at::Tensor& out, const at::Tensor& in) {
   while (at.count == 1 && is_view(at.node->name())) at = consumer_of(at.node, root.get());
   if (at.count != 1) return {};
   auto map = right_factor(at.node, at.input);
-  // Fewer rows than numbers an image: batch and pixels were mixed on the way.
+  // There are fewer rows than numbers in an image: batch and pixels were mixed on the way.
   if (!map.defined() || map.dim() != 2 || map.size(0) * in.size(0) != in.numel() || map.requires_grad()) return {};
   return Stem{Edge(at.node->getptr(), 0), map};
 }

@@ -1,4 +1,4 @@
-// The host's instance of step.cuh: the device's body, sample by sample.
+// The host's instance of step.cuh: the device's code, sample by sample.
 #include "step.cuh"
 
 #include <ATen/Parallel.h>

@@ -1,4 +1,4 @@
-// Launcher of step.cuh: one block a sample.
+// Launcher of step.cuh: one block for each sample.
 #include "launch.cuh"
 #include "step.cuh"
 

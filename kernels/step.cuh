@@ -1,36 +1,35 @@
-// One step of a projected gradient ascent: the best iterate is kept, then the gradient's admissible part, its steepest
-// direction, the move, the ball, the box. One block a sample; what the later phases read again lies in the cache.
+// One step of a projected gradient ascent: the best iterate is kept, then come the gradient's admissible part, its steepest direction, the
+// move, the ball, the box. One block for each sample; what later phases read again is in the cache.
 //
-// The same as `Budget::admissible`, `steepest` and `contract` of src/attack/budget.rs one after the other, with sums in
-// double. L1: the steepest direction is the largest entry; the ball is reached by soft thresholding.
-// Sphere: what the box cuts off
-// is made up for by the other pixels. Source: Duchi et al. 2008 (projection onto the simplex); the threshold by Michelot 1986, whose active set only shrinks, so
-// that it is exact after finitely many passes.
+// The same as `Budget::admissible`, `steepest` and `contract` of src/attack/budget.rs one after the other, with sums in double. L1: the
+// steepest direction is the largest entry; soft thresholding reaches the ball. Sphere: the other pixels make up for what the box cuts off.
+// Source: Duchi et al. 2008 (projection onto the simplex); Michelot 1986 (the threshold; its active set only shrinks, so that it is exact
+// after finitely many passes).
 #pragma once
 #include "jobs.h"
 #include "team.cuh"
 
 namespace pb {
 
-// Threads of a block.
+// Threads in a block.
 constexpr int step_threads = 256;
 
 template <class T> PB_BODY Step<T> step_of(const StepJob<T>& job) {
   return {job.move.ball, job.move.low, job.move.high, static_cast<T>(job.lengths[1]), static_cast<T>(job.lengths[0])};
 }
 
-// Takes x [d] for the best where its damage is larger, or a number where none was before.
+// Takes x [d] as the best if its damage is larger, or is a number while the old damage is NaN.
 template <class T, class Team> PB_BODY void keep_best(Team& team, int d, double value, const T* x, T* best, double* damage) {
   const double before = *damage;
   if (value > before || (before != before && value == value)) {
-    // The barrier after this phase stands between the read above and the write below.
+    // The barrier after this phase separates the read above from the write below.
     team.each(d, [&](int i) { best[i] = x[i]; });
     team.each(1, [&](int) { *damage = value; });
   }
 }
 
-// By how much a step [d] is lengthened, from a length that is too small, so that it has the ball's radius once the box has cut it off.
-// A pixel at a wall stays there when the rest grows, so that the set of those only grows and the passes end.
+// The factor by which a step [d] is lengthened, from a length that is too small, so that it has the ball's radius after the box has cut it
+// off. A pixel at a wall stays there when the rest grows, so the set of such pixels only grows and the passes end.
 template <class T, class Team>
 PB_BODY T scale_to_sphere(Team& team, Step<T> move, int d, const T* x0, const T* step, T scale) {
   for (int pass = 0; pass < d; ++pass) {
@@ -38,25 +37,24 @@ PB_BODY T scale_to_sphere(Team& team, Step<T> move, int d, const T* x0, const T*
         d, Two<double>{0.0, 0.0},
         [&](int i) {
           const double s = step[i], wall = double(s > 0.0 ? move.high : move.low) - x0[i];
-          // A wall on the wrong side, which an x0 outside the box has, holds the pixel as well.
+          // An x0 outside the box has a wall on the wrong side, which holds the pixel as well.
           const bool held = s > 0.0 ? s * scale >= wall : s * scale <= wall;
           return held ? Two<double>{wall * wall, 0.0} : Two<double>{0.0, s * s};
         },
         [](Two<double> p, Two<double> q) { return Two<double>{p.a + q.a, p.b + q.b}; });
     const double left = double(move.radius) * move.radius - parts.a;
     const T better = parts.b > 0.0 && left > 0.0 ? T(sqrt(left / parts.b)) : scale;
-    // Rounding ends the passes where pixels no longer do.
+    // If pixels no longer end the passes, rounding does.
     if (!(better > scale * (T(1) + T(4) * Limits<T>::epsilon)) || !isfinite(better)) break;
     scale = better;
   }
   return scale;
 }
 
-// next [d], which may be x, from x0, x and the gradient g, [d] each. *stalled becomes true where g is 0 everywhere or somewhere
-// not finite.
+// next [d], which may be x, from x0, x and the gradient g, [d] each. *stalled becomes true if g is 0 everywhere or not finite somewhere.
 template <class T, class Team>
 PB_BODY void step_within(Team& team, Step<T> move, int d, const T* x0, const T* x, const T* g, T* next, bool* stalled) {
-  // Without branches, which signs of noise would mispredict on the host.
+  // Without branches, because the signs of noise would cause mispredictions on the host.
   const auto usable = [&](int i) {
     const T v = g[i];
     const bool held = ((x[i] <= move.low) & (v < T(0))) | ((x[i] >= move.high) & (v > T(0)));
@@ -78,7 +76,7 @@ PB_BODY void step_within(Team& team, Step<T> move, int d, const T* x0, const T* 
 
   const T peak = team.template max<T>(d, [&](int i) { return fabs(usable(i)); });
   if (move.ball == Ball::L2 || move.ball == Ball::Sphere) {
-    // Divided by the largest entry first, so that squares of tiny gradients do not vanish.
+    // The gradient is divided by its largest entry first, so that squares of tiny gradients do not underflow.
     const T unit = peak == T(0) ? T(1) : peak;
     const double squares = team.template sum<double>(d, [&](int i) {
       const double v = usable(i) / unit;
@@ -90,11 +88,11 @@ PB_BODY void step_within(Team& team, Step<T> move, int d, const T* x0, const T* 
       const double s = step(i);
       return s * s;
     });
-    // The smallest positive single keeps 0 / 0 out.
+    // The smallest positive single prevents 0 / 0.
     const T size = larger(T(sqrt(reached)), T(Limits<float>::smallest));
     const T shrink = reached > 0.0 ? move.radius / size : T(1);
     if (move.ball == Ball::Sphere) {
-      // The step takes the place of x, from which it is made, so that the passes over it are short.
+      // The step overwrites x, from which it is made, so that the passes over it are short.
       team.each(d, [&](int i) { next[i] = step(i); });
       const T scale = scale_to_sphere(team, move, d, x0, next, shrink);
       team.each(d, [&](int i) { next[i] = boxed(x0[i] + next[i] * scale); });
@@ -134,7 +132,7 @@ PB_BODY void step_within(Team& team, Step<T> move, int d, const T* x0, const T* 
   });
 }
 
-// All of the step of sample b.
+// The whole step of sample b.
 template <class T, class Team> PB_BODY void take_step(Team& team, const StepJob<T>& job, int64_t b) {
   const int64_t row = b * job.d;
   T* x = job.x + row;

@@ -1,10 +1,9 @@
-// One body for device and host: a kernel's work is written once, as phases over numbered items, and a team carries the
-// phases out. On the device a team is a warp or a block; on the host one thread walks the items of each phase in turn.
+// One code for device and host: a kernel's work is written once, as phases over numbered items, and a team runs the phases. On the device a
+// team is a warp or a block; on the host one thread runs the items of each phase in turn.
 //
-// A phase `each(n, f)` runs f(0) .. f(n - 1) in no order and ends in a barrier, so its items must not depend on each
-// other. A reduction adds in the order of the device: a stride of the team's threads, a butterfly in each warp, warps in
-// turn. Host and device therefore do the same arithmetic; what differs is that the device contracts a * b + c to one
-// rounding, and its own library's log and exp.
+// A phase `each(n, f)` runs f(0) .. f(n - 1) in no order and ends in a barrier, so its items must not depend on each other. A reduction
+// adds in the order of the device: a stride of the team's threads, a butterfly in each warp, warps in turn. Host and device therefore do
+// the same arithmetic, with two differences: the device contracts a * b + c to one rounding, and its library has its own log and exp.
 #pragma once
 #include <cstdint>
 
@@ -56,12 +55,12 @@ template <class T> PB_BODY T smaller(T a, T b) { return a < b ? a : b; }
 // NaN stays NaN.
 template <class T> PB_BODY T clamped(T a, T low, T high) { return a < low ? low : a > high ? high : a; }
 
-// What every team can do besides `each`, `open`, `barrier`, `reduce` and `warps`.
+// What every team can do, in addition to `each`, `open`, `barrier`, `reduce` and `warps`.
 template <class Self> struct Phases {
   template <class T, class F> PB_BODY T sum(int n, F f) {
     return self().template reduce<T>(n, T(0), f, [](T a, T b) { return a + b; });
   }
-  // The largest of 0 and all f(i); a NaN is passed over.
+  // The largest of 0 and all f(i); a NaN is ignored.
   template <class T, class F> PB_BODY T max(int n, F f) {
     return self().template reduce<T>(n, T(0), f, [](T a, T b) { return b > a ? b : a; });
   }
@@ -96,7 +95,7 @@ struct Warp : Phases<Warp> {
     __syncwarp();
     return op(zero, value);
   }
-  // n pieces of work, each for a whole warp.
+  // n pieces of work; each needs a whole warp.
   template <class F> __device__ void warps(int n, F f) {
     for (int i = 0; i < n; ++i) f(*this, i);
   }
@@ -120,7 +119,7 @@ class Block : public Phases<Block> {
     T value = zero;
     for (int i = threadIdx.x; i < n; i += blockDim.x) value = op(value, f(i));
     for (int offset = 16; offset > 0; offset /= 2) value = op(value, across(value, offset));
-    // Two sets of slots in turn: who writes a set has passed the barrier after all reads of its last use.
+    // Two sets of slots take turns: a thread that writes a set has passed the barrier after all reads of its last use.
     T* slots = reinterpret_cast<T*>(slots_ + turn_ * (slot_bytes / 2));
     turn_ ^= 1;
     if ((threadIdx.x & 31) == 0) slots[threadIdx.x / 32] = value;
@@ -144,7 +143,7 @@ class Block : public Phases<Block> {
 
 #else
 
-// A block of `threads` threads (a multiple of 32, at most 1024), walked by one thread of the host.
+// A block of `threads` threads (a multiple of 32, at most 1024); one thread of the host runs them all.
 class Host : public Phases<Host> {
  public:
   explicit Host(int threads) : threads_(threads) {}

@@ -1,4 +1,4 @@
-// libtorch's own profiler (Kineto): operations of every thread, on CUDA kernels and copies too, as a Chrome trace.
+// libtorch's own profiler (Kineto) as a Chrome trace: operations of every thread, and on CUDA also kernels and copies.
 #include "protect.h"
 #include "pullback.h"
 
@@ -19,7 +19,7 @@ const char* pb_trace_begin(int cuda) {
     if (cuda != 0) {
       activities.insert(ActivityType::CUDA);
     } else {
-      // It would tell on stderr, as an error, that there is no GPU.
+      // Otherwise it would report on stderr, as an error, that there is no GPU.
       setenv("KINETO_LOG_LEVEL", "99", /*overwrite=*/0);
     }
     torch::autograd::profiler::prepareProfiler(config, activities);

@@ -1,8 +1,8 @@
 // The lower triangle of a symmetric matrix, packed by rows: half the memory, so that order 234 in double, with its
 // scratch, fits the shared memory of sm_90 (227 KB), and 197 that of sm_80 (163 KB).
 //
-// Packing does not cost bank conflicts: a column of it, entries i (i + 1) / 2 + j for consecutive i, falls on all banks
-// alike, because triangular numbers run through every residue of a power of two.
+// Packing causes no bank conflicts: a column, entries i (i + 1) / 2 + j for consecutive i, uses all banks equally, because triangular
+// numbers take every residue of a power of two.
 #pragma once
 #include "team.cuh"
 
@@ -10,7 +10,7 @@ namespace pb {
 
 PB_SIZE int triangle_size(int n) { return n * (n + 1) / 2; }
 
-// Place of entry (i, j), i >= j.
+// Position of entry (i, j), i >= j.
 PB_BODY int packed(int i, int j) { return i * (i + 1) / 2 + j; }
 
 // Copies the lower triangle of `full` [n, n].

@@ -1,26 +1,26 @@
 // Eigenvalues of a symmetric matrix by Householder reduction to tridiagonal form and bisection.
 //
-// Source: Golub & Van Loan, Matrix Computations, 4th ed., sections 8.3.1 (reduction), 8.4.1 (Sturm counts); the reduction
-// runs from the last row up, as in EISPACK's tred2, so that what is left is always a leading packed triangle. Every
-// eigenvalue is a bisection of its own: one thread each, no order among them, no iteration that could fail.
+// Source: Golub & Van Loan, Matrix Computations, 4th ed., sections 8.3.1 (reduction), 8.4.1 (Sturm counts); the reduction runs from the
+// last row up, as in EISPACK's tred2, so that the rest is always a leading packed triangle. Every eigenvalue has its own bisection: one
+// thread each, independent of the others, with no iteration that could fail.
 #pragma once
 #include "triangle.cuh"
 
 namespace pb {
 
-// Into how many parts each row of a matrix-vector product is cut, so that few rows still keep the threads busy.
+// The number of parts into which each row of a matrix-vector product is cut, so that few rows still keep the threads busy.
 PB_SIZE int row_parts(int n, int threads) { return n >= threads ? 1 : threads / n > 8 ? 8 : threads / n; }
 
 // Numbers of scratch for order n: diagonal, off-diagonal, 1 / h of each reflector, a vector, partial products.
 PB_SIZE int tridiagonal_scratch(int n, int threads) { return (4 + row_parts(n, threads)) * n; }
 
-// What the reduction leaves: T = Q^T A Q with Q = H_{n-1} .. H_1, H_i = I - u_i u_i^T inverse[i].
+// The result of the reduction: T = Q^T A Q with Q = H_{n-1} .. H_1, H_i = I - u_i u_i^T inverse[i].
 template <class T> struct Tridiagonal {
   T* diagonal;  // [n]
   T* beside;    // [n], entry i couples i - 1 and i; entry 0 is 0
   T* inverse;   // [n], 0 where H_i = I
-  T* vector;    // [n], room
-  T* parts;     // [row_parts, n], room
+  T* vector;    // [n], scratch
+  T* parts;     // [row_parts, n], scratch
 };
 
 template <class T> PB_BODY Tridiagonal<T> tridiagonal_in(T* scratch, int n) {
@@ -35,7 +35,7 @@ template <class T, class Team> PB_BODY void tridiagonalise(Team& team, int n, T*
     T* u = a + packed(i, 0);
     const T pivot = u[i - 1];
     const T rest = team.template sum<T>(i - 1, [&](int r) { return u[r] * u[r]; });
-    // Below the smallest square that still has its digits there is nothing to reflect.
+    // Below the smallest square with full precision there is nothing to reflect.
     if (rest <= Limits<T>::smallest / Limits<T>::epsilon) {
       team.each(1, [&](int) {
         t.beside[i] = pivot;
@@ -77,7 +77,7 @@ template <class T, class Team> PB_BODY void tridiagonalise(Team& team, int n, T*
   team.each(n, [&](int i) { t.diagonal[i] = a[packed(i, i)]; });
 }
 
-// How many eigenvalues lie below x: negative pivots of T - x I.
+// The number of eigenvalues below x: negative pivots of T - x I.
 template <class T> PB_BODY int count_below(int n, const T* diagonal, const T* squares, T x, T least) {
   int count = 0;
   T pivot = T(1);
@@ -89,7 +89,7 @@ template <class T> PB_BODY int count_below(int n, const T* diagonal, const T* sq
   return count;
 }
 
-// The eigenvalues, descending, to epsilon of the largest; `t.vector` is overwritten. Returns the largest Gershgorin radius.
+// The eigenvalues, descending, accurate to epsilon times the largest; `t.vector` is overwritten. Returns the largest Gershgorin radius.
 template <class T, class Team> PB_BODY T bisect(Team& team, int n, Tridiagonal<T> t, T* values) {
   T* squares = t.vector;
   const T reach = team.template max<T>(n, [&](int i) {

@@ -1,7 +1,7 @@
 // Batched vector-Jacobian products.
 //
-// libtorch has no public vmap, but its shared library exports functorch's interpreter stack, which is what
-// torch.func runs on: push a Vmap layer, wrap the cotangents as batched tensors, call autograd, unwrap, pop.
+// libtorch has no public vmap, but its shared library exports functorch's interpreter stack, which torch.func uses: push a Vmap layer, wrap
+// the cotangents as batched tensors, call autograd, unwrap, pop.
 #include "derivative.h"
 #include "folded.h"
 #include "protect.h"
@@ -20,7 +20,7 @@ namespace {
 
 const at::Tensor& tensor(const void* p) { return *static_cast<const at::Tensor*>(p); }
 
-// A Vmap layer that is popped on every way out.
+// A Vmap layer that is popped whenever the scope ends.
 class VmapLayer {
  public:
   explicit VmapLayer(int64_t size)
@@ -35,7 +35,7 @@ class VmapLayer {
   int64_t level_;
 };
 
-// One backward pass: the gradient at `target`, undefined where `out` does not depend on it. The graph is kept.
+// One backward pass: the gradient at `target`, undefined if `out` does not depend on it. The graph is kept.
 at::Tensor pulled(const at::Tensor& out, const torch::autograd::Edge& target, const at::Tensor& cotangent,
                   bool create_graph) {
   auto& engine = torch::autograd::Engine::get_default_engine();
@@ -51,7 +51,7 @@ at::Tensor vjp_vmapped(const at::Tensor& out, const torch::autograd::Edge& targe
   auto grad = pulled(out, target, batched, create_graph);
   if (!grad.defined()) return {};
   auto* impl = at::functorch::maybeGetBatchedImpl(grad);
-  // A gradient that does not depend on the cotangent comes back unbatched: the same for every k.
+  // A gradient that does not depend on the cotangent has no batch axis: it is the same for every k.
   if (impl == nullptr || impl->level() != layer.level()) {
     auto sizes = grad.sizes().vec();
     sizes.insert(sizes.begin(), k);

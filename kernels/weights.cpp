@@ -1,4 +1,4 @@
-// The layouts of weights.h, and where they are kept.
+// The layouts of weights.h, and their cache.
 #include "weights.h"
 
 #include <ATen/ATen.h>
@@ -12,14 +12,14 @@ namespace {
 
 struct Kept {
   c10::weak_intrusive_ptr<at::TensorImpl> weight;
-  // A change in place moves the version on; new data in place of the old have another address.
+  // A change in place increases the version; new data in place of the old have another address.
   uint32_t version;
   const void* data;
   std::map<Form, at::Tensor> forms;
 };
 
 std::mutex mutex;
-// By address: one that was given to another tensor since is told by the weak pointer.
+// By address; if the address now belongs to another tensor, the weak pointer shows it.
 std::unordered_map<const at::TensorImpl*, Kept>& kept() {
   static auto* map = new std::unordered_map<const at::TensorImpl*, Kept>;
   return *map;
@@ -53,7 +53,7 @@ at::Tensor laid_out(const at::Tensor& weight, const Form& form) {
     found = map.end();
   }
   if (found == map.end()) {
-    // Those of models that are gone.
+    // Removes entries of weights that no longer exist.
     for (auto it = map.begin(); it != map.end();) it = it->second.weight.expired() ? map.erase(it) : std::next(it);
     Kept fresh{c10::weak_intrusive_ptr<at::TensorImpl>(weight.getIntrusivePtr()), version, weight.const_data_ptr(), {}};
     found = map.emplace(weight.unsafeGetTensorImpl(), std::move(fresh)).first;

@@ -1,4 +1,4 @@
-// Weights in the layouts that products and convolutions want, made once and kept as long as the weight lives unchanged.
+// Weights in the layouts that products and convolutions need, made once and kept while the weight exists unchanged.
 #pragma once
 #include <ATen/core/Tensor.h>
 
@@ -9,11 +9,11 @@ enum class Laid {
   ChannelsLast,
   // [kh kw I, O]: images unrolled channels last, times this, are their convolution.
   Columns,
-  // [O, I kh kw]: rows times this, folded, are the transpose of it.
+  // [O, I kh kw]: rows times this, folded, are the transposed convolution.
   Rows,
 };
 
-// A layout of a weight [O, I, kh, kw], and which of its taps: [top, top + height) x [left, left + width), or all.
+// A layout of a weight [O, I, kh, kw], and the taps that it contains: [top, top + height) x [left, left + width), or all.
 struct Form {
   Laid layout;
   int64_t top = 0, height = INT64_MAX, left = 0, width = INT64_MAX;
@@ -21,5 +21,5 @@ struct Form {
 };
 
 at::Tensor lay_out(const at::Tensor& weight, const Form& form);
-// The same, kept: of a weight that needs no gradient.
+// The same, from a cache: for a weight that needs no gradient.
 at::Tensor laid_out(const at::Tensor& weight, const Form& form);

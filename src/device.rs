@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use std::str::FromStr;
 use tch::{Cuda, Device};
 
-/// Where to compute, as the user says it: `auto`, `cpu`, `cuda`, `cuda:N`.
+/// Where to compute, as the user writes it: `auto`, `cpu`, `cuda`, `cuda:N`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum DeviceChoice {
@@ -58,7 +58,7 @@ impl std::fmt::Display for DeviceChoice {
 }
 
 impl DeviceChoice {
-    /// The device meant, checked to exist.
+    /// The device that is meant; it is checked to exist.
     pub fn resolve(self) -> Result<Device> {
         let seen =
             if crate::ffi::has_cuda_build() && Cuda::is_available() { Cuda::device_count().max(0) as usize } else { 0 };
@@ -79,7 +79,7 @@ impl DeviceChoice {
     }
 }
 
-/// A device's name as files and reports show it: `cpu`, `cuda:0`.
+/// A device's name in files and reports: `cpu`, `cuda:0`.
 pub fn name(device: Device) -> String {
     match device {
         Device::Cuda(n) => format!("cuda:{n}"),
@@ -87,11 +87,11 @@ pub fn name(device: Device) -> String {
     }
 }
 
-/// Waits until all that this thread queued on `device` is done; nothing to wait for on the CPU. Not for other threads: to wait for
-/// a whole device breaks a graph that another thread is capturing.
+/// Waits until all work that this thread queued on `device` is done; on the CPU there is nothing to wait for. It does not wait for other
+/// threads: waiting for the whole device breaks a graph that another thread is capturing.
 ///
 /// # Errors
-/// Those of the work, which a device tells only to who waits for it.
+/// The errors of the work, which a device reports only to a thread that waits for it.
 pub fn synchronize(device: Device) -> Result<()> {
     match device {
         Device::Cuda(n) => crate::ffi::wait(n),
@@ -99,11 +99,11 @@ pub fn synchronize(device: Device) -> Result<()> {
     }
 }
 
-/// Bytes that a computation on `device` may take: four fifths of a CUDA device's free memory, with what libtorch's allocator
-/// holds of it idle; half of what the host has left for this process ([`crate::memory`]).
+/// Bytes that a computation on `device` may take. On CUDA: four fifths of the device's free memory, which includes idle memory of
+/// libtorch's allocator. On the CPU: half of what the host has left for this process ([`crate::memory`]).
 ///
 /// # Errors
-/// Where there is no such CUDA device.
+/// If there is no such CUDA device.
 pub fn memory_budget(device: Device) -> Result<u64> {
     match device {
         Device::Cuda(n) => crate::ffi::memory::cuda_memory(n).map(|(free, _)| free / 5 * 4),

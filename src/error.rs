@@ -1,11 +1,11 @@
-//! What can go wrong, with what was expected and what was found, and which exit code it earns.
+//! What can go wrong, with what was expected and what was found, and the exit code that follows.
 
 use crate::wording;
 use pullback_results::error as results;
 use pullback_results::error::{first_line, is_of_the_request};
 use std::path::{Path, PathBuf};
 
-/// What [`crate::store`], [`crate::report`] and [`crate::lock`] fail with: an [`Error`] of the same cause and words by `?`.
+/// The error of [`crate::store`], [`crate::report`] and [`crate::lock`]; `?` makes it an [`Error`] of the same cause and text.
 pub use pullback_results::Error as ResultsError;
 pub(crate) use pullback_results::error::one_of;
 
@@ -19,10 +19,10 @@ pub enum Error {
         subject: String,
         /// What would have been right.
         expected: String,
-        /// What came instead.
+        /// What was found instead.
         found: String,
     },
-    /// Reading or writing failed underway.
+    /// Reading or writing failed during the work.
     #[error("{}: {source}", path.display())]
     Io {
         /// The file or folder.
@@ -49,7 +49,7 @@ pub enum Error {
         /// Its message.
         message: String,
     },
-    /// Numbers are not what they must be: a loss that is none, eigenvalues that did not converge, a result beyond its budget.
+    /// Numbers are invalid: a loss that is not a number, eigenvalues that did not converge, a result beyond its budget.
     #[error("{part}: {message}")]
     Numeric {
         /// What computed them.
@@ -57,8 +57,8 @@ pub enum Error {
         /// What is wrong with them.
         message: String,
     },
-    /// A part of this crate did not do its work: a thread that did not start or ended early, a setting that cannot be written as
-    /// YAML, lists that do not fit each other.
+    /// A part of this crate did not do its work: a thread did not start or ended early, a setting cannot be written as YAML, or lists do
+    /// not fit each other.
     #[error("{part}: {message}")]
     Internal {
         /// The part.
@@ -71,22 +71,22 @@ pub enum Error {
     Interrupted,
 }
 
-/// What kind of thing went wrong: what a program can decide by ([`Error::kind`]).
+/// The kind of an error, by which a program can decide what to do ([`Error::kind`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::Display, strum::IntoStaticStr)]
 #[strum(serialize_all = "kebab-case")]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The request was wrong: another setting, file or model is needed. So is a model that raises an error of its own.
+    /// The request was wrong: another setting, file or model is needed. An error that a model raises also counts.
     Request,
     /// Reading or writing failed; the same request may succeed later.
     Io,
-    /// Memory ran out, on the host or on a device: a smaller batch may do.
+    /// Memory ran out, on the host or on a device: a smaller batch may fit.
     OutOfMemory,
     /// An operation of libtorch failed.
     Libtorch,
     /// A native routine of this crate failed.
     Native,
-    /// Numbers are not what they must be.
+    /// Numbers are invalid.
     Numeric,
     /// A part of this crate did not do its work.
     Internal,
@@ -103,8 +103,8 @@ impl Error {
         Self::Request { subject: subject.into(), expected: expected.into(), found: found.into() }
     }
 
-    /// An I/O failure on `path`. What the user named wrongly (a missing file, a folder for a file, no
-    /// permission) is a wrong request; the rest failed underway.
+    /// An I/O failure on `path`. It is a wrong request if the user named the path wrongly (a missing file, a folder in place of a file, no
+    /// permission), otherwise an I/O error.
     pub fn io(path: impl AsRef<Path>, source: std::io::Error) -> Self {
         results::Error::io(path, source).into()
     }
@@ -112,7 +112,7 @@ impl Error {
     /// The text of a file.
     ///
     /// # Errors
-    /// A wrong request where it is not UTF-8; as [`Error::io`] else.
+    /// A wrong request if it is not UTF-8; otherwise as [`Error::io`].
     pub fn read_text(path: &Path) -> Result<String> {
         Ok(results::Error::read_text(path)?)
     }
@@ -122,7 +122,7 @@ impl Error {
         Self::Hdf5 { path: path.as_ref().to_owned(), source }
     }
 
-    /// Numbers of `part` that are not what they must be.
+    /// Invalid numbers from `part`.
     pub(crate) fn numeric(part: &'static str, message: impl Into<String>) -> Self {
         Self::Numeric { part, message: message.into() }
     }
@@ -137,7 +137,7 @@ impl Error {
         Self::internal("config", error.to_string())
     }
 
-    /// The kind of this error. Memory that ran out is one whichever library tells of it.
+    /// The kind of this error. Memory that ran out has one kind, whichever library reports it.
     pub fn kind(&self) -> ErrorKind {
         if self.is_out_of_memory() {
             return ErrorKind::OutOfMemory;
@@ -153,22 +153,22 @@ impl Error {
         }
     }
 
-    /// True where memory ran out: libtorch's words for a failed allocation, on the CPU and on CUDA, and those of its libraries.
+    /// True if memory ran out: the messages of libtorch, on the CPU and on CUDA, and of its libraries for a failed allocation.
     pub fn is_out_of_memory(&self) -> bool {
         wording::OUT_OF_MEMORY.is_in(&self.to_string())
     }
 
-    /// True where a way of computing something was refused or gave wrong numbers, so that another way may do.
+    /// True if one way of computing something was refused or gave wrong numbers, so that another way may succeed.
     pub fn is_of_the_way(&self) -> bool {
         matches!(self, Self::Native { .. } | Self::Torch(_) | Self::Numeric { .. }) && !self.is_out_of_memory()
     }
 
-    /// True where a native routine met an operation without a second derivative.
+    /// True if a native routine met an operation without a second derivative.
     pub(crate) fn is_once_differentiable(&self) -> bool {
         matches!(self, Self::Native { message, .. } if wording::ONCE_DIFFERENTIABLE.is_in(message))
     }
 
-    /// The same of `place`, one of many, where the message would not tell which.
+    /// The same error with `place`, one of many, if the message does not name it.
     pub(crate) fn at(self, place: &str) -> Self {
         let told = |message: String| format!("{place}: {message}");
         match self {
@@ -179,7 +179,7 @@ impl Error {
         }
     }
 
-    /// The process exit code: 2 where the request was wrong, 1 for anything else.
+    /// The process exit code: 2 if the request was wrong, 1 for any other error.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Request { .. } => 2,
@@ -189,7 +189,7 @@ impl Error {
     }
 }
 
-/// What went wrong with results, by its cause.
+/// An error about results, by its cause.
 impl From<results::Error> for Error {
     fn from(error: results::Error) -> Self {
         match error {
@@ -201,7 +201,7 @@ impl From<results::Error> for Error {
     }
 }
 
-/// Checks a tensor's shape and names it where it is wrong.
+/// Checks a tensor's shape and names the tensor if the shape is wrong.
 ///
 /// `expected` may hold `-1` for a free axis.
 pub fn ensure_shape(name: &str, tensor: &tch::Tensor, expected: &[i64]) -> Result<()> {

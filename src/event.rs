@@ -1,4 +1,4 @@
-//! How the lower layers speak without printing: they tell an [`Observer`], and the command line draws it.
+//! How the lower layers report without printing: they send events to an [`Observer`], and the command line draws them.
 
 use crate::error::{Error, Result};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// Set once the process was told to stop.
 static STOP: AtomicBool = AtomicBool::new(false);
 
-/// Asks all work of this process to stop: what runs ends with [`Error::Interrupted`] before its next backward pass.
+/// Asks all work of this process to stop: running work ends with [`Error::Interrupted`] before its next backward pass.
 pub fn request_stop() {
     STOP.store(true, Ordering::SeqCst);
 }
@@ -16,16 +16,16 @@ pub fn stop_requested() -> bool {
     STOP.load(Ordering::SeqCst)
 }
 
-/// [`Error::Interrupted`] once the process was asked to stop: for work too far down to know an [`Observer`]. Passes, steps of
-/// attacks and of training ask.
+/// [`Error::Interrupted`] once the process was asked to stop, for work in low layers that has no [`Observer`]. Passes, and steps of attacks
+/// and training, call it.
 ///
 /// # Errors
-/// As said.
+/// [`Error::Interrupted`].
 pub fn ensure_wanted() -> Result<()> {
     if stop_requested() { Err(Error::Interrupted) } else { Ok(()) }
 }
 
-/// Something worth telling while work goes on.
+/// Something to report while work goes on.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
@@ -37,19 +37,19 @@ pub enum Event<'a> {
         unit: &'a str,
         /// How many units there are.
         total: u64,
-        /// How many need not be done again.
+        /// How many are already done.
         done: u64,
     },
     /// Training begins, a piece of work of `total` batches; `done` of them were finished by an earlier run.
     Training {
         /// How many batches there are.
         total: u64,
-        /// How many need not be done again.
+        /// How many are already done.
         done: u64,
     },
     /// `0` more units are done.
     Advance(u64),
-    /// The piece of work that began last has ended.
+    /// The piece of work that began last ends.
     End,
     /// A line of result or state, such as an epoch's losses.
     Note(&'a str),
@@ -59,7 +59,7 @@ pub enum Event<'a> {
     Detail(&'a str),
 }
 
-/// Listens to events and says whether to stop.
+/// Receives events and says whether to stop.
 pub trait Observer: Sync {
     /// Receives one event.
     fn on(&self, event: Event<'_>);
@@ -73,7 +73,7 @@ pub trait Observer: Sync {
     }
 }
 
-/// Listens to nothing.
+/// Ignores all events.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Silent;
 

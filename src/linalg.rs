@@ -1,12 +1,12 @@
 //! Factorisations of batches of small matrices, and of one large one.
 //!
-//! libtorch calls LAPACK for one matrix of a batch after another on the CPU; there [`crate::ffi::lapack`] shares them out.
+//! On the CPU, libtorch calls LAPACK for one matrix of a batch after another; [`crate::ffi::lapack`] shares them among threads there.
 
 use crate::error::Result;
 use crate::ffi::lapack;
 use tch::{Device, Tensor};
 
-/// Ascending eigenvalues [B, R] of symmetric matrices [B, R, R], of which the lower triangles are read.
+/// Ascending eigenvalues [B, R] of symmetric matrices [B, R, R]; only the lower triangles are read.
 pub fn eigvalsh(a: &Tensor) -> Result<Tensor> {
     if a.device() == Device::Cpu { lapack::eigvalsh(a) } else { Ok(a.f_linalg_eigvalsh("L")?) }
 }
@@ -24,18 +24,18 @@ pub fn qr_triangle(a: &Tensor) -> Result<Tensor> {
     triangle_by_levels(a, BATCHED_ROWS, &mut |part| Ok(Tensor::f_linalg_qr(part, "r")?.1))
 }
 
-/// Up to this many rows libtorch factors a batch at once on CUDA; of taller matrices it takes one after another, a call of cuSOLVER's
-/// each.
+/// Up to this many rows libtorch factors a whole batch at once on CUDA. Taller matrices are factored one after another, with one call of
+/// cuSOLVER for each.
 pub const BATCHED_ROWS: i64 = 256;
 
-/// [`qr_triangle`] by `factor`, which gives the triangles of a batch, of matrices of at most `most` rows: parts of the rows are
-/// factored as one batch, then their triangles, stacked. Matrices that are low enough, too wide to shrink so, or too few to make a
-/// batch are left to `factor` as they are.
+/// [`qr_triangle`] by `factor`, which gives the triangles of a batch of matrices of at most `most` rows. Parts of the rows are factored as
+/// one batch, then their stacked triangles. Matrices that are short enough, too wide to shrink in this way, or too few to make a batch go
+/// to `factor` unchanged.
 ///
 /// Source: Demmel, Grigori, Hoemmen & Langou 2012, section 3 (TSQR); as stable as one factorisation by reflections.
 ///
 /// # Errors
-/// Those of `factor`.
+/// The errors of `factor`.
 pub fn triangle_by_levels(a: &Tensor, most: i64, factor: &mut dyn FnMut(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
     crate::error::ensure_shape("matrices to factor", a, &[-1, -1, -1])?;
     let &[batch, rows, columns] = &a.size()[..] else { return factor(a) };
@@ -49,7 +49,7 @@ pub fn triangle_by_levels(a: &Tensor, most: i64, factor: &mut dyn FnMut(&Tensor)
     triangle_by_levels(&triangles.f_reshape([batch, parts * columns, columns])?, most, factor)
 }
 
-/// A part of 256 rows is factored in a batch from 16 matrices on, and there are two parts at least.
+/// libtorch factors parts of 256 rows as one batch from 16 matrices on, and each matrix has at least two parts.
 const FEWEST: i64 = 8;
 
 /// Q [M, N] with orthonormal columns and the triangle R [N, N] of a matrix [M, N], M >= N.

@@ -1,4 +1,4 @@
-//! Parse, run, print the error chain, exit code.
+//! Parses, runs, prints the error chain, returns the exit code.
 
 use pullback::cli;
 use pullback::ffi::process::{exit_now, keep_memory};

@@ -1,15 +1,15 @@
-//! How much memory the host has left for this process: the least of what is free, what its control groups allow, and what its
-//! own limits allow, less what is held. The page cache counts as free wherever the kernel would give it back.
+//! How much memory the host has left for this process: the least of the free memory, the rest of its control groups' limits, and the rest
+//! of its own limits. The page cache counts as free where the kernel would give it back.
 
 use std::fs;
 use std::path::Path;
 
-/// Bytes left for this process; `None` where the system does not tell.
+/// Bytes left for this process; `None` if the system does not say.
 pub fn left() -> Option<u64> {
     left_by(Path::new("/proc"), Path::new("/sys/fs/cgroup"))
 }
 
-/// [`left`] by the files below `proc` and `cgroups`.
+/// [`left`] from the files below `proc` and `cgroups`.
 fn left_by(proc: &Path, cgroups: &Path) -> Option<u64> {
     let own = proc.join("self");
     let free = kibibytes(&proc.join("meminfo"), "MemAvailable:");
@@ -18,7 +18,7 @@ fn left_by(proc: &Path, cgroups: &Path) -> Option<u64> {
     free.into_iter().chain(groups).chain(address_space_left(&own)).min()
 }
 
-/// What the control group of one line of /proc/self/cgroup, and those above it, leave; `None` where none has a limit.
+/// What is left in the control group of one line of /proc/self/cgroup and in its parents; `None` if none has a limit.
 fn group_left(line: &str, cgroups: &Path) -> Option<u64> {
     let mut fields = line.splitn(3, ':').skip(1);
     let (controllers, path) = (fields.next()?, fields.next()?);
@@ -29,7 +29,7 @@ fn group_left(line: &str, cgroups: &Path) -> Option<u64> {
         _ if controllers.split(',').any(|c| c == "memory") => (cgroups.join("memory"), &V1),
         _ => return None,
     };
-    // In a container the path may be the host's, and what is mounted here is the container's own group.
+    // In a container the path may be the host's; what is mounted here is then the container's own group.
     let below = root.join(path.trim_start_matches('/'));
     let mut folder = if below.is_dir() { below } else { root.clone() };
     let mut least = None;
@@ -42,11 +42,11 @@ fn group_left(line: &str, cgroups: &Path) -> Option<u64> {
     least
 }
 
-/// Where a version of control groups says what.
+/// The files of one version of control groups.
 struct Files {
     limit: &'static str,
     used: &'static str,
-    /// Lines of memory.stat: what is used and would be given back.
+    /// Lines of memory.stat for memory that is used and would be given back.
     reclaimable: &'static [&'static str],
 }
 
@@ -63,7 +63,7 @@ const V2: Files = Files {
 
 impl Files {
     fn left(&self, folder: &Path) -> Option<u64> {
-        // `max`, in version 2, is no number: no limit.
+        // `max`, in version 2, means no limit.
         let limit: u64 = text(&folder.join(self.limit))?.trim().parse().ok()?;
         let used: u64 = text(&folder.join(self.used))?.trim().parse().ok()?;
         let stat = text(&folder.join("memory.stat")).unwrap_or_default();
@@ -74,7 +74,7 @@ impl Files {
     }
 }
 
-/// What the limits of the process itself leave: of its address space and of its data.
+/// What is left of the process's own limits: for its address space and for its data.
 fn address_space_left(own: &Path) -> Option<u64> {
     let limits = text(&own.join("limits"))?;
     let soft = |name: &str| -> Option<u64> {
@@ -90,7 +90,7 @@ fn address_space_left(own: &Path) -> Option<u64> {
     space.into_iter().chain(data).min()
 }
 
-/// The bytes that a line of a file in /proc has as `NAME  N kB`.
+/// The bytes in a line `NAME  N kB` of a file in /proc.
 fn kibibytes(file: &Path, name: &str) -> Option<u64> {
     let text = text(file)?;
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;

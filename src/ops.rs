@@ -1,6 +1,6 @@
 //! Reductions of tensors over some of their axes, named so that formulas read as in docs/mathematics.md.
 //!
-//! Sums and means are in double, whatever the tensor's kind: an entry is one of many (docs/architecture.md, "Double from the rows on").
+//! Sums and means are in double, whatever the tensor's kind: each has many entries (docs/architecture.md, "Double from the rows on").
 //! `_kept` leaves each reduced axis in place with length 1, so that the result broadcasts against the tensor.
 
 use crate::error::Result;
@@ -12,7 +12,7 @@ pub(crate) trait Reduce {
     fn sum_over<const N: usize>(&self, axes: [i64; N]) -> Result<Tensor>;
     /// The sum, in double, axes kept.
     fn sum_kept<const N: usize>(&self, axes: [i64; N]) -> Result<Tensor>;
-    /// The sum in the tensor's own kind: where it is double already, or is differentiated.
+    /// The sum in the tensor's own kind: for tensors that are in double already or are differentiated.
     fn sum_alike<const N: usize>(&self, axes: [i64; N]) -> Result<Tensor>;
     /// How many entries are true, `i64`, axes kept.
     fn count_kept<const N: usize>(&self, axes: [i64; N]) -> Result<Tensor>;

@@ -7,8 +7,8 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
 use tch::Tensor;
 
-/// What the noise is for. Each stage has its own stream, so that adding a draw in one moves none in another.
-/// The numbers are part of the results' reproducibility: never reuse or renumber one.
+/// What the noise is for. Each stage has its own stream, so that a new draw in one stage changes no other stage. Results are reproducible
+/// only with these numbers: never reuse or renumber one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]
 pub enum Stage {
@@ -30,13 +30,13 @@ pub enum Stage {
     Strokes = 8,
     /// Probes of stochastic estimators (index: sample).
     Probe = 9,
-    /// Codes whose images training shows (index: place of the image).
+    /// Codes whose images training shows (index: position of the image).
     Show = 10,
-    /// Which samples of a data set are taken (index: 0).
+    /// The draw of samples from a data set (index: 0).
     Draw = 11,
-    /// Which other images attacks move towards (index: sample; 0, stream 1: which of the data set they are).
+    /// The other images that attacks move towards (index: sample; index 0 of stream 1: the choice from the data set).
     Others = 12,
-    /// What a defence or a gradient-free attack draws (index: sample).
+    /// Draws of a defence or of a gradient-free attack (index: sample).
     Query = 13,
 }
 
@@ -50,7 +50,7 @@ pub fn generator(seed: u64, stage: Stage, index: u64, stream: u64) -> ChaCha8Rng
     ChaCha8Rng::from_seed(key)
 }
 
-/// Standard normal noise, `[index.len(), width]` f32 on the CPU; row i depends on `index[i]` alone.
+/// Standard normal noise, `[index.len(), width]` f32 on the CPU; row i depends on `index[i]` only.
 pub fn normal(seed: u64, stage: Stage, index: &[u64], width: usize) -> Result<Tensor> {
     normal_stream(seed, stage, 0, index, width)
 }
@@ -63,7 +63,7 @@ pub fn normal_stream(seed: u64, stage: Stage, stream: u64, index: &[u64], width:
     })
 }
 
-/// Uniform noise on [-1, 1), `[index.len(), width]` f32 on the CPU; row i depends on `index[i]` alone.
+/// Uniform noise on [-1, 1), `[index.len(), width]` f32 on the CPU; row i depends on `index[i]` only.
 pub fn uniform(seed: u64, stage: Stage, index: &[u64], width: usize) -> Result<Tensor> {
     rows(index, width, |i, row| {
         let mut rng = generator(seed, stage, i, 0);

@@ -1,13 +1,13 @@
-//! What libtorch's messages say, as far as this crate acts on it: the one place where they are recognised.
+//! The messages of libtorch that this crate reacts to; they are recognised only here.
 //!
-//! libtorch has no codes for its errors; their texts are all there is. A new version of it is looked at here.
+//! libtorch has no error codes, only texts. Check them here for a new version of libtorch.
 
-/// Words by which a message is recognised: any one of them.
+/// Texts by which a message is recognised; any one of them is enough.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wording(&'static [&'static str]);
 
 impl Wording {
-    /// Whether a message, all of its lines, says this.
+    /// Whether a message, in any of its lines, contains one of the texts.
     pub fn is_in(self, message: &str) -> bool {
         self.0.iter().any(|words| message.contains(words))
     }
@@ -20,7 +20,7 @@ pub(crate) const OUT_OF_MEMORY: Wording = Wording(&[
     "can't allocate memory",
     "bad_alloc",
     "could not create a memory",
-    // cuDNN, where no algorithm's workspace fits; cuBLAS, cuSOLVER and cuDNN, for handles and workspaces.
+    // cuDNN, if no algorithm's workspace fits; cuBLAS, cuSOLVER and cuDNN, for handles and workspaces.
     "unable to find an engine",
     "ALLOC_FAILED",
 ]);
@@ -39,7 +39,7 @@ pub(crate) const ASKS_FOR_CUDA: Wording =
 /// A module's code names another device than that of its input.
 pub(crate) const OTHER_DEVICE: Wording = Wording(&["Expected all tensors to be on the same device", "is on cpu"]);
 
-/// A module's code holds a number of images.
+/// A module's code contains a fixed number of images.
 pub(crate) const FIXED_BATCH: Wording = Wording(&["is invalid for input of size"]);
 
 /// A module was exported in half precision.

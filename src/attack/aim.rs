@@ -1,4 +1,4 @@
-//! From what an attack is to lead away, or towards what.
+//! What an attack leads away from, or leads towards.
 
 use crate::error::Result;
 use crate::model::shift::Reading;
@@ -7,14 +7,14 @@ use tch::Tensor;
 /// What a goal compares a moved image with.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Aim<'a> {
-    /// What the model makes of the clean images, or of those that are aimed at.
+    /// What the model computes for the clean images, or for the target images.
     pub reference: &'a Reading,
     /// The goal's value is minus the distance.
     pub towards: bool,
 }
 
 impl Aim<'_> {
-    /// The goal's value of a distance.
+    /// The goal's value for a distance.
     pub(super) fn signed(&self, distance: Tensor) -> Result<Tensor> {
         if self.towards { Ok(distance.f_neg()?) } else { Ok(distance) }
     }

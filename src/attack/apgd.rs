@@ -1,8 +1,8 @@
-//! Auto-PGD on the goal: a projected gradient ascent whose step is found on the way.
+//! Auto-PGD on the goal: a projected gradient ascent that adapts its step length.
 //!
-//! Source: Croce & Hein 2020, algorithm 1 and its constants (momentum 0.75, first step 2 epsilon, rho 0.75). The step of a sample is
-//! halved, and the ascent goes back to its best iterate, at checkpoints where too few steps went up, or where neither the step nor the best
-//! has changed since the one before.
+//! Source: Croce & Hein 2020, algorithm 1 and its constants (momentum 0.75, first step 2 epsilon, rho 0.75). At a checkpoint, a sample's
+//! step is halved and the ascent returns to its best iterate if too few steps increased the goal, or if neither the step nor the best value
+//! has changed since the last checkpoint.
 //! Differs: the start lies on the ball's surface, since goals that are distances vanish at its centre.
 
 use super::best::exceeds;
@@ -14,9 +14,9 @@ use crate::error::Result;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-/// What a step keeps of the move before it is (1 - this).
+/// The new step's weight; the previous move has the weight 1 - ALPHA.
 const ALPHA: f64 = 0.75;
-/// Share of the steps between two checkpoints that must go up.
+/// Share of the steps between two checkpoints that must increase the goal.
 const RHO: f64 = 0.75;
 
 /// `{kind: apgd}` in the YAML.
@@ -25,11 +25,11 @@ const RHO: f64 = 0.75;
 pub struct ApgdSpec {
     /// Gradient steps (>= 1).
     pub steps: usize,
-    /// Ascents from different starts, of which the worst is kept (>= 1).
+    /// Ascents from different starts; the worst result is kept (>= 1).
     pub restarts: usize,
-    /// What an ascent begins along.
+    /// The direction of the start.
     pub start: Start,
-    /// What is driven up.
+    /// The goal that is increased.
     pub goal: Goal,
 }
 
@@ -46,7 +46,7 @@ impl ApgdSpec {
     }
 }
 
-/// The steps after which the length is looked at, of `steps`.
+/// The numbers of steps, out of `steps`, after which the step length is checked.
 fn checkpoints(steps: usize) -> Vec<usize> {
     let (mut before, mut at) = (0.0f64, 0.22f64);
     let mut all = vec![];
@@ -94,7 +94,7 @@ impl Attack for Apgd {
     }
 }
 
-/// Where an ascent of B samples stands; all `[B]` f64 but for the images.
+/// State of an ascent of B samples; all fields are `[B]` f64 except the images.
 struct State {
     x: Tensor,
     before: Tensor,
@@ -105,9 +105,9 @@ struct State {
     /// The gradient at the best iterate.
     slope: Tensor,
     step: Tensor,
-    /// Steps that went up since the last checkpoint.
+    /// Steps that increased the goal since the last checkpoint.
     rises: Tensor,
-    /// Damage and whether the step was halved, at the last checkpoint.
+    /// The damage, and whether the step was halved, at the last checkpoint.
     damage_then: Tensor,
     halved_then: Tensor,
     stalled: Tensor,
@@ -154,7 +154,7 @@ impl State {
         Ok(())
     }
 
-    /// A checkpoint, `since` steps after the one before.
+    /// A checkpoint that comes `since` steps after the last one.
     fn look(&mut self, since: usize) -> Result<()> {
         let few = self.rises.f_lt(RHO * since as f64)?;
         let still = self.damage.f_le_tensor(&self.damage_then)?;
@@ -171,7 +171,7 @@ impl State {
     }
 }
 
-/// `[B]` as [B, 1, 1, 1].
+/// Reshapes `[B]` to [B, 1, 1, 1].
 fn pixels(t: &Tensor) -> Result<Tensor> {
     Ok(t.f_view([-1, 1, 1, 1])?)
 }

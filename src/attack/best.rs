@@ -1,4 +1,4 @@
-//! The most harmful images met so far, sample by sample.
+//! The most harmful image found so far, for each sample.
 
 use crate::error::Result;
 use tch::Tensor;
@@ -11,7 +11,7 @@ pub(super) struct Best {
 }
 
 impl Best {
-    /// Takes `images` [B, C, H, W] where their `damage` `[B]` is larger, or a number where none was before.
+    /// Takes `images` [B, C, H, W] where their `damage` `[B]` is larger, or is a number where the old damage is NaN.
     pub(super) fn offer(&mut self, images: Tensor, damage: Tensor) -> Result<()> {
         (self.images, self.damage) = match (self.images.take(), self.damage.take()) {
             (Some(old_images), Some(old)) => {
@@ -25,14 +25,14 @@ impl Best {
         Ok(())
     }
 
-    /// What was kept, [B, C, H, W]; `None` where nothing was offered.
+    /// What was kept, [B, C, H, W]; `None` if nothing was offered.
     pub(super) fn into_images(self) -> Option<Tensor> {
         self.images
     }
 }
 
-/// Of several images of each sample, [B, C, H, W] each, the `count` of most damage, `[B]` each; the worst first. Damage that is not a
-/// number is least.
+/// From several images of each sample, [B, C, H, W] each, takes the `count` with the most damage, `[B]` each, the worst first. NaN counts
+/// as the least damage.
 pub(super) fn survivors(images: &[Tensor], damages: &[Tensor], count: usize) -> Result<Vec<Tensor>> {
     let damage = Tensor::f_stack(damages, 0)?;
     let lost = damage.f_isnan()?;
@@ -46,7 +46,7 @@ pub(super) fn survivors(images: &[Tensor], damages: &[Tensor], count: usize) -> 
     Ok(images.f_gather(0, &places, false)?.f_unbind(0)?)
 }
 
-/// `[B]` bool: `a` > `b`, or `a` is a number where `b` is not.
+/// `[B]` bool: `a` > `b`, or `a` is a number and `b` is not.
 pub(super) fn exceeds(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let rescues = b.f_isnan()?.f_logical_and(&a.f_isnan()?.f_logical_not()?)?;
     Ok(a.f_gt_tensor(b)?.f_logical_or(&rescues)?)

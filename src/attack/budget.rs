@@ -5,13 +5,13 @@ use crate::ops::Reduce;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-/// By how much, relative to epsilon, a perturbation may exceed its budget: room for rounding, no more.
+/// The excess over the budget, relative to epsilon, that a perturbation may have. It allows for rounding only.
 pub const TOLERANCE: f64 = 1e-6;
 
-/// Rounding is corrected where it costs more than this, so that [`TOLERANCE`] holds with room to spare.
+/// Rounding is corrected where the excess is larger than this, so that [`TOLERANCE`] is kept with a margin.
 const ROUNDING: f64 = TOLERANCE / 2.0;
 
-/// In what the size of a perturbation is measured.
+/// How the size of a perturbation is measured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, strum::Display)]
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
@@ -41,7 +41,7 @@ impl Budget {
     /// A checked budget.
     ///
     /// # Errors
-    /// Where `epsilon` is not a positive finite number or the box is empty.
+    /// If `epsilon` is not a positive finite number or the box is empty.
     pub fn new(norm: Norm, epsilon: f64, pixels: Option<(f64, f64)>) -> Result<Self> {
         let budget = Self { norm, epsilon, pixels };
         budget.check()?;
@@ -68,15 +68,14 @@ impl Budget {
         Ok(self.size(&step)?.f_squeeze_dim(1)?)
     }
 
-    /// The direction of unit size along which a linear function of this gradient [B, ...] grows most: g / |g| in L2,
-    /// sign(g) in Linf, the first of the largest entries alone in L1; 0 where the gradient is 0 or not a number. Same shape
-    /// and kind.
+    /// The direction of unit size along which a linear function of this gradient [B, ...] grows most: g / |g| in L2, sign(g) in Linf, only
+    /// the first of the largest entries in L1; 0 where the gradient is 0 or not a number. Same shape and kind.
     pub fn steepest(&self, gradient: &Tensor) -> Result<Tensor> {
         let g = gradient.f_nan_to_num(0.0, 0.0, 0.0)?;
         match self.norm {
             Norm::Linf => Ok(g.f_sign()?),
             Norm::L2 => {
-                // Divided by the largest entry first, so that squares of tiny gradients do not underflow.
+                // The gradient is divided by its largest entry first, so that squares of tiny gradients do not underflow.
                 let g = rows(&g, gradient.kind())?;
                 let peak = g.f_abs()?.max_kept(1)?;
                 let g = g.f_div(&peak.f_masked_fill(&peak.f_eq(0.0)?, 1.0)?)?;
@@ -92,8 +91,8 @@ impl Budget {
         }
     }
 
-    /// `v` [B, ...] as a perturbation of unit size: v / |v| in L2, sign(v) in Linf, which is steepest for the linear function v; in
-    /// L1 v / |v|_1, for there the steepest is one pixel, of which the box leaves little. 0 where v is. Same shape and kind.
+    /// `v` [B, ...] as a perturbation of unit size: v / |v| in L2; sign(v) in Linf (the steepest for the linear function v); v / |v|_1 in
+    /// L1, because the steepest is one pixel there and the box leaves little of it. 0 where v is 0. Same shape and kind.
     pub fn along(&self, v: &Tensor) -> Result<Tensor> {
         match self.norm {
             Norm::L2 | Norm::Linf => self.steepest(v),
@@ -106,8 +105,7 @@ impl Budget {
         }
     }
 
-    /// `gradient` without the pixels that sit on a wall of the box at `x` and would be pushed through it: the rest
-    /// is what a step can use.
+    /// `gradient` without the pixels that sit on a wall of the box at `x` and that the step would push through the wall.
     pub fn admissible(&self, x: &Tensor, gradient: &Tensor) -> Result<Tensor> {
         let Some((low, high)) = self.pixels else {
             return Ok(gradient.shallow_clone());
@@ -117,9 +115,9 @@ impl Budget {
         Ok(gradient.f_masked_fill(&below.f_logical_or(&above)?, 0.0)?)
     }
 
-    /// `x` brought into the ball around `x0` and then into the box, in the kind of `x`: what an iterative attack needs
-    /// between its steps. With `x0` in the box the second move never lengthens the perturbation. Rounding may leave
-    /// it beyond the [`TOLERANCE`]; [`Budget::project`] may not.
+    /// `x` moved into the ball around `x0` and then into the box, in the kind of `x`; an iterative attack does this between its steps. With
+    /// `x0` in the box the second move never lengthens the perturbation. Rounding may exceed the [`TOLERANCE`]; [`Budget::project`] does
+    /// not.
     pub fn contract(&self, x0: &Tensor, x: &Tensor) -> Result<Tensor> {
         self.contract_to(x0, x, &Tensor::f_full([1], self.epsilon, (x.kind(), x.device()))?)
     }
@@ -129,8 +127,8 @@ impl Budget {
         Ok(self.shrink(&rows(x0, x.kind())?, &rows(x, x.kind())?, &radius.f_unsqueeze(1)?)?.f_view_as(x)?)
     }
 
-    /// The images within the budget next to `x` ([B, ...], as `x0`): ball, then box, exact to [`TOLERANCE`] as
-    /// measured in f64 on the stored values. The kind of `x0`.
+    /// `x` [B, ...] moved into the budget around `x0`, first the ball, then the box; exact to [`TOLERANCE`] in f64 on the stored values.
+    /// The kind of `x0`.
     pub fn project(&self, x0: &Tensor, x: &Tensor) -> Result<Tensor> {
         self.project_to(x0, x, &Tensor::f_full([1], self.epsilon, (Kind::Double, x0.device()))?)
     }
@@ -145,13 +143,13 @@ impl Budget {
         Ok(images.f_view_as(x0)?)
     }
 
-    /// Ball, then box, on rows [B, D].
+    /// Moves rows [B, D] into the ball, then into the box.
     fn shrink(&self, origin: &Tensor, x: &Tensor, radius: &Tensor) -> Result<Tensor> {
         let step = x.f_sub(origin)?;
         let step = match self.norm {
             Norm::Linf => step.f_clamp_tensor(Some(&radius.f_neg()?), Some(radius))?,
             Norm::L2 => {
-                // The smallest positive number keeps 0 / 0 out.
+                // The smallest positive number prevents 0 / 0.
                 let length = self.size(&step)?.f_clamp_min(f64::from(f32::MIN_POSITIVE))?;
                 step.f_mul(&radius.f_div(&length)?.f_clamp_max(1.0)?)?
             }
@@ -164,11 +162,11 @@ impl Budget {
         self.boxed(origin.f_add(&step)?)
     }
 
-    /// origin + step rounded to the kind of `x0`, without letting the rounding carry a sample out of its budget.
+    /// origin + step rounded to the kind of `x0`, such that rounding does not move a sample out of its budget.
     ///
-    /// Pixels near 1 are stored to 6e-8 in f32, which is much of a small step. In Linf each pixel that was rounded out of
-    /// its interval takes the neighbouring number towards x0; in L2 and L1 as many pixels of the sample do as it takes, so
-    /// that no more than one pixel's rounding is given away.
+    /// Near 1, f32 stores pixels to 6e-8, which is large compared with a small step. In Linf each pixel that rounding moved out of its
+    /// interval takes the neighbouring number towards x0. In L2 and L1 only as many pixels of the sample do so as necessary, so that at
+    /// most one pixel's rounding is lost.
     fn settle(&self, x0: &Tensor, origin: &Tensor, step: &Tensor, radius: &Tensor) -> Result<Tensor> {
         let distance =
             |images: &Tensor| -> Result<Tensor> { Ok(images.f_to_kind(Kind::Double)?.f_sub(origin)?.f_abs()?) };
@@ -207,8 +205,8 @@ impl Budget {
     }
 }
 
-/// By how much all of `lengths` [B, D] >= 0 are shortened, not below 0, so that their sum is `radius` (`[1, 1]` or [B, 1]), [B, 1];
-/// 0 where it is no more than that.
+/// The amount, [B, 1], by which all of `lengths` [B, D] >= 0 are shortened, not below 0, so that their sum is `radius` (`[1, 1]` or [B,
+/// 1]). It is 0 where the sum is not larger than `radius`.
 ///
 /// Source: Duchi, Shalev-Shwartz, Singer & Chandra 2008, figure 1.
 fn threshold(lengths: &Tensor, radius: &Tensor) -> Result<Tensor> {
@@ -216,18 +214,18 @@ fn threshold(lengths: &Tensor, radius: &Tensor) -> Result<Tensor> {
     let dim = lengths.size()[1];
     let count = Tensor::f_arange_start(1, dim + 1, (lengths.kind(), lengths.device()))?;
     let shares = sorted.f_cumsum(1, lengths.kind())?.f_sub(radius)?.f_div(&count)?;
-    // The longest are shortened, as long as each is longer than the share that falls on it; the longest always.
+    // The longest entries are shortened, as many as are longer than their share of the excess; the longest entry always is.
     let last = sorted.f_gt_tensor(&shares)?.count_kept([1])?;
     Ok(shares.f_gather(1, &last.f_sub_scalar(1)?.f_clamp_min(0)?, false)?.f_clamp_min(0.0)?)
 }
 
-/// Of each row the first entries whose `saved` [B, D] makes up for the `excess` [B, 1].
+/// In each row, the first entries whose `saved` [B, D] together cover the `excess` [B, 1].
 fn enough(saved: &Tensor, excess: &Tensor) -> Result<Tensor> {
     let before = saved.f_cumsum(1, Kind::Double)?.f_sub(saved)?;
     Ok(before.f_lt_tensor(excess)?)
 }
 
-/// [B, ...] as [B, D] of a kind.
+/// [B, ...] as [B, D] of the given kind.
 fn rows(x: &Tensor, kind: Kind) -> Result<Tensor> {
     Ok(x.f_flatten(1, -1)?.f_to_kind(kind)?)
 }

@@ -1,7 +1,7 @@
-//! One batch's attacks on several threads of a CPU, each with some of the samples.
+//! Runs the attacks of one batch on several CPU threads; each thread has some of the samples.
 //!
-//! Small operators leave cores idle, and every operator waits for the slowest thread of the one before. A thread that has samples of
-//! its own waits for nobody until all its attacks are done.
+//! Small operators leave cores idle, and each operator waits for the slowest thread of the operator before it. A thread that has its own
+//! samples waits for no other thread until all its attacks are done.
 
 use crate::error::Result;
 use crate::ffi::parallel;
@@ -10,14 +10,14 @@ use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 use tch::Device;
 
-/// Samples that a thread must have for it to be worth its while.
+/// The least number of samples for which a thread is worth its cost.
 const LEAST: usize = 4;
 
-/// Handles on one model, one a thread.
+/// Handles on one model, one for each thread.
 pub struct Crew(Vec<Mutex<Box<dyn Vae>>>);
 
 impl Crew {
-    /// As many as libtorch has threads, for a model on a CPU that can be shared; none elsewhere.
+    /// As many handles as libtorch has threads, for a model on a CPU that can be shared; none otherwise.
     pub fn of(vae: &dyn Vae, device: Device) -> Self {
         let threads = if device == Device::Cpu { tch::get_num_threads().max(1) as usize } else { 1 };
         if threads == 1 {
@@ -27,12 +27,12 @@ impl Crew {
         Self(shared.unwrap_or_default())
     }
 
-    /// Calls `work` with a handle on the model and a part of `samples` samples, side by side; the answers in order of the samples.
-    /// `part` makes the parts, on the caller's thread. None where there are too few samples for all: the model had better be asked by
-    /// itself, with all threads.
+    /// Calls `work` in parallel with a handle on the model and a part of `samples` samples; returns the answers in the order of the
+    /// samples. `part` makes the parts, on the caller's thread. Returns `None` if there are too few samples for all threads: then one
+    /// call of the model with all threads is faster.
     ///
     /// # Errors
-    /// The first part's that had one.
+    /// The error of the first part that failed.
     pub fn divide<P: Send, T: Send>(
         &self,
         samples: usize,

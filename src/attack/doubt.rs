@@ -1,7 +1,7 @@
-//! Signs that an evaluation is weaker than it looks, or says something else than one thinks: for each sample, counted over a run.
+//! Signs that an evaluation is weaker than it looks, or does not mean what a reader may think; counted for each sample over a run.
 //!
-//! Source: Croce & Hein 2020, the checks of AutoAttack (`flags_doc.md`): gradients of zero, a blind attack that beats one
-//! that sees the model. docs/flags.md explains each flag, and what to do.
+//! Source: Croce & Hein 2020, the checks of AutoAttack (`flags_doc.md`): gradients of zero, and a blind attack that beats an attack that
+//! sees the model. docs/flags.md explains each flag and says what to do.
 
 use super::suite::{LONG, SHORT};
 use super::{Attacked, Family};
@@ -14,11 +14,11 @@ use tch::{Kind, Tensor};
 pub enum Flag {
     /// The goal's value was not a number.
     NotANumber,
-    /// The gradient was 0 or not a number somewhere on the way.
+    /// The gradient was 0 or not a number at some step.
     Vanishing,
-    /// A proposal had to be brought back into the budget.
+    /// A proposal had to be moved back into the budget.
     Overstepped,
-    /// An attack that knows less did more damage.
+    /// An attack that knows less about the model did more damage.
     WeakerThan(String),
     /// The longer race of the suite found more than the shorter one.
     Rising,
@@ -26,13 +26,13 @@ pub enum Flag {
     Falling,
     /// The box let the perturbation reach less than half of epsilon.
     Boxed,
-    /// One step along an eigenvector did less than half, or more than twice, of what its eigenvalue foretells.
+    /// One step along an eigenvector did less than half, or more than twice, of the damage that its eigenvalue predicts.
     Bent,
     /// The reconstruction is no better than a grey image.
     Untrained,
 }
 
-/// By how much more a race of about twice the passes must find for damage to be called rising.
+/// The relative growth of damage, for about twice the passes, from which damage counts as rising.
 const RISE: f64 = 0.05;
 
 impl Flag {
@@ -51,7 +51,7 @@ impl Flag {
         }
     }
 
-    /// Up to this share of the samples it is not worth a warning.
+    /// The share of the samples up to which there is no warning.
     fn share(&self) -> f64 {
         match self {
             Self::NotANumber => 0.0,
@@ -88,12 +88,12 @@ pub struct Doubts {
 }
 
 impl Doubts {
-    /// Counts the samples of `results`: all attacks of one batch at one budget. Visits the host once.
+    /// Counts the samples of `results`, which are all attacks of one batch at one budget. Copies to the host once.
     pub fn note(&mut self, results: &[Attacked]) -> Result<()> {
         self.count(&signs(results)?)
     }
 
-    /// Counts samples that were flagged: masks `[B]` bool. Visits the host once.
+    /// Counts flagged samples: masks `[B]` bool. Copies to the host once.
     pub fn count(&mut self, flagged: &[((String, Flag), Tensor)]) -> Result<()> {
         let masks: Vec<&Tensor> = flagged.iter().map(|(_, mask)| mask).collect();
         if masks.is_empty() {
@@ -110,12 +110,12 @@ impl Doubts {
         Ok(())
     }
 
-    /// One line for each flag worth a warning.
+    /// One line for each flag that deserves a warning.
     pub fn lines(&self) -> Vec<String> {
         let worth = |((_, flag), (n, seen)): &(&(String, Flag), &(u64, u64))| *n as f64 > flag.share() * *seen as f64;
         let line = |((attack, flag), (n, seen)): (&(String, Flag), &(u64, u64))| {
             let what = match flag {
-                // It makes one step: there is nothing that could be longer.
+                // The attack makes one step, so no setting could be larger.
                 Flag::WeakerThan(other) if attack.ends_with("spectral") => {
                     format!("{other} does more damage: one step along v is no search at such sizes")
                 }
@@ -127,10 +127,10 @@ impl Doubts {
     }
 }
 
-/// `[B]` bool masks of all flags of `results`: all attacks of one batch at one budget.
+/// `[B]` bool masks of all flags of `results`, which are all attacks of one batch at one budget.
 ///
 /// # Errors
-/// Where their shapes differ.
+/// If their shapes differ.
 pub fn signs(results: &[Attacked]) -> Result<Vec<((String, Flag), Tensor)>> {
     let mut all = Vec::new();
     for r in results {
@@ -143,7 +143,7 @@ pub fn signs(results: &[Attacked]) -> Result<Vec<((String, Flag), Tensor)>> {
             add(Flag::Rising, more.f_gt_tensor(&(short.damage.f_abs()? * RISE))?);
         }
         for other in results.iter().filter(|o| should_lose(o.family, r.family) && o.goal == r.goal) {
-            // Only at equal size: the eigen scale has its own. Rounding is no victory.
+            // Only results of equal size are compared, and the eigen scale has its own size. A difference within rounding does not count.
             let equal = other.radius.f_eq_tensor(&r.radius)?;
             let stronger = other.damage.f_sub(&r.damage)?.f_gt_tensor(&(r.damage.f_abs()? * 1e-4))?;
             add(Flag::WeakerThan(other.name.clone()), equal.f_logical_and(&stronger)?);
@@ -152,7 +152,7 @@ pub fn signs(results: &[Attacked]) -> Result<Vec<((String, Flag), Tensor)>> {
     Ok(all)
 }
 
-/// True where `weaker` knows less of the model than `stronger` uses.
+/// True if `weaker` knows less about the model than `stronger` does.
 fn should_lose(weaker: Family, stronger: Family) -> bool {
     matches!(
         (weaker, stronger),

@@ -1,4 +1,4 @@
-//! What an attack wants: a value per sample that it drives up.
+//! The goal of an attack: a value for each sample that the attack increases.
 
 use super::Victim;
 use super::aim::Aim;
@@ -37,12 +37,11 @@ pub enum Goal {
     Sigma,
     /// Growth of the posterior's variance: sum over the latents of sigma^2(x') - sigma^2(x).
     Variance,
-    /// Least reconstruction error, as of an anomaly that is to be hidden: mean square error of r(x) against x less that of r(x')
-    /// against x'.
+    /// Least reconstruction error, which hides an anomaly: the mean square error of r(x) against x minus that of r(x') against x'.
     Hide,
 }
 
-/// What a goal looks at: the posterior alone, so that no decoder runs, or the image and its reconstruction.
+/// What a goal reads: only the posterior, so that no decoder runs, or the image and its reconstruction.
 enum View {
     Latent(fn(&Posterior, &Posterior) -> Result<Tensor>),
     Image(fn(&Reading, &Tensor, &Tensor) -> Result<Tensor>),
@@ -68,7 +67,7 @@ impl Goal {
         }
     }
 
-    /// Whether it looks at the posterior's width, which not every encoder gives.
+    /// Whether the goal needs the posterior's width, which not every encoder returns.
     pub fn needs_scale(self) -> bool {
         matches!(self, Self::Kl | Self::Rkl | Self::Skl | Self::W2 | Self::Sigma | Self::Variance)
     }
@@ -78,20 +77,20 @@ impl Goal {
         !matches!(self, Self::Sigma | Self::Variance | Self::Hide)
     }
 
-    /// Whether it is at its minimum, with gradient 0, where nothing has moved.
+    /// Whether the goal is at its minimum, with gradient 0, at the clean image.
     pub fn starts_flat(self) -> bool {
         self.is_distance() && self != Self::ReconMse
     }
 
     /// The value at `x` [B, C, H, W] in place of the victim's images, `[B]` f64, differentiable in `x`.
     ///
-    /// At x' = x most goals are at their minimum 0 with gradient 0: an ascent must start elsewhere.
+    /// At x' = x most goals have their minimum 0 with gradient 0, so an ascent must start elsewhere.
     pub fn value(self, victim: &Victim, x: &Tensor) -> Result<Tensor> {
         victim.passes().note(x, 1, 0);
         self.value_at(victim.vae(), victim.aim(), x)
     }
 
-    /// [`Goal::value`] by what is aimed at.
+    /// [`Goal::value`] for the given aim.
     pub(super) fn value_at(self, vae: &dyn Vae, aim: Aim<'_>, x: &Tensor) -> Result<Tensor> {
         let posterior = vae.encode(x)?;
         let value = match self.view() {
@@ -101,7 +100,7 @@ impl Goal {
         aim.signed(value)
     }
 
-    /// The value of a reading already made, `[B]` f64.
+    /// The value of an existing reading, `[B]` f64.
     pub fn of(self, victim: &Victim, moved: &Reading) -> Result<Tensor> {
         let aim = victim.aim();
         let value = match self.view() {
@@ -111,14 +110,14 @@ impl Goal {
         aim.signed(value)
     }
 
-    /// The value at `x` and its gradient there, `[B]` f64 and [B, C, H, W], neither with a graph. One forward and one
-    /// backward pass serve the whole batch, since no sample depends on another.
+    /// The value at `x` and its gradient there, `[B]` f64 and [B, C, H, W], both without a graph. One forward and one backward pass serve
+    /// the whole batch, since no sample depends on another.
     pub fn value_and_gradient(self, victim: &Victim, x: &Tensor) -> Result<(Tensor, Tensor)> {
         victim.passes().note(x, 1, 1);
         self.value_and_gradient_at(victim.vae(), victim.aim(), x, &Folding::on(x.device()))
     }
 
-    /// [`Goal::value_and_gradient`] by what is aimed at; `folding` is remembered from step to step.
+    /// [`Goal::value_and_gradient`] for the given aim; `folding` is kept from step to step.
     pub(super) fn value_and_gradient_at(
         self,
         vae: &dyn Vae,
@@ -135,7 +134,7 @@ impl Goal {
                     let seen = Posterior { mean: leaf(&posterior.mean)?, log_var: leaf(&posterior.log_var)? };
                     let value = aim.signed(distance(&aim.reference.posterior, &seen)?)?;
                     let [mean, log_var] = gradients(&value, [&seen.mean, &seen.log_var])?;
-                    // What does not count is not pulled back.
+                    // Terms that do not count are not pulled back.
                     let gradient = match (mean, log_var) {
                         (Some(mean), Some(log_var)) => {
                             let output = Tensor::f_cat(&[&posterior.mean, &posterior.log_var], 1)?;
@@ -167,21 +166,21 @@ impl Goal {
     }
 }
 
-/// Of the sum of `value` by each of some leaves; none where it does not depend on one.
+/// The gradients of the sum of `value` by some leaves; `None` for a leaf that the value does not depend on.
 fn gradients<const N: usize>(value: &Tensor, leaves: [&Tensor; N]) -> Result<[Option<Tensor>; N]> {
     if !value.requires_grad() {
         return Ok(std::array::from_fn(|_| None));
     }
-    // A leaf that the value does not depend on has none.
+    // A leaf that the value does not depend on has no gradient.
     let mut found = Tensor::f_run_backward(&[value], &leaves, false, false)?.into_iter();
     Ok(std::array::from_fn(|_| found.next().filter(Tensor::defined)))
 }
 
-/// Whether the engine's own backward pass knows all of a model's operations, as far as was seen.
+/// Whether the engine's own backward pass knows all operations of a model, as far as is known.
 pub(super) struct Folding(Cell<bool>);
 
 impl Folding {
-    /// It may on a CPU.
+    /// It is tried on a CPU only.
     pub(super) fn on(device: Device) -> Self {
         Self(Cell::new(device == Device::Cpu))
     }

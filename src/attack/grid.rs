@@ -1,4 +1,4 @@
-//! Perturbations that survive being written to an 8-bit file: every pixel is a multiple of 1/255, and the budget holds all the same.
+//! Perturbations that stay the same in an 8-bit file: every pixel is a multiple of 1/255, and the budget is still kept.
 
 use super::{Budget, Norm, TOLERANCE};
 use crate::error::{Error, Result, ensure_shape};
@@ -8,7 +8,7 @@ use tch::{Kind, Tensor};
 /// Levels of a pixel in an 8-bit file, less one.
 const LEVELS: f64 = 255.0;
 
-/// Rounds of moving pixels one level towards x0, before all are cut off.
+/// Rounds that move pixels one level towards x0, before the rest is cut off.
 const ROUNDS: usize = 16;
 
 impl Budget {
@@ -16,8 +16,8 @@ impl Budget {
     /// radius `radius` `[B]` or `[1]` f64. The kind of `x0`.
     ///
     /// # Errors
-    /// Where shapes differ; a wrong request where no such image exists because `x0` itself is not of 8 bits and the budget is smaller than what
-    /// rounding it takes.
+    /// If shapes differ; a wrong request if no such image exists, because `x0` itself is not of 8 bits and the budget is smaller than its
+    /// rounding.
     pub fn on_grid(&self, x0: &Tensor, x: &Tensor, radius: &Tensor) -> Result<Tensor> {
         ensure_shape("the perturbed images", x, &x0.size())?;
         let radius = radius.f_to_kind(Kind::Double)?.f_view([-1, 1])?;
@@ -28,7 +28,7 @@ impl Budget {
         let levels = match self.norm {
             Norm::Linf => {
                 let (low, high) = (origin.f_sub(&limit)?.f_ceil()?, origin.f_add(&limit)?.f_floor()?);
-                // Where an interval holds no level the nearest one is told of below.
+                // Where an interval contains no level, the check below reports the nearest one.
                 moved.f_round()?.f_maximum(&low)?.f_minimum(&high)?.f_where_self(&low.f_le_tensor(&high)?, &home)?
             }
             Norm::L2 | Norm::L1 => self.stepped_home(&moved.f_round()?, &home, &origin, &limit)?,
@@ -50,8 +50,8 @@ impl Budget {
         ))
     }
 
-    /// Levels [B, D] within the limit [B, 1] (in levels) around `origin`: as many pixels as it takes go one level towards `home` [B, D], round
-    /// after round, those that save most of the size first.
+    /// Levels [B, D] within the limit [B, 1] (in levels) around `origin`: round after round, as many pixels as necessary go one level
+    /// towards `home` [B, D]; the pixels that reduce the size most go first.
     fn stepped_home(&self, levels: &Tensor, home: &Tensor, origin: &Tensor, limit: &Tensor) -> Result<Tensor> {
         let part = |levels: &Tensor| -> Result<Tensor> {
             let off = levels.f_sub(origin)?.f_abs()?;

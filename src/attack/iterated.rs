@@ -1,8 +1,8 @@
-//! The spectral attack, again and again: each step goes along the leading eigenvector of the metric where it stands.
+//! The iterated spectral attack: each step goes along the leading eigenvector of the metric at the current iterate.
 //!
-//! One spectral step is optimal for a small epsilon alone. For a larger one the metric is taken anew at each iterate, the sign is that by
-//! which the goal grows, and the iterate stays on the ball's surface. For the goal `latent` and the metric `mean` the direction is that in which
-//! the code moves fastest, where PGD takes the one in which it moves away fastest.
+//! One spectral step is optimal only for a small epsilon. For a larger one the metric is computed again at each iterate, the sign is the
+//! one that increases the goal, and the iterate stays on the ball's surface. For the goal `latent` and the metric `mean` this is the
+//! direction in which the code moves fastest; PGD takes the direction in which the code moves away fastest.
 
 use super::best::Best;
 use super::least::at_least_one;
@@ -15,11 +15,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct IteratedSpec {
-    /// Steps, each with a spectrum of its own (>= 1).
+    /// Steps; each computes its own spectrum (>= 1).
     pub steps: usize,
-    /// Whose leading eigenvector.
+    /// The metric whose leading eigenvector is taken.
     pub metric: MetricKind,
-    /// By which the sign is chosen, and the best iterate.
+    /// The goal that chooses the sign and the best iterate.
     pub goal: Goal,
 }
 
@@ -35,7 +35,7 @@ impl IteratedSpec {
         at_least_one("steps of the spectral-iterated attack", self.steps)
     }
 
-    /// Of step `t`, as a multiple of epsilon: falling in equal parts.
+    /// Length of step `t`, as a multiple of epsilon; it falls in equal parts.
     fn length(&self, t: usize) -> f64 {
         1.0 - t as f64 / self.steps as f64
     }

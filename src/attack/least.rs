@@ -1,4 +1,4 @@
-//! What every attack asks of its numbers.
+//! The check that every attack makes of its numbers.
 
 use crate::error::{Error, Result};
 

@@ -1,4 +1,4 @@
-//! The loops of iterative attacks: their buffers, and on CUDA the graphs captured over them, kept from batch to batch.
+//! The loops of iterative attacks: their buffers and, on CUDA, their captured graphs, which are kept from batch to batch.
 
 use super::aim::Aim;
 use super::goal::Folding;
@@ -14,17 +14,16 @@ use crate::spectrum::{Spectra, Wanted};
 use std::cell::RefCell;
 use tch::{Device, Kind, Tensor};
 
-/// What the attacks on one model keep between batches, epsilons and restarts: a step is captured once for all that differ in
-/// numbers only.
+/// What the attacks on one model keep between batches, epsilons and restarts: one step is captured for all that differ only in numbers.
 pub struct Loops<'a> {
     vae: &'a dyn Vae,
     kept: RefCell<Vec<Loop>>,
-    /// What finds the leading eigenvectors at iterates, a metric each.
+    /// The solvers that find the leading eigenvectors at iterates, one for each metric.
     spectra: RefCell<Vec<(MetricKind, Spectra)>>,
 }
 
 impl<'a> Loops<'a> {
-    /// None as yet, on `vae`.
+    /// An empty store of loops for the model `vae`.
     pub fn on(vae: &'a dyn Vae) -> Self {
         Self { vae, kept: RefCell::default(), spectra: RefCell::default() }
     }
@@ -34,8 +33,8 @@ impl<'a> Loops<'a> {
         self.vae
     }
 
-    /// The leading eigenvector of `metric` at each of `images` [B, C, H, W], [B, 1, D], and the passes that it took; `index` holds their
-    /// positions, by which probes are drawn.
+    /// The leading eigenvector of `metric` at each of `images` [B, C, H, W], [B, 1, D], and the passes that this took; `index` holds their
+    /// positions, from which probes are drawn.
     pub(super) fn leading(
         &self,
         metric: MetricKind,
@@ -59,8 +58,8 @@ impl<'a> Loops<'a> {
         Ok((spectrum.directions.ok_or_else(lacking)?, Passes { forward, backward }))
     }
 
-    /// Ascends a goal from `start` [S B, C, H, W], S starts of the B samples one after the other, within the budget, by steps of these
-    /// lengths; `finish`: the iterate after the last step is judged as well.
+    /// Ascends a goal within the budget from `start` [S B, C, H, W], S starts of the B samples one after the other, by steps of these
+    /// lengths. With `finish`, the iterate after the last step is judged as well.
     pub(super) fn ascend(
         &self,
         victim: &Victim,
@@ -72,7 +71,7 @@ impl<'a> Loops<'a> {
     ) -> Result<Reached> {
         let key = Key::of(ascent, victim, budget, start);
         let mut kept = self.kept.borrow_mut();
-        // Batches are of one size but for the last.
+        // All batches have one size, except the last.
         kept.retain(|other| other.key.samples == key.samples);
         let at = match kept.iter().position(|other| other.key == key) {
             Some(at) => at,
@@ -83,7 +82,7 @@ impl<'a> Loops<'a> {
         };
         let found = kept[at].ascend(self.vae, victim, budget.epsilon, start, lengths, finish);
         if found.is_err() {
-            // Its contents are not known.
+            // The contents of the new buffer are undefined.
             kept.remove(at);
         }
         found
@@ -95,11 +94,11 @@ impl<'a> Loops<'a> {
 pub(super) struct Ascent {
     pub goal: Goal,
     pub landing: Landing,
-    /// What is kept of the direction of the steps before: 0 for none.
+    /// The share of the previous steps' direction that is kept; 0 for none.
     pub momentum: f64,
 }
 
-/// Where an ascent of R rows came.
+/// The result of an ascent of R rows.
 pub(super) struct Reached {
     /// The best iterates, [R, C, H, W], and their damage, `[R]` f64.
     pub best: Tensor,
@@ -111,7 +110,7 @@ pub(super) struct Reached {
 }
 
 impl Reached {
-    /// One for each of the `starts`.
+    /// The results split by start, one for each of `starts`.
     pub(super) fn by_start(&self, starts: i64) -> Result<Vec<Self>> {
         let split = |t: &Tensor| -> Result<Vec<Tensor>> { Ok(t.f_chunk(starts, 0)?) };
         let (best, damage, last, stalled) =
@@ -121,7 +120,7 @@ impl Reached {
     }
 }
 
-/// What a captured step has in it for good.
+/// What is fixed in a captured step.
 #[derive(Clone, Debug, PartialEq)]
 struct Key {
     samples: i64,
@@ -145,7 +144,7 @@ impl Key {
     }
 }
 
-/// One attack's loop over batches of one shape.
+/// The loop of one attack over batches of one shape.
 struct Loop {
     key: Key,
     step: Replay,
@@ -153,22 +152,22 @@ struct Loop {
     folding: Folding,
 }
 
-/// What a step reads and leaves, all of R rows.
+/// What a step reads and writes; every tensor has R rows.
 struct Buffers {
     /// The clean images, [R, C, H, W].
     origin: Tensor,
-    /// What the model makes of what is aimed at.
+    /// What the model computes for the aim's images.
     reference: Reading,
     /// The iterate, [R, C, H, W].
     x: Tensor,
-    /// The best one, [R, C, H, W], and its damage, `[R]` f64: NaN before the first, which any number beats.
+    /// The best iterates, [R, C, H, W], and their damage, `[R]` f64. The damage is NaN at first; any number is larger.
     best: Tensor,
     damage: Tensor,
-    /// The direction of the steps so far, [R, C, H, W], where there is momentum.
+    /// The direction of the steps so far, [R, C, H, W], if there is momentum.
     velocity: Option<Tensor>,
     /// `[R]` bool: a gradient was 0 or not a number.
     stalled: Tensor,
-    /// Of the next step and of the ball's radius, `[2]` f64.
+    /// The length of the next step and the ball's radius, `[2]` f64.
     lengths: Tensor,
 }
 
@@ -237,11 +236,11 @@ impl Buffers {
         })
     }
 
-    /// Takes over a batch.
+    /// Copies a batch into the buffers.
     fn begin(&self, victim: &Victim, start: &Tensor, radius: f64) -> Result<()> {
         let reference = victim.aim().reference;
         let starts = start.size()[0] / victim.images().size()[0].max(1);
-        // Every start has the samples in the same order.
+        // All starts have the samples in the same order.
         let fill = |to: &Tensor, from: &Tensor| -> Result<()> {
             let mut size = from.size();
             size.insert(0, starts);
@@ -265,7 +264,7 @@ impl Buffers {
         Ok(())
     }
 
-    /// One step, in place; allowed in a graph.
+    /// One step, in place; it can run inside a graph.
     fn take_step(&self, vae: &dyn Vae, key: &Key, folding: &Folding) -> Result<()> {
         let aim = Aim { reference: &self.reference, towards: key.towards };
         let (value, gradient) = key.ascent.goal.value_and_gradient_at(vae, aim, &self.x, folding)?;
@@ -276,7 +275,7 @@ impl Buffers {
             }
             None => gradient,
         };
-        // Its radius is among the lengths.
+        // The radius is one of the lengths.
         let budget = Budget { norm: key.norm, epsilon: f64::NAN, pixels: key.pixels };
         let iterate = Iterate {
             x: &mut self.x.shallow_clone(),
@@ -288,7 +287,7 @@ impl Buffers {
     }
 }
 
-/// The velocity, in place: `momentum` times what it was, and the gradient divided by the mean of its absolute values.
+/// The velocity, in place: `momentum` times its old value, plus the gradient divided by the mean of its absolute values.
 ///
 /// Source: Dong et al. 2018, algorithm 1. A gradient that is 0 or not a number adds nothing.
 fn accelerated(velocity: &Tensor, gradient: &Tensor, momentum: f64) -> Result<Tensor> {

@@ -1,7 +1,7 @@
 //! The smallest perturbation that does a given damage: a race finds an image that does it, and bisection makes it smaller.
 //!
-//! For each sample the radius is halved between one where nothing was found and one where something was. At each radius the image that was
-//! found last, brought into the smaller ball, climbs again. What is found is an upper bound of the smallest epsilon.
+//! For each sample the radius is bisected between one without a success and one with a success. At each radius the last successful image is
+//! moved into the smaller ball and ascends again. The result is an upper bound of the smallest epsilon.
 
 use super::least::at_least_one;
 use super::race::{Race, RaceSpec};
@@ -10,21 +10,21 @@ use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-/// Halvings of the radius: it is known to 1/256 of epsilon.
+/// Bisections of the radius: the result is accurate to 1/256 of epsilon.
 const HALVINGS: usize = 8;
 
 /// `{kind: minimal, reach: 2}` in the YAML.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MinimalSpec {
-    /// The damage that is asked for, in the units of the goal (> 0).
+    /// The required damage, in the units of the goal (> 0).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reach: Option<f64>,
-    /// Forward and backward passes a sample of the race that comes first (>= 12).
+    /// Forward and backward passes for each sample in the race that comes first (>= 12).
     pub budget: usize,
     /// Steps at each radius (>= 1).
     pub steps: usize,
-    /// What is driven up.
+    /// The goal that is increased.
     pub goal: Goal,
 }
 
@@ -58,7 +58,7 @@ pub(super) struct Minimal(pub(super) MinimalSpec);
 
 impl Attack for Minimal {
     fn family(&self) -> Family {
-        // It stops at the damage that was asked for, so that it is compared with no attack that does all it can.
+        // It stops at the required damage, so it is not compared with attacks that do as much damage as they can.
         Family::Direction
     }
 
@@ -93,7 +93,7 @@ impl Attack for Minimal {
             crate::event::ensure_wanted()?;
             let radius = (&low + &high) * 0.5;
             let (image, done) = self.climb(victim, budget, &shrunk(x0, &found, &radius, &high)?, &radius, steps)?;
-            // Where even the whole ball has nothing, there is nothing to make smaller.
+            // If even the whole ball has no success, nothing can be made smaller.
             let done = done.f_logical_and(&reached)?;
             found = image.f_where_self(&pixels(&done)?, &found)?;
             let size = budget.measure(x0, &found)?;
@@ -156,7 +156,7 @@ fn shrunk(x0: &Tensor, x: &Tensor, radius: &Tensor, size: &Tensor) -> Result<Ten
     Ok(x0.f_add(&x.f_sub(x0)?.f_mul(&share)?)?)
 }
 
-/// `[B]` as [B, 1, 1, 1].
+/// Reshapes `[B]` to [B, 1, 1, 1].
 fn pixels(mask: &Tensor) -> Result<Tensor> {
     Ok(mask.f_view([-1, 1, 1, 1])?)
 }

@@ -1,4 +1,4 @@
-//! Attacks on the encoder: an [`Attack`] proposes, [`run`] alone projects, measures and judges.
+//! Attacks on the encoder: an [`Attack`] proposes images; only [`run`] projects, measures and judges them.
 //!
 //! A new attack is one file with an `impl Attack`, one variant of [`AttackSpec`] and one row in tests/attack.rs.
 
@@ -13,7 +13,7 @@ mod goal;
 mod grid;
 mod iterated;
 mod least;
-mod minimal; // the smallest that does a given damage
+mod minimal; // the smallest perturbation that does a given damage
 mod loops;
 mod others;
 mod passes;
@@ -54,40 +54,40 @@ pub use victim::Victim;
 use crate::error::Result;
 use tch::Tensor;
 
-/// What kind of search an attack is: decides which others it must not fall behind ([`Doubts`]).
+/// The kind of search of an attack; it decides which other attacks must not do more damage ([`Doubts`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Family {
     /// Directions without knowledge of the model.
     Noise,
-    /// A search that sees the goal's values alone.
+    /// A search that sees only the goal's values.
     Blind,
     /// Directions from the spectrum.
     Spectral,
-    /// One direction of several, reported by itself.
+    /// One direction of several, reported separately.
     Direction,
     /// Ascent along the goal's gradient.
     Gradient,
 }
 
-/// Some x' for every sample.
+/// One image x' for every sample.
 pub struct Proposal {
-    /// Images [B, C, H, W] of which the judge keeps, per sample, the worst by the goal.
+    /// Images [B, C, H, W]; the judge keeps the worst of them by the goal for each sample.
     pub candidates: Vec<Tensor>,
     /// `[B]` bool: the search met a gradient that was 0 or not a number.
     pub stalled: Option<Tensor>,
 }
 
-/// A way to look for a harmful x'. It need not obey the budget: the judge sees to that.
+/// A way to search for a harmful x'. It may exceed the budget: the judge projects its proposals.
 pub trait Attack {
     /// What kind of search it is.
     fn family(&self) -> Family;
-    /// What it wants.
+    /// Its goal.
     fn goal(&self) -> Goal;
-    /// How many proposals it has; restarts are trials, so that no attack codes its own.
+    /// How many proposals it has. Restarts are trials, so that no attack implements its own restarts.
     fn trials(&self) -> usize;
-    /// Proposal `trial` < [`Attack::trials`]. It runs without a graph; noise depends on (seed, index, trial) alone.
+    /// Proposal `trial` < [`Attack::trials`]. It runs without a graph; its noise depends on (seed, index, trial) only.
     fn propose(&self, victim: &Victim, budget: &Budget, trial: usize) -> Result<Proposal>;
-    /// The size `[B]` f64 that the attack is allowed by its own definition in place of the budget's epsilon.
+    /// The size `[B]` f64 that the attack's own definition allows, in place of the budget's epsilon.
     fn radius(&self, _victim: &Victim, _budget: &Budget) -> Result<Option<Tensor>> {
         Ok(None)
     }
@@ -95,7 +95,7 @@ pub trait Attack {
     fn directions(&self) -> usize {
         0
     }
-    /// The damage at which it stops, where it does not do all that it can.
+    /// The damage at which it stops, if it does not do as much as it can.
     fn reach(&self) -> Option<f64> {
         None
     }

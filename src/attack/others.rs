@@ -15,13 +15,13 @@ pub struct Others {
 }
 
 impl Others {
-    /// Which of them is the k-th for each sample: an order of the sample's own, by the seed, without itself.
+    /// The k-th of them for each sample: each sample has its own order, drawn from the seed, without the sample itself.
     pub(super) fn kth(&self, seed: u64, samples: &[u64], k: usize) -> Result<Tensor> {
         let places: Vec<i64> = samples
             .iter()
             .map(|sample| {
                 let mut rng = seed::generator(seed, Stage::Others, *sample, 0);
-                // Whoever asks for more than there are meets them again.
+                // A `k` beyond their number starts again from the first.
                 let mut places: Vec<usize> = (0..self.index.len()).filter(|i| self.index[*i] != *sample).collect();
                 // The first k + 1 steps of a shuffle (Fisher & Yates).
                 let k = k % places.len().max(1);
@@ -29,7 +29,7 @@ impl Others {
                     let j = rng.random_range(i..places.len());
                     places.swap(i, j);
                 }
-                // A data set of one image has no other: the direction is 0.
+                // A data set of one image has no other image: the direction is 0.
                 places.get(k).copied().unwrap_or(0) as i64
             })
             .collect();

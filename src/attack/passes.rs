@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use tch::Tensor;
 
-/// Passes a sample.
+/// Passes for each sample.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Passes {
     /// Through the model.
@@ -24,32 +24,32 @@ impl std::ops::Add for Passes {
 #[derive(Debug)]
 pub(super) struct Counter {
     samples: usize,
-    /// Images that went through the model, and back.
+    /// Images that went forward and backward through the model.
     forward: Cell<usize>,
     backward: Cell<usize>,
-    /// What was said of each sample.
+    /// Passes that were reported for each sample.
     more: Cell<Passes>,
 }
 
 impl Counter {
-    /// None as yet, for so many samples.
+    /// A counter at zero for `samples` samples.
     pub(super) fn of(samples: usize) -> Self {
         Self { samples, forward: Cell::new(0), backward: Cell::new(0), more: Cell::default() }
     }
 
-    /// All of `images` [R, ...] went through it so often.
+    /// Counts `forward` and `backward` passes of all of `images` [R, ...].
     pub(super) fn note(&self, images: &Tensor, forward: usize, backward: usize) {
         let rows = images.size().first().copied().unwrap_or(0).max(0) as usize;
         self.forward.set(self.forward.get() + rows * forward);
         self.backward.set(self.backward.get() + rows * backward);
     }
 
-    /// Each sample took so many.
+    /// Adds passes that each sample took.
     pub(super) fn add(&self, passes: Passes) {
         self.more.set(self.more.get() + passes);
     }
 
-    /// What was counted since the last time.
+    /// Returns what was counted since the last call.
     pub(super) fn take(&self) -> Passes {
         let a_sample = |count: &Cell<usize>| count.replace(0) as f64 / self.samples.max(1) as f64;
         Passes { forward: a_sample(&self.forward), backward: a_sample(&self.backward) } + self.more.take()

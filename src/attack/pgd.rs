@@ -1,10 +1,10 @@
 //! Projected gradient ascent on the goal.
 //!
 //! Source: Madry, Makelov, Schmidt, Tsipras & Vladu 2018, eq. 3 and section 4 (step 2.5 epsilon / steps).
-//! Differs: the best iterate is kept, not the last; pixels held by the box take no part in the step's direction, so that
-//! an L2 step is not spent on them; the L2 start lies on the sphere, since the goals vanish at its centre.
+//! Differs: the best iterate is kept, not the last; pixels that the box holds take no part in the step's direction, so that an L2 step is
+//! not spent on them; the L2 start lies on the sphere, because the goals are 0 at its centre.
 //!
-//! For a small epsilon and the goal `latent` the ascent is a power iteration on the `mean` metric, and converges to v_1.
+//! For a small epsilon and the goal `latent` the ascent is a power iteration on the `mean` metric and converges to v_1.
 
 use super::best::Best;
 use super::least::at_least_one;
@@ -15,16 +15,16 @@ use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-/// How the length of a step changes on the way.
+/// How the length of a step changes during the ascent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
 pub enum Schedule {
-    /// It does not.
+    /// It does not change.
     #[default]
     Constant,
-    /// It falls to 0 in equal parts: from long steps that find the summit to short ones that settle on it. In L2 on an
-    /// MNIST MLP 40 such steps reach what five starts of 400 reach, 1 % above constant ones.
+    /// It falls to 0 in equal parts: long steps find the summit, short steps settle on it. In L2 on an MNIST MLP, 40 such steps reach what
+    /// five starts of 400 steps reach, which is 1 % more than constant steps.
     Linear,
 }
 
@@ -126,7 +126,7 @@ impl Attack for Pgd {
     }
 }
 
-/// Nothing is written where a setting is not used.
+/// A setting that is not used is not written.
 fn is_zero(value: &f64) -> bool {
     *value == 0.0
 }

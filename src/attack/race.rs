@@ -1,8 +1,8 @@
-//! A race: many short ascents, of which the best of each sample go on with shorter steps, until one is left.
+//! A race: many short ascents; the best of each sample continue with shorter steps, until one is left.
 //!
-//! Successive halving (Jamieson & Talwalkar 2016) over the starts of a projected gradient ascent. The landscape is rugged: the
-//! worst image of a sample is often found by one start in ten, so that breadth comes first, then depth. Within 120 passes a sample it
-//! finds about what PGD finds in 1,200 from noise. Iterates stay on the surface of the ball ([`Budget::surface`]).
+//! Successive halving (Jamieson & Talwalkar 2016) over the starts of a projected gradient ascent. The landscape is rugged: the worst image
+//! of a sample is often found by only one start in ten, so the race first tries many starts and then improves a few. Within 120 passes a
+//! sample it finds about what PGD from noise finds in 1,200. Iterates stay on the surface of the ball ([`Budget::surface`]).
 
 use super::best::{Best, survivors};
 use super::least::at_least_one;
@@ -13,37 +13,37 @@ use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
 
-/// Passes a sample where nothing is said.
+/// The default number of passes for each sample.
 const BUDGET: usize = 120;
 
-/// Fewer passes are no race.
+/// The least budget of passes.
 const LEAST: usize = 12;
 
-/// Fewer passes make three heats, more four.
+/// A budget below this has three heats, a larger one four.
 const FEW: usize = 300;
 
 /// `{kind: race}` in the YAML.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RaceSpec {
-    /// Forward and backward passes a sample (>= 12), from which the plan follows.
+    /// Forward and backward passes for each sample (>= 12); the plan follows from them.
     pub budget: usize,
-    /// What its ascents begin along, in turn.
+    /// The directions of the starts, taken in turn.
     pub starts: Vec<Start>,
-    /// The plan, where it is not to follow from the budget.
+    /// The plan, if it does not follow from the budget.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub heats: Option<Vec<Heat>>,
     /// What is driven up.
     pub goal: Goal,
 }
 
-/// Some ascents, side by side.
+/// Some ascents that run together.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Heat {
-    /// How many (>= 1); after the first heat: of how many of those before, not more than there were.
+    /// The number of ascents (>= 1). After the first heat: how many of the ascents before continue, at most all of them.
     pub rows: usize,
-    /// Steps of each (>= 1).
+    /// Steps of each ascent (>= 1).
     pub steps: usize,
     /// Length of the first and of the last step, as multiples of epsilon; it falls in equal parts.
     pub lengths: (f64, f64),
@@ -92,33 +92,33 @@ impl RaceSpec {
         Ok(())
     }
 
-    /// Its heats, with steps that suit the norm.
+    /// The heats, with steps that suit the norm.
     pub fn plan(&self, norm: Norm) -> Vec<Heat> {
         self.heats.clone().unwrap_or_else(|| plan(self.budget, norm))
     }
 
-    /// How many directions v_i it begins along.
+    /// How many directions v_i are starts.
     pub(super) fn directions(&self) -> usize {
         if !self.starts.contains(&Start::Spectral) {
             return 0;
         }
-        // Both signs of each.
+        // Both signs of each direction.
         let rows = self.plan(Norm::L2)[0].rows;
         rows.div_ceil(self.starts.len()).div_ceil(2)
     }
 }
 
-/// The heats of a budget: the more passes, the more of everything.
+/// The heats for a budget: more passes give more ascents and more steps.
 ///
-/// Found by trial on published VAEs (docs/evaluation.md): with few passes, one long last ascent is worth more than many starts; with many,
-/// both pay.
+/// Found by trial on published VAEs (docs/evaluation.md): with few passes, one long last ascent gains more than many starts; with many
+/// passes, both gain.
 fn plan(budget: usize, norm: Norm) -> Vec<Heat> {
     let lengths = match norm {
         Norm::L2 | Norm::L1 => [(1.5, 0.7), (1.0, 0.4), (0.8, 0.2), (1.0, 0.02)],
         Norm::Linf => [(1.0, 0.5), (0.6, 0.3), (0.5, 0.15), (0.5, 0.01)],
     };
     let whole = budget as f64;
-    // 8 at 120 passes, 40 at 840.
+    // 8 starts at 120 passes, 40 at 840.
     let starts = 8.0 * (whole / 120.0).powf(0.827);
     let (rows, shares): (&[f64], &[f64]) = if budget < FEW {
         (&[starts, starts / 3.0], &[0.27, 0.2])
@@ -140,9 +140,9 @@ fn plan(budget: usize, norm: Norm) -> Vec<Heat> {
 /// The race.
 pub(super) struct Race {
     pub spec: RaceSpec,
-    /// Under which its results at smaller budgets are found.
+    /// The name under which its results at smaller budgets are found.
     pub name: &'static str,
-    /// How many starts of each family another race has had.
+    /// How many starts of each family another race has already used.
     pub skipped: usize,
 }
 
@@ -179,7 +179,7 @@ impl Attack for Race {
                 iterates = survivors(&ends, &damages, following.rows)?;
             }
         }
-        // What a smaller budget allows, this one does as well.
+        // A smaller budget allows this image, so this budget allows it as well.
         let candidates = found.best.into_images().into_iter().chain(smaller).collect();
         Ok(Proposal { candidates, stalled: found.stalled })
     }
@@ -193,7 +193,7 @@ struct Findings {
 }
 
 impl Findings {
-    /// Ascends from each of `iterates` [B, C, H, W]: where each ends, and the most damage on its way, `[B]` f64.
+    /// Ascends from each of `iterates` [B, C, H, W]; returns where each ends, and the most damage on its way, `[B]` f64.
     fn heat(
         &mut self,
         victim: &Victim,
@@ -223,14 +223,14 @@ impl Findings {
 }
 
 impl Heat {
-    /// Of step `t`, as a multiple of epsilon.
+    /// Length of step `t`, as a multiple of epsilon.
     fn length(&self, t: usize) -> f64 {
         let (first, last) = self.lengths;
         first + (last - first) * t as f64 / (self.steps.max(2) - 1) as f64
     }
 }
 
-/// How many ascents of all samples go through the model together: as many images as keep the device busy.
+/// How many ascents of all samples go through the model together: enough images to keep the device busy.
 fn rows_at_once(victim: &Victim) -> usize {
     let images = if victim.images().device() == Device::Cpu { 128 } else { 2048 };
     (images / victim.index().len().max(1)).max(1)

@@ -1,4 +1,4 @@
-//! The attack that knows nothing: random directions of the size allowed. Every other attack must beat it.
+//! The attack that uses no knowledge of the model: random directions of the allowed size. Every other attack must do more damage.
 
 use super::least::at_least_one;
 use super::spectral::both_signs;
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 pub struct RandomSpec {
     /// How many directions are drawn for each sample (>= 1); both signs of each are tried, as for a spectral attack.
     pub draws: usize,
-    /// By which the worst is chosen.
+    /// The goal that chooses the worst.
     pub goal: Goal,
 }
 
@@ -29,8 +29,8 @@ impl RandomSpec {
     }
 }
 
-/// In L2 epsilon n / |n|, in L1 epsilon n / |n|_1, in Linf epsilon sign(n), n ~ N(0, I). The directions of a sample are the
-/// same for every epsilon.
+/// In L2 epsilon n / |n|, in L1 epsilon n / |n|_1, in Linf epsilon sign(n), with n ~ N(0, I). A sample has the same directions for every
+/// epsilon.
 pub(super) struct Random(pub(super) RandomSpec);
 
 impl Attack for Random {

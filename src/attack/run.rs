@@ -1,4 +1,4 @@
-//! The only judge: brings what an attack proposes into its budget, keeps the worst per sample, and measures it.
+//! The only judge: it moves an attack's proposals into its budget, keeps the worst for each sample, and measures it.
 
 use super::best::{Best, exceeds};
 use super::{Attack, AttackSpec, Budget, Family, Goal, Passes, TOLERANCE, Victim};
@@ -6,49 +6,49 @@ use crate::error::{Error, Result};
 use crate::model::shift::{self, Reading};
 use tch::{Kind, Tensor};
 
-/// What an attack achieved on a batch, on the device.
+/// What an attack achieved on a batch; the tensors are on the device.
 #[derive(Debug)]
 pub struct Attacked {
-    /// Under which it is stored: `/attack/<name>/...`.
+    /// The name under which it is stored: `/attack/<name>/...`.
     pub name: String,
     /// What kind of search it was.
     pub family: Family,
-    /// What it wanted.
+    /// The attack's goal.
     pub goal: Goal,
     /// x', [B, C, H, W], within the budget.
     pub images: Tensor,
     /// r(x'), [B, C, H, W].
     pub reconstruction: Tensor,
-    /// The goal's value at x', `[B]` f64; NaN, as its measures, of a sample for which it is not finite or nothing was proposed.
+    /// The goal's value at x', `[B]` f64. It and the measures are NaN for a sample for which it is not finite or nothing was proposed.
     pub damage: Tensor,
-    /// All of [`shift::NAMES`] of x' against x, `[B]` f64 each.
+    /// All of [`shift::NAMES`] for x' against x, `[B]` f64 each.
     pub measures: Vec<(&'static str, Tensor)>,
-    /// Of an attack that stops at a given damage: the size of x' - x in the budget's norm, `[B]` f64, NaN where x' does less.
+    /// For an attack that stops at a given damage: the size of x' - x in the budget's norm, `[B]` f64, NaN where x' does less.
     pub smallest: Option<Tensor>,
-    /// The allowed size, `[B]` f64: epsilon, or what the attack's definition puts in its place.
+    /// The allowed size, `[B]` f64: epsilon, or the size that the attack's definition uses in its place.
     pub radius: Tensor,
     /// `[B]` bool: the search met a gradient that was 0 or not a number.
     pub stalled: Tensor,
-    /// Passes of the search a sample; what the judge needs for its measures is not counted.
+    /// Passes of the search for each sample; the judge's own passes are not counted.
     pub search: Passes,
-    /// Those of the spectrum that it began with; 0 where it took none.
+    /// Passes of the spectrum that the search began with; 0 if it used none.
     pub spectrum: Passes,
-    /// `[B]` bool: a proposal was more than 1 % too large, or not a finite number, before it was brought back.
+    /// `[B]` bool: before it was moved back, a proposal was more than 1 % too large, or not a finite number.
     pub overstepped: Tensor,
 }
 
 impl Attacked {
-    /// Passes a sample, of the search and of the spectrum that it began with.
+    /// Passes for each sample: the search, and the spectrum that it began with.
     pub fn passes(&self) -> Passes {
         self.search + self.spectrum
     }
 }
 
-/// Runs one attack on the victim's batch. The first result is the attack's own; a spectral attack on K > 1 directions
-/// adds `u1` to `uK`, of which its own is the worst per sample by the goal ([`AttackSpec::results`] has the names).
+/// Runs one attack on the victim's batch. The first result is the attack's own; a spectral attack on K > 1 directions adds `u1` to `uK`;
+/// its own result is the worst of them for each sample ([`AttackSpec::results`] has the names).
 ///
 /// # Errors
-/// A wrong request where a setting is out of range, the spectrum lacks directions, or pixels lie outside the box.
+/// A wrong request if a setting is out of range, the spectrum lacks directions, or pixels lie outside the box.
 pub fn run(spec: &AttackSpec, victim: &Victim, budget: &Budget) -> Result<Vec<Attacked>> {
     spec.check(budget.norm)?;
     let mut parts = Vec::new();
@@ -84,7 +84,7 @@ pub fn judge(name: &str, attack: &dyn Attack, victim: &Victim, budget: &Budget) 
         };
         let none = Tensor::f_zeros([x.size()[0]], (Kind::Bool, x.device()))?;
         let (mut stalled, mut overstepped) = (none.shallow_clone(), none);
-        // Samples for which nothing was proposed that is a number.
+        // Samples for which no proposal was a number.
         let mut lost = stalled.f_logical_not()?;
         let mut best = Best::default();
         for trial in 0..attack.trials() {
@@ -92,7 +92,7 @@ pub fn judge(name: &str, attack: &dyn Attack, victim: &Victim, budget: &Budget) 
             if let Some(s) = &proposal.stalled {
                 stalled = stalled.f_logical_or(s)?;
             }
-            // A lone candidate is the best unseen: no pass of the model for a comparison.
+            // A single candidate is the best without a comparison, which saves a pass through the model.
             let lone = attack.trials() == 1 && proposal.candidates.len() == 1;
             for candidate in &proposal.candidates {
                 let known = candidate.f_isfinite()?;
@@ -113,7 +113,7 @@ pub fn judge(name: &str, attack: &dyn Attack, victim: &Victim, budget: &Budget) 
         ensure_within(name, budget, x, &images, &radius)?;
         let moved = Reading::of(victim.vae(), &images)?;
         let damage = attack.goal().of(victim, &moved)?;
-        // What is not known of a sample is told as such in all of its measures.
+        // If a sample has no result, all of its measures say so.
         lost = lost.f_logical_or(&damage.f_isfinite()?.f_logical_not()?)?;
         let unless_lost = |t: &Tensor| -> Result<Tensor> { Ok(t.f_masked_fill(&lost, f64::NAN)?) };
         let mut measures = shift::all(victim.clean(), &moved)?;
@@ -149,7 +149,7 @@ pub fn judge(name: &str, attack: &dyn Attack, victim: &Victim, budget: &Budget) 
 /// The worst per sample, by damage, of several results on one batch with one goal.
 ///
 /// # Errors
-/// Where there is none, or goals differ.
+/// If there is no result, or goals differ.
 pub fn worst(name: &str, family: Family, results: &[Attacked]) -> Result<Attacked> {
     let Some((first, rest)) = results.split_first() else {
         return Err(Error::request("results to choose from", "at least one", "none"));
@@ -175,7 +175,7 @@ pub fn worst(name: &str, family: Family, results: &[Attacked]) -> Result<Attacke
             return Err(Error::request("goals of the results to choose from", "one", found));
         }
         kept.search = kept.search + other.search;
-        // One spectrum serves them all.
+        // One spectrum serves all results.
         if kept.spectrum == Passes::default() {
             kept.spectrum = other.spectrum;
         }
@@ -195,7 +195,7 @@ pub fn worst(name: &str, family: Family, results: &[Attacked]) -> Result<Attacke
     Ok(kept)
 }
 
-/// The promise of every stored result; fails on NaN. The one number that visits the host.
+/// Checks what every stored result promises; fails on NaN. This is the only number that is copied to the host.
 fn ensure_within(name: &str, budget: &Budget, x: &Tensor, images: &Tensor, radius: &Tensor) -> Result<()> {
     let size = budget.measure(x, images)?;
     let within = size.f_le_tensor(&(radius * (1.0 + TOLERANCE)))?.f_all()?;

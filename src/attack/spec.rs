@@ -1,4 +1,4 @@
-//! Attacks as the user chooses them: names on the command line, tagged maps in the YAML.
+//! Attacks as the user chooses them: by names on the command line, or by tagged maps in the YAML.
 
 use super::apgd::{Apgd, ApgdSpec};
 use super::iterated::{Iterated, IteratedSpec};
@@ -29,7 +29,7 @@ pub enum AttackSpec {
     Random(RandomSpec),
     /// Projected gradient ascent.
     Pgd(PgdSpec),
-    /// Many short ascents, of which the best go on.
+    /// Many short ascents; the best of them continue.
     Race(RaceSpec),
     /// Along the leading eigenvector of the metric at each iterate.
     SpectralIterated(IteratedSpec),
@@ -39,18 +39,18 @@ pub enum AttackSpec {
     Square(SquareSpec),
     /// The smallest perturbation that does a given damage.
     Minimal(MinimalSpec),
-    /// Several of them, with nothing to tune.
+    /// Several attacks, without settings to tune.
     Suite(SuiteSpec),
 }
 
-/// A setting that is put on every attack that has it: `--steps 40` is the key `steps` with the value 40.
+/// A setting for every attack that has it: `--steps 40` is the key `steps` with the value 40.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Knob {
-    /// Its name for whoever set it.
+    /// The flag that the user typed.
     pub flag: &'static str,
     /// Its key in the YAML of an attack.
     pub key: &'static str,
-    /// Its value there.
+    /// The value of that key.
     pub value: Value,
 }
 
@@ -58,16 +58,16 @@ impl Knob {
     /// A flag and its key.
     ///
     /// # Errors
-    /// An internal error where the value has no YAML.
+    /// An internal error if the value cannot be written as YAML.
     pub fn new(flag: &'static str, key: &'static str, value: impl Serialize) -> Result<Self> {
         let value = serde_yaml::to_value(value).map_err(|e| Error::internal("attack::spec", e.to_string()))?;
         Ok(Self { flag, key, value })
     }
 
-    /// The attacks with this setting where they have it.
+    /// Puts this setting on each of `attacks` that has it.
     ///
     /// # Errors
-    /// A wrong request where none of them has it, or the value is not one for it.
+    /// A wrong request if none of them has it, or the value is not valid for it.
     pub fn turn(&self, attacks: &mut [AttackSpec]) -> Result<()> {
         let mut taken = false;
         for attack in attacks.iter_mut() {
@@ -94,8 +94,8 @@ impl Knob {
     }
 }
 
-/// What readers of a result need to know of its attacks, as root attributes: `norm`, the `goal` (of several, each), and the `scale` of steps
-/// along directions.
+/// What readers of a result need to know about its attacks, as root attributes: `norm`, `goal` (one for each goal, if there are several),
+/// and the `scale` of steps along directions.
 pub fn told(norm: Norm, attacks: &[AttackSpec]) -> BTreeMap<String, String> {
     let mut goals: Vec<String> = attacks.iter().map(|attack| attack.goal().to_string()).collect();
     goals.dedup();
@@ -135,7 +135,7 @@ impl AttackSpec {
         }
     }
 
-    /// What it drives up.
+    /// The goal that it increases.
     pub fn goal(&self) -> Goal {
         match self {
             Self::Spectral(s) => s.goal,
@@ -159,7 +159,7 @@ impl AttackSpec {
         }
     }
 
-    /// How many directions it moves along where there are so many.
+    /// How many directions it moves along, if there are so many.
     pub fn wishes(&self) -> usize {
         let hoped = self.parts().iter().map(|(_, attack)| attack.directions()).max();
         hoped.unwrap_or(0).max(self.directions())
@@ -176,10 +176,10 @@ impl AttackSpec {
         }
     }
 
-    /// The same attack with a setting; none where it has no such setting.
+    /// The same attack with a setting; `None` if it has no such setting.
     ///
     /// # Errors
-    /// A wrong request where the value is not one for it.
+    /// A wrong request if the value is not valid for it.
     pub fn with(&self, knob: &Knob) -> Result<Option<Self>> {
         let internal = |e: serde_yaml::Error| Error::internal("attack::spec", e.to_string());
         let mut map = serde_yaml::to_value(self).map_err(internal)?;
@@ -196,7 +196,7 @@ impl AttackSpec {
     /// Whether the settings are in range and fit the norm.
     ///
     /// # Errors
-    /// A wrong request that names the first setting that is not.
+    /// A wrong request that names the first setting that does not.
     pub fn check(&self, norm: Norm) -> Result<()> {
         match self {
             Self::Spectral(s) => s.check(norm),
@@ -215,7 +215,7 @@ impl AttackSpec {
         vec![(self.name().to_owned(), Box::new(attack))]
     }
 
-    /// The family of the worst of its parts.
+    /// The family of the strongest of its parts.
     pub(crate) fn family(&self) -> Family {
         match self {
             Self::Suite(_) => Family::Gradient,
@@ -223,7 +223,7 @@ impl AttackSpec {
         }
     }
 
-    /// The searches it stands for; of several the worst is its result.
+    /// The searches that it consists of; the worst of their results is its result.
     pub(crate) fn parts(&self) -> Vec<(String, Box<dyn Attack>)> {
         match self {
             Self::Spectral(s) => s.parts(),

@@ -2,9 +2,8 @@
 //!
 //! Source: Khan & Storkey 2023: x' = x + s lambda_i v_i, unclipped, s from 0.1 to 10 ([`StepScale::Eigen`]; their
 //! code takes singular values for lambda_i, [`StepScale::Singular`]).
-//! Differs: both signs are tried and the worse by the goal is kept; the default moves by epsilon, so that samples and
-//! models compare at equal size; Linf moves by epsilon sign(v_i), which is the steepest step for the linear function v_i
-//! ([`Budget::along`]).
+//! Differs: both signs are tried and the worse by the goal is kept; by default the attack moves by epsilon, so that samples and models are
+//! compared at equal size; in Linf it moves by epsilon sign(v_i), the steepest step for the linear function v_i ([`Budget::along`]).
 
 use super::least::at_least_one;
 use super::{Attack, Budget, Family, Goal, Norm, Proposal, Victim};
@@ -42,7 +41,7 @@ pub struct SpectralSpec {
     pub top: usize,
     /// How far to move.
     pub scale: StepScale,
-    /// By which the worse sign is chosen.
+    /// The goal that chooses the worse sign.
     pub goal: Goal,
 }
 
@@ -71,7 +70,7 @@ impl SpectralSpec {
 
 /// Moves along +-v_i.
 struct Spectral {
-    /// From 1.
+    /// The number of the direction, from 1.
     i: usize,
     scale: StepScale,
     goal: Goal,
@@ -115,7 +114,7 @@ impl Attack for Spectral {
     }
 }
 
-/// Moves along each of +-v_1 to +-v_K, as far as there are so many, and keeps the worst.
+/// Moves along each of +-v_1 to +-v_K, or fewer if there are not so many, and keeps the worst.
 pub(super) struct Directions {
     pub top: usize,
     pub goal: Goal,

@@ -1,9 +1,9 @@
-//! The Square attack: a random search that never asks for a gradient. Where it beats gradients, they are masked.
+//! The Square attack: a random search that uses no gradient. If it does more damage than a gradient attack, gradients are masked.
 //!
-//! Source: Andriushchenko, Croce, Flammarion & Hein 2020: a square window of the perturbation is drawn anew, and kept where the goal
-//! grows; windows shrink on the way by their schedule. Linf is theirs (algorithm 2, starting from vertical stripes).
-//! Differs: in L2 and L1 a window of +-1 a channel is added to the perturbation, which is brought back to the ball's surface, in place of their
-//! transfer of mass between windows.
+//! Source: Andriushchenko, Croce, Flammarion & Hein 2020: a square window of the perturbation is redrawn, and kept where the goal grows;
+//! windows shrink by the authors' schedule. Linf follows their algorithm 2, which starts from vertical stripes.
+//! Differs: the authors move mass between windows in L2 and L1; here a window of +-1 in each channel is added to the perturbation, which is
+//! then moved back to the ball's surface.
 
 use super::best::exceeds;
 use super::least::at_least_one;
@@ -15,16 +15,16 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-/// Share of the pixels that the first windows have.
+/// Share of the pixels in the first windows.
 const SHARE: f64 = 0.8;
-/// Of 10,000 queries, those after which windows have half of their pixels.
+/// The queries, out of 10,000, after which the windows' share is halved.
 const HALVINGS: [f64; 9] = [10.0, 50.0, 200.0, 500.0, 1000.0, 2000.0, 4000.0, 6000.0, 8000.0];
 
 /// `{kind: square}` in the YAML.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SquareSpec {
-    /// Forward passes a sample (>= 1).
+    /// Forward passes for each sample (>= 1).
     pub queries: usize,
     /// What is driven up.
     pub goal: Goal,
@@ -73,7 +73,7 @@ impl Attack for Square {
                     let drawn = signs.f_mul_scalar(budget.epsilon)?.f_expand(x0.size(), false)?;
                     budget.contract(x0, &x0.f_add(&drawn.f_where_self(&inside, &delta)?)?)?
                 }
-                // As much as the window's share of the whole budget.
+                // The size of the window in proportion to its share of the whole budget.
                 Norm::L2 | Norm::L1 => {
                     let patch = budget.along(&signs.f_mul(&inside.f_to_kind(x0.kind())?)?)? * budget.epsilon;
                     budget.surface(x0, &(delta + patch * share(query, queries).sqrt()))?
@@ -94,7 +94,7 @@ fn share(query: usize, queries: usize) -> f64 {
     SHARE / f64::from(1u32 << HALVINGS.iter().filter(|h| at > **h).count())
 }
 
-/// Draws for each sample from a generator of its own.
+/// Draws for each sample from the sample's own generator.
 struct Windows<'a> {
     images: &'a Tensor,
     rngs: Vec<ChaCha8Rng>,
@@ -110,7 +110,7 @@ impl<'a> Windows<'a> {
         Self { images: victim.images(), rngs, channels: size[1], height: size[2], width: size[3] }
     }
 
-    /// `count` signs a sample.
+    /// `count` signs for each sample.
     fn signs(&mut self, count: i64) -> Result<Tensor> {
         let draw = |rng: &mut ChaCha8Rng| if rng.random::<bool>() { 1f32 } else { -1.0 };
         let signs: Vec<f32> =

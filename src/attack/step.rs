@@ -1,4 +1,4 @@
-//! One step up a gradient within a budget: a single kernel, or libtorch's operations one after the other.
+//! One step along a gradient within a budget: a single kernel, or libtorch's operations one after the other.
 
 use super::best::exceeds;
 use super::{Budget, Norm};
@@ -13,19 +13,19 @@ use tch::Tensor;
 pub enum Landing {
     /// In the ball.
     Ball,
-    /// In L2 on its surface ([`Budget::surface`]); in the ball otherwise, since steps of Linf lie at its corners anyway, and those of
-    /// L1 change single pixels.
+    /// In L2 on its surface ([`Budget::surface`]). In the other norms in the ball: Linf steps are at its corners anyway, and L1 steps
+    /// change single pixels.
     Surface,
 }
 
 impl Budget {
-    /// One step up `gradient` [B, ...] from where an ascent from `x0` stands. First the iterate takes the place of the best where its
-    /// damage `value` `[B]` f64 is larger. Then it moves along the steepest direction of the gradient's admissible part and is
-    /// brought into the ball around `x0` and the box ([`Budget::contract`]), or onto the ball's surface. `lengths` `[2]` f64 is that of the step and the
-    /// radius of the ball, which stands here in place of epsilon: a captured step is replayed with other numbers.
+    /// One step along `gradient` [B, ...] from the current iterate of an ascent from `x0`. First the iterate replaces the best where its
+    /// damage `value` `[B]` f64 is larger. Then it moves along the steepest direction of the gradient's admissible part, and then into the
+    /// ball around `x0` and the box ([`Budget::contract`]), or onto the ball's surface. `lengths` `[2]` f64 are the step's length and the
+    /// ball's radius. The radius replaces epsilon here, so that a captured step can be replayed with other numbers.
     ///
     /// # Errors
-    /// Where shapes, kinds or devices differ, or what is written is not contiguous.
+    /// If shapes, kinds or devices differ, or a written tensor is not contiguous.
     pub fn take_step(
         &self,
         iterate: Iterate<'_>,
@@ -47,10 +47,10 @@ impl Budget {
         step::take_step(iterate, x0, gradient, value, lengths, Step { ball, pixels: self.pixels })
     }
 
-    /// [`Budget::take_step`] without the kernel: what it is held to, and what runs on a device that it was not compiled for.
+    /// [`Budget::take_step`] without the kernel: the reference for the kernel, and the way on a device for which it was not compiled.
     ///
     /// # Errors
-    /// Where shapes, kinds or devices differ.
+    /// If shapes, kinds or devices differ.
     pub fn take_step_by_operations(
         &self,
         iterate: Iterate<'_>,
@@ -76,7 +76,7 @@ impl Budget {
     }
 }
 
-/// Takes `x` for the best where its damage, `[B]` f64, is larger, or a number where none was before.
+/// Takes `x` as the best where its damage, `[B]` f64, is larger, or is a number where the old damage is NaN.
 pub(super) fn keep_best(best: &mut Tensor, damage: &mut Tensor, x: &Tensor, value: &Tensor) -> Result<()> {
     let better = exceeds(value, damage)?;
     let mut pixels = vec![-1];
@@ -85,9 +85,9 @@ pub(super) fn keep_best(best: &mut Tensor, damage: &mut Tensor, x: &Tensor, valu
     Ok(damage.f_copy_(&value.f_where_self(&better, damage)?)?)
 }
 
-/// `[B]` bool: nothing of the gradient is a nonzero finite number, or some of it is not a number.
+/// `[B]` bool: the gradient has no nonzero finite number, or has a NaN.
 pub(super) fn vanishes(gradient: &Tensor) -> Result<Tensor> {
     let peak = gradient.f_flatten(1, -1)?.f_abs()?.max_over(1)?;
-    // amax carries NaN through, and no comparison holds for it.
+    // amax returns NaN if there is one, and every comparison with NaN is false.
     Ok(peak.f_gt(0.0)?.f_logical_and(&peak.f_isfinite()?)?.f_logical_not()?)
 }

@@ -1,7 +1,7 @@
-//! The suite: several attacks with nothing to tune, of which the worst per sample counts. What AutoAttack is to classifiers.
+//! The suite: several attacks without settings to tune; the worst result for each sample counts. AutoAttack is the like for classifiers.
 //!
-//! Source: Croce & Hein 2020 (an ensemble without parameters, one of them blind to gradients). Its parts are fixed by its version, so that
-//! numbers of one version compare between models, papers and machines.
+//! Source: Croce & Hein 2020 (an ensemble without parameters, one of them blind to gradients). Its version fixes its parts, so that numbers
+//! of one version can be compared between models, papers and machines.
 
 use super::race::{Race, RaceSpec};
 use super::random::{Random, RandomSpec};
@@ -10,17 +10,17 @@ use super::square::{Square, SquareSpec};
 use super::{Attack, Goal};
 use serde::{Deserialize, Serialize};
 
-/// What the parts are; another number where they change.
+/// Names the set of parts; the number changes when they change.
 pub const VERSION: &str = "suite-1";
 
-/// Under which the worst is stored.
+/// The name under which the worst is stored.
 const NAME: &str = "suite";
 
-/// `{kind: suite}` in the YAML: nothing to tune but what is driven up.
+/// `{kind: suite}` in the YAML; the goal is the only setting.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SuiteSpec {
-    /// What is driven up.
+    /// The goal that is increased.
     pub goal: Goal,
 }
 
@@ -28,17 +28,17 @@ pub struct SuiteSpec {
 pub(super) const SHORT: &str = "suite-short";
 pub(super) const LONG: &str = "suite-race";
 
-/// Directions of its spectral part.
+/// Number of directions in its spectral part.
 const DIRECTIONS: usize = 5;
 
 impl SuiteSpec {
-    /// Its attacks, by name: at most 1,000 passes a sample together.
+    /// Its attacks, by name; together at most 1,000 passes for each sample.
     pub(super) fn parts(&self) -> Vec<(String, Box<dyn Attack>)> {
         let goal = self.goal;
         let spectral = Directions { top: DIRECTIONS, goal };
         let race = |budget, skipped| {
             let spec = RaceSpec { budget, goal, ..RaceSpec::default() };
-            // At a larger epsilon it begins with what the whole suite found at a smaller one.
+            // At a larger epsilon it begins with the result of the whole suite at a smaller one.
             Box::new(Race { spec, name: NAME, skipped })
         };
         let random = RandomSpec { draws: 10, goal };
@@ -47,7 +47,7 @@ impl SuiteSpec {
             (format!("{NAME}-spectral"), Box::new(spectral)),
             (format!("{NAME}-random"), Box::new(Random(random))),
             (format!("{NAME}-square"), Box::new(Square(square))),
-            // Two races, from other starts: where the longer one finds much more, damage still grows with passes.
+            // Two races from different starts: if the longer one finds much more, damage still grows with passes.
             (SHORT.to_owned(), race(280, 0)),
             (LONG.to_owned(), race(580, 8)),
         ]

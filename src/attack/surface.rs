@@ -1,23 +1,23 @@
-//! The surface of a budget's ball: where most of the damage is to be found, since it grows with the distance.
+//! The surface of a budget's ball. Most of the damage is found there, because damage grows with the distance.
 //!
-//! With a box, a perturbation that is cut off at the walls falls short of its size. The other pixels make up for that here, where
-//! [`Budget::contract`] leaves the rest unused: in L2 this is worth 1 to 2 % of the damage, for long ascents up to 5 %.
+//! With a box, a perturbation that is cut off at the walls is smaller than its budget. Here the other pixels are lengthened to make up for
+//! that; [`Budget::contract`] does not do so. In L2 this gives 1 to 2 % more damage, for long ascents up to 5 %.
 
 use super::{Budget, Norm};
 use crate::error::{Result, ensure_shape};
 use crate::ops::Reduce;
 use tch::{Device, Kind, Tensor};
 
-/// Passes after which the length no longer grows but for rare rows; each fixes at least one pixel at its wall.
+/// The number of passes after which only rare rows still grow; each pass fixes at least one pixel at its wall.
 const PASSES: usize = 24;
 
 impl Budget {
-    /// The image on the surface of the ball around `x0` [B, ...] that lies along `direction` [B, ...]: x0 + clip(s d) with the s for
-    /// which its size is epsilon, or as near to it as the box lets it come; in Linf d is sign(`direction`). x0 itself where
-    /// the direction is 0 or not a number. The kind of `x0`; rounding may leave it beyond the [`TOLERANCE`].
+    /// The image on the surface of the ball around `x0` [B, ...] that lies along `direction` [B, ...]: x0 + clip(s d) with the s for which
+    /// its size is epsilon, or as close to it as the box allows; in Linf d is sign(`direction`). x0 itself where the direction is 0 or not
+    /// a number. The kind of `x0`; rounding may leave it beyond the [`TOLERANCE`].
     ///
     /// # Errors
-    /// Where shapes differ.
+    /// If shapes differ.
     ///
     /// [`TOLERANCE`]: super::TOLERANCE
     pub fn surface(&self, x0: &Tensor, direction: &Tensor) -> Result<Tensor> {
@@ -31,7 +31,7 @@ impl Budget {
     pub(super) fn lengthen(&self, x0: &Tensor, step: &Tensor, radius: &Tensor) -> Result<Tensor> {
         let flat = |t: &Tensor| -> Result<Tensor> { Ok(t.f_flatten(1, -1)?) };
         let (origin, step) = (flat(x0)?, flat(step)?);
-        // Sums of squares in L2, of absolute values in L1.
+        // Sums of squares in L2, sums of absolute values in L1.
         let power = match self.norm {
             Norm::Linf => {
                 let step = step.f_clamp_tensor(Some(&radius.f_neg()?), Some(radius))?;
@@ -46,7 +46,7 @@ impl Budget {
         let root = |t: &Tensor| -> Result<Tensor> { Ok(t.f_pow_tensor_scalar(1.0 / power)?) };
         let whole = radius.f_to_kind(Kind::Double)?.f_pow_tensor_scalar(power)?;
         let size = root(&sum(&step)?)?;
-        // A direction of 0 stays one.
+        // A direction of 0 stays 0.
         let mut scale = radius.f_div(&size)?.f_nan_to_num(1.0, 1.0, 1.0)?;
         let Some((low, high)) = self.pixels else {
             return Ok(origin.f_add(&step.f_mul(&scale.f_to_kind(step.kind())?)?)?.f_view_as(x0)?);
@@ -61,10 +61,10 @@ impl Budget {
             let used = sum(&wall.f_masked_fill(&held.f_logical_not()?, 0.0)?)?;
             let free = sum(&step.f_masked_fill(&held, 0.0)?)?;
             let better = root(&whole.f_sub(&used)?.f_clamp_min(0.0)?.f_div(&free)?)?;
-            // Where no pixel is free there is nothing to lengthen.
+            // If no pixel is free, nothing can be lengthened.
             let better = better.f_nan_to_num(0.0, 0.0, 0.0)?;
             let longer = scale.f_maximum(&better)?;
-            // Most rows are done after a few passes. To ask a device would cost more than the rest of them.
+            // Most rows are done after a few passes. Asking a device whether all are done would cost more than the other passes.
             if x0.device() == Device::Cpu && longer.f_equal(&scale)? {
                 break;
             }

@@ -1,4 +1,4 @@
-//! What is attacked: a model at a batch of images, and what every attack on them shares.
+//! What is attacked: a model at a batch of images, and the data that all attacks on them share.
 
 use super::aim::Aim;
 use super::others::Others;
@@ -16,17 +16,17 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use tch::{Kind, Tensor};
 
-/// What is attacked: a model at a batch of images. What every attack on it needs is computed once.
+/// What is attacked: a model at a batch of images. What all attacks on it need is computed once.
 pub struct Victim<'a> {
     loops: Rc<Loops<'a>>,
     clean: Reading,
     index: Cow<'a, [u64]>,
     seed: u64,
     spectrum: Option<&'a Spectrum>,
-    /// Forward and backward passes a sample that the spectrum took.
+    /// Forward and backward passes that the spectrum took for each sample.
     spectrum_passes: Passes,
     others: Option<&'a Others>,
-    /// What is aimed at, in place of leading away from the clean images.
+    /// The target; without one, attacks lead away from the clean images.
     target: Option<Reading>,
     /// Pixels are those of 8-bit files.
     rounded: bool,
@@ -36,13 +36,13 @@ pub struct Victim<'a> {
     /// Lowest and highest pixel of the clean images.
     range: (f64, f64),
     observer: &'a dyn Observer,
-    /// Whether it was told why steps are no graph.
+    /// Whether the reason why steps are not a graph was reported.
     told: Cell<bool>,
 }
 
 impl<'a> Victim<'a> {
-    /// The images `x` [B, C, H, W], on the model's device and of its kind, where nothing random hangs on which images they are:
-    /// positions 0 to B - 1 and the seed 0. [`Victim::along`] gives it a spectrum.
+    /// The images `x` [B, C, H, W], on the model's device and of its kind, with the positions 0 to B - 1 and the seed 0 for everything
+    /// random. [`Victim::along`] gives it a spectrum.
     ///
     /// # Errors
     /// As [`Victim::new`].
@@ -55,7 +55,7 @@ impl<'a> Victim<'a> {
     /// which, with `seed`, all noise is drawn; `spectrum` is that of the same samples in the same order.
     ///
     /// # Errors
-    /// Where shapes do not fit together, or a pixel is not a finite number.
+    /// If shapes do not fit together, or a pixel is not a finite number.
     pub fn new(
         vae: &'a dyn Vae,
         x: &Tensor,
@@ -66,7 +66,7 @@ impl<'a> Victim<'a> {
         Self::among(Rc::new(Loops::on(vae)), x, index, seed, spectrum)
     }
 
-    /// [`Victim::new`] for one of many batches of a model, which share what its attacks can keep.
+    /// [`Victim::new`] for one of many batches of a model; these batches share what its attacks can keep.
     ///
     /// # Errors
     /// As [`Victim::new`].
@@ -119,7 +119,7 @@ impl<'a> Victim<'a> {
     /// The same, with the spectrum of the same samples in the same order.
     ///
     /// # Errors
-    /// Where shapes do not fit together.
+    /// If shapes do not fit together.
     pub fn along(self, spectrum: &'a Spectrum) -> Result<Self> {
         let size = self.images().size();
         ensure_shape("eigenvalues", &spectrum.values, &[size[0], -1])?;
@@ -129,7 +129,7 @@ impl<'a> Victim<'a> {
         Ok(Self { spectrum: Some(spectrum), ..self })
     }
 
-    /// The same, where the spectrum took so many passes a sample: attacks that use it count them as theirs.
+    /// The same, with the passes for each sample that the spectrum took: attacks that use the spectrum count them as their own.
     pub fn for_passes(self, passes: Passes) -> Self {
         Self { spectrum_passes: passes, ..self }
     }
@@ -137,7 +137,7 @@ impl<'a> Victim<'a> {
     /// The same, with other images of the data set, towards which attacks may move.
     ///
     /// # Errors
-    /// Where shapes do not fit together.
+    /// If shapes do not fit together.
     pub fn beside(self, others: &'a Others) -> Result<Self> {
         let mut size = self.images().size();
         size[0] = others.index.len() as i64;
@@ -145,10 +145,10 @@ impl<'a> Victim<'a> {
         Ok(Self { others: Some(others), ..self })
     }
 
-    /// The same, with targets: goals are then minus the distance from what the model makes of them. `target` has the victim's shapes.
+    /// The same, with targets: a goal is then minus the distance from the model's output for `target`, which has the victim's shapes.
     ///
     /// # Errors
-    /// Where shapes do not fit together.
+    /// If shapes do not fit together.
     pub fn towards(self, target: Reading) -> Result<Self> {
         let Reading { images, posterior, reconstruction } = &self.clean;
         ensure_shape("target images", &target.images, &images.size())?;
@@ -158,17 +158,17 @@ impl<'a> Victim<'a> {
         Ok(Self { target: Some(target), ..self })
     }
 
-    /// The same, where pixels of attacked images are multiples of 1/255, as 8-bit files have them ([`Budget::on_grid`]), or not.
+    /// The same, and says whether pixels of attacked images are multiples of 1/255, as in 8-bit files ([`Budget::on_grid`]).
     pub fn rounded(self, rounded: bool) -> Self {
         Self { rounded, ..self }
     }
 
-    /// The same, with somebody to tell details to.
+    /// The same, with an observer for details.
     pub fn with_observer(self, observer: &'a dyn Observer) -> Self {
         Self { observer, ..self }
     }
 
-    /// Tells once why an attack's steps do not run as a CUDA graph.
+    /// Reports once why an attack's steps do not run as a CUDA graph.
     pub(super) fn refused(&self, reason: &str) {
         if !self.told.replace(true) {
             let text = format!("attack steps run one kernel after another, not as a CUDA graph: {reason}");
@@ -206,17 +206,17 @@ impl<'a> Victim<'a> {
         self.seed
     }
 
-    /// From what, or towards what, attacks lead.
+    /// What attacks lead away from, or lead towards.
     pub(super) fn aim(&self) -> Aim<'_> {
         Aim { reference: self.target.as_ref().unwrap_or(&self.clean), towards: self.target.is_some() }
     }
 
-    /// What the model makes of what is aimed at, where there are targets.
+    /// What the model computes for the target, if there is one.
     pub fn target(&self) -> Option<&Reading> {
         self.target.as_ref()
     }
 
-    /// An image that an attack proposes as it is judged: within the budget, and on the grid of pixels.
+    /// A proposed image as the judge sees it: within the budget, and on the grid of pixels.
     pub(super) fn fair(&self, budget: &Budget, image: &Tensor, radius: &Tensor) -> Result<Tensor> {
         let within = budget.project_to(self.images(), image, radius)?;
         if self.rounded { budget.on_grid(self.images(), &within, radius) } else { Ok(within) }
@@ -227,12 +227,12 @@ impl<'a> Victim<'a> {
         &self.passes
     }
 
-    /// What the spectrum took.
+    /// The passes that the spectrum took.
     pub(super) fn spectrum_passes(&self) -> Passes {
         self.spectrum_passes
     }
 
-    /// Other images of the data set, where they were given.
+    /// Other images of the data set, if they were given.
     pub(super) fn others(&self) -> Option<&Others> {
         self.others
     }
@@ -250,7 +250,7 @@ impl<'a> Victim<'a> {
         self.shaped(&direction)
     }
 
-    /// sqrt(lambda_1) `[B]` f64, where there is a spectrum.
+    /// sqrt(lambda_1) `[B]` f64, if there is a spectrum.
     pub fn steepest_slope(&self) -> Result<Option<Tensor>> {
         let Some(spectrum) = self.spectrum else { return Ok(None) };
         let lambda = spectrum.values.f_select(1, 0)?.f_to_device(self.images().device())?;
@@ -263,7 +263,7 @@ impl<'a> Victim<'a> {
         self.spectrum.map_or(0, held).max(0) as usize
     }
 
-    /// Remembers what an attack found, for larger budgets.
+    /// Keeps what an attack found, for larger budgets.
     pub(super) fn remember(&self, budget: &Budget, name: &str, images: &Tensor) {
         let images = images.shallow_clone();
         self.found.borrow_mut().push(Found { name: name.to_owned(), budget: *budget, images });
@@ -284,7 +284,7 @@ impl<'a> Victim<'a> {
         self.images().size()[1..].iter().product::<i64>() as usize
     }
 
-    /// Whether the clean images lie in the budget's box: only then does clipping never lengthen a perturbation.
+    /// Whether the clean images lie in the budget's box; only then does clipping never lengthen a perturbation.
     pub(super) fn fits(&self, budget: &Budget) -> Result<()> {
         let (low, high) = self.range;
         match budget.pixels {
@@ -319,7 +319,7 @@ impl<'a> Victim<'a> {
     }
 }
 
-/// The one number of a tensor of one.
+/// The number in a tensor of one element.
 fn extreme(value: &Tensor) -> Result<f64> {
     Ok(value.f_double_value(&[])?)
 }

@@ -1,4 +1,4 @@
-//! What was typed (the low-level arguments): nothing here touches a file or a device. `request.rs` resolves it.
+//! What was typed (the low-level arguments). This file opens no file and no device; `request.rs` resolves the arguments.
 
 use crate::attack::{AttackSpec, Goal, Norm, Schedule, Start, StepScale};
 use crate::config::Precision;

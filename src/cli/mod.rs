@@ -38,7 +38,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<()> {
     signals::watch();
     let trace = args.global.trace.as_deref().map(Trace::begin).transpose()?;
     let done = carry_out(args);
-    // What was recorded until an error may be what explains it.
+    // The record up to an error may explain the error.
     let traced = trace.map_or(Ok(()), Trace::finish);
     done?;
     Ok(traced?)
@@ -124,7 +124,7 @@ fn version() -> String {
     )
 }
 
-/// The error and its causes on one line; a cause whose text its parent shows already is not said twice.
+/// The error and its causes on one line; a cause whose text is already part of its parent's text is left out.
 pub fn one_line(error: &anyhow::Error) -> String {
     if let Some(usage) = error.downcast_ref::<clap::Error>() {
         return usage::one_line(usage);
@@ -142,7 +142,7 @@ pub fn one_line(error: &anyhow::Error) -> String {
     line.split(['\n', '\r']).map(str::trim).filter(|l| !l.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
-/// 2 where the request was wrong, 1 for anything else.
+/// 2 if the request was wrong, 1 for any other error.
 pub fn exit_code(error: &anyhow::Error) -> u8 {
     if error.is::<clap::Error>() {
         return 2;

@@ -1,4 +1,4 @@
-//! Draws events: a bar on a terminal, else a plain line every few seconds. This file and tell.rs are all that prints.
+//! Draws events: a bar on a terminal, otherwise a plain line every few seconds. Only this file and tell.rs print.
 
 use super::tell::tell;
 use crate::event::{Event, Observer};
@@ -7,7 +7,7 @@ use std::io::{IsTerminal, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How often a plain line is written where stderr is no terminal.
+/// Time between plain lines where stderr is not a terminal.
 const EVERY: Duration = Duration::from_secs(5);
 
 /// How much to say.
@@ -22,7 +22,7 @@ pub enum Verbosity {
     Verbose,
 }
 
-/// Writes a result to stdout. A reader that has left (`| head`) is no error.
+/// Writes a result to stdout. It is no error if the reader has stopped reading (`| head`).
 pub fn print(text: &str) {
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush());
@@ -33,9 +33,9 @@ struct Task {
     name: String,
     unit: String,
     total: u64,
-    /// Units done, those of an earlier run included.
+    /// Units done, including those of an earlier run.
     position: u64,
-    /// Units that an earlier run did: no part of the rate.
+    /// Units that an earlier run did; they do not count for the rate.
     earlier: u64,
     start: Instant,
     said: Instant,
@@ -43,7 +43,7 @@ struct Task {
 }
 
 impl Task {
-    /// Units a second of this run.
+    /// Units per second in this run.
     fn rate(&self) -> f64 {
         let seconds = self.start.elapsed().as_secs_f64();
         if seconds > 0.0 { (self.position.saturating_sub(self.earlier)) as f64 / seconds } else { 0.0 }
@@ -73,7 +73,7 @@ impl Task {
 /// The observer of the command line.
 pub struct Progress {
     verbosity: Verbosity,
-    /// None where stderr is no terminal, or with `-q`.
+    /// `None` if stderr is not a terminal, or with `-q`.
     bars: Option<MultiProgress>,
     tasks: Mutex<Vec<Task>>,
 }
@@ -86,7 +86,7 @@ impl Progress {
         Self { verbosity, bars, tasks: Mutex::new(Vec::new()) }
     }
 
-    /// A panic elsewhere must not silence progress.
+    /// Progress is still shown after a panic elsewhere.
     fn tasks(&self) -> MutexGuard<'_, Vec<Task>> {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -156,7 +156,7 @@ impl Observer for Progress {
 }
 
 impl Drop for Progress {
-    /// What an error left running is wiped, so that the error's line stands alone.
+    /// Clears the bars that an error left, so that the error's line stands alone.
     fn drop(&mut self) {
         for task in self.tasks().drain(..) {
             if let Some(bar) = task.bar {
@@ -167,13 +167,13 @@ impl Drop for Progress {
 }
 
 fn style(unit: &str) -> ProgressStyle {
-    // A brace in a unit would be read as a placeholder.
+    // A brace in a unit would be taken for a placeholder.
     let unit = unit.replace(['{', '}'], "");
     let template = format!("{{msg}} [{{bar:30}}] {{human_pos}}/{{human_len}} {unit} {{per_sec}} ETA {{eta}}");
     ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ")
 }
 
-/// Seconds as a reader likes them: `0.8 s`, `42 s`, `3 min 05 s`, `2 h 10 min`.
+/// Seconds in readable form: `0.8 s`, `42 s`, `3 min 05 s`, `2 h 10 min`.
 pub fn duration(seconds: f64) -> String {
     if !seconds.is_finite() {
         return "unknown".to_owned();

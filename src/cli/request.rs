@@ -1,4 +1,4 @@
-//! From what was typed to what a pipeline is asked for: reads the YAML, applies `--set` and flags, checks ranges.
+//! Makes a pipeline's request from the typed arguments: reads the YAML, applies `--set` and flags, checks ranges.
 
 use super::args::{Attack, Bench, Compute, Demo, Evaluate, Read, Score, Sweep, Train};
 use crate::attack::{AttackSpec, Knob};
@@ -113,7 +113,7 @@ pub fn attack(typed: &Attack) -> Result<AttackRequest> {
     Ok(AttackRequest { pictures: typed.save_png.clone(), ..request })
 }
 
-/// The attacks that were named (as the YAML has them where it does), with the flags that change them.
+/// The attacks that were named (with the YAML's settings if it has them), and the flags that change them.
 fn attacks(typed: &Attack, config: &AttackConfig) -> Result<Vec<AttackSpec>> {
     let configured = |named: &AttackSpec| config.attacks.iter().find(|a| a.name() == named.name()).cloned();
     let chosen: Vec<AttackSpec> = match &typed.attack {
@@ -238,7 +238,7 @@ fn subject(typed: &Evaluate, config: &RunConfig, (split, limit, sample): Part, p
     }
 }
 
-/// What the flags say of data.
+/// What the flags say about reading data.
 pub fn reading(typed: &Read) -> Reading {
     Reading { layout: typed.layout, full_scale: typed.full_scale, background: typed.background }
 }

@@ -1,4 +1,4 @@
-//! Signals: the first asks the work to stop, the second ends the process at once, and so does time.
+//! Signals: the first asks the work to stop; the second, or a time limit after the first, ends the process at once.
 
 use super::tell::tell;
 use crate::event;
@@ -8,24 +8,24 @@ use signal_hook::iterator::Signals;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Those that ask for a stop: a terminal's Ctrl-C and hang-up, `kill`, and what schedulers send ahead of their time limit.
+/// The signals that ask for a stop: a terminal's Ctrl-C and hang-up, `kill`, and the signals that schedulers send before their time limit.
 const STOPPING: [i32; 5] = [SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2];
 
-/// How long work may take to stop by itself. What is finished is in its file, which a process may leave at any moment; what
-/// does not come to a pause in time is left like that.
+/// How long work may take to stop by itself. Finished work is already in its file, so the process may end at any moment; work that does not
+/// pause in time is ended.
 const GRACE: Duration = Duration::from_millis(1500);
 
-/// What an interrupted process exits with.
+/// The exit code of an interrupted process.
 const INTERRUPTED: u8 = 1;
 
-/// Watches for signals from here on. Those that whoever started the process had it ignore (`nohup`, a shell's background jobs)
-/// stay ignored.
+/// Watches for signals from now on. Signals that were ignored when the process was started (`nohup`, a shell's background jobs) stay
+/// ignored.
 pub fn watch() {
-    // A file that may not grow is an error of the write, which names it, and no end of the process.
+    // At a file size limit the write returns an error that names the file, and the process does not end.
     let _ = signal_hook::flag::register(SIGXFSZ, Arc::default());
     let ignored = ignored();
     let wanted: Vec<i32> = STOPPING.into_iter().filter(|s| ignored >> (s - 1) & 1 == 0).collect();
-    // Without a watch, signals do what the system has them do: the process ends, and nothing that is finished is lost.
+    // Without a watch, signals have the system's default effect: the process ends, and finished work is not lost.
     let Ok(mut signals) = Signals::new(wanted) else { return };
     let watch = move || {
         for _ in signals.forever() {
@@ -44,7 +44,7 @@ pub fn watch() {
     let _ = std::thread::Builder::new().name("pullback-signals".to_owned()).spawn(watch);
 }
 
-/// The signals that this process ignores, bit n - 1 for signal n; none where the system does not tell.
+/// The signals that this process ignores, bit n - 1 for signal n; 0 if the system does not say.
 fn ignored() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

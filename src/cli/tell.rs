@@ -1,4 +1,4 @@
-//! Lines on stderr. Where nobody reads them any more, the work goes on: `eprintln!` would panic.
+//! Lines on stderr. If nobody reads them any more, the work continues; `eprintln!` would panic.
 
 use std::io::Write;
 

@@ -1,4 +1,4 @@
-//! clap's usage errors, brought to one line that names the flag, what was expected and what was found.
+//! Makes one line of clap's usage errors: the flag, what was expected and what was found.
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 

@@ -15,10 +15,10 @@ use serde::{Deserialize, Serialize};
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
 pub enum PixelBox {
-    /// They are.
+    /// They are clipped.
     #[default]
     On,
-    /// They are not, as in the authors' experiments.
+    /// They are not clipped, as in the authors' experiments.
     Off,
 }
 
@@ -26,9 +26,9 @@ pub enum PixelBox {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SaveImages {
-    /// They are.
+    /// They are stored.
     Yes,
-    /// They are not.
+    /// They are not stored.
     #[default]
     No,
 }
@@ -41,15 +41,15 @@ pub struct ScoreConfig {
     pub metric: MetricKind,
     /// How many eigenvectors are kept as images.
     pub top: usize,
-    /// How spectra are found: whole, or their top by products with the Jacobian.
+    /// How spectra are found: whole, or only the top eigenvalues by products with the Jacobian.
     pub spectrum: SpectrumSpec,
     /// Precision of the model's passes.
     pub precision: Precision,
-    /// Which part of the data.
+    /// The part of the data.
     pub split: Split,
-    /// The first so many samples; all where absent.
+    /// The number of samples, from the first; all if absent.
     pub limit: Option<usize>,
-    /// A draw of so many samples, by the seed, in place of the first.
+    /// The number of samples in a random draw by the seed, in place of the first ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sample: Option<usize>,
 }
@@ -69,13 +69,12 @@ pub struct AttackConfig {
     pub attacks: Vec<AttackSpec>,
     /// The norm in which epsilon counts.
     pub norm: Norm,
-    /// Sizes of the perturbation; where absent, 0.5, 1, 2 and 4 in L2, 0.05, 0.1 and 0.2 in Linf, 5, 10,
-    /// 20 and 40 in L1.
+    /// Sizes of the perturbation; if absent, 0.5, 1, 2 and 4 in L2, 0.05, 0.1 and 0.2 in Linf, 5, 10, 20 and 40 in L1.
     pub eps: Option<Vec<f64>>,
-    /// Towards what the attacks lead, where it is not away: `zero`, `shuffle`, a position or a data set.
+    /// What the attacks lead towards, if they do not lead away: `zero`, `shuffle`, a position or a data set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<Target>,
-    /// Whose eigenvectors the spectral attack takes.
+    /// The metric whose eigenvectors the spectral attack takes.
     pub metric: MetricKind,
     /// How its eigenvectors are found.
     pub spectrum: SpectrumSpec,
@@ -89,16 +88,16 @@ pub struct AttackConfig {
     pub rounded: bool,
     /// Precision of the model's passes.
     pub precision: Precision,
-    /// Which part of the data.
+    /// The part of the data.
     pub split: Split,
-    /// The first so many samples; all where absent.
+    /// The number of samples, from the first; all if absent.
     pub limit: Option<usize>,
-    /// A draw of so many samples, by the seed, in place of the first.
+    /// The number of samples in a random draw by the seed, in place of the first ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sample: Option<usize>,
 }
 
-/// Nothing is written where a setting is off.
+/// A setting that is off is not written.
 fn is_off(value: &bool) -> bool {
     !*value
 }
@@ -124,7 +123,7 @@ impl Default for AttackConfig {
 }
 
 impl AttackConfig {
-    /// Sizes of the perturbation: those asked for, or the norm's usual ones.
+    /// Sizes of the perturbation: the requested ones, or the norm's defaults.
     pub fn eps(&self) -> Vec<f64> {
         self.eps.clone().unwrap_or_else(|| match self.norm {
             Norm::L2 => vec![0.5, 1.0, 2.0, 4.0],

@@ -1,10 +1,10 @@
-//! The YAML that a run is made of: composes the specs that live beside the code they configure.
+//! The YAML of a run; it consists of the specs that stand beside the code that they configure.
 //!
 //! Every key has a default, unknown keys are refused, and errors name the file and key. Precedence: defaults, the file,
 //! `--set`, flags.
 
 mod evaluate;
-mod numbers; // lists that may be said as a range
+mod numbers; // lists that may be written as a range
 mod parallel;
 mod precision;
 mod samples; // how many of them
@@ -29,7 +29,7 @@ use samples::at_least_one;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
-/// A whole run: what to train on what, how to score and attack it.
+/// A whole run: the model and the data it is trained on, and how it is scored and attacked.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RunConfig {
@@ -37,7 +37,7 @@ pub struct RunConfig {
     pub seed: u64,
     /// Where to compute.
     pub device: DeviceChoice,
-    /// Samples a pass of scoring and attacking; training has its own, `train.batch`.
+    /// Samples in one pass of scoring and attacking; training has its own number, `train.batch`.
     pub batch: BatchSize,
     /// What to train on.
     pub data: DataSpec,
@@ -49,10 +49,10 @@ pub struct RunConfig {
     pub score: ScoreConfig,
     /// How to attack.
     pub attack: AttackConfig,
-    /// How data are read, where they do not say it.
+    /// How data are read, if the data do not say it.
     #[serde(skip_serializing_if = "Reading::is_default")]
     pub reading: Reading,
-    /// How a model of others is read.
+    /// How a model from another program is read.
     #[serde(skip_serializing_if = "Interface::is_default")]
     pub interface: Interface,
 }
@@ -65,9 +65,9 @@ pub struct DataSpec {
     pub source: String,
     /// Which part to train on.
     pub split: Split,
-    /// The first so many samples; all where absent.
+    /// The number of samples, from the first; all if absent.
     pub limit: Option<usize>,
-    /// The first so many samples of the test part, on which the ELBO is told after each epoch; 0: none.
+    /// The number of samples of the test part on which the ELBO is reported after each epoch; 0: none.
     pub valid: usize,
 }
 
@@ -103,12 +103,12 @@ impl RunConfig {
         self.attack.validate()
     }
 
-    /// As YAML, every default spelled out.
+    /// As YAML, with every default written out.
     pub fn to_yaml(&self) -> Result<String> {
         serde_yaml::to_string(self).map_err(Error::yaml)
     }
 
-    /// The first key in which `other` differs in what is computed (where and in which pieces does not count).
+    /// The first key in which `other` computes something different (the device and the batch size do not count).
     pub fn difference(&self, other: &Self) -> Result<Option<String>> {
         let what = |config: &Self| -> Result<Tree> {
             let config = Self { device: DeviceChoice::Auto, batch: BatchSize::Auto, ..config.clone() };

@@ -1,12 +1,12 @@
-//! Lists of numbers that may be said as a range: `[0.1, 1]`, or `{logspace: {start: -2, stop: 1, num: 50}}`.
+//! Lists of numbers that may be written as a range: `[0.1, 1]`, or `{logspace: {start: -2, stop: 1, num: 50}}`.
 //!
-//! A resolved config spells them out.
+//! A resolved config writes out the numbers.
 
 use serde::de::{Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use std::fmt;
 
-/// `num` numbers from 10^start to 10^stop, evenly spaced in their logarithms, as NumPy's `logspace`.
+/// `num` numbers from 10^start to 10^stop, evenly spaced in their logarithms, as in NumPy's `logspace`.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Logspace {
@@ -15,7 +15,7 @@ struct Logspace {
     num: usize,
 }
 
-/// Longest range.
+/// The most numbers that a range may have.
 const MOST: usize = 10_000;
 
 impl Logspace {
@@ -38,7 +38,7 @@ impl Logspace {
 /// Deserialises a list or a range.
 ///
 /// # Errors
-/// Where it is neither, or the range's numbers do not make one.
+/// If it is neither, or the range's values do not form a valid range.
 pub fn numbers<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<f64>, D::Error> {
     from.deserialize_any(Numbers)
 }

@@ -1,17 +1,17 @@
-//! How many models a sweep works on at a time, and in which way. None of it changes what is computed.
+//! How many models a sweep works on at a time, and how. These settings do not change the results.
 
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::str::FromStr;
 
-/// How many models are worked on at a time, each by itself.
+/// How many models are worked on at a time, each one separately.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Text", into = "Text")]
 pub enum Workers {
-    /// One a CPU thread, 8 at most; one on a GPU.
+    /// One for each CPU thread, at most 8; one on a GPU.
     #[default]
     Auto,
-    /// So many.
+    /// This number.
     Fixed(usize),
 }
 
@@ -19,13 +19,13 @@ pub enum Workers {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Text", into = "Text")]
 pub enum Together {
-    /// On a GPU as many as its memory holds; on a CPU none, for there one model keeps a thread busy and batched products
-    /// gain only where layers are tiny.
+    /// On a GPU as many as its memory holds. On a CPU none: one model keeps a thread busy there, and batched products are faster only for
+    /// tiny layers.
     #[default]
     Auto,
-    /// None: each model by itself.
+    /// None: each model is trained separately.
     Off,
-    /// So many at most (>= 2).
+    /// At most this number (>= 2).
     Fixed(usize),
 }
 

@@ -1,4 +1,4 @@
-//! Single or double, as users choose it; below this level it is libtorch's `Kind`.
+//! Single or double precision, as users choose it; the layers below use libtorch's `Kind`.
 
 use serde::{Deserialize, Serialize};
 use tch::Kind;

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 
-/// A part of the samples: the first so many, or a draw of so many.
+/// A part of the samples: the first ones, or a random draw; the section must not ask for both.
 pub(super) fn one_part(section: &str, limit: Option<usize>, sample: Option<usize>) -> Result<()> {
     at_least_one(&format!("{section}.limit"), limit)?;
     at_least_one(&format!("{section}.sample"), sample)?;

@@ -1,4 +1,4 @@
-//! The YAML of `sweep`: a grid of models, and what is scored and attacked of each.
+//! The YAML of `sweep`: a grid of models, and how each is scored and attacked.
 //!
 //! Source: Khan & Storkey 2023, experiments: beta-VAEs on a grid of beta, without and with mixup.
 
@@ -25,17 +25,17 @@ pub struct SweepSpec {
     /// Weights of the KL term: a list, or `{logspace: {start: -2, stop: 1, num: 50}}`.
     #[serde(deserialize_with = "numbers")]
     pub beta: Vec<f64>,
-    /// Strengths of mixup; 0 is without. The others count as one arm, with mixup.
+    /// Strengths of mixup; 0 means no mixup. All other strengths together form one arm, "with mixup".
     pub mixup: Vec<f64>,
-    /// Seeds of everything random; each trains the grid anew.
+    /// Seeds of everything random; for each seed the whole grid is trained.
     pub seeds: Vec<u64>,
-    /// Further grids, of the same settings.
+    /// Further grids with the same settings.
     pub also: Vec<Grid>,
     /// Where to compute.
     pub device: DeviceChoice,
-    /// Samples a pass of scoring and attacking.
+    /// Samples in one pass of scoring and attacking.
     pub batch: BatchSize,
-    /// How many models are worked on at a time, each by itself; one on a GPU.
+    /// How many models are worked on at a time, each one separately; one on a GPU.
     pub workers: Workers,
     /// How many models are trained as one batched program, before the workers score and attack them.
     pub together: Together,
@@ -45,9 +45,9 @@ pub struct SweepSpec {
     pub model: ModelSpec,
     /// How to train; the grid sets `beta` and `mixup.strength`.
     pub train: TrainSpec,
-    /// Which part of the data is scored and attacked.
+    /// The part of the data that is scored and attacked.
     pub split: Split,
-    /// The first so many samples of it; all where absent.
+    /// The number of samples, from the first; all if absent.
     pub samples: Option<usize>,
     /// What to score.
     pub score: SweepScore,
@@ -57,7 +57,7 @@ pub struct SweepSpec {
     pub further: BTreeMap<String, SweepAttack>,
     /// Which measures of the attacks `sweep.h5` holds; the models' own files hold all.
     pub measures: Vec<String>,
-    /// Of how many samples `sweep.h5` holds images: clean, attacked along v_1, reconstructed, and directions.
+    /// The number of samples for which `sweep.h5` holds images: clean, attacked along v_1, reconstructed, and directions.
     pub pictures: usize,
     /// Bootstrap of the correlations.
     pub correlate: Bootstrap,
@@ -129,7 +129,7 @@ pub struct SweepAttack {
     /// Sizes of the perturbation: a list, or `{logspace: ...}`. Further attacks have those of the main one.
     #[serde(deserialize_with = "maybe_numbers")]
     pub eps: Option<Vec<f64>>,
-    /// Whose eigenvectors the spectral attack takes.
+    /// The metric whose eigenvectors the spectral attack takes.
     pub metric: MetricKind,
     /// Clip to [0, 1] or not.
     #[serde(rename = "box")]
@@ -146,7 +146,7 @@ impl Default for SweepAttack {
 }
 
 impl SweepAttack {
-    /// The same as the `attack` key of a run has it.
+    /// The same settings as the `attack` key of a run.
     fn config(&self, eps: Option<&Vec<f64>>) -> AttackConfig {
         AttackConfig {
             attacks: self.attacks.clone(),
@@ -166,7 +166,7 @@ impl SweepAttack {
 pub struct Cell {
     /// Weight of the KL term.
     pub beta: f64,
-    /// Strength of mixup; 0 is without.
+    /// Strength of mixup; 0 means no mixup.
     pub mixup: f64,
     /// Seed of everything random.
     pub seed: u64,
@@ -183,7 +183,7 @@ fn six_digits(value: f64) -> f64 {
     format!("{value:.5e}").parse().unwrap_or(value)
 }
 
-/// Most models of a grid.
+/// The most models in a grid.
 const MOST_CELLS: usize = 100_000;
 
 impl SweepSpec {
@@ -197,7 +197,7 @@ impl SweepSpec {
         tree.parse(Self::validate)
     }
 
-    /// As YAML, every default spelled out.
+    /// As YAML, with every default written out.
     pub fn to_yaml(&self) -> Result<String> {
         serde_yaml::to_string(self).map_err(Error::yaml)
     }
@@ -280,7 +280,7 @@ impl SweepSpec {
             .try_for_each(|(_, attack)| RunConfig { attack: attack.clone(), ..RunConfig::default() }.validate())
     }
 
-    /// The models, each once: seed by seed, without mixup first, by beta; those of `also` follow.
+    /// The models, each once: ordered by seed, then without mixup first, then by beta; the models of `also` follow.
     pub fn cells(&self) -> Vec<Cell> {
         let main = Grid { beta: self.beta.clone(), mixup: self.mixup.clone(), seeds: self.seeds.clone() };
         let mut cells: Vec<Cell> = Vec::new();
@@ -299,7 +299,7 @@ impl SweepSpec {
         cells
     }
 
-    /// What training one model takes; scores and attacks have their own requests.
+    /// The config that trains one model; scores and attacks have their own requests.
     pub fn run_config(&self, cell: Cell) -> RunConfig {
         let mut train = self.train.clone();
         train.beta = cell.beta;
@@ -325,8 +325,8 @@ impl SweepSpec {
         std::iter::once(main).chain(further).collect()
     }
 
-    /// The first key in which `other` differs in what is computed of a model; which models, where and how many at a
-    /// time does not count, nor does the bootstrap.
+    /// The first key in which `other` computes something different for a model; the choice of models, the device, how many at a time and
+    /// the bootstrap do not count.
     pub fn difference(&self, other: &Self) -> Result<Option<String>> {
         let what = |spec: &Self| -> Result<Tree> {
             let of_models = Self {

@@ -1,4 +1,4 @@
-//! Towards what an attack leads, where it is not only away.
+//! What an attack leads towards, if it does not only lead away.
 
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -11,11 +11,11 @@ use std::str::FromStr;
 pub enum Target {
     /// The code 0, the middle of the prior, and its reconstruction.
     Zero,
-    /// Another image of the data set for each sample, by the seed.
+    /// Another image of the data set for each sample, chosen by the seed.
     Shuffle,
     /// The image at a position of the data set.
     Index(u64),
-    /// The first image of a data set of its own.
+    /// The first image of a separate data set.
     File(String),
 }
 

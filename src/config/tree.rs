@@ -1,7 +1,7 @@
 //! The YAML as a tree: read, overridden by `--set` and by flags, then parsed into a typed config.
 //!
-//! Overrides edit the tree before the typed parse, so that a flag, `--set` and the file meet the same checks. An error
-//! names the file and key path, or the flag or `--set` that brought the value in.
+//! Overrides edit the tree before the typed parse, so that a flag, `--set` and the file pass the same checks. An error names the file and
+//! key path, or the flag or `--set` that set the value.
 
 use crate::error::{Error, Result};
 use serde::Serialize;
@@ -10,16 +10,16 @@ use serde_yaml::{Mapping, Value};
 use std::io::ErrorKind;
 use std::path::Path;
 
-/// One edit of the tree and who asked for it.
+/// One edit of the tree, and the flag that asked for it.
 #[derive(Clone, Debug)]
 struct Override {
     /// Key path in dots: `train.epochs`.
     path: String,
-    /// What an error about this key is to name: `--set train.epochs`, `--eps`.
+    /// The name of this key in errors: `--set train.epochs`, `--eps`.
     label: String,
 }
 
-/// A YAML document on its way to a typed config.
+/// A YAML document before it becomes a typed config.
 #[derive(Clone, Debug)]
 pub struct Tree {
     root: Value,
@@ -49,7 +49,7 @@ impl Tree {
         Self::text(&name, &text)
     }
 
-    /// Parses YAML text; `origin` is what errors call it.
+    /// Parses YAML text; `origin` is its name in errors.
     pub fn text(origin: &str, text: &str) -> Result<Self> {
         let root: Value =
             serde_yaml::from_str(text).map_err(|e| Error::request(origin, "YAML", e.to_string().replace('\n', " ")))?;
@@ -83,14 +83,14 @@ impl Tree {
         self.insert(path, &label, value)
     }
 
-    /// Sets `path` to the value that came by the flag `label`.
+    /// Sets `path` to the value of the flag `label`.
     pub fn put(&mut self, label: &str, path: &str, value: &impl Serialize) -> Result<()> {
         let value = serde_yaml::to_value(value)
             .map_err(|e| Error::request(label, "a value that YAML can hold", e.to_string()))?;
         self.insert(path, label, value)
     }
 
-    /// The value at `path`, where there is one.
+    /// The value at `path`, if there is one.
     pub fn get(&self, path: &str) -> Option<&Value> {
         path.split('.').try_fold(&self.root, |at, key| match at {
             Value::Mapping(map) => map.get(key),
@@ -135,7 +135,7 @@ impl Tree {
 
     /// The typed config; unknown keys, wrong types and values out of range are wrong requests.
     ///
-    /// `check` tests ranges; the subject of its errors is a key path (`train.lr`), completed here.
+    /// `check` tests ranges; the subject of its errors is a key path (`train.lr`), which is completed here.
     pub fn parse<T: DeserializeOwned>(&self, check: impl Fn(&T) -> Result<()>) -> Result<T> {
         let value = match deserialize::<T>(&self.root) {
             Ok(value) => value,
@@ -201,13 +201,13 @@ impl Tree {
         }
     }
 
-    /// As [`Tree::subject`], where an override below `path` is to blame too: it made `path` what it is.
+    /// As [`Tree::subject`], but an override below `path` counts too, since it changed the value at `path`.
     fn culprit(&self, path: &str) -> String {
         let below = |o: &&Override| o.path.strip_prefix(path).is_some_and(|rest| rest.starts_with('.'));
         self.overrides.iter().rev().find(below).map_or_else(|| self.subject(path), |o| o.label.clone())
     }
 
-    /// What an error about `path` names: the flag or `--set` that put it there, or file and key.
+    /// What an error about `path` names: the flag or `--set` that set it, or file and key.
     fn subject(&self, path: &str) -> String {
         let path = &path.replace('[', ".").replace(']', "");
         let covers = |o: &&Override| *path == o.path || path.strip_prefix(&o.path).is_some_and(|r| r.starts_with('.'));
@@ -231,7 +231,7 @@ fn differ(a: &Value, b: &Value, path: &str) -> Option<String> {
     })
 }
 
-/// Parses, or says at which dotted path it failed and why.
+/// Parses, or returns the dotted path where it failed, and the reason.
 fn deserialize<T: DeserializeOwned>(root: &Value) -> Result<T, (String, String)> {
     serde_path_to_error::deserialize(root.clone()).map_err(|e| {
         let path = e.path().to_string().replace('[', ".").replace(']', "");
@@ -240,7 +240,7 @@ fn deserialize<T: DeserializeOwned>(root: &Value) -> Result<T, (String, String)>
     })
 }
 
-/// A value as an error shows it.
+/// A value as errors show it.
 fn show(value: &Value) -> String {
     match value {
         Value::Null => "nothing".to_owned(),
@@ -253,14 +253,14 @@ fn show(value: &Value) -> String {
     }
 }
 
-/// serde's complaint about an unknown key: the key, and what would have been known.
+/// serde's message about an unknown key: the key, and the keys that are known.
 fn unknown(message: &str) -> Option<(&str, String)> {
     let (key, rest) = message.strip_prefix("unknown field `")?.split_once('`')?;
     let known = rest.trim_start_matches(", ").replace("expected ", "").replace('`', "");
     Some((key, if known.is_empty() { "no further key".to_owned() } else { known }))
 }
 
-/// serde's complaint in the words of our errors: (expected, found).
+/// serde's message in our wording: (expected, found).
 fn reword(message: &str) -> (String, String) {
     let wanted = |text: &str| match text {
         "f32" | "f64" => "a number".to_owned(),
@@ -286,7 +286,7 @@ fn reword(message: &str) -> (String, String) {
     if message.starts_with("data did not match any variant") {
         return ("another kind of value".to_owned(), message.to_owned());
     }
-    // A Display of our own Error: `subject: expected X, found Y`.
+    // The text of our own Error: `subject: expected X, found Y`.
     if let Some((expected, found)) = message.split_once("expected ").and_then(|(_, m)| m.rsplit_once(", found ")) {
         return (expected.to_owned(), found.to_owned());
     }

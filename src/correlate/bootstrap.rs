@@ -11,7 +11,7 @@ use rand::Rng;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-/// How the interval is read off the resamples.
+/// How the interval is computed from the resamples.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
@@ -31,7 +31,7 @@ pub struct Bootstrap {
     pub resamples: usize,
     /// Probability that the interval should cover the truth, in (0, 1). Default 0.95.
     pub level: f64,
-    /// How the interval is read off. Default `bca`.
+    /// How the interval is computed. Default `bca`.
     pub method: Method,
 }
 
@@ -72,10 +72,10 @@ const GROUPS: usize = 2000;
 
 /// The interval of `statistic`, which is given a workspace and how often each of `rows` rows was drawn.
 ///
-/// Resample r draws by (`seed`, r) alone: neither threads nor the statistic change it.
+/// Resample r is drawn from (`seed`, r) only: neither threads nor the statistic change it.
 ///
 /// # Errors
-/// Where `bootstrap` is out of range.
+/// If `bootstrap` is out of range.
 pub fn interval<W>(
     rows: usize,
     bootstrap: &Bootstrap,
@@ -158,7 +158,7 @@ fn acceleration<W>(
         squares += d * d;
         cubes += d * d * d;
     }
-    // Differences that are rounding error have no skewness.
+    // Differences that are only rounding error have no skewness.
     if squares.sqrt() > 1e-12 * mean.abs().max(f64::MIN_POSITIVE) { cubes / (6.0 * squares.powf(1.5)) } else { 0.0 }
 }
 

@@ -1,7 +1,7 @@
-//! Do the scores tell the damage? Rank correlations with bootstrap intervals.
+//! Do the scores predict the damage? Rank correlations with bootstrap intervals.
 //!
-//! Ranks, because the question is whether one quantity orders models or samples as another does, and because a score
-//! such as lambda_1 spans decades.
+//! Ranks are used because the question is whether one quantity orders models or samples as another does, and because a score such as
+//! lambda_1 spans decades.
 
 mod bootstrap;
 mod normal;
@@ -13,7 +13,7 @@ pub use rank::{Coefficient, Ranked, Workspace};
 use crate::error::{Error, Result};
 use serde::Serialize;
 
-/// What to do with a pair of which a member is NaN.
+/// What to do with a pair that contains a NaN.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Missing {
     /// It is a mistake: refuse the whole request.
@@ -23,7 +23,7 @@ pub enum Missing {
     Drop,
 }
 
-/// A correlation and what is known of its error.
+/// A correlation and its uncertainty.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Correlation {
     /// The coefficient in [-1, 1]; NaN where it is not defined: fewer than 3 pairs, or a constant column.
@@ -40,10 +40,10 @@ pub struct Correlation {
     pub degenerate: usize,
 }
 
-/// The pairs of `x` and `y` that count, ranked, and how many were dropped.
+/// The pairs of `x` and `y` that count, ranked, and the number of dropped pairs.
 ///
 /// # Errors
-/// A wrong request where the lengths differ, or where a member is NaN under [`Missing::Refuse`].
+/// A wrong request if the lengths differ, or where a member is NaN under [`Missing::Refuse`].
 pub fn pairs(x: &[f64], y: &[f64], missing: Missing) -> Result<(Ranked, usize)> {
     if x.len() != y.len() {
         return Err(Error::request(
@@ -75,7 +75,7 @@ pub fn coefficient(x: &[f64], y: &[f64], which: Coefficient, missing: Missing) -
     Ok((ranked.coefficient(which), dropped))
 }
 
-/// The coefficient with its bootstrap confidence interval, pairs being resampled.
+/// The coefficient with its bootstrap confidence interval; the bootstrap resamples pairs.
 ///
 /// Resample r draws the same rows for every column of the same length and `seed`, so that intervals of several scores on
 /// the same samples are paired.

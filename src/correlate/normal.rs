@@ -18,7 +18,7 @@ pub fn cdf(x: f64) -> f64 {
         odd += 2.0;
         term *= x * x / odd;
         let next = sum + term;
-        // Also where both are NaN.
+        // This is also true if both are NaN.
         if next == sum || next.is_nan() {
             break;
         }
@@ -27,7 +27,7 @@ pub fn cdf(x: f64) -> f64 {
     0.5 + sum * (-0.5 * x * x).exp() / (2.0 * std::f64::consts::PI).sqrt()
 }
 
-/// The x with Phi(x) = p by bisection: -8 and 8 at and beyond the ends, NaN for NaN.
+/// The x with Phi(x) = p by bisection: -8 or 8 at the ends and beyond them, NaN for NaN.
 pub fn quantile(p: f64) -> f64 {
     if p.is_nan() {
         return p;

@@ -8,7 +8,7 @@
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// Which rank correlation.
+/// The kind of rank correlation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "kebab-case")]
@@ -23,7 +23,7 @@ pub enum Coefficient {
 /// Pairs in the order of x, then y, with their tied groups.
 #[derive(Clone, Debug)]
 pub struct Ranked {
-    /// Where pair i of the caller went.
+    /// The new position of pair i of the caller.
     position: Vec<u32>,
     /// Ends of the runs of equal x.
     x_ends: Vec<u32>,
@@ -33,7 +33,7 @@ pub struct Ranked {
     y_order: Vec<u32>,
     /// Ends of the runs of equal y, in `y_order`.
     y_ends: Vec<u32>,
-    /// Which run of equal y a position belongs to: larger for larger y.
+    /// The run of equal y that a position belongs to; the number is larger for larger y.
     y_group: Vec<u32>,
 }
 
@@ -51,19 +51,19 @@ fn ends(n: usize, same: impl Fn(usize, usize) -> bool) -> Vec<u32> {
     (1..=n).filter(|&k| k == n || !same(k - 1, k)).map(|k| k as u32).collect()
 }
 
-/// `m` choose 2.
+/// The number of pairs of `m` things, m (m - 1) / 2.
 fn choose2(m: u64) -> u64 {
     m * m.saturating_sub(1) / 2
 }
 
 impl Ranked {
-    /// Sorts the pairs, none of which may hold a NaN; infinities are in order, and 0 equals -0.
+    /// Sorts the pairs, which must not hold a NaN; infinities are ordered, and 0 equals -0.
     pub(super) fn new(pairs: &[(f64, f64)]) -> Result<Self> {
         let n = pairs.len();
         if u32::try_from(n).is_err() {
             return Err(Error::request("columns to correlate", "fewer than 2^32 pairs", n.to_string()));
         }
-        // -0 + 0 is +0, so that the total order agrees with equality.
+        // -0 + 0 is +0, so that the total order agrees with ==.
         let at = |i: u32| (pairs[i as usize].0 + 0.0, pairs[i as usize].1 + 0.0);
         let mut order: Vec<u32> = (0..n as u32).collect();
         order.sort_unstable_by(|&a, &b| at(a).0.total_cmp(&at(b).0).then(at(a).1.total_cmp(&at(b).1)).then(a.cmp(&b)));
@@ -96,7 +96,7 @@ impl Ranked {
         self.position.len()
     }
 
-    /// True where there is no pair.
+    /// True if there is no pair.
     pub fn is_empty(&self) -> bool {
         self.position.is_empty()
     }
@@ -201,7 +201,7 @@ fn ratio(a: f64, b: f64, c: f64) -> f64 {
     if b > 0.0 && c > 0.0 { (a / (b * c).sqrt()).clamp(-1.0, 1.0) } else { f64::NAN }
 }
 
-/// Sorts `data` by merging and counts the pairs that stood in the wrong order.
+/// Sorts `data` by merging and counts the pairs that were in the wrong order.
 fn swaps(data: &mut Vec<u32>, merged: &mut Vec<u32>) -> u64 {
     let n = data.len();
     let mut total = 0u64;
@@ -213,7 +213,7 @@ fn swaps(data: &mut Vec<u32>, merged: &mut Vec<u32>) -> u64 {
             let (mut left, mut right) = (start, middle);
             while left < middle && right < end {
                 if data[right] < data[left] {
-                    // It passes all that is left of the left run.
+                    // It passes every remaining entry of the left run.
                     total += (middle - left) as u64;
                     merged.push(data[right]);
                     right += 1;

@@ -1,4 +1,4 @@
-//! Arrays of samples, of whatever file: what their axes mean, what their numbers mean, which are classes.
+//! Arrays of samples from any file: what their axes and numbers mean, and which of them are classes.
 
 use crate::data::{ImageShape, Layout, Reading};
 use crate::error::{Error, Result};
@@ -10,22 +10,22 @@ use tch::Tensor;
 pub struct Axes {
     /// N.
     pub count: usize,
-    /// The image that a sample is, or is seen as.
+    /// The image that a sample is, or is treated as.
     pub shape: ImageShape,
-    /// A sample's own axes, [C, H, W] where it is an image.
+    /// A sample's own axes, [C, H, W] if it is an image.
     pub sample: Vec<i64>,
     /// The channels come last.
     pub channels_last: bool,
 }
 
-/// So many channels or fewer, on the last axis of an array with more on its second, are channels that come last.
+/// If the last axis has at most this size and the second axis is larger, the channels come last.
 const FEW: usize = 4;
 
 impl Axes {
-    /// Of [N, D], [N, H, W] (or [N, C, T]), [N, C, H, W] or [N, H, W, C], [N, C, D, H, W].
+    /// The axes of [N, D], [N, H, W] (or [N, C, T]), [N, C, H, W] or [N, H, W, C], [N, C, D, H, W].
     ///
     /// # Errors
-    /// A wrong request that names `place` where the axes are others.
+    /// A wrong request that names `place` if there are other axes.
     pub fn of(place: &str, axes: &[usize], reading: &Reading) -> Result<Self> {
         let (count, sample) = match axes {
             [count, sample @ ..] if (1..=4).contains(&sample.len()) => (*count, sample),
@@ -61,7 +61,7 @@ impl Axes {
         Ok(Self { count, shape, sample, channels_last })
     }
 
-    /// [B, C, H, W] of rows as they are stored, `values` one after the other.
+    /// [B, C, H, W] from rows as they are stored, with `values` one after the other.
     pub fn images(&self, values: &[f32]) -> Result<Tensor> {
         let ImageShape { channels, height, width } = self.shape;
         let batch = values.len() as i64 / self.shape.dim();
@@ -72,7 +72,7 @@ impl Axes {
         Ok(flat.f_reshape([batch, channels, height, width])?)
     }
 
-    /// What a user should know of how the axes were read.
+    /// What a user should know about how the axes were read.
     pub fn note(&self, reading: &Reading) -> Option<String> {
         let ImageShape { channels, height, width } = self.shape;
         (self.channels_last && reading.layout.is_none())
@@ -80,7 +80,7 @@ impl Axes {
     }
 }
 
-/// What stored numbers are.
+/// The type of stored numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Numbers {
     /// 0 or 1.
@@ -89,14 +89,14 @@ pub enum Numbers {
     Bytes,
     /// 0 to 65535.
     Words,
-    /// Other whole numbers, of which nobody knows what means 1.
+    /// Other whole numbers; their type does not say which value means 1.
     Whole,
     /// Floating point.
     Float,
 }
 
 impl Numbers {
-    /// The value that means 1, where the type tells; whole numbers need to be told.
+    /// The value that means 1, if the type says so; for whole numbers the user must give it.
     ///
     /// # Errors
     /// A wrong request that names `place` and the flag.
@@ -113,8 +113,8 @@ impl Numbers {
         }
     }
 
-    /// `values` of the samples `index` over their `scale`; of floating point numbers those outside [0, 1], NaN among them, are refused
-    /// unless it was said what they mean.
+    /// `values` of the samples `index` divided by their `scale`. Floating point numbers outside [0, 1], and NaN, are refused unless the
+    /// user said what they mean.
     pub fn pixels<T>(self, place: &str, index: &[u64], values: &[T], scale: f64, reading: &Reading) -> Result<Vec<f32>>
     where
         T: Copy + Sync + std::fmt::Display + Into<f64>,
@@ -128,21 +128,21 @@ impl Numbers {
             let expected = "pixels in [0, 1] (or --full-scale V, the value that means 1, or none)";
             return Err(Error::request(format!("{place}, sample {sample}"), expected, values[position].to_string()));
         }
-        // Divided in single precision, as bytes always were: v / 255 must come out the same whatever file they were in.
+        // Divided in single precision, as for bytes: v / 255 must be the same for every file format.
         let single = scale as f32;
         Ok(values.par_iter().map(|&v| if scale == 1.0 { v.into() as f32 } else { v.into() as f32 / single }).collect())
     }
 }
 
-/// True where an array beside `count` samples holds one value of each: [N], [N, 1] or [N, 1, 1, 1].
+/// True if an array that stands beside `count` samples holds one value for each: [N], [N, 1] or [N, 1, 1, 1].
 pub fn is_one_each(axes: &[usize], count: usize) -> bool {
     matches!(axes, [n, ones @ ..] if *n == count && ones.iter().all(|d| *d == 1))
 }
 
-/// Values in one image at most: a header that tells more is damaged, and memory must not be asked for it.
+/// The most values in one image: a header with more is damaged, and no memory must be requested for it.
 const LARGEST: u64 = 1 << 28;
 
-/// The shape of an image whose axes a file tells; `place` names the file.
+/// The shape of an image from the axes in a file; `place` names the file.
 pub fn image_shape(place: &str, channels: u64, height: u64, width: u64) -> Result<ImageShape> {
     let dim = height.checked_mul(width).and_then(|plane| plane.checked_mul(channels));
     if dim.is_none_or(|d| d == 0 || d > LARGEST) {

@@ -38,14 +38,14 @@ fn names(split: Split) -> Vec<String> {
     }
 }
 
-/// True where a folder holds any file of CIFAR-10's binary version.
+/// True if a folder holds any file of CIFAR-10's binary version.
 pub fn recognise(entries: &[Entry]) -> bool {
     let known = [names(Split::Train), names(Split::Test)].concat();
     entries.iter().any(|e| known.contains(&e.name))
 }
 
 impl Cifar {
-    /// Opens the five training files or the test file; all must be there.
+    /// Opens the five training files or the test file; all must exist.
     pub fn open(folder: &Path, entries: &[Entry], split: Split) -> Result<Self> {
         if split == Split::Val {
             return Err(wrong(folder, "a validation split", "training and test files, as CIFAR-10 has them"));
@@ -71,7 +71,7 @@ impl Cifar {
         Ok(Self { parts, len: start as usize, name: folder.display().to_string() })
     }
 
-    /// Fills `out` with the records of a range, which may cross files.
+    /// Fills `out` with the records of a range, which may extend over several files.
     fn records(&self, range: std::ops::Range<u64>, out: &mut [u8]) -> Result<()> {
         for part in &self.parts {
             let from = range.start.max(part.start);

@@ -1,18 +1,18 @@
-//! What a data set is, whatever it is called and wherever it lies.
+//! A fingerprint of a data set's contents, independent of its name and its place.
 
 use super::Source;
 use crate::error::Result;
 use sha2::{Digest, Sha256};
 use tch::Kind;
 
-/// Samples that are looked at: enough to tell two data sets apart, few enough to be read in no time.
+/// Samples that are hashed: enough to tell two data sets apart, and few enough to be read quickly.
 const LOOKED_AT: u64 = 64;
 
-/// SHA-256, hexadecimal, of number and shape of the samples and of some of them, spread evenly from the first to the last:
-/// pixels as f32 and labels as i64, little-endian.
+/// SHA-256, hexadecimal, of the number and shape of the samples and of some samples, spread evenly from the first to the last: pixels as
+/// f32 and labels as i64, little-endian.
 ///
 /// # Errors
-/// Where these samples cannot be read.
+/// If these samples cannot be read.
 pub fn fingerprint(source: &dyn Source) -> Result<String> {
     let count = source.len() as u64;
     let shape = source.shape();

@@ -1,4 +1,4 @@
-//! A folder of pictures: one subfolder a class, as torchvision's ImageFolder has it, or flat.
+//! A folder of pictures: one subfolder for each class, as in torchvision's ImageFolder, or a flat folder.
 
 use crate::data::array::image_shape;
 use crate::data::listing::{Entry, list};
@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 pub struct Folder {
     name: String,
     files: Vec<PathBuf>,
-    /// Class of each file: its subfolder's position among the subfolders with pictures, by name. `None` where the folder is flat.
+    /// Class of each file: its subfolder's position among the subfolders with pictures, by name. `None` if the folder is flat.
     labels: Option<Vec<i64>>,
     /// The names of these subfolders.
     classes: Vec<String>,
@@ -25,10 +25,10 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// Finds the images and checks every header; `None` where there is no image.
+    /// Finds the images and checks every header; `None` if there is no image.
     ///
-    /// Subfolders named as splits are (`train`, `test`, `val`, `valid`, `validation`) are splits, any others classes; pictures may lie
-    /// at any depth below a class.
+    /// Subfolders that are named like splits (`train`, `test`, `val`, `valid`, `validation`) are splits; all others are classes. Pictures
+    /// may be at any depth below a class.
     pub fn open(root: &Path, split: Split, reading: &Reading) -> Result<Option<Self>> {
         let mut notes = Vec::new();
         let (folders, images) = tree::sort(list(root)?);
@@ -46,7 +46,7 @@ impl Folder {
         match (splits.as_slice(), others.as_slice()) {
             (_, []) => {}
             ([only], [other, ..]) => {
-                // A class may be called so, too.
+                // A class may have such a name, too.
                 let expected = "splits (train, test, val), or classes of which none is called so";
                 let remedy = format!("give {}/{only} for that split alone, or rename the folder", root.display());
                 return Err(wrong(root, expected, format!("{only:?} beside {other:?} ({remedy})")));
@@ -101,9 +101,9 @@ fn base(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// The shape that all files share, with three channels where any has colour; `None` of no file.
+/// The shape that all files share, with three channels if any file has colour; `None` if there is no file.
 fn common_shape(files: &[PathBuf], background: Option<Background>) -> Result<Option<ImageShape>> {
-    // Collected before any error is looked at, so that the first file in order is named, not the first in time.
+    // All results are collected before an error is returned, so that the error names the first file in order, not in time.
     let looks: Vec<Result<Look>> = files.par_iter().map(|path| picture::look(path, background)).collect();
     let mut common: Option<Look> = None;
     for (look, path) in looks.into_iter().zip(files) {

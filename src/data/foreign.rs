@@ -1,9 +1,9 @@
-//! Files that are not read, told by their names and first bytes, each with what to type to make one that is.
+//! Files that are not read. They are recognised by their names and first bytes, and each error says how to convert the file.
 
 use std::io::Read;
 use std::path::Path;
 
-/// What the file at `path` is, as far as its name and first bytes tell, and how it is made into one that is read.
+/// What the file at `path` is, by its name and first bytes, and how it is converted to a file that is read.
 pub fn file(path: &Path) -> std::io::Result<String> {
     let mut head = Vec::new();
     let file = std::fs::File::open(path)?;
@@ -57,7 +57,7 @@ pub fn file(path: &Path) -> std::io::Result<String> {
     })
 }
 
-/// What a folder holds that is not read, by the names of its files.
+/// The unreadable format that a folder holds, by the names of its files.
 pub fn folder(names: &[&str]) -> Option<&'static str> {
     let any = |wanted: &dyn Fn(&str) -> bool| names.iter().any(|name| wanted(&name.to_ascii_lowercase()));
     if any(&|n| n == "data_batch_1" || n == "test_batch") {

@@ -1,4 +1,4 @@
-//! HDF5 files with `/images` and, where known, `/labels`; only the rows asked for are read.
+//! HDF5 files with `/images` and, if known, `/labels`; only the requested rows are read.
 
 use crate::data::array::{Axes, Numbers, is_one_each};
 use crate::data::listing::Entry;
@@ -13,11 +13,11 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use tch::Tensor;
 
-/// Unpacked chunks that HDF5 keeps: a chunk holds many rows, and neighbouring batches share it.
+/// The cache for unpacked chunks in HDF5: a chunk holds many rows, and neighbouring batches share it.
 const CHUNK_CACHE: usize = 64 << 20;
 const SIGNATURE: [u8; 8] = *b"\x89HDF\r\n\x1a\n";
 
-/// A chunk that is larger is kept whole all the same, up to this: else it is unpacked anew for every few rows.
+/// A larger chunk is cached whole too, up to this size; otherwise it would be unpacked again for every few rows.
 const LARGEST_CHUNK: usize = 2 << 30;
 
 /// One split of an HDF5 file.
@@ -34,7 +34,7 @@ pub struct Hdf5 {
     notes: Vec<String>,
 }
 
-/// True where a file carries HDF5's signature: at byte 0, or after a user block of 512, 1024, 2048, ... bytes.
+/// True if a file has HDF5's signature: at byte 0, or after a user block of 512, 1024, 2048, ... bytes.
 pub fn has_signature(path: &Path) -> Result<bool> {
     let file = std::fs::File::open(path).map_err(|e| Error::io(path, e))?;
     let size = file.metadata().map_err(|e| Error::io(path, e))?.len();
@@ -50,7 +50,7 @@ pub fn has_signature(path: &Path) -> Result<bool> {
     Ok(false)
 }
 
-/// The file of `split` in a folder with `train.h5` or `test.h5` (or `.hdf5`); `None` where there is neither.
+/// The file of `split` in a folder with `train.h5` or `test.h5` (or `.hdf5`); `None` if there is neither.
 pub fn of_split(folder: &Path, entries: &[Entry], split: Split) -> Result<Option<PathBuf>> {
     let find = |split: Split| {
         let is_file = |e: &Entry, name: &str| e.name.strip_prefix(name).is_some_and(|x| x == ".h5" || x == ".hdf5");
@@ -67,8 +67,8 @@ pub fn of_split(folder: &Path, entries: &[Entry], split: Split) -> Result<Option
 }
 
 impl Hdf5 {
-    /// Opens `/images` and `/labels`, or those of the group `/train` or `/test` where the file has such groups; or the data set
-    /// `named` and the labels beside it.
+    /// Opens `/images` and `/labels`, or those of the group `/train` or `/test` if the file has such groups; or the data set `named` and
+    /// the labels beside it.
     pub fn open(path: &Path, split: Split, named: Option<&str>, reading: &Reading) -> Result<Self> {
         let mut cache = CHUNK_CACHE;
         let (group, images) = loop {
@@ -85,7 +85,7 @@ impl Hdf5 {
             if wanted <= cache || wanted > LARGEST_CHUNK {
                 break (group, images);
             }
-            // The cache is the file's: it is opened anew, nothing of it being held any more.
+            // The cache belongs to the file: the file is closed completely and opened again.
             cache = wanted;
         };
         let place = format!("{}: {}", path.display(), images.name());
@@ -114,7 +114,7 @@ impl Hdf5 {
         rows::gather(index, self.axes.shape.dim() as usize, |range, out| self.run(&self.images, range, out))
     }
 
-    /// Fills `out` with a range of rows, converted by HDF5 where the stored type is another.
+    /// Fills `out` with a range of rows, which HDF5 converts if the stored type is another.
     fn run<T: H5Type + Copy>(&self, dataset: &Dataset, rows: Range<u64>, out: &mut [T]) -> Result<()> {
         let broken = |e: &hdf5::Error| {
             let subject = format!("{}: {}", self.path.display(), dataset.name());
@@ -142,7 +142,7 @@ impl Hdf5 {
     }
 }
 
-/// The file, read without locks, as data are.
+/// The file, opened without locks, as all data are.
 fn opened(path: &Path, cache: usize) -> Result<File> {
     File::with_options()
         .with_fapl(|plist| plist.chunk_cache(12_421, cache, 0.75).file_locking(false))
@@ -150,13 +150,13 @@ fn opened(path: &Path, cache: usize) -> Result<File> {
         .map_err(|e| unreadable(path, &e))
 }
 
-/// Bytes of a chunk, unpacked.
+/// Bytes of one unpacked chunk.
 fn chunk_bytes(images: &Dataset) -> usize {
     let width = images.dtype().map_or(8, |t| t.size());
     images.chunk().map_or(0, |chunk| chunk.iter().fold(width, |n, d| n.saturating_mul(*d)))
 }
 
-/// Refuses before the first read what would fail in it, or come out with its axes reversed.
+/// Refuses before the first read what would fail in it, or would have its axes reversed.
 fn ensure_readable(images: &Dataset, place: &str) -> Result<()> {
     if let Some(filter) = images.filters().iter().find(|filter| !filter.is_available()) {
         let found = format!("the filter {filter:?} (rewrite it: h5repack -f GZIP=1 OLD.h5 NEW.h5)");
@@ -170,7 +170,7 @@ fn ensure_readable(images: &Dataset, place: &str) -> Result<()> {
     Ok(())
 }
 
-/// A data set that is not there, and which are.
+/// The error for a missing data set, with the names of the existing ones.
 fn absent(file: &File, path: &Path, name: &str, e: &hdf5::Error) -> Error {
     if file.link_exists(name) {
         return wrong(path, format!("a dataset {name}"), first_line(e));
@@ -178,7 +178,7 @@ fn absent(file: &File, path: &Path, name: &str, e: &hdf5::Error) -> Error {
     wrong(path, format!("a dataset {name}"), members(file))
 }
 
-/// The labels that lie beside the data set `name` as such files have them.
+/// The labels beside the data set `name`, by the usual names in such files.
 fn beside(root: &Group, name: &str) -> Option<String> {
     let (folder, own) = name.rsplit_once('/').unwrap_or(("", name));
     let twin = match own {
@@ -193,7 +193,7 @@ fn beside(root: &Group, name: &str) -> Option<String> {
         .find(|l| root.link_exists(l))
 }
 
-/// A file that HDF5 cannot make sense of is the wrong file, wherever in it that shows.
+/// A file that HDF5 cannot read is the wrong file, no matter where in the file this shows.
 fn unreadable(path: &Path, e: &hdf5::Error) -> Error {
     wrong(path, "a readable HDF5 file", first_line(e))
 }
@@ -218,7 +218,7 @@ fn group_of(file: &File, path: &Path, split: Split) -> Result<(Group, String)> {
     }
 }
 
-/// What a file holds, in a few words.
+/// A short description of a file's contents.
 fn members(file: &File) -> String {
     match file.member_names().unwrap_or_default().as_slice() {
         [] => "an empty file".to_owned(),
@@ -227,7 +227,7 @@ fn members(file: &File) -> String {
     }
 }
 
-/// How numbers are stored, and the type's name; none where they are no numbers.
+/// How numbers are stored, and the type's name; `None` if they are not numbers.
 fn numbers_of(images: &Dataset) -> (Option<Numbers>, String) {
     match images.dtype().and_then(|t| t.to_descriptor()) {
         Ok(found) => {
@@ -245,7 +245,7 @@ fn numbers_of(images: &Dataset) -> (Option<Numbers>, String) {
     }
 }
 
-/// The data set of labels, where it has an integer for each image; else a note says what it has.
+/// The data set of labels, if it has an integer for each image; otherwise a note about what it has.
 fn labels_of(group: &Group, path: &Path, name: &str, len: usize, notes: &mut Vec<String>) -> Result<Option<Dataset>> {
     let labels = group.dataset(name).map_err(|e| wrong(path, format!("a dataset {name}"), first_line(&e)))?;
     let place = format!("{}: {}", path.display(), labels.name());
@@ -295,7 +295,7 @@ impl Source for Hdf5 {
         let images = match self.numbers {
             Numbers::Bytes => self.images::<u8>(index)?,
             Numbers::Words => self.images::<u16>(index)?,
-            // HDF5 takes a boolean for what it is, an enumeration.
+            // HDF5 stores a boolean as an enumeration.
             Numbers::Bool => {
                 let values: Vec<u8> = self.rows::<bool>(index)?.into_iter().map(u8::from).collect();
                 self.axes.images(&self.numbers.pixels("", index, &values, self.scale, &self.reading)?)?

@@ -1,4 +1,4 @@
-//! IDX: the format of MNIST and its kin, plain or gzipped.
+//! IDX: the format of MNIST and similar data sets, plain or gzipped.
 //!
 //! Source: LeCun, Cortes & Burges, "The MNIST database", file formats: a big-endian header (two zero bytes, the type,
 //! the number of axes, each axis as u32), then the values.
@@ -22,7 +22,7 @@ pub struct Idx {
     name: String,
 }
 
-/// True where a folder holds files named as IDX files.
+/// True if a folder holds files that are named like IDX files.
 pub fn recognise(entries: &[Entry]) -> bool {
     entries.iter().any(|e| ["-idx3-ubyte", "-idx1-ubyte", "-idx2-int"].iter().any(|kind| stem(&e.name).ends_with(kind)))
 }
@@ -34,9 +34,9 @@ fn stem(name: &str) -> String {
 }
 
 impl Idx {
-    /// Opens the images of `split` and their labels, where there are any.
+    /// Opens the images of `split` and their labels, if there are any.
     ///
-    /// Of several sets in the folder (`emnist-letters-train-images-idx3-ubyte`) the one that is `named`.
+    /// If the folder has several sets (`emnist-letters-train-images-idx3-ubyte`), opens the one that is `named`.
     pub fn open(folder: &Path, entries: &[Entry], split: Split, named: Option<&str>) -> Result<Self> {
         let own: Vec<&Entry> = entries.iter().filter(|e| named.is_none_or(|n| is_of(&stem(&e.name), n))).collect();
         if let (Some(named), true) = (named, own.is_empty()) {
@@ -56,14 +56,14 @@ impl Idx {
         let shape = image_shape(&path.display().to_string(), 1, height.into(), width.into())?;
         let labels = match choose(folder, &own, split, "labels-idx1-ubyte")? {
             Some(path) => Some(labels(&path, count)?),
-            // QMNIST's: eight integers an image, of which the first is its class.
+            // QMNIST's labels: eight integers for each image, and the first is its class.
             None => choose(folder, &own, split, "labels-idx2-int")?.map(|p| rows_of_labels(&p, count)).transpose()?,
         };
         Ok(Self { images, labels, len: count as usize, shape, name: folder.display().to_string() })
     }
 }
 
-/// True for the files of the set `named`: `emnist-letters`, or its end, `letters`.
+/// True for the files of the set `named`: `emnist-letters`, or the end of its name, `letters`.
 fn is_of(stem: &str, named: &str) -> bool {
     let named = named.to_ascii_lowercase();
     Split::ALL.iter().flat_map(|s| parts(*s)).any(|part| {
@@ -72,7 +72,7 @@ fn is_of(stem: &str, named: &str) -> bool {
     })
 }
 
-/// How file names call a split.
+/// The names of a split in file names.
 fn parts(split: Split) -> &'static [&'static str] {
     match split {
         Split::Train => &["train"],
@@ -81,7 +81,7 @@ fn parts(split: Split) -> &'static [&'static str] {
     }
 }
 
-/// The file of a split and kind: the exact name before a prefixed one (`emnist-digits-train-...`), plain before gzipped.
+/// The file of a split and kind: an exact name comes before a prefixed one (`emnist-digits-train-...`), plain before gzipped.
 fn choose(folder: &Path, entries: &[&Entry], split: Split, kind: &str) -> Result<Option<PathBuf>> {
     let wanted: Vec<String> = parts(split).iter().map(|part| format!("{part}-{kind}")).collect();
     let named = |exact: bool| {
@@ -109,7 +109,7 @@ fn choose(folder: &Path, entries: &[&Entry], split: Split, kind: &str) -> Result
     }
 }
 
-/// All labels of a file, of which there must be `count`.
+/// All labels of a file; there must be `count` of them.
 fn labels(path: &Path, count: u32) -> Result<Vec<i64>> {
     let array = Array::open(path, BYTES, 1)?;
     if array.axes[0] != count {
@@ -174,7 +174,7 @@ enum Values {
 }
 
 impl Array {
-    /// Reads the header, which must tell values of the type `code` with `rank` axes, and checks that they are there.
+    /// Reads the header, which must state values of the type `code` with `rank` axes, and checks that the values are there.
     fn open(path: &Path, code: u8, rank: u8) -> Result<Self> {
         let mut file = File::open(path).map_err(|e| Error::io(path, e))?;
         let size = file.metadata().map_err(|e| Error::io(path, e))?.len();
@@ -185,7 +185,7 @@ impl Array {
             let mut stream = flate2::bufread::MultiGzDecoder::new(BufReader::new(file));
             let (axes, length) = header(path, &mut stream, code, rank)?;
             let mut bytes = Vec::new();
-            // One more byte than there should be, to notice a surplus, and no more than that.
+            // Reads at most one byte more than there should be, to notice a surplus.
             let read = stream.take(length.saturating_add(1)).read_to_end(&mut bytes);
             read.map_err(|e| broken(path, e))?;
             check_length(path, start + length, start + bytes.len() as u64, "bytes when unpacked")?;
@@ -209,7 +209,7 @@ impl Array {
     }
 }
 
-/// The axes that a header tells, and how many bytes they take.
+/// The axes that a header states, and how many bytes they take.
 fn header(path: &Path, stream: &mut impl Read, code: u8, rank: u8) -> Result<(Vec<u32>, u64)> {
     let mut magic = [0u8; 4];
     stream.read_exact(&mut magic).map_err(|e| broken(path, e))?;
@@ -227,7 +227,7 @@ fn header(path: &Path, stream: &mut impl Read, code: u8, rank: u8) -> Result<(Ve
     }
     let width = if code == BYTES { 1u64 } else { 4 };
     let length = axes.iter().try_fold(width, |product, &axis| product.checked_mul(u64::from(axis)));
-    // A length that memory cannot address is nonsense in a header, not a large file.
+    // A length that memory cannot address means a broken header, not a large file.
     match length.filter(|&l| l < isize::MAX as u64 / 8) {
         Some(length) => Ok((axes, length)),
         None => Err(wrong(path, "a sensible size in the header", format!("axes {axes:?}"))),
@@ -243,7 +243,7 @@ fn check_length(path: &Path, expected: u64, found: u64, unit: &str) -> Result<()
     Err(wrong(path, format!("{expected} {unit}, as its header says"), found))
 }
 
-/// What a failed read says of the file: ended early and damaged are the file's faults, the rest is the system's.
+/// The error of a failed read: an early end and damage are the file's faults; other errors are the system's.
 fn broken(path: &Path, e: std::io::Error) -> Error {
     match e.kind() {
         ErrorKind::UnexpectedEof => wrong(path, "a whole IDX file", "one that ends too early"),

@@ -1,4 +1,4 @@
-//! What lies in a folder, without what systems and archivers leave there.
+//! The entries of a folder, without the files that operating systems and archivers leave there.
 
 use crate::error::{Error, Result};
 use std::path::{Path, PathBuf};
@@ -6,16 +6,16 @@ use std::path::{Path, PathBuf};
 /// A visible entry of a folder.
 #[derive(Debug)]
 pub struct Entry {
-    /// Its name; what is not UTF-8 is replaced.
+    /// Its name; bytes that are not UTF-8 are replaced.
     pub name: String,
     /// Its path.
     pub path: PathBuf,
 }
 
-/// What operating systems and archivers leave in folders, besides hidden files (`.DS_Store`, resource forks `._NAME`).
+/// Files that operating systems and archivers leave in folders, besides hidden files (`.DS_Store`, resource forks `._NAME`).
 const LITTER: [&str; 4] = ["__MACOSX", "Thumbs.db", "desktop.ini", "@eaDir"];
 
-/// The entries of a folder by name, hidden ones and litter left out.
+/// The entries of a folder by name, without hidden ones and litter.
 pub fn list(folder: &Path) -> Result<Vec<Entry>> {
     let mut entries = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(|e| Error::io(folder, e))? {

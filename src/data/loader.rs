@@ -1,4 +1,4 @@
-//! Batches read ahead on a thread, so that decoding and the model's work overlap.
+//! Batches that a thread reads ahead, so that decoding and the model's work overlap.
 
 use crate::data::{Batch, Source};
 use crate::error::{Error, Result};
@@ -14,19 +14,19 @@ const AHEAD: usize = 2;
 pub struct Batches<T = Batch> {
     receiver: Option<Receiver<(usize, Result<T>)>>,
     thread: Option<JoinHandle<()>>,
-    /// Samples that are still to come.
+    /// Samples that have not come yet.
     left: usize,
     refused: Option<Error>,
 }
 
-/// Reads the samples of `source` in the given `order` (positions, each < `source.len()`), `batch` at a time, ahead of
-/// the consumer on a thread that ends with the iterator.
+/// Reads the samples of `source` in the given `order` (positions, each < `source.len()`), `batch` at a time, on a thread that reads ahead
+/// and ends with the iterator.
 pub fn batches(source: Arc<dyn Source>, order: Vec<u64>, batch: usize) -> Batches {
     ahead(order, move || batch, move |index| source.read(index))
 }
 
-/// What `read` makes of some positions of the `order` at a time, made ahead of the consumer like [`batches`]; `size` is asked
-/// before each how many these are.
+/// What `read` makes of some positions of the `order` at a time, computed ahead like [`batches`]; before each, `size` is asked how many
+/// positions to take.
 pub fn ahead<T: Send + 'static>(
     order: Vec<u64>,
     mut size: impl FnMut() -> usize + Send + 'static,
@@ -63,7 +63,7 @@ fn read_all<T>(
         let (index, rest) = order.split_at(size().clamp(1, order.len()));
         let one = read(index);
         let stop = one.is_err();
-        // A send fails where the consumer has gone: nobody wants the rest.
+        // A send fails if the consumer has gone: then the rest is not needed.
         if sender.send((index.len(), one)).is_err() || stop {
             return;
         }
@@ -82,7 +82,7 @@ impl<T> Iterator for Batches<T> {
         if self.left == 0 {
             return None;
         }
-        // A channel that closes early means that the thread died: an end of data would hide the loss.
+        // If a channel closes early, the thread has died; an end of the data would hide the loss.
         let (count, item) = self.receiver.as_ref().and_then(|r| r.recv().ok()).unwrap_or_else(|| {
             let message = "the reading thread ended early".to_owned();
             (0, Err(Error::Internal { part: "data::batches", message }))
@@ -94,10 +94,10 @@ impl<T> Iterator for Batches<T> {
 
 impl<T> Drop for Batches<T> {
     fn drop(&mut self) {
-        // The receiver first: a sender that waits for room then gives up, and the join is short.
+        // The receiver is dropped first: a sender that waits for room then stops, and the join is short.
         self.receiver = None;
         if let Some(thread) = self.thread.take() {
-            // A panic was already reported as an early end.
+            // A panic has already been reported as an early end.
             let _ = thread.join();
         }
     }

@@ -2,18 +2,18 @@
 
 mod array; //   what axes and numbers of arrays mean
 mod cifar; //   CIFAR-10 binary batches
-mod fingerprint; // what a data set is, whatever it is called
-mod foreign; // what is not read, and what to do
+mod fingerprint; // a fingerprint of the contents
+mod foreign; // files that are not read, and how to convert them
 mod folder; //  classes and splits of pictures
 mod hdf5; //    /images and /labels
 mod idx; //     MNIST's format, plain or gzipped
-mod listing; // what lies in a folder
+mod listing; // the entries of a folder
 mod loader; //  reading ahead
-mod open; //    which of them a path is
+mod open; //    which kind of data set a path is
 mod numpy; //   .npy and .npz
-mod picture; // one of them
+mod picture; // one picture
 mod probe; //   size and colour from an image file's header
-mod reading; // what is said of data by flags
+mod reading; // what flags say about data
 mod rows; //    scattered rows through reads of neighbours
 mod tree; //    pictures at any depth
 mod strokes; // generated digits
@@ -70,7 +70,7 @@ impl Split {
         self.into()
     }
 
-    /// How files and folders call it, the usual name first.
+    /// The names of this split in files and folders; the usual name is first.
     pub(crate) fn names(self) -> &'static [&'static str] {
         match self {
             Self::Train => &["train"],
@@ -95,34 +95,34 @@ pub struct Batch {
 pub trait Source: Send + Sync {
     /// What it is, for result files and reports: `strokes`, or the path.
     fn name(&self) -> &str;
-    /// Which format it has, in words.
+    /// Its format, in words.
     fn format(&self) -> &'static str {
         "in memory"
     }
     /// Number of samples in the chosen split, after any limit.
     fn len(&self) -> usize;
-    /// True where there is no sample.
+    /// True if there is no sample.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
     /// Shape of every image.
     fn shape(&self) -> ImageShape;
-    /// A sample's own axes: [C, H, W] of images, or others, which are seen as images of [`Source::shape`].
+    /// A sample's own axes: [C, H, W] of an image, or others, which are treated as an image of [`Source::shape`].
     fn sample(&self) -> Vec<i64> {
         let ImageShape { channels, height, width } = self.shape();
         vec![channels, height, width]
     }
-    /// The stored value that is 1 to whom reads.
+    /// The stored value that becomes 1 when it is read.
     fn full_scale(&self) -> f64 {
         255.0
     }
-    /// What the user should be told of how the data were read.
+    /// What the user should know about how the data were read.
     fn notes(&self) -> Vec<String> {
         vec![]
     }
-    /// True where samples carry class labels.
+    /// True if samples have class labels.
     fn has_labels(&self) -> bool;
-    /// The names of classes 0, 1, ... where the data have them.
+    /// The names of classes 0, 1, ... if the data have them.
     fn classes(&self) -> Option<&[String]> {
         None
     }

@@ -1,4 +1,4 @@
-//! NumPy's files: `.npy`, and the arrays of an `.npz`; only the rows asked for are read where nothing is packed.
+//! NumPy's files: `.npy`, and the arrays of an `.npz`. If an array is not compressed, only the requested rows are read.
 //!
 //! Source: NEP 1, "A simple file format for NumPy arrays"; an `.npz` is a zip archive of such files.
 
@@ -13,7 +13,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use zip::{CompressionMethod, ZipArchive};
 
-/// How an `.npy` file begins.
+/// The first bytes of an `.npy` file.
 const SIGNATURE: &[u8] = b"\x93NUMPY";
 
 /// One split of an `.npy` or `.npz` file.
@@ -34,7 +34,7 @@ pub fn is_npy(bytes: &[u8]) -> bool {
     bytes.starts_with(SIGNATURE)
 }
 
-/// The names of the arrays of a zip archive, without `.npy`; empty where it holds none or cannot be read.
+/// The names of the arrays in a zip archive, without `.npy`; empty if it holds none or cannot be read.
 pub fn arrays(path: &Path) -> Vec<String> {
     let Some(archive) = File::open(path).ok().and_then(|file| ZipArchive::new(BufReader::new(file)).ok()) else {
         return vec![];
@@ -107,7 +107,7 @@ impl Numpy {
     }
 }
 
-/// What labels of the images called `name` are called.
+/// The possible names of the labels for the images called `name`.
 fn twins(name: &str) -> Vec<String> {
     let of_x = ["x", "X"].into_iter().flat_map(|x| {
         let y = if x == "x" { "y" } else { "Y" };
@@ -119,7 +119,7 @@ fn twins(name: &str) -> Vec<String> {
     of_x.flatten().chain(replaced).collect()
 }
 
-/// An array of numbers in C order: in a file where it lies plain, else unpacked into memory once.
+/// An array of numbers in C order: in the file if it is stored there uncompressed, otherwise unpacked into memory once.
 struct Array {
     place: String,
     shape: Vec<usize>,
@@ -156,7 +156,7 @@ impl Array {
             let file = File::open(path).map_err(|e| Error::io(path, e))?;
             return Ok(Self { values: Values::File { path: path.to_owned(), file, start: data + start }, ..array });
         }
-        // The header says how much there is; a length in the archive's own is not trusted for memory.
+        // The header gives the size; the length that the archive gives is not trusted for memory.
         let (array, start) = Self::begin(&place, &mut entry, size)?;
         let mut bytes = Vec::new();
         entry.take(size - start + 1).read_to_end(&mut bytes).map_err(|e| broken(&e))?;
@@ -166,7 +166,7 @@ impl Array {
         Ok(Self { values: Values::Memory(bytes), ..array })
     }
 
-    /// The array that a header tells, in `size` bytes with the header, and where its values begin.
+    /// The array that a header describes, in `size` bytes with the header, and the position of its first value.
     fn begin(place: &str, reader: impl Read, size: u64) -> Result<(Self, u64)> {
         let broken = |expected: &str, found: String| Error::request(place, expected, found);
         let head = head(reader).map_err(|e| broken("a readable .npy header", first_line(&e)))?;
@@ -241,7 +241,7 @@ impl Array {
         if self.big_endian {
             bytes.chunks_exact_mut(width).for_each(<[u8]>::reverse);
         }
-        // Widened to eight little-endian bytes.
+        // The values are widened to eight little-endian bytes.
         let widened = |chunk: &[u8], fill: u8| {
             let mut eight = [fill; 8];
             eight[..width].copy_from_slice(chunk);
@@ -270,12 +270,12 @@ fn half(bits: u16) -> f64 {
     }
 }
 
-/// Longest header that is read; those of NumPy have some hundred bytes.
+/// The longest header that is read; NumPy's headers have some hundred bytes.
 const LONGEST: u64 = 1 << 20;
-/// Brackets within brackets in a header: those of types of records are four deep.
+/// The deepest nesting of brackets in a header; the types of records have a depth of four.
 const DEEPEST: usize = 16;
 
-/// Signature, version, length and text of a header, as far as they are there.
+/// Signature, version, length and text of a header, as far as they exist.
 fn head(mut reader: impl Read) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     reader.by_ref().take(8).read_to_end(&mut bytes)?;
@@ -286,7 +286,7 @@ fn head(mut reader: impl Read) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// False for a header that would be too much for who parses it: too deep for the stack, or of a shape whose product is no number.
+/// False for a header that the parser cannot handle: nested too deeply for the stack, or with a shape whose product overflows.
 fn is_sensible(head: &str) -> bool {
     let mut depth = 0usize;
     let deepest = head.chars().map(|c| {

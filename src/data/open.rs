@@ -1,4 +1,4 @@
-//! Which kind of data set a name means, and the checks that every kind shares.
+//! Decides which kind of data set a name means, and makes the checks that every kind shares.
 
 use crate::data::listing::list;
 use crate::data::rows::wrong;
@@ -11,10 +11,10 @@ use std::path::Path;
 use std::sync::Arc;
 use tch::Tensor;
 
-/// What a data set may be; shown where a name means none of it.
+/// The possible kinds of data sets; shown if a name means none of them.
 const KINDS: &str = "IDX files, CIFAR-10 data_batch_*.bin, train.h5 and test.h5, or pictures";
 
-/// Opens the `split` of a data set, its first `limit` samples only where a limit is given.
+/// Opens the `split` of a data set; only its first `limit` samples if a limit is given.
 ///
 /// `spec` is recognised by what it is: `strokes` (or `strokes:n=100000,size=32`), an HDF5 or NumPy file (or `FILE:NAME`, one of its
 /// arrays), or a folder with IDX files (or `FOLDER:NAME`, one of several sets), CIFAR-10 binary batches, `train.h5` and `test.h5`, or
@@ -26,10 +26,10 @@ pub fn open(spec: &str, split: Split, limit: Option<usize>) -> Result<Arc<dyn So
     open_as(spec, split, limit, &Reading::default())
 }
 
-/// [`open`], read as `reading` says.
+/// [`open`], with data read as `reading` says.
 ///
 /// # Errors
-/// As [`open`]; a wrong request where values are so small that they must mean something else than is thought.
+/// As [`open`]; a wrong request if values are so small that their scale must be another.
 pub fn open_as(spec: &str, split: Split, limit: Option<usize>, reading: &Reading) -> Result<Arc<dyn Source>> {
     if limit == Some(0) {
         return Err(Error::request("limit", "at least 1", "0"));
@@ -47,13 +47,13 @@ pub fn open_as(spec: &str, split: Split, limit: Option<usize>, reading: &Reading
     Ok(Arc::new(Opened { source, name: spec.to_owned(), len, notes, reading: *reading }))
 }
 
-/// Images that are looked at for how large their values are,
+/// How many images are checked for the size of their values,
 const LOOKED_AT: u64 = 1000;
-/// but no more than so many values.
+/// and at most how many values.
 const MOST: u64 = 1 << 24;
 
-/// Refuses data whose first images hold nothing but next to nothing: they are 0 and 1 in bytes, or bytes over 255 twice. Pictures of few
-/// bits in 16 are a note.
+/// Refuses data whose first images hold only tiny values: they are 0 and 1 in bytes, or bytes that were divided by 255 twice. Pictures that
+/// use few of their 16 bits cause a note.
 fn plausible(spec: &str, source: &dyn Source) -> Result<Option<String>> {
     let full = source.full_scale();
     let end = (source.len() as u64).min(LOOKED_AT).min((MOST / source.shape().dim().max(1) as u64).max(1));
@@ -65,7 +65,7 @@ fn plausible(spec: &str, source: &dyn Source) -> Result<Option<String>> {
         1.0 / 16.0
     };
     let (mut first, mut largest) = (0, 0.0f64);
-    // Nearly always the first few settle it.
+    // The first few images nearly always suffice.
     while first < end {
         let last = (first * 4).max(8).min(end);
         let images = source.read(&(first..last).collect::<Vec<_>>())?.images;
@@ -90,7 +90,7 @@ fn plausible(spec: &str, source: &dyn Source) -> Result<Option<String>> {
     Err(Error::request(spec, format!("values up to {full} (or {remedy}, the value that means 1)"), found))
 }
 
-/// A note where the first `len` samples are of one class and later ones of others: a part of ordered data says little.
+/// A note if the first `len` samples are of one class and later ones of others: a part of ordered data is not representative.
 fn one_class(spec: &str, source: &dyn Source, len: usize) -> Result<Option<String>> {
     if len >= source.len() || len < 2 || !source.has_labels() {
         return Ok(None);
@@ -142,7 +142,7 @@ fn recognise(spec: &str, split: Split, reading: &Reading) -> Result<Box<dyn Sour
     Err(wrong(path, "an HDF5 or NumPy file, or the folder that holds the data", found))
 }
 
-/// `FILE:NAME` or `FOLDER:NAME` in its parts, where the whole is not there itself and the first part is.
+/// The parts of `FILE:NAME` or `FOLDER:NAME`, if the whole name does not exist as a path and the first part does.
 fn parted(spec: &str) -> (&Path, Option<&str>) {
     let whole = Path::new(spec);
     if whole.exists() {
@@ -181,7 +181,7 @@ fn recognise_folder(path: &Path, split: Split, named: Option<&str>, reading: &Re
     Err(wrong(path, KINDS, found))
 }
 
-/// How a file begins.
+/// The first bytes of a file.
 fn opening(path: &Path) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let file = std::fs::File::open(path).map_err(|e| Error::io(path, e))?;
@@ -189,7 +189,7 @@ fn opening(path: &Path) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// A data set under the name that the user gave it, cut to its limit, its indices checked.
+/// A data set under the name that the user gave it, cut to its limit, with its indices checked.
 struct Opened {
     source: Box<dyn Source>,
     name: String,
@@ -199,7 +199,7 @@ struct Opened {
 }
 
 impl Opened {
-    /// Pixels of the scale that was asked for, from those over the scale that the type has.
+    /// Pixels on the requested scale, from those on the type's scale.
     fn rescaled(&self, images: Tensor) -> Result<Tensor> {
         let own = self.source.full_scale();
         let wanted = match self.reading.full_scale {
@@ -207,7 +207,7 @@ impl Opened {
             Some(FullScale::Value(value)) => value,
             Some(FullScale::None) => 1.0,
         };
-        // The stored values, exactly: whole numbers over their scale come back whole.
+        // Restores the stored values exactly: whole numbers divided by their scale become whole again.
         let stored = if own == 1.0 { images } else { images.f_mul_scalar(own)?.f_round()? };
         let images = if wanted == 1.0 { stored } else { stored.f_div_scalar(wanted)? };
         let (low, high) = (images.f_min()?.f_double_value(&[])?, images.f_max()?.f_double_value(&[])?);

@@ -1,4 +1,4 @@
-//! One picture: what its header tells, and its pixels.
+//! One picture: the contents of its header, and its pixels.
 
 use crate::data::probe::{Colour, PictureHeader, format, jpeg_is_whole, probe};
 use crate::data::rows::{first_line, wrong};
@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use image::{DynamicImage, ImageFormat};
 use std::path::Path;
 
-/// What is known of a picture before it is read.
+/// What is known about a picture before it is read.
 #[derive(Clone, Copy, Debug)]
 pub struct Look {
     /// H in pixels.
@@ -18,8 +18,8 @@ pub struct Look {
     pub colour: Colour,
 }
 
-/// Looks at a picture, at its pixels only where the header does not tell what must be known: whether those with an alpha channel are
-/// opaque, whether a palette is grey.
+/// Examines a picture. Pixels are read only if the header does not say enough: whether those with an alpha channel are opaque, or whether a
+/// palette is grey.
 pub fn look(path: &Path, background: Option<Background>) -> Result<Look> {
     let header = probe(path)?;
     let (height, width, colour, alpha) = match header {
@@ -36,12 +36,12 @@ pub fn look(path: &Path, background: Option<Background>) -> Result<Look> {
     Ok(Look { height, width, colour })
 }
 
-/// True where every pixel is.
+/// True if every pixel is grey.
 fn is_grey(image: &DynamicImage) -> bool {
     !image.color().has_color() || image.to_rgb16().pixels().all(|p| p.0[0] == p.0[1] && p.0[1] == p.0[2])
 }
 
-/// Refuses transparent pixels: what shows through one is not in the file; to guess it would change the data.
+/// Refuses transparent pixels: the file does not say what lies under them, and a guess would change the data.
 fn opaque(path: &Path, image: &DynamicImage) -> Result<()> {
     let rgba = image.to_rgba16();
     match rgba.pixels().position(|p| p.0[3] < u16::MAX) {
@@ -65,8 +65,8 @@ fn open(path: &Path) -> Result<DynamicImage> {
     image::load_from_memory_with_format(&bytes, format).map_err(|e| wrong(path, name, first_line(&e)))
 }
 
-/// Decodes the image at `path` into `out`, [C, H, W] in [0, 1]: 8-bit values / 255, 16-bit values / 65535, floating point as it is;
-/// transparent pixels over `background`.
+/// Decodes the image at `path` into `out`, [C, H, W] in [0, 1]: 8-bit values / 255, 16-bit values / 65535, floating point unchanged;
+/// transparent pixels are drawn over `background`.
 pub fn decode(path: &Path, shape: ImageShape, background: Option<Background>, out: &mut [f32]) -> Result<()> {
     let image = open(path)?;
     if (i64::from(image.height()), i64::from(image.width())) != (shape.height, shape.width) {
@@ -93,7 +93,7 @@ pub fn decode(path: &Path, shape: ImageShape, background: Option<Background>, ou
     for (position, pixel) in values.chunks_exact(channels + 1).enumerate() {
         let alpha = f32::from(pixel[channels]) / top;
         if alpha < 1.0 && background.is_none() {
-            // Not so when the folder was opened.
+            // This was not so when the folder was opened.
             opaque(path, &image)?;
         }
         for (channel, &value) in pixel[..channels].iter().enumerate() {

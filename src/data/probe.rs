@@ -1,4 +1,4 @@
-//! Size and colour of a PNG or JPEG file from its header alone: a folder is checked whole before it is read.
+//! Size and colour of a PNG or JPEG file from its header alone: the whole folder is checked before it is read.
 
 use crate::data::rows::wrong;
 use crate::error::{Error, Result};
@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{BufReader, ErrorKind, Read, Seek, SeekFrom};
 use std::path::Path;
 
-/// What a header tells.
+/// What a header states.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PictureHeader {
     /// H in pixels.
@@ -20,14 +20,14 @@ pub struct PictureHeader {
     pub alpha: bool,
 }
 
-/// Whether pixels have a hue.
+/// Whether pixels have colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Colour {
-    /// One value a pixel.
+    /// One value for each pixel.
     Grey,
-    /// Three values a pixel.
+    /// Three values for each pixel.
     Rgb,
-    /// Four inks a pixel. Decoders disagree about what Adobe's programs write (inverted, or not), so that nobody knows the colours.
+    /// Four inks for each pixel. Decoders disagree on whether Adobe's programs write them inverted, so that the colours are unknown.
     Cmyk,
 }
 
@@ -42,7 +42,7 @@ pub fn format(bytes: &[u8]) -> Option<ImageFormat> {
     }
 }
 
-/// Reads the header of the PNG or JPEG file at `path`; `None` of other pictures.
+/// Reads the header of the PNG or JPEG file at `path`; `None` for other pictures.
 pub fn probe(path: &Path) -> Result<Option<PictureHeader>> {
     let broken = |e: std::io::Error| match e.kind() {
         ErrorKind::UnexpectedEof => wrong(path, "a whole PNG or JPEG image", "a file that ends in its header"),
@@ -69,7 +69,7 @@ pub fn probe(path: &Path) -> Result<Option<PictureHeader>> {
     }
 }
 
-/// The IHDR chunk, which the standard wants first, then those before the pixels: the palette, and what of it is transparent.
+/// The IHDR chunk, which must be first by the standard, then those before the pixels: the palette and its transparency.
 fn png(file: &mut (impl Read + Seek)) -> std::io::Result<Option<PictureHeader>> {
     let mut chunk = [0u8; 18];
     file.read_exact(&mut chunk)?;
@@ -127,7 +127,7 @@ fn jpeg(file: &mut (impl Read + Seek)) -> std::io::Result<Option<PictureHeader>>
     Ok(None)
 }
 
-/// The next segment's marker and the length of what follows its length field; `None` where there is no segment.
+/// The next segment's marker and its length without the length field; `None` if there is no segment.
 fn segment(file: &mut impl Read) -> std::io::Result<Option<(u8, u16)>> {
     let mut two = [0u8; 2];
     file.read_exact(&mut two)?;
@@ -142,13 +142,13 @@ fn segment(file: &mut impl Read) -> std::io::Result<Option<(u8, u16)>> {
     Ok(u16::from_be_bytes(two).checked_sub(2).map(|length| (marker, length)))
 }
 
-/// True where a JPEG's pixels run to an end marker. Decoders fill the rest of a cut file with grey and say nothing.
+/// True if a JPEG's pixels end with an end marker. Decoders fill the rest of a cut file with grey and report no error.
 pub fn jpeg_is_whole(bytes: &[u8]) -> bool {
     let mut rest = std::io::Cursor::new(bytes.get(2..).unwrap_or_default());
     while let Ok(Some((marker, length))) = segment(&mut rest) {
         let next = rest.position() as usize + usize::from(length);
         if marker == 0xda {
-            // In the pixels' code 0xff is followed by 0 or a restart marker, so that this pair ends them.
+            // In the code of the pixels 0 or a restart marker follows 0xff, so that this pair marks their end.
             return bytes.get(2 + next..).is_some_and(|data| data.windows(2).any(|pair| pair == [0xff, 0xd9]));
         }
         rest.set_position(next as u64);

@@ -1,31 +1,31 @@
-//! How data are to be read, where they do not say it themselves.
+//! How data are to be read, if the data do not say it themselves.
 
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::str::FromStr;
 
-/// What is said of data that their files do not say.
+/// What the user says about data, if their files do not say it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Reading {
-    /// Where the channels of an array of images are; found by its shape where nothing is said.
+    /// Where the channels of an array of images are; found by its shape if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub layout: Option<Layout>,
-    /// Which value means 1; by the type of the values where nothing is said.
+    /// Which value means 1; found by the type of the values if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub full_scale: Option<FullScale>,
-    /// What lies under transparent pixels; they are refused where nothing is said.
+    /// What lies under transparent pixels; if absent, transparent pixels are refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub background: Option<Background>,
 }
 
 impl Reading {
-    /// True where nothing is said.
+    /// True if nothing is set.
     pub fn is_default(&self) -> bool {
         *self == Self::default()
     }
 
-    /// True where values are taken as they are, whatever their size.
+    /// True if values are taken unchanged, whatever their size.
     pub fn is_free(&self) -> bool {
         self.full_scale == Some(FullScale::None)
     }
@@ -36,9 +36,9 @@ impl Reading {
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
 pub enum Layout {
-    /// [N, C, H, W], as PyTorch has it.
+    /// [N, C, H, W], as in PyTorch.
     Nchw,
-    /// [N, H, W, C], as TensorFlow and pictures in numpy have it.
+    /// [N, H, W, C], as in TensorFlow and in NumPy pictures.
     Nhwc,
 }
 
@@ -59,7 +59,7 @@ pub enum Background {
 pub enum FullScale {
     /// This one.
     Value(f64),
-    /// None does: values are taken as they are.
+    /// No value: values are taken unchanged.
     None,
 }
 
@@ -82,7 +82,7 @@ impl TryFrom<serde_yaml::Value> for FullScale {
         match (value.as_f64(), value.as_str()) {
             (Some(number), _) => number.to_string().parse(),
             (None, Some(text)) => text.parse(),
-            // `full_scale: null` is how YAML says none.
+            // `full_scale: null` is `None` in YAML.
             (None, None) if value.is_null() => Ok(Self::None),
             _ => Err(Error::request("full scale", EXPECTED, format!("{value:?}"))),
         }

@@ -1,4 +1,4 @@
-//! Rows in any order, through reads of neighbours; bytes to pixels.
+//! Reads rows in any order through reads of neighbours; turns bytes into pixels.
 
 use crate::data::{Batch, ImageShape};
 use crate::error::{Error, Result};
@@ -8,8 +8,8 @@ use tch::{Kind, Tensor};
 
 /// Reads the rows at `index`, `width` values each, in that order.
 ///
-/// `read` fills its slice with a range of neighbouring rows. Rows are asked for in ascending order, each once, runs of
-/// neighbours together: a shuffled batch of a chunked file then opens each chunk once.
+/// `read` fills its slice with a range of neighbouring rows. Rows are read in ascending order, each once, and runs of neighbours together,
+/// so that a shuffled batch of a chunked file opens each chunk once.
 pub fn gather<T: Copy + Default>(
     index: &[u64],
     width: usize,
@@ -60,12 +60,12 @@ pub fn from_floats(values: &[f32], shape: ImageShape) -> Result<Tensor> {
     Ok(Tensor::f_from_slice(values)?.f_reshape(axes(values.len(), shape))?)
 }
 
-/// [B, C, H, W] of `length` values; B is written out because -1 is ambiguous where B = 0.
+/// [B, C, H, W] of `length` values; B is written out because -1 is ambiguous if B = 0.
 fn axes(length: usize, shape: ImageShape) -> [i64; 4] {
     [length as i64 / shape.dim(), shape.channels, shape.height, shape.width]
 }
 
-/// A batch of `images` [B, C, H, W] with its labels, where there are any.
+/// A batch of `images` [B, C, H, W] with its labels, if there are any.
 pub fn batch(images: Tensor, labels: Option<&[i64]>, index: &[u64]) -> Result<Batch> {
     let labels = labels.map(Tensor::f_from_slice).transpose()?;
     Ok(Batch { images, labels, index: index.to_vec() })

@@ -1,4 +1,4 @@
-//! Which files of a folder are pictures, at any depth, in the order in which torchvision's ImageFolder has them.
+//! Which files in a folder are pictures, at any depth, in the order of torchvision's ImageFolder.
 
 use crate::data::listing::{Entry, list};
 use crate::error::{Error, Result};
@@ -9,16 +9,16 @@ use std::path::{Path, PathBuf};
 
 /// Extensions of pictures that are read.
 const READ: [&str; 12] = ["png", "jpg", "jpeg", "bmp", "gif", "tif", "tiff", "webp", "ppm", "pgm", "pbm", "pnm"];
-/// Those of pictures that are not.
+/// Extensions of pictures that are not read.
 const UNREAD: [&str; 16] =
     ["heic", "heif", "avif", "jp2", "j2k", "jxl", "svg", "psd", "dcm", "nii", "exr", "hdr", "tga", "ico", "eps", "pdf"];
 
-/// Pictures that are passed over, by their extension.
+/// Pictures that are left out, counted by their extension.
 #[derive(Debug, Default)]
 pub struct Unread(BTreeMap<String, usize>);
 
 impl Unread {
-    /// A line that counts them; none where there is none.
+    /// A line that counts them; `None` if there are none.
     pub fn note(&self, root: &Path) -> Option<String> {
         let count: usize = self.0.values().sum();
         let kinds: Vec<&str> = self.0.keys().map(String::as_str).collect();
@@ -43,10 +43,10 @@ impl AddAssign<&Self> for Unread {
     }
 }
 
-/// What lies below a folder.
+/// The pictures below a folder.
 #[derive(Debug, Default)]
 pub struct Found {
-    /// Pictures, folder by folder in the order of their paths, by name in each.
+    /// Pictures, folder by folder in the order of their paths, and by name in each folder.
     pub files: Vec<PathBuf>,
     /// Pictures that are not read.
     pub unread: Unread,
@@ -56,20 +56,20 @@ fn extension(path: &Path) -> String {
     path.extension().map(|x| x.to_string_lossy().to_ascii_lowercase()).unwrap_or_default()
 }
 
-/// Subfolders and pictures of a listing; anything else is passed over.
+/// Subfolders and pictures of a listing; other files are left out.
 pub fn sort(entries: Vec<Entry>) -> (Vec<Entry>, Vec<Entry>) {
     let (folders, others): (Vec<_>, Vec<_>) = entries.into_iter().partition(|e| e.path.is_dir());
     (folders, others.into_iter().filter(|e| READ.contains(&extension(&e.path).as_str())).collect())
 }
 
-/// The pictures of a folder itself that are not read.
+/// The unread pictures directly in a folder.
 pub fn unread(folder: &Path) -> Result<Unread> {
     let mut unread = Unread::default();
     list(folder)?.iter().for_each(|e| unread.count(&e.path));
     Ok(unread)
 }
 
-/// The pictures at any depth below a folder. Links are followed; no folder is entered twice.
+/// The pictures at any depth below a folder. Links are followed; each folder is entered only once.
 pub fn pictures(folder: &Path) -> Result<Found> {
     let (mut found, mut seen, mut folders) = (Found::default(), HashSet::new(), vec![folder.to_owned()]);
     let mut by_folder = Vec::new();
@@ -84,7 +84,7 @@ pub fn pictures(folder: &Path) -> Result<Found> {
         by_folder.push((folder, files));
         folders.extend(below.into_iter().map(|e| e.path));
     }
-    // As os.walk's folders sorted by their paths' characters: "a-b" before "a/c".
+    // The order of os.walk's folders sorted by the characters of their paths: "a-b" comes before "a/c".
     by_folder.sort_by(|a, b| a.0.as_os_str().cmp(b.0.as_os_str()));
     found.files = by_folder.into_iter().flat_map(|(_, files)| files.into_iter().map(|e| e.path)).collect();
     Ok(found)

@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use std::ffi::{c_char, c_void};
 use tch::{Device, Kind, Tensor};
 
-/// Name in errors.
+/// The routine's name in errors.
 const ROUTINE: &str = "fused Adam";
 
 /// Coefficients of one Adam step.
@@ -38,16 +38,16 @@ unsafe extern "C" {
     ) -> *const c_char;
 }
 
-/// Kind of the learning rate: f64, but f32 where the CUDA kernel reads it.
+/// Kind of the learning rate: f32 if the CUDA kernel reads it, otherwise f64.
 pub fn lr_kind(device: Device) -> Kind {
     if device.is_cuda() { Kind::Float } else { Kind::Double }
 }
 
 /// One Adam step in place on `params` and their moments; `steps` (scalars f32, one a parameter) go up by one.
 ///
-/// Parameter i, its gradient and its moments share shape, kind and device and are contiguous: the kernel walks them
-/// element by element. The learning rate is one number on their device of the kind that [`lr_kind`] says: a tensor, so that
-/// a captured step takes the value that is there when it is replayed.
+/// Parameter i, its gradient and its moments share shape, kind and device and are contiguous: the kernel walks them element by element. The
+/// learning rate is one number on their device of the kind that [`lr_kind`] says: it is a tensor, so that a captured step uses the value of
+/// the time when it is replayed.
 #[allow(clippy::too_many_arguments)] // ATen's own list
 pub fn fused_adam(
     params: &[Tensor],
@@ -99,8 +99,8 @@ pub fn fused_adam(
         |list: &[Tensor]| -> Vec<*mut c_void> { list.iter().map(|t| t.as_ptr().cast_mut().cast()).collect() };
     let (mut p, mut g, mut m, mut v, mut s) =
         (pointers(params), pointers(grads), pointers(exp_avgs), pointers(exp_avg_sqs), pointers(steps));
-    // SAFETY: five arrays of n tensors and one more, each alive for the call through what is borrowed; shapes, kinds, devices and
-    // contiguity were checked above; the routine keeps no pointer.
+    // SAFETY: five arrays of n tensors and one more, the borrows keep each alive during the call; shapes, kinds, devices and contiguity
+    // were checked above; the routine keeps no pointer.
     let message = unsafe {
         pb_fused_adam(
             p.as_mut_ptr(),

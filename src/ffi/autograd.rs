@@ -26,7 +26,7 @@ unsafe extern "C" {
 pub enum VjpMode {
     /// One backward pass under functorch's vmap.
     Vmapped,
-    /// One backward pass a cotangent.
+    /// One backward pass for each cotangent.
     Looped,
     /// All cotangents of a few samples as one batch, by our own rules for the operations of common networks (kernels/folded.h);
     /// on the CPU, as constants.
@@ -42,7 +42,7 @@ pub enum Graph {
     Differentiable,
 }
 
-/// What a derivative is taken by.
+/// The variable of a derivative.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum By {
     /// The input [B, ...].
@@ -56,15 +56,15 @@ pub enum By {
 /// `output` does not depend on `input`. The graph of `output` is kept for further calls.
 ///
 /// # Errors
-/// Where shapes, kinds or devices disagree, or libtorch cannot differentiate an operation.
+/// If shapes, kinds or devices disagree, or libtorch cannot differentiate an operation.
 pub fn vjp(output: &Tensor, input: &Tensor, cotangents: &Tensor, mode: VjpMode, graph: Graph) -> Result<Tensor> {
     vjp_by(By::Input, output, input, cotangents, mode, graph)
 }
 
-/// [`vjp`], of which the result is [K, B, H] where it is taken by the stem.
+/// [`vjp`]; if it is taken by the stem, the result is [K, B, H].
 ///
 /// # Errors
-/// As [`vjp`]; where there is no stem to take it by.
+/// As [`vjp`]; also if there is no stem.
 pub fn vjp_by(
     by: By,
     output: &Tensor,
@@ -112,16 +112,16 @@ pub fn vjp_by(
     Ok(unsafe { Tensor::from_ptr(result.cast::<C_tensor>()) })
 }
 
-/// Whether a pass that takes seconds should end.
+/// Whether a pass that takes seconds should stop.
 extern "C" fn stops() -> c_int {
     c_int::from(event::stop_requested())
 }
 
-/// M [D, H], without a gradient, where all of `output` depends on the leaf `input` [B, ...] through h = flatten(input) M + c
-/// alone, and its version, which a change in place moves on; `None` where the graph begins otherwise.
+/// M [D, H], without a gradient, and its version, which grows with each change in place, if all of `output` depends on the leaf `input` [B,
+/// ...] only through h = flatten(input) M + c; `None` if the graph begins in another way.
 ///
 /// # Errors
-/// Where libtorch has let go of M.
+/// If libtorch has already freed M.
 pub fn stem(output: &Tensor, input: &Tensor) -> Result<Option<(Tensor, i64)>> {
     let mut map: *mut c_void = std::ptr::null_mut();
     let mut version = 0;

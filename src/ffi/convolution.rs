@@ -1,4 +1,4 @@
-//! Convolutions of images, by the way that is fastest for their sizes on a CPU.
+//! Convolutions of images, by the fastest way for their sizes on a CPU.
 
 use super::check;
 use crate::error::{Result, ensure_shape};
@@ -17,11 +17,11 @@ unsafe extern "C" {
     ) -> *const c_char;
 }
 
-/// The convolution of images `x` [B, I, H, W] with `weight` [O, I, kh, kw] and `bias` \[O\], as libtorch's: [B, O, h, w], perhaps
-/// channels last. Where the weight needs no gradient, f32 images on a CPU take a product in place of oneDNN where that is faster.
+/// The convolution of images `x` [B, I, H, W] with `weight` [O, I, kh, kw] and `bias` \[O\], as in libtorch: [B, O, h, w], perhaps with
+/// channels last. If the weight needs no gradient, f32 images on a CPU use a matrix product in place of oneDNN if that is faster.
 ///
 /// # Errors
-/// Where shapes, kinds or devices do not fit.
+/// If shapes, kinds or devices do not fit.
 pub fn conv2d(x: &Tensor, weight: &Tensor, bias: &Tensor, stride: i64, padding: i64) -> Result<Tensor> {
     ensure_shape("images to convolve", x, &[-1, -1, -1, -1])?;
     let mut result: *mut c_void = std::ptr::null_mut();

@@ -1,5 +1,5 @@
-//! Device work that is repeated on fixed buffers: on CUDA captured once as a graph and then launched whole, so that a step
-//! costs one launch in place of hundreds; elsewhere simply done again.
+//! Device work that is repeated on fixed buffers. On CUDA it is captured once as a graph and then launched whole, so that a step costs one
+//! launch in place of hundreds; elsewhere it is simply done again.
 
 use super::check;
 use crate::error::Result;
@@ -19,31 +19,31 @@ unsafe extern "C" {
     fn pb_graph_free(graph: *mut c_void);
 }
 
-/// Runs before the capture, so that libraries have made their handles and workspaces, as PyTorch's guide has it.
+/// Runs before the capture, in which libraries create their handles and workspaces, as PyTorch's guide recommends.
 const WARM_UP: usize = 3;
 
-/// A piece of work to repeat, which the caller passes anew each time: on CUDA the first runs carry it out, the fourth captures
-/// it, and from then on the capture stands for it.
+/// A piece of work to repeat, which the caller passes each time. On CUDA the first three runs carry it out, the fourth captures it, and
+/// later runs replay the capture.
 ///
-/// The work is always the same, on the same memory: it reads its inputs from, and leaves its results in, tensors that the
-/// caller keeps as long as this value, and fills and reads between runs; what else it reads (a model's parameters) stays
-/// where it is as well. It must not wait for the device, and must not touch anything of the host's that changes: of a capture
-/// the host part runs once and the device part not at all. Runs are ordered with what the thread queues before and after.
+/// The work is always the same, on the same memory: it reads its inputs from tensors, and leaves its results in tensors, that the caller
+/// keeps as long as this value, and fills and reads between runs. Other memory that it reads (a model's parameters) must not move either.
+/// The work must not wait for the device and must not change anything on the host: in a capture the host part runs once and the device part
+/// does not run. Runs are ordered with the work that the thread queues before and after.
 pub struct Replay {
     way: Way,
 }
 
 enum Way {
-    /// The work itself; and why it is not a graph.
+    /// The work without a graph, and the reason why it is not a graph.
     Plain(String),
-    /// The work on the stream of the capture to come, so often before it.
+    /// The work on the stream of the later capture, and the number of runs so far.
     WarmUp(CudaGraph, usize),
     /// The captured work.
     Captured(CudaGraph),
 }
 
 impl Replay {
-    /// For work on `device`; nothing is run yet.
+    /// A replay for work on `device`; nothing is run yet.
     pub fn new(device: Device) -> Self {
         let way = match device {
             Device::Cuda(n) => match CudaGraph::new(n) {
@@ -55,10 +55,10 @@ impl Replay {
         Self { way }
     }
 
-    /// Does the work once on what its buffers hold now.
+    /// Does the work once on the present contents of its buffers.
     ///
     /// # Errors
-    /// Those of the work; where a replay fails.
+    /// The errors of the work; also if a replay fails.
     pub fn run(&mut self, mut work: impl FnMut() -> Result<()>) -> Result<()> {
         match &mut self.way {
             Way::Plain(_) => work(),
@@ -83,7 +83,7 @@ impl Replay {
         }
     }
 
-    /// Why the work is not, and will not be, a graph.
+    /// Why the work is not a graph, and will not be one.
     pub fn refusal(&self) -> Option<&str> {
         match &self.way {
             Way::Plain(reason) => Some(reason),
@@ -92,7 +92,7 @@ impl Replay {
     }
 }
 
-/// What is, or will be, captured. Not `Send`: streams are current thread by thread.
+/// A graph that is, or will be, captured. Not `Send`: each thread has its own current stream.
 struct CudaGraph {
     raw: NonNull<c_void>,
 }
@@ -106,7 +106,7 @@ impl CudaGraph {
         Ok(Self { raw: NonNull::new(raw).ok_or_else(none)? })
     }
 
-    /// Carries out `work` on the stream of captures.
+    /// Carries out `work` on the stream that is used for captures.
     fn aside(&self, work: impl FnOnce(&Self) -> Result<()>) -> Result<()> {
         // SAFETY: `raw` is alive until drop; left again below, on this thread.
         check("CUDA graph", unsafe { pb_graph_enter(self.raw.as_ptr()) })?;
@@ -115,7 +115,7 @@ impl CudaGraph {
         done.and(inside.leave())
     }
 
-    /// Captures `work`; within [`CudaGraph::aside`].
+    /// Captures `work`; call it within [`CudaGraph::aside`].
     fn capture(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<()> {
         let _alone = CAPTURES.lock().unwrap_or_else(PoisonError::into_inner);
         let begun = Begun(self);
@@ -129,16 +129,16 @@ impl CudaGraph {
     }
 
     fn replay(&self) -> Result<()> {
-        // SAFETY: `raw` is alive until drop; called only after a capture succeeded. The memory it works on is kept by the
-        // caller of `Replay::run`, as that asks.
+        // SAFETY: `raw` is alive until drop; called only after a capture succeeded. The caller of `Replay::run` keeps the memory that it
+        // works on, as that function requires.
         check("CUDA graph", unsafe { pb_graph_replay(self.raw.as_ptr()) })
     }
 }
 
-/// One capture at a time: the default generator's word that it is being captured is the device's, not the graph's.
+/// Only one capture at a time: the default generator notes for the device, not for the graph, that it is being captured.
 static CAPTURES: Mutex<()> = Mutex::new(());
 
-/// The stream of captures is current; the former one is again at the end, also where the work unwinds.
+/// Makes the stream of captures current, and the former one at the end, also if the work panics.
 struct Inside<'a>(&'a CudaGraph);
 
 impl Inside<'_> {
@@ -157,7 +157,7 @@ impl Drop for Inside<'_> {
     }
 }
 
-/// A capture that has not ended: abandoned where it does not come to its end.
+/// A capture that has not ended; it is abandoned if it does not reach its end.
 struct Begun<'a>(&'a CudaGraph);
 
 impl Drop for Begun<'_> {

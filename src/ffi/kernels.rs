@@ -1,4 +1,4 @@
-//! The kernels of `kernels/*.cuh` on tensors. The same body runs on the device and on the host, by where the input lies.
+//! The kernels of `kernels/*.cuh` on tensors. The same code runs on the device or on the host, wherever the input lies.
 
 use super::check;
 use crate::error::{Error, Result, ensure_shape};
@@ -30,10 +30,10 @@ unsafe extern "C" {
     fn pb_scores(result: *mut *mut c_void, values: *const c_void) -> *const c_char;
 }
 
-/// Largest order whose factor's eigenproblem fits one launch ([`factor_eigh`]).
+/// The largest order for which one launch solves a factor's eigenproblem ([`factor_eigh`]).
 pub const FACTOR_ORDER: i64 = 64;
 
-/// Rotations converge quadratically, in 5 to 9 sweeps; this many mean that something is wrong.
+/// Rotations converge quadratically, in 5 to 9 sweeps; if this many are needed, something is wrong.
 const SWEEPS: u16 = 40;
 
 /// How a symmetric eigenproblem is solved.
@@ -47,51 +47,50 @@ pub enum Algorithm {
     Library,
 }
 
-/// Eigenpairs of B symmetric matrices of order R, where the matrices lie.
+/// Eigenpairs of B symmetric matrices of order R, on the device of the matrices.
 #[derive(Debug)]
 pub struct Eigenpairs {
     /// [B, R], descending.
     pub values: Tensor,
     /// [B, K, R], unit rows to the K leading values.
     pub vectors: Tensor,
-    /// `[B]` i32: 0 where solved, 1 where an entry is not finite, 2 where it did not converge. Values and vectors of the
-    /// last two are NaN.
+    /// `[B]` i32: 0 if solved, 1 if an entry is not finite, 2 if it did not converge. For 1 and 2, values and vectors are NaN.
     pub outcome: Tensor,
 }
 
-/// True where this build has the device's half of the kernels.
+/// True if this build contains the CUDA part of the kernels.
 pub fn compiled() -> bool {
     // SAFETY: takes no argument and only reads.
     unsafe { pb_kernels_compiled() != 0 }
 }
 
-/// True where the kernels can run on `device`: always on the host; on CUDA if they were compiled in and the device is of
+/// True if the kernels can run on `device`: always on the host; on CUDA if they were compiled in and the device is of
 /// compute capability 8.0 or later.
 pub fn run_on(device: Device) -> bool {
     match device {
         Device::Cpu => true,
-        // SAFETY: asks the CUDA runtime for an attribute of a device; a number without a device is answered with 0.
+        // SAFETY: asks the CUDA runtime for an attribute of a device; for a number without a device it returns 0.
         Device::Cuda(n) => unsafe { pb_kernels_run_on(n as i64) != 0 },
         _ => false,
     }
 }
 
-/// True where [`Algorithm::Library`] can be taken in this process.
+/// True if [`Algorithm::Library`] is available in this process.
 pub fn has_library() -> bool {
     // SAFETY: takes no argument; opens libcusolver at the first call.
     unsafe { pb_has_library_eigh() != 0 }
 }
 
-/// Eigenvalues of symmetric `matrices` [B, R, R], f32 or f64, of which the lower triangle is read, and eigenvectors to the
-/// `top` leading ones. Their accuracy is that of the kind: R epsilon of the largest.
+/// Eigenvalues of symmetric `matrices` [B, R, R], f32 or f64, whose lower triangle is read, and the eigenvectors of the `top` leading ones.
+/// Their accuracy is that of the kind: R epsilon of the largest.
 ///
 /// # Errors
-/// Where shape or kind are others, `top` is beyond R, or the way cannot be taken on the device.
+/// If shape or kind are wrong, `top` is larger than R, or the device does not support the algorithm.
 pub fn eigh(matrices: &Tensor, top: usize, way: Algorithm) -> Result<Eigenpairs> {
     eigh_within(SWEEPS, matrices, top, way)
 }
 
-/// [`eigh`] with at most so many sweeps of rotations.
+/// [`eigh`] with at most `sweeps` sweeps of rotations.
 ///
 /// # Errors
 /// As [`eigh`].
@@ -115,7 +114,7 @@ pub fn eigh_within(sweeps: u16, matrices: &Tensor, top: usize, way: Algorithm) -
 /// double.
 ///
 /// # Errors
-/// As [`eigh`]; the library has no such way.
+/// As [`eigh`]; [`Algorithm::Library`] is not available here.
 pub fn factor_eigh(factor: &Tensor, top: usize, way: Algorithm) -> Result<Eigenpairs> {
     ensure_shape("factor of an eigenproblem", factor, &[-1, -1, -1])?;
     let order = factor.size()[1];
@@ -138,7 +137,7 @@ pub fn factor_eigh(factor: &Tensor, top: usize, way: Algorithm) -> Result<Eigenp
 /// Gram matrices A A^T [B, R, R] f64, summed in double, of `factor` [B, R, D], f32 or f64.
 ///
 /// # Errors
-/// Where shape or kind are others.
+/// If shape or kind are wrong.
 pub fn gram(factor: &Tensor) -> Result<Tensor> {
     ensure_shape("factor of a Gram matrix", factor, &[-1, -1, -1])?;
     ensure_order(factor.size()[1], 0)?;
@@ -152,7 +151,7 @@ pub fn gram(factor: &Tensor) -> Result<Tensor> {
 /// All ten scores [B, 10] f64 of spectra [B, R] f64, descending and >= 0, in the order of [`crate::score::Score::ALL`].
 ///
 /// # Errors
-/// Where shape or kind are others.
+/// If shape or kind are wrong.
 pub fn scores(values: &Tensor) -> Result<Tensor> {
     ensure_shape("eigenvalues", values, &[-1, -1])?;
     ensure_order(values.size()[1], 0)?;
@@ -172,8 +171,8 @@ fn code(way: Algorithm) -> c_int {
     }
 }
 
-/// `tensor` detached and contiguous, checked to be f32 or f64, on a device that the kernels run on, and of a size that their
-/// 32-bit indices reach.
+/// `tensor` detached and contiguous. It is checked to be f32 or f64, on a device that the kernels support, and small enough for their
+/// 32-bit indices.
 pub(super) fn prepared(name: &str, tensor: &Tensor) -> Result<Tensor> {
     let kind = tensor.f_kind()?;
     if !matches!(kind, Kind::Float | Kind::Double) {
@@ -207,7 +206,7 @@ fn ensure_columns(factor: &Tensor) -> Result<()> {
     }
 }
 
-/// A routine's one tensor.
+/// The single tensor that a routine returns.
 fn single(routine: &'static str, call: impl FnOnce(*mut *mut c_void) -> *const c_char) -> Result<Tensor> {
     let mut result = std::ptr::null_mut();
     check(routine, call(&mut result))?;
@@ -215,7 +214,7 @@ fn single(routine: &'static str, call: impl FnOnce(*mut *mut c_void) -> *const c
     Ok(unsafe { Tensor::from_ptr(result.cast()) })
 }
 
-/// A routine's three tensors.
+/// The three tensors that a routine returns.
 fn pairs(
     routine: &'static str,
     call: impl FnOnce(*mut *mut c_void, *mut *mut c_void, *mut *mut c_void) -> *const c_char,

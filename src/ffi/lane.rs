@@ -1,4 +1,4 @@
-//! Copies between host and device beside the computation: pinned memory, and on CUDA a stream of their own.
+//! Copies between host and device that run beside the computation: with pinned memory, and on CUDA with a separate stream.
 
 use super::check;
 use crate::error::{Error, Result};
@@ -27,12 +27,12 @@ unsafe extern "C" {
     fn pb_event_free(done: *mut c_void);
 }
 
-/// Name in errors.
+/// The routine's name in errors.
 const ROUTINE: &str = "copies";
 
-/// A way between the host and one device. On a CPU, which has no copies to make, tensors pass as they are.
+/// A path between the host and one device. On a CPU no copies are needed, and tensors pass unchanged.
 ///
-/// One lane a direction: its copies follow each other, and one that waits for a result would hold up the images behind it.
+/// Use one lane for each direction: its copies run in order, and a copy that waits for a result would delay the images behind it.
 #[derive(Debug)]
 pub struct Lane {
     raw: Option<NonNull<c_void>>,
@@ -74,8 +74,8 @@ impl Lane {
         Ok(Upload { tensor: unsafe { Tensor::from_ptr(result.cast()) }, done: Some(done) })
     }
 
-    /// Fetches `values`, as the work queued so far leaves them. On CUDA this queues a copy into pinned memory and does not
-    /// wait for it; nothing may be written into `values` afterwards.
+    /// Fetches `values` after the work that is queued so far. On CUDA this queues a copy into pinned memory and does not wait for it;
+    /// nothing may be written into `values` afterwards.
     pub fn download(&self, values: &Tensor) -> Result<Download> {
         let values = values.f_detach()?.f_contiguous()?;
         let (Some(lane), true) = (self.raw, values.device().is_cuda()) else {
@@ -109,7 +109,7 @@ pub struct Upload {
 }
 
 impl Upload {
-    /// The tensor, for use on this thread's current stream, which waits for it; the host does not.
+    /// The tensor, for use on this thread's current stream; the stream waits for it, the host does not.
     pub fn receive(self) -> Result<Tensor> {
         if let Some(done) = &self.done {
             // SAFETY: both are alive; the tensor lies on the device that the event was recorded on.
@@ -146,7 +146,7 @@ unsafe impl Send for Mark {}
 
 impl Drop for Mark {
     fn drop(&mut self) {
-        // SAFETY: the event came from a copy and is freed once; what waits for it on the device goes on to do so.
+        // SAFETY: the event came from a copy and is freed once; device work that waits for it continues to wait.
         unsafe { pb_event_free(self.0.as_ptr()) }
     }
 }

@@ -12,7 +12,7 @@ unsafe extern "C" {
     fn pb_shared_qr_triangle(triangle: *mut *mut c_void, a: *const c_void) -> *const c_char;
 }
 
-/// Ascending eigenvalues [B, R] of symmetric matrices [B, R, R], of which the lower triangles are read.
+/// Ascending eigenvalues [B, R] of symmetric matrices [B, R, R]; only the lower triangles are read.
 pub fn eigvalsh(a: &Tensor) -> Result<Tensor> {
     square(a)?;
     let mut values = std::ptr::null_mut();
@@ -45,7 +45,7 @@ fn square(a: &Tensor) -> Result<()> {
     ensure_shape("symmetric matrices", a, &[-1, -1, order])
 }
 
-/// A result of a call that succeeded.
+/// Takes the result of a call that succeeded.
 fn taken(result: *mut c_void) -> Tensor {
     // SAFETY: the native side has stored an at::Tensor on the heap that nobody else owns.
     unsafe { Tensor::from_ptr(result.cast::<C_tensor>()) }

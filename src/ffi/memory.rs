@@ -1,4 +1,4 @@
-//! How much memory a piece of work takes, and how much there is.
+//! How much memory a piece of work takes, and how much is available.
 
 use super::check;
 use crate::error::Result;
@@ -10,15 +10,15 @@ unsafe extern "C" {
     fn pb_cuda_memory(free: *mut i64, total: *mut i64, device: i64) -> *const c_char;
 }
 
-/// Runs `work` and returns with its result the largest number of bytes that libtorch held for it at one time, beyond
-/// what it held before. Counts this thread's allocations and those of the backward pass, on any device. Not nestable.
+/// Runs `work`; returns its result and the largest number of bytes that libtorch held for it at one time, beyond what it held before.
+/// Counts this thread's allocations and those of the backward pass, on any device. Not nestable.
 pub fn peak_bytes<T>(work: impl FnOnce() -> Result<T>) -> Result<(T, u64)> {
     /// Ends the count also when `work` unwinds.
     struct Count;
     impl Drop for Count {
         fn drop(&mut self) {
             let mut peak = 0;
-            // SAFETY: writes one i64; ending a count that has ended already is answered with an error, ignored here.
+            // SAFETY: writes one i64; ending a count that has already ended returns an error, which is ignored here.
             unsafe { pb_memory_end(&mut peak) };
         }
     }
@@ -33,10 +33,10 @@ pub fn peak_bytes<T>(work: impl FnOnce() -> Result<T>) -> Result<(T, u64)> {
     Ok((result?, peak.max(0) as u64))
 }
 
-/// (free, total) bytes of CUDA device `device`; what libtorch's allocator holds and nobody uses is free.
+/// (free, total) bytes of CUDA device `device`; idle memory of libtorch's allocator counts as free.
 ///
 /// # Errors
-/// Where there is no such device.
+/// If there is no such device.
 pub fn cuda_memory(device: usize) -> Result<(u64, u64)> {
     let (mut free, mut total) = (0i64, 0i64);
     // SAFETY: both are live i64s that the call writes; it checks the device.

@@ -1,4 +1,4 @@
-//! The only unsafe code: safe wrappers, which check first, around the native routines of `kernels/pullback.h`.
+//! The only unsafe code: safe wrappers around the native routines of `kernels/pullback.h`, which check their arguments first.
 #![allow(unsafe_code)]
 
 pub mod adam;
@@ -36,7 +36,7 @@ unsafe extern "C" {
     fn pb_has_cuda_build() -> i32;
 }
 
-/// Turns a native routine's answer into a `Result`.
+/// Turns a native routine's message into a `Result`.
 pub(crate) fn check(routine: &'static str, message: *const c_char) -> Result<()> {
     if message.is_null() {
         return Ok(());
@@ -54,9 +54,9 @@ pub fn exact_math() -> Result<()> {
     check("exact_math", unsafe { pb_exact_math() })
 }
 
-/// How a model learns on CUDA devices, process-wide, as long as this value lives: by convolutions that give the same bits each
-/// time, in TF32 or in single precision. Afterwards exactly, by any convolution. libtorch by itself has TF32 in convolutions and
-/// not in matrix products.
+/// While this value lives, models learn on CUDA devices, in the whole process, with convolutions that give the same bits each time, in TF32
+/// or in single precision. Afterwards computations are exact, with any convolution. libtorch's own default is TF32 in convolutions but not
+/// in matrix products.
 #[derive(Debug)]
 pub struct Products(());
 
@@ -64,9 +64,9 @@ impl Products {
     /// In TF32 (ten bits of mantissa, several times the rate), or in single precision.
     ///
     /// # Errors
-    /// Where libtorch refuses.
+    /// If libtorch refuses.
     pub fn new(tf32: bool) -> Result<Self> {
-        // Set back by its end, wherever this stops.
+        // Its drop restores the settings, at whatever point this function stops.
         let products = Self(());
         // SAFETY: takes a flag; sets flags of libtorch's global context.
         check("allow_tf32", unsafe { pb_allow_tf32(tf32.into()) })?;
@@ -78,13 +78,13 @@ impl Products {
 
 impl Drop for Products {
     fn drop(&mut self) {
-        // SAFETY: as above. A failure to set a flag back has nobody to be told to.
+        // SAFETY: as above. A failure to restore a flag cannot be reported.
         let _ = unsafe { (pb_allow_tf32(0), pb_deterministic(0)) };
     }
 }
 
-/// Names a symbol of libtorch's CUDA half, so that the linker of whatever program this becomes a part of keeps it. Called by all
-/// that devices and models begin with.
+/// Names a symbol of libtorch's CUDA half, so that the linker of the final program keeps it. Every function that opens a device or a model
+/// calls it.
 #[cfg(pullback_cuda)]
 fn keep_cuda() {
     unsafe extern "C" {
@@ -97,7 +97,7 @@ fn keep_cuda() {
 #[cfg(not(pullback_cuda))]
 fn keep_cuda() {}
 
-/// What [`exact_math`] and [`Products`] have set.
+/// The settings that [`exact_math`] and [`Products`] change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Convolutions or matrix products on CUDA are rounded to TF32.
@@ -106,10 +106,10 @@ pub struct Settings {
     pub deterministic: bool,
 }
 
-/// The process-wide settings as they are.
+/// The present process-wide settings.
 ///
 /// # Errors
-/// Where libtorch refuses.
+/// If libtorch refuses.
 pub fn settings() -> Result<Settings> {
     let (mut tf32, mut deterministic) = (0, 0);
     // SAFETY: both are writable; reads flags of libtorch's global context.
@@ -117,16 +117,16 @@ pub fn settings() -> Result<Settings> {
     Ok(Settings { tf32: tf32 != 0, deterministic: deterministic != 0 })
 }
 
-/// Waits for what this thread queued on its current stream of CUDA device `device`.
+/// Waits for the work that this thread queued on its current stream of CUDA device `device`.
 ///
 /// # Errors
-/// Those of the work that was waited for; where there is no such device.
+/// The errors of that work; also if there is no such device.
 pub fn wait(device: usize) -> Result<()> {
     // SAFETY: takes a number, which it checks.
     check("CUDA", unsafe { pb_device_wait(device as i64) })
 }
 
-/// True where the CUDA half of libtorch is linked into this process.
+/// True if the CUDA half of libtorch is linked into this process.
 pub fn has_cuda_build() -> bool {
     keep_cuda();
     // SAFETY: takes no argument and only reads.

@@ -1,4 +1,4 @@
-//! TorchScript modules: load, convert, ask for methods, call them without graph rewriting.
+//! TorchScript modules: load and convert them, ask for methods, and call methods without graph rewriting.
 
 use crate::error::{Error, Result};
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
@@ -29,9 +29,9 @@ unsafe extern "C" {
     ) -> *const c_char;
 }
 
-/// Name in errors.
+/// The routine's name in errors.
 const ROUTINE: &str = "TorchScript";
-/// Most tensors that a method may return.
+/// The most tensors that a method may return.
 const CAPACITY: usize = 8;
 
 /// What a method returned.
@@ -39,7 +39,7 @@ const CAPACITY: usize = 8;
 pub enum Returned {
     /// One tensor, or the tensors of a tuple.
     Tensors(Vec<Tensor>),
-    /// Something else, named.
+    /// Something else, and its name.
     Other(String),
 }
 
@@ -47,7 +47,7 @@ pub enum Returned {
 #[derive(Debug)]
 pub struct Module {
     raw: NonNull<c_void>,
-    /// Traced convolutions that allowed TF32 by themselves, and no longer do.
+    /// Number of traced convolutions that had allowed TF32 themselves and no longer do.
     pub tf32: i64,
 }
 
@@ -65,7 +65,7 @@ impl Module {
     /// Another handle on the same module, for another thread.
     ///
     /// # Errors
-    /// Where its code assigns to its own attributes: two threads would do so at once.
+    /// If its code assigns to its own attributes: two threads would do so at the same time.
     pub fn share(&self) -> Result<Self> {
         let mut raw = ptr::null_mut();
         // SAFETY: `self.raw` lives through the call; `raw` receives an owned pointer on success.
@@ -92,7 +92,7 @@ impl Module {
         Ok(Self { raw, tf32 })
     }
 
-    /// True where the module has the method.
+    /// True if the module has the method.
     pub fn has(&self, method: &str) -> Result<bool> {
         let name = c_string(method.as_bytes())?;
         let mut found = 0;
@@ -110,7 +110,7 @@ impl Module {
         Ok((!name.is_null()).then(|| unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned()))
     }
 
-    /// Calls a method of one tensor.
+    /// Calls a method that takes one tensor.
     pub fn call(&self, method: &str, input: &Tensor) -> Result<Returned> {
         let name = c_string(method.as_bytes())?;
         let mut results = [ptr::null_mut(); CAPACITY];

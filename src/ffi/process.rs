@@ -1,7 +1,7 @@
 //! The end of the process.
 
-/// Ends the process without destructors or exit handlers: those of libtorch and HDF5 may not run beside threads that still use
-/// what they take down. Everything that should be written must have been.
+/// Ends the process without destructors or exit handlers, because those of libtorch and HDF5 may free what other threads still use.
+/// Everything that should be written must be written before.
 pub fn exit_now(code: u8) -> ! {
     use std::io::Write;
     let _ = std::io::stdout().flush();
@@ -9,13 +9,13 @@ pub fn exit_now(code: u8) -> ! {
     unsafe { libc::_exit(i32::from(code)) }
 }
 
-/// Lets the allocator of a process keep what it is given back: every pass needs the same memory again, and pages that the system has to
-/// clear anew cost a third of a short pass. To be called before threads are started.
+/// Makes the process's allocator keep the memory that is freed: every pass needs the same memory again, and pages that the system must
+/// clear again cost a third of a short pass. Call it before threads are started.
 pub fn keep_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: sets two numbers of the C library's allocator; where it refuses, it goes on as before.
+    // SAFETY: sets two numbers of the C library's allocator; if it refuses, it works as before.
     unsafe {
-        // The largest that it takes.
+        // The largest value that it accepts.
         libc::mallopt(libc::M_MMAP_THRESHOLD, 32 << 20);
         libc::mallopt(libc::M_TRIM_THRESHOLD, libc::c_int::MAX);
     }

@@ -1,4 +1,4 @@
-//! The step of a projected gradient ascent (kernels/step.cuh) on tensors, on the device or on the host by where they lie.
+//! The step of a projected gradient ascent (kernels/step.cuh) on tensors, on the device or on the host, wherever they lie.
 
 use super::check;
 use super::kernels::prepared;
@@ -38,9 +38,9 @@ pub enum Ball {
 /// What all samples of a step share.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Step {
-    /// Which norm.
+    /// The norm.
     pub ball: Ball,
-    /// Lowest and highest entry, where there is a box.
+    /// Lowest and highest entry, if there is a box.
     pub pixels: Option<(f64, f64)>,
 }
 
@@ -59,26 +59,25 @@ impl Step {
     }
 }
 
-/// Where an ascent stands. All lie on the device of the clean images and are contiguous.
+/// The state of an ascent. All tensors lie on the device of the clean images and are contiguous.
 #[derive(Debug)]
 pub struct Iterate<'a> {
     /// The iterate, [B, ...].
     pub x: &'a mut Tensor,
     /// The best iterate so far, of the same shape and kind.
     pub best: &'a mut Tensor,
-    /// Its damage, `[B]` f64: NaN before the first, which any number beats.
+    /// Its damage, `[B]` f64: NaN at first; any number is larger than NaN.
     pub damage: &'a mut Tensor,
-    /// `[B]` bool; becomes true where the gradient is 0 everywhere or not finite somewhere, and is left alone elsewhere.
+    /// `[B]` bool; becomes true if the gradient is 0 everywhere or not finite somewhere, and is otherwise unchanged.
     pub stalled: &'a mut Tensor,
 }
 
-/// One step of a projected gradient ascent within the ball around `x0` [B, ...], f32 or f64: all that it does with images, in
-/// one pass over them. First the iterate takes the place of the best where its damage `value` `[B]` f64 is larger. Then it moves
-/// along `gradient` [B, ...]: its admissible part, made a step of the norm, brought into the ball and the box. `lengths` `[2]` f64
-/// is that of the step and the ball's radius.
+/// One step of a projected gradient ascent within the ball around `x0` [B, ...], f32 or f64: all work on the images, in one pass over them.
+/// First the iterate replaces the best where its damage `value` `[B]` f64 is larger. Then it takes a step of the norm along the admissible
+/// part of `gradient` [B, ...] and moves into the ball and the box. `lengths` `[2]` f64 are the step's length and the ball's radius.
 ///
 /// # Errors
-/// Where shapes, kinds or devices differ, or what is written is not contiguous.
+/// If shapes, kinds or devices differ, or a written tensor is not contiguous.
 pub fn take_step(
     iterate: Iterate<'_>,
     x0: &Tensor,
@@ -102,8 +101,8 @@ pub fn take_step(
     like.beside("stalled", stalled, like.batch(), Kind::Bool)?;
     like.beside("lengths of a step and of a ball", lengths, 2, Kind::Double)?;
     let (low, high) = step.walls();
-    // SAFETY: images are alive, contiguous, of one shape, kind (f32 or f64) and device, and the rest lies there too, of the
-    // shape and kind that the routine takes; what it writes is borrowed mutably, each by itself.
+    // SAFETY: images are alive, contiguous, of one shape, kind (f32 or f64) and device, and the rest lies there too, with the shape and
+    // kind that the routine takes; each tensor that it writes has its own mutable borrow.
     check("take_step", unsafe {
         pb_take_step(
             x.as_mut_ptr().cast(),
@@ -121,7 +120,7 @@ pub fn take_step(
     })
 }
 
-/// The clean images, with which all else must agree.
+/// The properties of the clean images, which all other tensors must share.
 struct Like {
     x0: Tensor,
     kind: Kind,
@@ -144,7 +143,7 @@ impl Like {
         self.agrees(name, t, self.kind)
     }
 
-    /// Such images, made contiguous.
+    /// Such images, as contiguous memory.
     fn images(&self, name: &str, t: &Tensor) -> Result<Tensor> {
         self.fits(name, t)?;
         prepared(name, t)

@@ -1,4 +1,4 @@
-//! A trace of what libtorch does: operations of every thread, and on CUDA kernels and copies with their bytes.
+//! A trace of libtorch's work: operations of every thread, and on CUDA kernels and copies with their bytes.
 
 use super::check;
 use crate::error::{Error, Result};
@@ -13,17 +13,17 @@ unsafe extern "C" {
     fn pb_trace_end(path: *const c_char) -> *const c_char;
 }
 
-/// A trace on its way; one at a time. All events are held in memory until [`Trace::finish`].
+/// A trace that is being recorded; there is one at a time. All events are held in memory until [`Trace::finish`].
 #[derive(Debug)]
 pub struct Trace {
     path: PathBuf,
 }
 
 impl Trace {
-    /// Begins to record, for the file `path`, which is made at once.
+    /// Begins to record for the file `path`, which is created at once.
     ///
     /// # Errors
-    /// Where the file is there already or cannot be made; where another trace is on its way.
+    /// If the file exists or cannot be created; if another trace is being recorded.
     pub fn begin(path: &Path) -> Result<Self> {
         OpenOptions::new().write(true).create_new(true).open(path).map_err(|e| match e.kind() {
             ErrorKind::AlreadyExists => {
@@ -31,10 +31,10 @@ impl Trace {
             }
             _ => Error::io(path, e),
         })?;
-        // SAFETY: takes a flag; libtorch answers a second profiler with an exception.
+        // SAFETY: takes a flag; for a second profiler libtorch throws an exception.
         let begun = check("trace", unsafe { pb_trace_begin(tch::Cuda::is_available().into()) });
         if begun.is_err() {
-            // Made above, and empty.
+            // The file was created above and is empty.
             let _ = std::fs::remove_file(path);
         }
         begun.map(|()| Self { path: path.to_owned() })
@@ -43,7 +43,7 @@ impl Trace {
     /// Ends the recording and writes the file: JSON in Chrome's trace format.
     ///
     /// # Errors
-    /// Where it cannot be written.
+    /// If the file cannot be written.
     pub fn finish(self) -> Result<()> {
         let shown = || self.path.display().to_string();
         let path = CString::new(self.path.as_os_str().as_bytes())

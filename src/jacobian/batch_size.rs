@@ -1,16 +1,16 @@
-//! Samples a pass, as the user says it.
+//! Samples in a pass, as the user writes it.
 
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// Samples a pass, as the user says it: `auto` or a number.
+/// Samples in a pass, as the user writes it: `auto` or a number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "BatchText", into = "String")]
 pub enum BatchSize {
     /// Chosen by measuring.
     #[default]
     Auto,
-    /// This many; only the cotangents a pass are chosen by measuring.
+    /// This many; only the number of cotangents in a pass is chosen by measuring.
     Fixed(usize),
 }
 
@@ -25,7 +25,7 @@ impl std::str::FromStr for BatchSize {
     }
 }
 
-/// In the YAML a number is no text.
+/// YAML writes a number as a number and `auto` as text.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum BatchText {

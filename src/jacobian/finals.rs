@@ -1,5 +1,5 @@
-//! The last choice, among passes that were nearly alike when each was tried once or twice: on a machine that others use
-//! too, so few measurements mislead by a fifth. They take turns, so that a busy spell falls on all, and the least counts.
+//! The final choice among passes that were nearly equal when each was tried once or twice. On a machine with other users, so few
+//! measurements can be wrong by a fifth. The passes take turns, so that a busy moment slows all of them, and the shortest time counts.
 
 use super::{Pass, Ways};
 
@@ -7,9 +7,9 @@ use super::{Pass, Ways};
 #[derive(Clone, Copy, Debug)]
 struct Finalist {
     pass: Pass,
-    /// Least seconds a sample so far.
+    /// The least seconds for each sample so far.
     seconds: f64,
-    /// Turns taken in the final.
+    /// Turns in the final.
     turns: u32,
 }
 
@@ -21,14 +21,14 @@ pub(super) struct Finals {
 
 /// A pass slower than the best by this factor does not take part.
 const CLOSE: f64 = 1.55;
-/// Passes that take part, and the turns of each.
+/// Number of passes that take part, and number of turns for each.
 const PLACES: usize = 2;
 const TURNS: u32 = 3;
-/// A larger pass must take less than this share of a smaller one's time a sample: it costs memory.
+/// A larger pass must take less than this share of a smaller pass's time for each sample, because it costs more memory.
 const WORTH: f64 = 0.97;
 
 impl Finals {
-    /// Notes what a pass took, in seconds a sample.
+    /// Notes the time of a pass, in seconds for each sample.
     pub fn note(&mut self, pass: Pass, seconds: f64) {
         match self.entries.iter_mut().find(|e| e.pass == pass) {
             Some(entry) => {
@@ -39,17 +39,17 @@ impl Finals {
         }
     }
 
-    /// Forgets passes of more than `samples`.
+    /// Removes passes of more than `samples`.
     pub fn limit(&mut self, samples: usize) {
         self.entries.retain(|e| e.pass.samples <= samples);
     }
 
-    /// Forgets passes by `ways`.
+    /// Removes passes by `ways`.
     pub fn forget(&mut self, ways: Ways) {
         self.entries.retain(|e| e.pass.ways != ways);
     }
 
-    /// Leaves those that are close to the best and counts their turns from here.
+    /// Keeps the passes that are close to the best and starts to count their turns.
     pub fn open(&mut self) {
         self.entries.sort_by(|a, b| a.seconds.total_cmp(&b.seconds));
         let limit = self.entries.first().map_or(0.0, |best| best.seconds * CLOSE);
@@ -60,13 +60,13 @@ impl Finals {
         }
     }
 
-    /// Whose turn it is; none where the choice is made, or was none.
+    /// The pass whose turn it is; `None` if the choice is made, or there was none to make.
     pub fn next(&self) -> Option<Pass> {
         let next = self.entries.iter().min_by_key(|e| e.turns)?;
         (self.entries.len() > 1 && next.turns < TURNS).then_some(next.pass)
     }
 
-    /// The best pass and its seconds a sample.
+    /// The best pass and its seconds for each sample.
     pub fn best(&self) -> Option<(Pass, f64)> {
         let mut ascending: Vec<&Finalist> = self.entries.iter().collect();
         ascending.sort_by_key(|e| e.pass.samples);

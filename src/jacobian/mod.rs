@@ -1,4 +1,4 @@
-//! Per-sample Jacobians of a batch through autograd, exact, many cotangents at a time.
+//! Exact per-sample Jacobians of a batch through autograd, with many cotangents at a time.
 //!
 //! Samples must not interact: row r of the Jacobian of every sample comes from one backward pass of the batch, because
 //! sample i's output depends on sample i's input alone ([`crate::metric::ensure_independent`] checks that).
@@ -20,14 +20,14 @@ use crate::error::Result;
 use crate::ffi::{self, By, Graph, VjpMode};
 use tch::Tensor;
 
-/// Rows of the per-sample Jacobian of `output` [B, R] with respect to `input` [B, ...]: [B, R, D] in the kind of
-/// `output`, D the length of one flattened input; a view that is not contiguous. `output` is computed from `input`, which
-/// requires gradients; where it does not depend on it the rows are zero.
+/// Rows of the per-sample Jacobian of `output` [B, R] with respect to `input` [B, ...]: [B, R, D] in the kind of `output`, D the length of
+/// one flattened input; a view that is not contiguous. `output` is computed from `input`, which requires gradients; rows that do not depend
+/// on `input` are zero.
 pub fn rows(output: &Tensor, input: &Tensor, mode: Mode) -> Result<Tensor> {
     rows_by(By::Input, output, input, mode)
 }
 
-/// [`rows`] with respect to `input` or, where the graph has one, to its stem's h [B, H]: [B, R, H] then.
+/// [`rows`] with respect to `input` or, if the graph has a stem, to the stem's h [B, H]; then the shape is [B, R, H].
 pub fn rows_by(by: By, output: &Tensor, input: &Tensor, mode: Mode) -> Result<Tensor> {
     let (b, r) = matrix_shape("output of a Jacobian", output)?;
     let pulled = in_passes(r, mode, |first, count, vjp_mode| {
@@ -50,13 +50,13 @@ pub fn rows_by(by: By, output: &Tensor, input: &Tensor, mode: Mode) -> Result<Te
 /// are taken instead.
 ///
 /// # Errors
-/// Where neither can be taken by this `mode`; the looped one is the last to fail.
+/// If neither can be computed in this `mode`; the looped mode is the last to fail.
 pub fn columns(output: &Tensor, input: &Tensor, mode: Mode) -> Result<Tensor> {
     let (b, _) = matrix_shape("output of a Jacobian", output)?;
     let (_, l) = matrix_shape("input of a Jacobian by columns", input)?;
     match try_columns(output, input, mode, (b, l)) {
         Err(error) if error.is_once_differentiable() => rows(output, input, mode),
-        // Whatever it was that cannot be differentiated twice.
+        // Any error that the second derivative can cause.
         Err(error) if mode == Mode::Looped && error.is_of_the_way() => rows(output, input, mode).map_err(|_| error),
         other => other,
     }
@@ -82,7 +82,7 @@ fn in_passes(total: i64, mode: Mode, mut pass: impl FnMut(i64, i64, VjpMode) -> 
     };
     let (mut joined, mut first): (Option<Tensor>, i64) = (None, 0);
     loop {
-        // A pass may take seconds: between them is where work can stop soon.
+        // A pass may take seconds, so work can stop between passes.
         crate::event::ensure_wanted()?;
         let count = step.min(total - first);
         let part = pass(first, count, vjp_mode)?;
@@ -109,12 +109,12 @@ fn in_passes(total: i64, mode: Mode, mut pass: impl FnMut(i64, i64, VjpMode) -> 
 /// Unit vectors e_first .. e_(first + count - 1) of R^width, the same for every sample: [count, B, width].
 fn unit_cotangents(first: i64, count: i64, batch: i64, width: i64, like: &Tensor, input: &Tensor) -> Result<Tensor> {
     let expanded = units(first, count, batch, width, like)?;
-    // Products of expanded cotangents with a layer's weights are not folded into one matrix product, but taken one by one:
-    // they are laid out in full, unless they would take more memory than what they are pulled back to.
+    // libtorch does not fold products of expanded cotangents with a layer's weights into one matrix product, but computes them one by one.
+    // So the cotangents are copied in full, unless the copy would take more memory than the result of the pullback.
     if width * batch <= input.numel() as i64 { Ok(expanded.f_contiguous()?) } else { Ok(expanded) }
 }
 
-/// [`unit_cotangents`], of which all samples share one copy.
+/// [`unit_cotangents`], but all samples share one copy.
 fn units(first: i64, count: i64, batch: i64, width: i64, like: &Tensor) -> Result<Tensor> {
     let units = Tensor::f_zeros([count, width], (like.kind(), like.device()))?;
     let _ = units.f_narrow(1, first, count)?.f_diagonal(0, 0, 1)?.f_fill_(1.0)?;

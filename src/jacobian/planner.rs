@@ -1,10 +1,9 @@
-//! How large a pass should be: samples a batch, cotangents a backward pass, chosen by measuring real work.
+//! How large a pass should be (samples in a batch, cotangents in a backward pass), chosen by measuring real work.
 //!
-//! No one choice is fastest: one vmapped pass wins on small batches and on GPUs, a loop of backward passes wins on a
-//! convolutional encoder with a large batch on a CPU, and the best batch fits the caches. The planner therefore tries
-//! growing batches, each way of pulling cotangents back, on the first samples of the job itself (nothing measured is
-//! thrown away), lets the best few take turns, keeps whichever had the highest rate, and never tries a pass whose memory,
-//! extrapolated from measured peaks, exceeds the budget.
+//! No one choice is fastest: one vmapped pass wins on small batches and on GPUs, a loop of backward passes wins on a convolutional encoder
+//! with a large batch on a CPU, and the best batch fits the caches. The planner therefore tries growing batches, with each way of pulling
+//! cotangents back, on the first samples of the job itself (all results are used), lets the best few take turns, keeps the one with the
+//! highest rate, and never tries a pass whose memory, extrapolated from measured peaks, exceeds the budget.
 
 use super::finals::Finals;
 use super::{BatchSize, CHUNK, Footprint, Mode, Pass, Reach, Ways};
@@ -16,22 +15,22 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug)]
 struct Candidate {
     ways: Ways,
-    /// Best seconds a sample at the size being explored, and how often it was measured there.
+    /// Best seconds for each sample at the size being explored, and how often it was measured there.
     seconds: f64,
     tries: u32,
-    /// Bytes a sample: the most that it ever took, or, before it was tried, what it is thought to take.
+    /// Bytes for each sample: the most that it ever took or, before it was tried, the estimate.
     bytes: f64,
     tried: bool,
 }
 
-/// How far the choice is.
+/// The state of the choice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     /// Larger and larger passes are tried.
     Growing,
     /// The best few take turns.
     Final,
-    /// Made.
+    /// The choice is made.
     Settled,
 }
 
@@ -41,35 +40,35 @@ pub struct Planner {
     batch: BatchSize,
     reach: Reach,
     budget: f64,
-    /// Those still worth trying.
+    /// The candidates that are still worth trying.
     candidates: Vec<Candidate>,
-    /// Those that were left behind as slower or too large, for when the others fail.
+    /// Candidates that were dropped as slower or too large; they are used if the others fail.
     spare: Vec<Candidate>,
     /// The size being explored.
     size: usize,
-    /// The fastest pass so far, and its seconds a sample.
+    /// The fastest pass so far, and its seconds for each sample.
     best: Option<(Pass, f64)>,
     phase: Phase,
     finals: Finals,
-    /// Sizes in a row that did not gain.
+    /// How many sizes in a row gave no gain.
     idle: u32,
-    /// Passes never exceed this; lowered when one ran out of memory all the same.
+    /// Passes never exceed this; it is lowered if a pass runs out of memory nevertheless.
     ceiling: usize,
-    /// Ways that this model does not go, each with the reason.
+    /// Ways that this model does not support, each with the reason.
     refused: Vec<String>,
 }
 
-/// The first size that is measured: too small to be slow, large enough to say something.
+/// The first size that is measured: small enough to be quick, large enough to be informative.
 const FIRST: usize = 16;
 /// Growth from one explored size to the next.
 const GROWTH: usize = 4;
-/// A larger pass must take less than this share of the smaller one's time a sample for growth to go on.
+/// Growth continues only if a larger pass takes less than this share of the smaller pass's time for each sample.
 const WORTH: f64 = 0.97;
-/// A way this much slower than the best at some size is not tried at larger ones.
+/// A way that is slower than the best by this factor is not tried at larger sizes.
 const HOPELESS: f64 = 1.6;
 /// How many sizes in a row may fail to gain before growth stops.
 const PATIENCE: u32 = 2;
-/// Losing by this factor ends growth at once.
+/// A loss by this factor ends growth at once.
 const CLEAR: f64 = 1.25;
 /// Passes shorter than this, in seconds, are measured twice.
 const SHORT: f64 = 0.2;
@@ -102,11 +101,11 @@ impl Planner {
         }
     }
 
-    /// The same planner, which tries first whether the encoder's cotangents can be folded into the batch: where the model's operations
-    /// are known, nothing else comes near on a CPU.
+    /// The same planner, which first tries to fold the encoder's cotangents into the batch: on a CPU this is by far the fastest way, if the
+    /// model's operations are known.
     #[must_use]
     pub fn folding(mut self) -> Self {
-        // Where the decoder counts too, its columns are taken by either way.
+        // If the decoder counts too, its columns can be computed in both ways.
         let columns: &[Mode] = match self.reach {
             Reach::Encoder => &[Mode::Folded],
             Reach::EncoderAndDecoder => &[Mode::Vmapped(usize::MAX), Mode::Looped],
@@ -125,7 +124,7 @@ impl Planner {
         self
     }
 
-    /// Learns what a sample is thought to take: no pass is begun that would not fit by this.
+    /// Takes an estimate of a sample's memory: no pass begins that would not fit by this estimate.
     pub fn expect(&mut self, footprint: &Footprint) {
         for c in &mut self.candidates {
             c.bytes = footprint.bytes(c.ways);
@@ -133,13 +132,13 @@ impl Planner {
         self.bound();
     }
 
-    /// The ways that take least are tried first: for passes so large that a short job sees one of them alone.
+    /// Tries the ways that take least memory first: for passes so large that a short job runs only one of them.
     pub fn least_first(&mut self) {
         self.candidates.sort_by(|a, b| a.bytes.total_cmp(&b.bytes));
     }
 
     /// # Errors
-    /// A wrong request where one sample, by the way that takes least, is beyond the budget; `remedy` is what the user may try.
+    /// A wrong request if one sample exceeds the budget even in the way that takes least memory; `remedy` is what the user may try.
     pub fn ensure_affordable(&self, subject: &str, remedy: &str) -> Result<()> {
         let least = self.candidates.iter().map(|c| c.bytes).fold(f64::INFINITY, f64::min);
         if least <= self.budget {
@@ -158,17 +157,17 @@ impl Planner {
         let untried = self.candidates.iter().min_by_key(|c| c.tries).map(|c| c.ways);
         let grows = self.phase == Phase::Growing && self.learns_from(remaining);
         let (samples, ways) = match (grows, self.best) {
-            // Too few are left to try the next size on: the best known way takes them.
+            // Too few samples are left to try the next size, so the best known way takes them.
             (false, Some((best, _))) => (best.samples, best.ways),
             _ => (self.size, untried.unwrap_or(Ways { rows: Mode::Looped, columns: Mode::Looped })),
         };
-        // A tail that would be a sliver joins the last pass.
+        // A very small rest joins the last pass.
         let samples =
             if self.batch == BatchSize::Auto && remaining < samples + samples / 4 { remaining } else { samples };
         Pass { samples: samples.min(self.fitting(ways)).min(self.ceiling).min(remaining).max(1), ways }
     }
 
-    /// True where a call with this many samples would still try something new.
+    /// True if a call with this many samples would still try something new.
     pub fn learns_from(&self, samples: usize) -> bool {
         match self.phase {
             Phase::Growing => samples >= self.size.min(self.ceiling),
@@ -177,17 +176,17 @@ impl Planner {
         }
     }
 
-    /// True while passes are being compared, and so while timings must be exact (synchronised).
+    /// True while passes are compared, because timings must then be exact (synchronised).
     pub fn is_exploring(&self) -> bool {
         self.phase != Phase::Settled
     }
 
-    /// Whose turn it is in the final.
+    /// The pass whose turn it is in the final.
     fn finalist(&self) -> Option<Pass> {
         if self.phase == Phase::Final { self.finals.next() } else { None }
     }
 
-    /// Learns what a pass took. `peak` is the most bytes that were live in it.
+    /// Records the result of a pass. `peak` is the most bytes that were live in it.
     pub fn record(&mut self, pass: Pass, time: Duration, peak: u64) {
         let seconds = time.as_secs_f64() / pass.samples.max(1) as f64;
         if self.finalist() == Some(pass) {
@@ -203,7 +202,7 @@ impl Planner {
         candidate.bytes = if candidate.tried { candidate.bytes.max(bytes) } else { bytes };
         candidate.tried = true;
         if pass.ways.rows == Mode::Folded {
-            // Where the model's operations are known, autograd's passes carry the same products with less in each.
+            // If the model's operations are known, autograd's passes compute the same products with fewer in each, so they are dropped.
             self.leave(|c| c.ways.rows == Mode::Folded);
         }
         if self.phase == Phase::Growing && self.fitting(pass.ways) < size {
@@ -213,7 +212,7 @@ impl Planner {
         let Some(candidate) = self.candidates.iter_mut().find(|c| c.ways == pass.ways) else {
             return;
         };
-        // A tail's rate says nothing of the size that is being explored.
+        // The rate of a small rest gives no information about the size that is being explored.
         if self.phase != Phase::Growing || pass.samples < size.min(self.ceiling) {
             return;
         }
@@ -228,7 +227,7 @@ impl Planner {
         }
     }
 
-    /// Learns that a pass ran out of memory; false where nothing smaller is left to try.
+    /// Records that a pass ran out of memory; false if nothing smaller is left to try.
     pub fn out_of_memory(&mut self, pass: Pass) -> bool {
         if let Some(c) = self.candidates.iter_mut().find(|c| c.ways == pass.ways) {
             c.bytes = c.bytes.max(self.budget / pass.samples.max(1) as f64 * 2.0);
@@ -248,18 +247,18 @@ impl Planner {
         true
     }
 
-    /// After a pass that failed the job goes on: by smaller ones where memory ran out, by another way where libtorch does not go
-    /// this one (no batching rule, no second derivative, whatever it was).
+    /// After a pass that failed the job continues: with smaller passes if memory ran out, in another way if libtorch does not support this
+    /// one (no batching rule, no second derivative, or another reason).
     ///
     /// # Errors
-    /// Where nothing is left to try, and where no other pass would help.
+    /// If nothing is left to try, and if no other pass would help.
     pub fn survive(&mut self, pass: Pass, error: Error) -> Result<()> {
         let goes_on = if error.is_out_of_memory() {
             self.out_of_memory(pass)
         } else if error.is_of_the_way() {
             self.refused.push(format!("{} was left for another way: {error}", pass.ways));
             if pass.ways.rows == Mode::Folded && wording::NOT_FOLDED.is_in(&error.to_string()) {
-                // Nor with other columns.
+                // The way fails with other columns, too.
                 let others: Vec<Ways> = self.candidates.iter().map(|c| c.ways).collect();
                 others.into_iter().filter(|w| w.rows == Mode::Folded && *w != pass.ways).for_each(|ways| {
                     self.fail(ways);
@@ -272,12 +271,12 @@ impl Planner {
         if goes_on { Ok(()) } else { Err(error) }
     }
 
-    /// The ways that were left because this model does not go them, with libtorch's reasons.
+    /// The ways that were dropped because this model does not support them, with libtorch's reasons.
     pub fn refused(&self) -> &[String] {
         &self.refused
     }
 
-    /// Learns that a way cannot be gone with this model; false where none is left.
+    /// Records that a way does not work with this model; false if no way is left.
     fn fail(&mut self, ways: Ways) -> bool {
         self.candidates.retain(|c| c.ways != ways);
         self.spare.retain(|c| c.ways != ways);
@@ -300,7 +299,7 @@ impl Planner {
         !self.candidates.is_empty()
     }
 
-    /// Brings the size that is explored down to what some way can take, and leaves behind those that cannot take it.
+    /// Reduces the explored size to what some way can take, and drops the ways that cannot take it.
     fn bound(&mut self) {
         let most = self.candidates.iter().map(|c| self.fits(c)).max().unwrap_or(usize::MAX);
         let (size, budget) = (self.size.min(most.max(1)).min(self.ceiling), self.budget);
@@ -313,13 +312,13 @@ impl Planner {
         }
     }
 
-    /// All ways were measured at this size: drop the hopeless ones, and grow or settle.
+    /// All ways were measured at this size: drop the hopeless ones, then grow or settle.
     fn judge(&mut self) {
         let fastest = self.candidates.iter().map(|c| c.seconds).fold(f64::INFINITY, f64::min);
         self.leave(|c| c.seconds <= fastest * HOPELESS);
         let next = self.size * GROWTH;
         let gained = self.best.is_some_and(|(best, s)| best.samples >= self.size && s <= fastest);
-        // A slight loss may be a busy moment; a clear one is the machine's answer.
+        // A slight loss may come from a busy moment; a clear loss is a property of the machine.
         let clear = self.best.is_some_and(|(_, s)| fastest > s * CLEAR);
         self.idle = if gained {
             0
@@ -341,20 +340,20 @@ impl Planner {
         for c in &mut self.candidates {
             (c.seconds, c.tries) = (f64::INFINITY, 0);
         }
-        // From here on only a gain that is worth its memory counts.
+        // From now on only a gain that is worth its memory counts.
         if gained {
             self.best = self.best.map(|(pass, s)| (pass, s * WORTH));
         }
     }
 
-    /// Goes on with the candidates that are worth it.
+    /// Continues with the candidates that are worth it.
     fn leave(&mut self, worth: impl Fn(&Candidate) -> bool) {
         let (kept, left): (Vec<_>, Vec<_>) = std::mem::take(&mut self.candidates).into_iter().partition(worth);
         self.candidates = kept;
         self.spare.extend(left);
     }
 
-    /// Ends the final when everybody had their turns.
+    /// Ends the final when all finalists had their turns.
     fn settle(&mut self) {
         if self.finals.next().is_none() {
             self.best = self.finals.best().or(self.best);
@@ -362,7 +361,7 @@ impl Planner {
         }
     }
 
-    /// The most samples whose memory, extrapolated from what these ways took, fits the budget.
+    /// The most samples whose memory, extrapolated from the measured memory of these ways, fits the budget.
     fn fitting(&self, ways: Ways) -> usize {
         self.candidates.iter().find(|c| c.ways == ways).map_or(usize::MAX, |c| self.fits(c))
     }
@@ -372,7 +371,7 @@ impl Planner {
     }
 }
 
-/// Samples of a pass by this candidate that `budget` bytes hold.
+/// The number of samples that fit into `budget` bytes in a pass by this candidate.
 fn fits(budget: f64, candidate: &Candidate) -> usize {
     if candidate.bytes > 0.0 { (budget / candidate.bytes) as usize } else { usize::MAX }
 }
@@ -382,8 +381,8 @@ impl Candidate {
         Self { ways, seconds: f64::INFINITY, tries: 0, bytes: 0.0, tried: false }
     }
 
-    /// Measured as often as need be at `size`. A short pass is measured twice: the first pays for warming up, and a busy moment
-    /// can fall on either.
+    /// Whether it was measured often enough at `size`. A short pass is measured twice: the first run includes warming up, and either run
+    /// can meet a busy moment.
     fn enough(&self, size: usize) -> bool {
         self.tries >= if self.seconds * (size as f64) < SHORT { 2 } else { 1 }
     }

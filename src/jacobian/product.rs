@@ -1,4 +1,4 @@
-//! Products with a per-sample Jacobian that is never formed: J v and J^T u, several vectors a pass.
+//! Products with a per-sample Jacobian that is never formed: J v and J^T u, for several vectors in a pass.
 
 use super::{Mode, in_passes, matrix_shape};
 use crate::error::{Error, Result};
@@ -12,21 +12,21 @@ use tch::{Device, Kind, Tensor};
 pub struct Products {
     output: Tensor,
     input: Tensor,
-    /// u of the next field, [B, R], at which nothing depends: a product is linear in u.
+    /// u for the next field, [B, R]. Its value has no effect, because a product is linear in u.
     cotangent: Tensor,
     /// J^T u, [B, D], with its graph.
     pulled: Tensor,
     mode: Mode,
 }
 
-/// Unit vectors a pass of [`Products::column_squares`]: the images of a pass are held at once.
+/// Unit vectors in a pass of [`Products::column_squares`]; their images are held at the same time.
 const UNITS: i64 = 16;
 
 impl Products {
     /// Products with the Jacobian of `output` at `input`, from which it was computed and which requires gradients.
     ///
     /// # Errors
-    /// Where an operation has no second derivative: J v differentiates the backward pass.
+    /// If an operation has no second derivative: J v differentiates the backward pass.
     pub fn at(output: Tensor, input: Tensor, mode: Mode) -> Result<Self> {
         matrix_shape("output of a Jacobian", &output)?;
         let cotangent = output.f_zeros_like()?.f_detach()?.f_set_requires_grad(true)?;
@@ -61,7 +61,7 @@ impl Products {
         self.pass(&self.pulled, &self.cotangent, v, r).map_err(twice)
     }
 
-    /// The squared length of each column of J, [B, D] in double: D products, none of which is kept.
+    /// The squared length of each column of J, [B, D] in double: D products, which are not kept.
     pub fn column_squares(&self) -> Result<Tensor> {
         let (b, _, d) = self.shape();
         let squares = Tensor::f_empty([b, d], (Kind::Double, self.output.device()))?;
@@ -81,7 +81,7 @@ impl Products {
     /// Pulls `vectors` [B, *, K] of `output` back to `input`, whose flattened length is `width`: [B, width, K].
     fn pass(&self, output: &Tensor, input: &Tensor, vectors: &Tensor, width: i64) -> Result<Tensor> {
         let (b, k) = (vectors.size()[0], vectors.size()[2]);
-        // [K, B, *], as backward passes take them.
+        // [K, B, *], the order that backward passes take.
         let cotangents = vectors.f_to_kind(output.kind())?.f_permute([2, 0, 1])?.f_contiguous()?;
         let pulled = in_passes(k, self.mode, |first, count, mode| {
             let pulled = ffi::vjp(output, input, &cotangents.f_narrow(0, first, count)?, mode, Graph::Constant)?;
@@ -91,7 +91,7 @@ impl Products {
     }
 }
 
-/// A missing second derivative is a property of the model that was asked about.
+/// If a second derivative is missing, the user's model is the cause.
 fn twice(error: Error) -> Error {
     match error {
         once if once.is_once_differentiable() => Error::request(

@@ -1,22 +1,22 @@
-//! The ways of taking a pass's Jacobians, among which the planner chooses.
+//! The ways of computing a pass's Jacobians; the planner chooses among them.
 
 /// How the cotangents of one Jacobian are pulled back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// One backward pass each.
+    /// One backward pass for each cotangent.
     Looped,
     /// At most this many in one vmapped backward pass.
     Vmapped(usize),
-    /// All of a few samples at a time, as one batch through rules of our own.
+    /// All cotangents of a few samples at a time, as one batch through our own rules.
     Folded,
 }
 
-/// How the two Jacobians of a pass are taken.
+/// How the two Jacobians of a pass are computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ways {
     /// Rows of the encoder's Jacobian.
     pub rows: Mode,
-    /// Columns of the decoder's Jacobian, where the metric has one.
+    /// Columns of the decoder's Jacobian, if the metric has one.
     pub columns: Mode,
 }
 
@@ -45,7 +45,7 @@ impl std::fmt::Display for Ways {
 pub struct Pass {
     /// Samples in the pass.
     pub samples: usize,
-    /// How their Jacobians are taken.
+    /// How their Jacobians are computed.
     pub ways: Ways,
 }
 
@@ -58,5 +58,5 @@ pub enum Reach {
     EncoderAndDecoder,
 }
 
-/// More cotangents than this rarely pay in one backward pass on a CPU, and take memory in proportion.
+/// More cotangents than this in one backward pass rarely save time on a CPU, and memory grows in proportion.
 pub const CHUNK: usize = 16;

@@ -1,4 +1,4 @@
-//! What a pass for a metric will take, measured on one sample and one cotangent.
+//! The memory of a pass for a metric, measured on one sample and one cotangent.
 
 use super::{Metric, MetricKind, StemCache, decoded, encoder_output, latent};
 use crate::error::Result;
@@ -9,11 +9,11 @@ use crate::model::Vae;
 use tch::{Kind, Tensor};
 
 impl Metric {
-    /// What [`Metric::behind`] takes of each sample, from one forward and one backward pass of the first of `x` [B, C, H, W];
-    /// `stem` learns the model's stem by the way.
+    /// The memory of [`Metric::behind`] for each sample, from one forward and one backward pass of the first of `x` [B, C, H, W]; `stem`
+    /// also learns the model's stem.
     ///
     /// # Errors
-    /// Where the model cannot take `x`, or cannot be differentiated at all.
+    /// If the model cannot take `x`, or cannot be differentiated at all.
     pub fn footprint(vae: &dyn Vae, x: &Tensor, kind: MetricKind, stem: &mut StemCache) -> Result<Footprint> {
         if kind == MetricKind::Decoder {
             let (mean, forward) = peak_bytes(|| Ok(tch::no_grad(|| vae.encode(&x.f_narrow(0, 0, 1)?))?.mean))?;
@@ -33,7 +33,7 @@ impl Metric {
         };
         let row = one(&output, |unit| ffi::vjp_by(by, &output, &x, unit, VjpMode::Looped, Graph::Constant))?;
         let (rows, element) = (output.size()[1], bytes_of(output.kind()));
-        // The rows as they come and joined; for one sample at a time in double; the Gram matrix and what LAPACK makes of it.
+        // The rows as computed, and joined; in double for one sample at a time; the Gram matrix and LAPACK's copies of it.
         let factor = rows * width * (2 * element + 8) + 4 * 8 * rows * rows;
         let mut footprint = Footprint {
             once: forward as f64 + factor as f64,
@@ -49,12 +49,12 @@ impl Metric {
     }
 }
 
-/// What the decoder's Jacobian takes of one sample: however it is taken, and for each column; and how many there are.
+/// The memory of the decoder's Jacobian for one sample: independent of the way, and for each column; and the number of columns.
 fn of_columns(vae: &dyn Vae, mean: &Tensor) -> Result<(f64, f64, usize)> {
     let ((image, z), forward) = peak_bytes(|| decoded(vae, mean))?;
     let (outputs, latents) = (image.size()[1], z.size()[1]);
     let element = bytes_of(image.kind());
-    // The columns as they come and joined; in double, and what LAPACK makes of them.
+    // The columns as computed, and joined; in double, and LAPACK's copies of them.
     let held = outputs * latents * (2 * element + 3 * 8);
     let cotangent = image.f_zeros_like()?.f_detach()?.f_set_requires_grad(true)?;
     let differentiable = || {
@@ -66,7 +66,7 @@ fn of_columns(vae: &dyn Vae, mean: &Tensor) -> Result<(f64, f64, usize)> {
         let column = one(&pulled, |unit| ffi::vjp(&pulled, &cotangent, unit, VjpMode::Looped, Graph::Constant))?;
         Ok((backward as f64, column, latents))
     });
-    // What cannot be differentiated twice is taken by rows.
+    // If it cannot be differentiated twice, it is computed by rows.
     let (backward, column, count) = match twice {
         Err(error) if error.is_of_the_way() => {
             (0.0, one(&image, |unit| ffi::vjp(&image, &z, unit, VjpMode::Looped, Graph::Constant))?, outputs)
@@ -77,7 +77,7 @@ fn of_columns(vae: &dyn Vae, mean: &Tensor) -> Result<(f64, f64, usize)> {
     Ok((forward as f64 + backward + held as f64, each, count as usize))
 }
 
-/// The bytes that one cotangent of `output` [1, R] takes in `pull`.
+/// The bytes that `pull` takes for one cotangent of `output` [1, R].
 fn one(output: &Tensor, pull: impl Fn(&Tensor) -> Result<Tensor>) -> Result<f64> {
     let unit = Tensor::f_zeros([1, 1, output.size()[1]], (output.kind(), output.device()))?;
     let _ = unit.f_narrow(2, 0, 1)?.f_fill_(1.0)?;

@@ -1,18 +1,18 @@
-//! The precondition of every batched Jacobian: a sample's code depends on that sample alone.
+//! The precondition of every batched Jacobian: a sample's code depends on that sample only.
 
 use crate::error::{Error, Result};
 use crate::jacobian::Reach;
 use crate::model::Vae;
 use tch::Tensor;
 
-/// Agreement asked of two encodings of the same sample, relative to their size; rounding stays far below.
+/// The largest difference between two encodings of the same sample, relative to their size; rounding is far smaller.
 const TOLERANCE: f64 = 1e-4;
 
-/// Encodes (and, where asked, decodes) the first image of `x` [B, C, H, W] twice, and beside two different companions. Refuses the
-/// model where its result changes, and says which part it was: noise drawn inside, batch normalisation in training mode, dropout.
+/// Encodes (and, if asked, decodes) the first image of `x` [B, C, H, W] twice, and together with two different images. Refuses the model if
+/// the result changes, and names the cause: noise drawn inside, batch normalisation in training mode, dropout.
 ///
 /// # Errors
-/// A wrong request, as said.
+/// A wrong request, as described.
 pub fn ensure_independent(vae: &dyn Vae, x: &Tensor, reach: Reach) -> Result<()> {
     tch::no_grad(|| {
         let first = x.f_narrow(0, 0, 1)?;
@@ -49,7 +49,7 @@ fn independent(part: &str, a: &Tensor, b: &Tensor) -> Result<()> {
     agree(part, a, b, "samples that do not depend on each other (export the model after .eval())", found)
 }
 
-/// NaN counts as agreement here: it is reported, with its sample, where it comes from.
+/// NaN counts as agreement here; it is reported later, with its sample.
 fn agree(part: &str, a: &Tensor, b: &Tensor, expected: &str, found: impl Fn(f64) -> String) -> Result<()> {
     let (a, b) = (a.f_narrow(0, 0, 1)?, b.f_narrow(0, 0, 1)?);
     let scale = a.f_abs()?.f_max()?.f_double_value(&[])?;

@@ -1,9 +1,9 @@
 //! Pullback metrics G(x), each held as a factor A with G = A^T A; the D x D matrix is never formed.
 //!
 //! Source: Khan & Storkey 2023, eqs. for the stochastic pullback metric; docs/mathematics.md derives each.
-//! What tells one metric from another is only which rows A has; everything downstream sees rows.
+//! Metrics differ only in the rows of A; all later steps see only rows.
 
-mod footprint; // what a pass will take
+mod footprint; // the memory of a pass
 mod independence;
 mod operator;
 mod scales; //   variances beyond the precision of the pass
@@ -46,7 +46,7 @@ pub enum MetricKind {
 }
 
 impl MetricKind {
-    /// Those of images, in the order of the documentation; [`MetricKind::Decoder`] is the one of codes.
+    /// The metrics of images, in the order of the documentation; [`MetricKind::Decoder`] is the metric of codes.
     pub const ALL: [Self; 5] = [Self::Mean, Self::Stochastic, Self::Fisher, Self::Output, Self::OutputStochastic];
 
     /// Its name in commands and files.
@@ -70,7 +70,7 @@ impl MetricKind {
         }
     }
 
-    /// Refuses the metric of codes where `what` needs directions of images.
+    /// Refuses the metric of codes if `what` needs directions of images.
     ///
     /// # Errors
     /// A wrong request for [`MetricKind::Decoder`].
@@ -90,36 +90,36 @@ impl MetricKind {
 
 /// A pullback metric at B points, as a factor A [B, R, D] with G = A^T A.
 ///
-/// A is kept as T J Q^T: Jacobian rows J in the precision of the model's pass, what weighs them, a small T in double, and
-/// where the encoder begins with a linear map, the orthonormal columns Q that its rows are made of ([`StemCache`]). All that
-/// follows is done in double (rank and log-determinant are lost in single), but J in double is only ever formed a few samples
-/// at a time (on a CPU they stay in cache, and the pass takes half the memory), and T is applied to what is small.
+/// A is kept as T J Q^T: Jacobian rows J in the precision of the model's pass, their weights T, a small matrix in double, and Q, the
+/// orthonormal columns that span the rows if the encoder begins with a linear map ([`StemCache`]). All later steps are done in double (rank
+/// and log-determinant are lost in single), but J in double is formed only for a few samples at a time (on a CPU they stay in cache, and
+/// the pass takes half the memory), and T is applied to small matrices.
 #[derive(Debug)]
 pub struct Metric {
-    /// J, [B, P, D], or [B, P, H] where there is a basis.
+    /// J, [B, P, D], or [B, P, H] if there is a basis.
     rows: Tensor,
-    /// T, [B, R, P] f64; the identity where there is none.
+    /// T, [B, R, P] f64; the identity if absent.
     weights: Option<Tensor>,
-    /// Q^T, [H, D] f64 with orthonormal rows; the identity where there is none.
+    /// Q^T, [H, D] f64 with orthonormal rows; the identity if absent.
     basis: Option<Tensor>,
 }
 
-/// Bytes of J in double that are formed at a time on a CPU: what a core's second-level cache holds.
+/// Bytes of J in double that are formed at a time on a CPU: a core's second-level cache holds them.
 const CPU_PIECE: i64 = 2 << 20;
-/// The same on an accelerator: large enough to fill it, small beside its memory.
+/// The same on an accelerator: enough to fill it, and small compared with its memory.
 const DEVICE_PIECE: i64 = 1 << 30;
 
 impl Metric {
-    /// The metric of kind `kind` at the images `x` [B, C, H, W]; `ways` says how the Jacobians are taken.
+    /// The metric of kind `kind` at the images `x` [B, C, H, W]; `ways` says how the Jacobians are computed.
     ///
     /// # Errors
-    /// Where the model cannot take `x`, or its Jacobian is not finite.
+    /// If the model cannot take `x`, or its Jacobian is not finite.
     pub fn at(vae: &dyn Vae, x: &Tensor, kind: MetricKind, ways: Ways) -> Result<Self> {
         Self::through(vae, x, kind, ways, None)
     }
 
-    /// [`Metric::at`] by way of the linear map that the encoder begins with, where it does: fewer operations, and the same
-    /// metric. `stem` remembers that map's factors between calls.
+    /// [`Metric::at`] through the linear map with which the encoder begins, if it begins with one: fewer operations, and the same metric.
+    /// `stem` keeps that map's factors between calls.
     ///
     /// # Errors
     /// As [`Metric::at`].
@@ -153,7 +153,7 @@ impl Metric {
         let Some((triangle, basis)) = factors else {
             return Ok(Self { rows: jacobian::rows(&output, &x, ways.rows)?, weights, basis: None });
         };
-        // The rows come as a view of [P, B, H]: multiplied as they lie, they are one large matrix.
+        // The rows are a view of [P, B, H]; multiplied in this order, they form one large matrix.
         let rows = jacobian::rows_by(By::Stem, &output, &x, ways.rows)?.f_transpose(0, 1)?;
         Ok(Self { rows: stem::times(&rows, &triangle)?.f_transpose(0, 1)?, weights, basis: Some(basis) })
     }
@@ -180,7 +180,7 @@ impl Metric {
         Ok(self.rows.f_contiguous()?)
     }
 
-    /// True where A is J, which then has the Gram matrix of A.
+    /// True if A is J; J then has the Gram matrix of A.
     pub fn is_jacobian(&self) -> bool {
         self.weights.is_none()
     }
@@ -190,7 +190,7 @@ impl Metric {
         self.rows.size()[0]
     }
 
-    /// Where it lies.
+    /// The device that holds it.
     pub fn device(&self) -> Device {
         self.rows.device()
     }
@@ -221,7 +221,7 @@ impl Metric {
         })
     }
 
-    /// A^T u for K vectors of R numbers a sample, u [B, K, R]: [B, K, D] f64.
+    /// A^T u for K vectors of R numbers for each sample, u [B, K, R]: [B, K, D] f64.
     pub fn pull_back(&self, u: &Tensor) -> Result<Tensor> {
         crate::error::ensure_shape("vectors to pull back", u, &[self.rows.size()[0], -1, self.dimensions().0])?;
         let u = u.f_to_kind(Kind::Double)?;
@@ -239,7 +239,7 @@ impl Metric {
     pub fn gram(&self) -> Result<Tensor> {
         let device = self.device();
         let gram = if device.is_cuda() && kernels::run_on(device) && self.rows.kind() == Kind::Float {
-            // Widened on its way into the kernel.
+            // The kernel converts to double itself.
             kernels::gram(&self.rows)?
         } else {
             self.by_pieces(|j, _| Ok(j.f_bmm(&j.f_transpose(1, 2)?)?))?
@@ -250,11 +250,11 @@ impl Metric {
         })
     }
 
-    /// 1/2 ln diag G, [B, D] f64: the logarithm of how far the output moves with each coordinate by itself; -inf where it does not. It forms
-    /// the factor whole, which is small where D is the number of latents.
+    /// 1/2 ln diag G, [B, D] f64: the logarithm of how far the output moves when one coordinate alone moves; -inf if it does not move. It
+    /// forms the whole factor, which is small if D is the number of latents.
     ///
     /// # Errors
-    /// Where libtorch fails.
+    /// If libtorch fails.
     pub fn log_lengths(&self) -> Result<Tensor> {
         Ok(self.factor()?.f_square()?.sum_over([1])?.f_log()? * 0.5)
     }
@@ -275,7 +275,7 @@ impl Metric {
         }
     }
 
-    /// [..., K, H] times Q^T, where there is one.
+    /// [..., K, H] times Q^T, if there is one.
     fn widened(&self, rows: Tensor) -> Result<Tensor> {
         match &self.basis {
             None => Ok(rows),
@@ -283,18 +283,17 @@ impl Metric {
         }
     }
 
-    /// T of a piece.
+    /// T for a piece of the batch.
     fn weights_at(&self, (first, count): (i64, i64)) -> Result<Option<Tensor>> {
         self.weights.as_ref().map(|t| Ok(t.f_narrow(0, first, count)?)).transpose()
     }
 
-    /// Joins `work(J, (first, count))` over pieces of the batch; J [count, P, D] or [count, P, H] f64 holds for that call
-    /// alone.
+    /// Joins `work(J, (first, count))` over pieces of the batch; J [count, P, D] or [count, P, H] f64 exists only during that call.
     fn by_pieces(&self, work: impl Fn(&Tensor, (i64, i64)) -> Result<Tensor>) -> Result<Tensor> {
         let (batch, p, d) = self.rows.size3()?;
         let bytes = if self.rows.device().is_cuda() { DEVICE_PIECE } else { CPU_PIECE };
         let most = (bytes / (8 * p * d).max(1)).max(1);
-        // Even pieces: threads share a piece sample by sample.
+        // The pieces have equal sizes, because threads share a piece by samples.
         let pieces = ((batch + most - 1) / most).max(1);
         let most = ((batch + pieces - 1) / pieces).max(1);
         let room = Tensor::f_empty([most.min(batch), p, d], (Kind::Double, self.rows.device()))?;
@@ -314,13 +313,13 @@ impl Metric {
     }
 }
 
-/// What is differentiated in the encoder, [B, P]: the rows of A, or those that the decoder's part is applied to.
+/// The encoder's output that is differentiated, [B, P]: its Jacobian has the rows of A, or the rows to which the decoder's part is applied.
 fn encoder_output(q: &Posterior, kind: MetricKind) -> Result<Tensor> {
     Ok(match kind {
         MetricKind::Mean | MetricKind::Output | MetricKind::Decoder => q.mean.shallow_clone(),
         MetricKind::Stochastic | MetricKind::OutputStochastic => Tensor::f_cat(&[&q.mean, &q.std()?], 1)?,
         MetricKind::Fisher => {
-            // 1/sigma and 1/sqrt(2) are factors of the rows, held fixed: they are not differentiated.
+            // 1/sigma and 1/sqrt(2) are constant factors of the rows; they are not differentiated.
             let whitened = q.mean.f_div(&q.std()?.f_detach()?)?;
             let scaled = q.log_var.f_mul_scalar(std::f64::consts::FRAC_1_SQRT_2)?;
             Tensor::f_cat(&[&whitened, &scaled], 1)?
@@ -348,11 +347,11 @@ fn decoder_jacobian(vae: &dyn Vae, mean: &Tensor, ways: Ways) -> Result<Tensor> 
     jacobian::columns(&image, &z, ways.columns)
 }
 
-/// C [B, L, L] f64 with C^T C = J_g^T J_g for J_g [B, O, L]: the triangle of its QR factorisation, which is as accurate as
-/// J_g itself, where a square root of M loses half the digits (and Cholesky fails on a singular M).
+/// C [B, L, L] f64 with C^T C = J_g^T J_g for J_g [B, O, L]: the triangle of its QR factorisation, which is as accurate as J_g itself; a
+/// square root of M loses half the digits (and Cholesky fails on a singular M).
 fn triangle(j_g: &Tensor, l: i64) -> Result<Tensor> {
     let c = linalg::qr_triangle(&j_g.f_to_kind(Kind::Double)?)?;
-    // Fewer outputs than latents: C has fewer rows than L. Zero rows keep R = L and change no eigenvalue.
+    // With fewer outputs than latents, C has fewer rows than L. Zero rows keep R = L and change no eigenvalue.
     let missing = l - c.size()[1];
     if missing > 0 { Ok(c.f_constant_pad_nd([0, 0, 0, missing])?) } else { Ok(c) }
 }

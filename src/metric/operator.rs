@@ -1,5 +1,5 @@
-//! A metric as something that is applied: products with its factor A and with A^T, from the factor itself or, where that
-//! is too large to hold, from the model's derivatives.
+//! A metric as an operator: products with its factor A and with A^T. They come from the factor itself or, if it is too large to hold, from
+//! the model's derivatives.
 
 use super::{Metric, MetricKind, decoded, encoder_output, latent};
 use crate::error::{Result, ensure_shape};
@@ -14,19 +14,19 @@ use tch::{Device, Kind, Tensor};
 pub struct Shape {
     /// B.
     pub batch: i64,
-    /// Rows of A as it is applied: R, or more where no small factor can be had without forming it.
+    /// Rows of A in these products: R, or more if a small factor cannot be found without forming A.
     pub rows: i64,
     /// D.
     pub dim: i64,
 }
 
-/// G = A^T A at B points, known by products with A.
+/// G = A^T A at B points, known only through products with A.
 pub trait Operator {
     /// Sizes of A.
     fn shape(&self) -> Shape;
-    /// How many eigenvalues of G can differ from 0, as far as shapes tell.
+    /// How many eigenvalues of G can differ from 0 by the shapes.
     fn rank_bound(&self) -> i64;
-    /// Kind and device of what the products give.
+    /// Kind and device of the products.
     fn options(&self) -> (Kind, Device);
     /// A v for v [B, D, K]: [B, rows, K].
     fn forward(&self, v: &Tensor) -> Result<Tensor>;
@@ -62,31 +62,30 @@ impl Operator for Metric {
     }
 }
 
-/// A metric of a model at B points by products with its Jacobians; neither they nor A are formed.
+/// A metric of a model at B points by products with its Jacobians, which are not formed, nor is A.
 ///
-/// The encoder's metrics have the rows of [`Metric`]. For `output` A = J_g J_mu and for `output-stochastic`
-/// A = [J_g J_mu; sqrt(diag M) J_sigma], where [`Metric`] has C in J_g's place: C^T C = J_g^T J_g, so that G is the same,
-/// but C is L x L and needs J_g itself.
+/// The encoder's metrics have the rows of [`Metric`]. For `output` A = J_g J_mu and for `output-stochastic` A = [J_g J_mu; sqrt(diag M)
+/// J_sigma], while [`Metric`] has C in place of J_g. Because C^T C = J_g^T J_g, G is the same, but computing C (L x L) needs J_g itself.
 #[derive(Debug)]
 pub struct MatrixFree {
-    /// J of the encoder, or J_g where the metric is the decoder's own.
+    /// J of the encoder, or J_g if the metric is the decoder's own.
     pub(super) encoder: Products,
     /// J_g at z = mu(x).
     decoder: Option<Products>,
-    /// sqrt(diag M), [B, L, 1], where the metric has it.
+    /// sqrt(diag M), [B, L, 1], if the metric has it.
     noise: Option<Tensor>,
-    /// What the rows of mu and logvar are multiplied by, [B, 2L, 1] f64, where they are not in the encoder's output.
+    /// Factors of the rows of mu and logvar, [B, 2L, 1] f64, if the encoder's output does not contain them.
     pub(super) scales: Option<Tensor>,
     latent: i64,
     rank_bound: i64,
 }
 
 impl MatrixFree {
-    /// The metric of kind `kind` at the images `x` [B, C, H, W]; `ways` says how several vectors are taken at once.
-    /// The diagonal of M takes L products with the decoder's Jacobian.
+    /// The metric of kind `kind` at the images `x` [B, C, H, W]; `ways` says how several vectors are pulled back at once. The diagonal of M
+    /// takes L products with the decoder's Jacobian.
     ///
     /// # Errors
-    /// Where the model cannot take `x`, or has an operation without a second derivative.
+    /// If the model cannot take `x`, or has an operation without a second derivative.
     pub fn at(vae: &dyn Vae, x: &Tensor, kind: MetricKind, ways: Ways) -> Result<Self> {
         Self::of(vae, x, kind, ways, |q| encoder_output(q, kind))
     }
@@ -122,13 +121,13 @@ impl MatrixFree {
         Ok(Self { encoder, decoder, noise, scales: None, latent: l, rank_bound: rows.min(dim) })
     }
 
-    /// What a pass takes of each sample, from the first of `x` [B, C, H, W] and one vector each way, and the sizes of its A; what
-    /// is made of the products comes on top.
+    /// The memory of a pass for each sample, from the first of `x` [B, C, H, W] and one vector in each direction, and the sizes of its A;
+    /// the memory of what is computed from the products is not included.
     ///
     /// # Errors
     /// As [`MatrixFree::at`].
     pub fn footprint(vae: &dyn Vae, x: &Tensor, kind: MetricKind) -> Result<(Footprint, Shape)> {
-        // diag M takes many products, and its memory is theirs.
+        // diag M takes many products, and they determine its memory.
         let noisy = kind == MetricKind::OutputStochastic;
         let kind = if noisy { MetricKind::Output } else { kind };
         let ways = Ways { rows: Mode::Looped, columns: Mode::Looped };

@@ -1,5 +1,5 @@
-//! Metrics whose scales do not fit the precision of the model's pass: sigma = exp(logvar / 2) leaves single precision beyond
-//! logvar = +-177, double precision only beyond +-1419.
+//! Metrics whose scales are outside the precision of the model's pass: sigma = exp(logvar / 2) leaves single precision beyond logvar =
+//! +-177, and double precision only beyond +-1419.
 
 use super::{MatrixFree, Metric, MetricKind, decoder_jacobian, latent, triangle};
 use crate::error::Result;
@@ -10,8 +10,8 @@ use std::f64::consts::FRAC_1_SQRT_2;
 use tch::{Kind, Tensor};
 
 impl Metric {
-    /// [`Metric::at`] by the rows of mu and logvar, which the model's precision holds, and what they are scaled by in double:
-    /// J_sigma = sigma / 2 J_logvar.
+    /// [`Metric::at`] by the rows of mu and logvar, which fit the model's precision, and by their scales in double: J_sigma = sigma / 2
+    /// J_logvar.
     ///
     /// # Errors
     /// As [`Metric::at`].
@@ -44,8 +44,8 @@ impl Metric {
 }
 
 impl MatrixFree {
-    /// [`MatrixFree::at`] with the scales of [`Metric::scaled_in_double`], each sample's over its largest, so that squares of what
-    /// follows fit double precision too; and what to multiply that metric by, \[B\] f64: the square of the largest.
+    /// [`MatrixFree::at`] with the scales of [`Metric::scaled_in_double`], each sample's divided by its largest, so that later squares fit
+    /// double precision too; and the factor for that metric, \[B\] f64: the square of the largest.
     ///
     /// # Errors
     /// As [`MatrixFree::at`]; a wrong request for a metric without scales.
@@ -65,7 +65,7 @@ impl MatrixFree {
         Ok((op, largest.f_square()?.f_squeeze_dim(1)?))
     }
 
-    /// `rows` [B, *, K] times `count` of the scales, from number `first` on, where there are any: one for all rows, or one each.
+    /// `rows` [B, *, K] times `count` scales, from number `first` on, if there are any: one scale for all rows, or one for each.
     pub(super) fn scaled(&self, rows: &Tensor, first: i64, count: i64) -> Result<Tensor> {
         match &self.scales {
             None => Ok(rows.shallow_clone()),
@@ -73,7 +73,7 @@ impl MatrixFree {
         }
     }
 
-    /// The encoder's J^T u, of u that may lie beyond the precision of its pass.
+    /// The encoder's J^T u, for u that may lie beyond the precision of its pass.
     pub(super) fn pull(&self, u: &Tensor) -> Result<Tensor> {
         if self.scales.is_none() {
             return self.encoder.pull(u);

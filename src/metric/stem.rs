@@ -1,4 +1,4 @@
-//! Metrics of encoders that begin with a linear map to fewer numbers than an image has pixels, in fewer numbers.
+//! Computes metrics in fewer numbers if the encoder begins with a linear map to fewer numbers than an image has pixels.
 //!
 //! With h = M^T x + c, M [D, H] and H < D, every Jacobian is J_x = J_h M^T, and with the QR factorisation M = Q C^T, Q
 //! [D, H] with orthonormal columns, J_x = (J_h C) Q^T. So J_h C [R, H] has the same Gram matrix and the same eigenvalues,
@@ -16,7 +16,7 @@ const WORTH: f64 = 0.9;
 /// The factors of one model's M.
 #[derive(Debug)]
 struct Stem {
-    /// M as it was factored: while it is held, no other tensor has its memory.
+    /// M as it was factored; while it is held, no other tensor can get its memory.
     map: Tensor,
     version: i64,
     /// C [H, H], in the kind of M.
@@ -40,20 +40,20 @@ impl Stem {
     }
 }
 
-/// Remembers the factors of the stem that was last seen, so that a model's is factored once.
+/// Keeps the factors of the stem that was last seen, so that each model's stem is factored once.
 #[derive(Debug, Default)]
 pub struct StemCache {
     known: Option<Stem>,
     factored: u32,
 }
 
-/// A model that makes its weights anew in every pass (by a cast, a normalisation) would have them factored in each, which
-/// costs more than it saves: after so many, its stem is left alone.
+/// A model that computes its weights again in every pass (by a cast, a normalisation) would need a factorisation in each pass, which costs
+/// more than it saves: after this many factorisations its stem is not used.
 const MOST: u32 = 8;
 
 impl StemCache {
-    /// C [H, H] and Q^T [H, D] f64 of the graph from `x` to `output`; `None` where it begins otherwise or H is not much
-    /// smaller than D.
+    /// C [H, H] and Q^T [H, D] f64 of the graph from `x` to `output`; `None` if the graph begins in another way or H is not much smaller
+    /// than D.
     pub(super) fn factors(&mut self, output: &Tensor, x: &Tensor) -> Result<Option<(Tensor, Tensor)>> {
         let Some((map, version)) = ffi::stem(output, x)? else {
             return Ok(None);
@@ -76,9 +76,9 @@ impl StemCache {
     }
 }
 
-/// Column blocks of a product with a triangle: each leaves out the rows in which it is zero, together 3/8 of the work.
+/// Column blocks of a product with a triangle: each leaves out the rows that are zero in it, together 3/8 of the work.
 const BLOCKS: i64 = 4;
-/// A triangle of a lower order is multiplied whole.
+/// A triangle of a lower order is multiplied as a whole.
 const LEAST: i64 = 128;
 
 /// J C for rows J [..., H], contiguous, and the lower triangle C [H, H].

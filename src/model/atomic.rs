@@ -1,10 +1,10 @@
-//! Files that are there whole or not at all.
+//! Files that are written completely or not at all.
 
 use crate::error::{Error, Result};
 use std::io::Write;
 use std::path::Path;
 
-/// Writes a file beside its place and moves it there, so that it is there whole or not at all.
+/// Writes a temporary file and moves it to `path`, so that `path` has the complete contents or is unchanged.
 pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut file = tempfile::Builder::new()

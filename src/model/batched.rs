@@ -1,10 +1,10 @@
-//! S models of one architecture as one: each tensor of theirs stacked, [S, ...], and each layer one call for all.
+//! S models of one architecture as one: their tensors are stacked, [S, ...], and each layer is one call for all models.
 //!
-//! A dense layer is a batched matrix product, a convolution a grouped one on [B, S C, H, W] with a group a model, and
-//! batch normalisation has S C channels, so that its statistics are each model's own. No number of one model meets one of
-//! another: what is not a number in one stays there.
+//! A dense layer is a batched matrix product, a convolution is a grouped one on [B, S C, H, W] with one group for each model, and batch
+//! normalisation has S C channels, so that each model has its own statistics. Numbers of different models never meet: a NaN in one model
+//! stays there.
 //!
-//! Between layers values are rows [S, B, F] or maps [B, S C, H, W], told apart by how many axes they have.
+//! Between layers values are rows [S, B, F] or maps [B, S C, H, W]; the number of axes distinguishes them.
 
 use super::layer::{BATCH_NORM_EPS, BATCH_NORM_MOMENTUM, Layer, Phase};
 use super::likelihood::Likelihood;
@@ -24,10 +24,10 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// Stacks networks of one specification. One network's tensors are shared; those of several are copied.
+    /// Stacks networks of one specification. The tensors of a single network are shared; those of several are copied.
     ///
     /// # Errors
-    /// Where there is none, or they differ in specification, kind or device.
+    /// If there is none, or they differ in specification, kind or device.
     pub fn of(networks: &[&Network]) -> Result<Self> {
         let Some((first, others)) = networks.split_first() else {
             return Err(Error::request("models at once", "at least one", "none"));
@@ -56,12 +56,12 @@ impl Stack {
         self.models
     }
 
-    /// The functional form of each.
+    /// The functional form of each model.
     pub fn architecture(&self) -> &Architecture {
         &self.architecture
     }
 
-    /// p(x|z) of each.
+    /// p(x|z) of each model.
     pub fn likelihood(&self) -> Likelihood {
         self.likelihood
     }
@@ -77,7 +77,7 @@ impl Stack {
         self.tensors.iter().map(|t| Ok(t.f_detach()?.f_select(0, s)?)).collect()
     }
 
-    /// The first `models` of them, views in the graph.
+    /// The first `models` models, as views in the graph.
     pub fn first(&self, models: i64) -> Result<Self> {
         let narrow = |t: &Tensor| -> Result<Tensor> {
             Ok(if models == self.models { t.shallow_clone() } else { t.f_narrow(0, 0, models)? })
@@ -123,19 +123,19 @@ impl Stack {
 
     fn apply(&self, layer: Layer, x: &Tensor, mode: Phase, last: bool) -> Result<Tensor> {
         let (tensors, s) = (&self.tensors, self.models);
-        // [S, C, ...] as [S C, ...].
+        // [S, C, ...] to [S C, ...].
         let merged = |at: usize| tensors[at].f_flatten(0, 1);
         Ok(match layer {
-            // A batch of one matrix takes half as long again as the matrix.
+            // A batched product of one matrix takes 1.5 times as long as the plain product.
             Layer::Linear { at } if s == 1 => {
                 let (weight, bias) = (tensors[at].f_squeeze_dim(0)?, tensors[at + 1].f_squeeze_dim(0)?);
                 x.f_squeeze_dim(0)?.f_linear(&weight, Some(&bias))?.f_unsqueeze(0)?
             }
-            // What comes next meets it element by element, and lies as a batch does.
+            // The next operation combines it element by element with values in the order of a batch.
             Layer::Linear { at } if last => {
                 tensors[at + 1].f_unsqueeze(1)?.f_baddbmm(x, &tensors[at].f_transpose(1, 2)?, 1, 1)?
             }
-            // The weight first: its gradient then lies as the weight does, and need not be copied for Adam.
+            // The weight comes first: its gradient then has the weight's layout, and need not be copied for Adam.
             Layer::Linear { at } => {
                 let y = tensors[at + 1].f_unsqueeze(2)?.f_baddbmm(&tensors[at], &x.f_transpose(1, 2)?, 1, 1)?;
                 y.f_transpose(1, 2)?

@@ -20,19 +20,19 @@ pub const WEIGHTS_FILE: &str = "model.safetensors";
 /// The configuration in a run folder; only its `model` key is read here.
 pub const CONFIG_FILE: &str = "config.yaml";
 
-/// A model from disk, ready to be asked.
+/// A model from disk, ready for use.
 pub struct Model {
     /// The model.
     pub vae: Box<dyn Vae>,
-    /// Shape of its images, where the file says it (TorchScript does not).
+    /// Shape of its images, if the file says it (TorchScript does not).
     pub image: Option<ImageShape>,
-    /// L, where the file says it.
+    /// L, if the file says it.
     pub latent: Option<i64>,
-    /// What `train` was told to build.
+    /// The specification that `train` built.
     pub spec: Option<ModelSpec>,
     /// SHA-256 of the weights file or the TorchScript file, in hex.
     pub sha256: String,
-    /// What was opened.
+    /// The path that was opened.
     pub path: PathBuf,
 }
 
@@ -57,19 +57,19 @@ impl Vae for Model {
     }
 }
 
-/// Opens a run folder or a TorchScript file, told apart by what they are.
+/// Opens a run folder or a TorchScript file; the contents decide which it is.
 ///
 /// # Errors
-/// One line that names the file and what is wrong with it.
+/// One line that names the file and says what is wrong with it.
 pub fn open(path: impl AsRef<Path>, device: Device, kind: Kind) -> Result<Model> {
     open_as(path.as_ref(), device, kind, &Interface::default(), None)
 }
 
-/// [`open`] of a model that is read as `interface` says, for samples of the shape `sample`, where they are no images [C, H, W], which
-/// reach it as images of the shape beside it.
+/// [`open`] for a model that is read as `interface` says, for samples of the shape `sample`: if they are not images [C, H, W], they come as
+/// images of the shape given with it.
 ///
 /// # Errors
-/// As [`open`]; a wrong request where a run folder is to be read in another way than it says.
+/// As [`open`]; a wrong request if a run folder would be read in another way than it says.
 pub fn open_as(
     path: &Path,
     device: Device,
@@ -105,7 +105,7 @@ pub fn open_as(
     }
 }
 
-/// Opens a run folder as a network that can be trained on.
+/// Opens a run folder as a network that can be trained further.
 pub fn network(folder: &Path, device: Device, kind: Kind) -> Result<Network> {
     ffi::exact_math()?;
     let weights = folder.join(WEIGHTS_FILE);
@@ -124,7 +124,7 @@ pub fn network(folder: &Path, device: Device, kind: Kind) -> Result<Network> {
     Ok(Network::with_parameters(&spec, architecture, parameters))
 }
 
-/// Writes the weights into a run folder, and a `config.yaml` with the model alone where there is none.
+/// Writes the weights into a run folder, and a `config.yaml` with only the model if there is none.
 pub fn save(folder: &Path, network: &Network) -> Result<()> {
     std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
     let config = folder.join(CONFIG_FILE);

@@ -1,4 +1,4 @@
-//! Files that are no TorchScript, and modules that remember where they were exported: each named for what it is, with the remedy.
+//! Files that are not TorchScript, and modules tied to the place of their export: the error says what each is, and the remedy.
 
 use crate::wording;
 use std::fs::File;
@@ -6,12 +6,12 @@ use std::io::{BufReader, Read};
 use std::path::Path;
 use zip::ZipArchive;
 
-/// What makes a TorchScript file of a model in Python.
+/// How to make a TorchScript file of a model in Python.
 const EXPORT: &str = "in Python: torch.jit.script(model.eval()).save('vae.pt'), as docs/models.md shows";
-/// Bytes of a pickle that are looked through for the names of classes.
+/// Bytes of a pickle that are searched for the names of classes.
 const PICKLE: u64 = 1 << 24;
 
-/// What a file that libtorch does not load is, as far as its message, its members and its first bytes tell.
+/// Says what a file is that libtorch does not load, from libtorch's message, its members and its first bytes.
 pub fn file(path: &Path, message: &str) -> String {
     let mut head = Vec::new();
     let read = File::open(path).and_then(|f| f.take(64).read_to_end(&mut head));
@@ -30,7 +30,7 @@ pub fn file(path: &Path, message: &str) -> String {
     }
 }
 
-/// What a zip archive is that libtorch does not load.
+/// Says what a zip archive is that libtorch does not load.
 fn archive(path: &Path, message: &str) -> String {
     let Some(mut archive) = File::open(path).ok().and_then(|f| ZipArchive::new(BufReader::new(f)).ok()) else {
         return "a damaged zip archive (truncated?)".to_owned();
@@ -61,7 +61,7 @@ fn archive(path: &Path, message: &str) -> String {
     useful_line(message)
 }
 
-/// The first class that a pickle names which is not of those that tensors are made of.
+/// The first class that a pickle names, apart from the classes that tensors consist of.
 fn class_of(pickle: &[u8]) -> Option<String> {
     let is_name = |text: &[u8]| {
         !text.is_empty() && text.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'<' | b'>'))
@@ -89,8 +89,8 @@ fn class_of(pickle: &[u8]) -> Option<String> {
     None
 }
 
-/// The line of a libtorch message that says what went wrong, with the remedy where the module remembers where it was exported: a
-/// device, a number of images.
+/// The line of a libtorch message that says what went wrong, with the remedy if the module contains a device or a number of images from its
+/// export.
 pub fn raised(message: &str, on_cpu: bool) -> String {
     let line = useful_line(message);
     let remedy = if on_cpu && wording::ASKS_FOR_CUDA.is_in(message) {
@@ -107,8 +107,8 @@ pub fn raised(message: &str, on_cpu: bool) -> String {
     format!("{line} ({remedy})")
 }
 
-/// The line of a libtorch message that says what went wrong: the last `SomethingError: ...` of the interpreter's trace,
-/// else the first line.
+/// The line of a libtorch message that says what went wrong: the last `SomethingError: ...` of the interpreter's trace, otherwise the first
+/// line.
 fn useful_line(message: &str) -> String {
     let raised = |line: &&str| {
         line.split_once(": ").is_some_and(|(kind, _)| {

@@ -1,4 +1,4 @@
-//! How a model that others made is to be read: which pixels it sees, what its encoder says, what shape its samples have.
+//! How a model from another program is read: the range of its pixels, its encoder's outputs, and the shape of its samples.
 
 use super::{Posterior, Vae};
 use crate::data::ImageShape;
@@ -7,20 +7,20 @@ use serde::{Deserialize, Serialize};
 use std::str::FromStr;
 use tch::Tensor;
 
-/// What is said of a model that its file does not say.
+/// What the user says about a model, if its file does not say it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Interface {
-    /// What the model is given for pixels of 0 and 1.
+    /// The model's own numbers for pixels of 0 and 1.
     pub input_range: InputRange,
     /// What its encoder's second output is.
     pub posterior: PosteriorScale,
-    /// Which of its encoder's outputs are the mean and the scale; where absent, it has these two, or the mean alone.
+    /// Which of its encoder's outputs are the mean and the scale; if absent, it has only these two, or only the mean.
     pub outputs: Option<Outputs>,
 }
 
 impl Interface {
-    /// True for what is taken where nothing is said.
+    /// True for the default.
     pub fn is_default(&self) -> bool {
         *self == Self::default()
     }
@@ -43,7 +43,7 @@ impl Default for InputRange {
 impl TryFrom<[f64; 2]> for InputRange {
     type Error = Error;
     fn try_from([low, high]: [f64; 2]) -> Result<Self> {
-        // Reversed too: what is white to us may be 0 to the model.
+        // The order may be reversed: what is white here may be 0 in the model.
         if low.is_finite() && high.is_finite() && low != high {
             return Ok(Self { low, high });
         }
@@ -84,7 +84,7 @@ pub enum PosteriorScale {
 }
 
 impl PosteriorScale {
-    /// ln sigma^2 of it.
+    /// ln sigma^2 from this output.
     fn log_var(self, output: Tensor) -> Result<Tensor> {
         Ok(match self {
             Self::Logvar => output,
@@ -95,7 +95,7 @@ impl PosteriorScale {
     }
 }
 
-/// Positions of the mean and, where there is one, the scale among an encoder's outputs, from 0.
+/// Positions among an encoder's outputs, from 0, of the mean and, if there is one, of the scale.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<usize>", into = "Vec<usize>")]
 pub struct Outputs(Vec<usize>);
@@ -134,14 +134,14 @@ impl FromStr for Outputs {
     }
 }
 
-/// A model seen by pixels in [0, 1], in images [B, C, H, W], with ln sigma^2 for its second output, whatever it has itself.
+/// A model that takes pixels in [0, 1], in images [B, C, H, W], and returns ln sigma^2 as its second output, whatever the inner model uses.
 ///
 /// With x_model = LOW + (HIGH - LOW) x the derivatives follow by the chain rule.
 pub(super) struct Adapted<V> {
     vae: V,
     range: InputRange,
     scale: PosteriorScale,
-    /// The shape of one sample, where it is no image, and of the image that it is seen as.
+    /// The shape of one sample, if it is not an image, and of the image that stands for it.
     sample: Option<(Vec<i64>, ImageShape)>,
 }
 
@@ -161,7 +161,7 @@ impl<V: Vae> Vae for Adapted<V> {
         let own =
             if self.range == InputRange::default() { own } else { own.f_mul_scalar(high - low)?.f_add_scalar(low)? };
         let Posterior { mean, log_var } = self.vae.encode(&own)?;
-        // What is no scale is none whatever it is called.
+        // An encoder without a scale has none to convert.
         let log_var = if self.vae.has_scale() { self.scale.log_var(log_var)? } else { log_var };
         Ok(Posterior { mean, log_var })
     }

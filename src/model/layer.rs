@@ -1,11 +1,11 @@
-//! Layers as data and their functional forward: they hold positions of parameters, never the parameters.
+//! Layers as data, with a functional forward: they hold positions of parameters, never the parameters.
 
 use super::spec::{Activation, Normalization};
 use crate::error::Result;
 use crate::ffi::convolution;
 use tch::Tensor;
 
-/// Batch statistics or running ones, where a layer normalises.
+/// Whether normalising layers use batch statistics or running ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// Statistics of the batch, which also move the running ones: samples depend on each other.
@@ -14,24 +14,24 @@ pub enum Phase {
     Eval,
 }
 
-/// What a tensor of a model is for, which says how it begins and whether it is trained.
+/// The purpose of a model's tensor, which determines its initial value and whether it is trained.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Role {
     /// Weight or bias of a linear map; uniform on +-1/sqrt(fan_in), as PyTorch's layers begin.
     Affine {
-        /// Inputs that add up in one output.
+        /// Number of inputs that are added in one output.
         fan_in: i64,
     },
-    /// A trained constant that begins at a value: scale and shift of a normalisation, ln sigma.
+    /// A trained constant with this initial value: scale and shift of a normalisation, ln sigma.
     Constant(f64),
-    /// Running statistics, not trained, that begin at a value.
+    /// Running statistics, not trained, with this initial value.
     Statistic(f64),
-    /// How often the running statistics moved (i64), not trained; there for PyTorch's sake.
+    /// How often the running statistics were updated (i64), not trained; PyTorch expects it.
     Counter,
 }
 
 impl Role {
-    /// True where training changes it by its gradient.
+    /// True if training changes it by its gradient.
     pub fn is_trained(self) -> bool {
         matches!(self, Self::Affine { .. } | Self::Constant(_))
     }
@@ -44,7 +44,7 @@ pub struct Slot {
     pub name: String,
     /// Its shape.
     pub shape: Vec<i64>,
-    /// What it is for.
+    /// Its purpose.
     pub role: Role,
 }
 
@@ -55,11 +55,11 @@ pub(crate) enum Layer {
     Linear { at: usize },
     /// 4x4, stride 2, padding 1: [B, in, H, W] to [B, out, H/2, W/2].
     Conv { at: usize },
-    /// Its transpose; `extra` rows and columns make up for an odd size.
+    /// The transpose of [`Layer::Conv`]; `extra` rows and columns correct for an odd size.
     ConvTranspose { at: usize, extra: [i64; 2] },
-    /// Over the batch (and height and width).
+    /// Normalises over the batch (and height and width).
     BatchNorm { at: usize },
-    /// Element by element.
+    /// Applied element by element.
     Activation(Activation),
     /// [B, ...] to [B, D].
     Flatten,
@@ -104,7 +104,7 @@ impl Layer {
     }
 }
 
-/// Applies layers in turn.
+/// Applies layers one after the other.
 pub(crate) fn apply_all(layers: &[Layer], tensors: &[Tensor], x: &Tensor, mode: Phase) -> Result<Tensor> {
     let mut x = x.shallow_clone();
     for layer in layers {
@@ -113,7 +113,7 @@ pub(crate) fn apply_all(layers: &[Layer], tensors: &[Tensor], x: &Tensor, mode: 
     Ok(x)
 }
 
-/// Writes down a sequence of layers, with the names that PyTorch's `nn.Sequential` would give.
+/// Builds a sequence of layers, with the names that PyTorch's `nn.Sequential` would give.
 pub(crate) struct Sequence<'a> {
     pub(crate) slots: &'a mut Vec<Slot>,
     prefix: &'static str,
@@ -149,7 +149,7 @@ impl<'a> Sequence<'a> {
 
     pub(crate) fn conv_transpose(&mut self, inputs: i64, outputs: i64, extra: [i64; 2]) {
         let shape = vec![inputs, outputs, KERNEL, KERNEL];
-        // PyTorch takes the second axis for fan-in here too, although inputs add up along the first.
+        // PyTorch takes the second axis as fan-in here too, although the sum runs over the first.
         let at = affine(self.slots, &self.name(), shape, outputs, outputs * KERNEL * KERNEL);
         self.layers.push(Layer::ConvTranspose { at, extra });
     }
@@ -162,7 +162,7 @@ impl<'a> Sequence<'a> {
         self.layers.push(Layer::Unflatten(shape));
     }
 
-    /// Normalisation, where it is on, and activation of `features` channels.
+    /// Normalisation, if it is on, and activation of `features` channels.
     pub(crate) fn activate(&mut self, features: i64) {
         if self.normalization == Normalization::Batch {
             let (name, at) = (self.name(), self.slots.len());

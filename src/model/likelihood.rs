@@ -9,10 +9,10 @@ use tch::{Reduction, Tensor};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Likelihood {
-    /// Independent Bernoulli pixels, on grey values in [0, 1] as is customary; g(z) = sigmoid(decoder).
+    /// Independent Bernoulli pixels, on grey values in [0, 1] as usual; g(z) = sigmoid(decoder).
     #[default]
     Bernoulli,
-    /// Independent Gaussian pixels of one variance; g(z) as [`Gaussian::mean`] says.
+    /// Independent Gaussian pixels with one variance; g(z) as [`Gaussian::mean`] says.
     Gaussian(Gaussian),
 }
 
@@ -22,10 +22,10 @@ pub enum Likelihood {
 pub struct Gaussian {
     /// Whether sigma stays at its initial value.
     pub scale: Sigma,
-    /// Standard deviation of a pixel, or its initial value where it is learned. The default, sqrt(1/2), makes
-    /// -ln p(x|z) the squared error plus a constant.
+    /// Standard deviation of a pixel, or its initial value if it is learned. The default, sqrt(1/2), makes -ln p(x|z) the squared error
+    /// plus a constant.
     pub sigma: f64,
-    /// What makes the decoder's last layer g(z).
+    /// The function from the decoder's last layer to g(z).
     pub mean: Mean,
 }
 
@@ -46,7 +46,7 @@ pub enum Sigma {
     Learned,
 }
 
-/// What makes the decoder's last layer g(z).
+/// The function from the decoder's last layer to g(z).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mean {
@@ -68,7 +68,7 @@ impl Likelihood {
         }
     }
 
-    /// ln sigma at the start, where sigma is learned.
+    /// ln sigma at the start, if sigma is learned.
     pub fn learned_log_sigma(self) -> Option<f64> {
         match self {
             Self::Gaussian(g) if g.scale == Sigma::Learned => Some(g.sigma.ln()),
@@ -86,8 +86,8 @@ impl Likelihood {
 
     /// -ln p(x|z) of each sample, \[B\]: summed over pixels, with all constants.
     ///
-    /// `logits` is the decoder's last layer and `x` the images, of one shape [B, C, H, W]; `log_sigma`, \[1\], is there
-    /// where sigma is learned. Of S models at once: [S, B], [S, B, C, H, W] and [S, 1].
+    /// `logits` is the decoder's last layer and `x` the images, of one shape [B, C, H, W]; `log_sigma`, \[1\], exists if sigma is learned.
+    /// For S models at once: [S, B], [S, B, C, H, W] and [S, 1].
     pub fn nll(self, logits: &Tensor, x: &Tensor, log_sigma: Option<&Tensor>) -> Result<Tensor> {
         crate::error::ensure_shape("the decoder's output", logits, &x.size())?;
         let g = match self {

@@ -1,10 +1,10 @@
 //! Images to posteriors and back: the [`Vae`] trait and the architectures behind it.
 
-mod atomic; //    files that are there whole or not at all
+mod atomic; //    files that are written completely or not at all
 mod batched;
 mod checkpoint;
 mod conv;
-mod foreign; //   what is no TorchScript
+mod foreign; //   files that are not TorchScript
 mod interface;
 mod layer;
 mod likelihood;
@@ -14,7 +14,7 @@ mod parameters;
 mod safetensors;
 mod spec;
 mod torchscript;
-pub mod shift; //      how far two inputs land apart
+pub mod shift; //      how far apart the outputs of two inputs are
 pub mod similarity; // PSNR, SSIM, MS-SSIM
 
 pub(crate) use atomic::write_atomically;
@@ -37,7 +37,7 @@ use tch::Tensor;
 /// The encoder's Gaussian posterior q(z|x) of a batch.
 #[derive(Debug)]
 pub struct Posterior {
-    /// mu, [B, L]; of S models at once [S, B, L].
+    /// mu, [B, L]; for S models at once [S, B, L].
     pub mean: Tensor,
     /// ln sigma^2, [B, L].
     pub log_var: Tensor,
@@ -55,7 +55,7 @@ impl Posterior {
         Ok(self.mean.f_addcmul(&self.std()?, noise)?)
     }
 
-    /// KL(q(z|x) || N(0, I)) of each sample in nats, \[B\]; of S models at once [S, B].
+    /// KL(q(z|x) || N(0, I)) of each sample in nats, \[B\]; for S models at once [S, B].
     ///
     /// Source: Kingma & Welling 2014, appendix B: 1/2 sum_l (mu_l^2 + sigma_l^2 - 1 - ln sigma_l^2).
     pub fn kl(&self) -> Result<Tensor> {
@@ -64,18 +64,18 @@ impl Posterior {
     }
 }
 
-/// A variational autoencoder as the engine needs it: differentiable, one sample independent of the others.
+/// A variational autoencoder as the engine needs it: differentiable, and each sample independent of the others.
 pub trait Vae: Send {
     /// x [B, C, H, W] in [0, 1] to the posterior, [B, L] each.
     fn encode(&self, x: &Tensor) -> Result<Posterior>;
     /// z [B, L] to the decoder mean g(z), [B, C, H, W].
     fn decode(&self, z: &Tensor) -> Result<Tensor>;
-    /// False for an encoder that gives a code and no variance, as far as is known once it has encoded something; `log_var` is then
-    /// 0 and says nothing.
+    /// False for an encoder that gives a code and no variance, as far as is known after its first encoding; `log_var` is then 0 and has no
+    /// meaning.
     fn has_scale(&self) -> bool {
         true
     }
-    /// The same model, of the same tensors, for another thread to ask; none where it cannot be had.
+    /// The same model, with the same tensors, for use on another thread; `None` if this is not possible.
     fn share(&self) -> Option<Box<dyn Vae>> {
         None
     }

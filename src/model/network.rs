@@ -12,9 +12,9 @@ use tch::{Device, Kind, Tensor};
 /// A model without its numbers. Its methods are functions of (parameters, input), where the parameters are tensors in
 /// the order of [`Architecture::slots`], so that one architecture serves any number of parameter sets.
 ///
-/// The PyTorch twin of its state dict has `encoder` and `decoder` (`nn.Sequential`: linear or convolution, batch norm
-/// where it is on, activation, ...), `mean` and `log_var` (`nn.Linear`) and `log_sigma` where sigma is learned. The
-/// fully connected encoder takes flattened images and its decoder gives flattened ones.
+/// The PyTorch twin of its state dict has `encoder` and `decoder` (`nn.Sequential`: linear or convolution, batch norm if it is on,
+/// activation, ...), `mean` and `log_var` (`nn.Linear`) and `log_sigma` if sigma is learned. The fully connected encoder takes flattened
+/// images and its decoder returns flattened ones.
 #[derive(Clone, Debug)]
 pub struct Architecture {
     slots: Vec<Slot>,
@@ -78,7 +78,7 @@ impl Architecture {
         })
     }
 
-    /// z [B, L] to the decoder's last layer, [B, C, H, W]; [`Likelihood::mean`] makes it g(z).
+    /// z [B, L] to the decoder's last layer, [B, C, H, W]; [`Likelihood::mean`] turns this into g(z).
     pub fn decode_logits(&self, tensors: &[Tensor], z: &Tensor, mode: Phase) -> Result<Tensor> {
         ensure_shape("the decoder's input", z, &[-1, self.latent])?;
         let x = layer::apply_all(&self.decoder, tensors, z, mode)?;
@@ -91,7 +91,7 @@ impl Architecture {
         [self.image.channels, self.image.height, self.image.width]
     }
 
-    /// True where encoder and decoder have images as rows.
+    /// True if encoder and decoder work on flattened images.
     pub(super) fn is_flat(&self) -> bool {
         self.flat
     }
@@ -104,12 +104,12 @@ impl Architecture {
         &self.decoder
     }
 
-    /// The layers that give mu and ln sigma^2.
+    /// The layers that compute mu and ln sigma^2.
     pub(super) fn heads(&self) -> [Layer; 2] {
         [self.mean, self.log_var]
     }
 
-    /// ln sigma of the likelihood, \[1\], where it is learned.
+    /// ln sigma of the likelihood, \[1\], if it is learned.
     pub fn log_sigma<'a>(&self, tensors: &'a [Tensor]) -> Option<&'a Tensor> {
         self.log_sigma.and_then(|at| tensors.get(at))
     }
@@ -125,22 +125,22 @@ pub struct Network {
 }
 
 impl Network {
-    /// A network with fresh weights, the same for the same `seed` on every device and of either kind.
+    /// A network with fresh weights; they depend only on `seed`, not on the device or the kind.
     ///
     /// # Errors
-    /// Where a value of `spec` is out of range, or its image shape is not set.
+    /// If a value of `spec` is out of range, or its image shape is not set.
     pub fn new(spec: &ModelSpec, seed: u64, device: Device, kind: Kind) -> Result<Self> {
         let architecture = Architecture::new(spec)?;
         let parameters = Parameters::initial(architecture.slots(), seed, device, kind)?;
         Ok(Self { spec: spec.clone(), architecture, parameters })
     }
 
-    /// A network with given weights, which fit the architecture's slots.
+    /// A network with given weights, which must fit the architecture's slots.
     pub(crate) fn with_parameters(spec: &ModelSpec, architecture: Architecture, parameters: Parameters) -> Self {
         Self { spec: spec.clone(), architecture, parameters }
     }
 
-    /// What it is.
+    /// Its specification.
     pub fn spec(&self) -> &ModelSpec {
         &self.spec
     }
@@ -155,7 +155,7 @@ impl Network {
         &self.parameters
     }
 
-    /// Puts tensors of the same shapes in place of its own: views of a [`Stack`](super::Stack) that is trained.
+    /// Replaces its tensors by others of the same shapes: views of a [`Stack`](super::Stack) that is trained.
     pub(crate) fn seat(&mut self, tensors: Vec<Tensor>) {
         self.parameters.seat(tensors);
     }
@@ -165,7 +165,7 @@ impl Network {
         self.spec.likelihood()
     }
 
-    /// Where it is.
+    /// Its device.
     pub fn device(&self) -> Device {
         self.parameters.device()
     }

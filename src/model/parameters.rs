@@ -15,7 +15,7 @@ pub struct Parameters {
 }
 
 impl Parameters {
-    /// Fresh tensors; number i depends on (`seed`, i) alone and is drawn in f32 on the host.
+    /// Fresh tensors; number i depends only on (`seed`, i) and is drawn in f32 on the host.
     pub fn initial(slots: &[Slot], seed: u64, device: Device, kind: Kind) -> Result<Self> {
         let mut tensors = Vec::with_capacity(slots.len());
         for (i, slot) in slots.iter().enumerate() {
@@ -36,10 +36,10 @@ impl Parameters {
         Ok(Self { slots: slots.to_vec(), tensors, device, kind })
     }
 
-    /// Given tensors, taken by name.
+    /// Given tensors, looked up by name.
     ///
     /// # Errors
-    /// Where one is missing, too many, of another shape, or not finite; `subject` names the file.
+    /// If one is missing, unknown, of another shape, or not finite; `subject` names the file.
     pub fn from_named(
         slots: &[Slot],
         named: Vec<(String, Tensor)>,
@@ -87,13 +87,13 @@ impl Parameters {
         Ok(Self { slots: slots.to_vec(), tensors, device, kind })
     }
 
-    /// Puts tensors of the same shapes, kinds and device in place of its own.
+    /// Replaces its tensors by others of the same shapes, kinds and device.
     pub(super) fn seat(&mut self, tensors: Vec<Tensor>) {
         debug_assert!(tensors.iter().zip(&self.slots).all(|(t, slot)| t.size() == slot.shape));
         self.tensors = tensors;
     }
 
-    /// The same tensors once more.
+    /// A second value with the same tensors.
     pub(super) fn share(&self) -> Self {
         let tensors = self.tensors.iter().map(Tensor::shallow_clone).collect();
         Self { slots: self.slots.clone(), tensors, device: self.device, kind: self.kind }
@@ -114,12 +114,12 @@ impl Parameters {
         self.iter().find(|(slot, _)| slot.name == name).map(|(_, tensor)| tensor)
     }
 
-    /// Each with its slot.
+    /// Each tensor with its slot.
     pub fn iter(&self) -> impl Iterator<Item = (&Slot, &Tensor)> {
         self.slots.iter().zip(&self.tensors)
     }
 
-    /// The trained ones (handles on the same storage), in order.
+    /// The trained tensors (handles on the same storage), in order.
     pub fn trained(&self) -> Vec<Tensor> {
         self.iter().filter(|(slot, _)| slot.role.is_trained()).map(|(_, tensor)| tensor.shallow_clone()).collect()
     }
@@ -129,18 +129,18 @@ impl Parameters {
         self.slots.iter().filter(|slot| slot.role.is_trained()).map(|slot| slot.shape.iter().product::<i64>()).sum()
     }
 
-    /// Where they are.
+    /// Their device.
     pub fn device(&self) -> Device {
         self.device
     }
 
-    /// Kind of the floating-point ones.
+    /// Kind of the floating-point tensors.
     pub fn kind(&self) -> Kind {
         self.kind
     }
 }
 
-/// The tensor on its device, of its kind, with storage of its own.
+/// The tensor on the given device, of the given kind, with its own storage.
 fn placed(tensor: &Tensor, slot: &Slot, device: Device, kind: Kind) -> Result<Tensor> {
     let kind = if slot.role == Role::Counter { Kind::Int64 } else { kind };
     Ok(tensor.f_to_kind(kind)?.f_to_device(device)?.f_contiguous()?)

@@ -1,4 +1,4 @@
-//! Named tensors in a file: the safetensors format, which holds numbers and nothing that runs.
+//! Named tensors in a file: the safetensors format, which holds numbers and no code.
 
 use super::atomic::write_atomically;
 use crate::error::{Error, Result};
@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
-/// What a file holds.
+/// The contents of a file.
 #[derive(Debug)]
 pub struct Contents {
     /// The tensors, on the CPU, by name.
@@ -16,10 +16,10 @@ pub struct Contents {
     pub metadata: HashMap<String, String>,
 }
 
-/// Reads a file whole.
+/// Reads a whole file.
 ///
 /// # Errors
-/// Where it cannot be read, is truncated, or is not safetensors; the path is named.
+/// If it cannot be read, is truncated, or is not safetensors; the error names the path.
 pub fn read(path: &Path) -> Result<Contents> {
     let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
     let broken = |found: String| Error::request(path.display().to_string(), "a complete safetensors file", found);

@@ -1,7 +1,7 @@
-//! How far two inputs land apart: in the image, in the latent space, in the reconstruction.
+//! How far apart two inputs are: in the image, in the latent space, in the reconstruction.
 //!
-//! Every measure is one number a sample, `[B]` f64, reduced in double precision on the device of its arguments. The
-//! latent measures are differentiable: the goals of the attacks ascend them.
+//! Every measure is one number for each sample, `[B]` f64, computed in double precision on the device of its arguments. The latent measures
+//! are differentiable, because the attacks ascend them as goals.
 //!
 //! | name          | definition, with x' the moved input and r(x) = g(mu(x))                          |
 //! |---------------|----------------------------------------------------------------------------------|
@@ -17,8 +17,8 @@
 //! | `ssim`        | of r(x') against r(x)                                                            |
 //! | `ms_ssim`     | of r(x') against r(x), the judge of Kuzina et al. 2021                           |
 //!
-//! The three similarities compare the two reconstructions, so they start from "equal" at x' = x whatever the model's
-//! own reconstruction error. Both KL directions agree with half the `fisher` quadratic form to second order.
+//! The three similarities compare the two reconstructions, so they are "equal" at x' = x, whatever the model's own reconstruction error is.
+//! Both KL directions agree with half the `fisher` quadratic form to second order.
 
 use super::{Posterior, Vae, similarity};
 use crate::error::{Result, ensure_shape};
@@ -40,7 +40,7 @@ pub const NAMES: [&str; 11] = [
     "ms_ssim",
 ];
 
-/// What a model makes of a batch of images.
+/// The model's outputs for a batch of images.
 #[derive(Debug)]
 pub struct Reading {
     /// x, [B, C, H, W].
@@ -55,7 +55,7 @@ impl Reading {
     /// Encodes and decodes `images` [B, C, H, W] without a graph.
     ///
     /// # Errors
-    /// Where the model's outputs do not have one posterior and one image a sample.
+    /// If the model's outputs are not one posterior and one image for each sample.
     pub fn of(vae: &dyn Vae, images: &Tensor) -> Result<Self> {
         tch::no_grad(|| {
             ensure_shape("images", images, &[-1, -1, -1, -1])?;
@@ -92,13 +92,13 @@ pub fn all(clean: &Reading, moved: &Reading) -> Result<Vec<(&'static str, Tensor
     })
 }
 
-/// The measures that say something without an attack: `recon_mse` of x_hat against x. The others are 0 (distances)
-/// or "equal" (similarities) by definition.
+/// The measures that have a meaning without an attack: `recon_mse` of x_hat against x. The others are 0 (distances) or "equal"
+/// (similarities) by definition.
 pub fn clean(reading: &Reading) -> Result<Vec<(&'static str, Tensor)>> {
     tch::no_grad(|| Ok(vec![("recon_mse", mean_square(&reading.images, &reading.reconstruction)?)]))
 }
 
-/// How far `moved` is from what an attack aims at: distances of the codes and of the reconstruction from the image aimed at.
+/// How far `moved` is from an attack's target: distances of the codes, and of the reconstruction from the target image.
 pub fn towards(target: &Reading, moved: &Reading) -> Result<Vec<(&'static str, Tensor)>> {
     tch::no_grad(|| {
         Ok(vec![
@@ -142,19 +142,19 @@ pub fn latent_skl(clean: &Posterior, moved: &Posterior) -> Result<Tensor> {
 /// sqrt(|mu' - mu|^2 + |sigma' - sigma|^2), `[B]` f64. Its gradient at q' = q is taken as 0.
 pub fn latent_w2(clean: &Posterior, moved: &Posterior) -> Result<Tensor> {
     let means = difference(&clean.mean, &moved.mean)?;
-    // sigma' - sigma = sigma (e^{delta/2} - 1) keeps its digits where the two are close.
+    // sigma' - sigma = sigma (e^{delta/2} - 1) stays accurate if the two are close.
     let half_delta = difference(&clean.log_var, &moved.log_var)? * 0.5;
     let stds = (double(&clean.log_var)? * 0.5).f_exp()?.f_mul(&half_delta.f_expm1()?)?;
     norm(&Tensor::f_cat(&[means, stds], 1)?)
 }
 
-/// 1 - cos(mu', mu), `[B]` f64, as half of the squared distance of the two unit vectors, which keeps its digits where they are close; 1/2
-/// where one of them is 0.
+/// 1 - cos(mu', mu), `[B]` f64, as half of the squared distance of the two unit vectors, which stays accurate if they are close; 1/2 if one
+/// of them is 0.
 pub fn latent_cosine(clean: &Posterior, moved: &Posterior) -> Result<Tensor> {
     let unit = |mean: &Tensor| -> Result<Tensor> {
         let mean = double(mean)?.f_flatten(1, -1)?;
         let length = mean.norm_kept(2, 1)?;
-        // 0 / 0 would be no number.
+        // 0 / 0 would be NaN.
         Ok(mean.f_div(&length.f_masked_fill(&length.f_eq(0.0)?, 1.0)?)?)
     };
     let apart = unit(&moved.mean)?.f_sub(&unit(&clean.mean)?)?;

@@ -1,10 +1,10 @@
-//! Likeness of two images with values in [0, 1]: PSNR, SSIM, MS-SSIM; `[B]` f64, larger = more alike.
+//! Similarity of two images with values in [0, 1]: PSNR, SSIM, MS-SSIM; `[B]` f64, larger = more alike.
 //!
 //! Source: Wang, Bovik, Sheikh & Simoncelli 2004 (SSIM); Wang, Simoncelli & Bovik 2003 (MS-SSIM); details as in the
 //! package pytorch-msssim: Gaussian window of 11 pixels, sigma 1.5, valid positions only, K = (0.01, 0.03), data range 1.
-//! Differs: MS-SSIM needs sides above 160 for its five scales. A smaller image is compared on as many scales as leave
-//! its shorter side at least 11 pixels (28 and 32: two; 64: three), with the first weights scaled to sum 1. An
-//! image below 11 pixels gets the largest odd window that fits.
+//! Differs: MS-SSIM needs sides above 160 for its five scales. A smaller image is compared on the scales on which its shorter side has at
+//! least 11 pixels (28 and 32: two; 64: three), with the first weights scaled to sum 1. An image below 11 pixels gets the largest odd
+//! window that fits.
 
 use crate::error::{Result, ensure_shape};
 use crate::ops::Reduce;
@@ -17,7 +17,7 @@ const C2: f64 = 0.03 * 0.03;
 /// Weights of the scales, fine to coarse.
 const WEIGHTS: [f64; 5] = [0.0448, 0.2856, 0.3001, 0.2363, 0.1333];
 
-/// 10 log10(1 / mean square difference) in dB; infinite where the images are equal.
+/// 10 log10(1 / mean square difference) in dB; infinite if the images are equal.
 pub fn psnr(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let (a, b) = pair(a, b)?;
     let mse = a.f_sub(&b)?.f_square()?.mean_over([1, 2, 3])?;
@@ -55,7 +55,7 @@ pub fn ms_ssim(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     product.mean_over([1])
 }
 
-/// How many scales an image with this shorter side is compared on.
+/// The number of scales for an image with this shorter side.
 pub fn scales(side: i64) -> usize {
     let halvings = std::iter::successors(Some(side), |s| Some((s + 1) / 2)).take(WEIGHTS.len());
     halvings.take_while(|s| *s >= WINDOW).count().max(1)

@@ -1,4 +1,4 @@
-//! What a model is, as the configuration says it.
+//! The specification of a model, as in the configuration.
 
 use super::likelihood::Likelihood;
 use crate::data::ImageShape;
@@ -26,7 +26,7 @@ impl Default for ModelSpec {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MlpSpec {
-    /// Shape of the images; taken from the training data where it is absent.
+    /// Shape of the images; taken from the training data if absent.
     pub image: Option<ImageShape>,
     /// L, the size of the latent space.
     pub latent: i64,
@@ -34,7 +34,7 @@ pub struct MlpSpec {
     pub hidden: Vec<i64>,
     /// Non-linearity after every hidden layer.
     pub activation: Activation,
-    /// What stands between a hidden layer and its activation.
+    /// The normalisation between a hidden layer and its activation.
     pub normalization: Normalization,
     /// p(x|z).
     pub likelihood: Likelihood,
@@ -57,7 +57,7 @@ impl Default for MlpSpec {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ConvSpec {
-    /// Shape of the images; taken from the training data where it is absent.
+    /// Shape of the images; taken from the training data if absent.
     pub image: Option<ImageShape>,
     /// L, the size of the latent space.
     pub latent: i64,
@@ -67,7 +67,7 @@ pub struct ConvSpec {
     pub hidden: i64,
     /// Non-linearity after every hidden layer.
     pub activation: Activation,
-    /// What stands between a hidden layer and its activation.
+    /// The normalisation between a hidden layer and its activation.
     pub normalization: Normalization,
     /// p(x|z).
     pub likelihood: Likelihood,
@@ -126,7 +126,7 @@ impl Activation {
     }
 }
 
-/// What stands between a hidden layer and its activation.
+/// The normalisation between a hidden layer and its activation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Normalization {
@@ -137,11 +137,11 @@ pub enum Normalization {
     Batch,
 }
 
-/// Widest layer, so that a slip of the keyboard is a message and not a terabyte.
+/// Widest layer, so that a typing error causes a message and not the allocation of a terabyte.
 const WIDEST: i64 = 1 << 20;
 
 impl ModelSpec {
-    /// Shape of the images, where it is known.
+    /// Shape of the images, if it is known.
     pub fn image(&self) -> Option<ImageShape> {
         match self {
             Self::Mlp(spec) => spec.image,
@@ -165,7 +165,7 @@ impl ModelSpec {
         }
     }
 
-    /// What stands between a hidden layer and its activation.
+    /// The normalisation between a hidden layer and its activation.
     pub fn normalization(&self) -> Normalization {
         match self {
             Self::Mlp(spec) => spec.normalization,
@@ -173,10 +173,10 @@ impl ModelSpec {
         }
     }
 
-    /// Takes the image shape from the data where none is set.
+    /// Takes the image shape from the data if none is set.
     ///
     /// # Errors
-    /// Where another one is set.
+    /// If another one is set.
     pub fn resolve(&mut self, data: ImageShape) -> Result<()> {
         let image = match self {
             Self::Mlp(spec) => &mut spec.image,

@@ -8,28 +8,28 @@ use std::cell::RefCell;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
-/// A TorchScript VAE. Its floating-point tensors have the kind it was loaded with and need no gradient; nothing of it is
-/// switched to evaluation mode, for what it was exported with is what is to be measured. A decoder that gives flat images
-/// [B, D] has them reshaped as the images last encoded, and gives [B, D] before the first.
+/// A TorchScript VAE. Its floating-point tensors have the kind it was loaded with and need no gradient; it is not switched to evaluation
+/// mode, because the model is measured as it was exported. If a decoder returns flat images [B, D], they are reshaped like the images last
+/// encoded; before the first encoding they stay [B, D].
 #[derive(Debug)]
 pub struct TorchScript {
     module: Module,
     /// The file, for messages.
     subject: String,
-    /// Which of the encoder's outputs are mean and scale, where it was said.
+    /// Which of the encoder's outputs are mean and scale, if the user said so.
     outputs: Option<Vec<usize>>,
-    /// What was learned from the call of `encode` before.
+    /// What was learned from the last call of `encode`.
     seen: RefCell<Seen>,
 }
 
-/// What an encoder's last call told.
+/// What an encoder's last call showed.
 #[derive(Clone, Debug, Default)]
 struct Seen {
-    /// Shape of a sample, [C, H, W] of images, for decoders that give flat ones.
+    /// Shape of a sample, [C, H, W] of images, for decoders that return flat ones.
     sample: Option<Vec<i64>>,
-    /// Shape of a code, for decoders of codes that are no vectors.
+    /// Shape of a code, for decoders of codes that are not vectors.
     code: Option<Vec<i64>>,
-    /// There was one output alone.
+    /// There was only one output.
     lone: bool,
 }
 
@@ -38,7 +38,7 @@ impl TorchScript {
     pub fn load(path: &Path, device: Device, kind: Kind, interface: &Interface) -> Result<Self> {
         ffi::exact_math()?;
         let subject = path.display().to_string();
-        // What cannot be read says so itself, better than libtorch does.
+        // If the file cannot be read, this error says so more clearly than libtorch's.
         std::fs::File::open(path).map_err(|e| Error::io(path, e))?;
         let module = Module::load(path, device, kind).map_err(|error| match &error {
             Error::Native { message, .. } if !error.is_out_of_memory() => Error::request(
@@ -66,7 +66,7 @@ impl TorchScript {
         Ok(Self { module, subject, outputs, seen: RefCell::default() })
     }
 
-    /// Calls a method; what the module itself raises is the file's fault, what the machine lacks is not.
+    /// Calls a method; an error that the module raises is the file's fault, an error of the machine is not.
     fn call(&self, method: &str, input: &Tensor, expected: &str) -> Result<Vec<Tensor>> {
         let returned = self.module.call(method, input).map_err(|error| match &error {
             Error::Native { message, .. } if !error.is_out_of_memory() => Error::request(
@@ -176,7 +176,7 @@ impl Vae for TorchScript {
 }
 
 impl TorchScript {
-    /// Mean and scale among what `encode` gave.
+    /// Mean and scale among the outputs of `encode`.
     fn chosen(&self, tensors: Vec<Tensor>) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let count = tensors.len();
         let take = |position: usize| (position < count).then(|| tensors[position].shallow_clone());

@@ -1,4 +1,4 @@
-//! What attacks with a target are to reach.
+//! The targets of attacks.
 
 use super::job::Job;
 use crate::config::Target;
@@ -10,14 +10,14 @@ use crate::seed::{self, Stage};
 use rand::Rng;
 use tch::Tensor;
 
-/// Streams of [`Stage::Others`]: 1 is that of the images that attacks may move towards.
+/// A stream of [`Stage::Others`]; stream 1 belongs to the images that attacks may move towards.
 const SHUFFLE: u64 = 2;
 
-/// A target that was looked up: where the images that are aimed at come from.
+/// A target after look-up: the source of the target images.
 pub(super) enum Aimed {
     Zero,
     Shuffle,
-    /// [1, C, H, W], for all.
+    /// [1, C, H, W], one for all samples.
     Image(Tensor),
 }
 
@@ -25,7 +25,7 @@ impl Job<'_> {
     /// Looks a target up.
     ///
     /// # Errors
-    /// A wrong request where there is no such image, or it has another shape.
+    /// A wrong request if there is no such image, or it has another shape.
     pub(super) fn aimed(&self, target: &Target) -> Result<Aimed> {
         match target {
             Target::Zero => Ok(Aimed::Zero),
@@ -52,10 +52,10 @@ impl Job<'_> {
         }
     }
 
-    /// The images that those at positions `index` aim at, [n, C, H, W]; none for the code 0.
+    /// The target images for the samples at positions `index`, [n, C, H, W]; `None` for the code 0.
     ///
     /// # Errors
-    /// Where they cannot be read.
+    /// If they cannot be read.
     pub(super) fn target_images(&self, aimed: &Aimed, index: &[u64]) -> Result<Option<Tensor>> {
         match aimed {
             Aimed::Zero => Ok(None),
@@ -66,7 +66,7 @@ impl Job<'_> {
             }
             Aimed::Shuffle => {
                 let total = self.source.len() as u64;
-                // Any other, each with the same chance.
+                // Any other image, each with the same probability.
                 let partner = |i: &u64| {
                     let step = seed::generator(self.subject().seed, Stage::Others, *i, SHUFFLE).random_range(1..total);
                     (i + step) % total
@@ -79,10 +79,10 @@ impl Job<'_> {
     }
 }
 
-/// What the model makes of the targets of the samples `x` [B, C, H, W]: of `images`, or of the code 0.
+/// The model's outputs for the targets of the samples `x` [B, C, H, W]: for `images`, or for the code 0.
 ///
 /// # Errors
-/// Where the model cannot take them.
+/// If the model cannot take them.
 pub(super) fn reading(vae: &dyn Vae, x: &Tensor, images: Option<&Tensor>) -> Result<Reading> {
     if let Some(images) = images {
         return Reading::of(vae, images);
@@ -92,7 +92,7 @@ pub(super) fn reading(vae: &dyn Vae, x: &Tensor, images: Option<&Tensor>) -> Res
         let mean = posterior.mean.f_zeros_like()?;
         let reconstruction = vae.decode(&mean)?;
         let images = reconstruction.shallow_clone();
-        // The prior's.
+        // The prior's variance.
         let log_var = posterior.log_var.f_zeros_like()?;
         Ok(Reading { images, posterior: Posterior { mean, log_var }, reconstruction })
     })

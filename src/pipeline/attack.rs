@@ -25,22 +25,22 @@ use std::rc::Rc;
 use std::sync::{Mutex, PoisonError};
 use tch::Tensor;
 
-/// What `attack` is asked for.
+/// The request of `attack`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AttackRequest {
-    /// Which model on which data, into which file.
+    /// The model, the data and the result file.
     #[serde(flatten)]
     pub subject: Subject,
     /// The attacks, each once.
     pub attacks: Vec<AttackSpec>,
-    /// In which norm epsilon counts.
+    /// The norm of epsilon.
     pub norm: Norm,
     /// Sizes of the perturbation.
     pub eps: Vec<f64>,
-    /// Towards what the attacks lead, where it is not away.
+    /// What the attacks lead towards, if they do not lead away.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<Target>,
-    /// Whose directions the spectral attack takes.
+    /// The metric whose directions the spectral attack takes.
     pub metric: MetricKind,
     /// How they are found.
     #[serde(default, skip_serializing_if = "SpectrumSpec::is_default")]
@@ -59,7 +59,7 @@ pub struct AttackRequest {
 }
 
 impl AttackRequest {
-    /// What the `attack` key asks of a subject.
+    /// The request that the `attack` key makes for a subject.
     pub fn of(subject: Subject, spec: &AttackConfig) -> Self {
         Self {
             subject,
@@ -77,16 +77,16 @@ impl AttackRequest {
     }
 }
 
-/// Samples an attack handles at once where the user did not say.
+/// Samples that an attack handles at once, if the user did not say.
 const AUTO_BATCH: (usize, usize) = (256, 2048);
 
-/// Values of an image up to which a model is taken to be quick.
+/// A model of images with at most this many values counts as quick.
 const SMALL: i64 = 4096;
 
-/// Attacks every sample with every attack at every epsilon and stores the file (SPEC: `/eps`, `/clean`, `/attack`).
+/// Attacks every sample with every attack at every epsilon and stores the file: `/eps`, `/clean`, `/attack` (docs/formats.md).
 ///
 /// # Errors
-/// A wrong request where model, data, settings or output are not what they should be; the rest as it comes.
+/// A wrong request if model, data, settings or output are wrong; other errors as they occur.
 pub fn attack(request: &AttackRequest, observer: &dyn Observer) -> Result<()> {
     let budgets = budgets(request)?;
     let subject = &request.subject;
@@ -109,7 +109,7 @@ pub fn attack(request: &AttackRequest, observer: &dyn Observer) -> Result<()> {
     let files = request.pictures.as_deref().map(|folder| Pictures::open(folder, &job)).transpose()?;
     let fixed: Vec<Column> = std::iter::once(eps).chain(others.as_ref().map(others::column)).collect();
     let metric = Some(request.metric.to_string());
-    // Before anything is written: damage is measured through both halves, whatever the attack.
+    // Checked before anything is written: every attack's damage is measured through encoder and decoder.
     let vae = job.model.vae.as_ref();
     ensure_independent(vae, &job.sample()?, Reach::EncoderAndDecoder)?;
     let mut attributes = finder.attributes();
@@ -121,7 +121,7 @@ pub fn attack(request: &AttackRequest, observer: &dyn Observer) -> Result<()> {
     let block = match subject.batch {
         BatchSize::Fixed(n) => Block { unit: n, first: n, most: n },
         BatchSize::Auto if job.device.is_cuda() => Block { unit: 1, first: 512, most: AUTO_BATCH.1 },
-        // Small images mean quick models, whose steps gain from the whole of a block; others begin carefully.
+        // Small images mean quick models, whose steps gain from large blocks; other models begin with small blocks.
         BatchSize::Auto if job.shape.dim() <= SMALL => Block { unit: 1, first: AUTO_BATCH.0, most: AUTO_BATCH.0 },
         BatchSize::Auto => Block { unit: 1, first: 64, most: AUTO_BATCH.0 },
     };
@@ -132,7 +132,7 @@ pub fn attack(request: &AttackRequest, observer: &dyn Observer) -> Result<()> {
     job.run(writer, "attacking", block, has_damage, observer, |x, index| {
         let (spectrum, cost) = finder.spectrum(vae, x, index)?;
         let targets = aimed.as_ref().map(|aimed| job.target_images(aimed, index)).transpose()?;
-        // What holds of one block's attacks holds of all: it is told once.
+        // The attacks of all blocks behave alike, so this is reported once.
         let listener: &dyn Observer = if first.replace(false) { observer } else { &Silent };
         let part = |range: Range<usize>| -> Result<Given> {
             let (start, count) = (range.start as i64, range.len() as i64);
@@ -165,7 +165,7 @@ pub fn attack(request: &AttackRequest, observer: &dyn Observer) -> Result<()> {
     Ok(())
 }
 
-/// What the attacks on some samples are to reach.
+/// The targets for the attacks on some samples.
 enum Wish {
     Away,
     Zero,
@@ -178,12 +178,12 @@ struct Given {
     target: Wish,
     index: Vec<u64>,
     spectrum: Option<Spectrum>,
-    /// Passes a sample that it took.
+    /// Passes that the spectrum took for each sample.
     cost: Passes,
     others: Option<Others>,
 }
 
-/// What is done to every block, whatever thread does it.
+/// What is done to every block, on any thread.
 struct Search<'a> {
     request: &'a AttackRequest,
     budgets: &'a [Budget],
@@ -209,7 +209,7 @@ impl<'a> Search<'a> {
         Self { request, budgets, axes, pictures, files, has_scale, observer, doubts: Mutex::default() }
     }
 
-    /// Every attack at every budget on some samples, as columns.
+    /// The results of every attack at every budget on some samples, as columns.
     fn block<'v>(&self, loops: Rc<Loops<'v>>, given: &'v Given, listener: &'v dyn Observer) -> Result<Vec<Asked>> {
         let Given { images, target, index, spectrum, cost, others } = given;
         let seed = self.request.subject.seed;
@@ -230,7 +230,7 @@ impl<'a> Search<'a> {
             victim = victim.beside(others)?;
         }
         let mut columns = self.clean_columns(&victim)?;
-        // The smaller budgets first: what they find is a start for the larger ones.
+        // The smaller budgets come first: their results are starts for the larger ones.
         let mut order: Vec<usize> = (0..self.budgets.len()).collect();
         order.sort_by(|a, b| self.budgets[*a].epsilon.total_cmp(&self.budgets[*b].epsilon));
         let mut ascending = Vec::with_capacity(order.len());
@@ -269,7 +269,7 @@ impl<'a> Search<'a> {
         self.doubts.lock().unwrap_or_else(PoisonError::into_inner).lines()
     }
 
-    /// Whether a measure says something of these samples and this model.
+    /// Whether a measure has a meaning for these samples and this model.
     fn is_told(&self, measure: &str) -> bool {
         match measure {
             "psnr" | "ssim" | "ms_ssim" => self.pictures,
@@ -278,7 +278,7 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// [..., C, H, W] as the samples' own axes.
+    /// [..., C, H, W] with the samples' own axes.
     fn own(&self, images: &Tensor) -> Result<Tensor> {
         let size = images.size();
         Ok(images.f_reshape([&size[..size.len() - 3], self.axes].concat())?)
@@ -301,7 +301,7 @@ impl<'a> Search<'a> {
         Ok(columns)
     }
 
-    /// `/attack/<name>/<measure>` [E, n], and the images [E, n, C, H, W] where they are wanted.
+    /// `/attack/<name>/<measure>` [E, n], and the images [E, n, C, H, W] if they are stored.
     fn attack_columns(&self, name: &str, by_eps: &[Attacked]) -> Result<Vec<Asked>> {
         let mut columns = Vec::new();
         let count = by_eps.first().map_or(0, |a| a.measures.len());
@@ -336,12 +336,12 @@ impl<'a> Search<'a> {
     }
 }
 
-/// Columns that are NaN where an attack's damage to a sample is not known.
+/// Columns that are NaN if an attack's damage to a sample is not known.
 fn has_damage(path: &str) -> bool {
     path.starts_with("/attack/") && (path.ends_with("/latent_l2") || path.ends_with("/recon_mse"))
 }
 
-/// One budget an epsilon; refuses settings that are out of range before any work.
+/// One budget for each epsilon; refuses settings that are out of range before any work.
 fn budgets(request: &AttackRequest) -> Result<Vec<Budget>> {
     attack::distinct(&request.attacks)?;
     for spec in &request.attacks {
@@ -357,7 +357,7 @@ fn budgets(request: &AttackRequest) -> Result<Vec<Budget>> {
     request.eps.iter().map(|eps| Budget::new(request.norm, *eps, pixels)).collect()
 }
 
-/// Refuses goals and metrics that need a variance where the encoder gives none.
+/// Refuses goals and metrics that need a variance if the encoder gives none.
 fn ensure_scales(request: &AttackRequest, job: &Job) -> Result<()> {
     for spec in &request.attacks {
         let goal = spec.goal();

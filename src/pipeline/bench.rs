@@ -20,7 +20,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tch::{Device, Kind, Tensor};
 
-/// A part of the engine with a clock of its own.
+/// A part of the engine that is timed separately.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum Work {
@@ -36,28 +36,28 @@ pub enum Work {
     Search,
 }
 
-/// What `bench` is asked for.
+/// The request of `bench`.
 #[derive(Clone, Debug)]
 pub struct BenchRequest {
     /// A model to time in place of the built-in ones.
     pub model: Option<PathBuf>,
     /// A configuration whose model (with initial weights) is timed besides the built-in ones.
     pub config: Option<RunConfig>,
-    /// Images; the generated digits where none are named.
+    /// Images; if absent, generated digits.
     pub data: Option<String>,
     /// The metrics to time.
     pub metrics: Vec<MetricKind>,
-    /// What to time; where empty, spectra, and PGD on the built-in models.
+    /// What to time; if empty, spectra, and PGD on the built-in models.
     pub works: Vec<Work>,
     /// Steps of the timed attack.
     pub steps: usize,
-    /// How many images a repetition takes.
+    /// The number of images in a repetition.
     pub images: usize,
     /// Repetitions counted, after warming up.
     pub repeat: usize,
     /// Where to compute.
     pub device: DeviceChoice,
-    /// Samples a pass.
+    /// Samples in a pass.
     pub batch: BatchSize,
     /// Seed of initial weights.
     pub seed: u64,
@@ -71,21 +71,21 @@ pub struct Timing {
     /// `spectrum of <metric>`, `jacobian of <metric>`, `eigenvalues of <metric> by <solver>`, `pgd, <steps> steps` or
     /// `search of pgd, <steps> steps`.
     pub work: String,
-    /// Images (or image steps of an attack) a repetition.
+    /// Images (or image steps of an attack) in a repetition.
     pub images: usize,
     /// Seconds of each repetition.
     pub seconds: Vec<f64>,
-    /// Images (or image steps) a second, at the median.
+    /// Images (or image steps) per second, at the median.
     pub rate: f64,
     /// Largest resident size of the process so far, and its size before this work; bytes.
     pub peak_bytes: u64,
     /// See `peak_bytes`.
     pub baseline_bytes: u64,
-    /// What the planner settled on.
+    /// The pass that the planner chose.
     pub pass: String,
 }
 
-/// All timings, with the machine they are of.
+/// All timings, and the machine on which they were measured.
 #[derive(Clone, Debug, Serialize)]
 pub struct BenchReport {
     /// Version of this program.
@@ -100,13 +100,13 @@ pub struct BenchReport {
     pub timings: Vec<Timing>,
 }
 
-/// Passes before the clock starts, at most: enough for the planner to settle.
+/// The most passes before the clock starts: enough for the planner to settle.
 const WARM_UP: usize = 40;
-/// Short passes go on for this long before the clock starts, for threads, allocator and caches to be as in a long run.
+/// Short passes run for this long before the clock starts, so that threads, allocator and caches are as in a long run.
 const WARM: Duration = Duration::from_millis(300);
-/// Solvers must agree with LAPACK to this share of lambda_1 before they are timed.
+/// Before a solver is timed, it must agree with LAPACK within this share of lambda_1.
 const AGREEMENT: f64 = 1e-9;
-/// Matrices that are compared: a host takes its time over more.
+/// Number of matrices that are compared: more would take long on a host.
 const COMPARED: i64 = 256;
 /// On the host, rotations of larger matrices take seconds.
 const HOST_ROTATIONS: i64 = 64;
@@ -114,7 +114,7 @@ const HOST_ROTATIONS: i64 = 64;
 /// Times every model with every metric, and PGD on each.
 ///
 /// # Errors
-/// A wrong request where model, data or numbers are not what they should be; the rest as it comes.
+/// A wrong request if model, data or numbers are wrong; other errors as they occur.
 pub fn run(request: &BenchRequest, observer: &dyn Observer) -> Result<BenchReport> {
     let device = request.device.resolve()?;
     let cases = cases(request, device)?;
@@ -122,7 +122,7 @@ pub fn run(request: &BenchRequest, observer: &dyn Observer) -> Result<BenchRepor
         let mut works = request.works.clone();
         if works.is_empty() {
             works.push(Work::Spectrum);
-            // A model of the user's own is timed for what was asked alone.
+            // A model of the user is timed only for the requested work.
             works.extend(case.built_in.then_some(Work::Pgd));
         }
         let of = |work: Work| match work {
@@ -176,7 +176,7 @@ fn cases(request: &BenchRequest, device: Device) -> Result<Vec<Case>> {
         }
         let index: Vec<u64> = (0..request.images as u64).collect();
         let images = source.read(&index)?.images.f_to_device(device)?;
-        // The generated digits have one channel; more are copies of it.
+        // The generated digits have one channel; further channels are copies of it.
         let channels = shape.map_or(-1, |s| s.channels);
         if request.data.is_none() && channels > 1 { Ok(images.f_repeat([1, channels, 1, 1])?) } else { Ok(images) }
     };
@@ -206,7 +206,7 @@ fn cases(request: &BenchRequest, device: Device) -> Result<Vec<Case>> {
     specs.into_iter().map(build).collect()
 }
 
-/// An engine whose planner has settled on its passes.
+/// An engine whose planner has chosen its passes.
 fn settled(request: &BenchRequest, case: &Case, metric: MetricKind, device: Device) -> Result<Engine> {
     let mut engine = Engine::new(metric, 0, device, Kind::Float, request.batch)?;
     let start = Instant::now();
@@ -261,7 +261,7 @@ fn eigen(request: &BenchRequest, case: &Case, metric: MetricKind, device: Device
         let values = kernels::eigh(&grams, 0, way)?.values.f_narrow(0, 0, compared)?.f_to_device(Device::Cpu)?;
         let off = values.f_sub(&expected)?.f_abs()?.f_max()?.f_double_value(&[])?
             / expected.f_abs()?.f_max()?.f_double_value(&[])?;
-        // `not <=`, so that NaN fails too.
+        // `not <=` makes NaN fail too.
         if !matches!(off.partial_cmp(&AGREEMENT), Some(Ordering::Less | Ordering::Equal)) {
             let message = format!("{name} is off LAPACK's eigenvalues by {off:.1e} of the largest");
             return Err(Error::numeric("eigensolver", message));
@@ -292,7 +292,7 @@ fn pgd(request: &BenchRequest, case: &Case, device: Device, work: Work) -> Resul
         }
         Ok(())
     };
-    // As `attack` does it.
+    // The same settings as in `attack`.
     let crew = Crew::of(case.vae.as_ref(), device);
     let part = |range: Range<usize>| -> Result<_> {
         Ok((case.images.f_narrow(0, range.start as i64, range.len() as i64)?, range))
@@ -324,7 +324,7 @@ fn timing(case: &Case, work: String, images: usize, seconds: Vec<f64>, baseline_
     }
 }
 
-/// Seconds of each of `repeat` runs, the device waited for before and after.
+/// Seconds of each of `repeat` runs; waits for the device before and after.
 fn clock(repeat: usize, device: Device, mut work: impl FnMut() -> Result<()>) -> Result<Vec<f64>> {
     (0..repeat)
         .map(|_| {
@@ -343,7 +343,7 @@ fn median(seconds: &[f64]) -> f64 {
     sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// A size of this process in bytes, by its name in /proc/self/status; 0 where the system does not tell.
+/// A size of this process in bytes, by its name in /proc/self/status; 0 if the system does not say.
 fn resident(name: &str) -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find(|l| l.starts_with(name));

@@ -1,4 +1,4 @@
-//! `demo`: the paper on generated digits, from training to the report. What is done already is not done again.
+//! `demo`: the paper on generated digits, from training to the report. Finished parts are not done again.
 
 use super::done::is_done;
 use super::train::{self, Progress, TrainRequest};
@@ -19,7 +19,7 @@ const SCORES_FILE: &str = "scores.h5";
 const ATTACK_FILE: &str = "attack.h5";
 const REPORT_FILE: &str = "report.html";
 
-/// What `demo` is asked for.
+/// The request of `demo`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DemoRequest {
     /// Both arms' config; the plain arm drops its mixup.
@@ -35,16 +35,16 @@ pub struct DemoRequest {
 pub struct DemoOutcome {
     /// The page.
     pub report: PathBuf,
-    /// What was measured: name, then a value for each arm.
+    /// What was measured: a name, and a value for each arm.
     pub rows: Vec<(String, [f64; 2])>,
-    /// True where everything was there from an earlier run.
+    /// True if everything existed from an earlier run.
     pub reused: bool,
 }
 
 /// Trains, scores and attacks both arms and writes the report; parts that an earlier run finished are kept.
 ///
 /// # Errors
-/// As the parts'; a wrong request where the folder holds a demo of another config and may not be overwritten.
+/// The errors of the parts; a wrong request if the folder holds a demo of another config and may not be overwritten.
 pub fn run(request: &DemoRequest, observer: &dyn Observer) -> Result<DemoOutcome> {
     request.config.validate()?;
     let output = &request.output;
@@ -62,14 +62,14 @@ pub fn run(request: &DemoRequest, observer: &dyn Observer) -> Result<DemoOutcome
     }
     let report = request.output.join(REPORT_FILE);
     if !(reused && report.exists()) {
-        // The page is made of these results alone: a stale one is replaced.
+        // The page is made only from these results, so an old page is replaced.
         report::write(std::slice::from_ref(&request.output), &report, Overwrite::Yes)?;
         reused = false;
     }
     Ok(DemoOutcome { rows: rows(&request.output)?, report, reused })
 }
 
-/// One arm; true where nothing was left to do.
+/// Runs one arm; true if nothing was left to do.
 fn run_arm(request: &DemoRequest, arm: &str, observer: &dyn Observer) -> Result<bool> {
     let folder = request.output.join(arm);
     let mut config = request.config.clone();

@@ -1,4 +1,4 @@
-//! Whether a result is there already: of this request, by a model with these weights.
+//! Whether a result already exists for this request, by a model with these weights.
 
 use super::job::Subject;
 use crate::error::{Error, Result};
@@ -6,11 +6,11 @@ use crate::store::Reader;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// True where the subject's file holds what `request` asks of the model with these weights, wherever the folder was; `whole` names what
-/// the request is a part of.
+/// True if the subject's file holds the results of `request` by the model with these weights, wherever the folder was; `whole` names the
+/// job that the request is a part of.
 ///
 /// # Errors
-/// A wrong request where the file holds something else.
+/// A wrong request if the file holds something else.
 pub(super) fn is_done<R: Serialize + DeserializeOwned>(
     request: &R,
     subject: &Subject,
@@ -30,7 +30,7 @@ pub(super) fn is_done<R: Serialize + DeserializeOwned>(
     Err(Error::request(file.display().to_string(), expected, "a result of another model or request"))
 }
 
-/// A stored request without the place of its model.
+/// A stored request without the path of its model.
 fn stored<R: Serialize + DeserializeOwned>(config: &str) -> Result<Option<serde_yaml::Value>> {
     match serde_yaml::from_str::<R>(config) {
         Ok(request) => without_model(&request),

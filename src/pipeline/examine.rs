@@ -1,4 +1,4 @@
-//! A look at what a model makes of the first samples, before any work: signs that it is read in a wrong way.
+//! Examines the model's outputs for the first samples before any work, for signs that the model is read in a wrong way.
 
 use super::job::Job;
 use crate::error::Result;
@@ -6,13 +6,13 @@ use crate::event::{Event, Observer};
 use crate::jacobian::Reach;
 use crate::model::PosteriorScale;
 
-/// Samples that are looked at, one by one.
+/// Number of samples that are examined, one by one.
 const LOOKED_AT: u64 = 8;
-/// How far beyond [0, 1] a reconstruction must lie to say something.
+/// How far outside [0, 1] a reconstruction must lie to count.
 const MARGIN: f64 = 0.1;
 
 impl Job<'_> {
-    /// Warns of reconstructions that are no pixels in [0, 1], and of variances that are none.
+    /// Warns of reconstructions that are not pixels in [0, 1], and of invalid variances.
     pub(super) fn examine(&self, reach: Reach, observer: &dyn Observer) -> Result<()> {
         let interface = &self.subject().interface;
         let vae = self.model.vae.as_ref();
@@ -24,7 +24,7 @@ impl Job<'_> {
                 let q = vae.encode(&x)?;
                 let lowest = q.log_var.f_min()?.f_double_value(&[])?;
                 let image = match vae.decode(&q.mean) {
-                    // A decoder that is not used may fail; what it says of pixels is worth a look all the same.
+                    // A decoder that is not used may fail; its pixels are still examined.
                     Err(_) if reach == Reach::Encoder => return Ok((lowest, None)),
                     image => image?,
                 };

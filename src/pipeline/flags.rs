@@ -1,4 +1,4 @@
-//! Flags of a block of attacked samples: those of each budget, and those that only several budgets or the data show.
+//! Flags of a block of attacked samples: flags of a single budget, and flags that need several budgets or the data.
 
 use super::flow::{Asked, bytes};
 use crate::attack::{Attacked, Budget, Family, Flag, Victim, signs};
@@ -9,10 +9,10 @@ use crate::store::direction;
 use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
 
-/// Samples flagged, `[B]` bool, by attack and flag: at any budget.
+/// Samples that are flagged at any budget, `[B]` bool, by attack and flag.
 type Flagged = BTreeMap<(String, Flag), Tensor>;
 
-/// By how much less damage a larger epsilon must do: rounding is no fall.
+/// The least relative drop of damage at a larger epsilon that counts; smaller drops are rounding.
 const FALL: f64 = 1e-3;
 
 /// All flags of a block; `ascending` has the results of every attack at each budget, the smallest epsilon first.
@@ -36,7 +36,7 @@ pub(super) fn of(victim: &Victim, ascending: &[(Budget, Vec<Attacked>)], metric:
                 let short = size.f_lt_tensor(&(&attacked.radius * 0.5))?;
                 add((attacked.name.clone(), Flag::Boxed), short)?;
             }
-            // Of several directions, the first by itself.
+            // Of several directions, only the first is used.
             let names: Vec<&str> = results.iter().map(|r| r.name.as_str()).collect();
             if place == 0
                 && direction(&attacked.name, &names) == Some(1)
@@ -48,7 +48,7 @@ pub(super) fn of(victim: &Victim, ascending: &[(Budget, Vec<Attacked>)], metric:
             if let Some(before) = smaller.and_then(|all| all.iter().find(|b| b.name == attacked.name)) {
                 let fall = before.damage.f_sub(&attacked.damage)?;
                 let falls = fall.f_gt_tensor(&(before.damage.f_abs()? * FALL))?;
-                // One step that falls short of a summit says nothing of a search.
+                // A single step can miss a maximum, so only searches count here.
                 if matches!(attacked.family, Family::Gradient | Family::Blind) {
                     add((attacked.name.clone(), Flag::Falling), falls)?;
                 }
@@ -63,7 +63,7 @@ pub(super) fn of(victim: &Victim, ascending: &[(Budget, Vec<Attacked>)], metric:
     Ok(all)
 }
 
-/// Where the first-order prediction of a step of epsilon along v_1, epsilon sqrt(lambda_1), is far from what happened.
+/// True if the first-order prediction for a step of epsilon along v_1, epsilon sqrt(lambda_1), is far from the result.
 fn bent(victim: &Victim, attacked: &Attacked, budget: &Budget, metric: MetricKind) -> Result<Option<Tensor>> {
     let measure = match metric {
         MetricKind::Mean => "latent_l2",

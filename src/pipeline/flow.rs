@@ -1,7 +1,7 @@
-//! Samples through the machine: read and sent to the device ahead of the computation, fetched and stored behind it.
+//! The way of samples through a job: they are read and uploaded ahead of the computation, and fetched and stored behind it.
 //!
-//! Three threads, with short queues between them: one reads, pins and uploads; the caller's computes; one waits for the
-//! results of a block and stores it while the next is computed.
+//! Three threads, with short queues between them: one reads, pins and uploads; the caller's thread computes; one waits for the results of a
+//! block and stores it while the next is computed.
 
 use super::block::Block;
 use crate::data::{self, Source};
@@ -17,34 +17,34 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 use tch::{Device, Kind, Tensor};
 
-/// Blocks that wait to be stored, beside the one that is being stored: none, for an attack's block with its images is large.
+/// Blocks that wait to be stored, besides the one that is being stored: none, because an attack's block with its images is large.
 const BEHIND: usize = 0;
 
-/// Which samples go through, and where.
+/// The samples of a flow, and their block sizes.
 pub(super) struct Flow {
     pub source: Arc<dyn Source>,
     /// Their positions.
     pub order: Vec<u64>,
-    /// How many at a time, at most.
+    /// The most samples at a time.
     pub block: Block,
     pub device: Device,
     pub kind: Kind,
 }
 
-/// Where the time of a flow went. The first three follow each other and are at most the whole; the rest went by meanwhile.
+/// Where the time of a flow went. The first three follow each other and add up to at most the whole time; the others ran in parallel.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Times {
     pub whole: Duration,
     /// The computation waited for images.
     pub starved: Duration,
-    /// Evaluating blocks. On CUDA until the device's last answer that a block needs, not beyond.
+    /// Evaluating blocks; on CUDA it ends with the last answer of the device that a block needs.
     pub compute: Duration,
-    /// The computation waited for a block before it to be stored.
+    /// The computation waited until an earlier block was stored.
     pub blocked: Duration,
     pub read: Duration,
-    /// Copying into pinned memory and queueing the rest, which the device does beside its work.
+    /// Copying into pinned memory and queueing the copies to the device, which run beside its work.
     pub upload: Duration,
-    /// Waiting for results, on CUDA the rest of a block's work included, and for their way to the host.
+    /// Waiting for results (on CUDA also for the rest of a block's work) and for their copies to the host.
     pub fetch: Duration,
     pub store: Duration,
 }
@@ -62,7 +62,7 @@ impl fmt::Display for Times {
     }
 }
 
-/// A column as it was computed: still on the device, of the kind in which it is stored.
+/// A column as computed: still on the device, in the kind in which it is stored.
 pub(super) struct Asked {
     path: String,
     sample_axis: usize,
@@ -70,13 +70,13 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    /// How many samples it is of.
+    /// The number of its samples.
     fn rows(&self) -> Option<usize> {
         self.values.size().get(self.sample_axis).map(|n| *n as usize)
     }
 }
 
-/// The columns of a block whose samples were computed in several parts, in their order.
+/// The columns of a block whose samples were computed in several parts, in order.
 pub(super) fn joined(parts: Vec<Vec<Asked>>) -> Result<Vec<Asked>> {
     let mut parts = parts.into_iter();
     let mut columns: Vec<(Asked, Vec<Tensor>)> =
@@ -134,8 +134,8 @@ struct Going {
 }
 
 impl Flow {
-    /// Evaluates and stores every sample in order. What was evaluated before an error, or before the observer said stop, is
-    /// stored: `evaluate` may give rows for the first of its samples alone once the process was asked to stop.
+    /// Evaluates and stores every sample in order. Results that were computed before an error or a stop are stored: once the process was
+    /// asked to stop, `evaluate` may return rows for only the first of its samples.
     pub fn run(
         self,
         sink: &mut (impl Sink + Send),
@@ -184,7 +184,7 @@ impl Flow {
                     let going = Going { index, labels, columns };
                     let (sent, blocked) = timed(|| Ok(sender.send(going)))?;
                     times.blocked += blocked;
-                    // Nobody receives any more: the other thread has an error to tell.
+                    // The receiver has gone: the other thread will report an error.
                     if sent.is_err() {
                         return Ok(());
                     }
@@ -207,7 +207,7 @@ impl Flow {
     }
 }
 
-/// Stores blocks as they come; gives the time that went into waiting for their values and into storing them.
+/// Stores blocks as they arrive; returns the times of waiting for their values and of storing them.
 fn store(sink: &mut impl Sink, receiver: &Receiver<Going>, observer: &dyn Observer) -> Result<(Duration, Duration)> {
     let mut times = (Duration::ZERO, Duration::ZERO);
     for going in receiver {

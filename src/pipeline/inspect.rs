@@ -1,4 +1,4 @@
-//! `inspect`: what a model, data or result file holds.
+//! `inspect`: the contents of a model, data or result file.
 
 use crate::data::{self, ImageShape, Reading, Source, Split};
 use crate::error::{Error, Result};
@@ -11,10 +11,10 @@ use std::path::Path;
 use std::sync::Arc;
 use tch::{Device, Kind};
 
-/// Describes a run folder, a TorchScript file, a result file or a data set, told apart by what they are; data are read as `reading` says.
+/// Describes a run folder, a TorchScript file, a result file or a data set; data are read as `reading` says.
 ///
 /// # Errors
-/// A wrong request where it is none of them.
+/// A wrong request if it is none of them.
 pub fn describe(file: &str, reading: &Reading) -> Result<String> {
     let path = Path::new(file);
     if path.is_dir() && (path.join(CONFIG_FILE).exists() || path.join(WEIGHTS_FILE).exists()) {
@@ -29,10 +29,10 @@ pub fn describe(file: &str, reading: &Reading) -> Result<String> {
     data_set(file, reading)
 }
 
-/// The numbers of a scores or attack file in a few lines: what a command shows when it is done.
+/// The numbers of a scores or attack file in a few lines, which a command shows at its end.
 ///
 /// # Errors
-/// As [`Reader::open`] and reading.
+/// The errors of [`Reader::open`] and of reading.
 pub fn findings(path: &Path) -> Result<String> {
     let reader = Reader::open(path)?;
     let head = format!("{}: {} samples\n", path.display(), reader.samples());
@@ -52,7 +52,7 @@ fn score_table(summary: &Contents) -> String {
     lines
 }
 
-/// Mean damage by attack and epsilon, in the latent space and in the image; empty where the file is of no attacks.
+/// Mean damage by attack and epsilon, in the latent space and in the image; empty if the file has no attacks.
 fn attack_tables(reader: &Reader) -> Result<String> {
     let mut lines = String::new();
     if reader.header().kind != FileKind::Attack {
@@ -75,7 +75,7 @@ fn attack_tables(reader: &Reader) -> Result<String> {
     Ok(lines)
 }
 
-/// TorchScript files are zip archives; nothing else that pullback reads is.
+/// TorchScript files are zip archives; no other file that pullback reads is one.
 fn is_zip(path: &Path) -> Result<bool> {
     use std::io::Read;
     let mut head = Vec::new();
@@ -132,7 +132,7 @@ fn torchscript(path: &Path) -> Result<String> {
     Ok(lines.0)
 }
 
-/// All splits; a data set may have one of them only.
+/// All splits; a data set may have only one of them.
 fn data_set(file: &str, reading: &Reading) -> Result<String> {
     let splits = Split::ALL.map(|split| (split, data::open_as(file, split, None, reading)));
     let mut lines = Lines::default();
@@ -170,7 +170,7 @@ fn text(shape: ImageShape) -> String {
     format!("{}x{}x{}", shape.channels, shape.height, shape.width)
 }
 
-/// A number in a column of 14: five places, or an exponent where those do not fit.
+/// A number in a column of 14: five decimal places, or an exponent if they do not fit.
 fn number(x: f64) -> String {
     if x.abs() < 1e6 { format!("{x:.5}") } else { format!("{x:.5e}") }
 }

@@ -1,4 +1,4 @@
-//! What scoring and attacking have in common: a model, data that fit it, a device, the samples of this run.
+//! What scoring and attacking share: a model, data that fit it, a device, and the samples of this run.
 
 use super::block::Block;
 use super::flow::{Asked, Flow};
@@ -21,12 +21,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
-/// Part `part` of `of` of the samples, counted from 1: contiguous, nearly equal, for `merge` to join.
+/// Part `part` of `of` of the samples, counted from 1. The parts are contiguous and nearly equal; `merge` joins them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shard {
-    /// Which part, from 1.
+    /// The part's number, from 1.
     pub part: usize,
-    /// How many there are.
+    /// The number of parts.
     pub of: usize,
 }
 
@@ -54,18 +54,18 @@ impl Shard {
     }
 }
 
-/// What is asked of which model on which data; the part of a request that scores and attacks share.
+/// The model and the data: the part of a request that scores and attacks share.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Subject {
     /// A run folder or a TorchScript file.
     pub model: PathBuf,
-    /// The data set, as the user says it.
+    /// The data set, as the user writes it.
     pub data: String,
-    /// Its part.
+    /// The part of the data.
     pub split: Split,
-    /// The first so many samples.
+    /// The number of samples, from the first.
     pub limit: Option<usize>,
-    /// A draw of so many samples in place of the first.
+    /// The number of samples in a random draw, in place of the first ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sample: Option<usize>,
     /// How the data are read.
@@ -74,16 +74,16 @@ pub struct Subject {
     /// How the model is read.
     #[serde(default, skip_serializing_if = "Interface::is_default")]
     pub interface: Interface,
-    /// One part of them.
+    /// One part of the samples.
     pub shard: Option<Shard>,
     /// Precision of the model's passes.
     pub precision: Precision,
     /// The run's seed.
     pub seed: u64,
-    /// Where to compute. Like the next, it says how, not what, and is no part of a result's identity.
+    /// Where to compute. This field and the next say how to compute, so they are not part of a result's identity.
     #[serde(skip)]
     pub device: DeviceChoice,
-    /// Samples a pass.
+    /// Samples in a pass.
     #[serde(skip)]
     pub batch: BatchSize,
     /// The result file.
@@ -94,7 +94,7 @@ pub struct Subject {
     pub overwrite: Overwrite,
 }
 
-/// Positions of the samples of a run among `total`: all, or a draw of so many, ascending.
+/// Positions of a run's samples among `total`, ascending: all, or a random draw.
 fn drawn(subject: &Subject, total: usize) -> Vec<u64> {
     match subject.sample.filter(|n| *n < total) {
         None => (0..total as u64).collect(),
@@ -108,7 +108,7 @@ fn drawn(subject: &Subject, total: usize) -> Vec<u64> {
     }
 }
 
-/// A subject, opened: everything that can be wrong with the request is known.
+/// An opened subject: the request has been checked completely.
 pub(super) struct Job<'a> {
     subject: &'a Subject,
     pub model: Model,
@@ -116,13 +116,13 @@ pub(super) struct Job<'a> {
     /// The samples of the whole run.
     positions: Vec<u64>,
     pub shape: ImageShape,
-    /// A sample's axes as its data have them.
+    /// A sample's axes in the data.
     axes: Vec<i64>,
     /// False for vectors, series, volumes and values of any size.
     pictures: bool,
     pub device: Device,
     pub kind: Kind,
-    /// The first sample, once somebody has asked for it.
+    /// The first sample, after its first use.
     first: OnceCell<Tensor>,
 }
 
@@ -136,7 +136,7 @@ impl<'a> Job<'a> {
         }
         let positions = drawn(subject, source.len());
         let (shape, axes) = (source.shape(), source.sample());
-        // Three axes are an image, and two a grey one, where the model takes it; others are what they are where it takes that.
+        // Three axes are an image, and two are a grey image, if the model takes it as such; otherwise the model takes the axes unchanged.
         let own = Some((axes.clone(), shape));
         let views = match axes.len() {
             3 => vec![None],
@@ -167,7 +167,7 @@ impl<'a> Job<'a> {
         Err(refused.unwrap_or(Error::Interrupted))
     }
 
-    /// What was asked for.
+    /// The request's subject.
     pub fn subject(&self) -> &Subject {
         self.subject
     }
@@ -177,22 +177,22 @@ impl<'a> Job<'a> {
         &self.positions
     }
 
-    /// A sample's axes as result files have them, [C, H, W] of an image.
+    /// A sample's axes in result files, [C, H, W] for an image.
     pub fn axes(&self) -> &[i64] {
         &self.axes
     }
 
-    /// True where psnr, ssim and galleries say something.
+    /// True if psnr, ssim and galleries have a meaning.
     pub fn is_of_pictures(&self) -> bool {
         self.pictures
     }
 
-    /// True where values are of any size, so that there is no box.
+    /// True if values may have any size, so that there is no box.
     pub fn is_free(&self) -> bool {
         self.subject.reading.is_free()
     }
 
-    /// Refuses what needs a variance where the encoder gives none: `wants` says what that is.
+    /// Refuses a request that needs a variance if the encoder gives none: `wants` names what needs it.
     pub fn ensure_scale(&self, wants: &str, expected: &str) -> Result<()> {
         if self.model.vae.has_scale() {
             return Ok(());
@@ -209,7 +209,7 @@ impl<'a> Job<'a> {
         }
     }
 
-    /// The data's images must be what the model takes: known for a run folder, tried for a TorchScript file.
+    /// Checks that the model takes the data's images: a run folder states their shape, a TorchScript file is tried.
     fn ensure_fit(&self) -> Result<()> {
         let (path, ImageShape { channels: c, height: h, width: w }) = (self.subject.model.display(), self.shape);
         let found = |why: String| {
@@ -224,7 +224,7 @@ impl<'a> Job<'a> {
                 Err(found(format!("one for {}x{}x{}", image.channels, image.height, image.width)))
             };
         }
-        // Two alike, so that batch normalisation in training mode is met by the check that explains it.
+        // Two equal images, so that the check that explains batch normalisation in training mode finds it.
         let pair = self.sample()?.f_repeat([2, 1, 1, 1])?;
         match tch::no_grad(|| self.model.vae.encode(&pair)) {
             Ok(q) if q.mean.size().first() == Some(&2) => Ok(()),
@@ -243,7 +243,7 @@ impl<'a> Job<'a> {
         }
     }
 
-    /// The sample at a position, [1, C, H, W], as the model takes it.
+    /// The sample at a position, [1, C, H, W], in the model's form.
     pub fn read(&self, position: u64) -> Result<Tensor> {
         if self.positions.first() == Some(&position) {
             return self.sample();
@@ -251,7 +251,7 @@ impl<'a> Job<'a> {
         Ok(self.source.read(&[position])?.images.f_to_device(self.device)?.f_to_kind(self.kind)?)
     }
 
-    /// The first sample, [1, C, H, W], as the model takes it: read once, whoever looks at it.
+    /// The first sample, [1, C, H, W], in the model's form; it is read only once.
     pub fn sample(&self) -> Result<Tensor> {
         if let Some(first) = self.first.get() {
             return Ok(first.shallow_clone());
@@ -261,7 +261,7 @@ impl<'a> Job<'a> {
         Ok(self.first.get_or_init(|| first).shallow_clone())
     }
 
-    /// The writer of this job's result file; tells the observer where it goes on.
+    /// The writer of this job's result file; reports to the observer where a resumed file continues.
     pub fn writer(
         &self,
         kind: FileKind,
@@ -307,20 +307,20 @@ impl<'a> Job<'a> {
         Ok(writer)
     }
 
-    /// What a file's root says besides: names of classes, samples that are no pictures.
+    /// Further root attributes of a file: names of classes, and samples that are not pictures.
     fn described(&self, mut extra: BTreeMap<String, String>) -> Result<BTreeMap<String, String>> {
         if !self.pictures {
             extra.insert("pictures".to_owned(), "no".to_owned());
         }
-        // An attribute of HDF5 holds 64 KiB.
+        // An attribute in HDF5 holds at most 64 KiB.
         let classes = self.source.classes().map(|names| names.join("\n")).filter(|names| names.len() < 60_000);
         extra.extend(classes.map(|names| ("classes".to_owned(), names)));
         Ok(extra)
     }
 
-    /// Stores block after block until every sample is done: `evaluate` turns images [n, C, H, W], on the job's device and
-    /// of its kind, and their positions into columns. Where one of those that `tells` accepts, by path, is NaN, the sample is counted
-    /// as lost. What was stored stays when the observer says stop.
+    /// Stores block after block until every sample is done: `evaluate` turns images [n, C, H, W], on the job's device and of its kind, and
+    /// their positions into columns. If a column that `tells` accepts, by path, is NaN for a sample, the sample is counted as lost. Stored
+    /// results are kept if the observer says stop.
     pub fn run(
         &self,
         writer: Writer,

@@ -1,7 +1,7 @@
-//! `leaderboard`: what the suite did to several models, as one table that others can add to.
+//! `leaderboard`: the suite's results on several models, as one table that others can extend.
 //!
-//! An entry says all that it takes to compare it: which suite, norm, sizes, goal and data. Entries that agree in these share a table. JSON
-//! that this command wrote is an input as well, so that a table grows without its models.
+//! An entry states what a comparison needs: suite, norm, sizes, goal and data. Entries that agree in these share a table. JSON that this
+//! command wrote is an input as well, so that a table can be extended without its models.
 
 use super::AttackRequest;
 use crate::correlate::{Bootstrap, interval};
@@ -19,7 +19,7 @@ const SUITE: &str = "suite";
 /// The suite's numbers on one model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
-    /// Its file, as it was named.
+    /// Its file, under the name that the user gave.
     pub model: String,
     /// SHA-256 of its weights.
     pub model_sha256: String,
@@ -33,7 +33,7 @@ pub struct Entry {
     pub suite: String,
     /// The norm of the perturbations.
     pub norm: String,
-    /// What was driven up.
+    /// The goal that was increased.
     pub goal: String,
     /// Sizes of the perturbations, ascending.
     pub eps: Vec<f64>,
@@ -45,7 +45,7 @@ pub struct Entry {
     pub clean_mse: f64,
     /// Area under the mean damage over epsilon from 0, divided by the largest epsilon, with its 95 % interval.
     pub area: [f64; 3],
-    /// Forward and backward passes a sample, the most of any size.
+    /// Forward and backward passes for each sample, the most of any size.
     pub passes: [f64; 2],
     /// Seed of the run.
     pub seed: u64,
@@ -53,10 +53,10 @@ pub struct Entry {
     pub version: String,
 }
 
-/// Writes the leaderboard of `inputs` (attack files with the suite, JSON of this command) to `output`, whose ending says the form.
+/// Writes the leaderboard of `inputs` (attack files with the suite, JSON of this command) to `output`, whose extension sets the format.
 ///
 /// # Errors
-/// A wrong request where an input is none of these, or the output is there already.
+/// A wrong request if an input is none of these, or the output exists already.
 pub fn leaderboard(inputs: &[PathBuf], output: &Path, overwrite: Overwrite) -> Result<()> {
     let form = output.extension().and_then(|e| e.to_str()).unwrap_or_default();
     let forms = ["html", "md", "json"];
@@ -137,7 +137,7 @@ fn of(reader: &Reader) -> Result<Entry> {
     })
 }
 
-/// Under the line through (0, 0) and the damage at each size, by trapezoids, over the largest size.
+/// The area under the line through (0, 0) and the damage at each size, by trapezoids, divided by the largest size.
 fn area(eps: &[f64], damage: impl Fn(usize) -> f64) -> f64 {
     let (mut sum, mut at, mut height) = (0.0, 0.0, 0.0);
     for (i, e) in eps.iter().enumerate() {
@@ -164,12 +164,12 @@ fn interval_of(values: &[f64], seed: u64) -> Result<[f64; 3]> {
     Ok([found.value, found.lower, found.upper])
 }
 
-/// Entries that compare, most robust first; the larger tables first.
+/// Groups of comparable entries, the most robust first; the larger groups first.
 fn tables(entries: Vec<Entry>) -> Vec<Vec<Entry>> {
     let mut tables: Vec<Vec<Entry>> = vec![];
     for entry in entries {
         match tables.iter_mut().find(|table| table.first().is_some_and(|first| compares(first, &entry))) {
-            // The same model again: the newer entry stands.
+            // If the same model occurs twice, the newer entry is kept.
             Some(table) => {
                 table.retain(|old| old.model_sha256 != entry.model_sha256);
                 table.push(entry);
@@ -233,7 +233,7 @@ fn figures(value: f64) -> String {
     format!("{value:.digits$}")
 }
 
-/// What a reader must know of every table.
+/// What a reader must know about every table.
 const NOTE: &str = "Most robust first: by the area under the mean damage over epsilon, divided by the largest epsilon. Each damage is the worst \
                     over all attacks of the suite, mean over the samples, with a bootstrap interval of 95 %. Latent distances of models \
                     whose codes have other scales do not compare; errors of reconstructions do. Passes are forward and backward, a sample.";

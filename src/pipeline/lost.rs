@@ -1,23 +1,23 @@
-//! Samples of which nothing is known: a Jacobian or a damage that is not finite. They have NaN in their columns, are counted and named,
-//! and stop nobody else, unless most are so.
+//! Lost samples: their Jacobian or damage is not finite. They have NaN in their columns, and are counted and named; other samples continue,
+//! unless most are lost.
 
 use crate::error::{Result, ResultsError};
 use crate::event::{Event, Observer};
 use crate::store::{Block, Sink, Values};
 
-/// Passes blocks on and looks for NaN in the columns that tell.
+/// Passes blocks on and looks for NaN in the columns that `tells` accepts.
 pub(super) struct Watched<S> {
     sink: S,
-    /// What kind of columns tell.
+    /// Accepts the columns, by path, in which NaN means a lost sample.
     tells: fn(&str) -> bool,
     lost: Vec<u64>,
     seen: usize,
     total: usize,
 }
 
-/// Of fewer samples nothing is concluded, but of all.
+/// Fewer samples than this do not stop a run, except if all samples are lost.
 const ENOUGH: usize = 64;
-/// Samples that are named.
+/// The most samples that are named.
 const NAMED: usize = 10;
 
 impl<S: Sink> Watched<S> {
@@ -26,7 +26,7 @@ impl<S: Sink> Watched<S> {
         Self { sink, tells, lost: vec![], seen: 0, total }
     }
 
-    /// Tells which samples were lost; gives the sink back.
+    /// Reports which samples were lost; returns the sink.
     pub fn told(self, task: &str, observer: &dyn Observer) -> S {
         if !self.lost.is_empty() {
             let (count, seen) = (self.lost.len(), self.seen);

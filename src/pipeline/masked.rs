@@ -1,4 +1,4 @@
-//! Gradients that are masked: a metric of 0 although the code depends on the image (rounding, argmax, a detached input).
+//! Masked gradients: the metric is 0 although the code depends on the image (rounding, argmax, a detached input).
 
 use crate::error::Result;
 use crate::event::{Event, Observer};
@@ -6,20 +6,20 @@ use crate::model::Vae;
 use crate::seed::{self, Stage};
 use tch::{Device, Kind, Tensor};
 
-/// Standard deviation of the noise that is added, in pixels: some levels of an 8-bit image.
+/// Standard deviation of the added noise, in pixel units: several levels of an 8-bit image.
 const NOISE: f64 = 0.05;
-/// A stream of [`Stage::Probe`] of its own.
+/// A separate stream of [`Stage::Probe`].
 const STREAM: u64 = 7;
 
-/// Counts samples whose metric is 0 while their code moves.
+/// Counts samples whose metric is 0 although their code moves.
 #[derive(Debug, Default)]
 pub(super) struct Masked {
     found: usize,
 }
 
 impl Masked {
-    /// 1 for each sample of `x` [B, C, H, W], at the positions `index`, whose first of `eigenvalues` [B, R] is 0 although its code
-    /// changes with noise on its pixels; else 0. [B] bytes. The model is asked for the former alone.
+    /// 1 for each sample of `x` [B, C, H, W], at the positions `index`, whose first of `eigenvalues` [B, R] is 0 although noise on its
+    /// pixels changes its code; otherwise 0. [B] bytes. The model is called only for samples whose eigenvalue is 0.
     pub fn of(&mut self, vae: &dyn Vae, x: &Tensor, index: &[u64], eigenvalues: &Tensor) -> Result<Tensor> {
         let rows = eigenvalues.size()[0];
         let flags = Tensor::f_zeros([rows], (Kind::Uint8, Device::Cpu))?;
@@ -41,7 +41,7 @@ impl Masked {
         Ok(flags)
     }
 
-    /// Tells how many there were.
+    /// Reports their number.
     pub fn tell(&self, observer: &dyn Observer) {
         if self.found > 0 {
             let line = format!(

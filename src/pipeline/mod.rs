@@ -1,24 +1,24 @@
-//! The stages joined: what each command does once its request is known.
+//! The stages joined: what each command does with its request.
 
-mod aim; //         what attacks with a target are to reach
+mod aim; //         the targets of attacks
 mod attack; //      images -> attacked images and the damage
-mod block; //       how many samples go through together
+mod block; //       how many samples are processed together
 pub mod bench; //   throughput on this machine
 pub mod demo; //    train, score, attack and report on generated digits
-pub mod inspect; // what a file holds
-mod finder; //      the spectra along whose directions attacks begin
+pub mod inspect; // the contents of a file
+mod finder; //      the spectra whose directions are starts of attacks
 mod flags; //       signs of a doubtful evaluation
-mod flow; //        samples through the machine: read ahead, computed, stored behind
-mod done; //        whether a result is there already
+mod flow; //        samples are read ahead, computed, and stored behind
+mod done; //        whether a result already exists
 mod examine;
-pub mod leaderboard; // one table of what the suite did to several models
+pub mod leaderboard; // one table of the suite's results on several models
 mod lost;
-mod others; //      which images of the data set attacks are given
-mod masked; //        samples of which nothing is known
+mod others; //      the images of the data set that attacks get
+mod masked; //        masked gradients
 mod job; //         what scoring and attacking share: model, data, device, samples, file
 mod pictures; //    attacked images as PNG files
 mod score; //       images -> spectra and scores
-pub mod sweep; //   the paper's study: a grid of models, and what goes with what
+pub mod sweep; //   the paper's study: a grid of models, and their correlations
 pub mod train; //   config -> run folder
 mod train_log; //   its curves and pictures, for TensorBoard
 

@@ -1,4 +1,4 @@
-//! Which other images of the data set attacks are given.
+//! The other images of the data set that attacks get.
 
 use super::job::Job;
 use crate::attack::Others;
@@ -7,14 +7,14 @@ use crate::seed::{self, Stage};
 use crate::store::{Column, Values};
 use tch::Tensor;
 
-/// How many images attacks may move towards.
+/// The number of images that attacks may move towards.
 const OTHERS: usize = 64;
 
 impl Job<'_> {
     /// Some images of the data set, chosen by the seed: the same for every batch and shard.
     ///
     /// # Errors
-    /// Where they cannot be read.
+    /// If they cannot be read.
     pub(super) fn others(&self) -> Result<Others> {
         let total = self.source.len();
         let mut rng = seed::generator(self.subject().seed, Stage::Others, 0, 1);
@@ -26,7 +26,7 @@ impl Job<'_> {
     }
 }
 
-/// Their positions, as result files have them.
+/// Their positions, as in result files.
 pub(super) fn column(others: &Others) -> Column {
     let index = others.index.iter().map(|i| *i as i64).collect::<Vec<_>>();
     Column { path: "/others".to_owned(), shape: vec![index.len()], sample_axis: 0, values: Values::I64(index) }

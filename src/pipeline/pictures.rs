@@ -1,4 +1,4 @@
-//! Attacked images as files: 8-bit PNG, one a sample, in a folder for each attack and epsilon.
+//! Attacked images as files: 8-bit PNG, one for each sample, in a folder for each attack and epsilon.
 
 use super::job::Job;
 use crate::error::{Error, Result};
@@ -7,7 +7,7 @@ use image::{ExtendedColorType, ImageFormat};
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
 
-/// Where attacked images are written.
+/// The folder for attacked images.
 pub(super) struct Pictures {
     folder: PathBuf,
     color: ExtendedColorType,
@@ -15,10 +15,10 @@ pub(super) struct Pictures {
 }
 
 impl Pictures {
-    /// Looks at the folder before any work.
+    /// Checks the folder before any work.
     ///
     /// # Errors
-    /// A wrong request where samples are no pictures, or the folder holds something that is not to be replaced.
+    /// A wrong request if samples are not pictures, or the folder holds files that must not be replaced.
     pub fn open(folder: &Path, job: &Job) -> Result<Self> {
         let subject = job.subject();
         let shape = job.shape;
@@ -30,7 +30,7 @@ impl Pictures {
                 return Err(Error::request("--save-png", "pictures of one or three channels", found));
             }
         };
-        // A run that goes on finds its own files there.
+        // A resumed run finds its own files there.
         let mut partial = subject.output.clone().into_os_string();
         partial.push(".partial");
         let goes_on = Path::new(&partial).exists() || subject.overwrite == Overwrite::Yes;
@@ -46,7 +46,7 @@ impl Pictures {
     /// Writes `images` [n, C, H, W], multiples of 1/255 in [0, 1], of the samples `index`: FOLDER/ATTACK/eps-E/INDEX.png.
     ///
     /// # Errors
-    /// Where a file cannot be written.
+    /// If a file cannot be written.
     pub fn write(&self, attack: &str, epsilon: f64, index: &[u64], images: &Tensor) -> Result<()> {
         let folder = self.folder.join(attack).join(format!("eps-{epsilon}"));
         std::fs::create_dir_all(&folder).map_err(|e| Error::io(&folder, e))?;

@@ -14,10 +14,10 @@ use crate::store::FileKind;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// What `score` is asked for.
+/// The request of `score`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ScoreRequest {
-    /// Which model on which data, into which file.
+    /// The model, the data and the result file.
     #[serde(flatten)]
     pub subject: Subject,
     /// The pullback metric.
@@ -29,10 +29,10 @@ pub struct ScoreRequest {
     pub spectrum: SpectrumSpec,
 }
 
-/// Scores every sample and stores the file (SPEC: `/spectrum`, `/scores`).
+/// Scores every sample and stores the file: `/spectrum`, `/scores` (docs/formats.md).
 ///
 /// # Errors
-/// A wrong request where model, data or output are not what they should be; the rest as it comes.
+/// A wrong request if model, data or output are wrong; other errors as they occur.
 pub fn score(request: &ScoreRequest, observer: &dyn Observer) -> Result<()> {
     let subject = &request.subject;
     let job = Job::open(subject, observer)?;
@@ -70,7 +70,7 @@ pub fn score(request: &ScoreRequest, observer: &dyn Observer) -> Result<()> {
         if let Some(lengths) = spectra.log_lengths() {
             columns.push(doubles("/spectrum/log_lengths", lengths, 0)?);
         }
-        // Of the encoder's gradient: the decoder's metric does not see it.
+        // The flag is about the encoder's gradient, which the decoder's metric does not contain.
         if request.metric == MetricKind::Decoder {
             return Ok(columns);
         }
@@ -85,15 +85,15 @@ pub fn score(request: &ScoreRequest, observer: &dyn Observer) -> Result<()> {
     Ok(())
 }
 
-/// The column that is 1 where a metric of 0 says nothing.
+/// The column that is 1 if a metric of 0 has no meaning.
 const MASKED: &str = "/flags/masked";
 
-/// The column that is NaN where a sample has no spectrum.
+/// The column that is NaN if a sample has no spectrum.
 fn has_spectrum(path: &str) -> bool {
     path == "/spectrum/eigenvalues"
 }
 
-/// What the planner settled on, and which ways the model does not go.
+/// Reports the pass that the planner chose, and the ways that the model does not support.
 pub(super) fn tell_passes(planner: &Planner, observer: &dyn Observer) {
     for reason in planner.refused() {
         observer.on(Event::Detail(reason));
@@ -101,7 +101,7 @@ pub(super) fn tell_passes(planner: &Planner, observer: &dyn Observer) {
     observer.on(Event::Detail(&format!("passes: {planner}")));
 }
 
-/// The root attribute of files whose spectra are leading pairs; none where they are whole.
+/// The root attribute of files whose spectra are leading pairs; none if they are whole.
 pub(super) fn spectrum_attribute(spectra: &Spectra) -> BTreeMap<String, String> {
     match spectra.mode() {
         SpectrumMode::Top => BTreeMap::from([("spectrum".to_owned(), SpectrumMode::Top.name().to_owned())]),
@@ -109,7 +109,7 @@ pub(super) fn spectrum_attribute(spectra: &Spectra) -> BTreeMap<String, String> 
     }
 }
 
-/// Columns of one block by leading pairs, of which the first `top` directions are kept; `axes` are a sample's.
+/// Columns of one block from leading pairs; the first `top` directions are kept, and `axes` are a sample's axes.
 fn leading_columns(leading: &Leading, top: usize, axes: &[i64]) -> Result<Vec<Asked>> {
     let mut columns = vec![
         doubles("/spectrum/eigenvalues", &leading.values, 0)?,
@@ -127,7 +127,7 @@ fn leading_columns(leading: &Leading, top: usize, axes: &[i64]) -> Result<Vec<As
     Ok(columns)
 }
 
-/// Columns of one block; `axes` are a sample's.
+/// Columns of one block; `axes` are a sample's axes.
 pub(super) fn columns(spectrum: &Spectrum, axes: &[i64]) -> Result<Vec<Asked>> {
     let mut columns = vec![doubles("/spectrum/eigenvalues", &spectrum.values, 0)?];
     if let Some(v) = &spectrum.directions {

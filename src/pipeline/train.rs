@@ -13,21 +13,21 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tch::Kind;
 
-/// What `train` is asked for.
+/// The request of `train`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TrainRequest {
-    /// What to train on what.
+    /// The model, the data and how to train.
     pub config: RunConfig,
     /// The run folder.
     pub output: PathBuf,
-    /// Whether a run that is there may be replaced.
+    /// Whether an existing run may be replaced.
     pub overwrite: Overwrite,
 }
 
-/// How far the run in a folder has come.
+/// The progress of the run in a folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// Nothing is there.
+    /// There is no run.
     New,
     /// An unfinished run of the same config.
     Unfinished,
@@ -38,11 +38,11 @@ pub enum Progress {
 /// Trains into `request.output`: `config.yaml`, `model.safetensors`, `history.csv`, `tensorboard/` and the
 /// state for a resume.
 ///
-/// An unfinished run of an equal config goes on where it stopped.
+/// An unfinished run of an equal config continues where it stopped.
 ///
 /// # Errors
-/// A wrong request where the config does not fit the data, or the folder holds a finished run, a run of another
-/// config or other files, and may not be overwritten.
+/// A wrong request if the config does not fit the data, or the folder holds a finished run, a run of another config or other files, and may
+/// not be overwritten.
 pub fn run(request: &TrainRequest, observer: &dyn Observer) -> Result<History> {
     request.config.validate()?;
     let (source, valid) = sources(&request.config)?;
@@ -53,11 +53,11 @@ pub fn run(request: &TrainRequest, observer: &dyn Observer) -> Result<History> {
     train::fit(&mut network, source, valid, &config.train, config.seed, keep, observer)
 }
 
-/// [`run`] for several models as one batched program: requests that differ in seed, `train.beta` and `train.mixup` alone.
-/// Each folder then holds what a run of its own would have left, within rounding.
+/// [`run`] for several models as one batched program: requests that differ only in seed, `train.beta` and `train.mixup`. Each folder then
+/// holds the same as after a separate run, within rounding.
 ///
 /// # Errors
-/// Within: of a model whose loss is no number. Around: what stops all, as for [`run`]; requests that differ in more.
+/// Inner: of a model whose loss is not a number. Outer: what stops all models, as for [`run`]; also requests that differ in more.
 pub fn together(requests: &[(TrainRequest, &dyn Observer)]) -> Result<Vec<Result<History>>> {
     let Some((first, _)) = requests.first() else {
         return Ok(vec![]);
@@ -99,7 +99,7 @@ pub fn together(requests: &[(TrainRequest, &dyn Observer)]) -> Result<Vec<Result
 
 type Data = Arc<dyn Source>;
 
-/// What is trained on and what is validated on.
+/// The data to train on and to validate on.
 fn sources(config: &RunConfig) -> Result<(Data, Option<Data>)> {
     if !config.interface.is_default() {
         let expected = "none: what is trained here sees pixels in [0, 1] and gives logvar";
@@ -117,19 +117,19 @@ fn sources(config: &RunConfig) -> Result<(Data, Option<Data>)> {
     Ok((source, valid))
 }
 
-/// Shape of the images that are trained on.
+/// Shape of the training images.
 pub(super) fn shape(spec: &DataSpec) -> Result<ImageShape> {
     Ok(data::open(&spec.source, spec.split, spec.limit)?.shape())
 }
 
-/// Makes the run folder ready; gives the whole config, a fresh network, and the hold on the folder.
+/// Prepares the run folder; returns the whole config, a fresh network, and the lock on the folder.
 fn prepare(request: &TrainRequest, image: ImageShape) -> Result<(RunConfig, Network, FolderLock)> {
     let mut config = request.config.clone();
     config.model.resolve(image)?;
     config.validate()?;
     let device = config.device.resolve()?;
     let folder = &request.output;
-    // Before anything that is there is judged: another process may be at it.
+    // Locked before the folder's contents are checked: another process may be working there.
     let lock = FolderLock::of(folder)?;
     if request.overwrite == Overwrite::No && progress(folder, &config)? == Progress::Finished {
         let found = "a finished one of this config".to_owned();
@@ -143,15 +143,15 @@ fn prepare(request: &TrainRequest, image: ImageShape) -> Result<(RunConfig, Netw
     Ok((config, network, lock))
 }
 
-/// The log of a run, which shows what the run is judged by, where there is such, or else what it learns from.
+/// The log of a run. It shows validation images if there are any, otherwise training images.
 fn log<'a>(request: &TrainRequest, config: &'a RunConfig, source: &Data, valid: Option<&Data>) -> Result<TrainLog<'a>> {
     TrainLog::new(&request.output, valid.unwrap_or(source).as_ref(), &config.train, config.seed)
 }
 
-/// How far the run in `folder` has come.
+/// The progress of the run in `folder`.
 ///
 /// # Errors
-/// A wrong request where the folder holds a run of another config, or files that are no run.
+/// A wrong request if the folder holds a run of another config, or files that are not a run.
 pub fn progress(folder: &Path, config: &RunConfig) -> Result<Progress> {
     let shown = folder.display().to_string();
     match std::fs::metadata(folder) {
@@ -181,10 +181,10 @@ pub fn progress(folder: &Path, config: &RunConfig) -> Result<Progress> {
     Ok(if finished { Progress::Finished } else { Progress::Unfinished })
 }
 
-/// Epochs that the run in `folder` has done; `history.csv` is written whole or not at all.
+/// Epochs that the run in `folder` has done; `history.csv` is written completely or not at all.
 ///
 /// # Errors
-/// Where the system does not let it be read; a file that is damaged tells of none, and the run's state writes it anew.
+/// If the system does not allow reading. A damaged file counts as no epochs, and the run's state writes it again.
 pub(super) fn epochs(folder: &Path) -> Result<usize> {
     match History::read(&folder.join(HISTORY_FILE)) {
         Ok(history) => Ok(history.epochs.len()),
@@ -199,7 +199,7 @@ pub(super) fn clear_run(folder: &Path) -> Result<()> {
     TrainLog::clear(folder)
 }
 
-/// Removes those of `names` that are in `folder`.
+/// Removes the files of `names` that are in `folder`.
 pub(super) fn clear(folder: &Path, names: &[&str]) -> Result<()> {
     for name in names {
         let path = folder.join(name);

@@ -1,5 +1,5 @@
-//! What TensorBoard shows of a training run: `RUN/tensorboard` holds its losses and settings epoch by epoch, and some of its
-//! images: inputs above their reconstructions, and samples of the prior.
+//! A training run's log for TensorBoard: `RUN/tensorboard` holds its losses and settings for each epoch, and some of its images: inputs
+//! above their reconstructions, and samples of the prior.
 
 use crate::data::Source;
 use crate::error::Result;
@@ -12,22 +12,22 @@ use tch::{Kind, Tensor};
 
 /// The folder of the event files in a run folder.
 const FOLDER: &str = "tensorboard";
-/// Images beside each other.
+/// Images in a row.
 const COLUMNS: usize = 8;
 /// Rows of samples.
 const ROWS: usize = 4;
-/// About how often a run shows its images.
+/// About how many times a run shows its images.
 const SHOWN: u32 = 10;
 
 /// Writes the event file of one run.
 pub(super) struct TrainLog<'a> {
     folder: PathBuf,
-    /// Opened when it is known how far the run is.
+    /// Opened when the progress of the run is known.
     writer: Option<EventWriter>,
     /// The last epoch in the file.
     told: u64,
     spec: &'a TrainSpec,
-    /// The inputs on show, [M, C, H, W].
+    /// The inputs that are shown, [M, C, H, W].
     inputs: Tensor,
     seed: u64,
 }
@@ -61,7 +61,7 @@ impl<'a> TrainLog<'a> {
         let recon = network.decode(&codes)?;
         let pair = Tensor::f_cat(&[&self.inputs, &host(&recon)?], 0)?;
         show(step, "images/reconstructions", &pair, self.inputs.size()[0] as usize)?;
-        // The same codes throughout, so that their images can be followed over the epochs.
+        // The codes are always the same, so that their images can be compared over the epochs.
         let places: Vec<u64> = (0..(ROWS * COLUMNS) as u64).collect();
         let latent = network.architecture().latent() as usize;
         let codes = seed::normal(self.seed, Stage::Show, &places, latent)?;
@@ -70,8 +70,8 @@ impl<'a> TrainLog<'a> {
 }
 
 impl Follow for TrainLog<'_> {
-    /// Adds the epochs that the file does not hold: the one that has just ended, or those that a killed run, or one that
-    /// kept no log, left out. Their images are those of the epochs at which the network was here.
+    /// Adds the epochs that the file does not hold: the one that has just ended, or earlier ones that a killed run or a run without a log
+    /// left out. Images are added only for epochs at which this run had the network.
     fn follow(&mut self, network: &Network, history: &History) -> Result<()> {
         if self.writer.is_none() {
             let (writer, last) = EventWriter::resume(&self.folder, history.epochs.len() as u64)?;
@@ -95,7 +95,7 @@ impl Follow for TrainLog<'_> {
     }
 }
 
-/// The curves' names and values, as `history.csv` has them.
+/// The curves' names and values, as in `history.csv`.
 fn scalars(epoch: &Epoch, spec: &TrainSpec, step: &mut Step) {
     let mut told = vec![
         ("train/loss", epoch.loss),
@@ -123,11 +123,11 @@ fn host(images: &Tensor) -> Result<Tensor> {
     Ok(images.f_to_device(tch::Device::Cpu)?.f_to_kind(Kind::Float)?)
 }
 
-/// Adds images [M, C, H, W] as one, `columns` beside each other, a line of black between.
+/// Adds images [M, C, H, W] as one image, `columns` in a row, with a black line between them.
 fn show(step: &mut Step, tag: &str, images: &Tensor, columns: usize) -> Result<()> {
     let [m, c, h, w] = images.size()[..] else { return Ok(()) };
     let rows = (m as usize).div_ceil(columns.max(1)) as i64;
-    // A pixel more to the right and below each image, then rows of them side by side.
+    // Adds one pixel to the right of each image and below it, then joins rows of images.
     let padded = images.f_clamp(0.0, 1.0)?.f_mul_scalar(255.0)?.f_round()?.f_constant_pad_nd([0, 1, 0, 1])?;
     let missing = rows * columns as i64 - m;
     let padded = Tensor::f_cat(

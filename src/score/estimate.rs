@@ -1,7 +1,7 @@
-//! Scores of a spectrum of which only the top is known: each with the standard error of its random part.
+//! Scores of a spectrum whose top alone is known, each with the standard error of its random part.
 //!
 //! Source: Ubaru, Chen & Saad 2017 (log-determinant and other spectral sums), Meyer, Musco, Musco & Woodruff 2021 (trace).
-//! Differs: entropies are corrected by what the better estimate of the trace says of the same probes (a control variate).
+//! Differs: entropies are corrected with the better estimate of the trace from the same probes (a control variate).
 
 use super::{Score, all};
 use crate::error::Result;
@@ -12,11 +12,11 @@ use tch::{Kind, Tensor};
 /// A score of B samples.
 #[derive(Debug)]
 pub struct Estimate {
-    /// Which.
+    /// The score.
     pub score: Score,
-    /// \[B\] f64; NaN where the score is not defined, or not estimable (docs/mathematics.md says when).
+    /// \[B\] f64; NaN if the score is not defined, or not estimable (docs/mathematics.md says when).
     pub value: Tensor,
-    /// Its standard error over the probes, \[B\] f64: 0 where no probe enters, NaN where the value is NaN.
+    /// Its standard error over the probes, \[B\] f64: 0 if no probe is used, NaN if the value is NaN.
     pub error: Tensor,
 }
 
@@ -60,7 +60,7 @@ impl<'a> Sums<'a> {
         Ok(Self { quadrature, largest, trace, shares, shares_by_probe })
     }
 
-    /// A score and its standard error; `known` is its value on the nodes alone.
+    /// A score and its standard error; `known` is its value on the nodes only.
     fn score(&self, score: Score, known: &Tensor) -> Result<(Tensor, Tensor)> {
         let (t, dt) = (&self.trace.0, &self.trace.1);
         let none = known.f_zeros_like()?;
@@ -80,7 +80,7 @@ impl<'a> Sums<'a> {
                 (sum.f_neg()?, hypotenuse(&error, &slope.f_mul(dt)?)?)
             }
             Score::Rank => {
-                // Rounding makes a sum of weights miss a whole number by a hair.
+                // Rounding can make a sum of weights slightly less than a whole number.
                 let counts = self.quadrature.sums(&self.counted()?)?.f_round_decimals(6)?;
                 known_where(&self.quadrature.bounded, mean_and_error(&counts, 0)?)?
             }
@@ -91,12 +91,12 @@ impl<'a> Sums<'a> {
                 known_where(&self.quadrature.bounded, mean_and_error(&self.quadrature.sums(&logs)?, 0)?)?
             }
             Score::Condition => known_where(&self.quadrature.resolved, (known.shallow_clone(), none))?,
-            // An eigenvalue, bounded by its residual.
+            // An eigenvalue; its residual bounds its error.
             Score::SpectralRadius => (known.shallow_clone(), none),
         })
     }
 
-    /// S = ln T - H / T with H = sum s_i ln s_i, and its error to first order: H moves with T by its slope.
+    /// S = ln T - H / T with H = sum s_i ln s_i, and its error to first order: H changes with T by its slope.
     fn entropy(&self) -> Result<(Tensor, Tensor)> {
         let (t, dt) = (&self.trace.0, &self.trace.1);
         let (h, dh, slope) = self.corrected(&self.shares.f_xlogy(&self.shares)?)?;
@@ -105,8 +105,8 @@ impl<'a> Sums<'a> {
         Ok((value, hypotenuse(&dh.f_div(t)?, &by_trace)?))
     }
 
-    /// The sum of f [B, M] over the spectrum, the error that is left, and its slope in T: the probes' sums of f and of s
-    /// go together, and T is known better than from them.
+    /// The sum of f [B, M] over the spectrum, the remaining error, and the slope in T: the probes' sums of f and of s are correlated, and T
+    /// is known more accurately than from them.
     fn corrected(&self, f: &Tensor) -> Result<(Tensor, Tensor, Tensor)> {
         let ours = self.quadrature.sums(f)?;
         let theirs = &self.shares_by_probe;
@@ -125,7 +125,7 @@ impl<'a> Sums<'a> {
     }
 }
 
-/// NaN where the low end of the spectrum is not `known`: what hangs on it cannot be estimated.
+/// NaN where the low end of the spectrum is not `known`: scores that depend on it cannot be estimated.
 fn known_where(known: &Tensor, (value, error): (Tensor, Tensor)) -> Result<(Tensor, Tensor)> {
     let unknown = known.f_logical_not()?;
     Ok((value.f_masked_fill(&unknown, f64::NAN)?, error.f_masked_fill(&unknown, f64::NAN)?))

@@ -1,4 +1,4 @@
-//! Scores of what was found of spectra.
+//! Scores of spectra as they were found.
 
 use super::estimate::estimates;
 use super::{Score, all};
@@ -6,10 +6,10 @@ use crate::error::Result;
 use crate::spectrum::Found;
 use tch::Tensor;
 
-/// All scores of spectra, `[B]` f64 each: of whole ones exactly, of those of which the top is known by [`estimates`].
+/// All scores of spectra, `[B]` f64 each: exact for whole spectra, by [`estimates`] if only the top is known.
 ///
 /// # Errors
-/// Those of libtorch.
+/// The errors of libtorch.
 pub fn of(found: &Found) -> Result<Vec<(Score, Tensor)>> {
     match found {
         Found::Whole(spectrum) => all(&spectrum.values),

@@ -1,12 +1,11 @@
-//! From a spectrum to numbers: one formula a function, on eigenvalues \[B, R'\] f64, descending, >= 0; each gives \[B\] f64.
+//! From a spectrum to numbers: one formula for each function, on eigenvalues \[B, R'\] f64, descending, >= 0; each returns \[B\] f64.
 //!
-//! Natural logarithms; p_i = lambda_i / sum lambda; 0 ln 0 = 0. Where every eigenvalue is zero (posterior collapse)
-//! `spectral_radius`, `trace`, `von_neumann_entropy`, `rank` and `log_det` are 0, `effective_rank` is 1, and the ratios
-//! `entropy_maxnorm`, `anisotropy`, `stable_rank`, `condition` are NaN. Where there is no spectrum (eigenvalues that are NaN) so is
-//! every score.
+//! Natural logarithms; p_i = lambda_i / sum lambda; 0 ln 0 = 0. If every eigenvalue is zero (posterior collapse) `spectral_radius`,
+//! `trace`, `von_neumann_entropy`, `rank` and `log_det` are 0, `effective_rank` is 1, and the ratios `entropy_maxnorm`, `anisotropy`,
+//! `stable_rank`, `condition` are NaN. If there is no spectrum (all eigenvalues are NaN), every score is NaN.
 
-mod estimate; // of which the top is known
-mod found; //    of spectra, whole or not
+mod estimate; // of spectra whose top alone is known
+mod found; //    of spectra as they were found
 
 pub use estimate::{Estimate, estimates};
 pub use found::of;
@@ -18,7 +17,7 @@ use crate::spectrum::RANK_CUT;
 use strum::VariantArray;
 use tch::{Kind, Tensor};
 
-/// A number made of a spectrum. Its name, as in files and tables, is `spectral_radius` and so on.
+/// A number computed from a spectrum. Its name in files and tables is `spectral_radius` and so on.
 #[derive(
     Clone,
     Copy,
@@ -59,7 +58,7 @@ impl Score {
     /// Every score, in the order of files and tables, and of the kernel `scores`.
     pub const ALL: &[Self] = Self::VARIANTS;
 
-    /// As in files.
+    /// Its name in files.
     pub fn name(self) -> &'static str {
         self.into()
     }
@@ -67,7 +66,7 @@ impl Score {
     /// Its value for `values` [B, R'], by its formula: the reference of the kernel.
     ///
     /// # Errors
-    /// Those of libtorch.
+    /// The errors of libtorch.
     pub fn of(self, values: &Tensor) -> Result<Tensor> {
         match self {
             Self::SpectralRadius => spectral_radius(values),
@@ -87,7 +86,7 @@ impl Score {
 /// All scores of `values` [B, R']. On CUDA one kernel gives them all; the formulas below are its reference.
 ///
 /// # Errors
-/// A wrong request where `values` have another shape.
+/// A wrong request if `values` has another shape.
 pub fn all(values: &Tensor) -> Result<Vec<(Score, Tensor)>> {
     crate::error::ensure_shape("eigenvalues", values, &[-1, -1])?;
     if values.device().is_cuda() && kernels::run_on(values.device()) {
@@ -98,7 +97,7 @@ pub fn all(values: &Tensor) -> Result<Vec<(Score, Tensor)>> {
     Score::ALL.iter().map(|score| Ok((*score, where_known(values, score.of(values)?)?))).collect()
 }
 
-/// A score `[B]`, NaN where there is no spectrum: eigenvalues are all NaN or none is.
+/// A score `[B]`, NaN if there is no spectrum: a sample's eigenvalues are all NaN or none is.
 pub(crate) fn where_known(values: &Tensor, score: Tensor) -> Result<Tensor> {
     Ok(score.f_masked_fill(&values.f_select(1, 0)?.f_isnan()?, f64::NAN)?)
 }
@@ -122,8 +121,7 @@ pub fn von_neumann_entropy(values: &Tensor) -> Result<Tensor> {
 
 /// - sum s_i ln(s_i + 1e-10) with s_i = lambda_i / lambda_1; NaN for a zero spectrum.
 ///
-/// Source: the authors' code (`trainer.py`), which normalises by the largest eigenvalue where the paper's text has the
-/// trace.
+/// Source: the authors' code (`trainer.py`), which normalises by the largest eigenvalue; the paper's text uses the trace.
 pub fn entropy_maxnorm(values: &Tensor) -> Result<Tensor> {
     let s = values.f_div(&values.f_narrow(1, 0, 1)?)?;
     Ok(sum(&s.f_mul(&s.f_add_scalar(1e-10)?.f_log()?)?)?.f_neg()?)
@@ -134,7 +132,7 @@ pub fn rank(values: &Tensor) -> Result<Tensor> {
     sum(&counted(values)?.f_to_kind(Kind::Double)?)
 }
 
-/// Sum of ln lambda_i over those that `rank` counts.
+/// Sum of ln lambda_i over the eigenvalues that `rank` counts.
 pub fn log_det(values: &Tensor) -> Result<Tensor> {
     let one = Tensor::f_ones([1], (Kind::Double, values.device()))?;
     sum(&values.f_where_self(&counted(values)?, &one)?.f_log()?)
@@ -160,7 +158,7 @@ pub fn condition(values: &Tensor) -> Result<Tensor> {
     let infinity = Tensor::f_full([1], f64::INFINITY, (Kind::Double, values.device()))?;
     let smallest = values.f_where_self(&counted(values)?, &infinity)?.min_over(1)?;
     let ratio = spectral_radius(values)?.f_div(&smallest)?;
-    // A zero spectrum counts none: 0 / infinity is 0, but the ratio is undefined.
+    // In a zero spectrum none is counted: 0 / infinity is 0, but the ratio is undefined.
     let nan = Tensor::f_full([1], f64::NAN, (Kind::Double, values.device()))?;
     Ok(ratio.f_where_self(&smallest.f_isfinite()?, &nan)?)
 }

@@ -1,4 +1,4 @@
-//! Which eigensolver is fastest here: asked of the device, on a pass of the job's own.
+//! Finds the fastest eigensolver on this device, on a pass of the job itself.
 
 use super::{Solved, Solver};
 use crate::device;
@@ -15,17 +15,17 @@ pub struct Contest {
     winner: Solver,
     samples: i64,
     rows: i64,
-    /// Each solver's best time, or why it could not; in the order of asking.
+    /// Each solver's best time, or the error that stopped it; in the order of the trials.
     entries: Vec<(Solver, std::result::Result<Duration, String>)>,
 }
 
-/// Times each solver is tried; the first pays for what is made once.
+/// How often each solver is tried; the first trial includes one-time costs.
 const TRIES: usize = 2;
-/// By how much, as a share of lambda_1, a solver may differ from LAPACK.
+/// The largest difference from LAPACK, as a share of lambda_1, that a solver may have.
 const AGREEMENT: f64 = 1e-9;
 
-/// The matrices of a pass that LAPACK solves too, for a solver that is wrong on a device must not win there: the first and the last,
-/// which is where a launch ends. No more, since they come to the host, where results alone should.
+/// The matrices of a pass that LAPACK solves too, because a solver that is wrong on a device must not win: the first and the last, where a
+/// launch ends. No more are checked, because they are copied to the host.
 fn checked(samples: i64) -> Vec<i64> {
     let mut rows = vec![0, samples - 1];
     rows.dedup();
@@ -40,11 +40,11 @@ fn to_check(x: &Tensor) -> Result<Tensor> {
 }
 
 impl Contest {
-    /// Lets `solvers` take the spectra of `metric` with `top` directions, each twice; the device is waited for. With it comes
-    /// the spectrum by the fastest that agrees with LAPACK. Who cannot, or does not agree, is passed over.
+    /// Lets each of `solvers` find the spectra of `metric` with `top` directions twice, and waits for the device. Also returns the spectrum
+    /// from the fastest solver that agrees with LAPACK; solvers that fail or do not agree are left out.
     ///
     /// # Errors
-    /// The first solver's error where none is left: a Jacobian that is not finite, too little memory.
+    /// The first solver's error if none is left: a Jacobian that is not finite, too little memory.
     pub(super) fn of(metric: &Metric, top: usize, solvers: &[Solver]) -> Result<(Self, Solved)> {
         let expected = by_lapack(metric)?;
         let mut entries = Vec::with_capacity(solvers.len());
@@ -73,7 +73,7 @@ impl Contest {
         }
     }
 
-    /// The fastest.
+    /// The fastest solver.
     pub fn winner(&self) -> Solver {
         self.winner
     }
@@ -104,12 +104,12 @@ fn by_lapack(metric: &Metric) -> Result<Tensor> {
     super::lost(super::descending(&linalg::eigvalsh(&gram)?, metric.rank_bound())?, broken.as_ref())
 }
 
-/// Compares those of `values` [B, min(R, D)] that are checked with LAPACK's.
+/// Compares the checked samples of `values` [B, min(R, D)] with LAPACK's.
 fn ensure_right(values: &Tensor, expected: &Tensor) -> Result<()> {
     let values = to_check(values)?;
     let off = values.f_sub(expected)?.f_abs()?.max_over(1)?;
     let allowed = expected.f_select(1, 0)?.f_mul_scalar(AGREEMENT)?;
-    // Not `some exceeds`, so that NaN fails too, but where there is no spectrum.
+    // Not `some exceeds`, so that NaN fails too, except if there is no spectrum.
     let none = values.f_isnan()?.f_logical_and(&expected.f_isnan()?)?.f_all_dim(1, false)?;
     if off.f_le_tensor(&allowed)?.f_logical_or(&none)?.f_all()?.f_int64_value(&[])? == 1 {
         return Ok(());

@@ -11,7 +11,7 @@ use crate::metric::{Metric, MetricKind, StemCache, ensure_independent};
 use crate::model::Vae;
 use tch::{Device, Kind, Tensor};
 
-/// Takes images to spectra of one metric of one model, and remembers between calls what it learned of speed and memory.
+/// Finds the spectra of images for one metric of one model, and keeps between calls what it learned about speed and memory.
 #[derive(Debug)]
 pub struct Engine {
     device: Device,
@@ -19,24 +19,24 @@ pub struct Engine {
     planner: Planner,
     checked: bool,
     dense: Dense,
-    /// Of the images that came last.
+    /// Those of the last images.
     log_lengths: Option<Tensor>,
 }
 
-/// What a pass needs.
+/// The settings of a pass.
 #[derive(Debug)]
 struct Dense {
     metric: MetricKind,
     top: usize,
     stem: StemCache,
-    /// Which eigensolver was found fastest; none as long as passes are planned, and on a CPU.
+    /// The contest for the fastest eigensolver; `None` while passes are planned, and on a CPU.
     contest: Option<Contest>,
 }
 
-/// Eigenproblems of smaller passes do not fill a GPU, and say nothing of those that do.
+/// Eigenproblems of smaller passes do not fill a GPU, so their times do not hold for larger ones.
 const WORTH_A_CONTEST: i64 = 256;
 
-/// On a CPU a pass of this many samples has spread its overhead thin; larger ones only take memory.
+/// On a CPU the overhead is small from this many samples in a pass on; larger passes only take memory.
 const CPU_PASS: usize = 256;
 
 impl Engine {
@@ -51,13 +51,12 @@ impl Engine {
         Ok(Self { device, kind, planner, checked: false, dense, log_lengths: None })
     }
 
-    /// The spectra of `images` [N, C, H, W], which may lie on the host: eigenvalues [N, min(R, D)] f64 and directions
-    /// [N, K, D] f32, both on the engine's device. Once the process is asked to stop, only those of the passes that had ended,
-    /// fewer than N.
+    /// The spectra of `images` [N, C, H, W], which may lie on the host: eigenvalues [N, min(R, D)] f64 and directions [N, K, D] f32, both
+    /// on the engine's device. If the process is asked to stop, only the finished passes are returned, fewer than N.
     ///
     /// # Errors
-    /// Where samples interact in the model, where it is not finite, or where not even one sample fits the memory;
-    /// [`Error::Interrupted`] where not even one pass had ended.
+    /// If samples interact in the model, if it is not finite, or if not even one sample fits the memory; [`Error::Interrupted`] if no pass
+    /// had finished.
     pub fn spectra(&mut self, vae: &dyn Vae, images: &Tensor) -> Result<Spectrum> {
         let total = images.size().first().copied().unwrap_or(0) as usize;
         if total == 0 {
@@ -81,9 +80,9 @@ impl Engine {
                 directions.push(v.f_to_kind(Kind::Float)?);
             }
         }
-        // All passes have one, or none: the kernels' solvers and torch.linalg are never mixed.
+        // All passes have one, or none has: the kernels' solvers and torch.linalg are never mixed.
         if !outcomes.is_empty() {
-            // Once for all passes: between them the device need not wait for the host.
+            // Once for all passes, so that the device need not wait for the host between them.
             ensure_solved(&Tensor::f_cat(&outcomes, 0)?)?;
         }
         self.log_lengths = if lengths.is_empty() { None } else { Some(Tensor::f_cat(&lengths, 0)?) };
@@ -93,8 +92,8 @@ impl Engine {
         Ok(spectrum)
     }
 
-    /// Samples that came out as no numbers because a variance does not fit single precision are taken again, one by one, with their
-    /// scales in double.
+    /// Samples whose eigenvalues are NaN because a variance does not fit single precision are computed again, one by one, with their scales
+    /// in double.
     fn rescue(&self, vae: &dyn Vae, images: &Tensor, spectrum: &Spectrum) -> Result<()> {
         for row in extreme::rows(vae, images, &spectrum.values, self.dense.metric)? {
             crate::event::ensure_wanted()?;
@@ -110,16 +109,16 @@ impl Engine {
         Ok(())
     }
 
-    /// [`Metric::log_lengths`] of the images that came last, [N, D] f64, where the metric is the decoder's.
+    /// [`Metric::log_lengths`] of the last images, [N, D] f64, if the metric is the decoder's.
     pub fn log_lengths(&self) -> Option<&Tensor> {
         self.log_lengths.as_ref()
     }
 
-    /// What `work` makes of the factor [B, R, D] of each pass over `images` [N, C, H, W], in the passes that the engine takes. Nothing is
-    /// learned from them.
+    /// What `work` computes from the factor [B, R, D] of each pass over `images` [N, C, H, W], in the engine's passes. The planner learns
+    /// nothing from them.
     ///
     /// # Errors
-    /// As [`Engine::spectra`], and those of `work`.
+    /// As [`Engine::spectra`], and the errors of `work`.
     pub fn factors<T>(
         &mut self,
         vae: &dyn Vae,
@@ -130,22 +129,22 @@ impl Engine {
         in_passes(planner, images, |_, pass, x, _| work(Metric::at(vae, x, dense.metric, pass.ways)?))
     }
 
-    /// The planner, for what it has settled on.
+    /// The planner, with the pass that it chose.
     pub fn planner(&self) -> &Planner {
         &self.planner
     }
 
-    /// The contest that decided which eigensolver is taken, where there was one.
+    /// The contest that decided which eigensolver is used, if there was one.
     pub fn contest(&self) -> Option<&Contest> {
         self.dense.contest.as_ref()
     }
 
-    /// The eigensolver of passes to come, for factors of `rows` rows.
+    /// The eigensolver of later passes, for factors of `rows` rows.
     pub fn solver(&self, rows: i64) -> Solver {
         self.dense.contest.as_ref().map_or_else(|| Solver::choose(self.device, rows), Contest::winner)
     }
 
-    /// Learns what a pass will take, and factors the model's stem, so that no pass is timed with it.
+    /// Estimates the memory of a pass, and factors the model's stem, so that no timed pass includes that.
     fn meet(&mut self, vae: &dyn Vae, images: &Tensor) -> Result<()> {
         let footprint = Metric::footprint(vae, images, self.dense.metric, &mut self.dense.stem)?;
         let directions = (self.dense.top as i64 * images.numel() as i64 / images.size()[0].max(1) * 24) as f64;
@@ -156,7 +155,7 @@ impl Engine {
 }
 
 impl Dense {
-    /// One pass; timed and weighed where the planner learns from it.
+    /// One pass; its time and memory are measured if the planner learns from it.
     fn pass(&mut self, planner: &mut Planner, pass: Pass, vae: &dyn Vae, x: &Tensor) -> Result<Solved> {
         let (kind, top) = (self.metric, self.top);
         if !planner.learns_from(pass.samples) {
@@ -172,7 +171,7 @@ impl Dense {
         })
     }
 
-    /// The spectra of a pass from which the planner learns nothing any more; of the first large one by every solver.
+    /// The spectra of a pass from which the planner no longer learns; every solver tries the first large one.
     fn solve(&mut self, metric: &Metric) -> Result<Solved> {
         if let Some(contest) = &self.contest {
             return Solved::by(metric, self.top, contest.winner());

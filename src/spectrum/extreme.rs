@@ -1,4 +1,4 @@
-//! Which samples are lost to a variance that does not fit single precision alone.
+//! Finds the samples that are lost only because a variance does not fit single precision.
 
 use crate::error::Result;
 use crate::metric::MetricKind;
@@ -8,8 +8,8 @@ use tch::{Device, Kind, Tensor};
 /// |logvar| beyond which sigma or 1/sigma may leave single precision.
 const EXTREME: f64 = 60.0;
 
-/// The rows of `images` [B, C, H, W] whose `values` [B, R] came out as no numbers because a variance does not fit single precision:
-/// they are worth another computation with their scales in double.
+/// The rows of `images` [B, C, H, W] whose `values` [B, R] are NaN because a variance does not fit single precision: they are worth another
+/// computation with their scales in double.
 pub(super) fn rows(vae: &dyn Vae, images: &Tensor, values: &Tensor, metric: MetricKind) -> Result<Vec<i64>> {
     if images.kind() != Kind::Float || matches!(metric, MetricKind::Mean | MetricKind::Output | MetricKind::Decoder) {
         return Ok(vec![]);

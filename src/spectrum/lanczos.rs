@@ -1,16 +1,16 @@
-//! Block Lanczos with full re-orthogonalisation, every sample in its own Krylov space, all in one batched pass.
+//! Block Lanczos with full re-orthogonalisation; every sample has its own Krylov space, and one batched pass serves all.
 //!
 //! Source: Golub & Underwood 1977 (block Lanczos); Golub & Van Loan, 4th edition, 10.3.
-//! Differs: the projected matrix is the Gram matrix of the images A V of the basis, not the recurrence's coefficients, so
-//! that an eigenvalue that is 0 comes out near u^2 lambda_1 rather than u lambda_1 (u the precision of the products; the
-//! same reason as for the Gram matrix of a factor), and a basis that had to be filled up stays right.
+//! Differs: the projected matrix is the Gram matrix of the images A V of the basis, not the recurrence's coefficients, so that an
+//! eigenvalue 0 is computed as about u^2 lambda_1 and not u lambda_1 (u is the precision of the products; the same reason as for the Gram
+//! matrix of a factor), and a basis that was filled up stays correct.
 
 use crate::error::Result;
 use crate::metric::Operator;
 use crate::ops::Reduce;
 use tch::{Device, Kind, Tensor};
 
-/// On which side of A the Krylov space lies. The nonzero eigenvalues of A^T A and A A^T are the same.
+/// The side of A on which the Krylov space lies. The nonzero eigenvalues of A^T A and A A^T are the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Side {
     /// R^D: H = A^T A.
@@ -20,8 +20,8 @@ pub(super) enum Side {
 }
 
 impl Side {
-    /// The smaller: its basis is what is stored in double and re-orthogonalised, and the fewer dimensions there are, the
-    /// fewer zeros stand beside the eigenvalues that count.
+    /// The smaller side: its basis is stored in double and re-orthogonalised, and with fewer dimensions there are fewer zeros beside the
+    /// eigenvalues that count.
     pub fn smaller(op: &dyn Operator) -> Self {
         let shape = op.shape();
         if shape.rows < shape.dim { Self::Rows } else { Self::Domain }
@@ -52,7 +52,7 @@ impl Side {
     }
 }
 
-/// A growing Krylov space of H = X^T X at B points, X being A or A^T, with the block that comes next.
+/// A growing Krylov space of H = X^T X at B points, where X is A or A^T, and its next block.
 pub(super) struct Space<'a> {
     op: &'a dyn Operator,
     side: Side,
@@ -64,7 +64,7 @@ pub(super) struct Space<'a> {
     gram: Tensor,
     /// The block that is not in the space yet, as rows [B, w, n].
     next: Tensor,
-    /// How much of H V's last block lies outside the space: [B, w, w] with the lengths as R of a QR factorisation.
+    /// The part of H V's last block that lies outside the space: [B, w, w], its lengths as R of a QR factorisation.
     outside: Tensor,
     /// The probes in the first block, [B, b, b]: Z = V_1 start.
     start: Tensor,
@@ -73,23 +73,23 @@ pub(super) struct Space<'a> {
     weighed: i64,
 }
 
-/// Ritz pairs of H: what the space knows of its eigenpairs.
+/// Ritz pairs of H: the space's approximations of its eigenpairs.
 pub(super) struct Ritz {
     /// [B, M] f64, descending, >= 0.
     pub values: Tensor,
-    /// Coordinates in the basis, [B, M, M], one a column.
+    /// Coordinates in the basis, [B, M, M], in columns.
     pub vectors: Tensor,
     /// |H v - theta v| by the recurrence, [B, M].
     pub residuals: Tensor,
-    /// `[B]` bool: the sample's products are not finite, and its pairs none.
+    /// `[B]` bool: the sample's products are not finite, so its pairs are invalid.
     pub broken: Option<Tensor>,
 }
 
-/// Coordinates of the other side that are widened to double at once.
+/// Coordinates of the other side that are converted to double at a time.
 pub(super) const STRIP: i64 = 4096;
 
 impl<'a> Space<'a> {
-    /// The space of `probes` [B, n, b] f64, at most `most` vectors (<= n); as yet empty.
+    /// An empty space for `probes` [B, n, b] f64, with room for `most` vectors (<= n).
     pub fn new(op: &'a dyn Operator, side: Side, probes: &Tensor, most: i64) -> Result<Self> {
         let shape = op.shape();
         let n = side.width(op);
@@ -112,7 +112,7 @@ impl<'a> Space<'a> {
         })
     }
 
-    /// M, the vectors in the space.
+    /// M, the number of vectors in the space.
     pub fn size(&self) -> i64 {
         self.size
     }
@@ -122,7 +122,7 @@ impl<'a> Space<'a> {
         &self.start
     }
 
-    /// Takes the next block in; false where there is room for no further one.
+    /// Adds the next block; false if there is no room for a further one.
     pub fn extend(&mut self) -> Result<bool> {
         let n = self.basis.size()[2];
         let width = self.next.size()[1];
@@ -141,19 +141,19 @@ impl<'a> Space<'a> {
         if width == 0 {
             return Ok(false);
         }
-        // Where the space is exhausted the remainder is rounding, or zero: what QR fills in need not be orthogonal to
-        // the space.
+        // If the space is exhausted, the remainder is rounding or zero, and the vectors that QR fills in need not be orthogonal to the
+        // space.
         let (q, _) = Tensor::f_linalg_qr(&self.project_off(&q.f_narrow(2, 0, width)?)?, "reduced")?;
         self.next = q.f_transpose(1, 2)?.f_contiguous()?;
         Ok(true)
     }
 
-    /// The part of x [B, n, K] orthogonal to the space: Gram-Schmidt, twice.
+    /// The part of x [B, n, K] that is orthogonal to the space: Gram-Schmidt, twice.
     fn project_off(&self, x: &Tensor) -> Result<Tensor> {
         project_off(&self.basis.f_narrow(1, 0, self.size)?, x)
     }
 
-    /// The Ritz pairs of the space as it is.
+    /// The Ritz pairs of the present space.
     pub fn ritz(&mut self) -> Result<Ritz> {
         self.weigh()?;
         let size = self.size;
@@ -161,7 +161,7 @@ impl<'a> Space<'a> {
         let (gram, broken) = super::mended(&gram)?;
         let (values, vectors) = gram.f_linalg_eigh("L")?;
         let vectors = vectors.f_flip([-1])?;
-        // H V = V T + Q R e_last^T: of H V y only the share of the last block leaves the space.
+        // H V = V T + Q R e_last^T: only the last block's share of H V y leaves the space.
         let width = self.outside.size()[2];
         let leaving = self.outside.f_bmm(&vectors.f_narrow(1, size - width, width)?)?;
         Ok(Ritz {
@@ -172,7 +172,7 @@ impl<'a> Space<'a> {
         })
     }
 
-    /// Brings the Gram matrix of the images up to date.
+    /// Updates the Gram matrix of the images.
     fn weigh(&mut self) -> Result<()> {
         let (old, size) = (self.weighed, self.size);
         let mut corner = self.gram.f_narrow(2, old, size - old)?.f_narrow(1, 0, size)?;
@@ -183,13 +183,13 @@ impl<'a> Space<'a> {
             Ok(())
         })?;
         let mut mirror = self.gram.f_narrow(1, old, size - old)?.f_narrow(2, 0, size)?;
-        // A copy between, because the two share their diagonal block.
+        // A copy is made first, because the two share their diagonal block.
         mirror.f_copy_(&corner.f_transpose(1, 2)?.f_contiguous()?)?;
         self.weighed = size;
         Ok(())
     }
 
-    /// The images [B, most, N] in double, some columns at a time: the whole would take twice their memory again.
+    /// The images [B, most, N] in double, some columns at a time: all at once would need twice their memory in addition.
     fn for_each_strip(&self, mut take: impl FnMut(&Tensor) -> Result<()>) -> Result<()> {
         let width = self.images.size()[2];
         let mut first = 0;
@@ -217,8 +217,8 @@ impl<'a> Space<'a> {
         Ok(Tensor::f_cat(&parts, 2)?)
     }
 
-    /// |X z|^2 / |z|^2 for the part of each column of `probes` [B, n, P] outside the vectors that `kept` [B, most] (1 or
-    /// 0) names: \[B, P\] f64; 0 where nothing lies outside.
+    /// |X z|^2 / |z|^2 for the part of each column of `probes` [B, n, P] outside the vectors that `kept` [B, most] (1 or 0) marks: \[B, P\]
+    /// f64; 0 if nothing lies outside.
     pub fn outside_quotients(&self, probes: &Tensor, kept: &Tensor) -> Result<Tensor> {
         let basis = self.basis.f_mul(&kept.f_unsqueeze(2)?)?;
         let z = project_off(&basis, probes)?;
@@ -228,8 +228,8 @@ impl<'a> Space<'a> {
     }
 }
 
-/// x [B, n, K] less its part in the span of orthonormal rows [B, M, n], taken off twice: once is not enough, twice is
-/// (Parlett, The symmetric eigenvalue problem, 6.9).
+/// x [B, n, K] minus its part in the span of orthonormal rows [B, M, n], subtracted twice: once is not enough, twice is (Parlett, The
+/// symmetric eigenvalue problem, 6.9).
 fn project_off(rows: &Tensor, x: &Tensor) -> Result<Tensor> {
     let mut x = x.shallow_clone();
     for _ in 0..2 {
@@ -238,12 +238,12 @@ fn project_off(rows: &Tensor, x: &Tensor) -> Result<Tensor> {
     Ok(x)
 }
 
-/// Euclidean length along `axis`, which stays with length 1.
+/// Euclidean length along `axis`, which is kept with length 1.
 pub(super) fn length(x: &Tensor, axis: i64) -> Result<Tensor> {
     Ok(x.f_square()?.sum_kept([axis])?.f_sqrt()?)
 }
 
-/// Zeros after the last entry of axes `axes`, up to `most` entries each.
+/// Zeros appended along the axes `axes`, up to `most` entries each.
 pub(super) fn padded(x: &Tensor, axes: usize, most: i64) -> Result<Tensor> {
     let size = x.size();
     let missing: Vec<i64> = size.iter().rev().take(axes).flat_map(|n| [0, most - n]).collect();

@@ -1,4 +1,4 @@
-//! The leading eigenpairs of a metric, and what its Krylov space tells of the rest.
+//! The leading eigenpairs of a metric, and estimates of the rest from its Krylov space.
 
 use super::lanczos::{Ritz, STRIP, Side, Space, length, padded, zeros};
 use super::quadrature::{Ended, Quadrature};
@@ -11,26 +11,26 @@ use tch::{Device, Kind, Tensor};
 /// The K leading eigenpairs of G at B points, and estimates of spectral sums.
 #[derive(Debug)]
 pub struct Leading {
-    /// [B, K] f64, descending, >= 0; NaN, as all else, of a sample whose products are not finite.
+    /// [B, K] f64, descending, >= 0; all fields are NaN for a sample whose products are not finite.
     pub values: Tensor,
     /// |G v - lambda v| / lambda_1 of each pair, [B, K] f64, from one more product; 0 for a zero spectrum.
     pub residuals: Tensor,
     /// Unit eigenvectors [B, K, D] f64 with the sign and the zeros of [`super::Spectrum::directions`].
     pub directions: Tensor,
-    /// What is known of the whole spectrum.
+    /// The estimate of the whole spectrum.
     pub quadrature: Quadrature,
 }
 
-/// Steps between looks at the residuals: each costs an eigenproblem, and the host waits for the device.
+/// Steps between checks of the residuals: each check costs an eigenproblem, and the host waits for the device.
 const CHECK: usize = 2;
-/// Blocks beyond the rank that a space has for a spectrum that is found whole.
+/// Blocks beyond the rank that a space has when it finds the whole spectrum.
 const SPARE: i64 = 4;
-/// Streams of [`Stage::Probe`]: the probes that start a space, and those that look outside it.
+/// Streams of [`Stage::Probe`]: probes that start a space, and probes outside it.
 const START: u64 = 0;
 const OUTSIDE: u64 = 1;
 
 impl Leading {
-    /// The same of `factor` \[B\] times the metric.
+    /// The same for `factor` \[B\] times the metric.
     pub(super) fn times(self, factor: &Tensor) -> Result<Self> {
         let factor = factor.f_unsqueeze(1)?;
         let Quadrature { nodes, rest, .. } = self.quadrature;
@@ -40,8 +40,8 @@ impl Leading {
 
     /// The `pairs` leading pairs of `op`; noise is drawn from `seed` and the samples' positions `index`.
     ///
-    /// A sample's space is taken as it was when the sample's own pairs had converged, so that it does not matter which
-    /// others share the pass.
+    /// A sample's space is used as it was when the sample's own pairs had converged, so that the other samples in the pass have no
+    /// influence.
     ///
     /// # Errors
     /// More pairs than min(R, D) or than the space may hold.
@@ -53,8 +53,8 @@ impl Leading {
         ensure_pairs(pairs, op.rank_bound(), spec)?;
         let probes = normal(seed, START, index, n, block, device)?;
         let mut space = Space::new(op, side, &probes, most)?;
-        // A spectrum that the space can hold is found whole, with blocks to spare in which rounding's share of small pairs is
-        // found out: what is left of it would otherwise be an estimate.
+        // A spectrum that the space can hold is found whole, with spare blocks that reveal the rounding in small pairs; otherwise that
+        // rounding would be taken for an estimate.
         let whole = op.rank_bound().saturating_add(SPARE * block).min(n);
         let least = if whole <= most { whole } else { 0 };
         let mut ended = Collected::new(index.len() as i64, most, device)?;
@@ -86,20 +86,20 @@ impl Leading {
 }
 
 impl Leading {
-    /// Bytes that the space of one sample takes beside its products, for a factor of this shape whose products are of `kind`.
+    /// Bytes for the space of one sample, without its products, for a factor of this shape with products of `kind`.
     pub(super) fn bytes(shape: Shape, kind: Kind, spec: &SpectrumSpec) -> u64 {
         let (n, other) = (shape.rows.min(shape.dim), shape.rows.max(shape.dim));
         let block = (spec.probes as i64).min(n);
         let most = block.saturating_mul(spec.steps as i64).min(n);
         let element = if kind == Kind::Double { 8 } else { 4 };
-        // The basis, and once more where what lies outside it is looked at; the images, some in double; Ritz vectors and Gram
-        // matrices; a block on its way from one side to the other and through Gram-Schmidt.
+        // The basis, and a copy while the space outside it is examined; the images, some in double; Ritz vectors and Gram matrices; a block
+        // while it goes from one side to the other and through Gram-Schmidt.
         let double = 2 * most * n + most * STRIP.min(other) + 6 * most * most + 8 * block * (n + other);
         (8 * double + element * most * other) as u64
     }
 }
 
-/// The Ritz pairs of each sample at the step at which it was done, padded to the largest space.
+/// The Ritz pairs of each sample at the step at which it had finished, padded to the largest space.
 struct Collected {
     values: Tensor,
     vectors: Tensor,
@@ -123,8 +123,8 @@ impl Collected {
         })
     }
 
-    /// Takes the pairs of those samples whose first `pairs` have newly converged (of all that are left, at the `last`
-    /// step); true once every sample is done.
+    /// Takes the pairs of the samples whose first `pairs` have newly converged (at the `last` step, of all remaining samples); true once
+    /// every sample is done.
     fn take(&mut self, ritz: &Ritz, size: i64, pairs: i64, tolerance: f64, last: bool) -> Result<bool> {
         let most = self.values.size()[1];
         let now = if last {
@@ -135,7 +135,7 @@ impl Collected {
             let bound = ritz.values.f_narrow(1, 0, 1)?.f_mul_scalar(tolerance)?;
             let converged = ritz.residuals.f_narrow(1, 0, pairs)?.f_le_tensor(&bound)?.f_all_dim(1, false)?;
             match &ritz.broken {
-                // Nothing of it will converge, and nobody waits for it.
+                // Its pairs will not converge, so the pass does not wait for it.
                 Some(broken) => converged.f_logical_or(broken)?,
                 None => converged,
             }
@@ -162,7 +162,7 @@ impl Collected {
     }
 }
 
-/// Standard normal probes [B, n, count] f64; those of sample i depend on `index[i]` alone.
+/// Standard normal probes [B, n, count] f64; those of sample i depend only on `index[i]`.
 fn normal(seed: u64, stream: u64, index: &[u64], n: i64, count: i64, device: Device) -> Result<Tensor> {
     let flat = seed::normal_stream(seed, Stage::Probe, stream, index, (n * count) as usize)?;
     Ok(flat.f_to_device(device)?.f_to_kind(Kind::Double)?.f_reshape([-1, n, count])?)
@@ -178,7 +178,7 @@ fn residuals(op: &dyn Operator, values: &Tensor, directions: &Tensor, recurrence
     Ok(absolute.f_div(&largest)?.f_nan_to_num(0.0, 0.0, 0.0)?)
 }
 
-/// Refuses more pairs than the `bound` that there are, or than the spec's space may hold.
+/// Refuses more pairs than the existing `bound`, or than the spec's space may hold.
 pub(super) fn ensure_pairs(pairs: usize, bound: i64, spec: &SpectrumSpec) -> Result<()> {
     if pairs as i64 > bound {
         return Err(Error::request("top", format!("at most {bound} directions, min(R, D)"), pairs.to_string()));

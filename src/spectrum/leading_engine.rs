@@ -12,19 +12,18 @@ use crate::metric::{MatrixFree, MetricKind, ensure_independent};
 use crate::model::Vae;
 use tch::{Device, Kind, Tensor};
 
-/// Takes images to the leading eigenpairs of one metric of one model, and remembers between calls what it learned of
-/// speed and memory.
+/// Finds the leading eigenpairs of images for one metric of one model, and keeps between calls what it learned about speed and memory.
 #[derive(Debug)]
 pub struct LeadingEngine {
     device: Device,
     kind: Kind,
     planner: Planner,
-    /// One sample has been weighed.
+    /// Whether the memory for one sample was measured.
     met: bool,
     krylov: Krylov,
 }
 
-/// What a pass needs.
+/// The settings of a pass.
 #[derive(Debug)]
 struct Krylov {
     metric: MetricKind,
@@ -33,12 +32,11 @@ struct Krylov {
     seed: u64,
 }
 
-/// On a CPU a pass holds the Krylov spaces of this many samples at most: larger ones only take memory.
+/// On a CPU a pass holds the Krylov spaces of at most this many samples: larger passes only take memory.
 const CPU_PASS: usize = 64;
 
 impl LeadingEngine {
-    /// An engine for the `pairs` leading pairs of `metric`, of which there are `bound`; passes run on `device` in
-    /// precision `kind`.
+    /// An engine for the `pairs` leading pairs of `metric`, which has `bound` pairs; passes run on `device` in precision `kind`.
     ///
     /// # Errors
     /// More pairs than there are, or than the space may hold.
@@ -59,12 +57,12 @@ impl LeadingEngine {
         Ok(Self { device, kind, planner, met: false, krylov: Krylov { metric, spec, pairs, seed } })
     }
 
-    /// Eigenpairs and estimates of `images` [N, C, H, W], which may lie on the host; `index` holds their positions in the
-    /// data set. Results lie on the engine's device. Once the process is asked to stop, those of the passes that had ended alone.
+    /// Eigenpairs and estimates of `images` [N, C, H, W], which may lie on the host; `index` holds their positions in the data set. Results
+    /// lie on the engine's device. If the process is asked to stop, only the finished passes are returned.
     ///
     /// # Errors
-    /// Where samples interact in the model, where it is not finite, or where not even one sample fits the memory;
-    /// [`Error::Interrupted`] where not even one pass had ended.
+    /// If samples interact in the model, if it is not finite, or if not even one sample fits the memory; [`Error::Interrupted`] if no pass
+    /// had finished.
     pub fn leading(&mut self, vae: &dyn Vae, images: &Tensor, index: &[u64]) -> Result<Leading> {
         let total = images.size().first().copied().unwrap_or(0) as usize;
         if total == 0 || index.len() != total {
@@ -83,13 +81,13 @@ impl LeadingEngine {
         })?)
     }
 
-    /// The planner, for what it has settled on.
+    /// The planner, with the pass that it chose.
     pub fn planner(&self) -> &Planner {
         &self.planner
     }
 
-    /// Weighs products with one sample's Jacobian, and counts what its Krylov space takes: these are large, and on a CPU what does
-    /// not fit is not refused but killed.
+    /// Measures the memory of products with one sample's Jacobian, and adds that of its Krylov space. Both are large, and on a CPU the
+    /// system kills a process that uses too much memory.
     fn meet(&mut self, vae: &dyn Vae, images: &Tensor) -> Result<()> {
         let (footprint, shape) = MatrixFree::footprint(vae, images, self.krylov.metric)?;
         let Krylov { spec, pairs, .. } = &self.krylov;
@@ -113,7 +111,7 @@ impl Krylov {
         if lost.is_empty() {
             return Ok(leading);
         }
-        // One by one: those that are lost with their scales in double.
+        // Lost samples are computed one by one, with their scales in double.
         let mut parts = Vec::new();
         for (row, index) in (0i64..).zip(index.chunks(1)) {
             crate::event::ensure_wanted()?;
@@ -129,7 +127,7 @@ impl Krylov {
     }
 }
 
-/// The results of passes in their order.
+/// Joins the results of passes in their order.
 fn join(parts: Vec<Leading>) -> Result<Leading> {
     let cat = |field: fn(&Leading) -> &Tensor| -> Result<Tensor> {
         Ok(Tensor::f_cat(&parts.iter().map(field).collect::<Vec<_>>(), 0)?)

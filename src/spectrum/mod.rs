@@ -1,16 +1,16 @@
 //! Eigenvalues and unit eigenvectors of a pullback metric, from the small Gram matrix of its factor.
 
-mod contest; //        which eigensolver, by the clock
+mod contest; //        finds the fastest eigensolver
 mod engine;
 mod extreme; //        variances beyond single precision
 mod lanczos; //        Krylov spaces
-mod leading; //        their leading pairs
-mod leading_engine; // in passes
-mod quadrature; //     and what they tell of the rest
+mod leading; //        the leading pairs of these spaces
+mod leading_engine; // leading pairs in passes
+mod quadrature; //     estimates of the rest
 mod solver; //         which eigensolver, by device and size
-mod passes; //         the loop over them
+mod passes; //         the loop over passes
 mod spec;
-mod spectra; //        whole or leading
+mod spectra; //        whole spectra or leading pairs
 
 pub use contest::Contest;
 pub use engine::Engine;
@@ -33,9 +33,8 @@ use tch::{Kind, Tensor};
 pub struct Spectrum {
     /// [B, min(R, D)] f64, descending, >= 0; NaN in a row whose Jacobian is not finite.
     pub values: Tensor,
-    /// The first K unit eigenvectors in input space, [B, K, D] f64, the entry of largest magnitude positive. A
-    /// direction whose eigenvalue is not above 1e-10 lambda_1 (beyond the `rank` score) is zero: none is defined. NaN where
-    /// the eigenvalues are.
+    /// The first K unit eigenvectors in input space, [B, K, D] f64; the entry of largest magnitude is positive. A direction is zero if its
+    /// eigenvalue is at most 1e-10 lambda_1 (beyond the `rank` score), because it is not defined. NaN where the eigenvalues are NaN.
     pub directions: Option<Tensor>,
 }
 
@@ -43,7 +42,7 @@ pub struct Spectrum {
 pub const RANK_CUT: f64 = 1e-10;
 
 impl Spectrum {
-    /// That of `count` samples from `start` on.
+    /// The spectrum of `count` samples from `start` on.
     pub fn narrow(&self, start: i64, count: i64) -> Result<Self> {
         let directions = self.directions.as_ref().map(|d| d.f_narrow(0, start, count)).transpose()?;
         Ok(Self { values: self.values.f_narrow(0, start, count)?, directions })
@@ -52,7 +51,7 @@ impl Spectrum {
     /// The spectrum of `metric`, with the `top` leading directions (0: none).
     ///
     /// # Errors
-    /// `top` beyond min(R, D).
+    /// If `top` is larger than min(R, D).
     pub fn of(metric: &Metric, top: usize) -> Result<Self> {
         Self::by(metric, top, Solver::of(metric))
     }
@@ -60,7 +59,7 @@ impl Spectrum {
     /// [`Spectrum::of`] by a solver of the caller's choice.
     ///
     /// # Errors
-    /// As [`Spectrum::of`]; where the solver cannot take the factor; where it does not converge.
+    /// As [`Spectrum::of`]; if the solver cannot take the factor; if it does not converge.
     pub fn by(metric: &Metric, top: usize, solver: Solver) -> Result<Self> {
         let solved = Solved::by(metric, top, solver)?;
         solved.ensure()?;
@@ -68,23 +67,23 @@ impl Spectrum {
     }
 }
 
-/// A spectrum that nobody has waited for.
+/// A spectrum that the device may not have finished.
 #[derive(Debug)]
 pub(crate) struct Solved {
     spectrum: Spectrum,
-    /// What the device will say of each sample, `[B]` i32; `None` where all is known to be well.
+    /// The outcome for each sample on the device, `[B]` i32; `None` if there can be no failure.
     outcome: Option<Tensor>,
-    /// [`Metric::log_lengths`], where they are wanted.
+    /// [`Metric::log_lengths`], if requested.
     log_lengths: Option<Tensor>,
 }
 
 impl Solved {
-    /// Waits for the device, and fails where a matrix did not converge.
+    /// Waits for the device, and fails if a matrix did not converge.
     fn ensure(&self) -> Result<()> {
         self.outcome.as_ref().map_or(Ok(()), solver::ensure_solved)
     }
 
-    /// With the lengths of the factor's columns, where the metric is of codes: of a few coordinates, each with a meaning of its own.
+    /// With the lengths of the factor's columns, if the metric is of codes, which have few coordinates, each with its own meaning.
     fn with_lengths(self, metric: &Metric, kind: MetricKind) -> Result<Self> {
         let log_lengths = (kind == MetricKind::Decoder).then(|| metric.log_lengths()).transpose()?;
         Ok(Self { log_lengths, ..self })
@@ -110,7 +109,7 @@ impl Solved {
         Ok(Self { spectrum: Spectrum { values, directions }, outcome: Some(outcome), log_lengths: None })
     }
 
-    /// By torch.linalg, which must not see what is not finite.
+    /// By torch.linalg, which must not get values that are not finite.
     fn by_torch(metric: &Metric, top: usize) -> Result<Self> {
         let (gram, broken) = mended(&metric.gram()?)?;
         let count = metric.rank_bound();
@@ -127,13 +126,13 @@ impl Solved {
     }
 }
 
-/// LAPACK's ascending order to ours, rounding below zero cut off, the first `count` kept.
+/// From LAPACK's ascending order to descending order; negative rounding is set to 0, and the first `count` are kept.
 fn descending(ascending: &Tensor, count: i64) -> Result<Tensor> {
     Ok(ascending.f_flip([-1])?.f_clamp_min(0.0)?.f_narrow(-1, 0, count)?.f_contiguous()?)
 }
 
-/// v_i = A^T u_i / |A^T u_i| from A^T u_i, `v` [B, K, D]: the length is sqrt(lambda_i). The sign is fixed. `values` [B, K] are
-/// the eigenvalues of these, of `all` [B, *] that there are.
+/// v_i = A^T u_i / |A^T u_i| from A^T u_i, `v` [B, K, D]: the length is sqrt(lambda_i). The sign is fixed. `values` [B, K] are their
+/// eigenvalues, and `all` [B, *] are all eigenvalues.
 fn directions(v: &Tensor, values: &Tensor, all: &Tensor) -> Result<Tensor> {
     let length = v.f_square()?.sum_kept([-1])?.f_sqrt()?;
     let peak = v.f_abs()?.f_argmax(-1, true)?;
@@ -144,10 +143,10 @@ fn directions(v: &Tensor, values: &Tensor, all: &Tensor) -> Result<Tensor> {
     Ok(defined.f_masked_fill(&all.f_narrow(1, 0, 1)?.f_isnan()?.f_unsqueeze(-1)?, f64::NAN)?)
 }
 
-/// Gram matrices [B, R, R] with zeros in the place of those that are not finite, which LAPACK must not see, and which these are,
-/// `[B]` bool; `None` where all are finite.
+/// Gram matrices [B, R, R], in which those that are not finite are replaced by zeros, because LAPACK must not get them; and which they are,
+/// `[B]` bool; `None` if all are finite.
 fn mended(gram: &Tensor) -> Result<(Tensor, Option<Tensor>)> {
-    // The diagonal has the squared length of each row of A, which bounds every other entry: one number a sample.
+    // The diagonal has the squared length of each row of A, which bounds every other entry: one number for each sample.
     let sums = gram.f_diagonal(0, 1, 2)?.sum_over([-1])?;
     let broken = sums.f_isfinite()?.f_logical_not()?;
     if broken.f_any()?.f_int64_value(&[])? == 0 {
@@ -156,7 +155,7 @@ fn mended(gram: &Tensor) -> Result<(Tensor, Option<Tensor>)> {
     Ok((gram.f_masked_fill(&broken.f_reshape([-1, 1, 1])?, 0.0)?, Some(broken)))
 }
 
-/// `rows` [B, ...] with NaN in those that are `broken`.
+/// `rows` [B, ...] with NaN for the samples that are `broken`.
 fn lost(rows: Tensor, broken: Option<&Tensor>) -> Result<Tensor> {
     let Some(broken) = broken else { return Ok(rows) };
     let mut shape = vec![1; rows.dim()];

@@ -1,4 +1,4 @@
-//! The loop over passes: sized by the planner, repeated where memory ran out or a way was refused, timed where it learns.
+//! The loop over passes: the planner sizes them, a failed pass is repeated in another way, and the planner learns from timed ones.
 
 use crate::device;
 use crate::error::{Error, Result};
@@ -8,11 +8,11 @@ use std::ops::Range;
 use std::time::Instant;
 use tch::Tensor;
 
-/// What `work` makes of `images` [N, C, H, W], N >= 1, pass by pass in their order: it is given a pass, its images and their range.
-/// Once the process is asked to stop, the results of the passes that had ended alone.
+/// The results of `work` for `images` [N, C, H, W], N >= 1, pass by pass in order: it gets a pass, its images and their range. If the
+/// process is asked to stop, only the results of the finished passes are returned.
 ///
 /// # Errors
-/// Where no smaller pass and no other way would help; [`Error::Interrupted`] where not even one pass had ended.
+/// If no smaller pass and no other way would help; [`Error::Interrupted`] if no pass had finished.
 pub(super) fn in_passes<T>(
     planner: &mut Planner,
     images: &Tensor,
@@ -36,7 +36,7 @@ pub(super) fn in_passes<T>(
     Ok(parts)
 }
 
-/// One pass over `x`, timed and weighed; the planner learns from it.
+/// One pass over `x`; its time and memory are measured, and the planner learns from them.
 pub(super) fn measured<T>(
     planner: &mut Planner,
     pass: Pass,

@@ -1,10 +1,9 @@
-//! Spectral sums from a Krylov space: each probe sees the spectrum as a measure, and the Ritz values are the nodes of
-//! its Gauss quadrature.
+//! Spectral sums from a Krylov space: for each probe the spectrum is a measure, and the Ritz values are the nodes of its Gauss quadrature.
 //!
 //! Source: Golub & Meurant 2010, chapters 6 and 7 (quadrature by Lanczos, blocks); Ubaru, Chen & Saad 2017 (stochastic
 //! Lanczos quadrature); Meyer, Musco, Musco & Woodruff 2021 (Hutch++, the trace).
-//! Differs: pairs that have converged are summed exactly and the probes estimate the rest only; a probe's share of the
-//! rest is normalised, which makes it uniform on the unit sphere of the rest, so that constants carry no error.
+//! Differs: pairs that have converged are summed exactly and the probes estimate only the rest; a probe's share of the rest is normalised,
+//! which makes it uniform on the unit sphere of the rest, so that constants have no error.
 
 use super::RANK_CUT;
 use super::lanczos::{padded, zeros};
@@ -12,25 +11,25 @@ use crate::error::Result;
 use crate::ops::Reduce;
 use tch::{Kind, Tensor};
 
-/// What is known of B spectra: tr f(G) is near sum_i weights\[p, i\] f(nodes\[i\]) for each probe p, and their mean is
-/// nearer.
+/// Estimates for B spectra: tr f(G) is approximately sum_i weights\[p, i\] f(nodes\[i\]) for each probe p; the mean over the probes is a
+/// better estimate.
 #[derive(Debug)]
 pub struct Quadrature {
     /// Ritz values, [B, M] f64, descending, >= 0, zeros at the end.
     pub nodes: Tensor,
-    /// [B, P, M] f64: 1 for a pair that was found, else how many eigenvalues probe p counts for the node.
+    /// [B, P, M] f64: 1 for a pair that was found, otherwise the number of eigenvalues that probe p counts for the node.
     pub weights: Tensor,
-    /// The part of the trace that lies outside the space, [B, P] f64, by each of P further probes.
+    /// The part of the trace outside the space, [B, P] f64, estimated by each of P further probes.
     pub rest: Tensor,
-    /// \[B\] bool: nothing lies outside the space, so that the nodes are all the eigenvalues that count.
+    /// \[B\] bool: nothing lies outside the space, so that the nodes are all eigenvalues that count.
     pub exact: Tensor,
-    /// \[B\] bool: the smallest node above the rank cut lies near an eigenvalue, so that sums of logarithms have settled.
+    /// \[B\] bool: the smallest node above the rank cut is near an eigenvalue, so that sums of logarithms are stable.
     pub bounded: Tensor,
     /// \[B\] bool: the smallest node above the rank cut is an eigenvalue.
     pub resolved: Tensor,
 }
 
-/// What the iteration ended with, padded to M nodes; of sample b the first `size` count.
+/// The final state of the iteration, padded to M nodes; for sample b only the first `size` count.
 pub(super) struct Ended<'a> {
     /// Ritz values [B, M].
     pub values: &'a Tensor,
@@ -42,16 +41,16 @@ pub(super) struct Ended<'a> {
     pub kept: &'a Tensor,
     /// n, the dimension of the side that the space lies in.
     pub width: i64,
-    /// Share of lambda_1 up to which a residual counts as none.
+    /// The share of lambda_1 up to which a residual counts as 0.
     pub tolerance: f64,
 }
 
-/// The smallest eigenvalue counts as found when its residual is at most this share of it,
+/// The smallest eigenvalue counts as found if its residual is at most this share of it,
 const FOUND: f64 = 1e-4;
-/// and the spectrum as bounded from below at this share.
+/// and the spectrum counts as bounded from below at this share.
 const NEAR: f64 = 0.05;
-/// Probes whose share of the rest falls short of its mean by so many standard deviations were not independent of the
-/// pairs that were found (an eigenvalue of multiplicity beyond the block).
+/// If the probes' share of the rest is below its mean by more than this many standard deviations, the probes were not independent of the
+/// pairs that were found (an eigenvalue has a multiplicity beyond the block).
 const SHORT: f64 = 6.0;
 
 impl Quadrature {
@@ -61,7 +60,7 @@ impl Quadrature {
         let nodes = ended.values.shallow_clone();
         let largest = nodes.f_narrow(1, 0, 1)?;
         let size = ended.kept.sum_kept([1])?;
-        // [B, 1]: dimensions outside the space.
+        // [B, 1]: the number of dimensions outside the space.
         let outside = size.f_neg()?.f_add_scalar(ended.width as f64)?;
         let rest = quotients.f_mul(&outside)?;
         let cut = largest.f_mul_scalar(RANK_CUT)?;
@@ -77,7 +76,7 @@ impl Quadrature {
         Ok(Self { nodes, weights, rest, exact, bounded, resolved })
     }
 
-    /// The same without what it says of the samples marked in `broken` [B].
+    /// The same, with NaN for the samples marked in `broken` [B].
     pub(super) fn losing(self, broken: Option<&Tensor>) -> Result<Self> {
         let nodes = super::lost(self.nodes.shallow_clone(), broken)?;
         let rest = super::lost(self.rest.shallow_clone(), broken)?;
@@ -128,7 +127,7 @@ fn weights(ended: &Ended, start: &Tensor, found: &Tensor) -> Result<Tensor> {
     Ok(scaled.f_add(&found.f_unsqueeze(1)?)?)
 }
 
-/// \[B\]: whether the smallest node above the cut [B, 1] has a residual of at most `share` of it.
+/// \[B\]: whether the residual of the smallest node above the cut [B, 1] is at most `share` of the node.
 fn low_end(ended: &Ended, cut: &Tensor, share: f64) -> Result<Tensor> {
     let counted = ended.values.f_gt_tensor(cut)?.f_to_kind(Kind::Int64)?;
     let last = counted.count_kept([1])?.f_add_scalar(-1)?.f_clamp_min(0)?;
@@ -137,7 +136,7 @@ fn low_end(ended: &Ended, cut: &Tensor, share: f64) -> Result<Tensor> {
     Ok(residual.f_le_tensor(&smallest.f_mul_scalar(share)?)?.f_squeeze_dim(1)?)
 }
 
-/// Mean over the probes [B, P] and its standard error, \[B\] each; `fitted` parameters were taken from the probes.
+/// Mean over the probes [B, P] and its standard error, \[B\] each; `fitted` parameters were estimated from the probes.
 pub fn mean_and_error(samples: &Tensor, fitted: i64) -> Result<(Tensor, Tensor)> {
     let count = samples.size()[1];
     let mean = samples.mean_kept([1])?;

@@ -1,4 +1,4 @@
-//! Which eigensolver takes the Gram matrices of a batch of factors.
+//! The choice of the eigensolver for the Gram matrices of a batch of factors.
 
 use crate::error::{Error, Result};
 use crate::ffi::kernels::{self, Algorithm, Eigenpairs, FACTOR_ORDER};
@@ -16,13 +16,13 @@ pub enum Solver {
     Separate(Algorithm),
 }
 
-/// Up to this order rotations by one warp are taken. Their 5 to 9 sweeps cost some 30 times the operations of the
-/// reduction, but at R = 32 that is a chain of about 250 phases of a warp, without a block's barriers and without the 54
-/// dependent steps of R divisions each that a bisection is.
+/// Up to this order one warp does rotations. Their 5 to 9 sweeps cost about 30 times the operations of the reduction, but at R = 32 they
+/// are a chain of only about 250 phases of a warp, without a block's barriers and without the 54 dependent steps of R divisions each in a
+/// bisection.
 const ROTATIONS: i64 = 32;
 
-/// Up to this order the packed triangle of a matrix in double fits the 163 KB of shared memory that a block of sm_80 may
-/// have (sm_90: 227 KB, order 234): one read of the matrix from memory, none after.
+/// Up to this order the packed triangle of a matrix in double fits the 163 KB of shared memory that a block of sm_80 may have (sm_90: 227
+/// KB, order 234), so that the matrix is read from memory only once.
 const RESIDENT: i64 = 197;
 const RESIDENT_SM90: i64 = 234;
 
@@ -41,8 +41,8 @@ impl Solver {
     /// | CUDA | beyond | cusolverDnXsyevBatched | the triangle leaves shared memory; where absent: the reduction |
     /// | CUDA without our kernels | all | [`Solver::Torch`] | |
     ///
-    /// These follow from counts of operations and bytes (docs/performance.md). An [`Engine`](super::Engine) on CUDA starts with
-    /// them and, in a job that is long enough, asks the device ([`Contest`](super::Contest)).
+    /// These follow from counts of operations and bytes (docs/performance.md). An [`Engine`](super::Engine) on CUDA starts with them and,
+    /// in a job that is long enough, measures ([`Contest`](super::Contest)).
     pub fn choose(device: Device, rows: i64) -> Self {
         if !device.is_cuda() || !kernels::run_on(device) {
             return Self::Torch;
@@ -55,7 +55,7 @@ impl Solver {
         Self::choose(metric.device(), metric.dimensions().0)
     }
 
-    /// All that may be fastest on `device` for factors of `rows` rows; `fusible` where the factor is a Jacobian as it came.
+    /// All solvers that may be fastest on `device` for factors of `rows` rows; `fusible` if the factor is an unchanged Jacobian.
     pub fn candidates(device: Device, rows: i64, fusible: bool) -> Vec<Self> {
         if !device.is_cuda() || !kernels::run_on(device) {
             return vec![Self::Torch];
@@ -63,11 +63,11 @@ impl Solver {
         Self::candidates_on_cuda(rows, fusible, kernels::has_library())
     }
 
-    /// [`Solver::candidates`] for CUDA, where cuSOLVER's batched call is at hand or not.
+    /// [`Solver::candidates`] for CUDA; `library` says whether cuSOLVER's batched call is available.
     pub fn candidates_on_cuda(rows: i64, fusible: bool, library: bool) -> Vec<Self> {
         let fused = fusible && rows <= FACTOR_ORDER;
         let rotations = rows <= MOST_ROTATIONS;
-        // In global memory the reduction is for those who have nothing else.
+        // In global memory the reduction is used only if there is nothing else.
         let reduction = rows <= RESIDENT_SM90 || !library;
         let all = [
             (Self::Fused(Algorithm::Jacobi), fused),
@@ -79,7 +79,7 @@ impl Solver {
         all.into_iter().filter_map(|(solver, may)| may.then_some(solver)).collect()
     }
 
-    /// The table's part for CUDA; `library` is asked only where it matters.
+    /// The table's part for CUDA; `library` is called only if it matters.
     pub fn on_cuda(rows: i64, library: impl FnOnce() -> bool) -> Self {
         if rows <= ROTATIONS {
             Self::Fused(Algorithm::Jacobi)
@@ -118,11 +118,11 @@ pub(super) fn by_kernel(metric: &Metric, top: usize, fused: bool, way: Algorithm
     }
 }
 
-/// What the kernels say of each matrix, `[B]` i32, as an error where one did not converge: the one look at the device. What was
-/// not finite has NaN in its place.
+/// Turns the kernels' outcome for each matrix, `[B]` i32, into an error if one did not converge; this is the only copy to the host. Results
+/// that are not finite are NaN.
 ///
 /// # Errors
-/// As said.
+/// If one did not converge.
 pub(super) fn ensure_solved(outcome: &Tensor) -> Result<()> {
     const NOT_CONVERGED: i32 = 2;
     let outcome = Vec::<i32>::try_from(outcome.f_to_device(Device::Cpu)?)?;

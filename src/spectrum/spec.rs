@@ -4,13 +4,13 @@ use crate::error::{Error, Result};
 use crate::metric::MetricKind;
 use serde::{Deserialize, Serialize};
 
-/// Whether the whole spectrum is computed or its top.
+/// Whether the whole spectrum is computed or only its top.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, strum::Display, strum::IntoStaticStr)]
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase")]
 pub enum SpectrumMode {
-    /// `full` where the factor is small enough, by the model's sizes alone: the same on every machine. Else `top`.
+    /// `full` if the factor is small enough, by the model's sizes only, so that it is the same on every machine; otherwise `top`.
     #[default]
     Auto,
     /// Every eigenvalue, from the Gram matrix of the factor.
@@ -34,16 +34,16 @@ pub struct SpectrumSpec {
     pub mode: SpectrumMode,
     /// `top`: leading eigenpairs that are reported, at least as many as directions are kept (>= 1).
     pub pairs: usize,
-    /// `top`: random vectors a sample. They start its Krylov space, which grows by as many at each step, and carry the
-    /// estimates, whose standard errors fall with their square root (2 to 256).
+    /// `top`: random vectors for each sample. They start its Krylov space, which grows by this number at each step, and give the estimates,
+    /// whose standard errors fall with the square root of the number (2 to 256).
     pub probes: usize,
-    /// `top`: steps at most (2 to 1024). More let pairs that lie close together converge.
+    /// `top`: the most steps (2 to 1024). With more steps, pairs that lie close together converge.
     pub steps: usize,
     /// `top`: a pair is found once |G v - lambda v| is at most this share of lambda_1 (> 0, at most 0.1).
     pub tolerance: f64,
-    /// `top`, metric `output-stochastic`: products with the decoder that diag M may take, one a latent (>= 1).
+    /// `top`, metric `output-stochastic`: the most products with the decoder for diag M, one for each latent (>= 1).
     pub columns: usize,
-    /// Memory that a pass may take, in MiB (>= 1); what the device has to spare where absent.
+    /// Memory that a pass may take, in MiB (>= 1); if absent, what the device can spare.
     pub memory: Option<u64>,
 }
 
@@ -61,7 +61,7 @@ impl Default for SpectrumSpec {
     }
 }
 
-/// Sizes of a model, which decide what its factor takes.
+/// Sizes of a model, which decide the memory of its factor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sizes {
     /// D, the length of an image.
@@ -72,24 +72,23 @@ pub struct Sizes {
     pub outputs: i64,
 }
 
-/// Beyond so many rows the backward passes and the Gram matrix of a sample take minutes, and its leading pairs a few
-/// hundred passes.
+/// With more rows the backward passes and the Gram matrix of a sample take minutes; its leading pairs take a few hundred passes.
 const FULL_ROWS: i64 = 2048;
-/// Beyond so many bytes a sample the whole spectrum is not for every machine.
+/// With more bytes for each sample, not every machine can compute the whole spectrum.
 const FULL_BYTES: u64 = 1 << 30;
 
 impl SpectrumSpec {
-    /// Nothing was said: such a spec is left out of a stored request.
+    /// True for the default; such a spec is left out of a stored request.
     pub fn is_default(&self) -> bool {
         *self == Self::default()
     }
 
-    /// The leading pairs that are computed where `top` directions are kept and at most `bound` eigenvalues are not 0.
+    /// The number of leading pairs that are computed if `top` directions are kept and at most `bound` eigenvalues are not 0.
     pub fn leading(&self, top: usize, bound: i64) -> usize {
         top.max(self.pairs.min(bound.max(1) as usize))
     }
 
-    /// Checks every range; `key` is where the spec stands (`score.spectrum`).
+    /// Checks every range; `key` is the place of the spec (`score.spectrum`).
     ///
     /// # Errors
     /// A wrong request that names the first key that is out of range.
@@ -116,7 +115,7 @@ impl SpectrumSpec {
         Ok(())
     }
 
-    /// Bytes that a pass may take, `spare` being what the device has for it.
+    /// Bytes that a pass may take; `spare` is what the device has for it.
     pub fn budget(&self, spare: u64) -> u64 {
         self.memory.map_or(spare, |mib| mib.saturating_mul(1 << 20))
     }
@@ -124,13 +123,12 @@ impl SpectrumSpec {
     /// `Full` or `Top` for a metric of a model with these sizes.
     ///
     /// # Errors
-    /// A wrong request where `full` is asked for and one sample does not fit `budget` bytes, or diag M takes too many
-    /// products.
+    /// A wrong request if `full` is asked for and one sample does not fit `budget` bytes, or diag M takes too many products.
     pub fn resolve(&self, metric: MetricKind, sizes: Sizes, budget: u64) -> Result<SpectrumMode> {
         let rows = metric.rows(sizes.latent);
         let bytes = dense_bytes(metric, sizes);
         let mode = match self.mode {
-            // Not by what this machine has to spare just now: a run goes on elsewhere, and its shards are of one layout.
+            // This machine's free memory does not count: a run can continue on another machine, and its shards must have one layout.
             SpectrumMode::Auto if bytes > self.budget(FULL_BYTES) || rows > FULL_ROWS => SpectrumMode::Top,
             SpectrumMode::Auto | SpectrumMode::Full if bytes > budget => {
                 return Err(Error::request(
@@ -153,8 +151,8 @@ impl SpectrumSpec {
     }
 }
 
-/// What the dense path holds of one sample at least: the factor, the rows and columns it is made of, and three matrices
-/// of the Gram matrix's size for its eigenvalues.
+/// The least memory of the dense path for one sample: the factor, the rows and columns from which it is made, and three matrices of the
+/// Gram matrix's size for its eigenvalues.
 fn dense_bytes(metric: MetricKind, sizes: Sizes) -> u64 {
     let Sizes { dim, latent, outputs } = sizes;
     let (rows, dim) = (metric.rows(latent), metric.dim(dim, latent));

@@ -1,4 +1,4 @@
-//! Whole spectra or leading pairs, whichever was asked for or `auto` chooses: what a user of the engine begins with.
+//! Whole spectra or leading pairs, as requested or as `auto` chooses: the entry point for users of the engine.
 
 use super::{Contest, Engine, Leading, LeadingEngine, Sizes, Spectrum, SpectrumMode, SpectrumSpec};
 use crate::device;
@@ -8,7 +8,7 @@ use crate::metric::{MatrixFree, MetricKind};
 use crate::model::Vae;
 use tch::Tensor;
 
-/// Takes images to the spectra of one metric of one model. It remembers between calls what it learned of speed and memory.
+/// Finds the spectra of images for one metric of one model, and keeps between calls what it learned about speed and memory.
 #[derive(Debug)]
 pub struct Spectra {
     way: Way,
@@ -21,12 +21,12 @@ enum Way {
     Top(LeadingEngine),
 }
 
-/// What is known of the spectra of some images.
+/// The spectra that were found for some images.
 #[derive(Debug)]
 pub enum Found {
     /// Every eigenvalue.
     Whole(Spectrum),
-    /// The leading pairs, and estimates of what hangs on the rest.
+    /// The leading pairs, and estimates of sums over the rest.
     Leading(Leading),
 }
 
@@ -39,8 +39,8 @@ impl Found {
         }
     }
 
-    /// Passes through the model and back, a sample, that it takes to find it: one there, and one back for each row of the factor; for
-    /// leading pairs two for each product that the space holds.
+    /// Forward and backward passes for each sample that finding it takes: one forward, and one backward for each row of the factor; for
+    /// leading pairs two backward for each product that the space holds.
     pub fn passes(&self) -> (f64, f64) {
         let columns = |t: &Tensor| t.size().get(1).copied().unwrap_or(0) as f64;
         match self {
@@ -49,7 +49,7 @@ impl Found {
         }
     }
 
-    /// Eigenvalues and directions, as an attack along them takes them.
+    /// Eigenvalues and directions, in the form that attacks take.
     pub fn into_spectrum(self) -> Spectrum {
         match self {
             Self::Whole(spectrum) => spectrum,
@@ -58,37 +58,36 @@ impl Found {
     }
 }
 
-/// What [`Spectra`] are asked for, besides the metric.
+/// The settings of [`Spectra`], besides the metric.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Wanted {
-    /// How spectra are found; `auto` where nothing is said.
+    /// How spectra are found; `auto` if absent.
     pub spec: SpectrumSpec,
-    /// Directions that are kept.
+    /// The number of directions that are kept.
     pub top: usize,
-    /// Leading pairs that are computed where a spectrum is not whole: these, or as many as `spec` and `top` ask for.
+    /// The number of leading pairs if a spectrum is not whole; if absent, as `spec` and `top` require.
     pub pairs: Option<usize>,
     /// Seed of the probes of leading pairs.
     pub seed: u64,
-    /// Samples a pass; measured where nothing is said.
+    /// Samples in a pass; measured if absent.
     pub batch: BatchSize,
 }
 
 impl Spectra {
-    /// Spectra of `metric` of `vae`, with the `top` leading directions; how they are found is decided here, by the sizes of the
-    /// model's code and reconstruction of `sample` [N, C, H, W], of which only the first image is asked. Passes run on the device
-    /// and in the precision of `sample`.
+    /// Spectra of `metric` of `vae`, with the `top` leading directions; how they are found is decided here, by the sizes of the model's
+    /// code and reconstruction for the first image of `sample` [N, C, H, W]. Passes run on the device and in the precision of `sample`.
     ///
     /// # Errors
-    /// Where the model cannot take `sample`; a wrong request where a whole spectrum is asked for and does not fit the memory, or
-    /// more directions than there are.
+    /// If the model cannot take `sample`; a wrong request if a whole spectrum is asked for and does not fit the memory, or if there are
+    /// fewer directions than asked for.
     pub fn of(vae: &dyn Vae, sample: &Tensor, metric: MetricKind, top: usize) -> Result<Self> {
         Self::wanted(vae, sample, metric, &Wanted { top, ..Wanted::default() })
     }
 
-    /// [`Spectra::of`] with all that can be wanted.
+    /// [`Spectra::of`] with all settings.
     ///
     /// # Errors
-    /// As [`Spectra::of`]; a wrong request where a setting is out of range.
+    /// As [`Spectra::of`]; a wrong request if a setting is out of range.
     pub fn wanted(vae: &dyn Vae, sample: &Tensor, metric: MetricKind, wanted: &Wanted) -> Result<Self> {
         crate::ffi::exact_math()?;
         crate::error::ensure_shape("images", sample, &[-1, -1, -1, -1])?;
@@ -117,19 +116,19 @@ impl Spectra {
         }
     }
 
-    /// How many eigenvalues are not 0 by the model's sizes: min(R, D).
+    /// How many eigenvalues can differ from 0 by the model's sizes: min(R, D).
     pub fn bound(&self) -> i64 {
         self.bound
     }
 
-    /// The spectra of `images` [N, C, H, W], which may lie on the host; `index` holds their positions in the data set, by which
-    /// probes are drawn. Once the process is asked to stop, those of the passes that had ended alone.
+    /// The spectra of `images` [N, C, H, W], which may lie on the host; `index` holds their positions in the data set, from which probes
+    /// are drawn. If the process is asked to stop, only the finished passes are returned.
     ///
     /// # Errors
-    /// Where samples interact in the model, where it is not finite, or where not even one sample fits the memory;
-    /// [`Error::Interrupted`] where not even one pass had ended.
+    /// If samples interact in the model, if it is not finite, or if not even one sample fits the memory; [`Error::Interrupted`] if no pass
+    /// had finished.
     pub fn find(&mut self, vae: &dyn Vae, images: &Tensor, index: &[u64]) -> Result<Found> {
-        // Where the caller has switched gradients off, there would be none.
+        // If the caller has switched gradients off, they must be switched on here.
         tch::with_grad(|| {
             Ok(match &mut self.way {
                 Way::Full(engine) => Found::Whole(engine.spectra(vae, images)?),
@@ -138,8 +137,8 @@ impl Spectra {
         })
     }
 
-    /// [`Metric::log_lengths`](crate::metric::Metric::log_lengths) of the images whose spectra were found last, [N, L] f64: of the metric
-    /// `decoder`, where spectra are whole.
+    /// [`Metric::log_lengths`](crate::metric::Metric::log_lengths) of the images whose spectra were found last, [N, L] f64: for the metric
+    /// `decoder`, if spectra are whole.
     pub fn log_lengths(&self) -> Option<&Tensor> {
         match &self.way {
             Way::Full(engine) => engine.log_lengths(),
@@ -147,7 +146,7 @@ impl Spectra {
         }
     }
 
-    /// The planner, for what it has settled on.
+    /// The planner, with the pass that it chose.
     pub fn planner(&self) -> &Planner {
         match &self.way {
             Way::Full(engine) => engine.planner(),
@@ -155,7 +154,7 @@ impl Spectra {
         }
     }
 
-    /// The contest that decided which eigensolver is taken, where there was one.
+    /// The contest that decided which eigensolver is used, if there was one.
     pub fn contest(&self) -> Option<&Contest> {
         match &self.way {
             Way::Full(engine) => engine.contest(),
@@ -164,10 +163,10 @@ impl Spectra {
     }
 }
 
-/// How spectra of `metric` are found, and how many eigenvalues one has: decided before any work, from the sizes of the code of one
-/// image, `sample` [1, C, H, W], and, where the metric reaches through the decoder, its reconstruction.
+/// How spectra of `metric` are found, and how many eigenvalues one has. Both are decided before any work, from the sizes of the code of one
+/// image, `sample` [1, C, H, W], and, if the metric uses the decoder, of its reconstruction.
 fn choose(vae: &dyn Vae, sample: &Tensor, metric: MetricKind, spec: &SpectrumSpec) -> Result<(SpectrumMode, i64)> {
-    // Two alike, so that batch normalisation in training mode is met by the check that explains it.
+    // Two equal images, so that the check that explains batch normalisation in training mode finds it.
     let pair = sample.f_repeat([2, 1, 1, 1])?;
     let (latent, outputs) = tch::no_grad(|| -> Result<_> {
         let mean = vae.encode(&pair)?.mean;
@@ -187,7 +186,7 @@ fn choose(vae: &dyn Vae, sample: &Tensor, metric: MetricKind, spec: &SpectrumSpe
         if error.is_out_of_memory() || matches!(error, Error::Interrupted) {
             return Err(error);
         }
-        // No products with this model's Jacobian (an operation without a second derivative): whole, if it fits.
+        // This model's Jacobian has no products (an operation lacks a second derivative), so the spectrum is found whole, if it fits.
         let whole = SpectrumSpec { mode: SpectrumMode::Full, ..spec.clone() };
         mode = whole.resolve(metric, sizes, budget).map_err(|_| error)?;
     }

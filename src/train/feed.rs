@@ -1,4 +1,4 @@
-//! Batches for training: small data sets are held on the device, large ones are read as they are needed.
+//! Batches for training: small data sets are held on the device, large ones are read when needed.
 
 use crate::data::{self, Batches, Source};
 use crate::error::{Error, Result};
@@ -14,10 +14,10 @@ const PIECE: usize = 4096;
 /// Rows of noise drawn in one go.
 const WINDOW: usize = 16384;
 
-/// A data set as training reads it.
+/// A data set for training.
 pub(crate) struct Feed {
     source: Arc<dyn Source>,
-    /// [N, C, H, W] on the device, where the data set is small enough.
+    /// [N, C, H, W] on the device, if the data set is small enough.
     held: Option<Tensor>,
     device: Device,
     kind: Kind,
@@ -81,13 +81,13 @@ pub(crate) struct Pass<'a> {
 enum Rows<'a> {
     /// All images and the order, both on the device.
     Held(&'a Tensor, Tensor),
-    /// Batches read and sent to the device ahead, each with its length.
+    /// Batches that are read and sent to the device ahead, each with its length.
     Read(Batches<(usize, Upload)>),
 }
 
 impl Pass<'_> {
-    /// The images of the next step, which takes the places `range` of the order: [B, C, H, W] on the device. Steps
-    /// follow each other without gaps.
+    /// The images of the next step, at the positions `range` of the order: [B, C, H, W] on the device. Steps follow each other without
+    /// gaps.
     pub(crate) fn images(&mut self, range: std::ops::Range<usize>) -> Result<Tensor> {
         let (start, len) = (range.start as i64, range.len() as i64);
         match &mut self.rows {
@@ -117,8 +117,8 @@ pub(crate) fn order(seed: u64, epoch: u32, n: usize) -> Vec<u64> {
     order
 }
 
-/// Cuts an epoch's order into steps. No sample is dropped; a last batch of one sample joins the one before where
-/// `least` is 2, for batch statistics of one sample are none.
+/// Cuts an epoch's order into steps. No sample is dropped. If `least` is 2, a last batch of one sample joins the batch before, because one
+/// sample has no batch statistics.
 pub(crate) fn steps(n: usize, batch: usize, least: usize) -> Vec<std::ops::Range<usize>> {
     let mut steps: Vec<_> = (0..n).step_by(batch).map(|start| start..n.min(start + batch)).collect();
     if steps.len() > 1 && steps.last().is_some_and(|last| last.len() < least) {
@@ -130,17 +130,17 @@ pub(crate) fn steps(n: usize, batch: usize, least: usize) -> Vec<std::ops::Range
     steps
 }
 
-/// The noise of an epoch's samples in their order, drawn a window at a time so that a device gets it in few pieces.
+/// The noise of an epoch's samples in their order, drawn one window at a time so that few pieces go to the device.
 pub(crate) struct Noise<'a> {
     pub(crate) seed: u64,
     pub(crate) stage: Stage,
-    /// The upper half of the key; the lower is the sample.
+    /// The upper half of the key; the lower half is the sample.
     pub(crate) epoch: u32,
     pub(crate) order: &'a [u64],
     pub(crate) width: usize,
     pub(crate) device: Device,
     pub(crate) kind: Kind,
-    /// The rows at hand and where in `order` they begin.
+    /// The present rows, and where in `order` they begin.
     window: Option<(usize, Tensor)>,
 }
 
@@ -157,7 +157,7 @@ impl<'a> Noise<'a> {
         Self { seed, stage, epoch, order, width, device, kind, window: None }
     }
 
-    /// Noise of the samples at the places `range` of the order, [range, width].
+    /// Noise of the samples at the positions `range` of the order, [range, width].
     pub(crate) fn rows(&mut self, range: std::ops::Range<usize>) -> Result<Tensor> {
         if let Some((start, rows)) = &self.window {
             let end = start + rows.size().first().copied().unwrap_or(0) as usize;

@@ -1,8 +1,8 @@
-//! Models of one architecture that learn together: one batched program for all, each as if it were alone.
+//! Models of one architecture that are trained together: one batched program for all; each gets the same result as alone.
 //!
-//! Each model keeps its own folder, state and history, the same as a run of its own leaves, so that a fleet may be killed
-//! and its models resumed one by one, or in another fleet. Models that stand at different epochs (some were saved, some
-//! were not yet, when the last fleet was killed) are brought level first, the hindmost before the others.
+//! Each model keeps its own folder, state and history, the same as after a separate run, so that a fleet may be killed and its models
+//! resumed one by one, or in another fleet. If models are at different epochs (because only some were saved when the last fleet was
+//! killed), the ones that are behind are trained first.
 
 use super::feed::{self, Feed};
 use super::history::{Epoch, History};
@@ -26,12 +26,12 @@ use tch::Tensor;
 /// Trains `network` in place and tells the observer of every batch and epoch.
 ///
 /// With a folder to `keep`, each epoch ends with its state there (`model.safetensors`, `train.safetensors`, `history.csv`, and
-/// `config.yaml` where there is none), each file whole or not at all; a folder that holds a state is resumed from, bit for
-/// bit as if the run had not stopped. A finished run is left as it is.
+/// `config.yaml` if there is none); each file is written completely or not at all. If the folder holds a state, training resumes from it,
+/// bit for bit as if the run had not stopped. A finished run is not changed.
 ///
 /// # Errors
-/// Where a value of `spec` is out of range, the data do not have the model's shape, the folder holds the state of
-/// another run, the loss stops being a number, or the user interrupts (the last epoch's state stays).
+/// If a value of `spec` is out of range, the data do not have the model's shape, the folder holds the state of another run, the loss stops
+/// being a number, or the user interrupts (the last epoch's state is kept).
 pub fn fit<'a>(
     network: &'a mut Network,
     train: Arc<dyn Source>,
@@ -47,14 +47,14 @@ pub fn fit<'a>(
     only.unwrap_or_else(|| Err(Error::internal("training", "no result")))
 }
 
-/// Trains the members on the same data by the same `spec`, but for what is a [`Member`]'s own; see [`fit`],
-/// whose result for one member each of them has within rounding. A model whose loss stops being a number fails alone.
+/// Trains the members on the same data by the same `spec`, except for a [`Member`]'s own settings. Within rounding, each member gets the
+/// result of [`fit`] for it alone. If a model's loss stops being a number, only that model fails.
 ///
-/// States are saved after each epoch, or, of several models, as often as leaves nine tenths of the time for training.
+/// States are saved after each epoch or, with several models, so often that nine tenths of the time are left for training.
 ///
 /// # Errors
-/// What concerns all: a value of `spec` out of range, data of another shape, members of different architecture, the state
-/// of another run in a folder, an interruption (the states that were saved stay).
+/// Errors that concern all: a value of `spec` out of range, data of another shape, members of different architecture, the state of another
+/// run in a folder, an interruption (the saved states are kept).
 pub fn together(
     members: Vec<Member<'_>>,
     train: Arc<dyn Source>,
@@ -94,8 +94,8 @@ pub fn together(
     Ok(fleet.runs.into_iter().map(|run| run.failure.map_or(Ok(run.history), Err)).collect())
 }
 
-/// Memory that a model takes while it learns beside others: a step's peak, measured, its parameters and Adam's moments.
-/// The step moves the network's batch statistics.
+/// Memory that a model takes while it is trained with others: the measured peak of a step, its parameters and Adam's moments. The step
+/// changes the network's batch statistics.
 pub fn bytes(network: &Network, spec: &TrainSpec) -> Result<u64> {
     let (device, kind) = (network.device(), network.kind());
     let stack = Stack::of(&[network])?;
@@ -114,7 +114,7 @@ pub fn bytes(network: &Network, spec: &TrainSpec) -> Result<u64> {
         Tensor::f_run_backward(&[loss.total], &params, false, false)?;
         Ok(())
     })?;
-    // Mixup passes the model a second time in the same graph.
+    // With mixup, a second pass goes through the model in the same graph.
     let passes = if spec.mixup.is_on() { 2 } else { 1 };
     let state = 3 * network.parameters().count() as u64 * kind.elt_size_in_bytes() as u64;
     Ok(state + passes * peak)
@@ -142,7 +142,7 @@ impl Fleet<'_> {
         while let Some((level, until)) = self.level() {
             let at = |run: &Run<'_>| run.failure.is_none() && run.epochs() == level;
             let mut active: Vec<usize> = (0..self.runs.len()).filter(|&i| at(&self.runs[i])).collect();
-            // Mixup concerns the first models of a stack.
+            // Only the first models of a stack have mixup.
             active.sort_by_key(|&i| !self.runs[i].spec.mixup.is_on());
             self.advance(&active, level..until)?;
         }
@@ -152,7 +152,7 @@ impl Fleet<'_> {
         Ok(())
     }
 
-    /// The epoch at which the hindmost models stand, and the one up to which they go together.
+    /// The epoch of the models that are furthest behind, and the epoch up to which they are trained together.
     fn level(&self) -> Option<(u32, u32)> {
         let standing = || self.runs.iter().filter(|run| run.failure.is_none()).map(Run::epochs);
         let level = standing().filter(|&e| e < self.epochs).min()?;
@@ -210,7 +210,7 @@ impl Fleet<'_> {
         Ok(())
     }
 
-    /// Notes and tells how a run's epoch ended.
+    /// Notes and reports how a run's epoch ended.
     fn take(&mut self, i: usize, entry: Result<Epoch>) {
         let run = &mut self.runs[i];
         match entry {
@@ -223,14 +223,14 @@ impl Fleet<'_> {
     }
 }
 
-/// When the states of a fleet are saved: a run alone after each epoch, several so that it takes a tenth of the time.
+/// When the states of a fleet are saved: for a single run after each epoch, for several so that saving takes a tenth of the time.
 struct Saves {
     alone: bool,
     last: Option<(Instant, Duration)>,
 }
 
 impl Saves {
-    /// A save that took no longer than this is repeated after the next epoch.
+    /// If a save took no longer than this, the next epoch is saved too.
     const SHORT: Duration = Duration::from_secs(1);
 
     fn new(models: usize) -> Self {

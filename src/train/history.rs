@@ -1,11 +1,11 @@
-//! What training told, epoch by epoch.
+//! The losses of training, for each epoch.
 
 use crate::error::Result;
 use crate::model::write_atomically;
 use pullback_results::history::{COLUMNS, Table};
 use std::path::Path;
 
-/// Losses of one epoch, in nats a sample.
+/// Losses of one epoch, in nats for each sample.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Epoch {
     /// Its number, from 1.
@@ -14,21 +14,21 @@ pub struct Epoch {
     pub beta: f64,
     /// Learning rate of its last step.
     pub lr: f64,
-    /// Mean of what was minimised.
+    /// Mean of the minimised loss.
     pub loss: f64,
     /// Mean of -ln p(x|z).
     pub reconstruction: f64,
     /// Mean of KL(q(z|x) || N(0, I)).
     pub kl: f64,
-    /// Mean of mixup's term, before its strength; 0 where it is off.
+    /// Mean of mixup's term, before its strength; 0 if mixup is off.
     pub mixup: f64,
-    /// The same of the validation data, where there is any.
+    /// The same for the validation data, if there are any.
     pub valid: Option<Valid>,
-    /// Wall time of the epoch, validation included.
+    /// Wall time of the epoch, with validation.
     pub seconds: f64,
 }
 
-/// Validation losses, in nats a sample; one draw of z a sample, the same in every epoch.
+/// Validation losses, in nats for each sample; one draw of z for each sample, the same in every epoch.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Valid {
     /// -reconstruction - kl, a lower bound of ln p(x) whatever beta is.
@@ -39,10 +39,10 @@ pub struct Valid {
     pub kl: f64,
 }
 
-/// All epochs of a run, first to last, those before a resume included.
+/// All epochs of a run, first to last, with those before a resume.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct History {
-    /// One entry an epoch.
+    /// One entry for each epoch.
     pub epochs: Vec<Epoch>,
 }
 
@@ -50,17 +50,17 @@ pub struct History {
 pub(crate) const ROW: usize = COLUMNS.len();
 
 impl History {
-    /// Comma-separated, one line an epoch; validation columns are empty where there is none.
+    /// Comma-separated, one line for each epoch; validation columns are empty if there is no validation.
     pub fn to_csv(&self) -> String {
         let columns = COLUMNS.map(str::to_owned).to_vec();
         let rows = self.to_rows().chunks_exact(ROW).map(<[f64]>::to_vec).collect();
         Table { columns, rows }.to_csv()
     }
 
-    /// What [`History::to_csv`] made; columns that are missing are NaN.
+    /// Reads the output of [`History::to_csv`]; columns that are missing are NaN.
     ///
     /// # Errors
-    /// A wrong request where the file is not there or no such table.
+    /// A wrong request if the file does not exist or is not such a table.
     pub fn read(path: &Path) -> Result<Self> {
         let table = Table::read(path)?;
         let rows = table.rows.iter().flat_map(|row| COLUMNS.map(|name| table.value(row, name)));
@@ -71,7 +71,7 @@ impl History {
         write_atomically(path, self.to_csv().as_bytes())
     }
 
-    /// The numbers, by [`COLUMNS`], [`ROW`] an epoch; NaN stands for no validation.
+    /// The numbers, by [`COLUMNS`], [`ROW`] for each epoch; NaN stands for no validation.
     pub(crate) fn to_rows(&self) -> Vec<f64> {
         let mut rows = Vec::with_capacity(self.epochs.len() * ROW);
         for e in &self.epochs {

@@ -1,6 +1,6 @@
-//! One pass over the data of S models that learn together: their batches, noise and mixup, Adam's steps, what they lost.
+//! One pass over the data of S models that are trained together: their batches, noise, mixup, Adam's steps and losses.
 //!
-//! Each model has the order, the noise and the mixes of its own seed; models of one seed share what is drawn.
+//! Each model has the order, the noise and the mixes of its own seed; models with one seed share the draws.
 
 use super::feed::{self, Feed, Noise, Pass};
 use super::history::{Epoch, Valid};
@@ -20,16 +20,16 @@ use crate::seed::Stage;
 use std::ops::Range;
 use tch::{Device, Kind, Tensor};
 
-/// Stands for the epoch in the keys of the validation's noise, which is the same in every epoch.
+/// Replaces the epoch in the keys of the validation's noise, which is the same in every epoch.
 const VALIDATION: u32 = u32::MAX;
-/// Samples a validation step.
+/// Samples in a validation step.
 const VALIDATION_BATCH: usize = 512;
-/// Steps between two looks at the loss: a look makes a GPU wait.
+/// Steps between two checks of the loss: a check makes a GPU wait.
 const LOOK_EVERY: usize = 50;
 /// Adam's term in the denominator.
 const ADAM_EPS: f64 = 1e-8;
 
-/// The models and how they are taught. Those with mixup come first.
+/// The models and their training settings. Models with mixup come first.
 pub(super) struct Lesson<'a, 'r> {
     pub(super) stack: &'a Stack,
     pub(super) adam: &'a Adam,
@@ -38,7 +38,7 @@ pub(super) struct Lesson<'a, 'r> {
     pub(super) batch: usize,
 }
 
-/// What steps on whole batches work on, kept from epoch to epoch: a step is captured once for all.
+/// The buffers of steps on whole batches, kept from epoch to epoch, so that a step is captured only once.
 #[derive(Default)]
 pub(super) struct Bench(Option<Kept>);
 
@@ -50,7 +50,7 @@ struct Kept {
 }
 
 impl Bench {
-    /// Ready for another epoch of batches such as `first`.
+    /// Clears it for another epoch of batches such as `first`.
     fn cleared(&mut self, first: &Inputs, (device, models): (Device, i64)) -> Result<&mut Kept> {
         let kept = match self.0.take() {
             Some(kept) => kept,
@@ -65,7 +65,7 @@ impl Bench {
     }
 }
 
-/// What is drawn from one seed in an epoch.
+/// The draws from one seed in an epoch.
 struct Draws<'a> {
     pass: Pass<'a>,
     noise: Noise<'a>,
@@ -73,10 +73,10 @@ struct Draws<'a> {
 }
 
 impl Lesson<'_, '_> {
-    /// One pass over the training data; `valid` and `seconds` are left for the caller.
+    /// One pass over the training data; the caller sets `valid` and `seconds`.
     ///
     /// # Errors
-    /// Within: of a model whose loss is no number. Around: what stops all.
+    /// Inner: of a model whose loss is not a number. Outer: what stops all models.
     pub(super) fn epoch(
         &self,
         feed: &Feed,
@@ -118,7 +118,7 @@ impl Lesson<'_, '_> {
             })
         };
         let mut failures: Vec<Option<Error>> = self.runs.iter().map(|_| None).collect();
-        // Whole batches go through buffers that stay where they are; a shorter last one, or a longer, goes by itself.
+        // Whole batches use fixed buffers; a last batch that is shorter or longer does not.
         let whole = self.steps.first().map_or(0, Range::len);
         let first = times.draw.of(|| inputs(0, &self.steps[0]))?;
         let Kept { buffers, sums, step } = bench.cleared(&first, (device, self.stack.models()))?;
@@ -155,7 +155,7 @@ impl Lesson<'_, '_> {
         Ok(failures.into_iter().zip(entries).map(|(failure, entry)| failure.map_or(Ok(entry), Err)).collect())
     }
 
-    /// Losses of the validation data with running statistics and the same noise in every epoch.
+    /// Losses of the validation data, with running statistics and the same noise in every epoch.
     pub(super) fn validate(&self, feed: &Feed) -> Result<Vec<Valid>> {
         let ((device, kind), n) = (self.place()?, feed.len());
         let (seeds, which) = self.seeds();
@@ -183,7 +183,7 @@ impl Lesson<'_, '_> {
         Ok((network.device(), network.kind()))
     }
 
-    /// The seeds, each once, and of each model which it has.
+    /// The distinct seeds, and for each model the position of its seed.
     fn seeds(&self) -> (Vec<u64>, Vec<usize>) {
         let mut seeds: Vec<u64> = self.runs.iter().map(|run| run.member.seed).collect();
         seeds.sort_unstable();
@@ -209,7 +209,7 @@ impl Lesson<'_, '_> {
         uploaded(&self.runs.iter().map(|run| run.spec.beta_at(step, per_epoch)).collect::<Vec<_>>(), place)
     }
 
-    /// How the first models mix images and latents; `key` is epoch << 32 | step.
+    /// How images and latents of the first models are mixed; `key` is epoch << 32 | step.
     fn mixes(&self, models: usize, key: u64, batch: usize, (device, kind): (Device, Kind)) -> Result<(Mixes, Mixes)> {
         let mut drawn: Vec<(MixupSpec, u64, (Mix, Mix))> = Vec::new();
         let mut which = Vec::with_capacity(models);
@@ -228,12 +228,12 @@ impl Lesson<'_, '_> {
         Ok((of(|pair| &pair.0)?, of(|pair| &pair.1)?))
     }
 
-    /// How strong mixup is for the first models.
+    /// The strengths of mixup for the first models.
     fn strengths(&self, models: usize, place: (Device, Kind)) -> Result<Tensor> {
         uploaded(&self.runs[..models].iter().map(|run| run.spec.mixup.strength).collect::<Vec<_>>(), place)
     }
 
-    /// One step of each model on a batch; adds what it lost, times samples, to `sums` [S, 4]. Never waits for the device.
+    /// One step of each model on a batch; adds its losses, times samples, to `sums` [S, 4]. Never waits for the device.
     fn step(&self, params: &[Tensor], inputs: &Inputs, sums: &Tensor, spec: &TrainSpec) -> Result<()> {
         let Inputs { x, noise, beta, lr, mixing } = inputs;
         let mixing = mixing.as_ref().map(|m| Mixing { strength: &m.strength, mixes: &m.mixes, noise: &m.noise });
@@ -245,10 +245,10 @@ impl Lesson<'_, '_> {
 
     /// One step of each model down the gradient of its own loss; `losses` is \[S\].
     fn descend(&self, params: &[Tensor], losses: &Tensor, spec: &TrainSpec, lr: &Tensor) -> Result<()> {
-        // No loss depends on another model's parameters: the gradient of the sum is that of each.
+        // No loss depends on another model's parameters, so the gradient of the sum contains each model's own gradient.
         let mut grads = Tensor::f_run_backward(&[losses.f_sum(None)?], params, false, false)?;
         for g in &mut grads {
-            // The gradient of a stack's last weight comes transposed, and the fused step walks plain memory.
+            // The gradient of a stack's last weight is transposed, and the fused step needs contiguous memory.
             *g = g.f_contiguous()?;
         }
         if let Some(longest) = spec.grad_clip {
@@ -278,7 +278,7 @@ impl Lesson<'_, '_> {
     }
 }
 
-/// What a step reads.
+/// The inputs of a step.
 struct Inputs {
     /// [S, B, C, H, W]
     x: Tensor,
@@ -291,7 +291,7 @@ struct Inputs {
     mixing: Option<Mixed>,
 }
 
-/// What mixup reads, of the first M models.
+/// The inputs of mixup, for the first M models.
 struct Mixed {
     /// \[M\]
     strength: Tensor,
@@ -301,7 +301,7 @@ struct Mixed {
 }
 
 impl Inputs {
-    /// Room for the inputs of steps of the same batch.
+    /// Buffers for the inputs of steps of the same batch size.
     fn empty(like: &Self) -> Result<Self> {
         let mixing = match &like.mixing {
             Some(m) => Some(Mixed {
@@ -315,7 +315,7 @@ impl Inputs {
         Ok(Self { x: room(x)?, noise: room(noise)?, beta: room(beta)?, lr: room(lr)?, mixing })
     }
 
-    /// Takes over others, in place.
+    /// Copies another value's numbers, in place.
     fn load(&self, from: &Self) -> Result<()> {
         let pairs = [(&self.x, &from.x), (&self.noise, &from.noise), (&self.beta, &from.beta), (&self.lr, &from.lr)];
         pairs.into_iter().try_for_each(|(to, from)| fill(to, from))?;
@@ -329,7 +329,7 @@ impl Inputs {
     }
 }
 
-/// A tensor of the same shape, kind and device with memory of its own: once for all models where they share what it is for.
+/// A tensor of the same shape, kind and device with its own memory; one copy for all models if they share the values.
 fn room(like: &Tensor) -> Result<Tensor> {
     let mut size = like.size();
     if is_shared(like) {
@@ -338,7 +338,7 @@ fn room(like: &Tensor) -> Result<Tensor> {
     Ok(Tensor::f_empty(&size, (like.f_kind()?, like.device()))?.f_expand(like.size(), false)?)
 }
 
-/// Copies `from` into what [`room`] made for its like.
+/// Copies `from` into a tensor that [`room`] made for tensors like it.
 fn fill(to: &Tensor, from: &Tensor) -> Result<()> {
     match (is_shared(to), is_shared(from)) {
         (false, _) => to.shallow_clone().f_copy_(from)?,
@@ -350,17 +350,17 @@ fn fill(to: &Tensor, from: &Tensor) -> Result<()> {
     Ok(())
 }
 
-/// True where all of several models have the same memory.
+/// True if all of several models have the same memory.
 fn is_shared(t: &Tensor) -> bool {
     t.size().first().is_some_and(|models| *models > 1) && t.stride().first() == Some(&0)
 }
 
-/// Numbers on a device, which is not waited for: libtorch has copied them when the call returns.
+/// Numbers on a device, without waiting for it: libtorch has copied them when the call returns.
 fn uploaded(numbers: &[f64], (device, kind): (Device, Kind)) -> Result<Tensor> {
     Ok(Tensor::f_from_slice(numbers)?.f_to_device_(device, kind, true, false)?)
 }
 
-/// What is drawn of each model's seed, [S, ...]: drawn once a seed, and not copied where all have the same.
+/// The draws for each model's seed, [S, ...]: one draw for each seed, and no copy if all models have the same seed.
 fn spread(which: &[usize], mut draw: impl FnMut(usize) -> Result<Tensor>) -> Result<Tensor> {
     let mut drawn: Vec<(usize, Tensor)> = Vec::with_capacity(1);
     for &u in which {

@@ -1,23 +1,23 @@
-//! The losses of one batch of each of S models: beta-ELBO, with mixup's terms where they are on.
+//! The losses of one batch of each of S models: beta-ELBO, with mixup's terms if mixup is on.
 //!
-//! Source: Higgins et al. 2017, eq. 4: -ln p(x|z) + beta KL(q(z|x) || N(0, I)), one draw of z a sample, -ln p(x|z) summed
-//! over pixels, all of it averaged over the batch.
+//! Source: Higgins et al. 2017, eq. 4: -ln p(x|z) + beta KL(q(z|x) || N(0, I)), with one draw of z for each sample, -ln p(x|z) summed over
+//! pixels, and everything averaged over the batch.
 
 use super::mixup::{self, Mixes};
 use crate::error::Result;
 use crate::model::{Phase, Stack};
 use tch::{Kind, Tensor};
 
-/// The parts of each model's loss, \[S\] in nats a sample, attached to the graph.
+/// The parts of each model's loss, \[S\] in nats for each sample, attached to the graph.
 #[derive(Debug)]
 pub struct Loss {
-    /// What is minimised.
+    /// The loss that is minimised.
     pub total: Tensor,
     /// Mean of -ln p(x|z).
     pub reconstruction: Tensor,
     /// Mean of KL(q(z|x) || N(0, I)), unweighted.
     pub kl: Tensor,
-    /// Mean of mixup's term, before its strength, of the models that have it; none where mixup is off.
+    /// Mean of mixup's term, before its strength, for the models that have it; `None` if mixup is off.
     pub mixup: Option<Tensor>,
 }
 
@@ -75,7 +75,7 @@ fn mean(rows: &Tensor) -> Result<Tensor> {
     Ok(rows.f_mean_dim([1i64].as_slice(), false, None)?)
 }
 
-/// \[M\] with zeros up to \[S\].
+/// \[M\], extended with zeros to \[S\].
 fn padded(first: &Tensor, models: i64) -> Result<Tensor> {
     Ok(first.f_constant_pad_nd([0, models - first.numel() as i64])?)
 }

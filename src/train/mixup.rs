@@ -10,13 +10,12 @@
 //! term = KL(q~ || N(0, I)) + |x~ - g(z~)|^2 + |z~ - zeta|^2
 //! ```
 //!
-//! and the loss grows by strength * (batch mean of term), with gradients through every z. As in that code, beta does not
-//! weigh this KL term, and one coefficient serves a whole batch.
+//! and the loss grows by strength * (batch mean of term), with gradients through every z. As in that code, beta does not weigh this KL
+//! term, and one coefficient serves a whole batch.
 //!
-//! Differs: that code draws (a', p') anew, so that z~ mixes other images than x~ does and the two squared errors tie
-//! unrelated things; `pairing: shared`, the default here, has a' = a and p' = p, as the method is described, and
-//! `pairing: independent` is the code's reading. It sums terms over the batch, where we take the mean (as for all of our
-//! loss). g is the decoder mean.
+//! Differs: that code draws (a', p') again, so that z~ mixes other images than x~ does and the two squared errors compare unrelated things;
+//! `pairing: shared`, the default here, has a' = a and p' = p, as the method is described, and `pairing: independent` follows the code. The
+//! code sums terms over the batch; here the mean is taken (as for the whole loss). g is the decoder mean.
 
 use crate::error::{Error, Result};
 use crate::model::{Phase, Stack};
@@ -35,9 +34,9 @@ use tch::{Device, Kind, Tensor};
 pub struct MixupSpec {
     /// Weight of the mixup terms in the loss, 0 or more; 0 is off, 1 is the authors' value.
     pub strength: f64,
-    /// The coefficient's distribution is Beta(alpha, alpha); above 0, the authors have 1/2.
+    /// The coefficient's distribution is Beta(alpha, alpha); above 0, the authors use 1/2.
     pub alpha: f64,
-    /// Whether images and latents are mixed alike.
+    /// Whether images and latents are mixed with the same draws.
     pub pairing: Pairing,
 }
 
@@ -47,7 +46,7 @@ impl Default for MixupSpec {
     }
 }
 
-/// Whether images and latents are mixed alike.
+/// Whether images and latents are mixed with the same draws.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Pairing {
@@ -59,7 +58,7 @@ pub enum Pairing {
 }
 
 impl MixupSpec {
-    /// True where the terms are part of the loss.
+    /// True if the terms are part of the loss.
     pub fn is_on(&self) -> bool {
         self.strength > 0.0
     }
@@ -113,12 +112,12 @@ impl Mix {
 pub struct Mixes {
     /// a of each model, \[S\].
     coefficients: Tensor,
-    /// The place of each sample's partner among the samples of all models, [S B].
+    /// The position of each sample's partner among the samples of all models, [S B].
     partners: Tensor,
 }
 
 impl Mixes {
-    /// Of mixes of one batch size, on a device, for values of a kind.
+    /// From mixes of one batch size, on a device, for values of a kind.
     pub fn of(mixes: &[&Mix], device: Device, kind: Kind) -> Result<Self> {
         let coefficients: Vec<f64> = mixes.iter().map(|mix| mix.coefficient).collect();
         let mut partners = Vec::with_capacity(mixes.len());
@@ -128,24 +127,24 @@ impl Mixes {
             first += mix.partner.numel() as i64;
         }
         Ok(Self {
-            // Nothing waits for the device: libtorch has copied the numbers when the call returns.
+            // This does not wait for the device: libtorch has copied the numbers when the call returns.
             coefficients: Tensor::f_from_slice(&coefficients)?.f_to_device_(device, kind, true, false)?,
             partners: Tensor::f_cat(&partners, 0)?.f_to_device_(device, Kind::Int64, true, false)?,
         })
     }
 
-    /// Room for others of the same shape.
+    /// Buffers for other mixes of the same shape.
     pub(super) fn empty(&self) -> Result<Self> {
         Ok(Self { coefficients: self.coefficients.f_empty_like()?, partners: self.partners.f_empty_like()? })
     }
 
-    /// Takes over the numbers of others of the same shape, in place.
+    /// Copies the numbers of other mixes of the same shape, in place.
     pub(super) fn load(&self, from: &Self) -> Result<()> {
         self.coefficients.shallow_clone().f_copy_(&from.coefficients)?;
         Ok(self.partners.shallow_clone().f_copy_(&from.partners)?)
     }
 
-    /// The combinations of the rows of `x` [S, B, ...], each model's of its own.
+    /// The combinations of the rows of `x` [S, B, ...], by each model's own mix.
     pub fn apply(&self, x: &Tensor) -> Result<Tensor> {
         let other = x.f_flatten(0, 1)?.f_index_select(0, &self.partners)?.f_view_as(x)?;
         let mut shape = vec![1; x.dim()];
@@ -156,7 +155,7 @@ impl Mixes {
 
 /// The mixup term of each sample, [S, B]: KL + squared error in the image + squared error in the latent.
 ///
-/// `z` [S, B, L] are the latents of the images `x` [S, B, C, H, W], `noise` [S, B, L] that of the mixed images' latents.
+/// `z` [S, B, L] are the latents of the images `x` [S, B, C, H, W]; `noise` [S, B, L] is for the mixed images' latents.
 pub fn term(
     models: &Stack,
     x: &Tensor,

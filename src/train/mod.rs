@@ -1,18 +1,18 @@
 //! Training: beta-VAE with KL warm-up and mixup, Adam, exact resume.
 //!
-//! All noise is keyed by (seed, epoch, sample), the order by (seed, epoch) and mixup by (seed, epoch, step), so that a run
-//! that was interrupted goes on as if it had not been, and one seed gives one result on one device.
+//! All noise is keyed by (seed, epoch, sample), the order by (seed, epoch) and mixup by (seed, epoch, step), so that an interrupted run
+//! continues as if it had not stopped, and one seed gives one result on one device.
 
 mod feed;
-mod fleet; //  many models at once; one is a fleet of one
+mod fleet; //  many models at once; a single model is a fleet of one
 mod history;
 mod lesson; // one epoch of a fleet
 mod loss;
 mod mixup;
-mod run; //    one model on its way
+mod run; //    one model in training
 mod spec;
 mod state;
-mod times; //  where the time of training goes
+mod times; //  what the time of training is spent on
 
 pub use fleet::{bytes, fit, together};
 pub use history::{Epoch, History, Valid};
@@ -26,21 +26,21 @@ use crate::error::Result;
 use crate::model::Network;
 use std::path::Path;
 
-/// The file in a run folder that tells the losses.
+/// The file of the losses in a run folder.
 pub const HISTORY_FILE: &str = pullback_results::history::FILE;
 
-/// Follows a run beside its folder: training curves, pictures.
+/// Records a run beside its folder: training curves, pictures.
 pub trait Follow {
-    /// Told of the run as it stands: where it begins or goes on, and each time its files were written, after an epoch.
+    /// Gets the run's state: at the beginning or at a resume, and after each epoch whose files were written.
     fn follow(&mut self, network: &Network, history: &History) -> Result<()>;
 }
 
-/// What outlives [`fit`]; nothing by default.
+/// What remains after [`fit`]; nothing by default.
 #[derive(Default)]
 pub struct Keep<'a> {
     /// The run folder.
     pub folder: Option<&'a Path>,
-    /// Who else is told.
+    /// The follower, if any.
     pub follower: Option<&'a mut dyn Follow>,
 }
 
@@ -50,7 +50,7 @@ impl<'a> From<Option<&'a Path>> for Keep<'a> {
     }
 }
 
-/// One line on an epoch.
+/// One line about an epoch.
 fn describe(e: &Epoch, spec: &TrainSpec) -> String {
     let mut line = format!(
         "epoch {}/{}: loss {:.3} (reconstruction {:.3}, KL {:.3}",

@@ -1,4 +1,4 @@
-//! A model on its way: what it is taught with, how far it is, and its folder.
+//! One model in training: its settings, its progress, and its folder.
 
 use super::feed::Feed;
 use super::history::History;
@@ -11,23 +11,23 @@ use crate::event::Observer;
 use crate::model::{self, Network};
 use serde_json::json;
 
-/// A model to train and all in which it may differ from those beside it.
+/// A model to train, and all settings in which it may differ from the models that are trained with it.
 pub struct Member<'a> {
     /// Trained in place.
     pub network: &'a mut Network,
     /// Weight of the KL term, in place of [`TrainSpec::beta`].
     pub beta: f64,
-    /// In place of [`TrainSpec::mixup`].
+    /// Its mixup, in place of [`TrainSpec::mixup`].
     pub mixup: MixupSpec,
     /// Seed of its noise, order and mixup.
     pub seed: u64,
-    /// Where its state is kept, and who follows it.
+    /// Where its state is kept, and its follower.
     pub keep: Keep<'a>,
-    /// Who is told of its batches and epochs.
+    /// The observer of its batches and epochs.
     pub observer: &'a dyn Observer,
 }
 
-/// One model on its way.
+/// One model in training.
 pub(super) struct Run<'a> {
     pub(super) member: Member<'a>,
     /// With the member's own beta and mixup.
@@ -42,7 +42,7 @@ impl Run<'_> {
         self.history.epochs.len() as u32
     }
 
-    /// What must not change between a run's beginning and its resume.
+    /// The settings that must not change between a run's beginning and its resume.
     fn settings(&self, data: &Feed) -> serde_json::Value {
         json!({
             "model": self.member.network.spec(),
@@ -53,7 +53,7 @@ impl Run<'_> {
         })
     }
 
-    /// Takes up the state in its folder, where there is one.
+    /// Loads the state in its folder, if there is one.
     pub(super) fn resume(&mut self, data: &Feed) -> Result<()> {
         let Some(folder) = self.member.keep.folder else {
             return self.follow();
@@ -65,7 +65,7 @@ impl Run<'_> {
             self.history = State { parameters, adam: &self.adam, settings: &settings }.read(&file)?;
         }
         std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
-        // A run may have ended between its state and these two.
+        // A run may have been stopped after its state was written and before these two files were.
         if self.epochs() > 0 {
             model::save(folder, self.member.network)?;
             self.history.write(&folder.join(HISTORY_FILE))?;
@@ -78,7 +78,7 @@ impl Run<'_> {
             return self.follow();
         };
         let (settings, parameters) = (self.settings(data), self.member.network.parameters());
-        // The state comes first: it alone decides where a resumed run goes on.
+        // The state is written first, because it alone decides where a resumed run continues.
         State { parameters, adam: &self.adam, settings: &settings }.write(&folder.join(STATE_FILE), &self.history)?;
         model::save(folder, self.member.network)?;
         self.history.write(&folder.join(HISTORY_FILE))?;

@@ -1,4 +1,4 @@
-//! What training is told, with ranges.
+//! The settings of training, with their ranges.
 
 use super::mixup::MixupSpec;
 use crate::error::{Error, Result};
@@ -10,13 +10,13 @@ use serde::{Deserialize, Serialize};
 pub struct TrainSpec {
     /// Passes over the training data, 1 to 1 000 000.
     pub epochs: u32,
-    /// Samples a step, 1 to 1 000 000; the last step of an epoch takes what remains.
+    /// Samples in a step, 1 to 1 000 000; the last step of an epoch takes what remains.
     pub batch: usize,
     /// Adam's learning rate at the start, above 0.
     pub lr: f64,
-    /// Learning rate towards which the schedule falls, 0 to `lr`.
+    /// The value to which the schedule lowers the learning rate, 0 to `lr`.
     pub lr_min: f64,
-    /// How the learning rate moves.
+    /// How the learning rate changes.
     pub schedule: Schedule,
     /// Weight of the KL term, 0 or more.
     pub beta: f64,
@@ -24,7 +24,7 @@ pub struct TrainSpec {
     pub kl_warmup: f64,
     /// Adam's L2 term, 0 or more.
     pub weight_decay: f64,
-    /// Longest gradient (L2 norm over all parameters); none where absent.
+    /// The largest length of a gradient (L2 norm over all parameters); no limit if absent.
     pub grad_clip: Option<f64>,
     /// Adam's decay of the gradients' mean, below 1.
     pub beta1: f64,
@@ -32,12 +32,12 @@ pub struct TrainSpec {
     pub beta2: f64,
     /// Mixup; off by default.
     pub mixup: MixupSpec,
-    /// On CUDA devices, matrix products and convolutions of the training in TF32: faster, with ten bits of mantissa. Spectra and
-    /// attacks never are.
+    /// On CUDA devices, matrix products and convolutions of the training in TF32: faster, with ten bits of mantissa. Spectra and attacks
+    /// never use TF32.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub tf32: bool,
-    /// Largest data set, in MiB, that is held in the device's memory; a larger one is read anew in every epoch, ahead of
-    /// its use. The result is the same.
+    /// Largest data set, in MiB, that is held in the device's memory; a larger one is read again in every epoch, ahead of its use. The
+    /// result is the same.
     pub hold_mib: u64,
 }
 
@@ -62,14 +62,14 @@ impl Default for TrainSpec {
     }
 }
 
-/// How the learning rate moves.
+/// How the learning rate changes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Schedule {
     /// Half a cosine over all steps of the run.
     #[default]
     Cosine,
-    /// It stays.
+    /// It stays constant.
     Constant,
 }
 
@@ -110,7 +110,7 @@ impl TrainSpec {
         }
     }
 
-    /// Weight of the KL term in step `step` (from 0), where an epoch has `per_epoch` steps.
+    /// Weight of the KL term in step `step` (from 0), if an epoch has `per_epoch` steps.
     pub fn beta_at(&self, step: u64, per_epoch: u64) -> f64 {
         let rise = self.kl_warmup * per_epoch as f64;
         if rise > 0.0 { self.beta * ((step + 1) as f64 / rise).min(1.0) } else { self.beta }

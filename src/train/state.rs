@@ -1,4 +1,4 @@
-//! Adam's state, and all that a run needs to go on where it stopped.
+//! Adam's state, and everything that a run needs to continue where it stopped.
 
 use super::history::{History, ROW};
 use crate::error::{Error, Result};
@@ -14,7 +14,7 @@ pub const STATE_FILE: &str = "train.safetensors";
 /// Key of the settings in that file's header.
 const SETTINGS: &str = "settings";
 
-/// Adam's moments, one of each a trained parameter: of one model, or of several that took the same number of steps.
+/// Adam's moments, one pair for each trained parameter: of one model, or of several models after the same number of steps.
 pub(crate) struct Adam {
     exp_avgs: Vec<Tensor>,
     exp_avg_sqs: Vec<Tensor>,
@@ -23,7 +23,7 @@ pub(crate) struct Adam {
 }
 
 impl Adam {
-    /// Before the first step.
+    /// The state before the first step.
     pub(crate) fn new(parameters: &Parameters) -> Result<Self> {
         let mut adam = Self { exp_avgs: vec![], exp_avg_sqs: vec![], steps: vec![] };
         for p in parameters.trained() {
@@ -34,7 +34,7 @@ impl Adam {
         Ok(adam)
     }
 
-    /// The moments of several models as those of a [`Stack`](crate::model::Stack): shared where there is one model.
+    /// The moments of several models as those of a [`Stack`](crate::model::Stack); a single model's moments are shared.
     pub(crate) fn stack(of: &[&Self]) -> Result<Self> {
         let stacked = |list: fn(&Self) -> &[Tensor]| -> Result<Vec<Tensor>> {
             let one = |i: usize| -> Result<Tensor> {
@@ -62,7 +62,7 @@ impl Adam {
     }
 }
 
-/// The state of a run after an epoch, as its file holds it.
+/// The state of a run after an epoch, as stored in its file.
 pub(crate) struct State<'a> {
     pub(crate) parameters: &'a Parameters,
     pub(crate) adam: &'a Adam,
@@ -98,10 +98,10 @@ impl State<'_> {
         model::write_tensors(path, &tensors, Some(settings))
     }
 
-    /// Fills parameters and moments from a file and gives the history so far.
+    /// Fills parameters and moments from a file and returns the history so far.
     ///
     /// # Errors
-    /// Where the file is broken, or was written with other settings; the first that differs is named.
+    /// If the file is broken, or was written with other settings; the error names the first that differs.
     pub(crate) fn read(&self, path: &Path) -> Result<History> {
         let subject = path.display().to_string();
         let contents = model::read_tensors(path)?;

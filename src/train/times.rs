@@ -1,17 +1,17 @@
-//! Where the time of training goes.
+//! What the time of training is spent on.
 
 use crate::error::Result;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-/// The parts of the training thread's time. They follow each other and are at most the whole.
+/// The parts of the training thread's time. They follow each other and add up to at most the whole time.
 pub(super) struct Times {
     start: Instant,
     /// Reading images, drawing noise and mixes, sending them to the device.
     pub(super) draw: Spent,
-    /// Steps; on CUDA the queueing of them.
+    /// Steps; on CUDA only their queueing.
     pub(super) step: Spent,
-    /// Looking at the losses; on CUDA most of it is waiting for the steps.
+    /// Reading the losses; on CUDA this is mostly waiting for the steps.
     pub(super) look: Spent,
     pub(super) validate: Spent,
     pub(super) save: Spent,
@@ -22,7 +22,7 @@ pub(super) struct Times {
 pub(super) struct Spent(Duration);
 
 impl Spent {
-    /// Does the work on the clock.
+    /// Does the work and adds its time.
     pub(super) fn of<T>(&mut self, work: impl FnOnce() -> Result<T>) -> Result<T> {
         let start = Instant::now();
         let done = work();

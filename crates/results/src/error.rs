@@ -1,9 +1,9 @@
-//! What can go wrong with results, with what was expected and what was found, and which exit code it earns.
+//! What can go wrong with results, with what was expected and what was found, and the exit code that follows.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-/// An error of files or of what is in them. Its display is one line.
+/// An error about files or their contents. Its display is one line.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The request was wrong: usage, or a file that is not what it should be.
@@ -13,10 +13,10 @@ pub enum Error {
         subject: String,
         /// What would have been right.
         expected: String,
-        /// What came instead.
+        /// What was found instead.
         found: String,
     },
-    /// Reading or writing failed underway.
+    /// Reading or writing failed during the work.
     #[error("{}: {source}", path.display())]
     Io {
         /// The file or folder.
@@ -51,8 +51,8 @@ impl Error {
         Self::Request { subject: subject.into(), expected: expected.into(), found: found.into() }
     }
 
-    /// An I/O failure on `path`. What the user named wrongly (a missing file, a folder for a file, no
-    /// permission) is a wrong request; the rest failed underway.
+    /// An I/O failure on `path`. It is a wrong request if the user named the path wrongly (a missing file, a folder in place of a file, no
+    /// permission), otherwise an I/O error.
     pub fn io(path: impl AsRef<Path>, source: std::io::Error) -> Self {
         let path = path.as_ref().to_owned();
         match source.kind() {
@@ -66,7 +66,7 @@ impl Error {
     /// The text of a file.
     ///
     /// # Errors
-    /// A wrong request where it is not UTF-8; as [`Error::io`] else.
+    /// A wrong request if it is not UTF-8; otherwise as [`Error::io`].
     pub fn read_text(path: &Path) -> Result<String> {
         std::fs::read_to_string(path).map_err(|error| match error.kind() {
             ErrorKind::InvalidData => {
@@ -86,7 +86,7 @@ impl Error {
         Self::Internal { part, message: message.into() }
     }
 
-    /// The process exit code: 2 where the request was wrong, 1 for anything else.
+    /// The process exit code: 2 if the request was wrong, 1 for any other error.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Request { .. } => 2,
@@ -96,13 +96,13 @@ impl Error {
     }
 }
 
-/// True where the system refuses what the user named, which no second try helps.
+/// True if the system refuses the path that the user named, so that a second try cannot succeed.
 pub fn is_of_the_request(source: &std::io::Error) -> bool {
     use ErrorKind as K;
     matches!(source.kind(), K::PermissionDenied | K::NotADirectory | K::IsADirectory | K::ReadOnlyFilesystem)
 }
 
-/// `a, b or c`: what a choice expects.
+/// `a, b or c`: the possible values of a choice.
 pub fn one_of(names: impl IntoIterator<Item = &'static str>) -> String {
     let names: Vec<&str> = names.into_iter().collect();
     match names.split_last() {

@@ -1,4 +1,4 @@
-//! `history.csv`, what training told epoch by epoch: a line of names, then numbers; where there is none, nothing.
+//! `history.csv`, the losses of training for each epoch: a line of names, then numbers; a missing number is an empty cell.
 
 use crate::error::{Error, Result};
 use std::fmt::Write;
@@ -26,20 +26,20 @@ pub const COLUMNS: [&str; 11] = [
 pub struct Table {
     /// Names; the first is the epoch's.
     pub columns: Vec<String>,
-    /// A number a column; NaN where the file has none.
+    /// One number for each column; NaN if the file has none.
     pub rows: Vec<Vec<f64>>,
 }
 
 impl Table {
-    /// Reads a file; cells that are no numbers are NaN.
+    /// Reads a file; cells that are not numbers are NaN.
     ///
     /// # Errors
-    /// A wrong request where its first line is none of names, or a line has more or fewer cells than that.
+    /// A wrong request if its first line has no names, or a line has more or fewer cells than the first.
     pub fn read(path: &Path) -> Result<Self> {
         Self::parse(&path.display().to_string(), &Error::read_text(path)?)
     }
 
-    /// The same of the text of `place`.
+    /// The same for the text of `place`.
     ///
     /// # Errors
     /// As [`Table::read`].
@@ -65,13 +65,13 @@ impl Table {
         Ok(Self { columns, rows })
     }
 
-    /// The number under `name` in a row; NaN where there is none.
+    /// The number under `name` in a row; NaN if there is none.
     pub fn value(&self, row: &[f64], name: &str) -> f64 {
         let column = self.columns.iter().position(|c| c == name);
         column.and_then(|c| row.get(c)).copied().unwrap_or(f64::NAN)
     }
 
-    /// As a file has it: NaN is nothing, seconds have three decimals.
+    /// The text of a file: NaN is an empty cell, seconds have three decimals.
     pub fn to_csv(&self) -> String {
         let mut text = self.columns.join(",");
         text.push('\n');

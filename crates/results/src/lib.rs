@@ -1,13 +1,13 @@
-//! What pullback measured, in files and on a page: results in HDF5, written so that they survive, and the report made of them.
+//! pullback's measurements in files and on a page: results in HDF5, which survive a crash, and the report that is made from them.
 //!
-//! The crate `pullback` computes what is stored here, and shows these modules under its own name. This one knows no libtorch: whoever
-//! reads results needs none.
+//! The crate `pullback` computes what is stored here, and shows these modules under its own name. This crate does not use libtorch, so that
+//! reading results does not need it.
 
 pub mod error; //  what can go wrong with files
 pub mod ffi; //    the only unsafe code: the system's locks
-pub mod lock; //   what two processes may not write at one time
+pub mod lock; //   files that two processes must not write at the same time
 pub mod store; //  results in HDF5
-pub mod history; // what training told, epoch by epoch
+pub mod history; // the losses of training for each epoch
 pub mod report; // stored results -> one HTML page
 
 pub use error::{Error, Result};

@@ -1,7 +1,7 @@
-//! What two processes may not write at one time: result files and run folders.
+//! Files that two processes must not write at the same time: result files and run folders.
 //!
-//! Locks are the system's, of the kind that HDF5's settings (`HDF5_USE_FILE_LOCKING`) do not concern and that a process that
-//! ends, however it does, lets go of.
+//! The locks are the system's. HDF5's settings (`HDF5_USE_FILE_LOCKING`) do not affect them, and they are released when a process ends, in
+//! whatever way.
 
 use crate::error::{Error, Result};
 use crate::ffi;
@@ -9,7 +9,7 @@ use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// A file that is held against other processes as long as this value lives.
+/// A file that is locked against other processes while this value lives.
 #[derive(Debug)]
 pub struct Lock {
     file: File,
@@ -21,12 +21,12 @@ impl Drop for Lock {
     }
 }
 
-/// Another process has it.
+/// Another process has the lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InUse;
 
 impl Lock {
-    /// Holds an open file. Where the file system has no locks, it is up to the user.
+    /// Locks an open file. If the file system has no locks, the user must prevent conflicts.
     pub fn of(file: File) -> std::result::Result<Self, InUse> {
         match ffi::lock::try_lock(&file) {
             Ok(false) => Err(InUse),
@@ -35,32 +35,32 @@ impl Lock {
     }
 }
 
-/// The file in a run folder that says that a process works there.
+/// The file in a run folder that shows that a process works there.
 const NAME: &str = ".lock";
 
-/// True where `folder` holds nothing but the file that a [`FolderLock`] makes.
+/// True if `folder` contains nothing, or only the file that a [`FolderLock`] makes.
 ///
 /// # Errors
-/// Where the folder cannot be read.
+/// If the folder cannot be read.
 pub fn is_empty(folder: &Path) -> Result<bool> {
     let mut entries = fs::read_dir(folder).map_err(|e| Error::io(folder, e))?;
     Ok(entries.all(|entry| entry.is_ok_and(|e| e.file_name() == NAME)))
 }
 
-/// A folder in which this process works alone; its lock file goes when the work ends.
+/// A folder in which only this process works; its lock file is removed when the work ends.
 #[derive(Debug)]
 pub struct FolderLock {
     path: PathBuf,
-    /// True where this made the folder.
+    /// True if this value made the folder.
     made: bool,
     _lock: Lock,
 }
 
 impl FolderLock {
-    /// Holds `folder`, which it makes where there is none.
+    /// Locks `folder`, and makes it if it does not exist.
     ///
     /// # Errors
-    /// A wrong request where that is a file, or another process works in it; where it takes no files.
+    /// A wrong request if it is a file, or another process works in it; also if no file can be written there.
     pub fn of(folder: &Path) -> Result<Self> {
         if folder.exists() && !folder.is_dir() {
             return Err(Error::request(folder.display().to_string(), "a folder", "a file"));
@@ -77,7 +77,7 @@ impl FolderLock {
                 let expected = "a folder in which no other process works";
                 Error::request(folder.display().to_string(), expected, "one in use by another process")
             })?;
-            // Who had it may have removed the name meanwhile, and somebody else have made it anew.
+            // Its former owner may have removed the name meanwhile, and another process may have made it again.
             if let (Ok(ours), Ok(named)) = (ours, fs::metadata(&path).map(id))
                 && ours == named
             {
@@ -89,10 +89,10 @@ impl FolderLock {
 
 impl Drop for FolderLock {
     fn drop(&mut self) {
-        // While it is still held.
+        // This happens while the lock is still held.
         let _ = fs::remove_file(&self.path);
         if let (true, Some(folder)) = (self.made, self.path.parent()) {
-            // Only where it is empty: nothing is left of a request that was refused.
+            // The folder is removed only if it is empty, so that a refused request leaves nothing.
             let _ = fs::remove_dir(folder);
         }
     }

@@ -1,6 +1,6 @@
 //! How ten digits are written: the points that a pen passes, in a box of width and height 1, y downwards.
 //!
-//! Several forms a digit, as people write them; `share` says how often, relative to the digit's other forms.
+//! Each digit has several forms, as people write them; `share` is a form's frequency relative to the digit's other forms.
 
 /// A point of a stroke.
 #[derive(Clone, Copy, Debug)]
@@ -27,7 +27,7 @@ pub enum Turn {
 pub struct Form {
     /// Relative frequency.
     pub share: f32,
-    /// Width of the box in heights, before a writer's own proportions.
+    /// Width of the box divided by its height, before a writer's own proportions.
     pub aspect: f32,
     /// The strokes in order.
     pub strokes: &'static [&'static [Knot]],

@@ -1,8 +1,8 @@
 //! Digits drawn by the program: MNIST-shaped data that needs no download.
 //!
-//! Digit i of a split is drawn from its index alone, so that any order, limit or thread gives the same picture.
+//! Digit i of a split is drawn from its index alone, so that the picture is the same for any order, limit or thread.
 
-// One stroke a line, not one point.
+// One line for each stroke, not for each point.
 #[rustfmt::skip]
 mod forms; // how ten digits are written
 mod pen; //   from a form to pixels
@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::seed::{Stage, generator};
 use rayon::prelude::*;
 
-/// The seed of the whole data set: it is data, so a run's seed must not change it.
+/// The seed of the whole data set. It is part of the data, so a run's seed must not change it.
 const SEED: u64 = 0x7374_726f_6b65_7331;
 
 /// One split of the generated digits; classes follow each other: `index % 10`.
@@ -25,7 +25,7 @@ pub struct Strokes {
     size: usize,
 }
 
-/// What stands after the colon of `strokes:n=100000,size=32`, empty for plain `strokes`; `None` for any other name.
+/// The text after the colon of `strokes:n=100000,size=32`, empty for plain `strokes`; `None` for any other name.
 pub fn options(spec: &str) -> Option<&str> {
     match spec.strip_prefix("strokes")? {
         "" => Some(""),
@@ -34,7 +34,7 @@ pub fn options(spec: &str) -> Option<&str> {
 }
 
 impl Strokes {
-    /// `options`: `n=` images in the split (60000 in training, 10000 in test), `size=` pixels a side (28), both optional.
+    /// `options`, both optional: `n=` images in the split (60000 in training, 10000 in test), `size=` pixels on each side (28).
     pub fn new(options: &str, split: Split) -> Result<Self> {
         let default = match split {
             Split::Train => 60_000,

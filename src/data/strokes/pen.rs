@@ -1,4 +1,4 @@
-//! From a form to pixels: vary its points, curve through them, pose the digit as MNIST does, draw.
+//! From a form to pixels: vary its points, draw a curve through them, place the digit as MNIST does, draw it.
 //!
 //! Source: Catmull & Rom 1974 in the centripetal form of Yuksel, Schaefer & Keyser 2011 (the curve); LeCun et al. 1998
 //! (size-normalised to a box of 20 pixels, centred by mass in 28).
@@ -67,7 +67,7 @@ fn choose<'a>(rng: &mut ChaCha8Rng, forms: &'a [Form]) -> &'a Form {
 
 /// The form's strokes as polylines, in heights of the digit, with a writer's deviations.
 fn write(rng: &mut ChaCha8Rng, form: &Form) -> Vec<Vec<Point>> {
-    // A smooth warp of the plane, so that points near each other move together; then each on its own.
+    // A smooth warp of the plane moves nearby points together; then each point moves by itself.
     let mut waves = [[0f32; 5]; 3];
     for wave in &mut waves {
         let [dx, dy, fx, fy] = [(); 4].map(|()| normal(rng));
@@ -157,7 +157,7 @@ fn pose(rng: &mut ChaCha8Rng, strokes: &mut [Vec<Point>], radius: f32) {
     let centre = [mass[0] / mass[2].max(1e-6), mass[1] / mass[2].max(1e-6)];
     let shift: Point = std::array::from_fn(|k| {
         let wanted = IMAGE / 2.0 - scale * centre[k] + 0.5 * normal(rng);
-        // The whole digit stays on the paper, its widest strokes and their edges too, and leaves the rim blank.
+        // The whole digit stays inside the image, with its widest strokes and their edges, and leaves the rim blank.
         let margin = radius * (1.0 + 2.0 * SWING) + 2.0;
         let (least, most) = (margin - scale * low[k], IMAGE - margin - scale * high[k]);
         wanted.clamp(least.min(most), most.max(least))
@@ -178,7 +178,7 @@ struct Line {
 }
 
 impl Line {
-    /// Lowers each pixel of `image` to its distance from the stroke's edge (negative inside), where that is near.
+    /// Lowers each pixel of `image` to its distance from the stroke's edge (negative inside), if that is small.
     fn approach(&self, size: usize, edge: f32, image: &mut [f32]) {
         let reach = self.radius[0].max(self.radius[1]) + edge;
         let span = |k: usize| {

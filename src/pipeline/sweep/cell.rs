@@ -1,4 +1,4 @@
-//! One model of the grid: train, score by every metric, attack; each part once.
+//! One model of the grid: train, score by every metric, attack; each part is done once.
 
 use crate::attack::{AttackSpec, SpectralSpec};
 use crate::config::Precision;
@@ -17,7 +17,7 @@ use crate::store::Overwrite;
 use crate::train::STATE_FILE;
 use std::path::Path;
 
-/// How far a cell is.
+/// The progress of a cell.
 pub(super) struct State {
     /// Epochs that are done.
     pub epochs: u64,
@@ -25,10 +25,10 @@ pub(super) struct State {
     pub done: bool,
 }
 
-/// Looks at what a cell's folder holds.
+/// Finds out what a cell's folder holds.
 ///
 /// # Errors
-/// A wrong request where it holds something else than this cell.
+/// A wrong request if it holds something else than this cell.
 pub(super) fn state(spec: &SweepSpec, cell: Cell, folder: &Path) -> Result<State> {
     let epochs = train::epochs(folder).unwrap_or(0) as u64;
     let mut done = is_trained(spec, cell, folder)?;
@@ -48,10 +48,10 @@ pub(super) fn state(spec: &SweepSpec, cell: Cell, folder: &Path) -> Result<State
 pub(super) const PICTURES_FILE: &str = "pictures.h5";
 /// The file of the directions as images.
 pub(super) const DIRECTIONS_FILE: &str = "directions.h5";
-/// Directions that are kept as images, where the model has so many.
+/// Directions that are kept as images, or fewer if the model has fewer.
 const DIRECTIONS: usize = 5;
 
-/// Does what is left of a cell.
+/// Does the remaining work of a cell.
 pub(super) fn work(spec: &SweepSpec, cell: Cell, folder: &Path, observer: &dyn Observer) -> Result<()> {
     if !is_trained(spec, cell, folder)? {
         train::run(&training(spec, cell, folder), observer)?;
@@ -67,16 +67,16 @@ pub(super) fn work(spec: &SweepSpec, cell: Cell, folder: &Path, observer: &dyn O
             attack::attack(&request, observer)?;
         }
     }
-    // The model stays; the optimiser's state is twice its size and of no more use.
+    // The model is kept; the optimiser's state is twice its size and not needed any more.
     train::clear(folder, &[STATE_FILE])
 }
 
-/// True where nothing is left to train.
+/// True if nothing is left to train.
 pub(super) fn is_trained(spec: &SweepSpec, cell: Cell, folder: &Path) -> Result<bool> {
     Ok(train::progress(folder, &spec.run_config(cell))? == Progress::Finished)
 }
 
-/// How a cell's model is trained.
+/// The request to train a cell's model.
 pub(super) fn training(spec: &SweepSpec, cell: Cell, folder: &Path) -> TrainRequest {
     TrainRequest { config: spec.run_config(cell), output: folder.to_owned(), overwrite: Overwrite::No }
 }
@@ -100,12 +100,12 @@ pub(super) fn score_file(spec: &SweepSpec, i: usize) -> String {
     }
 }
 
-/// The file of a set of attacks, by its key.
+/// The file of a set of attacks, named by its key.
 pub(super) fn attack_file(set: &str) -> String {
     if set.is_empty() { "attack.h5".to_owned() } else { format!("attack-{set}.h5") }
 }
 
-/// What is scored: a request for each metric, and one for the directions of a few samples.
+/// The requests to score: one for each metric, and one for the directions of a few samples.
 fn scores(spec: &SweepSpec, cell: Cell, folder: &Path) -> Vec<ScoreRequest> {
     let one = |(i, metric): (usize, &MetricKind)| ScoreRequest {
         subject: subject(spec, cell, folder, spec.score.precision, score_file(spec, i)),
@@ -124,7 +124,7 @@ fn scores(spec: &SweepSpec, cell: Cell, folder: &Path) -> Vec<ScoreRequest> {
     requests
 }
 
-/// What is attacked: a request for the main attacks and each further key, and one for the images of a few samples.
+/// The requests to attack: one for the main attacks and one for each further key, and one for the images of a few samples.
 fn attacks(spec: &SweepSpec, cell: Cell, folder: &Path) -> Vec<AttackRequest> {
     let one = |(key, attack): (String, AttackConfig)| {
         let attack = AttackConfig { images: SaveImages::No, ..attack };
@@ -144,7 +144,7 @@ fn attacks(spec: &SweepSpec, cell: Cell, folder: &Path) -> Vec<AttackRequest> {
     requests
 }
 
-/// Samples whose images are kept.
+/// The number of samples whose images are kept.
 fn pictures(spec: &SweepSpec) -> usize {
     spec.pictures.min(spec.samples.unwrap_or(usize::MAX))
 }

@@ -1,4 +1,4 @@
-//! The cells' files, each opened once: to open one is to check it, and to read a data set for the first time is to check all of it.
+//! The cells' files, each opened once, because opening checks the file, and the first read of a data set checks all of it.
 
 use crate::error::{Error, Result};
 use crate::store::Reader;
@@ -6,16 +6,16 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::rc::Rc;
 
-/// Files that are held open at most: a system's usual limit is 1024 a process. What is beyond is opened each time.
+/// The most files that are held open: a system's usual limit is 1024 per process. Further files are opened for each use.
 const OPEN: usize = 512;
 
 /// The files of all cells.
 pub(super) struct Cells<'a> {
     pub folders: &'a [PathBuf],
-    /// The samples that each of them must have: the first one's.
+    /// The samples that each file must have: those of the first file.
     index: Option<Vec<u64>>,
     open: HashMap<(usize, String), Rc<Reader>>,
-    /// The last one beyond these.
+    /// The last file beyond these.
     last: Option<((usize, String), Rc<Reader>)>,
 }
 
@@ -27,7 +27,7 @@ impl<'a> Cells<'a> {
     /// A file of a cell.
     ///
     /// # Errors
-    /// Where it cannot be read; a wrong request where it has other samples than the first.
+    /// If it cannot be read; a wrong request if it has other samples than the first.
     pub fn reader(&mut self, cell: usize, file: &str) -> Result<Rc<Reader>> {
         let key = (cell, file.to_owned());
         let last = self.last.as_ref().filter(|(last, _)| *last == key);

@@ -1,4 +1,4 @@
-//! The cells' files to one: `[N]` becomes `[S, N]`, `[E, N]` becomes `[S, E, N]`, a piece of the samples at a time.
+//! Joins the cells' files into one: `[N]` becomes `[S, N]`, `[E, N]` becomes `[S, E, N]`, for one piece of the samples at a time.
 
 use super::cell::{DIRECTIONS_FILE, PICTURES_FILE, attack_file, score_file};
 use super::cells::Cells;
@@ -15,10 +15,10 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use tch::{Device, Tensor};
 
-/// Doubles of a piece, so that it stays near 128 MiB.
+/// The number of doubles in a piece, so that it stays near 128 MiB.
 const PIECE: usize = 16 << 20;
 
-/// Where a data set of the sweep comes from in every cell.
+/// The place of a data set of the sweep in every cell.
 struct Part {
     /// The cell's file.
     file: String,
@@ -53,7 +53,7 @@ pub(super) fn write(
         fixed.extend(pictures(&folders, &cells.reader(0, &attack_file(""))?.attacks())?);
     }
     let mut writer = Writer::create(path, &header, index.clone(), &fixed, Overwrite::Yes)?;
-    // A sweep is quickly put together: a piece that an earlier attempt wrote is not looked for.
+    // A sweep's file is made quickly, so pieces of an earlier attempt are not reused.
     let width: usize = parts.iter().map(|part| part.width(&mut cells)).sum::<Result<usize>>()?;
     let step = (PIECE / (width * rows.len()).max(1)).clamp(1, index.len().max(1));
     let mut start = 0;
@@ -72,7 +72,7 @@ pub(super) fn write(
     Ok(writer.finish()?)
 }
 
-/// Everything of the cells that has a row per sample.
+/// All data sets of the cells that have one row for each sample.
 fn parts(spec: &SweepSpec, cells: &mut Cells<'_>) -> Result<Vec<Part>> {
     let mut parts = Vec::new();
     for (i, metric) in spec.score.metrics.iter().enumerate() {
@@ -107,7 +107,7 @@ fn parts(spec: &SweepSpec, cells: &mut Cells<'_>) -> Result<Vec<Part>> {
 }
 
 impl Part {
-    /// Numbers a sample.
+    /// Numbers for each sample.
     fn width(&self, cells: &mut Cells<'_>) -> Result<usize> {
         let reader = cells.reader(0, &self.file)?;
         let all: usize = reader.info(&self.from).map_or(0, |d| d.shape.iter().product());
@@ -115,7 +115,7 @@ impl Part {
     }
 }
 
-/// The rows `range` of every part, those of every cell one after the other. Cell by cell, and what lies in one file together.
+/// The rows `range` of every part, cell after cell. The loop runs over cells and takes the parts of one file together.
 fn stacked(parts: &[Part], cells: &mut Cells<'_>, range: &Range<usize>) -> Result<Vec<Column>> {
     let mut stacks: Vec<Stack> = parts.iter().map(|_| Stack::default()).collect();
     for cell in 0..cells.folders.len() {
@@ -128,7 +128,7 @@ fn stacked(parts: &[Part], cells: &mut Cells<'_>, range: &Range<usize>) -> Resul
     Ok(stacks.into_iter().zip(parts).map(|(stack, part)| stack.column(&part.to, models)).collect())
 }
 
-/// A part of the cells, one after the other.
+/// One part of all cells, one after the other.
 #[derive(Default)]
 struct Stack {
     shape: Vec<usize>,
@@ -137,7 +137,7 @@ struct Stack {
 }
 
 impl Stack {
-    /// Adds the next cell's.
+    /// Adds the next cell's part.
     fn push(&mut self, reader: &Reader, from: &str, range: &Range<usize>) -> Result<()> {
         let column = reader.read_rows(from, range.clone())?;
         let path = reader.path().display();
@@ -185,7 +185,7 @@ fn singular(spec: &SweepSpec, columns: &[Column]) -> Result<Vec<Column>> {
     Ok(found)
 }
 
-/// What has no row per sample.
+/// The data sets that do not have a row for each sample.
 fn fixed(rows: &[CellSummary], relations: &[&[Related]], within: &[(String, Vec<[f64; 3]>)]) -> Vec<Column> {
     let column =
         |path: &str, shape: Vec<usize>, values: Values| Column { path: path.to_owned(), shape, sample_axis: 0, values };
@@ -211,8 +211,8 @@ fn fixed(rows: &[CellSummary], relations: &[&[Related]], within: &[(String, Vec<
     fixed
 }
 
-/// The images of a few samples, under `/pictures`: clean ones once, [M,C,H,W], the rest of every model, [S,...]. Attacked ones, along the
-/// first direction, lie under the name that this has among the main `attacks`.
+/// The images of a few samples, under `/pictures`: clean ones once, [M,C,H,W], the rest for every model, [S,...]. Images attacked along the
+/// first direction are stored under that direction's name among the main `attacks`.
 fn pictures(folders: &[PathBuf], attacks: &[String]) -> Result<Vec<Column>> {
     let first = match folders.first().map(|f| f.join(PICTURES_FILE)) {
         Some(file) if file.exists() => Reader::open(&file)?,

@@ -1,4 +1,4 @@
-//! Trains the models that are left as one batched program, before the workers score and attack them.
+//! Trains the remaining models as one batched program, before the workers score and attack them.
 
 use super::cell;
 use super::watch::{Whole, span};
@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 use tch::Device;
 
-/// How many models are trained at once; 1: each by its worker.
+/// How many models are trained at once; 1 means that each worker trains its own.
 pub(super) fn size(spec: &SweepSpec, device: Device, pending: usize) -> Result<usize> {
     let most = match spec.together {
         Together::Off => 1,
@@ -22,7 +22,7 @@ pub(super) fn size(spec: &SweepSpec, device: Device, pending: usize) -> Result<u
         Together::Auto if device == Device::Cpu => 1,
         Together::Auto if pending < 2 => 1,
         Together::Auto => {
-            // A step of one model is measured; models that learn together take so much each.
+            // A step of one model is measured; each of several models that are trained together takes as much.
             let mut model = spec.model.clone();
             model.resolve(train::shape(&spec.data)?)?;
             let network = Network::new(&model, 0, device, Precision::F32.kind())?;
@@ -36,7 +36,7 @@ pub(super) fn size(spec: &SweepSpec, device: Device, pending: usize) -> Result<u
     Ok(most.min(pending).max(1))
 }
 
-/// Trains those of `pending` that need it, `size` at a time; gives the places of those that failed.
+/// Trains the models of `pending` that need it, `size` at a time; returns the positions of those that failed.
 pub(super) fn work(
     spec: &SweepSpec,
     pending: &[(Cell, u64)],
@@ -51,7 +51,7 @@ pub(super) fn work(
         }
     }
     let mut failures = Vec::new();
-    // Fleets of like size: 60 models of which 50 fit are two fleets of 30.
+    // Fleets have nearly equal sizes: 60 models of which 50 fit are two fleets of 30.
     let fleets = places.len().div_ceil(size).max(1);
     for fleet in places.chunks(places.len().div_ceil(fleets).max(1)) {
         let begin = Instant::now();

@@ -1,18 +1,18 @@
 //! `sweep`: the paper's study as one command. A grid of beta, without and with mixup: train, score, attack, correlate.
 //!
-//! Source: Khan & Storkey 2023, experiments; docs/reproduction.md has their protocol and what comes out of it.
+//! Source: Khan & Storkey 2023, experiments; docs/reproduction.md has their protocol and the results.
 //!
-//! Every model of the grid is a unit of work with a folder of its own, `RUN/cells/<beta>-<mixup>-<seed>/`. Each of its
-//! parts (an epoch, a block of samples, a file) is saved when done, so a sweep can be killed anywhere and goes on where
-//! it was. `RUN/sweep.h5` and `RUN/report.html` are made of the cells' files alone.
+//! Every model of the grid is a unit of work with its own folder, `RUN/cells/<beta>-<mixup>-<seed>/`. Each of its parts (an epoch, a block
+//! of samples, a file) is saved when done, so a killed sweep continues where it stopped. `RUN/sweep.h5` and `RUN/report.html` are made only
+//! from the cells' files.
 
 mod cell; //    one model: train, score, attack
-mod cells; //   the files of all, each opened once
+mod cells; //   the files of all cells, each opened once
 mod fleet; //   many models trained as one
-mod collect; // the cells' files to one
-mod relate; //  what goes with what over the models and over the samples
+mod collect; // joins the cells' files into one
+mod relate; //  correlations over the models and over the samples
 mod summary; // one cell in a few numbers
-mod watch; //   many cells speak at once; one observer listens
+mod watch; //   reports of many cells at once for one observer
 
 use super::train::clear;
 use crate::config::{Cell, SweepSpec, Workers};
@@ -39,10 +39,10 @@ const SWEEP_FILE: &str = "sweep.h5";
 const REPORT_FILE: &str = "report.html";
 /// The folder of the cells' folders.
 const CELLS: &str = "cells";
-/// Most models at a time where the user did not say: each holds the training data.
+/// The most models at a time if the user did not say: each holds the training data.
 const AUTO_WORKERS: usize = 8;
 
-/// What `sweep` is asked for.
+/// The request of `sweep`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SweepRequest {
     /// The study.
@@ -65,11 +65,11 @@ pub struct SweepOutcome {
     effects: Vec<Related>,
 }
 
-/// Does what is left of the study in `request.output`.
+/// Does the remaining work of the study in `request.output`.
 ///
 /// # Errors
-/// A wrong request where the folder holds another study or other files and may not be overwritten. Where models fail
-/// (a loss that is no number), the others are finished, and the error names the first that failed.
+/// A wrong request if the folder holds another study or other files and may not be overwritten. If models fail (a loss that is not a
+/// number), the others are finished, and the error names the first that failed.
 pub fn run(request: &SweepRequest, observer: &dyn Observer) -> Result<SweepOutcome> {
     let SweepRequest { spec, output, overwrite } = request;
     spec.validate()?;
@@ -121,8 +121,8 @@ pub fn run(request: &SweepRequest, observer: &dyn Observer) -> Result<SweepOutco
     Ok(SweepOutcome { results, report: page, rows, relations, effects })
 }
 
-/// One worker a GPU: each plans with most of the device's memory, learns in settings that hold for the process, and feeds the device
-/// by itself.
+/// Only one worker for each GPU: a worker plans with most of the device's memory, trains with settings for the whole process, and can keep
+/// the device busy alone.
 fn ensure_alone(device: Device, workers: usize) -> Result<()> {
     if device.is_cuda() && workers > 1 {
         let expected = "1 on a GPU (together trains many models there at once)";
@@ -131,7 +131,7 @@ fn ensure_alone(device: Device, workers: usize) -> Result<()> {
     Ok(())
 }
 
-/// Checks that the folder holds this study or nothing, and notes the study in it.
+/// Checks that the folder holds this study or nothing, and writes the study into it.
 fn prepare(output: &Path, spec: &SweepSpec, cells: &[Cell], overwrite: Overwrite) -> Result<()> {
     let shown = output.display().to_string();
     let config = output.join(SWEEP_CONFIG);
@@ -172,7 +172,7 @@ fn workers(asked: Workers, device: Device, pending: usize) -> usize {
     wanted.min(pending).max(1)
 }
 
-/// Works on the pending cells but those that `failed` until none is left or the user stops.
+/// Works on the pending cells, except those that `failed`, until none is left or the user stops.
 fn work(
     spec: &SweepSpec,
     pending: &[(Cell, u64)],
@@ -210,7 +210,7 @@ fn work(
                         break;
                     }
                     if let Err(error) = one(place) {
-                        // A wrong request would be wrong for the next model too.
+                        // A wrong request would fail for the next model too.
                         if error.exit_code() == 2 {
                             whole.stop();
                         } else if !matches!(error, Error::Interrupted) {
@@ -223,7 +223,7 @@ fn work(
         }
     });
     let mut failures = failures.into_inner().unwrap_or_else(|e| e.into_inner());
-    // What went wrong comes before what was stopped because of it.
+    // An error is reported before the stops that it caused.
     failures.sort_by_key(|(place, error)| (matches!(error, Error::Interrupted), *place));
     let count = failures.len();
     match failures.into_iter().next() {

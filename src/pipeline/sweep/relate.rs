@@ -1,7 +1,6 @@
-//! What goes with what: over the models of a sweep (beta, mean scores, mean damage), over the samples of one model, and
-//! what mixup changes.
+//! Correlations: over the models of a sweep (beta, mean scores, mean damage) and over the samples of one model; and the effect of mixup.
 //!
-//! Damage is a mean over the samples and counts at the largest epsilon. Where a relation lies in the file, `store::Relation` says.
+//! Damage is a mean over the samples at the largest epsilon. `store::Relation` says where a relation lies in the file.
 
 use super::cell::{attack_file, score_file};
 use super::summary::{CellSummary, DAMAGE, Middle, singular};
@@ -16,13 +15,13 @@ use std::path::PathBuf;
 /// A relation with its interval.
 #[derive(Clone, Debug)]
 pub(super) struct Related {
-    /// The group of the file that has it: `correlation`, `kendall`, `effect`.
+    /// The group of the file that contains it: `correlation`, `kendall`, `effect`.
     pub kind: &'static str,
-    /// What it is between.
+    /// The quantities that it relates.
     pub about: Relation,
     /// Value, lower and upper end.
     pub interval: [f64; 3],
-    /// Models it rests on.
+    /// The number of models.
     pub models: usize,
 }
 
@@ -33,12 +32,12 @@ impl Related {
     }
 }
 
-/// Seed of the bootstrap: that of the resamples, not of any model.
+/// Seed of the bootstrap's resamples; it belongs to no model.
 const SEED: u64 = 0;
-/// Fewest models that a correlation is asked of.
+/// The fewest models for a correlation.
 const FEWEST: usize = 3;
 
-/// Which models a correlation is over.
+/// The models of a correlation.
 #[derive(Clone, Copy, strum::IntoStaticStr)]
 #[strum(serialize_all = "lowercase")]
 enum Group {
@@ -61,23 +60,23 @@ impl Group {
     }
 }
 
-/// A quantity, and its value of every model.
+/// A quantity, and its value for every model.
 type Values = (Quantity, Vec<f64>);
 
-/// Attacks that correlations are made of: of those along directions, the first.
+/// Attacks that enter correlations: of attacks along several directions, only the first direction.
 fn is_leading<S: AsRef<str>>(attack: &str, attacks: &[S]) -> bool {
     direction(attack, attacks).map_or(attack != "spectral", |k| k == 1)
 }
 
-/// Scores that are held against damage: those that the paper holds to be telling, by the first metric, and the largest
-/// eigenvalue by each further one.
+/// Scores that are correlated with damage: those that the paper finds informative, by the first metric, and the largest eigenvalue by each
+/// further metric.
 fn is_telling(score: &Quantity) -> bool {
     let Quantity::Score(score) = score else { return false };
     let first = ["spectral_radius", "trace", "von_neumann_entropy", "effective_rank", "singular.entropy_maxnorm"];
     first.contains(&score.as_str()) || (score.ends_with(".spectral_radius") && !score.contains("singular"))
 }
 
-/// What is correlated how, by the group of the file that has it: the scores' means, and against beta their medians too.
+/// What is correlated and how, by group of the file: the scores' means, and against beta also their medians.
 const KINDS: [(&str, Middle, Coefficient); 4] = [
     ("correlation", Middle::Mean, Coefficient::Spearman),
     ("kendall", Middle::Mean, Coefficient::Kendall),
@@ -136,8 +135,8 @@ fn ends(e: &Correlation) -> [f64; 3] {
     [e.value, e.lower, e.upper]
 }
 
-/// What mixup changes: the mean difference (with minus without) over pairs of models of the same beta and seed. The
-/// largest strength counts.
+/// The effect of mixup: the mean difference (with minus without) over pairs of models of the same beta and seed. The largest strength is
+/// used.
 pub(super) fn effects(rows: &[CellSummary], bootstrap: &Bootstrap) -> Result<Vec<Related>> {
     let most = rows.iter().map(|r| r.cell.mixup).fold(0.0, f64::max);
     let of = |mixup: f64| -> BTreeMap<(u64, u64), &CellSummary> {
@@ -165,10 +164,10 @@ pub(super) fn effects(rows: &[CellSummary], bootstrap: &Bootstrap) -> Result<Vec
     Ok(found)
 }
 
-/// Scores whose correlation with damage over the samples of a model is told.
+/// Scores whose correlation with damage over the samples of a model is reported.
 const WITHIN: [&str; 3] = ["spectral_radius", "trace", "von_neumann_entropy"];
 
-/// Both coefficients, by the group of the file that has them.
+/// Both coefficients, by the group of the file that contains them.
 const WITHIN_KINDS: [(&str, Coefficient); 2] =
     [("within", Coefficient::Spearman), ("kendall_within", Coefficient::Kendall)];
 
@@ -179,7 +178,7 @@ pub(super) fn within(
     cells: &[Cell],
     folder: &impl Fn(&Cell) -> PathBuf,
 ) -> Result<Vec<(String, Vec<[f64; 3]>)>> {
-    // The samples are many: a fifth of the resamples is plenty.
+    // There are many samples, so a fifth of the resamples is enough.
     let bootstrap = Bootstrap { resamples: (spec.correlate.resamples / 5).max(100), ..spec.correlate };
     let mut found: BTreeMap<String, Vec<[f64; 3]>> = BTreeMap::new();
     for cell in cells {
@@ -217,12 +216,12 @@ pub(super) fn within(
     Ok(found.into_iter().collect())
 }
 
-/// Scores that the lines below tell of.
+/// Scores that the lines below report.
 const TOLD: [&str; 4] = ["spectral_radius", "von_neumann_entropy", "output.spectral_radius", "output.entropy_maxnorm"];
 
-/// Lines of what the paper is about: how beta, geometry and damage go together, and what mixup changes.
+/// Lines about the paper's subject: how beta, geometry and damage are related, and the effect of mixup.
 pub(super) fn leading(f: &mut fmt::Formatter<'_>, relations: &[Related], effects: &[Related]) -> fmt::Result {
-    // Of attacks along directions, only the first are here.
+    // Only the first of the attacks along directions are here.
     let along = |attack: &str| ["u1", "spectral"].contains(&attack);
     let radius = Quantity::Score("spectral_radius".to_owned());
     for r in relations.iter().filter(|r| r.kind == "correlation") {

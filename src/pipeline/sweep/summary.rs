@@ -1,4 +1,4 @@
-//! One cell in a few numbers: the columns of the table, and what correlations are made of.
+//! One cell in a few numbers: the columns of the table, and the values for correlations.
 
 use super::cell::{attack_file, score_file};
 use crate::config::{Cell, SweepSpec};
@@ -10,29 +10,29 @@ use std::fmt;
 use std::path::Path;
 use tch::Tensor;
 
-/// Scores of the singular values sqrt(lambda_i), which is what the authors' code computes: name and score.
+/// Scores of the singular values sqrt(lambda_i), which the authors' code computes: name and score.
 pub(super) const SINGULAR: [(&str, Score); 2] =
     [("singular.spectral_radius", Score::SpectralRadius), ("singular.entropy_maxnorm", Score::EntropyMaxnorm)];
 
 /// Measures whose means are kept.
 pub(super) const DAMAGE: [&str; 2] = ["recon_mse", "latent_l2"];
 
-/// How the scores of many samples become one number.
+/// How the scores of many samples are reduced to one number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Middle {
     Mean,
     Median,
 }
 
-/// A cell's results, each summed up over the samples.
+/// A cell's results, each summarised over the samples.
 #[derive(Clone, Debug)]
 pub(super) struct CellSummary {
     pub cell: Cell,
     /// Losses of the last epoch, by column of `history.csv`: loss, reconstruction, kl, mixup, seconds (of all epochs).
     pub losses: Vec<(&'static str, f64)>,
-    /// Scores by their names in the sweep's file: mean and median over the samples that have one.
+    /// Scores by their names in the sweep's file: mean and median over the samples that have them.
     pub scores: Vec<(String, ScoreSummary)>,
-    /// Means of the measures of [`DAMAGE`] by epsilon, of every attack of every set.
+    /// Means of the measures of [`DAMAGE`] for each epsilon and each attack of each set.
     pub damage: Vec<(Quantity, Vec<f64>)>,
     /// Means of the clean measures.
     pub clean: Vec<(String, f64)>,
@@ -79,7 +79,7 @@ impl CellSummary {
         Ok(Self { cell, losses: losses(&folder.join(HISTORY_FILE))?, scores, damage, clean, eps, sha256 })
     }
 
-    /// The score called `name`, over the samples; NaN where there is none.
+    /// The score called `name`, over the samples; NaN if it does not exist.
     pub fn score(&self, name: &str, middle: Middle) -> f64 {
         let of = |s: &ScoreSummary| match middle {
             Middle::Mean => s.mean,
@@ -88,7 +88,7 @@ impl CellSummary {
         self.scores.iter().find(|(n, _)| n == name).map_or(f64::NAN, |(_, s)| of(s))
     }
 
-    /// Mean damage at the largest epsilon; NaN where there is none.
+    /// Mean damage at the largest epsilon; NaN if it does not exist.
     pub fn damage(&self, quantity: &Quantity) -> f64 {
         let found = self.damage.iter().find(|(of, _)| of == quantity);
         let largest = (0..self.eps.len()).max_by(|a, b| self.eps[*a].total_cmp(&self.eps[*b]));
@@ -108,7 +108,7 @@ impl CellSummary {
         named.collect()
     }
 
-    /// The error by the attack along the first direction; by another where there is none.
+    /// The error by the attack along the first direction; by another attack if there is none.
     fn first_error(&self) -> Quantity {
         let attacks = self.attacks("");
         let first = attacks.iter().find(|attack| direction(attack, &attacks) == Some(1)).or(attacks.first());
@@ -125,7 +125,7 @@ pub(super) fn singular(reader: &Reader) -> Result<Vec<(&'static str, Vec<f64>)>>
     SINGULAR.iter().map(|(name, score)| Ok((*name, Vec::<f64>::try_from(score.of(&values)?)?))).collect()
 }
 
-/// What the last epoch told, and the time of all.
+/// The losses of the last epoch, and the time of all epochs.
 fn losses(path: &Path) -> Result<Vec<(&'static str, f64)>> {
     let epochs = History::read(path)?.epochs;
     let last = |of: fn(&Epoch) -> f64| epochs.last().map_or(f64::NAN, of);
@@ -162,7 +162,7 @@ fn attack_of(error: &Quantity) -> &str {
     if let Quantity::Damage { attack, .. } = error { attack } else { "" }
 }
 
-/// A line a cell.
+/// One line for each cell.
 pub(super) fn table(f: &mut fmt::Formatter<'_>, rows: &[CellSummary]) -> fmt::Result {
     let attacked = rows.first().map_or(Quantity::Beta, |r| r.first_error());
     let error = format!("error {}", attack_of(&attacked));

@@ -1,4 +1,4 @@
-//! Several cells speak at once; one observer hears whole epochs, and what a cell says under the cell's name.
+//! Several cells report at once; one observer receives whole epochs, and the messages of each cell under the cell's name.
 
 use crate::config::Cell;
 use crate::error::Result;
@@ -17,7 +17,7 @@ impl<'a> Whole<'a> {
         Self { observer, stopped: AtomicBool::new(false) }
     }
 
-    /// Makes every worker stop at its next look.
+    /// Makes every worker stop at its next check.
     pub fn stop(&self) {
         self.stopped.store(true, Ordering::Relaxed);
     }
@@ -31,19 +31,19 @@ impl<'a> Whole<'a> {
         if self.stopped.load(Ordering::Relaxed) { Err(crate::Error::Interrupted) } else { self.observer.check() }
     }
 
-    /// What one cell tells; `told` of its `epochs` were counted as done before.
+    /// The observer for one cell; `told` of its `epochs` were counted as done before.
     pub fn cell(&self, cell: Cell, told: u64, epochs: u32) -> CellObserver<'_> {
         let training = Mutex::new(Training { per_epoch: 0, batches: 0, told });
         CellObserver { whole: self, name: cell.name(), epochs: u64::from(epochs), training }
     }
 }
 
-/// How far the training of a cell is.
+/// The progress of a cell's training.
 struct Training {
-    /// Batches an epoch; 0 while something else than training goes on.
+    /// Batches in an epoch; 0 outside training.
     per_epoch: u64,
     batches: u64,
-    /// Epochs that the sweep's observer knows of.
+    /// Epochs that the sweep's observer has received.
     told: u64,
 }
 
@@ -55,7 +55,7 @@ pub(super) struct CellObserver<'a> {
 }
 
 impl CellObserver<'_> {
-    /// Passes on the epochs that came to an end.
+    /// Reports the epochs that have ended since.
     fn tell(&self, change: impl FnOnce(&mut Training)) {
         let mut training = self.training.lock().unwrap_or_else(|e| e.into_inner());
         change(&mut training);

@@ -4,26 +4,26 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 
-/// Locks the whole of `file` for this open description, or not: `false` where another has it.
+/// Locks the whole of `file` for this open description; returns `false` if another description has the lock.
 ///
-/// They do not meet the locks of `flock`, which HDF5 takes where its environment asks for it.
+/// These locks are independent of `flock`'s, which HDF5 takes if its environment asks for it.
 ///
 /// # Errors
-/// The system's, where the file's file system has no locks among others.
+/// The system's error, for example if the file system has no locks.
 pub fn try_lock(file: &File) -> io::Result<bool> {
     set(file, libc::F_WRLCK)
 }
 
-/// Lets go of the lock, also for a child process that is just being started and has a copy of the description.
+/// Releases the lock, also for a child process that is being started and has a copy of the description.
 ///
 /// # Errors
-/// The system's.
+/// The system's error.
 pub fn unlock(file: &File) -> io::Result<()> {
     set(file, libc::F_UNLCK).map(drop)
 }
 
 fn set(file: &File, kind: libc::c_int) -> io::Result<bool> {
-    // SAFETY: flock is a plain struct of integers, for which zeros are a value: from the beginning to the end, no process named.
+    // SAFETY: flock is a plain struct of integers, for which zeros are valid: from the beginning to the end, no process named.
     let mut asked: libc::flock = unsafe { std::mem::zeroed() };
     asked.l_type = kind as libc::c_short;
     asked.l_whence = libc::SEEK_SET as libc::c_short;

@@ -1,4 +1,4 @@
-//! The only unsafe code: what the system offers and Rust's own library does not.
+//! The only unsafe code: calls of the system that Rust's own library does not offer.
 #![allow(unsafe_code)]
 
 pub mod lock;

@@ -1,5 +1,4 @@
-//! What the largest eigenvalue of a metric predicts to leading order, for a step of length e along v_1
-//! (SPEC section 1):
+//! What the largest eigenvalue of a metric predicts to leading order, for a step of length e along v_1 (docs/mathematics.md):
 //!
 //! | metric                        | measure       | predicted        |
 //! |-------------------------------|---------------|------------------|
@@ -8,10 +7,10 @@
 //! | `fisher`                      | `latent_kl`   | e^2 lambda_1 / 2 |
 //! | `output`, `output-stochastic` | `recon_shift` | e^2 lambda_1 / D |
 //!
-//! For `stochastic`, d^T G d = |J_mu d|^2 + |J_sigma d|^2 is the squared Wasserstein distance of the two diagonal
-//! Gaussians. `output-stochastic` averages over the code's noise, which `recon_shift` does not see: an upper bound.
+//! For `stochastic`, d^T G d = |J_mu d|^2 + |J_sigma d|^2 is the squared Wasserstein distance of the two diagonal Gaussians.
+//! `output-stochastic` averages over the code's noise, which `recon_shift` does not contain: an upper bound.
 
-/// The measure that a metric predicts, and how.
+/// The measure that a metric predicts, and the formula.
 #[derive(Clone, Copy, Debug)]
 pub struct Law {
     /// Its name in files.
@@ -29,7 +28,7 @@ enum Shape {
 }
 
 impl Law {
-    /// The predicted measure for a step of length `length` where the largest eigenvalue is `lambda`; `dim` is D.
+    /// The predicted measure for a step of length `length` if the largest eigenvalue is `lambda`; `dim` is D.
     pub fn predict(&self, lambda: f64, length: f64, dim: f64) -> f64 {
         match self.shape {
             Shape::Distance => length * lambda.max(0.0).sqrt(),
@@ -44,7 +43,7 @@ impl Law {
     }
 }
 
-/// A distance, and the quadratic form that it is the root of.
+/// A distance, and the quadratic form whose root it is.
 const HALF_SQUARE: &str = "ε √λ₁ (½ ε² λ₁ for half its square)";
 
 /// The law of `metric`; `None` for a metric that this page does not know.

@@ -1,4 +1,4 @@
-//! A small element tree. What is built from it is escaped and well-formed, as HTML and as XML, by construction.
+//! A small element tree. Its output is always escaped and well-formed, as HTML and as XML.
 
 use std::fmt::Display;
 
@@ -17,7 +17,7 @@ enum Node {
     Verbatim(&'static str),
 }
 
-/// Elements that never have content, so that they may close themselves.
+/// Elements that never have content, so that they need no end tag.
 const VOID: [&str; 10] = ["meta", "link", "input", "br", "img", "path", "circle", "rect", "line", "image"];
 
 /// An element without attributes or content.
@@ -55,7 +55,7 @@ impl Element {
         self
     }
 
-    /// Appends our own style sheet or script as it is: it must hold none of `<`, `&`.
+    /// Appends our own style sheet or script unchanged: it must not contain `<` or `&`.
     pub(super) fn verbatim(mut self, source: &'static str) -> Self {
         self.children.push(Node::Verbatim(source));
         self
@@ -104,7 +104,7 @@ impl Element {
     }
 }
 
-/// Escapes for text and double-quoted attributes; characters that XML 1.0 forbids become U+FFFD.
+/// Escapes text for content and double-quoted attributes; characters that XML 1.0 forbids become U+FFFD.
 fn escape(text: &str, out: &mut String) {
     for c in text.chars() {
         match c {

@@ -1,7 +1,7 @@
 //! Stored results -> one HTML page: self-contained, readable on a phone and a desk, in light and dark.
 //!
-//! [`write()`] reads result files (SPEC section 3) into a [`study::Study`], turns each part of it into figures
-//! ([`section`]) drawn by a small plotting layer ([`figure`]), and composes the page.
+//! [`write()`] reads result files (docs/formats.md) into a [`study::Study`], turns each part of it into figures ([`section`]) drawn by a
+//! small plotting layer ([`figure`]), and composes the page.
 
 pub mod figure; //  values -> SVG, table, CSV
 pub mod law; //     what theory predicts
@@ -10,7 +10,7 @@ pub mod markup; //  well-formed HTML and SVG
 mod page; //        sections -> one HTML file
 pub mod section; // Study -> figures with their findings
 pub mod stats; //   quartiles, counts, ranks
-pub mod study; //   what a report is made of
+pub mod study; //   the contents of a report
 pub mod words; //   names in files -> words
 
 use crate::error::{Error, Result};
@@ -27,10 +27,10 @@ use std::path::{Path, PathBuf};
 /// The page appears under its name only when it is complete.
 ///
 /// # Errors
-/// [`Error::Request`] where `output` exists and may not be overwritten, its folder does not exist, an input holds no
-/// result or a damaged one; [`Error::Io`] where reading or writing fails.
+/// [`Error::Request`] if `output` exists and may not be overwritten, its folder does not exist, an input holds no result or a damaged one;
+/// [`Error::Io`] if reading or writing fails.
 pub fn write(inputs: &[PathBuf], output: &Path, overwrite: Overwrite) -> Result<()> {
-    // Before any work.
+    // This is checked before any work.
     ready(output, overwrite)?;
     publish(&render(inputs)?, output, overwrite)
 }
@@ -54,7 +54,7 @@ fn ready(output: &Path, overwrite: Overwrite) -> Result<&Path> {
     Ok(folder)
 }
 
-/// Writes a text whole: it appears under its name only when it is complete.
+/// Writes a complete text: it appears under its name only when it is complete.
 ///
 /// # Errors
 /// As [`write()`].
@@ -72,7 +72,7 @@ pub fn publish(page: &str, output: &Path, overwrite: Overwrite) -> Result<()> {
     })
 }
 
-/// Temporary files are private unless told otherwise; a report is for others to read, within the user's umask.
+/// Temporary files are private by default; others may read a report, within the user's umask.
 fn builder() -> tempfile::Builder<'static, 'static> {
     let mut builder = tempfile::Builder::new();
     #[cfg(unix)]
@@ -86,7 +86,7 @@ fn builder() -> tempfile::Builder<'static, 'static> {
 /// The page of `inputs` as a string.
 ///
 /// # Errors
-/// As [`write()`], but for the output.
+/// As [`write()`], except for the output.
 pub fn render(inputs: &[PathBuf]) -> Result<String> {
     let study = load::study(inputs)?;
     let mut sections: Vec<Section> = [

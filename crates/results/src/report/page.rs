@@ -9,7 +9,7 @@ use super::words;
 const STYLE: &str = include_str!("style.css");
 /// Hover values and the choice of a size. The page is complete without it.
 const SCRIPT: &str = include_str!("script.js");
-/// Nothing may be fetched: the browser itself enforces that the page is self-contained.
+/// Nothing may be fetched: the browser itself then ensures that the page is self-contained.
 const POLICY: &str = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'";
 
 /// Composes the page.
@@ -23,7 +23,7 @@ pub(super) fn compose(study: &Study, sections: &[Section]) -> String {
         .child(meta("generator", concat!("pullback ", env!("CARGO_PKG_VERSION"))))
         .child(element("meta").with("http-equiv", "Content-Security-Policy").with("content", POLICY))
         .child(element("title").text(format!("{title} · pullback report")))
-        // An icon of its own spares the browser the search for one.
+        // With its own icon, the browser does not look for one.
         .child(element("link").with("rel", "icon").with("href", "data:,"))
         .child(element("style").verbatim(STYLE));
     let findings: Vec<&(String, String)> = sections.iter().flat_map(|s| &s.findings).collect();
@@ -64,7 +64,7 @@ pub(super) fn compose(study: &Study, sections: &[Section]) -> String {
 fn title(study: &Study) -> String {
     let mut names: Vec<String> = Vec::new();
     for subject in &study.subjects {
-        // A model on several data sets is one model.
+        // A model on several data sets counts as one model.
         let first = study.subjects.iter().find(|a| a.origin.identity() == subject.origin.identity());
         let twins = study.subjects.iter().filter(|a| a.origin.identity() == subject.origin.identity()).count();
         let name = if twins > 1 { words::model(&subject.origin.model).to_owned() } else { subject.name.clone() };

@@ -1,13 +1,13 @@
-//! What the report says of a column of numbers: quartiles, mean, and how many are undefined.
+//! Summaries of a column of numbers: quartiles, mean, and the number of undefined values.
 
-/// A column of numbers in short. NaN and infinite entries are counted, never averaged.
+/// The summary of a column of numbers. NaN and infinite entries are counted, never averaged.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Quartiles {
-    /// Entries in all.
+    /// All entries.
     pub count: usize,
     /// Entries that are NaN or infinite.
     pub undefined: usize,
-    /// Mean of the finite entries; NaN where there are none, as are the quartiles.
+    /// Mean of the finite entries; it and the quartiles are NaN if there are none.
     pub mean: f64,
     /// Lower quartile.
     pub low: f64,
@@ -18,7 +18,7 @@ pub struct Quartiles {
 }
 
 impl Quartiles {
-    /// Sums up `values`.
+    /// Summarises `values`.
     pub fn of(values: &[f64]) -> Self {
         let finite = sorted(values);
         let mean = finite.iter().sum::<f64>() / finite.len() as f64;
@@ -40,7 +40,7 @@ pub fn sorted(values: &[f64]) -> Vec<f64> {
     finite
 }
 
-/// The quantile `q` in [0, 1] of ascending values, linear between neighbours (numpy's default); NaN of none.
+/// The quantile `q` in [0, 1] of ascending values, linear between neighbours (NumPy's default); NaN if there are none.
 pub fn quantile(ascending: &[f64], q: f64) -> f64 {
     let Some(last) = ascending.len().checked_sub(1) else { return f64::NAN };
     let position = q.clamp(0.0, 1.0) * last as f64;
@@ -50,13 +50,13 @@ pub fn quantile(ascending: &[f64], q: f64) -> f64 {
     ascending[below] + weight * (ascending[above] - ascending[below])
 }
 
-/// The median of the finite entries; NaN of none.
+/// The median of the finite entries; NaN if there are none.
 pub fn median(values: &[f64]) -> f64 {
     quantile(&sorted(values), 0.5)
 }
 
-/// Spearman's rank correlation over the pairs where both are finite, ties sharing their mean rank; NaN where
-/// a side is constant or fewer than three pairs are left.
+/// Spearman's rank correlation over the pairs where both are finite, where ties share their mean rank; NaN if a side is constant or fewer
+/// than three pairs are left.
 pub fn spearman(a: &[f64], b: &[f64]) -> f64 {
     let (a, b): (Vec<f64>, Vec<f64>) = a.iter().zip(b).filter(|(x, y)| x.is_finite() && y.is_finite()).unzip();
     if a.len() < 3 {

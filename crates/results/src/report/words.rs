@@ -1,17 +1,17 @@
-//! Names in files to words on the page.
+//! The words on the page for names in files.
 
 use super::figure::AxisScale;
 use super::figure::number::subscript;
 use crate::store::Quantity;
 
-/// How the page speaks of a score or measure.
+/// The words for a score or measure.
 #[derive(Clone, Copy, Debug)]
 pub struct Words {
     /// Its name in the file.
     pub key: &'static str,
     /// A short title.
     pub title: &'static str,
-    /// An axis label, with the unit where there is one.
+    /// An axis label, with the unit if there is one.
     pub axis: &'static str,
 }
 
@@ -48,8 +48,8 @@ const fn words(key: &'static str, title: &'static str, axis: &'static str) -> Wo
     Words { key, title, axis }
 }
 
-/// A score's or measure's title. `singular.<score>` is of the singular values, `<metric>.<score>` by a further metric; a
-/// name that the page does not know stands for itself.
+/// A score's or measure's title. `singular.<score>` is a score of the singular values, `<metric>.<score>` one by a further metric; a name
+/// that the page does not know is shown unchanged.
 pub fn title(key: &str) -> String {
     match (find(key), key.split_once('.')) {
         (Some(words), _) => words.title.to_owned(),
@@ -69,7 +69,7 @@ pub fn axis(key: &str) -> String {
     }
 }
 
-/// A quantity of a relation in words; `attack` says an attack's name, which is by its set.
+/// A quantity of a relation in words; `attack` gives an attack's name, which depends on its set.
 pub fn quantity(quantity: &Quantity, attack: impl Fn(&str, &str) -> String) -> String {
     match quantity {
         Quantity::Beta => "β".to_owned(),
@@ -81,8 +81,8 @@ pub fn quantity(quantity: &Quantity, attack: impl Fn(&str, &str) -> String) -> S
     }
 }
 
-/// The scale of an axis of this score or measure: logarithmic where `values` span more than a decade, unless its range
-/// is bounded by its nature.
+/// The scale of an axis of this score or measure: logarithmic if `values` span more than a decade, unless its range is bounded by
+/// definition.
 pub fn scale(key: &str, values: &[f64]) -> AxisScale {
     match key.rsplit('.').next().unwrap_or(key) {
         "von_neumann_entropy" | "entropy_maxnorm" | "effective_rank" | "anisotropy" | "rank" | "log_det" => {
@@ -92,13 +92,13 @@ pub fn scale(key: &str, values: &[f64]) -> AxisScale {
     }
 }
 
-/// Place in the order of the page; unknown names come last.
+/// Position in the order of the page; unknown names come last.
 pub fn order(key: &str) -> usize {
     let place = |list: &[Words]| list.iter().position(|w| w.key == key);
     place(&SCORES).or_else(|| place(&MEASURES)).unwrap_or(usize::MAX)
 }
 
-/// A title within a sentence: its first letter small, unless an abbreviation begins with it.
+/// A title within a sentence: its first letter is small, unless it begins with an abbreviation.
 pub fn inline(key: &str) -> String {
     let title = title(key);
     let mut letters = title.chars();
@@ -129,12 +129,12 @@ pub fn attack_along(name: &str, k: Option<usize>) -> String {
     }
 }
 
-/// k of an attack along the k-th direction, `u<k>`.
+/// k for an attack along the k-th direction, `u<k>`.
 pub fn direction(name: &str) -> Option<usize> {
     name.strip_prefix('u').and_then(|k| k.parse().ok())
 }
 
-/// Searches by gradients, the strongest first as a rule.
+/// Searches by gradients, usually the strongest first.
 const STRONG: [&str; 7] = ["suite", "race", "suite-race", "pgd", "apgd", "spectral-iterated", "spectral"];
 
 /// Whether an attack has this name.
@@ -142,7 +142,7 @@ pub fn is_attack(name: &str) -> bool {
     STRONG.contains(&name) || ["random", "square", "minimal"].contains(&name) || name.starts_with("suite-")
 }
 
-/// How strong attacks of this name are as a rule: 0 for the strongest.
+/// The usual strength of attacks with this name: 0 for the strongest.
 pub fn strength(name: &str) -> usize {
     STRONG.iter().position(|known| *known == name).unwrap_or(if name == "random" { 99 } else { 50 })
 }
@@ -163,7 +163,7 @@ pub fn flag(name: &str) -> &'static str {
     }
 }
 
-/// Place of an attack in the order of the page: along directions, gradient attacks, then random ones.
+/// Position of an attack in the order of the page: along directions, gradient attacks, then random ones.
 pub fn attack_order(name: &str) -> (usize, usize) {
     match (name, direction(name)) {
         (_, Some(k)) => (0, k),
@@ -183,7 +183,7 @@ pub fn size_axis(norm: &str) -> String {
     }
 }
 
-/// A norm as formulas write it.
+/// A norm as in formulas.
 pub fn norm_sign(norm: &str) -> &str {
     match norm {
         "l2" => "ℓ₂",
@@ -205,7 +205,7 @@ pub fn list(names: &[String]) -> String {
 /// Metrics, in the order of the page.
 const METRICS: [&str; 6] = ["mean", "stochastic", "fisher", "output", "output-stochastic", "decoder"];
 
-/// Place of a facet in the order of the page: by its metric, then by what follows it.
+/// Position of a facet in the order of the page: by its metric, then by what follows the metric.
 pub fn facet_order(facet: &str) -> (usize, String) {
     let metric = facet.split(',').next().unwrap_or(facet);
     (METRICS.iter().position(|m| *m == metric).unwrap_or(METRICS.len()), facet.to_owned())

@@ -1,7 +1,7 @@
 //! Checksums: of each row, of each data set, of the file's attributes and structure (docs/formats.md).
 //!
-//! All are CRC-32 (that of zlib and PNG) of little-endian bytes. A row's is written with the row and asked when an unfinished
-//! file is resumed; the others are written when a file is complete and asked when it is read.
+//! All are CRC-32 (that of zlib and PNG) of little-endian bytes. A row's checksum is written with the row and checked when an unfinished
+//! file is resumed; the others are written when a file is complete and checked when it is read.
 
 use super::columns::{self, CHECKSUM, Dtype, fault};
 use super::header::{Header, Stored};
@@ -15,11 +15,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
 use std::path::Path;
 
-/// The data set with a checksum per row, `[N]` i64.
+/// The data set with one checksum for each row, `[N]` i64.
 pub(super) const ROWS: &str = "/checksum";
 /// Versions of this program that wrote no checksums.
 const WITHOUT: &str = "0.1.0";
-/// Bytes that are read at a time where a data set is asked for its checksum.
+/// Bytes that are read at a time to compute a data set's checksum.
 const PIECE: usize = 8 << 20;
 
 /// The checksum of each row: its index in the data set, then its values in every column, by path.
@@ -49,8 +49,8 @@ pub(super) fn of_rows(index: &[u64], columns: &[&Column]) -> Vec<i64> {
     hashers.into_iter().map(|hasher| i64::from(hasher.finalize())).collect()
 }
 
-/// Which of the `wanted` rows of an unfinished file agree with their checksums; `None` where they cannot be read. `columns` are its
-/// data sets with a row per sample, by path.
+/// Which of the `wanted` rows of an unfinished file agree with their checksums; `None` if they cannot be read. `columns` are its data sets
+/// with one row for each sample, by path.
 pub(super) fn agreeing(
     columns: &BTreeMap<String, Dataset>,
     kind: FileKind,
@@ -98,7 +98,7 @@ pub(super) fn of_values(values: &Values) -> i64 {
     i64::from(hasher.finalize())
 }
 
-/// The checksum of a data set as it is in its file, some of it at a time.
+/// The checksum of a data set in its file, computed piece by piece.
 pub(super) fn of_dataset(dataset: &Dataset, path: &str, dtype: Dtype) -> hdf5::Result<i64> {
     let shape = dataset.shape();
     let (Some(&length), Some(inner)) = (shape.first(), columns::size_of_shape(shape.get(1..).unwrap_or_default()))
@@ -120,9 +120,9 @@ pub(super) fn of_dataset(dataset: &Dataset, path: &str, dtype: Dtype) -> hdf5::R
     Ok(i64::from(hasher.finalize()))
 }
 
-/// Gives every data set and the root their checksums, in the places that were made for them.
+/// Writes the checksums of every data set and of the root into the places that were reserved for them.
 ///
-/// The attributes are taken as they are in the file: who began it may have run elsewhere, and another version.
+/// The attributes are taken from the file: its run may have begun on another machine, with another version.
 pub(super) fn seal(file: &File, path: &Path) -> Result<()> {
     let stored = Header::read(file, path)?;
     let datasets = datasets(file, path)?;
@@ -145,13 +145,13 @@ pub(super) fn is_without(file: &File, stored: &Stored) -> bool {
     stored.version == WITHOUT && file.attr(CHECKSUM).is_err()
 }
 
-/// True where an unfinished file's attributes are as they were written: by themselves, or, just before it is complete, with all else.
+/// True if an unfinished file's attributes are as written: their own checksum agrees or, in a nearly complete file, that of the whole.
 pub(super) fn is_begun(file: &File, path: &Path, stored: &Stored, datasets: &[DatasetInfo]) -> bool {
     number(file.attr(CHECKSUM)) == Some(stored.header.checksum(&stored.version))
         || check(file, path, stored, datasets).is_ok()
 }
 
-/// The root's checksum of a finished file: of a line for each attribute, by name, and for each data set, by path.
+/// The root's checksum of a finished file, over one line for each attribute, by name, and for each data set, by path.
 fn of_structure(stored: &Stored, datasets: &[DatasetInfo], sums: &[i64]) -> i64 {
     let mut text = stored.header.lines(&stored.version);
     for (DatasetInfo { path, dtype, shape }, sum) in datasets.iter().zip(sums) {
@@ -162,10 +162,10 @@ fn of_structure(stored: &Stored, datasets: &[DatasetInfo], sums: &[i64]) -> i64 
     i64::from(crc32fast::hash(text.as_bytes()))
 }
 
-/// Checks the root's checksum of a finished file, and gives each data set's, by path; none for files of a version without.
+/// Checks the root's checksum of a finished file, and returns each data set's, by path; none for files of a version without checksums.
 ///
 /// # Errors
-/// A wrong request where attributes or structure are not as they were written.
+/// A wrong request if attributes or structure are not as they were written.
 pub(super) fn check(
     file: &File,
     path: &Path,

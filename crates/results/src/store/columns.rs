@@ -72,7 +72,7 @@ impl Values {
         with_values!(self, v => v.len())
     }
 
-    /// True where there is no value.
+    /// True if there is no value.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -92,7 +92,7 @@ impl Values {
         with_values!(self, v => v[range].iter().for_each(|x| bytes.extend_from_slice(&x.to_le_bytes())));
     }
 
-    /// Equal bit for bit: NaN equals itself, which `==` denies.
+    /// Equal bit for bit: NaN equals itself, unlike with `==`.
     pub(super) fn same_bits(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::F64(a), Self::F64(b)) => a.iter().map(|x| x.to_bits()).eq(b.iter().map(|x| x.to_bits())),
@@ -103,7 +103,7 @@ impl Values {
 }
 
 impl Column {
-    /// Checks that shape and values agree and that the sample axis, where there is one, has `samples` entries.
+    /// Checks that shape and values agree and that the sample axis, if there is one, has `samples` entries.
     pub(super) fn check(&self, samples: Option<usize>) -> Result<()> {
         let subject = || format!("column {}", self.path);
         let size = size_of_shape(&self.shape)
@@ -165,13 +165,13 @@ impl Column {
     }
 }
 
-/// The number of elements, where it is a number this machine can count.
+/// The number of elements; `None` if it overflows on this machine.
 pub(super) fn size_of_shape(shape: &[usize]) -> Option<usize> {
     shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d))
 }
 
-/// How many rows of data sets of these types and shapes are handled together: as many of their `samples` as 32 MiB hold, and one
-/// at least. What is of another type counts as the widest.
+/// How many rows of data sets of these types and shapes are handled together: as many of their `samples` as 32 MiB hold, but at least one.
+/// Other types count as the widest.
 pub(super) fn rows_together<'a>(
     datasets: impl IntoIterator<Item = (Option<Dtype>, &'a [usize])>,
     samples: usize,
@@ -213,7 +213,7 @@ fn pick<T: Copy>(v: &[T], outer: usize, axis: usize, inner: usize, positions: &[
     out
 }
 
-/// An HDF5 failure on `path`. Where the system gave the reason (no space left), that is the error.
+/// An HDF5 failure on `path`. If the system gave the reason (no space left), the error is that reason.
 pub(super) fn fault(path: &Path, error: hdf5::Error) -> Error {
     let system = error.stack().and_then(|frames| {
         frames.iter().find_map(|frame| {
@@ -227,10 +227,10 @@ pub(super) fn fault(path: &Path, error: hdf5::Error) -> Error {
     }
 }
 
-/// Opens an HDF5 file without HDF5's locks. A finished file never changes, so that reading it needs none (and some
-/// file systems have none); a file that is being written is guarded by its `Target`.
+/// Opens an HDF5 file without HDF5's locks. A finished file never changes, so reading it needs no lock (and some file systems have none); a
+/// `Target` guards a file that is being written.
 ///
-/// A file that is created tracks no times: the same results make the same bytes.
+/// A created file stores no times, so that the same results make the same bytes.
 pub(super) fn open(path: &Path, mode: OpenMode) -> hdf5::Result<File> {
     let mut options = File::with_options();
     options.with_fapl(|access| access.file_locking(false));
@@ -238,7 +238,7 @@ pub(super) fn open(path: &Path, mode: OpenMode) -> hdf5::Result<File> {
     options.open_as(path, mode)
 }
 
-/// The element type of a data set, where it is one of the format's.
+/// The element type of a data set, if it is one of the format's.
 pub(super) fn dtype_of(dataset: &Dataset) -> Option<Dtype> {
     match dataset.dtype().and_then(|d| d.to_descriptor()).ok()? {
         TypeDescriptor::Float(FloatSize::U8) => Some(Dtype::F64),
@@ -249,7 +249,7 @@ pub(super) fn dtype_of(dataset: &Dataset) -> Option<Dtype> {
     }
 }
 
-/// Creates the data set `path` below `root`, its space allocated and nothing written.
+/// Creates the data set `path` below `root`, with its space allocated and nothing written.
 pub(super) fn create(root: &Group, path: &str, dtype: Dtype, shape: &[usize]) -> hdf5::Result<Dataset> {
     fn typed<T: H5Type>(root: &Group, path: &str, shape: &[usize]) -> hdf5::Result<Dataset> {
         let empty = shape.contains(&0);
@@ -264,7 +264,7 @@ pub(super) fn create(root: &Group, path: &str, dtype: Dtype, shape: &[usize]) ->
         Dtype::I64 => typed::<i64>(root, path, shape),
         Dtype::U8 => typed::<u8>(root, path, shape),
     }?;
-    // Its place is made now, so that a complete file's checksums change no structure.
+    // The attribute is created now, so that the checksums of a complete file do not change its structure.
     dataset.new_attr::<i64>().create(CHECKSUM)?.write_scalar(&0i64)?;
     Ok(dataset)
 }
@@ -309,7 +309,7 @@ pub(super) fn read(
     Ok(Column { path: path.to_owned(), shape, sample_axis, values })
 }
 
-/// `rows` on `axis`, all of the others.
+/// `rows` on `axis`, and everything on the other axes.
 fn along(shape: &[usize], axis: usize, rows: Range<usize>) -> Selection {
     let slices: Vec<SliceOrIndex> =
         shape.iter().enumerate().map(|(i, d)| if i == axis { rows.clone().into() } else { (0..*d).into() }).collect();

@@ -1,4 +1,4 @@
-//! Root attributes: what a result file holds and of which run.
+//! Root attributes: the contents of a result file and the run that made it.
 
 use super::columns::{CHECKSUM, fault};
 use super::schema::{FORMAT, FileKind, OLDEST};
@@ -10,10 +10,10 @@ use std::path::Path;
 use std::str::FromStr;
 use strum::VariantArray;
 
-/// Of which run a file is. Two files with the same header (device and libtorch aside) hold the same numbers.
+/// The run that made a file. Two files with the same header (apart from device and libtorch) hold the same numbers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Header {
-    /// What the file holds.
+    /// The kind of the contents.
     pub kind: FileKind,
     /// The resolved configuration, YAML.
     pub config: String,
@@ -23,30 +23,30 @@ pub struct Header {
     pub model_sha256: String,
     /// Name of the data set.
     pub dataset: String,
-    /// SHA-256 of what its samples are (shape, number, some rows), hexadecimal; empty where no data were read.
+    /// SHA-256 of its samples (shape, number, some rows), hexadecimal; empty if no data were read.
     pub data_sha256: String,
-    /// How many samples the whole run has, all shards together; 0 where that is not known.
+    /// The number of samples in the whole run, all shards together; 0 if it is not known.
     pub samples: u64,
     /// `train` or `test`.
     pub split: String,
-    /// Where it was computed: `cpu`, `cuda:0`.
+    /// The device: `cpu`, `cuda:0`.
     pub device: String,
     /// `f32` or `f64`.
     pub precision: String,
     /// Seed of the run.
     pub seed: u64,
-    /// The libtorch that computed it, by its version; empty where none did.
+    /// The version of the libtorch that computed it; empty if none did.
     pub libtorch: String,
-    /// The pullback metric, where one was used.
+    /// The pullback metric, if one was used.
     pub metric: Option<String>,
     /// Further root attributes, by name.
     pub extra: BTreeMap<String, String>,
 }
 
-/// What two runs differ in.
+/// A difference between two runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Difference {
-    /// An attribute, or a key of what was asked.
+    /// An attribute, or a key of the request.
     pub name: String,
     pub ours: String,
     pub theirs: String,
@@ -75,7 +75,7 @@ const RESERVED: [&str; 16] = [
 /// The version of this crate, as files name it.
 pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// What a file says of itself.
+/// A file's statements about itself.
 #[derive(Debug)]
 pub(super) struct Stored {
     /// `pullback_format`: at most [`FORMAT`], or 0 in a file that is not finished.
@@ -117,22 +117,22 @@ impl Header {
         own.chain(metric).chain(self.extra.clone()).collect()
     }
 
-    /// A line for each attribute, by name: what checksums are of.
+    /// A line for each attribute, by name; checksums are computed over these lines.
     pub(super) fn lines(&self, version: &str) -> String {
         let attributes: BTreeMap<_, _> = self.attributes(version).into_iter().collect();
         attributes.into_iter().map(|(name, value)| format!("{name}={value}\n")).collect()
     }
 
-    /// The checksum of [`Header::lines`]: the root's of an unfinished file.
+    /// The checksum of [`Header::lines`], which is the root's checksum in an unfinished file.
     pub(super) fn checksum(&self, version: &str) -> i64 {
         i64::from(crc32fast::hash(self.lines(version).as_bytes()))
     }
 
-    /// The first thing in which a run differs so that its rows may not stand beside ours; `None` for the same run. Where it
-    /// computed, which versions of the program and libtorch did, and how paths were spelt is none: weights and data are known by what they are.
+    /// The first difference for which a run's rows may not be in one file with ours; `None` for the same run. The device, the versions of
+    /// the program and libtorch, and the spelling of paths do not count: hashes identify weights and data.
     pub(super) fn difference(&self, other: &Self) -> Option<Difference> {
         let none = || "none".to_owned();
-        // In the words of what was asked, where it is that.
+        // If the difference is in the request, it is named as there.
         if let Some(asked) = asked_differently(&self.config, &other.config).filter(|_| self.kind == other.kind) {
             return Some(asked);
         }
@@ -149,7 +149,7 @@ impl Header {
         if let Some((name, ours, theirs)) = pairs.into_iter().find(|(_, ours, theirs)| ours != theirs) {
             return Some(Difference { name: name.to_owned(), ours, theirs });
         }
-        // What follows from the request was compared with it.
+        // These attributes follow from the request, which was compared already.
         let told = |name: &&String| {
             !FROM_CONFIG
                 .iter()
@@ -205,7 +205,7 @@ impl Header {
         Ok(())
     }
 
-    /// Reads the attributes and checks that they are there.
+    /// Reads the attributes and checks that they exist.
     pub(super) fn read(file: &File, path: &Path) -> Result<Stored> {
         let shown = path.display();
         let names = file.attr_names().map_err(|e| fault(path, e))?;
@@ -228,7 +228,7 @@ impl Header {
             Error::request(format!("{shown}: kind"), expected, format!("{kind:?}"))
         })?;
         let there = |name: &str| names.iter().any(|n| n == name);
-        // Attributes that other tools added and that are not text are none of ours.
+        // Attributes from other tools that are not text are ignored.
         let extra = names
             .iter()
             .filter(|n| !RESERVED.contains(&n.as_str()))
@@ -254,13 +254,13 @@ impl Header {
     }
 }
 
-/// Further attributes that only repeat what `config` says, for readers who do not know it.
+/// Further attributes that only repeat parts of `config`, for readers that cannot parse it.
 const FROM_CONFIG: [&str; 3] = ["norm", "scale", "goal"];
 
-/// Keys of a stored request that say where things lay and which part this was, and not what was asked.
+/// Keys of a stored request that give paths or the part of a run; they are not part of what was asked.
 const WHERE: [&str; 3] = ["model", "data", "shard"];
 
-/// The first key in which two stored requests differ but for [`WHERE`]; as texts where they are no mappings.
+/// The first key outside [`WHERE`] in which two stored requests differ; texts are compared if they are not mappings.
 fn asked_differently(a: &str, b: &str) -> Option<Difference> {
     use serde_yaml::Value;
     let mapping = |text: &str| match serde_yaml::from_str::<Value>(text) {
@@ -283,7 +283,7 @@ fn asked_differently(a: &str, b: &str) -> Option<Difference> {
     Some(Difference { name, ours: shown(a.get(key)), theirs: shown(b.get(key)) })
 }
 
-/// The request of a whole run from that of one of its shards.
+/// The request of a whole run, made from that of one of its shards.
 pub(super) fn of_all_shards(config: &str) -> String {
     let whole = || -> Option<String> {
         let mut value: serde_yaml::Value = serde_yaml::from_str(config).ok()?;
@@ -314,7 +314,7 @@ fn attribute(file: &File, path: &Path, name: &str) -> Result<String> {
     String::from_utf8(bytes.map_err(|e| fault(path, e))?).map_err(|_| wrong("bytes that are not UTF-8"))
 }
 
-/// An integer attribute. HDF5 would clamp what does not fit, so the value is read in the widest types.
+/// An integer attribute. HDF5 would clamp a value that does not fit, so it is read in the widest types.
 fn number<T: TryFrom<i128>>(file: &File, path: &Path, name: &str) -> Result<T> {
     let wrong = |found: &str| Error::request(format!("{}: attribute {name}", path.display()), "an integer", found);
     let attribute = file.attr(name).map_err(|_| wrong("nothing"))?;

@@ -1,10 +1,10 @@
-//! Which rows of an unfinished file are done, kept in `/index` itself.
+//! The journal of the finished rows of an unfinished file, kept in `/index` itself.
 //!
 //! The row of sample i holds
 //! - `-1 - i` while its values are missing;
 //! - `2^62 + (boot << 40) + i` once they are written: a killed process loses nothing that was written, but a power failure
-//!   may, so that the row counts as done only while the machine has not been started anew;
-//! - `i` once they are known to be on the disk. The disk is asked every [`INTERVAL`], since it is slow to answer
+//!   may, so the row counts as done only until the machine restarts;
+//! - `i` once they are known to be on the disk. The disk is synced every [`INTERVAL`], because that is slow
 //!   (100 ms a block with images where this was measured).
 
 use super::columns::{self, Dtype, fault};
@@ -18,14 +18,14 @@ use std::ops::Range;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-/// How much work a power failure may cost.
+/// The most work, as time, that a power failure may cost.
 const INTERVAL: Duration = Duration::from_secs(2);
 const WRITTEN: i64 = 1 << 62;
 const INDEX_BITS: u32 = 40;
 /// The largest position of a sample in its data set.
 pub(super) const MOST: u64 = (1 << INDEX_BITS) - 1;
 
-/// 22 bits that are others after the machine's next start; none where the system does not tell.
+/// 22 bits that change with the machine's next start; none if the system does not say.
 static BOOT: LazyLock<Option<i64>> = LazyLock::new(|| {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     i64::from_str_radix(text.get(..6)?, 16).ok().map(|bits| bits >> 2)
@@ -40,7 +40,7 @@ pub(super) struct Journal {
     asked: Instant,
 }
 
-/// True for an entry of a row whose values are there, for this machine as long as it runs.
+/// True if the values of an entry's row are stored, as far as this machine knows while it runs.
 pub(super) fn is_stored(entry: i64) -> bool {
     match entry {
         ..0 => false,
@@ -49,12 +49,12 @@ pub(super) fn is_stored(entry: i64) -> bool {
     }
 }
 
-/// True for an entry that only a finished file has.
+/// True for an entry as in a finished file.
 pub(super) fn is_settled(entry: i64) -> bool {
     (0..WRITTEN).contains(&entry)
 }
 
-/// The sample that an entry is about.
+/// The sample of an entry.
 fn sample(entry: i64) -> u64 {
     (if entry < 0 { -1 - entry } else { entry & MOST as i64 }) as u64
 }
@@ -66,8 +66,8 @@ impl Journal {
         Ok(Self { dataset, written: vec![], asked: Instant::now() })
     }
 
-    /// Reads `/index` of an earlier run over the same samples: the journal and whether each row is stored. `None` where
-    /// it is of another run. A few entries of other samples are damage: those rows count as missing.
+    /// Reads `/index` of an earlier run over the same samples: the journal and whether each row is stored. `None` if it belongs to another
+    /// run. A few entries of other samples are damage: those rows count as missing.
     pub fn open(file: &File, index: &[u64]) -> hdf5::Result<Option<(Self, Vec<bool>)>> {
         let dataset = file.dataset(INDEX)?;
         if columns::dtype_of(&dataset) != Some(Dtype::I64) || dataset.get_shape()? != [index.len()] {
@@ -85,7 +85,7 @@ impl Journal {
         Ok(Some((Self { dataset, written, asked: Instant::now() }, stored)))
     }
 
-    /// Notes that the values of `rows`, (row, sample) by row, are written. The file must have been flushed before.
+    /// Notes that the values of `rows`, (row, sample) by row, are written. The file must be flushed before.
     pub fn note(&mut self, rows: &[(usize, u64)], file: &File, target: &Target) -> Result<()> {
         self.written.extend(rows);
         match *BOOT {
@@ -98,7 +98,7 @@ impl Journal {
         }
     }
 
-    /// Has the disk take what is written, then notes so.
+    /// Makes the disk store what is written, then notes that.
     pub fn settle(&mut self, file: &File, target: &Target) -> Result<()> {
         target.sync()?;
         self.written.sort_unstable();
@@ -108,7 +108,7 @@ impl Journal {
         Ok(())
     }
 
-    /// How many rows an unfinished file of any run has finished.
+    /// The number of finished rows in an unfinished file of any run.
     pub fn finished(file: &File) -> usize {
         let entries = file.dataset(INDEX).and_then(|d| d.read_raw::<i64>()).unwrap_or_default();
         entries.into_iter().filter(|entry| is_stored(*entry)).count()

@@ -17,8 +17,8 @@ use std::path::{Path, PathBuf};
 /// Joins result files of the same run over different samples into `output`.
 ///
 /// # Errors
-/// A wrong request where the shards are not of one run (what was asked, weights, data, seed, data sets and those without a row
-/// per sample, such as `/eps`, must agree), where a sample is in two of them, or where one is missing.
+/// A wrong request if the shards are not of one run (the request, weights, data, seed, data sets and those without a row for each sample,
+/// such as `/eps`, must agree), if a sample is in two of them, or if one is missing.
 pub fn merge(shards: &[PathBuf], output: &Path, overwrite: Overwrite) -> Result<()> {
     let readers = shards.iter().map(|path| Reader::open(path)).collect::<Result<Vec<_>>>()?;
     let Some(first) = readers.first() else {
@@ -37,7 +37,7 @@ pub fn merge(shards: &[PathBuf], output: &Path, overwrite: Overwrite) -> Result<
         first.datasets().iter().partition(|d| sample_axis(first.header().kind, &d.path).is_some());
     let fixed = whole.iter().map(|d| first.read(&d.path)).collect::<Result<Vec<_>>>()?;
     let samples = Samples::Listed(rows.iter().map(|r| r.index).collect());
-    // Merging is quick and starts afresh, under a name of its own: the partial name may hold an unfinished run's rows.
+    // Merging is quick and starts again each time, under its own name, because the partial name may hold an unfinished run's rows.
     let target = Target::called(output, overwrite, ".merging")?;
     let mut writer = Writer::begin(target, &header(&readers), samples, &fixed, Partial::Discard)?;
     let together = rows_together(per_sample.iter().map(|d| (d.dtype, &d.shape[..])), first.samples());
@@ -47,7 +47,7 @@ pub fn merge(shards: &[PathBuf], output: &Path, overwrite: Overwrite) -> Result<
     writer.finish()
 }
 
-/// Where a sample lies.
+/// The place of a sample.
 struct Row {
     index: u64,
     shard: usize,
@@ -72,13 +72,13 @@ fn order(readers: &[Reader]) -> Result<Vec<Row>> {
     }
 }
 
-/// Checks that no sample is missing: of the run's, where the shards say how many it has, else up to the last.
+/// Checks that no sample of the run is missing; if the shards do not say how many it has, no sample up to the last.
 fn ensure_whole(header: &Header, rows: &[Row]) -> Result<()> {
     let total = match header.samples {
         0 => rows.last().map_or(0, |r| r.index + 1),
         samples => samples,
     };
-    // A draw from the data set has its samples anywhere in it.
+    // A draw can have its samples anywhere in the data set.
     if rows.len() as u64 == total {
         return Ok(());
     }
@@ -105,7 +105,7 @@ fn ensure_whole(header: &Header, rows: &[Row]) -> Result<()> {
     ))
 }
 
-/// Checks that two shards are of one run.
+/// Checks that two shards belong to one run.
 fn agree(first: &Reader, other: &Reader) -> Result<()> {
     let (a, b) = (first.header(), other.header());
     let differ = |name: &str, a: &str, b: &str| {
@@ -120,7 +120,7 @@ fn agree(first: &Reader, other: &Reader) -> Result<()> {
         Some(DatasetInfo { shape, .. }) => format!("another type {shape:?}"),
         None => "no such data set".to_owned(),
     };
-    // Shapes agree but for the number of samples.
+    // Shapes agree except for the number of samples.
     let bare = |d: &DatasetInfo| {
         let mut shape = d.shape.clone();
         if let Some(axis) = sample_axis(a.kind, &d.path) {
@@ -143,7 +143,7 @@ fn agree(first: &Reader, other: &Reader) -> Result<()> {
     Ok(())
 }
 
-/// The merged file's header: the first shard's, with the devices and libtorches of all.
+/// The merged file's header: the first shard's, with all devices and libtorch versions.
 fn header(readers: &[Reader]) -> Header {
     let all = |of: fn(&Header) -> &str| {
         let mut names: Vec<&str> = readers.iter().map(|r| of(r.header())).collect();
@@ -157,7 +157,7 @@ fn header(readers: &[Reader]) -> Header {
 
 /// The samples of `piece` as one block.
 fn block(readers: &[Reader], per_sample: &[&DatasetInfo], piece: &[Row]) -> Result<Block> {
-    // By shard and row, so that neighbours in a shard are read together; the writer puts each row in its place.
+    // Ordered by shard and row, so that neighbours in a shard are read together; the writer puts each row in its place.
     let mut piece: Vec<&Row> = piece.iter().collect();
     piece.sort_unstable_by_key(|r| (r.shard, r.row));
     let runs: Vec<(usize, Range<usize>)> = piece

@@ -1,21 +1,21 @@
 //! Results in HDF5 (format 2; 1 is read too): blocks of rows keyed by sample index, finished atomically, resumed, merged.
 //!
-//! Scores, attacks and measures have names here only as parts of a path: nothing in this module knows one.
+//! Scores, attacks and measures are only parts of paths here: nothing in this module knows a single one.
 
 mod checksum; // of rows, data sets, and the whole
 mod columns; // values and their rows, in memory and in HDF5 data sets
-mod header; //  root attributes: what a file holds and of which run
-mod journal; // which rows of an unfinished file are done
+mod header; //  root attributes: a file's contents and its run
+mod journal; // the finished rows of an unfinished file
 mod merge; //   shards of one run -> one file
 mod partial; // the unfinished file
-mod probe; //   what is known of a file before it is believed
-mod reader; //  files in, checked
-mod relation; // what relations of a sweep are about
+mod probe; //   checks of a file before its contents are used
+mod reader; //  reads and checks files
+mod relation; // the relations of a sweep
 mod schema; //  which paths a file may hold and which axis counts samples
-mod summary; // what a file holds, in a few lines
+mod summary; // a file's contents in a few lines
 mod target; //  output paths: refused early, published atomically
 mod whole; //   files and data sets written in one go
-mod writer; //  blocks out, resumed after an interruption
+mod writer; //  writes blocks, resumes after an interruption
 
 pub mod tensorboard; // curves and images of a training run, as TensorBoard reads them
 
@@ -52,27 +52,27 @@ pub struct Column {
     pub path: String,
     /// Shape of this part; the axis `sample_axis` has the block's length.
     pub shape: Vec<usize>,
-    /// Which axis counts samples: 0 for `[N]` and `[N, R]`, 1 for `[E, N]`. Of no meaning in a data set that has
-    /// no row per sample (`/eps`).
+    /// Which axis counts samples: 0 for `[N]` and `[N, R]`, 1 for `[E, N]`. It has no meaning in a data set without a row for each sample
+    /// (`/eps`).
     pub sample_axis: usize,
     /// The values, `shape.product()` of them.
     pub values: Values,
 }
 
-/// What a stage hands to a [`Sink`]: some samples and all that was computed of them.
+/// What a stage passes to a [`Sink`]: some samples and all results for them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Block {
     /// Position of each sample in the data set.
     pub index: Vec<u64>,
-    /// Class of each sample, where known.
+    /// Class of each sample, if known.
     pub labels: Option<Vec<i64>>,
     /// The results.
     pub columns: Vec<Column>,
 }
 
-/// Where blocks go: a file, or a test's memory.
+/// The destination of blocks: a file, or a test's memory.
 pub trait Sink {
-    /// Takes one block; what it took survives an interruption.
+    /// Takes one block, which then survives an interruption.
     fn put(&mut self, block: &Block) -> Result<()>;
     /// Makes the result visible under its final name.
     fn finish(self: Box<Self>) -> Result<()>;

@@ -1,4 +1,4 @@
-//! The unfinished file: begun, opened again, or found to be of no use.
+//! The unfinished file: created, resumed, or found to be useless.
 
 use super::Column;
 use super::checksum;
@@ -18,9 +18,9 @@ use std::path::Path;
 /// Whether a partial file may be continued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Partial {
-    /// By the run that began it.
+    /// Yes, by the run that began it.
     Resume,
-    /// By none.
+    /// No.
     Discard,
 }
 
@@ -30,20 +30,20 @@ pub(super) struct Rows {
     pub journal: Journal,
     /// Whether each row is done.
     pub stored: Vec<bool>,
-    /// The data sets with a row per sample, by path.
+    /// The data sets with one row for each sample, by path.
     pub columns: BTreeMap<String, Dataset>,
 }
 
-/// What lies under the partial name.
+/// The contents of the file under the partial name.
 pub(super) enum Found {
     Nothing,
-    /// Rows of this run, and how many of them were damaged and are missing.
+    /// Rows of this run, and the number of damaged rows, which count as missing.
     Rows(Rows, usize),
-    /// Something without a finished row.
+    /// A file without a finished row.
     Useless(String),
-    /// A file that cannot be read, or of which nothing can be believed.
+    /// A file that cannot be read, or whose contents cannot be trusted.
     Damaged,
-    /// Finished rows of another run: how many, and in what it differs.
+    /// Finished rows of another run: their number, and the difference.
     Others(usize, String),
 }
 
@@ -82,12 +82,12 @@ pub(super) fn resume(
         Err(_) => Ok(Found::Damaged),
         Ok(file) => Ok(same_run(file, path, header, index, fixed, rows).unwrap_or(Found::Damaged)),
     };
-    // HDF5 touches a file that it opens for writing: what is another run's is only looked at.
+    // HDF5 changes a file that it opens for writing, so another run's file is opened only for reading.
     let found = look(OpenMode::Read, Believe::All)?;
     if !matches!(found, Found::Rows(..)) {
         return Ok(found);
     }
-    // Closed before it is opened again.
+    // The file is closed before it is opened again.
     drop(found);
     look(OpenMode::ReadWrite, Believe::Checked)
 }
@@ -99,7 +99,7 @@ enum Believe {
     Checked,
 }
 
-/// What a partial file is to a run; `None` where it is damaged.
+/// What a partial file is for a run; `None` if it is damaged.
 fn same_run(file: File, path: &Path, header: &Header, index: &[u64], fixed: &[Column], rows: Believe) -> Option<Found> {
     if !heap_is_whole(path).unwrap_or(false) {
         return None;

@@ -1,4 +1,4 @@
-//! What can be known of a file before its contents are believed.
+//! Checks of a file before its contents are used.
 
 use super::columns::{self, fault};
 use super::schema::DatasetInfo;
@@ -9,7 +9,7 @@ use std::path::Path;
 /// The first bytes of every HDF5 file.
 const MAGIC: &[u8] = b"\x89HDF\r\n\x1a\n";
 
-/// True where the file begins as HDF5 does.
+/// True if the file begins like an HDF5 file.
 pub(super) fn starts_as_hdf5(path: &Path) -> Result<bool> {
     use std::io::Read;
     let mut first = Vec::with_capacity(MAGIC.len());
@@ -18,10 +18,10 @@ pub(super) fn starts_as_hdf5(path: &Path) -> Result<bool> {
     Ok(first == MAGIC)
 }
 
-/// False where a global heap, which holds the text of attributes, has a hole: HDF5 2.0 reads such a heap for ever.
+/// False if a global heap, which holds the text of attributes, has a hole: HDF5 2.0 reads such a heap for ever.
 ///
-/// Zeros in the place of data are what a power failure or a broken-off copy leaves. The heaps of result files lie at
-/// their beginning, so that only this part is looked at.
+/// A power failure or an interrupted copy leaves zeros in place of data. The heaps of result files lie at their beginning, so only this
+/// part is checked.
 pub(super) fn heap_is_whole(path: &Path) -> Result<bool> {
     use std::io::Read;
     // Format: HDF5 File Format Specification 3.0, III.E "Global Heap".
@@ -43,7 +43,7 @@ pub(super) fn heap_is_whole(path: &Path) -> Result<bool> {
             let (Some(object), Some(size)) = (number(at, 2), number(at + 8, 8)) else {
                 break;
             };
-            // Object 0 is the free space, its own header included; the others are padded to 8 bytes.
+            // Object 0 is the free space, with its own header; the others are padded to 8 bytes.
             let step = if object == 0 { Some(size) } else { size.checked_next_multiple_of(8).map(|n| n + HEADER) };
             match step.and_then(|step| at.checked_add(step)) {
                 Some(next) if next >= at + HEADER && next <= end => at = next,
@@ -54,9 +54,9 @@ pub(super) fn heap_is_whole(path: &Path) -> Result<bool> {
     Ok(true)
 }
 
-/// Every data set of a file, by path. Only what lies in the file itself is listed: links to other places are passed by.
+/// Every data set of a file, by path. Only data sets in the file itself are listed; links to other places are ignored.
 pub(super) fn datasets(file: &File, path: &Path) -> Result<Vec<DatasetInfo>> {
-    // Groups that contain themselves can be made; the format is eight deep (a relation with damage by a further set).
+    // Groups may contain themselves; the format has a depth of eight (a relation with damage by a further set).
     const DEPTH: usize = 8;
     fn walk(group: &Group, prefix: &str, depth: usize, found: &mut Vec<DatasetInfo>) -> hdf5::Result<()> {
         let mut links = vec![];

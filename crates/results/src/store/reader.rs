@@ -1,4 +1,4 @@
-//! Files in: checked when opened, then read whole or by rows.
+//! Reads files: they are checked when opened, then read whole or by rows.
 
 use super::checksum;
 use super::columns::{self, Dtype, fault, size_of_shape};
@@ -23,14 +23,14 @@ pub struct Reader {
     stored: Stored,
     datasets: Vec<DatasetInfo>,
     index: Vec<u64>,
-    /// The checksums of the data sets, by path, whose values have not been compared with them yet.
+    /// The checksums, by path, of data sets whose values have not been compared with them yet.
     unasked: Mutex<HashMap<String, i64>>,
 }
 
-/// Deflate shrinks by at most about this factor; a data set that claims more than its file can hold is damaged.
+/// Deflate shrinks data at most by about this factor; a data set that claims more than its file can hold is damaged.
 const MOST_COMPRESSION: u64 = 1100;
 
-/// True for a file that says it is a pullback result, finished or not, of whatever format number.
+/// True for a file that says it is a pullback result, finished or not, with any format number.
 pub fn is_result(path: &Path) -> bool {
     starts_as_hdf5(path).unwrap_or(false)
         && columns::open(path, OpenMode::Read).is_ok_and(|f| f.attr("pullback_format").is_ok())
@@ -88,7 +88,7 @@ impl Reader {
         &self.path
     }
 
-    /// What the file holds, of which run.
+    /// The file's contents and its run.
     pub fn header(&self) -> &Header {
         &self.stored.header
     }
@@ -148,7 +148,7 @@ impl Reader {
         self.below("/attack/")
     }
 
-    /// Names of what is stored of an attack, sorted: its measures and `images`.
+    /// Names of an attack's data sets, sorted: its measures and `images`.
     pub fn measures(&self, attack: &str) -> Vec<String> {
         self.below(&format!("/attack/{attack}/"))
     }
@@ -177,7 +177,7 @@ impl Reader {
         self.fetch(path, None)
     }
 
-    /// Reads the rows `rows` of a data set: this part of its sample axis, all of the others.
+    /// Reads the rows `rows` of a data set: this part of its sample axis, and everything on the other axes.
     pub fn read_rows(&self, path: &str, rows: Range<usize>) -> Result<Column> {
         self.fetch(path, Some(rows))
     }
@@ -240,7 +240,7 @@ impl Reader {
         let unreadable = |_| Error::request(subject(), "readable values", "a data set that is damaged or cut short");
         let in_part = rows.is_some();
         let column = columns::read(&dataset, path, dtype, axis.unwrap_or(0), rows).map_err(unreadable)?;
-        // Compared with its checksum once; whoever reads it meanwhile waits for the answer.
+        // Compared with its checksum once; other readers wait for the result meanwhile.
         let mut unasked = self.unasked.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(sum) = unasked.get(path) {
             let found = match in_part {
@@ -260,7 +260,7 @@ impl Reader {
         Error::request(format!("{}: {path}", self.path.display()), "values as they were written", found)
     }
 
-    /// Refuses a data set that cannot fit in its file, before memory is asked for it.
+    /// Refuses a data set that cannot fit in its file, before memory is requested for it.
     fn check_size(&self, info: &DatasetInfo, dtype: Dtype) -> Result<()> {
         let bytes = size_of_shape(&info.shape).and_then(|n| n.checked_mul(dtype.width()));
         let most = self.file.size().saturating_mul(MOST_COMPRESSION);
@@ -274,7 +274,7 @@ impl Reader {
         }
     }
 
-    /// Checks the parts that every reader of the format leans on.
+    /// Checks the parts on which every reader of the format depends.
     fn check(&self) -> Result<()> {
         let kind = self.header().kind;
         let wrong = |path: &str, expected: String, found: String| {

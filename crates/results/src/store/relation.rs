@@ -1,15 +1,15 @@
-//! What the relations of a sweep are about, and where they lie in its file (docs/formats.md, "Relations").
+//! The relations of a sweep, and their places in its file (docs/formats.md, "Relations").
 
 use std::fmt;
 
-/// A quantity of every model of a sweep.
+/// A quantity that every model of a sweep has.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Quantity {
     /// The weight of the KL term.
     Beta,
     /// A score, by its name in the file.
     Score(String),
-    /// A measure of what an attack did.
+    /// A measure of an attack's damage.
     Damage {
         /// The key of the set of attacks; empty for the main one.
         set: String,
@@ -21,7 +21,7 @@ pub enum Quantity {
 }
 
 impl Quantity {
-    /// Where the file has it: `/beta`, `/scores/trace`, `/attack/u1/recon_mse`, `/further/unit/attack/pgd/recon_mse`.
+    /// Its path in the file: `/beta`, `/scores/trace`, `/attack/u1/recon_mse`, `/further/unit/attack/pgd/recon_mse`.
     pub fn path(&self) -> String {
         match self {
             Self::Beta => "/beta".to_owned(),
@@ -58,15 +58,15 @@ impl fmt::Display for Quantity {
     }
 }
 
-/// The group that holds the attacks of a set: of the main one, whose key is empty, or a further one.
+/// The group of a set's attacks: of the main set, whose key is empty, or of a further one.
 pub fn attacks(set: &str) -> String {
     if set.is_empty() { "/attack".to_owned() } else { format!("/further/{set}/attack") }
 }
 
-/// Which models a relation is over, and what it is between.
+/// The models of a relation, and the quantities that it relates.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Relation {
-    /// `all`, `plain` (without mixup) or `mixup`; `None` where the group's other parts say it.
+    /// `all`, `plain` (without mixup) or `mixup`; `None` if the group's name says it.
     pub models: Option<String>,
     /// Beta or a score; `None` for a change by mixup.
     pub of: Option<Quantity>,
@@ -75,7 +75,7 @@ pub struct Relation {
 }
 
 impl Relation {
-    /// Its name below the group that holds it: `all/beta/scores/trace`, `trace/attack/u1/recon_mse`, `scores/trace`.
+    /// Its name below its group: `all/beta/scores/trace`, `trace/attack/u1/recon_mse`, `scores/trace`.
     pub fn name(&self) -> String {
         let of = self.of.as_ref().map(|of| match of {
             Quantity::Score(name) => name.clone(),
@@ -85,7 +85,7 @@ impl Relation {
         format!("{lead}{}", self.with.path().trim_start_matches('/'))
     }
 
-    /// The relation of such a name.
+    /// The relation with such a name.
     pub fn named(name: &str) -> Option<Self> {
         let of = |name: &str| if name == "beta" { Quantity::Beta } else { Quantity::Score(name.to_owned()) };
         let parts: Vec<&str> = name.split('/').collect();
@@ -100,8 +100,8 @@ impl Relation {
     }
 }
 
-/// Along which direction the attack `name` steps, among the `names` of its file or set: k of `u<k>`, and 1 of `spectral` where that has
-/// one direction only (with several it is the worst of them, and each has a name of its own).
+/// The direction along which the attack `name` steps, among the `names` of its file or set: k for `u<k>`, and 1 for `spectral` if that has
+/// only one direction (with several it is the worst of them, and each has its own name).
 pub fn direction<S: AsRef<str>>(name: &str, names: &[S]) -> Option<usize> {
     let alone = || !names.iter().any(|other| other.as_ref() == "u1");
     match name.strip_prefix('u').and_then(|k| k.parse().ok()) {

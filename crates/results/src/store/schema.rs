@@ -1,11 +1,11 @@
-//! Format 2: what kinds of files there are, which data sets they may hold and which of their axes counts samples.
+//! Format 2: the kinds of files, the data sets that they may contain, and which of their axes counts samples.
 
 use super::columns::Dtype;
 use crate::error::{Error, Result};
 
 /// The number of the file format, root attribute `pullback_format`. A file that is still being written holds 0.
 pub const FORMAT: i64 = 2;
-/// The oldest format that is read. Its sweeps have names in place of groups: `/attack/unit-u1`, `/correlation/all.beta.trace`.
+/// The oldest format that is read. Its sweeps have composed names in place of groups: `/attack/unit-u1`, `/correlation/all.beta.trace`.
 pub const OLDEST: i64 = 1;
 
 /// Positions in the data set, `[N]`.
@@ -13,7 +13,7 @@ pub(super) const INDEX: &str = "/index";
 /// Classes, `[N]`.
 pub(super) const LABEL: &str = "/label";
 
-/// What a result file holds.
+/// The kind of a result file.
 #[derive(
     Clone,
     Copy,
@@ -28,17 +28,17 @@ pub(super) const LABEL: &str = "/label";
 )]
 #[strum(serialize_all = "lowercase")]
 pub enum FileKind {
-    /// Spectra and the numbers made of them, a row per sample.
+    /// Spectra and scores, one row for each sample.
     #[default]
     Scores,
-    /// Attacks and their measures, a row per sample and size.
+    /// Attacks and their measures, one row for each sample and size.
     Attack,
     /// Several models of a grid, with correlations.
     Sweep,
 }
 
 impl FileKind {
-    /// As the attribute `kind` says it.
+    /// Its name in the attribute `kind`.
     pub fn name(self) -> &'static str {
         self.into()
     }
@@ -49,13 +49,13 @@ impl FileKind {
 pub struct DatasetInfo {
     /// Its path, `/scores/trace`.
     pub path: String,
-    /// Its element type; `None` where it is none of the format's.
+    /// Its element type; `None` if it is not one of the format's.
     pub dtype: Option<Dtype>,
     /// Its shape.
     pub shape: Vec<usize>,
 }
 
-/// Which axis of the data set at `path` counts samples; `None` where none does (`/eps`, `/beta`).
+/// Which axis of the data set at `path` counts samples; `None` if none does (`/eps`, `/beta`).
 ///
 /// A sweep puts its points first, so that `/scores/<name>` is `[S, N]` there.
 pub fn sample_axis(kind: FileKind, path: &str) -> Option<usize> {
@@ -64,7 +64,7 @@ pub fn sample_axis(kind: FileKind, path: &str) -> Option<usize> {
     match parts.as_slice() {
         ["index" | "label" | "checksum"] => Some(0),
         ["scores" | "scores_se" | "spectrum" | "clean" | "flags", _] => Some(point),
-        // By epsilon: what was measured, the goal's value, and the passes through the model.
+        // By epsilon: the measures, the goal's value, and the passes through the model.
         ["attack" | "passes", _, _] | ["further", _, "attack", _, _] | ["damage" | "smallest", _] => Some(point + 1),
         _ => None,
     }

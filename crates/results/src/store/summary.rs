@@ -1,4 +1,4 @@
-//! What a result file holds, in a few lines.
+//! The contents of a result file in a few lines.
 
 use super::FileKind;
 use super::reader::Reader;
@@ -7,14 +7,14 @@ use crate::error::Result;
 use std::fmt;
 use std::path::Path;
 
-/// One score over all samples. NaN is counted and left out, never averaged in.
+/// One score over all samples. NaN is counted and never averaged.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ScoreSummary {
     /// The score's name.
     pub name: String,
-    /// Mean over the counted samples; NaN where there is none.
+    /// Mean over the counted samples; NaN if there are none.
     pub mean: f64,
-    /// Median over the counted samples; NaN where there is none.
+    /// Median over the counted samples; NaN if there are none.
     pub median: f64,
     /// How many samples have the score.
     pub counted: usize,
@@ -23,7 +23,7 @@ pub struct ScoreSummary {
 }
 
 impl ScoreSummary {
-    /// Sums up `values` under `name`.
+    /// Summarises `values` under `name`.
     pub fn of(name: &str, values: &[f64]) -> Self {
         let mut counted: Vec<f64> = values.iter().copied().filter(|v| !v.is_nan()).collect();
         counted.sort_unstable_by(f64::total_cmp);
@@ -39,12 +39,12 @@ impl ScoreSummary {
     }
 }
 
-/// What a result file holds. Its display is a few lines of text.
+/// The contents of a result file. Its display is a few lines of text.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Contents {
-    /// What kind of file.
+    /// The kind of file.
     pub kind: FileKind,
-    /// Root attributes as (name, value); configuration and number of samples left out.
+    /// Root attributes as (name, value), without configuration and number of samples.
     pub attributes: Vec<(String, String)>,
     /// The resolved configuration, YAML.
     pub config: String,
@@ -56,12 +56,12 @@ pub struct Contents {
     pub scores: Vec<ScoreSummary>,
 }
 
-/// Reads what `path` holds.
+/// Reads the contents of `path`.
 pub fn inspect(path: &Path) -> Result<Contents> {
     let reader = Reader::open(path)?;
     let header = reader.header();
     let mut attributes = header.attributes(reader.version());
-    // Both have a line or a place of their own.
+    // Both have their own line or place.
     attributes.retain(|(name, _)| !["config", "samples"].contains(&name.as_str()));
     let scores = match header.kind {
         FileKind::Scores => reader

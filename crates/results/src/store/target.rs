@@ -1,4 +1,4 @@
-//! Output paths: refused before any work, published at the end.
+//! Output paths: refused before any work, or published at the end.
 
 use crate::error::{Error, Result};
 use crate::lock::Lock;
@@ -6,37 +6,37 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-/// What becomes of a file that exists under the output's name.
+/// What happens to an existing file under the output's name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Overwrite {
-    /// It stays, and the request is refused.
+    /// It is kept, and the request is refused.
     #[default]
     No,
     /// It is replaced once the new file is complete.
     Yes,
 }
 
-/// An output file and the name it has until it is complete, held against other processes.
+/// An output file and its name until it is complete, locked against other processes.
 #[derive(Debug)]
 pub(super) struct Target {
     /// The final name.
     pub path: PathBuf,
-    /// `<path>.partial`, in the same folder; it exists, perhaps empty.
+    /// `<path>.partial`, in the same folder; it exists, and may be empty.
     pub partial: PathBuf,
     pub overwrite: Overwrite,
     /// The partial file, open for its lock.
     file: File,
-    /// Held against other processes.
+    /// The lock against other processes.
     _lock: Lock,
 }
 
 impl Target {
-    /// Checks that `path` may be written: nothing there (or it may go), in a folder that exists.
+    /// Checks that `path` may be written: it does not exist (or may be replaced), and its folder exists.
     pub fn new(path: &Path, overwrite: Overwrite) -> Result<Self> {
         Self::called(path, overwrite, ".partial")
     }
 
-    /// [`Target::new`], called `<path><suffix>` until it is complete.
+    /// [`Target::new`], with the name `<path><suffix>` until it is complete.
     pub fn called(path: &Path, overwrite: Overwrite, suffix: &str) -> Result<Self> {
         let shown = path.display().to_string();
         let Some(name) = path.file_name() else {
@@ -66,7 +66,7 @@ impl Target {
         if fs::symlink_metadata(&partial).is_ok_and(|found| !found.is_file()) {
             return Err(Error::request(partial.display().to_string(), "a file or nothing", "something else"));
         }
-        // Opened now, so that a folder that takes no new file is found out before anything is computed.
+        // Opened now, so that a folder that accepts no new file is noticed before any computation.
         let file = OpenOptions::new().write(true).create(true).truncate(false).open(&partial);
         let file = file.map_err(|e| refused(path, e))?;
         let lock = Lock::of(file.try_clone().map_err(|e| refused(path, e))?).map_err(|_| in_use(&partial))?;
@@ -74,12 +74,12 @@ impl Target {
         Ok(Self { path: path.to_owned(), partial, overwrite, file, _lock: lock })
     }
 
-    /// True where an earlier run left something.
+    /// True if an earlier run left something.
     pub fn is_begun(&self) -> bool {
         self.file.metadata().is_ok_and(|m| m.len() > 0)
     }
 
-    /// Gives a partial file that cannot be read another name, and tells it: somebody may still get something out of it.
+    /// Renames a partial file that cannot be read, and returns its new name: a user may still recover data from it.
     pub fn put_aside(self) -> Result<(Self, String)> {
         let (path, overwrite) = (self.path.clone(), self.overwrite);
         let named = |n: usize| {
@@ -94,12 +94,12 @@ impl Target {
         Ok((Self::new(&path, overwrite)?, why))
     }
 
-    /// Removes a partial file that holds nothing of worth.
+    /// Removes a partial file without useful contents.
     pub fn discard(&self) {
         let _ = fs::remove_file(&self.partial);
     }
 
-    /// Puts the partial file's contents on the disk.
+    /// Makes the disk store the partial file's contents.
     pub fn sync(&self) -> Result<()> {
         self.file.sync_data().map_err(|e| Error::io(&self.partial, e))
     }
@@ -109,7 +109,7 @@ impl Target {
         self.sync()?;
         match self.overwrite {
             Overwrite::Yes => fs::rename(&self.partial, &self.path).map_err(|e| Error::io(&self.path, e))?,
-            // A link, unlike a rename, fails where a file has appeared meanwhile.
+            // A link, unlike a rename, fails if a file has appeared meanwhile.
             Overwrite::No => match fs::hard_link(&self.partial, &self.path) {
                 Ok(()) => fs::remove_file(&self.partial).map_err(|e| Error::io(&self.partial, e))?,
                 Err(e) if e.kind() == ErrorKind::AlreadyExists => return Err(taken(&self.path)),
@@ -118,7 +118,7 @@ impl Target {
                 Err(_) => fs::rename(&self.partial, &self.path).map_err(|e| Error::io(&self.path, e))?,
             },
         }
-        // The name itself must survive a power failure too; not every file system lets a folder be synced.
+        // The name itself must also survive a power failure; not every file system can sync a folder.
         if let Ok(folder) = File::open(folder(&self.path)) {
             let _ = folder.sync_all();
         }
@@ -126,14 +126,14 @@ impl Target {
     }
 }
 
-/// Other programs that have the file open through HDF5 hold HDF5's own lock on it. Where HDF5 was told to take locks in this process
-/// too, it finds them out by itself, and ours would be in its way.
+/// Other programs that have the file open through HDF5 hold HDF5's own lock on it. If HDF5 takes locks in this process too, it notices them
+/// itself, and our lock would conflict with its own.
 fn refuse_readers(file: &File, path: &Path) -> Result<()> {
     let told = std::env::var("HDF5_USE_FILE_LOCKING").is_ok_and(|v| !matches!(v.as_str(), "FALSE" | "0"));
     match file.try_lock() {
         Err(TryLockError::WouldBlock) if !told => Err(in_use(path)),
         Ok(()) if told => file.unlock().map_err(|e| Error::io(path, e)),
-        // Some file systems have no locks; there it is up to the user.
+        // Some file systems have no locks; there the user must prevent conflicts.
         _ => Ok(()),
     }
 }
@@ -144,12 +144,12 @@ pub(super) fn in_use(path: &Path) -> Error {
 }
 
 impl Drop for Target {
-    /// A partial file that nothing was written to leaves no trace.
+    /// A partial file to which nothing was written is removed.
     fn drop(&mut self) {
         if !self.is_begun() {
             self.discard();
         }
-        // Closing is not enough: a process that is just being started shares the lock until it has closed its copy.
+        // Closing is not enough: a process that is being started shares the lock until it has closed its copy.
         let _ = self.file.unlock();
     }
 }
@@ -166,7 +166,7 @@ fn taken(path: &Path) -> Error {
     Error::request(path.display().to_string(), "no such file yet (--force replaces it)", "a file")
 }
 
-/// A path that the system will not have written: the request's fault, unless the disk is full.
+/// The error for a path that the system refuses to write: the request's fault, unless the disk is full.
 fn refused(path: &Path, error: io::Error) -> Error {
     match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Error::io(path, error),

@@ -1,8 +1,8 @@
 //! TensorBoard event files: scalars and images over training steps.
 //!
-//! A record is a length, the length's checksum, an encoded `Event`, its checksum; an `Event` is a Protocol Buffers
-//! message of which a handful of fields are used here. The crates that write such files need a protobuf compiler when
-//! built (tboard) or are bound to old versions of protobuf and image (tensorboard-rs), for what is a page of code.
+//! A record is a length, the length's checksum, an encoded `Event`, its checksum; an `Event` is a Protocol Buffers message, and only a few
+//! of its fields are used here. The crates that write such files need a protobuf compiler for their build (tboard) or old versions of
+//! protobuf and image (tensorboard-rs), but the task is only a page of code.
 //!
 //! Source: `tensorflow/core/lib/io/record_writer.h`, `tensorboard/compat/proto/{event,summary}.proto`.
 
@@ -14,9 +14,9 @@ use std::io::{BufReader, BufWriter, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// What the names of event files begin with; TensorBoard looks for it.
+/// The beginning of every event file's name; TensorBoard looks for it.
 const PREFIX: &str = "events.out.tfevents.";
-/// Bytes around an event: its length and that length's checksum before, its own checksum behind.
+/// Bytes around an event: before it its length and the length's checksum, after it its own checksum.
 const FRAME: u64 = 16;
 
 /// Writes one event file; a folder may hold several, which TensorBoard joins.
@@ -27,7 +27,7 @@ pub struct EventWriter {
 }
 
 impl EventWriter {
-    /// Begins a new event file in `folder`, which is made where it does not exist.
+    /// Begins a new event file in `folder`, which is created if it does not exist.
     pub fn create(folder: &Path) -> Result<Self> {
         fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
         let seconds = wall_time() as u64;
@@ -46,10 +46,10 @@ impl EventWriter {
         Ok(writer)
     }
 
-    /// Goes on with the newest event file in `folder`, or begins one; also tells the last step in it.
+    /// Continues the newest event file in `folder`, or begins one; also returns the last step in it.
     ///
-    /// What a killed run left behind goes: a record that was not written whole, and every event from the first on whose
-    /// step is beyond `step`, so that no step is told twice.
+    /// The remains of a killed run are removed: an incomplete record, and all events from the first whose step is beyond `step`, so that no
+    /// step appears twice.
     pub fn resume(folder: &Path, step: u64) -> Result<(Self, Option<u64>)> {
         let Some(path) = event_files(folder)?.pop() else { return Ok((Self::create(folder)?, None)) };
         let failed = |e| Error::io(&path, e);
@@ -69,12 +69,12 @@ impl EventWriter {
         for path in event_files(folder)? {
             fs::remove_file(&path).map_err(|e| Error::io(&path, e))?;
         }
-        // A folder that is not there or holds something else stays as it is.
+        // A folder that does not exist or holds something else is not changed.
         let _ = fs::remove_dir(folder);
         Ok(())
     }
 
-    /// The record that every file begins with.
+    /// Writes the record with which every file begins.
     fn begin(&mut self) -> Result<()> {
         // Event.file_version = 3
         let mut event = vec![];
@@ -88,7 +88,7 @@ impl EventWriter {
         &self.path
     }
 
-    /// Adds what a step tells.
+    /// Adds the values of a step.
     pub fn put(&mut self, step: &Step) -> Result<()> {
         // Event.summary = 5
         let mut event = vec![];
@@ -96,12 +96,12 @@ impl EventWriter {
         self.event(step.number, &event)
     }
 
-    /// Hands everything written so far to the system, for TensorBoard to see.
+    /// Passes everything written so far to the system, so that TensorBoard sees it.
     pub fn flush(&mut self) -> Result<()> {
         self.file.flush().map_err(|e| Error::io(&self.path, e))
     }
 
-    /// One record: an event of now at `step` with the encoded fields `what`.
+    /// One record: an event at the present time and at `step`, with the encoded fields `what`.
     fn event(&mut self, step: u64, what: &[u8]) -> Result<()> {
         // Event: wall_time = 1, step = 2
         let mut event = vec![];
@@ -121,7 +121,7 @@ impl EventWriter {
     }
 }
 
-/// What one step tells: it is written as one record, so that a killed run leaves all of it or nothing.
+/// The values of one step. They are written as one record, so that a killed run leaves all of them or none.
 #[derive(Clone, Debug)]
 pub struct Step {
     number: u64,
@@ -130,7 +130,7 @@ pub struct Step {
 }
 
 impl Step {
-    /// Step `number`, which tells nothing yet.
+    /// Step `number`, without values.
     pub fn new(number: u64) -> Self {
         Self { number, summary: vec![] }
     }
@@ -176,7 +176,7 @@ impl Step {
         Ok(())
     }
 
-    /// Adds a value, its `field` encoded already.
+    /// Adds a value whose `field` is already encoded.
     fn value(&mut self, tag: &str, field: &[u8]) {
         // Summary.Value.tag = 1
         let mut value = vec![];
@@ -198,12 +198,12 @@ fn event_files(folder: &Path) -> Result<Vec<PathBuf>> {
         .map(|entry| entry.map(|e| e.path()).map_err(|e| Error::io(folder, e)))
         .collect::<Result<Vec<PathBuf>>>()?;
     paths.retain(|path| path.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.starts_with(PREFIX)));
-    // The name holds the second in which the file was begun.
+    // The name contains the second in which the file was begun.
     paths.sort();
     Ok(paths)
 }
 
-/// How many bytes of `file` are whole records of steps up to `step`, and the last step of a value among them.
+/// The number of bytes of `file` in complete records of steps up to `step`, and the last step among them that has a value.
 fn whole(file: &mut File, step: u64) -> std::io::Result<(u64, Option<u64>)> {
     let size = file.metadata()?.len();
     let mut reader = BufReader::new(file);
@@ -229,16 +229,16 @@ fn whole(file: &mut File, step: u64) -> std::io::Result<(u64, Option<u64>)> {
         if found > step {
             break;
         }
-        // The record that begins the file tells no value.
+        // The record at the file's beginning has no value.
         last = if at == 0 { None } else { Some(found) };
         at += FRAME + length;
     }
     Ok((at, last))
 }
 
-/// The step of an encoded event; 0 where it has none, as the format has it.
+/// The step of an encoded event; 0 if it has none, as the format says.
 fn step_of(mut event: &[u8]) -> u64 {
-    // As far as the step: what this writer puts before it is the wall time.
+    // Reads up to the step; this writer puts only the wall time before it.
     while let Some(field) = read_varint(&mut event) {
         let skip = match (field >> 3, field & 7) {
             (2, 0) => return read_varint(&mut event).unwrap_or(0),
@@ -274,7 +274,7 @@ fn wall_time() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |t| t.as_secs_f64())
 }
 
-/// How a field's value is laid out.
+/// The encoding of a field's value.
 #[derive(Clone, Copy)]
 enum Wire {
     Varint = 0,
@@ -318,7 +318,7 @@ const TABLE: [u32; 256] = {
     table
 };
 
-/// The checksum as records hold it: rotated and shifted, since a CRC of data that holds CRCs is weak.
+/// The checksum in records: rotated and shifted, because a CRC of data that contains CRCs is weak.
 fn masked_crc(data: &[u8]) -> u32 {
     let crc = !data.iter().fold(!0u32, |crc, byte| crc >> 8 ^ TABLE[usize::from(crc as u8 ^ byte)]);
     crc.rotate_right(15).wrapping_add(0xa282_ead8)

@@ -1,4 +1,4 @@
-//! Files and data sets written in one go.
+//! Files and data sets that are written in one call.
 
 use super::checksum;
 use super::columns::{self, fault};
@@ -11,12 +11,12 @@ use hdf5::{Dataset, File, MinorErrorCode};
 use std::collections::HashSet;
 use std::path::Path;
 
-/// Writes a result whole: for small results that are computed at once, such as sweeps.
+/// Writes a complete result: for small results that are computed at once, such as sweeps.
 ///
 /// The file appears under its final name only when it is complete.
 ///
 /// # Errors
-/// As [`Writer::create`](super::Writer::create); check the path early with it where much work comes before.
+/// As [`Writer::create`](super::Writer::create); if much work comes before, check the path early with it.
 pub fn write_whole(path: &Path, header: &Header, columns: &[Column], overwrite: Overwrite) -> Result<()> {
     let target = Target::new(path, overwrite)?;
     let mut seen = HashSet::new();
@@ -43,7 +43,7 @@ fn write_all(target: &Target, header: &Header, columns: &[Column]) -> Result<()>
     file.close().map_err(|e| fault(path, e))
 }
 
-/// A new HDF5 file in the place of what is there.
+/// A new HDF5 file that replaces an existing one.
 pub(super) fn create(path: &Path) -> Result<File> {
     columns::open(path, OpenMode::Create).map_err(|error| match error {
         error if error.contains_minor(MinorErrorCode::CantLockFile) => in_use(path),
@@ -51,7 +51,7 @@ pub(super) fn create(path: &Path) -> Result<File> {
     })
 }
 
-/// Checks a data set that is written in one go.
+/// Checks a data set that is written in one call.
 pub(super) fn check_whole(column: &Column) -> Result<()> {
     schema::check_path(&column.path)?;
     column.check(None)

@@ -1,11 +1,11 @@
-//! Blocks out: a result file that grows by rows, survives being killed, and is resumed by the same run.
+//! Writes blocks: a result file that grows by rows, stays usable after a kill, and is resumed by the same run.
 //!
-//! While unfinished the file is called `<name>.partial`. What makes it safe to kill at any moment:
+//! An unfinished file is called `<name>.partial`. It is safe to kill the process at any moment, because:
 //! - The structure (all data sets, their whole space) is written before the first row and never changes afterwards, so
 //!   later blocks touch no HDF5 metadata, and a file that opened once opens again.
 //! - `/index` is the journal (see `journal`). A row counts as done once all of its values are written; half-written
 //!   rows are computed again.
-//! - A partial file without a finished row is begun anew: its structure may be incomplete, and nothing is lost.
+//! - A partial file without a finished row is begun again: its structure may be incomplete, and nothing is lost.
 //! - `pullback_format` is 0 until the file is complete, so that no reader takes it for a result.
 
 use super::checksum::{self, ROWS};
@@ -24,12 +24,12 @@ use std::io::{self, ErrorKind};
 use std::ops::Range;
 use std::path::Path;
 
-/// Which samples a run covers, in the order of the file's rows.
+/// The samples of a run, in the order of the file's rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Samples {
-    /// The first N of the data set.
+    /// The first N samples of the data set.
     First(usize),
-    /// These, by position in the data set.
+    /// These samples, by position in the data set.
     Listed(Vec<u64>),
 }
 
@@ -52,19 +52,19 @@ pub enum Resumption {
     New,
     /// A partial file of the same run is continued.
     Resumed {
-        /// How many samples it held.
+        /// How many samples it contained.
         done: usize,
-        /// How many more it held whose values are not as they were written: they are computed again.
+        /// How many more it contained whose values are not as written: they are computed again.
         damaged: usize,
     },
-    /// A partial file was there but of no use; it was replaced, or put aside.
+    /// A useless partial file was replaced, or renamed.
     Replaced {
-        /// What was wrong with it, and where it lies now if it may be of worth.
+        /// The reason, and its new path if its contents may be useful.
         why: String,
     },
 }
 
-/// Writes one result file, block by block. Dropped unfinished, it leaves the partial file for a later run.
+/// Writes one result file, block by block. If it is dropped unfinished, the partial file is kept for a later run.
 #[derive(Debug)]
 pub struct Writer {
     target: Target,
@@ -78,20 +78,20 @@ pub struct Writer {
     stored: Vec<bool>,
     done: Vec<u64>,
     journal: Journal,
-    /// The data sets with a row per sample, by path; empty before the first block.
+    /// The data sets with one row for each sample, by path; empty before the first block.
     columns: BTreeMap<String, Dataset>,
 }
 
 impl Writer {
     /// Begins or resumes the result file `path`.
     ///
-    /// `fixed` are data sets without a row per sample, such as `/eps`; they are written at once. A partial file of the
-    /// same run (as asked, `fixed` and samples) is resumed, one without a finished row is replaced, one that cannot be read is
-    /// put aside; [`Writer::start`] tells which.
+    /// `fixed` are data sets without a row for each sample, such as `/eps`; they are written at once. A partial file of the same run (same
+    /// request, `fixed` and samples) is resumed, one without a finished row is replaced, one that cannot be read is renamed;
+    /// [`Writer::start`] says which.
     ///
     /// # Errors
-    /// A wrong request where `path` exists and may not be overwritten, cannot be written, or is being written by
-    /// another process; where finished rows of another run lie under its partial name, unless they may be overwritten.
+    /// A wrong request if `path` exists and may not be overwritten, cannot be written, or is being written by another process; also if
+    /// finished rows of another run lie under its partial name, unless they may be overwritten.
     pub fn create(
         path: &Path,
         header: &Header,
@@ -178,7 +178,7 @@ impl Writer {
         &self.done
     }
 
-    /// True where the sample at position `index` of the data set is stored.
+    /// True if the sample at position `index` of the data set is stored.
     pub fn is_done(&self, index: u64) -> bool {
         self.row.get(&index).is_some_and(|row| self.stored[*row])
     }
@@ -188,9 +188,8 @@ impl Writer {
         self.index.iter().zip(&self.stored).filter(|(_, s)| !**s).map(|(i, _)| *i).collect()
     }
 
-    /// Stores one block: each of its samples a sample of the run that is not stored yet, the same columns in each
-    /// block. Once this returns, the rows survive the process, however it ends;
-    /// within two seconds also the machine.
+    /// Stores one block. Each of its samples must be a sample of the run that is not stored yet, and all blocks have the same columns.
+    /// After the call the rows survive the end of the process, in whatever way, and within two seconds also that of the machine.
     pub fn put(&mut self, block: &Block) -> Result<()> {
         let rows = self.rows_of(block)?;
         let labels = block.labels.as_ref().map(|labels| Column {
@@ -239,7 +238,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Checks that every row is there, marks the file complete, and gives it its final name.
+    /// Checks that every row is stored, marks the file complete, and gives it its final name.
     pub fn finish(mut self) -> Result<()> {
         let (there, all) = (self.done.len(), self.index.len());
         if there != all {
@@ -252,13 +251,13 @@ impl Writer {
         header::set_format(&self.file, &self.target.partial)?;
         self.flush()?;
         let Self { target, file, journal, columns, .. } = self;
-        // The file closes only when nothing inside it is open.
+        // The file closes only if nothing inside it is open.
         drop((journal, columns));
         file.close().map_err(|e| fault(&target.partial, e))?;
         target.publish()
     }
 
-    /// Reads every row once more: what is published is what was computed.
+    /// Reads every row once more, so that the published values are the computed ones.
     fn ensure_as_written(&self) -> Result<()> {
         let agree = checksum::agreeing(&self.columns, self.kind, &self.index, &self.stored);
         if agree.is_some_and(|agree| agree.iter().all(|a| *a)) {
@@ -303,7 +302,7 @@ impl Writer {
             schema::check_path(&column.path)?;
             let subject = || format!("column {}", column.path);
             let axis = sample_axis(self.kind, &column.path);
-            // The file's own, which no block brings.
+            // The file has these itself; no block contains them.
             let own = [INDEX, ROWS].contains(&column.path.as_str());
             if axis != Some(column.sample_axis) || own {
                 let expected = match axis {
@@ -339,7 +338,7 @@ impl Writer {
     }
 
     fn create_columns(&mut self, columns: &[&Column]) -> Result<()> {
-        // In one order, so that the same results make the same file.
+        // In a fixed order, so that the same results make the same file.
         let mut columns = columns.to_vec();
         columns.sort_by(|a, b| a.path.cmp(&b.path));
         for column in columns {
@@ -348,7 +347,7 @@ impl Writer {
                 .map_err(|e| fault(&self.target.partial, e))?;
             self.columns.insert(column.path.clone(), dataset);
         }
-        // From here on the structure is on the disk and stays as it is.
+        // From now on the structure is on the disk and does not change.
         self.flush()?;
         self.target.sync()
     }
@@ -364,7 +363,7 @@ impl Sink for Writer {
     }
 }
 
-/// Neighbouring rows of the file and where they lie in a block.
+/// Neighbouring rows of the file, and their place in a block.
 struct Run {
     rows: Range<usize>,
     positions: Vec<usize>,

@@ -2,7 +2,7 @@
 
 use super::number;
 
-/// How values are laid along an axis.
+/// How values are placed along an axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AxisScale {
     /// Equal differences are equal lengths.
@@ -12,7 +12,7 @@ pub enum AxisScale {
 }
 
 impl AxisScale {
-    /// [`AxisScale::Log`] where all finite values are positive and span at least `decades` powers of ten.
+    /// [`AxisScale::Log`] if all finite values are positive and span at least `decades` powers of ten.
     pub fn suiting(values: impl IntoIterator<Item = f64>, decades: f64) -> Self {
         let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
         for v in values.into_iter().filter(|v| v.is_finite()) {
@@ -23,7 +23,7 @@ impl AxisScale {
     }
 }
 
-/// An axis: its words, scale and range.
+/// An axis: its label, scale and range.
 #[derive(Clone, Debug)]
 pub struct Axis {
     /// What is measured, with its unit.
@@ -36,14 +36,14 @@ pub struct Axis {
     pub high: f64,
 }
 
-/// The numbers that an axis reaches to.
+/// The largest numbers of an axis.
 const LARGEST: f64 = 1e300;
 const SMALLEST: f64 = 1e-300;
-/// More ticks than this on an axis are an error in the making.
+/// If an axis would have more ticks than this, something is wrong.
 const MOST_TICKS: f64 = 100.0;
 
 impl Axis {
-    /// An axis that holds all showable `values` with a little room at both ends.
+    /// An axis for all showable `values`, with a little room at both ends.
     pub fn fit(label: impl Into<String>, scale: AxisScale, values: impl IntoIterator<Item = f64>) -> Self {
         let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
         for v in values {
@@ -52,7 +52,7 @@ impl Axis {
                 high = high.max(v);
             }
         }
-        // What lies beyond is drawn at the edge: an axis and its room must be numbers themselves.
+        // Values beyond are drawn at the edge, because an axis and its room must be finite numbers.
         (low, high) = (low.max(-LARGEST), high.min(LARGEST));
         if scale == AxisScale::Log {
             (low, high) = (low.max(SMALLEST), high.max(SMALLEST));
@@ -76,7 +76,7 @@ impl Axis {
         axis
     }
 
-    /// The same axis begun at zero: for lengths and counts on a linear scale.
+    /// The same axis, from zero: for lengths and counts on a linear scale.
     pub fn from_zero(mut self) -> Self {
         if self.scale == AxisScale::Linear && self.high > 0.0 {
             self.low = 0.0;
@@ -84,7 +84,7 @@ impl Axis {
         self
     }
 
-    /// The same axis with its lower end raised to `floor`; what lies below is drawn at the edge.
+    /// The same axis with its lower end raised to `floor`; lower values are drawn at the edge.
     pub fn raised_to(mut self, floor: f64) -> Self {
         if floor.is_finite() && floor > self.low && floor < self.high {
             self.low = floor;
@@ -92,21 +92,21 @@ impl Axis {
         self
     }
 
-    /// Where `value` lies, 0 at the lower and 1 at the upper end, held within the range; `None` where it cannot
-    /// be shown (not finite, or not positive on a logarithmic scale).
+    /// The position of `value`, 0 at the lower and 1 at the upper end, limited to the range; `None` if it cannot be shown (not finite, or
+    /// not positive on a logarithmic scale).
     pub fn place(&self, value: f64) -> Option<f64> {
         if !value.is_finite() || (self.scale == AxisScale::Log && value <= 0.0) {
             return None;
         }
         let part = match self.scale {
             AxisScale::Linear => (value - self.low) / (self.high - self.low),
-            // Not the logarithms of ratios, which may not be numbers.
+            // Differences of logarithms, because the ratios themselves may overflow.
             AxisScale::Log => (value.ln() - self.low.ln()) / (self.high.ln() - self.low.ln()),
         };
         Some(part.clamp(0.0, 1.0))
     }
 
-    /// Ticks at round numbers within the range, about `wanted` of them, with their words.
+    /// Ticks at round numbers within the range, about `wanted` of them, with their labels.
     pub fn ticks(&self, wanted: usize) -> Vec<(f64, String)> {
         let within = |v: &f64| *v >= self.low * (1.0 - 1e-12 * self.low.signum()) && *v <= self.high;
         if self.scale == AxisScale::Log {
@@ -132,7 +132,7 @@ impl Axis {
         }
         let mut step = round_step((self.high - self.low) / wanted.max(1) as f64);
         if (self.high / step).floor() - (self.low / step).ceil() < 2.0 {
-            // Fewer than three, since steps are rounded up.
+            // There can be fewer than three, because steps are rounded up.
             step = round_step(0.3 * step);
         }
         let count = (self.high - self.low) / step;
@@ -179,7 +179,7 @@ fn tick_text(value: f64, decimals: usize) -> String {
     }
 }
 
-/// 2×10⁵: so that no axis mixes figures and powers.
+/// 2×10⁵, so that an axis does not mix plain figures and powers.
 fn power(value: f64) -> String {
     let exponent = (value.log10() + 1e-9).floor();
     match (value / 10f64.powf(exponent)).round() {
@@ -188,7 +188,7 @@ fn power(value: f64) -> String {
     }
 }
 
-/// A power of ten: in figures where they are few, else as 10 to the power.
+/// A power of ten: in figures if they are few, otherwise as 10 to the power.
 fn decade(exponent: i32) -> String {
     match exponent {
         -2..=3 => number::plain(10f64.powi(exponent)),

@@ -1,4 +1,4 @@
-//! A row a thing, such as a model: its name, a dot at its value and a whisker over its spread.
+//! One row for each thing, such as a model: its name, a dot at its value and a whisker over its spread.
 
 use super::Panel;
 use super::axis::Axis;
@@ -7,7 +7,7 @@ use super::ink::{Ink, Marker};
 use super::number;
 use crate::report::markup::element;
 
-/// Height of a row, and of what stands above and below the rows.
+/// Height of a row, and of the space above and below the rows.
 const ROW: f64 = 21.0;
 const HEAD: f64 = 28.0;
 const FOOT: f64 = 38.0;
@@ -20,11 +20,11 @@ pub struct Dot {
     pub ink: Ink,
     /// Shape.
     pub marker: Marker,
-    /// What it stands for.
+    /// The thing that it stands for.
     pub name: String,
-    /// Value, lower and upper end of its spread; `None` where there is none.
+    /// Value, lower and upper end of its spread; `None` if there is none.
     pub value: Option<(f64, f64, f64)>,
-    /// What hovering tells.
+    /// The text shown on hovering.
     pub tip: String,
 }
 

@@ -1,17 +1,17 @@
-//! Marks to SVG elements.
+//! Turns marks into SVG elements.
 
 use super::frame::Frame;
 use super::ink::{Ink, Marker};
 use super::mark::{Cloud, Curve, Point, Steps};
 use crate::report::markup::{Element, element};
 
-/// A coordinate to a tenth of a pixel.
+/// A coordinate, rounded to a tenth of a pixel.
 pub(super) fn px(value: f64) -> String {
     let rounded = (value * 10.0).round() / 10.0;
     if rounded == 0.0 { "0".to_owned() } else { format!("{rounded}") }
 }
 
-/// About how wide `text` is in the page's sans-serif.
+/// The approximate width of `text` in the page's sans-serif font.
 pub(super) fn text_width(text: &str, size: f64) -> f64 {
     text.chars()
         .map(|c| match c {
@@ -36,7 +36,7 @@ pub(super) fn line(x1: f64, y1: f64, x2: f64, y2: f64, class: &str) -> Element {
     element("line").class(class).with("x1", px(x1)).with("y1", px(y1)).with("x2", px(x2)).with("y2", px(y2))
 }
 
-/// An invisible point that answers to hovering.
+/// An invisible point that shows a text on hovering.
 pub(super) fn hit(x: f64, y: f64, tip: &str) -> Element {
     element("circle").class("h").with("cx", px(x)).with("cy", px(y)).with("r", 4.5).with("data-t", tip)
 }
@@ -48,7 +48,7 @@ pub(super) fn curve(curve: &Curve, frame: &Frame, notes: &mut Notes) -> (Element
         if run.len() > 1 {
             group.push(element("path").class("b").with("d", band(run, frame)));
         } else if let [point] = run {
-            // A lone spread is a whisker.
+            // A spread without neighbours is drawn as a whisker.
             let ends = point.band.and_then(|(l, h)| Some((frame.at(point.x, l)?, frame.at(point.x, h)?)));
             if let Some(((x, low), (_, high))) = ends {
                 group.push(line(x, low, x, high, "wh"));
@@ -103,13 +103,13 @@ fn band(run: &[Point], frame: &Frame) -> String {
     path
 }
 
-/// A point alone; nothing where the marker is none.
+/// A single point; nothing if the marker is none.
 pub(super) fn marker(marker: Marker, x: f64, y: f64) -> Option<Element> {
     let class = if marker == Marker::Ring { "p o" } else { "p" };
     (marker != Marker::None).then(|| element("path").class(class).with("d", shape(marker, x, y)))
 }
 
-/// `words` within `width`; what does not fit gives way to dots in the middle, since names differ at either end.
+/// `words` within `width`; if they are too long, dots replace the middle, because names differ at both ends.
 pub(super) fn fitted(words: &str, width: f64, size: f64) -> String {
     if text_width(words, size) <= width {
         return words.to_owned();
@@ -134,7 +134,7 @@ fn shape(marker: Marker, x: f64, y: f64) -> String {
     }
 }
 
-/// A cloud, and how many of its points can be shown. Where hues come again, its points have a shape.
+/// A cloud, and how many of its points can be shown. If hues repeat, its points have a shape.
 pub(super) fn cloud(cloud: &Cloud, frame: &Frame) -> (Element, usize) {
     let marker = match cloud.ink {
         Ink::Series(i) => Marker::series(i),
@@ -215,7 +215,7 @@ pub(super) fn identity(words: &str, frame: &Frame) -> Element {
     let mut group = element("g").class("rf");
     if let (true, Some((x1, y1)), Some((x2, y2))) = (low < high, frame.at(low, low), frame.at(high, high)) {
         group.push(line(x1, y1, x2, y2, "rl"));
-        // Above the line, where it leaves the frame.
+        // The words stand above the line, where it leaves the frame.
         group.push(text(x2 - 14.0, y2 + 4.0, "rt", "end", words));
     }
     group
@@ -245,11 +245,11 @@ pub(super) fn end_labels(mut labels: Vec<((f64, f64), Ink, String)>, frame: &Fra
     group
 }
 
-/// Ascending heights moved as little as possible (least squares) so that neighbours are a line of text apart, within
-/// `top` and `bottom` as far as they fit: isotonic regression of the heights less their places, by pooling.
+/// Ascending heights moved as little as possible (least squares) so that neighbours are a line of text apart, and within `top` and `bottom`
+/// as far as they fit: isotonic regression of the heights minus their places, by pooling.
 fn apart(heights: &[f64], top: f64, bottom: f64) -> Vec<f64> {
     const LINE: f64 = 13.0;
-    // Pools of neighbours that touch: their mean and how many they are.
+    // Pools of neighbours that touch: the mean and the number of neighbours.
     let mut pools: Vec<(f64, usize)> = Vec::new();
     for (i, height) in heights.iter().enumerate() {
         pools.push((height - i as f64 * LINE, 1));
@@ -266,7 +266,7 @@ fn apart(heights: &[f64], top: f64, bottom: f64) -> Vec<f64> {
     levels.enumerate().map(|(i, level)| level.clamp(top, most.max(top)) + i as f64 * LINE).collect()
 }
 
-/// Words beside points, each on the side where it covers least.
+/// Words beside points, each on the side where it covers the least.
 #[derive(Default)]
 pub(super) struct Notes {
     wanted: Vec<(f64, f64, Ink, String)>,
@@ -282,7 +282,7 @@ impl Notes {
         self.points.push((x, y));
     }
 
-    /// Draws the notes; one that would cover another on every side is left out (its value is in the tip).
+    /// Draws the notes; a note that would cover another on every side is left out (its value is in the tip).
     pub fn draw(self, frame: &Frame) -> Element {
         let mut group = element("g").class("no");
         let mut taken: Vec<(f64, f64, f64, f64)> = Vec::new();

@@ -1,22 +1,22 @@
-//! Colours by meaning. The style sheet turns each class into the hue of the reader's theme. The hues begin with blue and
-//! vermillion of Okabe & Ito (2008); all are chosen to stay apart under simulated protanopia, deuteranopia and tritanopia
-//! and to stand out from the background, which a test holds them to.
+//! Colours by meaning. The style sheet turns each class into the hue of the reader's theme. The hues begin with blue and vermillion of
+//! Okabe & Ito (2008); all can be told apart under simulated protanopia, deuteranopia and tritanopia and stand out from the background, as
+//! a test checks.
 
 use std::fmt;
 
-/// What a mark stands for, and so its colour.
+/// What a mark stands for; this decides its colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ink {
     /// Model `0`, `1`, ...: the same colour wherever the model appears.
     Series(usize),
-    /// Place `at` of `of` on an ordered scale, such as beta or the number of a direction.
+    /// Position `at` of `of` on an ordered scale, such as beta or the number of a direction.
     Ordered {
-        /// Place, from 0.
+        /// Position, from 0.
         at: usize,
         /// How many there are.
         of: usize,
     },
-    /// What serves as background: a random direction, an identity line.
+    /// Things in the background: a random direction, an identity line.
     Muted,
 }
 
@@ -38,7 +38,7 @@ impl fmt::Display for Ink {
     }
 }
 
-/// How a line is drawn: it doubles the colour, so that no curve is known by its colour alone.
+/// How a line is drawn: it repeats what the colour says, so that no curve is known by its colour alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Stroke {
     /// Unbroken.
@@ -53,12 +53,12 @@ pub enum Stroke {
 }
 
 impl Stroke {
-    /// The line of model `i`. With its hue it tells eighteen models apart: each round of hues takes other dashes.
+    /// The line of model `i`. With its hue it distinguishes eighteen models: each round of hues uses other dashes.
     pub fn series(i: usize) -> Self {
         [Self::Solid, Self::Dashed, Self::Dotted][(i / 2 + i / SERIES) % 3]
     }
 
-    /// The class that the style sheet knows.
+    /// The class in the style sheet.
     pub fn class(self) -> &'static str {
         match self {
             Self::Solid => "l",
@@ -88,7 +88,7 @@ pub enum Marker {
 }
 
 impl Marker {
-    /// The point of model `i`, where no line tells more: each round of hues has a shape of its own.
+    /// The point of model `i`, if no line distinguishes it: each round of hues has its own shape.
     pub fn series(i: usize) -> Self {
         [Self::Disc, Self::Ring, Self::Diamond][(i / SERIES) % 3]
     }

@@ -11,7 +11,7 @@ pub struct Point {
     pub y: f64,
     /// Lower and upper end of the band at this point.
     pub band: Option<(f64, f64)>,
-    /// What hovering tells; one fact a line.
+    /// The text shown on hovering; one fact on each line.
     pub tip: String,
     /// Words written beside the point.
     pub note: Option<String>,
@@ -26,7 +26,7 @@ pub struct Curve {
     pub stroke: Stroke,
     /// Shape at each point.
     pub marker: Marker,
-    /// Written at the curve's end; nothing where empty.
+    /// Written at the curve's end; nothing if empty.
     pub label: String,
     /// The points in drawing order; the line breaks where one cannot be shown.
     pub points: Vec<Point>,
@@ -37,7 +37,7 @@ pub struct Curve {
 pub struct Cloud {
     /// Colour.
     pub ink: Ink,
-    /// Positions and what hovering tells of each.
+    /// Positions, and the text of each that is shown on hovering.
     pub points: Vec<(f64, f64, String)>,
 }
 
@@ -52,7 +52,7 @@ pub struct Steps {
     pub edges: Vec<f64>,
     /// Height of each bin.
     pub heights: Vec<f64>,
-    /// Marked on the base line where given.
+    /// Marked on the base line if given.
     pub median: Option<f64>,
 }
 
@@ -65,11 +65,11 @@ pub enum Mark {
     Cloud(Cloud),
     /// A histogram.
     Steps(Steps),
-    /// Invisible columns between `edges` that answer to hovering.
+    /// Invisible columns between `edges` that show a text on hovering.
     Zones {
         /// Column edges, one more than tips.
         edges: Vec<f64>,
-        /// What each column tells.
+        /// The text of each column.
         tips: Vec<String>,
     },
     /// The line y = x, with its words.
@@ -78,7 +78,7 @@ pub enum Mark {
     Level(f64, String),
 }
 
-/// Equal bins over `values` pooled, on the axis' scale: [`Steps`] edges. Whole numbers get bins of whole width.
+/// Equal bins over all `values` together, on the axis' scale: [`Steps`] edges. Whole numbers get bins of whole width.
 pub fn bins(values: &[f64], log: bool, wanted: usize) -> Vec<f64> {
     let shown: Vec<f64> = values.iter().copied().filter(|v| v.is_finite() && (!log || *v > 0.0)).collect();
     let low = shown.iter().copied().fold(f64::INFINITY, f64::min);
@@ -87,10 +87,10 @@ pub fn bins(values: &[f64], log: bool, wanted: usize) -> Vec<f64> {
         return Vec::new();
     }
     if shown.iter().all(|v| v.fract() == 0.0) && high - low < 2.0 * wanted as f64 && !log {
-        // An empty bin on either side shows that a lone value stands alone.
+        // An empty bin on either side shows that a single value stands alone.
         return (0..=(high - low) as usize + 3).map(|i| low - 1.5 + i as f64).collect();
     }
-    // Values that differ by rounding alone are one bin, not a spread.
+    // Values that differ only by rounding are one bin, not a spread.
     let spread = if log { (high / low).ln() } else { high - low };
     if spread <= 1e-9 * if log { 1.0 } else { low.abs().max(high.abs()).max(1e-300) } {
         let half = if low == 0.0 { 0.5 } else { 0.05 * low.abs() };
@@ -104,7 +104,7 @@ pub fn bins(values: &[f64], log: bool, wanted: usize) -> Vec<f64> {
         .collect()
 }
 
-/// Share of the finite `values` in each bin; the last bin holds its upper edge.
+/// Share of the finite `values` in each bin; the last bin includes its upper edge.
 pub fn shares(values: &[f64], edges: &[f64]) -> Vec<f64> {
     let cells = edges.len().saturating_sub(1);
     let mut counts = vec![0usize; cells];
@@ -113,7 +113,7 @@ pub fn shares(values: &[f64], edges: &[f64]) -> Vec<f64> {
         total += 1;
         let above = edges.partition_point(|e| e <= v);
         let cell = if above == edges.len() && cells > 0 {
-            // The last edge itself, give or take the rounding of its computation.
+            // The value is at the last edge, within the rounding of its computation.
             (*v <= edges[cells] * (1.0 + 1e-9 * edges[cells].signum())).then_some(cells - 1)
         } else if above == 0 && cells > 0 {
             (*v >= edges[0] * (1.0 - 1e-9 * edges[0].signum())).then_some(0)

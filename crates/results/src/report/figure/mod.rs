@@ -1,9 +1,9 @@
 //! A small plotting layer: inline SVG that follows the page's theme, with the numbers behind it as table and CSV.
 
 mod axis; //    scales and ticks
-mod dots; //    a row a thing: dots with whiskers
+mod dots; //    one row for each thing: dots with whiskers
 mod draw; //    marks -> SVG
-mod frame; //   where marks fall
+mod frame; //   where marks are drawn
 mod ink; //     colours and shapes by meaning
 mod mark; //    what a plot can hold
 pub mod number; // numbers as people read them
@@ -30,15 +30,15 @@ pub struct Panel {
     pub marks: usize,
 }
 
-/// How wide the panels of a figure want to be.
+/// The intended width of a figure's panels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Width {
-    /// Many small ones beside each other.
+    /// Many small panels in a row.
     Small,
-    /// Three beside each other on a desk, one on a phone.
+    /// Three in a row on a desk, one on a phone.
     #[default]
     Usual,
-    /// Two beside each other at most, for figures of two or four.
+    /// At most two in a row, for figures of two or four panels.
     Pairs,
     /// Rows of pictures.
     Pictures,
@@ -51,9 +51,9 @@ pub struct Key {
     pub ink: Ink,
     /// Line.
     pub stroke: Stroke,
-    /// Point; none where lines alone are drawn.
+    /// Point; none if only lines are drawn.
     pub marker: Marker,
-    /// What it stands for.
+    /// The thing that it stands for.
     pub words: String,
 }
 
@@ -66,7 +66,7 @@ pub struct Figure {
     pub title: String,
     /// What is plotted.
     pub caption: String,
-    /// Shown above the panels where curves carry no labels of their own.
+    /// Shown above the panels if curves have no labels of their own.
     pub legend: Vec<Key>,
     /// What the reader can choose; shown above the panels.
     pub controls: Vec<Element>,
@@ -79,7 +79,7 @@ pub struct Figure {
 }
 
 impl Figure {
-    /// True where some panel shows nothing, or there is none: such a figure must not be printed.
+    /// True if some panel shows nothing, or there is none: such a figure must not be printed.
     pub fn is_blank(&self) -> bool {
         self.panels.is_empty() || self.panels.iter().any(|p| p.marks == 0)
     }

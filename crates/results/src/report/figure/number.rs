@@ -1,6 +1,6 @@
 //! Numbers as people read them.
 
-/// `value` with `digits` significant digits, in powers of ten where it is very large or small.
+/// `value` with `digits` significant digits, in powers of ten if it is very large or small.
 pub fn significant(value: f64, digits: usize) -> String {
     if value.is_nan() {
         return "undefined".to_owned();
@@ -16,14 +16,14 @@ pub fn significant(value: f64, digits: usize) -> String {
         let mantissa = value / 10f64.powi(exponent);
         let mut text = format!("{:.*}", digits.saturating_sub(1), mantissa);
         let mut exponent = exponent;
-        // 9.996 rounds to 10.00: shift the point instead.
+        // 9.996 rounds to 10.00, so the decimal point is shifted instead.
         if text.trim_start_matches('-').starts_with("10") {
             exponent += 1;
             text = format!("{:.*}", digits.saturating_sub(1), mantissa / 10.0);
         }
         return minus(format!("{text}×10{}", superscript(exponent)));
     }
-    // Whole numbers are counts more often than roundings.
+    // Whole numbers are more often counts than rounded values.
     let decimals = if value.fract() == 0.0 { 0 } else { (digits as i32 - 1 - exponent).max(0) as usize };
     minus(group(&format!("{value:.decimals$}")))
 }
@@ -33,7 +33,7 @@ pub fn short(value: f64) -> String {
     significant(value, 3)
 }
 
-/// A value that was chosen, not measured, such as a step size: as short as three digits allow.
+/// A value that was chosen, not measured, such as a step size: as short as possible with three digits.
 pub fn plain(value: f64) -> String {
     let text = short(value);
     let (mantissa, power) = text.split_once('×').map_or((text.as_str(), ""), |(m, p)| (m, p));
@@ -85,7 +85,7 @@ fn minus(text: String) -> String {
     text.replace('-', "−")
 }
 
-/// Sets thousands apart by a thin space from 10,000 on, as ISO 80000 has it.
+/// Separates thousands by a thin space from 10,000 on, as in ISO 80000.
 fn group(text: &str) -> String {
     let (sign, rest) = text.strip_prefix('-').map_or(("", text), |r| ("-", r));
     let (whole, fraction) = rest.split_once('.').map_or((rest, ""), |(w, f)| (w, f));

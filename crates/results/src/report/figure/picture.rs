@@ -1,4 +1,4 @@
-//! Images side by side as one PNG within an SVG, each answering to hovering.
+//! Images side by side as one PNG within an SVG; each shows a text on hovering.
 
 use super::Panel;
 use crate::error::{Error, Result};
@@ -23,7 +23,7 @@ pub struct Picture {
 /// How values become colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tone {
-    /// [0, 1] is black to white, or the three primaries.
+    /// [0, 1] becomes black to white, or the three primaries.
     Photo,
     /// Signed values, each picture scaled by its largest magnitude: blue negative, white zero, red positive.
     /// Three channels are shown as their sum.
@@ -63,7 +63,7 @@ impl Picture {
         }
     }
 
-    /// The largest magnitude of the sum over channels; 1 where all is zero.
+    /// The largest magnitude of the sum over channels; 1 if all are zero.
     fn largest(&self) -> f32 {
         let plane = self.height * self.width;
         let sums =
@@ -87,7 +87,7 @@ fn diverging(value: f32) -> [u8; 3] {
 /// A row of pictures of one size with small transparent gaps; `tips` say what each is.
 ///
 /// # Errors
-/// [`Error::Request`] where pictures differ in size or hold too few values; an encoder's failure.
+/// [`Error::Request`] if pictures differ in size or hold too few values; an encoder's failure.
 pub fn strip(pictures: &[Picture], tips: &[String], tone: Tone, spoken: &str) -> Result<Panel> {
     let Some(first) = pictures.first() else {
         return Ok(Panel { body: element("svg"), marks: 0 });
@@ -142,7 +142,7 @@ pub fn strip(pictures: &[Picture], tips: &[String], tone: Tone, spoken: &str) ->
     Ok(Panel { body: svg, marks: pictures.len() })
 }
 
-/// RGBA (or grey and alpha, where there is no colour) to PNG in base64.
+/// RGBA (or grey and alpha, if there is no colour) to PNG in base64.
 fn png(rgba: &[u8], width: usize, height: usize) -> Result<String> {
     let pixels = rgba.chunks_exact(4);
     let grey = pixels.clone().all(|p| p[0] == p[1] && p[1] == p[2]);

@@ -7,13 +7,13 @@ use super::frame::Frame;
 use super::mark::Mark;
 use crate::report::markup::{Element, element};
 
-/// Points that answer to hovering in one cloud; the rest are drawn only.
+/// The most points in one cloud that show a text on hovering; the rest are only drawn.
 const CLOUD_TIPS: usize = 300;
 
 /// Axes and the marks within.
 #[derive(Clone, Debug)]
 pub struct Plot {
-    /// Written above; nothing where empty.
+    /// Written above; nothing if empty.
     pub title: String,
     /// Width and height in units of one CSS pixel on a phone.
     pub size: (f64, f64),
@@ -159,7 +159,7 @@ impl Plot {
         group
     }
 
-    /// One line for those who hear the page.
+    /// One line for screen readers.
     fn spoken(&self) -> String {
         let what = format!("{} against {}", self.y.label, self.x.label);
         if self.title.is_empty() { what } else { format!("{}: {what}", self.title) }

@@ -3,7 +3,7 @@
 use super::number;
 use crate::report::markup::{Element, element};
 
-/// Rows that the page shows; the CSV holds all.
+/// Rows that the page shows; the CSV contains all rows.
 const SHOWN: usize = 200;
 
 /// One entry.
@@ -103,7 +103,7 @@ impl Table {
         )
     }
 
-    /// The table folded away, with its CSV to take along.
+    /// The table, folded, with a link that saves its CSV.
     pub fn details(&self, name: &str, of: &str) -> Element {
         let size = match self.rows.len() {
             1 => "1 row".to_owned(),
@@ -136,7 +136,7 @@ fn exact(value: f64) -> String {
     if size != 0.0 && !(1e-5..1e15).contains(&size) { format!("{value:e}") } else { format!("{value}") }
 }
 
-/// Percent-encodes all but what a data URI may hold as it is.
+/// Percent-encodes every character that a data URI may not contain.
 fn percent_encoded(text: &str) -> String {
     let mut out = String::with_capacity(text.len() * 5 / 4);
     for byte in text.bytes() {

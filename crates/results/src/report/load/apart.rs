@@ -1,10 +1,10 @@
-//! What tells files of one model, and models of one name, apart: as little as does it.
+//! Distinguishes files of one model, and models of one name, by the shortest description.
 
 use crate::report::study::{Outcome, Scores, Study, Subject, Trial};
 use crate::report::words;
 
-/// Names each model's scores by their metric and, where one has several files of a metric, by what these differ in.
-/// Files that say the same are one.
+/// Names each model's scores by their metric and, if the model has several files of a metric, by the differences between them. Files that
+/// say the same count as one.
 pub(super) fn facets(subjects: &mut [Subject]) {
     for subject in subjects.iter_mut() {
         once(&mut subject.scores, |a: &Scores, b: &Scores| {
@@ -16,7 +16,7 @@ pub(super) fn facets(subjects: &mut [Subject]) {
     tell(subjects, scores_of, |kind, told| [&[kind.to_owned()], told].concat().join(", "));
 }
 
-/// Labels each model's attack files of one norm by what they differ in. Files that say the same are one.
+/// Labels each model's attack files of one norm by their differences. Files that say the same count as one.
 pub(super) fn trials(subjects: &mut [Subject]) {
     for subject in subjects.iter_mut() {
         once(&mut subject.trials, |a: &Trial, b: &Trial| {
@@ -33,12 +33,12 @@ pub(super) fn trials(subjects: &mut [Subject]) {
     tell(subjects, trials_of, |_, told| told.join(", "));
 }
 
-/// Bit for bit, so that NaN equals itself.
+/// Compares bit for bit, so that NaN equals itself.
 fn same(a: &[f64], b: &[f64]) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits())
 }
 
-/// Keeps the first of each that are alike.
+/// Keeps the first of each group of equal items.
 fn once<T>(items: &mut Vec<T>, alike: impl Fn(&T, &T) -> bool) {
     let mut at = 0;
     while at < items.len() {
@@ -51,7 +51,7 @@ fn once<T>(items: &mut Vec<T>, alike: impl Fn(&T, &T) -> bool) {
     }
 }
 
-/// A file of a model: of what kind, what may tell it from others of its kind, and where its name goes.
+/// A file of a model: its kind, what may distinguish it from others of its kind, and where its name is stored.
 struct Item<'a> {
     kind: &'a String,
     aspects: &'a [String],
@@ -68,8 +68,8 @@ fn trials_of(subject: &mut Subject) -> Vec<Item<'_>> {
     each.map(|Trial { label, norm, aspects, .. }| Item { kind: norm, aspects, name: label }).collect()
 }
 
-/// Names every model's items by their kind and those aspects in which some model's items of that kind differ: the same
-/// aspects for all models, so that one name is one thing. What no aspect tells apart is numbered.
+/// Names every model's items by their kind and those aspects in which some model's items of that kind differ. The aspects are the same for
+/// all models, so that one name has one meaning. Items that no aspect distinguishes are numbered.
 fn tell(subjects: &mut [Subject], items: fn(&mut Subject) -> Vec<Item<'_>>, name: impl Fn(&str, &[String]) -> String) {
     let all: Vec<Vec<(String, Vec<String>)>> = subjects
         .iter_mut()
@@ -119,8 +119,8 @@ fn tell(subjects: &mut [Subject], items: fn(&mut Subject) -> Vec<Item<'_>>, name
     }
 }
 
-/// Names the subjects as their models were named; of one name, by as much more of their path as tells them apart. A model on
-/// several data sets has these in its names.
+/// Names the subjects as their models were named; subjects with one name get as much more of their path as distinguishes them. A model on
+/// several data sets has the data sets in its names.
 pub(super) fn subjects(subjects: &mut [Subject]) {
     let mut models: Vec<(&str, &str)> = Vec::new();
     for subject in subjects.iter() {
@@ -129,7 +129,7 @@ pub(super) fn subjects(subjects: &mut [Subject]) {
         }
     }
     let mut called = paths(&models.iter().map(|m| m.1).collect::<Vec<_>>());
-    // Other weights under the same path: by the weights themselves.
+    // Other weights under the same path: the weights themselves distinguish them.
     for i in 0..called.len() {
         if models.iter().enumerate().any(|(j, m)| j != i && m.1 == models[i].1) {
             called[i].push_str(&format!(" ({})", models[i].0.chars().take(7).collect::<String>()));
@@ -155,7 +155,7 @@ pub(super) fn subjects(subjects: &mut [Subject]) {
         }
         names.push(name);
     }
-    // Whatever is still alike is numbered.
+    // Names that are still equal are numbered.
     for (i, subject) in subjects.iter_mut().enumerate() {
         let before = names[..i].iter().filter(|n| **n == names[i]).count();
         subject.name = if before > 0 { format!("{} ({})", names[i], before + 1) } else { names[i].clone() };
@@ -170,7 +170,7 @@ pub(super) fn histories(study: &mut Study) {
         let whole = |path: &str| parts(path).join("/");
         let own = study.subjects.iter().find(|a| {
             let (model, folder) = (whole(&a.origin.model), whole(folder));
-            // One of them may be named from another folder than the other.
+            // A path may be given relative to another folder than the other path.
             model == folder || model.ends_with(&format!("/{folder}")) || folder.ends_with(&format!("/{model}"))
         });
         if let Some(subject) = own {
@@ -186,7 +186,7 @@ pub(super) fn histories(study: &mut Study) {
     study.histories.sort_by_key(|h| place(&h.name));
 }
 
-/// The parts of a model's path that say something.
+/// The informative parts of a model's path.
 fn parts(path: &str) -> Vec<&str> {
     let path = path.trim_end_matches('/').trim_end_matches("/model.safetensors");
     let mut parts: Vec<&str> = path.split('/').filter(|p| !p.is_empty() && *p != ".").collect();
@@ -196,7 +196,7 @@ fn parts(path: &str) -> Vec<&str> {
     parts
 }
 
-/// The last part of each path; of those that share it, as many parts as tell them apart.
+/// The last part of each path; for paths that share it, as many parts as distinguish them.
 fn paths(paths: &[&str]) -> Vec<String> {
     let parts: Vec<Vec<&str>> = paths.iter().map(|p| parts(p)).collect();
     let tail = |i: usize, k: usize| parts[i][parts[i].len().saturating_sub(k)..].join("/");

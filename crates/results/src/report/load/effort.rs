@@ -1,4 +1,4 @@
-//! Flags of an attack file, and what each attack found at what cost.
+//! Flags of an attack file, and the damage and cost of each attack.
 
 use crate::error::Result;
 use crate::report::study::{Effort, Raised, Smallest};

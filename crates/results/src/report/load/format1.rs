@@ -1,10 +1,10 @@
-//! Sweeps of format 1, whose relations and further sets of attacks were names put together from others: `unit-u1`,
-//! `all.spectral_radius.unit-u1.recon_mse`. They are taken apart by the words that are known.
+//! Sweeps of format 1, in which relations and further sets of attacks have composed names: `unit-u1`,
+//! `all.spectral_radius.unit-u1.recon_mse`. They are split at the words that are known.
 
 use crate::report::words;
 use crate::store::{Quantity, Relation};
 
-/// An attack's name as the key of its set and its own: `unit-u1` is (`unit`, `u1`). Keys had no hyphen.
+/// Splits an attack's name into the key of its set and its own name: `unit-u1` is (`unit`, `u1`). Keys had no hyphen.
 pub fn set_and_name(name: &str) -> (&str, &str) {
     match name.split_once('-') {
         Some((set, own)) if !words::is_attack(name) => (set, own),
@@ -12,7 +12,7 @@ pub fn set_and_name(name: &str) -> (&str, &str) {
     }
 }
 
-/// What the relation called `name`, in a group of relations over models (`across`) or in another, is about.
+/// What the relation called `name` is about, in a group of relations over models (`across`) or in another group.
 pub fn relation(name: &str, across: bool) -> Option<Relation> {
     let of_models = |name: &str| match name.split_once('.') {
         Some((models @ ("all" | "plain" | "mixup"), rest)) => Some((models.to_owned(), rest.to_owned())),
@@ -30,7 +30,7 @@ pub fn relation(name: &str, across: bool) -> Option<Relation> {
     }
 }
 
-/// The two quantities of `a.b`, where each may hold dots of its own: the shortest `a` that is known leaves the longest `b`.
+/// The two quantities of `a.b`, each of which may contain dots: the shortest known `a` leaves the longest `b`.
 fn pair(name: &str) -> Option<(Quantity, Quantity)> {
     name.match_indices('.').find_map(|(at, _)| Some((quantity(&name[..at])?, quantity(&name[at + 1..])?)))
 }

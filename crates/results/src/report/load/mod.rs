@@ -1,10 +1,10 @@
 //! Stored results -> [`Study`]. Only [`crate::store`] opens the files.
 
-mod apart; //   what tells files of one model, and models of one name, apart
-mod format1; // names put together, as files of before have them
+mod apart; //   distinguishes files of one model, and models of one name
+mod format1; // the composed names of earlier files
 mod effort; //  flags, passes and the goal's value of attacks
 mod history; // history.csv
-mod origin; //  what a file says of itself and of its run
+mod origin; //  what a file says about itself and its run
 mod run; //     scores and attack files
 mod sweep; //   sweep files
 mod sweep_pictures; // their images
@@ -33,14 +33,14 @@ pub(super) fn study(inputs: &[PathBuf]) -> Result<Study> {
             ));
         }
     }
-    // The same file may be named twice, or lie in two of the folders named.
+    // The same file may be named twice, or lie in two of the named folders.
     let mut seen = std::collections::HashSet::new();
     let mut first = |path: &PathBuf| seen.insert(path.canonicalize().unwrap_or_else(|_| path.clone()));
     results.retain(&mut first);
     histories.retain(&mut first);
     let readers = results.iter().map(|p| Reader::open(p)).collect::<Result<Vec<_>>>()?;
     let mut study = Study::default();
-    // The untreated model first, whatever its name sorts as: the others are read against it.
+    // The untreated model comes first, whatever its name is: the others are compared with it.
     let mut readers: Vec<&Reader> = readers.iter().collect();
     if inputs.iter().all(|i| i.is_dir()) {
         readers.sort_by_key(|r| words::model(&r.header().model) != "plain");
@@ -53,7 +53,7 @@ pub(super) fn study(inputs: &[PathBuf]) -> Result<Study> {
         run::subject(&mut study, origin(reader));
     }
     for kind in [FileKind::Attack, FileKind::Scores] {
-        // Attacks first: they say which samples a gallery shows.
+        // Attacks are read first, because they decide which samples a gallery shows.
         for reader in runs().filter(|r| r.header().kind == kind) {
             run::add(reader, &mut study)?;
         }
@@ -81,7 +81,7 @@ fn gather(path: &Path, results: &mut Vec<PathBuf>, histories: &mut Vec<PathBuf>)
         }
         return Ok(());
     }
-    // A sweep's file holds what its models' files hold.
+    // A sweep's file contains the data of its models' files.
     let sweep = path.join("sweep.h5");
     if sweep.is_file() {
         results.push(sweep);
@@ -96,7 +96,7 @@ fn gather(path: &Path, results: &mut Vec<PathBuf>, histories: &mut Vec<PathBuf>)
         if path.is_dir() && !path.is_symlink() {
             gather(&path, results, histories)?;
         } else if path.extension().is_some_and(|e| e == "h5") && crate::store::is_result(&path) {
-            // HDF5 files that are no results, such as data sets, may lie beside them.
+            // Other HDF5 files, such as data sets, may lie beside results.
             results.push(path);
         } else if named("history.csv") {
             histories.push(path);

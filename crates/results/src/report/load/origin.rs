@@ -1,9 +1,9 @@
-//! What a file says of itself, and of the settings of its run.
+//! What a file says about itself and about the settings of its run.
 
 use crate::report::study::{Origin, StepScale};
 use crate::store::Reader;
 
-/// What a file says of itself.
+/// What a file says about itself.
 pub(super) fn origin(reader: &Reader) -> Origin {
     let header = reader.header();
     Origin {
@@ -25,7 +25,7 @@ pub(super) fn origin(reader: &Reader) -> Origin {
     }
 }
 
-/// A setting of the run: a root attribute. Files of format 1 had few, so of them also the first key of that name in the stored
+/// A setting of the run: a root attribute. Files of format 1 had few of them, so there also the first key of that name in the stored
 /// configuration, below the keys `path`.
 pub(super) fn setting(reader: &Reader, path: &[&str], key: &str) -> String {
     let header = reader.header();
@@ -37,7 +37,7 @@ pub(super) fn setting(reader: &Reader, path: &[&str], key: &str) -> String {
     }
 }
 
-/// The first text under a key of that name in a YAML document, below the keys `path`; empty where there is none.
+/// The first text under a key of that name in a YAML document, below the keys `path`; empty if there is none.
 fn find_setting(config: &str, path: &[&str], key: &str) -> String {
     fn find(value: &serde_yaml::Value, key: &str) -> Option<String> {
         if let Some(list) = value.as_sequence() {
@@ -54,7 +54,7 @@ fn find_setting(config: &str, path: &[&str], key: &str) -> String {
     place.and_then(|value| find(value, key)).unwrap_or_default()
 }
 
-/// How the length of a step along a direction is counted, as files say it.
+/// The scale of steps along a direction, as named in files.
 pub(super) fn step_scale(name: &str) -> StepScale {
     match name {
         "eigen" => StepScale::Eigen,

@@ -1,4 +1,4 @@
-//! Scores and attack files: each joins the subject of its model.
+//! Scores and attack files: each is added to the subject of its model.
 
 use super::effort;
 use super::origin::{origin, setting, step_scale};
@@ -10,7 +10,7 @@ use crate::report::study::{
 use crate::report::words;
 use crate::store::{FileKind, Reader, Values};
 
-/// Samples on show in galleries.
+/// Samples that galleries show.
 pub(super) const ON_SHOW: usize = 8;
 
 /// Samples whose first directions are compared with each other.
@@ -27,13 +27,13 @@ pub(super) fn add(reader: &Reader, study: &mut Study) -> Result<()> {
     Ok(())
 }
 
-/// The samples that the first gallery shows, so that all show the same.
+/// The samples in the first gallery, so that all galleries show the same.
 fn shown(study: &Study) -> Option<Vec<u64>> {
     let gallery = study.subjects.iter().flat_map(|a| &a.trials).find_map(|t| t.gallery.as_ref())?;
     Some(gallery.samples.iter().map(|s| s.index).collect())
 }
 
-/// The subject of the same weights on the same data, whatever they are called, or a new one.
+/// The subject with the same weights and the same data, whatever their names, or a new one.
 pub(super) fn subject(study: &mut Study, origin: Origin) -> &mut Subject {
     let same_data = |a: &Origin, b: &Origin| {
         let alike = words::dataset(&a.dataset) == words::dataset(&b.dataset);
@@ -48,11 +48,10 @@ pub(super) fn subject(study: &mut Study, origin: Origin) -> &mut Subject {
     &mut study.subjects[place]
 }
 
-/// Adds a file's attacks to a trial that they stand beside: same samples, sizes and norm, other attacks. Others are
-/// trials of their own.
+/// Adds a file's attacks to a trial with the same samples, sizes and norm but other attacks. Otherwise the file becomes a trial of its own.
 fn join(trials: &mut Vec<Trial>, mut new: Trial) {
     let beside = |old: &&mut Trial| {
-        // Of two metrics, one may be that of no attack.
+        // Two metrics may differ if one of them belongs to no attack.
         let metrics = old.metric == new.metric || !old.is_directed() || !new.is_directed();
         (&old.norm, old.scale, &old.index, &old.eps) == (&new.norm, new.scale, &new.index, &new.eps)
             && metrics
@@ -71,8 +70,8 @@ fn join(trials: &mut Vec<Trial>, mut new: Trial) {
     }
 }
 
-/// What may tell a file from others of its model, the most telling first: how many images and which, the precision,
-/// the seed, and where it was computed.
+/// What may distinguish a file from others of its model, the most informative first: how many images and which, the precision, the seed,
+/// and the device.
 fn aspects(reader: &Reader) -> [String; 5] {
     let header = reader.header();
     let index = reader.index();
@@ -141,7 +140,7 @@ fn scores(reader: &Reader, show: Option<Vec<u64>>) -> Result<Scores> {
     })
 }
 
-/// Rows whose gradient is masked: what is stored of them is 0 and says nothing.
+/// Rows whose gradient is masked: their stored zeros have no meaning.
 fn masked(reader: &Reader) -> Result<Vec<usize>> {
     if reader.info("/flags/masked").is_none() {
         return Ok(vec![]);
@@ -150,7 +149,7 @@ fn masked(reader: &Reader) -> Result<Vec<usize>> {
     Ok(flags.iter().enumerate().filter(|(_, flag)| **flag != 0).map(|(row, _)| row).collect())
 }
 
-/// Takes `rows` of `width` values for undefined.
+/// Makes `rows` of `width` values undefined.
 fn blank(values: &mut [f64], width: usize, rows: &[usize]) {
     for row in rows {
         if let Some(values) = values.get_mut(row * width..(row + 1) * width) {
@@ -159,7 +158,7 @@ fn blank(values: &mut [f64], width: usize, rows: &[usize]) {
     }
 }
 
-/// Whether a file's samples are pictures; what else they are is not drawn as such.
+/// Whether a file's samples are pictures; other samples are not drawn.
 fn has_pictures(reader: &Reader) -> bool {
     reader.header().extra.get("pictures").is_none_or(|said| said != "no")
 }
@@ -304,13 +303,13 @@ fn gallery(reader: &Reader, trial: &Trial, show: Option<Vec<u64>>) -> Result<Opt
     Ok(Some(Gallery { samples, originals: one_each("/clean/images")?, recon, attacks }))
 }
 
-/// The damage by which the gallery's samples are spread: of the first attack at its largest size.
+/// The damage by which the gallery's samples are chosen: that of the first attack at its largest size.
 fn damage(trial: &Trial) -> &[f64] {
     let measure = trial.attacks.first().and_then(|a| a.measures.first());
     measure.and_then(|m| m.by_eps.last()).map_or(&[], Vec::as_slice)
 }
 
-/// Rows evenly spaced over the ranks of `values`, least first; over the file where there are no values.
+/// Rows evenly spaced over the ranks of `values`, least first; evenly spaced over the file if there are no values.
 pub(super) fn spread(values: &[f64], rows: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..rows).collect();
     if values.len() == rows {
@@ -318,7 +317,7 @@ pub(super) fn spread(values: &[f64], rows: usize) -> Vec<usize> {
         order.sort_by(|i, j| values[*i].total_cmp(&values[*j]));
     }
     let wanted = ON_SHOW.min(order.len());
-    // The middle of each of `wanted` equal parts: neither the extremes nor a choice of ours.
+    // The middle of each of `wanted` equal parts, which is neither an extreme nor our own choice.
     (0..wanted).map(|i| order[(2 * i + 1) * order.len() / (2 * wanted)]).collect()
 }
 

@@ -1,4 +1,4 @@
-//! Sweep files. What the page needs of `[S, E, N]` is read one data set at a time and summed up at once.
+//! Sweep files. Data of shape `[S, E, N]` are read one data set at a time and summarised at once.
 
 use super::format1;
 use super::origin::{origin, setting, step_scale};
@@ -13,12 +13,12 @@ use crate::report::study::{
 use crate::report::words;
 use crate::store::{Reader, Relation, attacks, direction};
 
-/// Models of each arm that galleries and per-model panels show.
+/// The number of models in each arm that galleries and per-model panels show.
 const SHOWN_BETAS: usize = 5;
-/// Sizes that galleries show.
+/// The number of sizes that galleries show.
 const SHOWN_EPS: usize = 4;
 
-/// A sweep's file and which of its models make up each point.
+/// A sweep's file, and the models of each point.
 struct Grid<'a> {
     reader: &'a Reader,
     models: usize,
@@ -78,7 +78,7 @@ pub(super) fn read(reader: &Reader) -> Result<Sweep> {
     })
 }
 
-/// Models of one beta and strength as one point, by strength, then by beta; and which models those are.
+/// Joins models of one beta and strength into one point, ordered by strength, then by beta; also returns their positions.
 fn pool(beta: &[f64], mixup: &[f64]) -> (Vec<SweepPoint>, Vec<Vec<usize>>) {
     let mut order: Vec<usize> = (0..beta.len()).collect();
     order.sort_by(|a, b| mixup[*a].total_cmp(&mixup[*b]).then(beta[*a].total_cmp(&beta[*b])));
@@ -89,7 +89,7 @@ fn pool(beta: &[f64], mixup: &[f64]) -> (Vec<SweepPoint>, Vec<Vec<usize>>) {
     (members.iter().map(point).collect(), members)
 }
 
-/// An attack, and where the file has it.
+/// An attack, and its place in the file.
 struct Held {
     set: String,
     name: String,
@@ -123,7 +123,7 @@ fn sets(reader: &Reader, held: &[Held], metric: &str) -> Vec<StepSet> {
         let further = ["further", key];
         let path = if key.is_empty() { &[][..] } else { &further[..] };
         let of = |what: &str| setting(reader, path, what);
-        // The root's `metric` is that of the scores.
+        // The root's `metric` is the metric of the scores.
         let own = if key.is_empty() { setting(reader, &["attack"], "metric") } else { of("metric") };
         let metric = if own.is_empty() { metric.to_owned() } else { own };
         StepSet { key: key.to_owned(), norm: of("norm"), scale: step_scale(&of("scale")), metric }
@@ -131,7 +131,7 @@ fn sets(reader: &Reader, held: &[Held], metric: &str) -> Vec<StepSet> {
     keys.into_iter().map(set).collect()
 }
 
-/// Places of at most `wanted` of `count` things, evenly spaced, both ends among them.
+/// Positions of at most `wanted` of `count` things, evenly spaced, with both ends.
 pub(crate) fn evenly(count: usize, wanted: usize) -> Vec<usize> {
     let shown = wanted.min(count);
     if shown < 2 {
@@ -140,7 +140,7 @@ pub(crate) fn evenly(count: usize, wanted: usize) -> Vec<usize> {
     (0..shown).map(|i| (i * (count - 1) + (shown - 1) / 2) / (shown - 1)).collect()
 }
 
-/// The models that galleries show: a few of each arm, evenly spaced over its betas.
+/// The models in galleries: a few of each arm, evenly spaced over its betas.
 fn shown_points(points: &[SweepPoint]) -> Vec<usize> {
     let all: Vec<usize> = (0..points.len()).collect();
     let arms = all.chunk_by(|a, b| points[*a].mixup == points[*b].mixup);
@@ -148,7 +148,7 @@ fn shown_points(points: &[SweepPoint]) -> Vec<usize> {
 }
 
 impl Grid<'_> {
-    /// A whole data set whose first axis counts the models, cut into their parts: shape of a part, parts.
+    /// A whole data set whose first axis counts the models, cut into one part for each: shape of a part, parts.
     fn parts(&self, path: &str, rank: usize) -> Result<(Vec<usize>, Vec<f64>)> {
         let (shape, values) = self.reader.read_f64(path)?;
         if shape.len() != rank || shape[0] != self.models {
@@ -256,7 +256,7 @@ impl Grid<'_> {
         Ok(())
     }
 
-    /// The losses' names, and every model with what its training ended with.
+    /// The losses' names, and every model with its final losses.
     fn training(&self, beta: &[f64], mixup: &[f64]) -> Result<(Vec<String>, Vec<SweepModel>)> {
         let seeds = match self.reader.info("/seed") {
             Some(_) => self.reader.read_i64("/seed")?.1,
@@ -281,7 +281,7 @@ impl Grid<'_> {
         self.reader.datasets().iter().filter_map(|d| d.path.strip_prefix(prefix)).map(str::to_owned).collect()
     }
 
-    /// `<prefix><name>` [S, 3], a point's models summed up by their median.
+    /// `<prefix><name>` [S, 3], with a point's models summarised by their median.
     fn within(&self, prefix: &str) -> Result<Vec<Within>> {
         let mut found = Vec::new();
         for name in self.below(prefix) {
@@ -320,7 +320,7 @@ fn agreement(
     Some(Agreement { law, ratio: ratio.collect(), predicted: predict(*eps.first()?), actual: actual.first()?.clone() })
 }
 
-/// What the relation of this name is about.
+/// What the relation with this name is about.
 fn about(reader: &Reader, name: &str, across: bool) -> Option<Relation> {
     if reader.format() == 1 { format1::relation(name, across) } else { Relation::named(name) }
 }

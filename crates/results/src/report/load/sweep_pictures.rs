@@ -1,7 +1,7 @@
-//! Images of a sweep. They lie beside the numbers, a row per sample (`/clean/images` [S,N,C,H,W], `/clean/recon`,
-//! `/attack/<attack>/images` [S,E,N,C,H,W], `/attack/<attack>/recon`, `/spectrum/directions` [S,N,K,C,H,W]), or, where
-//! only a few samples were kept, under `/pictures` with the same paths: `/pictures/index` i64 [M] says which samples,
-//! `/pictures/clean/images` is [M,C,H,W] or [S,M,C,H,W], and the rest has M in place of N.
+//! Images of a sweep. They lie beside the numbers, one row for each sample (`/clean/images` [S,N,C,H,W], `/clean/recon`,
+//! `/attack/<attack>/images` [S,E,N,C,H,W], `/attack/<attack>/recon`, `/spectrum/directions` [S,N,K,C,H,W]), or, if only a few samples were
+//! kept, under `/pictures` with the same paths: `/pictures/index` i64 [M] says which samples, `/pictures/clean/images` is [M,C,H,W] or
+//! [S,M,C,H,W], and the rest has M in place of N.
 
 use crate::error::{Error, Result};
 use crate::report::figure::Picture;
@@ -13,14 +13,14 @@ use crate::store::{Reader, Values};
 struct Place<'a> {
     reader: &'a Reader,
     prefix: &'static str,
-    /// Rows to read, where they lie beside the numbers.
+    /// Rows to read, if they lie beside the numbers.
     rows: Option<&'a [usize]>,
 }
 
-/// Pictures of one data set: by sample, then in the order of the axes that are left.
+/// Pictures of one data set: by sample, then in the order of the other axes.
 type BySample = Vec<Vec<Picture>>;
 
-/// D of the images in the file, where it holds any.
+/// D of the images in the file, if it has any.
 pub(super) fn dim(reader: &Reader) -> Option<usize> {
     let paths = ["/clean/images", "/pictures/clean/images", "/spectrum/directions", "/pictures/spectrum/directions"];
     let info = paths.iter().find_map(|p| reader.info(p))?;
@@ -28,8 +28,8 @@ pub(super) fn dim(reader: &Reader) -> Option<usize> {
     (n > 3).then(|| info.shape[n - 3..].iter().product())
 }
 
-/// Adds galleries and directions to the points at `shown`, with the sizes at `sizes`. Of a point's models the one at
-/// `first` is shown, of `models` in the file.
+/// Adds galleries and directions to the points at `shown`, for the sizes at `sizes`. Of a point's models the one at `first` is shown; the
+/// file has `models` models.
 pub(super) fn add(
     reader: &Reader,
     points: &mut [SweepPoint],
@@ -63,7 +63,7 @@ pub(super) fn add(
         for at in shown {
             points[*at].gallery = Some(Gallery {
                 samples: samples.clone(),
-                // The inputs may be stored once or once a model.
+                // The inputs may be stored once, or once for each model.
                 originals: pick(originals, first[*at]).unwrap_or_else(|| pick(originals, 0).unwrap_or_default()),
                 recon: recon.as_ref().and_then(|r| pick(r, first[*at])).unwrap_or_default(),
                 attacks: vec![],
@@ -107,7 +107,7 @@ pub(super) fn add(
     Ok(())
 }
 
-/// Picture `at` of each sample; `None` where some sample has no such picture.
+/// Picture `at` of each sample; `None` if some sample has no such picture.
 fn pick(set: &BySample, at: usize) -> Option<Vec<Picture>> {
     set.iter().map(|pictures| pictures.get(at).cloned()).collect()
 }

@@ -1,4 +1,4 @@
-//! Models at a glance: a table with a row a model, best first, and the same as dots.
+//! Models at a glance: a table with one row for each model, best first, and the same as dots.
 
 use super::overview::badge;
 use super::{Headline, Section, spread_row, spread_table, spread_words};
@@ -8,12 +8,12 @@ use crate::report::stats::Quartiles;
 use crate::report::study::{Study, Subject, Trial};
 use crate::report::words;
 
-/// As many columns have room beside each other; beyond, entropies are left to the tables below.
+/// There is room for this many columns; if there are more, entropies appear only in the tables below.
 const ROOM: usize = 7;
 
-/// A quantity of every model.
+/// A quantity for every model.
 struct Column {
-    /// In a sentence.
+    /// Its words in a sentence.
     spoken: String,
     /// Whether less is better.
     ranked: bool,
@@ -28,7 +28,7 @@ impl Column {
         self.values.get(subject)?.as_ref().map(|s| s.median).filter(|m| m.is_finite())
     }
 
-    /// Whether models can be compared by it.
+    /// Whether models can be compared by this quantity.
     fn compares(&self) -> bool {
         (0..self.values.len()).filter(|i| self.median(*i).is_some()).count() > 1
     }
@@ -40,7 +40,7 @@ pub fn section(study: &Study) -> Option<Section> {
     if study.subjects.len() < 2 || columns.is_empty() {
         return None;
     }
-    // What an attack leaves of the picture says most; else what it does to the code, else the geometry.
+    // The most informative is what an attack leaves of the picture, then its effect on the code, then the geometry.
     let first = |part: &str| columns.iter().find(|c| c.title.starts_with(part));
     let by = first("Reconstruction error, ").or_else(|| first("Latent shift")).or(columns.first())?;
     let mut order: Vec<usize> = (0..study.subjects.len()).collect();
@@ -80,7 +80,7 @@ pub fn section(study: &Study) -> Option<Section> {
     section.filled()
 }
 
-/// The quantities that models are compared by.
+/// The quantities by which models are compared.
 fn columns(study: &Study) -> Vec<Column> {
     let each = |of: &dyn Fn(&Subject) -> Option<Quartiles>| -> Vec<Option<Quartiles>> {
         study.subjects.iter().map(of).collect()
@@ -130,8 +130,7 @@ fn columns(study: &Study) -> Vec<Column> {
     columns
 }
 
-/// The attack that models are compared under: the strongest that all have that were attacked at all, at the largest size
-/// of that norm that all have.
+/// The attack under which models are compared: the strongest that all attacked models have, at the largest size of that norm that all have.
 struct Attack {
     name: String,
     norm: String,
@@ -175,12 +174,12 @@ impl Attack {
         }
     }
 
-    /// In a title.
+    /// Its words in a title.
     fn words(&self) -> String {
         format!("{}{}, ε\u{a0}=\u{a0}{}", words::attack(&self.name), self.norm(), number::plain(self.eps))
     }
 
-    /// In a sentence.
+    /// Its words in a sentence.
     fn spoken(&self) -> String {
         format!("{} attack at{} ε\u{a0}=\u{a0}{}", words::attack(&self.name), self.norm(), number::plain(self.eps))
     }
@@ -198,7 +197,7 @@ fn dot(study: &Study, column: &Column, subject: usize) -> Dot {
     }
 }
 
-/// A row a model; best and worst of each column are marked.
+/// One row for each model; best and worst of each column are marked.
 fn table(study: &Study, columns: &[Column], order: &[usize]) -> Element {
     let mut head = element("tr").child(element("th").with("scope", "col").text("model"));
     for column in columns {

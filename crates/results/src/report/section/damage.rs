@@ -1,4 +1,4 @@
-//! How far attacks reach, by size: medians with their quartiles, a panel a model, then the models compared.
+//! Damage by size of the attack: medians with their quartiles, one panel for each model, then the models compared.
 
 use super::{Headline, Section, each, spread_point, spread_row, spread_table, spread_words, times};
 use crate::report::figure::{Axis, AxisScale, Curve, Figure, Ink, Mark, Marker, Panel, Plot, Point, Stroke, number};
@@ -6,10 +6,10 @@ use crate::report::stats::Quartiles;
 use crate::report::study::{Measure, Study, Subject, Trial};
 use crate::report::words;
 
-/// What is drawn of each attack file, if it is there; the other measures are in the table of the overview.
+/// The measures that are drawn for each attack file that has them; the other measures are in the table of the overview.
 const DRAWN: [&str; 4] = ["latent_l2", "latent_kl", "recon_shift", "recon_mse"];
 
-/// One figure a measure and norm.
+/// One figure for each measure and norm.
 pub fn section(study: &Study) -> Option<Section> {
     let mut section = Section {
         id: "damage",
@@ -29,13 +29,13 @@ pub fn section(study: &Study) -> Option<Section> {
     for kind in &kinds {
         for key in DRAWN {
             if let Some(figure) = figure(study, kind, key, kinds.len() > 1) {
-                // The page begins with what the first measure of the code and the first of the picture say.
+                // The page begins with the findings of the first measure of the code and the first of the picture.
                 let part = key.split('_').next().unwrap_or(key);
                 let first = !told.contains(&part);
                 told.push(part);
                 let id = figure.id.clone();
                 section.add(figure, if first { Headline::Yes } else { Headline::No });
-                // What becomes of the picture is told where models are compared at a glance.
+                // The effect on the picture is described where models are compared at a glance.
                 if key == "latent_l2" {
                     section.findings.extend(comparison(study, kind, key).map(|words| (words, id)));
                 }
@@ -45,7 +45,7 @@ pub fn section(study: &Study) -> Option<Section> {
     section.filled()
 }
 
-/// Trials that stand in one figure: those of one norm, and where models have several files of it, what tells these apart.
+/// Trials of one figure: those of one norm and, if models have several files of it, what distinguishes these.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Kind<'a> {
     norm: &'a str,
@@ -57,12 +57,12 @@ impl<'a> Kind<'a> {
         Self { norm: &trial.norm, label: &trial.label }
     }
 
-    /// An subject's trial of this kind.
+    /// A subject's trial of this kind.
     fn trial<'b>(&self, subject: &'b Subject) -> Option<&'b Trial> {
         subject.trials.iter().find(|t| Kind::of(t) == *self)
     }
 
-    /// What tells this kind's figures from the others': in an anchor, and in words.
+    /// What distinguishes this kind's figures from the others': in an anchor, and in words.
     fn suffix(&self) -> (String, String) {
         let norm = if self.norm.is_empty() { "norm-unknown" } else { self.norm };
         let letters = |c: char| if c.is_alphanumeric() { c } else { '-' };
@@ -119,8 +119,7 @@ fn figure(study: &Study, kind: &Kind, key: &str, several: bool) -> Option<Figure
         }
     }
     eps.sort_by(f64::total_cmp);
-    // Damage that spans decades would lie flat on the floor of a linear axis; a power law is a straight line on two
-    // logarithmic ones.
+    // Damage over decades would be invisible on a linear axis; a power law is a straight line on two logarithmic axes.
     let y_scale = AxisScale::suiting(seen.iter().copied(), 2.3);
     let x_scale = AxisScale::suiting(eps.iter().copied(), if y_scale == AxisScale::Log { 0.6 } else { 1.3 });
     let x = Axis::fit(words::size_axis(kind.norm), x_scale, eps.iter().copied());
@@ -143,7 +142,7 @@ fn figure(study: &Study, kind: &Kind, key: &str, several: bool) -> Option<Figure
             Mark::Curve(Curve { label, stroke: Stroke::series(*ink), marker: Marker::series(*ink), ..curve.clone() })
         });
         let compared = plot(&format!("{} attack, models compared", words::attack(&strongest)), compared.collect());
-        // Of many models, how they compare comes before each by itself.
+        // If there are many models, their comparison comes before each single model.
         panels.insert(if entries.len() > 2 { 0 } else { panels.len() }, compared);
     }
     let (anchor, suffix) = if several { kind.suffix() } else { Default::default() };
@@ -162,7 +161,7 @@ fn figure(study: &Study, kind: &Kind, key: &str, several: bool) -> Option<Figure
     })
 }
 
-/// Whose directions the spectral steps took.
+/// The metric whose directions the spectral steps took.
 fn directions(entries: &[Entry]) -> String {
     let mut taken: Vec<(&str, Vec<String>)> = Vec::new();
     for entry in entries.iter().filter(|e| e.trial.is_directed() && !e.trial.metric.is_empty()) {
@@ -193,7 +192,7 @@ fn style(attack: &str) -> (Marker, Stroke) {
     }
 }
 
-/// The spectral attack where there is one, else the first.
+/// The spectral attack if there is one, otherwise the first.
 fn strongest(entry: &Entry, key: &str) -> Option<String> {
     let held = || entry.trial.attacks.iter().filter(|a| a.measure(key).is_some());
     let named = held().find(|a| a.name == "spectral");
@@ -230,7 +229,7 @@ fn comparison(study: &Study, kind: &Kind, key: &str) -> Option<String> {
     ))
 }
 
-/// What the medians say: spectral against random where both are there, else model against model.
+/// What the medians show: spectral against random if both exist, otherwise model against model.
 fn finding(entries: &[Entry], key: &str) -> String {
     let middle = |measure: &Measure, entry: &Entry| -> Option<f64> {
         let at = entry.trial.eps.len() / 2;

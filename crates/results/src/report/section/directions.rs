@@ -7,7 +7,7 @@ use crate::report::figure::{Figure, Panel, Picture, Table, Width, number};
 use crate::report::stats::Quartiles;
 use crate::report::study::{Directions, Study};
 
-/// Directions of the samples on show, a figure a facet, a row a rank.
+/// Directions of the samples in galleries: one figure for each facet, one row for each rank.
 pub fn section(study: &Study) -> Result<Option<Section>> {
     let mut section = Section { id: "directions", title: "Directions", ..Section::default() };
     for facet in facets(study) {
@@ -52,7 +52,7 @@ fn figure(study: &Study, facet: &Facet<'_>) -> Result<Option<Figure>> {
     }))
 }
 
-/// The images themselves, where some attack file of that data set holds all of them.
+/// The images themselves, if some attack file of that data set contains all of them.
 fn originals(study: &Study, dataset: &str, directions: &[Directions]) -> Option<Vec<Picture>> {
     let subjects = study.subjects.iter().filter(|a| a.origin.dataset == dataset);
     let galleries = subjects.flat_map(|a| &a.trials).filter_map(|t| t.gallery.as_ref());

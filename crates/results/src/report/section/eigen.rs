@@ -4,9 +4,9 @@ use super::{spread_point, spread_words};
 use crate::report::figure::{Axis, AxisScale, Point, number};
 use crate::report::stats::Quartiles;
 
-/// Eigenvalues this far below the largest are drawn at the lower edge: they would squeeze all others.
+/// Eigenvalues this far below the largest are drawn at the lower edge; otherwise all others would be squeezed.
 const DEPTH: f64 = 1e-7;
-/// What is said where some are.
+/// The sentence for figures that have such values.
 pub(super) const BELOW: &str = " Values below 10⁻⁷ of the largest lie on the lower edge.";
 
 /// The curves that share axes.
@@ -18,7 +18,7 @@ pub(super) struct Spectra {
 }
 
 impl Spectra {
-    /// The points of a spectrum, an eigenvalue each.
+    /// Adds the points of a spectrum, one for each eigenvalue.
     pub fn points(&mut self, name: &str, spectrum: &[Quartiles]) -> Vec<Point> {
         self.widest = self.widest.max(spectrum.len());
         let mut points = Vec::new();
@@ -36,7 +36,7 @@ impl Spectra {
         self.widest == 0
     }
 
-    /// Whether some lie below the lower edge.
+    /// Whether some values lie below the lower edge.
     pub fn is_cut(&self) -> bool {
         self.seen.iter().any(|v| *v < self.largest * DEPTH)
     }

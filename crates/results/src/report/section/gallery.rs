@@ -1,4 +1,4 @@
-//! Images before and after the attacks, with their reconstructions, the same samples under every model.
+//! Images before and after the attacks, with their reconstructions; the samples are the same for every model.
 
 use super::rows::{Look, Rows, picker, sample_words};
 use super::{Headline, Section};
@@ -8,10 +8,10 @@ use crate::report::markup::element;
 use crate::report::study::{Gallery, Sample, Study, Subject, Trial};
 use crate::report::words;
 
-/// Measures told when a picture is touched.
+/// Measures in the text that is shown on hovering over a picture.
 const TOLD: [&str; 4] = ["latent_l2", "latent_kl", "recon_shift", "recon_mse"];
 
-/// The gallery, or how to get one.
+/// The gallery, or a hint how to get one.
 pub fn section(study: &Study) -> Result<Option<Section>> {
     if study.subjects.iter().flat_map(|a| &a.trials).all(|t| t.shapeless) {
         return Ok(None);

@@ -19,15 +19,15 @@ pub(super) struct Bins {
 }
 
 impl Bins {
-    /// Bins over all `values` of the score `name`; `None` where no value can be shown.
+    /// Bins over all `values` of the score `name`; `None` if no value can be shown.
     pub fn over(name: &str, values: &[f64], wanted: usize) -> Option<Self> {
         let scale = words::scale(name, values);
         let edges = bins(values, scale == AxisScale::Log, wanted);
         (edges.len() > 1).then_some(Self { edges, scale })
     }
 
-    /// The outlines with what hovering tells of each bin, and the tallest height. `note` is told the place of a column,
-    /// the edges of a bin and its height, for each.
+    /// The outlines with the text for each bin that is shown on hovering, and the largest height. `note` gets the position of a column, the
+    /// edges of a bin and its height, for each bin.
     pub fn marks(&self, columns: &[Column<'_>], mut note: impl FnMut(usize, &[f64], f64)) -> (Vec<Mark>, f64) {
         let edges = &self.edges;
         let mut tallest = 0.0f64;

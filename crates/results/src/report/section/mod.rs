@@ -1,21 +1,20 @@
-//! The parts of the page: each turns a [`Study`] into figures, or into nothing where the
-//! files hold nothing for it.
+//! The parts of the page: each turns a [`Study`] into figures, or into nothing if the files contain no data for it.
 
 pub mod compare; //    models at a glance, best first
-pub mod damage; //     how far attacks reach, by size
+pub mod damage; //     damage by size of the attack
 pub mod directions; // the most sensitive directions as pictures
 pub mod gallery; //    images before and after
 mod eigen; //          eigenvalue curves, of runs and of sweeps
 mod histogram; //      histograms, of runs and of sweeps
 pub mod overview; //   what was measured; the table of all models
 mod rows; //           rows of pictures, of runs and of sweeps
-pub mod prediction; // first-order theory against what happened
+pub mod prediction; // first-order theory against measurement
 pub mod scores; //     histograms of every score
 pub mod smallest; //   the smallest perturbation that does a given damage
 pub mod spectra; //    eigenvalue curves
 pub mod sweep; //      the grid of beta
 mod theory; //         measured against predicted, of runs and of sweeps
-pub mod trust; //    flags, and what each attack found of the most that any found
+pub mod trust; //    flags, and each attack's share of the largest damage found
 pub mod training; //   loss curves
 
 use super::figure::{Cell, Figure, Ink, Key, Marker, Point, Stroke, Table, number};
@@ -31,11 +30,11 @@ pub struct Section {
     pub id: &'static str,
     /// Heading.
     pub title: &'static str,
-    /// What to know before looking.
+    /// What a reader should know before the figures.
     pub intro: String,
     /// Figures and tables, in order.
     pub body: Vec<Element>,
-    /// What was found, with the anchor of the figure that shows it; the page begins with these.
+    /// The findings, each with the anchor of the figure that shows it; the page begins with them.
     pub findings: Vec<(String, String)>,
 }
 
@@ -49,7 +48,7 @@ pub enum Headline {
 }
 
 impl Section {
-    /// Adds a figure without its blank panels; one that has no other is left out.
+    /// Adds a figure without its blank panels; a figure without other panels is left out.
     pub fn add(&mut self, mut figure: Figure, headline: Headline) {
         figure.panels.retain(|p| p.marks > 0);
         if figure.is_blank() {
@@ -61,20 +60,20 @@ impl Section {
         self.body.push(figure.element());
     }
 
-    /// The section, unless it holds nothing.
+    /// The section, unless it is empty.
     pub fn filled(self) -> Option<Self> {
         (!self.body.is_empty()).then_some(self)
     }
 }
 
-/// One facet of the models: a metric by which some were scored, and how its figures are named.
+/// One facet of the models: a metric by which some models were scored, and how its figures are named.
 struct Facet<'a> {
     name: &'a str,
-    /// The models that have it, with their places in the study.
+    /// The models that have it, with their positions in the study.
     subjects: Vec<(usize, &'a Subject, &'a Scores)>,
-    /// Whether the page begins with what it says: the first does.
+    /// Whether the page begins with its finding: this is so for the first facet.
     headline: Headline,
-    /// After an anchor, and after a title: empty where there is no other facet.
+    /// The suffix of an anchor, and of a title: empty if there is no other facet.
     anchor: String,
     suffix: String,
 }
@@ -101,7 +100,7 @@ fn facets(study: &Study) -> Vec<Facet<'_>> {
     names.into_iter().enumerate().map(facet).collect()
 }
 
-/// One legend entry a model.
+/// One legend entry for each model.
 fn legend(subjects: impl IntoIterator<Item = (usize, String)>, marker: impl Fn(usize) -> Marker) -> Vec<Key> {
     let keys: Vec<Key> = subjects
         .into_iter()
@@ -110,12 +109,12 @@ fn legend(subjects: impl IntoIterator<Item = (usize, String)>, marker: impl Fn(u
     if keys.len() < 2 { Vec::new() } else { keys }
 }
 
-/// "0.1 for plain and 0.2 for mixup"; of more than four models the least and the largest.
+/// "0.1 for plain and 0.2 for mixup"; for more than four models only the least and the largest.
 pub(crate) fn each(values: &[(&str, f64)]) -> String {
     each_in(values, |_, v| number::short(v))
 }
 
-/// [`each`], with a value in other words.
+/// [`each`], with values worded by `say`.
 pub(crate) fn each_in(values: &[(&str, f64)], say: impl Fn(&str, f64) -> String) -> String {
     let part = |(name, value): &(&str, f64)| format!("{} for {name}", say(name, *value));
     let mut sorted: Vec<(&str, f64)> = values.iter().copied().filter(|v| v.1.is_finite()).collect();
@@ -138,7 +137,7 @@ pub(crate) fn spread_table(of: &[&str]) -> Table {
     Table::new(&[of, &["samples", "undefined", "mean", "q25", "median", "q75"]].concat())
 }
 
-/// A row of [`spread_table`]: `of` what, and its summary.
+/// A row of [`spread_table`]: the cells `of` that name it, and its summary.
 pub(crate) fn spread_row<const N: usize>(of: [Cell; N], s: &Quartiles) -> impl Iterator<Item = Cell> {
     let numbers: [Cell; 6] =
         [s.count.into(), s.undefined.into(), s.mean.into(), s.low.into(), s.median.into(), s.high.into()];

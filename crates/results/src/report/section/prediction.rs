@@ -1,5 +1,5 @@
-//! First-order theory against what happened: the shift that the largest eigenvalue predicts for a step of size
-//! epsilon along its direction, and the shift that the spectral attack measured on the same images.
+//! First-order theory against measurement: the shift that the largest eigenvalue predicts for a step of size epsilon along its direction,
+//! and the shift that the spectral attack measured on the same images.
 
 use super::{Facet, Headline, Section, facets, legend, spread_point, spread_words, theory};
 use crate::report::figure::{Axis, AxisScale, Curve, Figure, Ink, Mark, Marker, Panel, Plot, Stroke, Table, number};
@@ -24,8 +24,7 @@ struct Pairs<'a> {
     actual: Vec<Vec<f64>>,
 }
 
-/// A figure a facet whose directions some attacks took: ratio by size, and the images themselves at the smallest and
-/// largest size.
+/// A figure for each facet whose directions some attacks took: ratio by size, and single images at the smallest and largest size.
 pub fn section(study: &Study) -> Option<Section> {
     let mut section = Section {
         id: "prediction",
@@ -49,7 +48,7 @@ pub fn section(study: &Study) -> Option<Section> {
 fn pairs<'a>(ink: usize, subject: &'a Subject, scores: &'a Scores) -> Option<Pairs<'a>> {
     let law = law(&scores.metric)?;
     let radius = scores.column("spectral_radius")?;
-    // The law is for Euclidean lengths, and for steps along the directions of its own metric.
+    // The law holds for Euclidean lengths, and for steps along the directions of its own metric.
     let usable = |t: &&Trial| {
         matches!(t.norm.as_str(), "" | "l2")
             && (t.metric.is_empty() || t.metric == scores.metric)
@@ -100,7 +99,7 @@ fn attacked<'a>(trial: &'a Trial, measure: &str) -> Option<&'a Vec<Vec<f64>>> {
 
 fn figure(facet: &Facet<'_>, group: &[Pairs]) -> Option<Figure> {
     let first = group.first()?;
-    // A row a size, then a row an image for the sizes whose images are drawn.
+    // One row for each size, then one row for each image at the sizes whose images are drawn.
     let mut table =
         Table::new(&["model", "metric", "eps", "image", "predicted", "measured", "ratio", "ratio_q25", "ratio_q75"]);
     let ends = if first.eps.len() > 1 { vec![0, first.eps.len() - 1] } else { vec![0] };

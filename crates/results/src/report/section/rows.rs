@@ -1,15 +1,15 @@
-//! Rows of pictures, a strip a row, as galleries and directions of runs and sweeps have them.
+//! Rows of pictures, each one strip, for galleries and directions of runs and sweeps.
 
 use crate::error::Result;
 use crate::report::figure::{Panel, Picture, Tone, number, strip};
 use crate::report::markup::{Element, element};
 use crate::report::study::Sample;
 
-/// What is said of directions drawn as pictures.
+/// The text about directions that are drawn as pictures.
 pub(super) const DIRECTIONS: &str = "Unit directions in the space of images, v₁ the most sensitive. Blue pixels darken, \
                                      red ones brighten; each picture has its own scale, and its sign is a convention.";
 
-/// A panel in the making.
+/// A panel while it is built.
 pub(super) struct Rows {
     name: String,
     body: Element,
@@ -17,7 +17,7 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    /// No rows yet, under the heading `name`.
+    /// A panel without rows, under the heading `name`.
     pub fn new(name: &str) -> Self {
         let body = element("div").class("subject").child(element("h4").text(name));
         Self { name: name.to_owned(), body, marks: 0 }
@@ -28,8 +28,8 @@ impl Rows {
         self.body.push(element("h5").text(words));
     }
 
-    /// A row: its label, its pictures, what touching each tells and what is said of all. Where it belongs to one of
-    /// several sizes, all but the largest wait to be picked.
+    /// A row: its label, its pictures, the text of each that is shown on hovering, and a text about all. If it belongs to one of several
+    /// sizes, it is hidden until that size is chosen; only the largest size is visible at first.
     pub fn add(&mut self, label: &str, look: Look<'_>, size: Option<(usize, usize)>) -> Result<()> {
         if look.pictures.is_empty() {
             return Ok(());
@@ -71,7 +71,7 @@ impl<'a> Look<'a> {
     }
 }
 
-/// Buttons that choose the size of the attack; the largest is on show at first.
+/// Buttons that choose the size of the attack; the largest is shown at first.
 pub(super) fn picker(eps: &[f64], name: &str, symbol: &str) -> Vec<Element> {
     if eps.len() < 2 {
         return vec![];

@@ -1,4 +1,4 @@
-//! Histograms of every score, models overlaid, one small panel a score.
+//! Histograms of every score with the models overlaid, one small panel for each score.
 
 use super::histogram::{Bins, Column};
 use super::{Facet, Section, each, facets, legend};
@@ -9,7 +9,7 @@ use crate::report::words;
 
 const BINS: usize = 24;
 
-/// All scores that the files hold, a figure a facet.
+/// All scores in the files, one figure for each facet.
 pub fn section(study: &Study) -> Option<Section> {
     let mut section = Section {
         id: "scores",
@@ -75,7 +75,7 @@ fn figure(facet: &Facet<'_>) -> Option<Figure> {
     })
 }
 
-/// How exact estimated scores are: the standard error of the median image, where it has one above zero.
+/// The accuracy of estimated scores: the standard error of the median image, if it is above zero.
 fn errors(facet: &Facet<'_>) -> String {
     let mut told = Vec::new();
     for (_, subject, own) in &facet.subjects {
@@ -95,7 +95,7 @@ fn errors(facet: &Facet<'_>) -> String {
     format!(" Estimated from a part of each spectrum, with a standard error, in the median, of {}.", told.join("; "))
 }
 
-/// Histograms of the score called `name`; `None` where no value can be shown.
+/// Histograms of the score called `name`; `None` if no value can be shown.
 fn panel(name: &str, metric: &str, columns: &[Column<'_>], table: &mut Table) -> Option<Panel> {
     let pooled: Vec<f64> = columns.iter().flat_map(|c| c.values.iter().copied()).collect();
     let bins = Bins::over(name, &pooled, BINS)?;

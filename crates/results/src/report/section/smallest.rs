@@ -1,4 +1,4 @@
-//! The smallest perturbation that does the damage asked for: what share of the images each size reaches.
+//! The smallest perturbation that does the required damage: the share of the images that each size reaches.
 
 use super::{Headline, Section, each, legend};
 use crate::report::figure::{Axis, AxisScale, Curve, Figure, Ink, Mark, Marker, Plot, Point, Stroke, Table, number};
@@ -6,7 +6,7 @@ use crate::report::stats::quantile;
 use crate::report::study::{Smallest, Study, Trial};
 use crate::report::words;
 
-/// A figure a norm; nothing where no file has such an attack.
+/// One figure for each norm; nothing if no file has such an attack.
 pub fn section(study: &Study) -> Option<Section> {
     let mut section = Section {
         id: "smallest",
@@ -54,7 +54,7 @@ fn figure(study: &Study, norm: &str) -> Figure {
                     note: None,
                 };
                 let points = reached.iter().enumerate().map(point).collect();
-                // Where less than half of the images were reached, the middle one lies beyond.
+                // If less than half of the images were reached, the median lies beyond the sizes.
                 if 2 * reached.len() > values.len() {
                     let half = (values.len() as f64 / 2.0) / reached.len() as f64;
                     medians.push((subject.name.as_str(), quantile(&reached, half)));

@@ -6,8 +6,7 @@ use crate::report::figure::{Axis, AxisScale, Curve, Figure, Ink, Mark, Marker, P
 use crate::report::stats::Quartiles;
 use crate::report::study::{Matrix, Study};
 
-/// A figure a facet: spectra of all models in one panel, and what share of the sensitivity the first directions hold in
-/// another.
+/// One figure for each facet: the spectra of all models in one panel, and the share of the sensitivity in the first directions in another.
 pub fn section(study: &Study) -> Option<Section> {
     let mut section = Section {
         id: "spectra",
@@ -115,7 +114,7 @@ fn figure(facet: &Facet<'_>) -> Option<Figure> {
     })
 }
 
-/// Running sums of each row as shares of its total; NaN where the total is zero.
+/// Running sums of each row as shares of its total; NaN if the total is zero.
 fn cumulative(matrix: &Matrix) -> Matrix {
     let rows = matrix.rows().flat_map(|row| {
         let total: f64 = row.iter().sum();

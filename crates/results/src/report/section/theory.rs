@@ -2,7 +2,7 @@
 
 use crate::report::figure::{Axis, AxisScale, Cloud, Ink, Mark, Panel, Plot};
 
-/// The line where what was measured is what was predicted.
+/// The label of the line where measured equals predicted.
 const AS: &str = "as predicted";
 
 /// The axis of measured over predicted, and the line at 1.
@@ -11,10 +11,10 @@ pub(super) fn ratios(spans: impl IntoIterator<Item = f64>) -> (Axis, Mark) {
     (Axis::fit("measured / predicted", AxisScale::Linear, spans).from_zero(), Mark::Level(1.0, AS.to_owned()))
 }
 
-/// One model's points: predicted, measured, and what hovering tells.
+/// One model's points: predicted, measured, and the text that is shown on hovering.
 pub(super) type Points = (Ink, Vec<(f64, f64, String)>);
 
-/// Every image, on axes that hold `span`: one range for both, so that the identity is the diagonal.
+/// Every image, on axes for `span`: both have one range, so that the identity is the diagonal.
 pub(super) fn scatter(title: String, clouds: Vec<Points>, span: &[f64]) -> Panel {
     let axis = |label: &str| Axis::fit(label, AxisScale::Log, span.iter().copied());
     let mut marks = vec![Mark::Identity(AS.to_owned())];

@@ -6,7 +6,7 @@ use crate::report::figure::{
 };
 use crate::report::study::{History, Study};
 
-/// One panel a column of `history.csv`.
+/// One panel for each column of `history.csv`.
 pub fn section(study: &Study) -> Option<Section> {
     let mut columns: Vec<&str> = Vec::new();
     for column in study.histories.iter().flat_map(|h| h.columns.iter().skip(1)) {
@@ -66,11 +66,10 @@ pub fn section(study: &Study) -> Option<Section> {
     section.filled()
 }
 
-/// What training was told rather than what came of it: in the table, not drawn.
+/// Settings of training, as opposed to results: they are in the table, not drawn.
 const SETTINGS: [&str; 3] = ["beta", "lr", "seconds"];
 
-/// The panel of a quantity, logarithmic where its values span `decades`; nothing where it never changes, such as a
-/// constant learning rate.
+/// The panel of a quantity, logarithmic if its values span `decades`; none if it never changes, such as a constant learning rate.
 pub(super) fn panel(name: &str, x: Axis, values: &[f64], decades: f64, marks: Vec<Mark>) -> Option<Panel> {
     let first = values.first()?;
     if !values.iter().any(|v| v.is_finite() && v != first) {
@@ -97,7 +96,7 @@ fn words(column: &str) -> (String, String) {
     (format!("{title}, {of}"), axis.to_owned())
 }
 
-/// The ELBO (or the loss) that each run ended with.
+/// The final ELBO (or loss) of each run.
 fn finding(study: &Study) -> String {
     let epochs = study.histories.iter().map(|h| h.rows.len()).max().unwrap_or(0);
     for (column, words) in [("valid_elbo", "the validation ELBO is"), ("loss", "the loss is")] {

@@ -1,4 +1,4 @@
-//! Whether an evaluation can be trusted: flags that were raised, what each attack found of the most that any found, at what cost.
+//! Whether an evaluation can be trusted: the raised flags, and each attack's share of the largest damage found, with its cost.
 
 use super::Section;
 use crate::report::figure::{Cell, Table};
@@ -6,7 +6,7 @@ use crate::report::markup::element;
 use crate::report::study::{Effort, Study, Trial};
 use crate::report::words;
 
-/// Raised flags, and the share of each attack in the worst case; nothing for files that tell neither.
+/// Raised flags, and the share of each attack in the worst case; nothing for files that contain neither.
 pub fn section(study: &Study) -> Option<Section> {
     let mut section = Section {
         id: "trust",
@@ -63,7 +63,7 @@ pub fn section(study: &Study) -> Option<Section> {
     section.filled()
 }
 
-/// What the page begins with.
+/// The finding at the beginning of the page.
 fn finding(flags: &Table) -> String {
     let most = flags.rows.iter().max_by(|a, b| match (&a[5], &b[5]) {
         (Cell::Number(a), Cell::Number(b)) => a.total_cmp(b),

@@ -1,4 +1,4 @@
-//! What a report is made of: stored results as typed values, each model an subject of its own, each metric a facet of it.
+//! The contents of a report: stored results as typed values; each model is a subject, each metric a facet of it.
 
 mod run; //   one model: scores, attacks, images
 mod step; //  sets of attacks, lengths of steps
@@ -11,7 +11,7 @@ pub use run::{
 pub use step::{StepScale, StepSet};
 pub use sweep::{Agreement, Interval, OutcomeSummary, Sweep, SweepModel, SweepPoint, Within};
 
-/// All that the inputs held.
+/// The contents of all inputs.
 #[derive(Clone, Debug, Default)]
 pub struct Study {
     /// Models with scores, attacks or both, in the order of the page.
@@ -20,12 +20,12 @@ pub struct Study {
     pub sweeps: Vec<Sweep>,
     /// Training runs.
     pub histories: Vec<History>,
-    /// The files read.
+    /// The files that were read.
     pub files: Vec<Origin>,
 }
 
 impl Study {
-    /// The facets that the subjects have, each once: what has the same name is compared across models.
+    /// The facets of all subjects, each once: facets with the same name are compared across models.
     pub fn facets(&self) -> Vec<&str> {
         let mut facets: Vec<&str> = Vec::new();
         for scores in self.subjects.iter().flat_map(|a| &a.scores) {
@@ -37,7 +37,7 @@ impl Study {
         facets
     }
 
-    /// How many models there are, sweeps included: one that stands in several subjects, on several data sets, counts once.
+    /// The number of models, with those of sweeps; a model in several subjects, on several data sets, counts once.
     pub fn models(&self) -> usize {
         let weights: std::collections::HashSet<&str> = self.subjects.iter().map(|a| a.origin.identity()).collect();
         weights.len() + self.sweeps.iter().map(|s| s.models.len()).sum::<usize>()
@@ -47,12 +47,12 @@ impl Study {
 /// A training run.
 #[derive(Clone, Debug)]
 pub struct History {
-    /// What the page calls it.
+    /// Its name on the page.
     pub name: String,
     /// The folder that holds it.
     pub folder: String,
     /// Names of the columns; the first is the epoch.
     pub columns: Vec<String>,
-    /// One row an epoch; NaN where the file has no number.
+    /// One row for each epoch; NaN if the file has no number.
     pub rows: Vec<Vec<f64>>,
 }

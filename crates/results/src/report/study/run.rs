@@ -1,13 +1,13 @@
-//! What a report knows of one model: where it is from, its scores, what attacks did, images.
+//! The report's data about one model: its origin, its scores, the results of attacks, images.
 
 use super::step::StepScale;
 use crate::report::figure::Picture;
 use crate::report::words;
 
-/// Where numbers came from: a file's name and root attributes.
+/// The origin of numbers: a file's name and root attributes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Origin {
-    /// The file, as it was named.
+    /// The file, under the name that the user gave.
     pub file: String,
     /// `scores`, `attack` or `sweep`.
     pub kind: String,
@@ -15,9 +15,9 @@ pub struct Origin {
     pub model: String,
     /// SHA-256 of its weights.
     pub sha256: String,
-    /// Data set, as it was named.
+    /// Data set, under the name that the user gave.
     pub dataset: String,
-    /// SHA-256 of what its samples are; empty where the file does not say.
+    /// SHA-256 of its samples; empty if the file does not say.
     pub data: String,
     /// `train` or `test`.
     pub split: String,
@@ -27,7 +27,7 @@ pub struct Origin {
     pub precision: String,
     /// Seed of the run.
     pub seed: u64,
-    /// The pullback metric; empty where none was used.
+    /// The pullback metric; empty if none was used.
     pub metric: String,
     /// Version of pullback.
     pub version: String,
@@ -40,7 +40,7 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// What tells models apart: their weights, wherever they lie; the path where a file does not say them.
+    /// Distinguishes models: their weights, wherever they lie; the path if a file does not contain their hash.
     pub fn identity(&self) -> &str {
         if self.sha256.is_empty() { &self.model } else { &self.sha256 }
     }
@@ -79,13 +79,13 @@ impl Matrix {
 /// One model on its data.
 #[derive(Clone, Debug, Default)]
 pub struct Subject {
-    /// What the page calls it.
+    /// Its name on the page.
     pub name: String,
-    /// Identity: weights and data; the path by which the model was first reached.
+    /// Its identity, weights and data, and the path by which the model was first found.
     pub origin: Origin,
-    /// Its spectra and scores, a facet each.
+    /// Its spectra and scores, one entry for each facet.
     pub scores: Vec<Scores>,
-    /// Its attacks, one entry a file.
+    /// Its attacks, one entry for each file.
     pub trials: Vec<Trial>,
 }
 
@@ -99,11 +99,11 @@ impl Subject {
 /// Spectra and scores of one model under one metric.
 #[derive(Clone, Debug, Default)]
 pub struct Scores {
-    /// What the page calls them: the metric, and where a model has several files of it, what tells these apart.
+    /// Their name on the page: the metric and, if a model has several files of it, what distinguishes them.
     pub facet: String,
     /// The pullback metric.
     pub metric: String,
-    /// What may tell two files of one metric apart, the most telling first.
+    /// What may distinguish two files of one metric, the most informative first.
     pub aspects: Vec<String>,
     /// Position of each row in the data set.
     pub index: Vec<u64>,
@@ -111,11 +111,11 @@ pub struct Scores {
     pub masked: usize,
     /// `/scores/<name>`.
     pub columns: Vec<Named>,
-    /// `/scores_se/<name>`: standard errors, where scores are estimates.
+    /// `/scores_se/<name>`: standard errors, if scores are estimates.
     pub errors: Vec<Named>,
     /// `/spectrum/eigenvalues`, descending.
     pub eigenvalues: Option<Matrix>,
-    /// `/spectrum/directions` of the samples on show.
+    /// `/spectrum/directions` of the samples in galleries.
     pub directions: Vec<Directions>,
     /// |cos| between the first directions of pairs of samples.
     pub alignment: Vec<f64>,
@@ -142,22 +142,22 @@ pub struct Directions {
 pub struct Smallest {
     /// The attack.
     pub attack: String,
-    /// `/smallest/<attack>`, in the norm of the file, a number per sample; NaN where the damage was not done.
+    /// `/smallest/<attack>`, in the norm of the file, one number for each sample; NaN if the damage was not reached.
     pub values: Vec<f64>,
 }
 
 /// One attack file.
 #[derive(Clone, Debug, Default)]
 pub struct Trial {
-    /// Where a model has several files of one norm, what tells them apart; else empty.
+    /// If a model has several files of one norm, what distinguishes this one; otherwise empty.
     pub label: String,
-    /// The metric whose directions a spectral attack took; empty where the file does not say.
+    /// The metric whose directions a spectral attack took; empty if the file does not say.
     pub metric: String,
-    /// What may tell two files of one norm apart, the most telling first.
+    /// What may distinguish two files of one norm, the most informative first.
     pub aspects: Vec<String>,
-    /// `l2`, `linf` or `l1`; empty where the file does not say.
+    /// `l2`, `linf` or `l1`; empty if the file does not say.
     pub norm: String,
-    /// How the length of a step along a direction is counted.
+    /// The scale of a step along a direction.
     pub scale: StepScale,
     /// Position of each row in the data set.
     pub index: Vec<u64>,
@@ -167,15 +167,15 @@ pub struct Trial {
     pub clean: Vec<Named>,
     /// `/attack/<attack>`.
     pub attacks: Vec<Outcome>,
-    /// What it was flagged for.
+    /// Its flags.
     pub flags: Vec<Raised>,
-    /// What each attack found, and at what cost.
+    /// The damage and the cost of each attack.
     pub efforts: Vec<Effort>,
-    /// Of attacks that stop at a given damage, at the largest size.
+    /// For attacks that stop at a given damage: their results at the largest size.
     pub smallest: Vec<Smallest>,
-    /// Whether the samples are no pictures: there is nothing to show of them.
+    /// Whether the samples are not pictures, so that they cannot be shown.
     pub shapeless: bool,
-    /// Images, where the file holds them.
+    /// Images, if the file contains them.
     pub gallery: Option<Gallery>,
 }
 
@@ -198,9 +198,9 @@ pub struct Raised {
     pub attack: String,
     /// Which flag.
     pub flag: String,
-    /// On how many samples,
+    /// The number of flagged samples,
     pub count: usize,
-    /// of how many.
+    /// and the number of all samples.
     pub of: usize,
 }
 
@@ -211,13 +211,13 @@ pub struct Effort {
     pub attack: String,
     /// `/damage/<attack>`, \[E\]\[N\].
     pub damage: Vec<Vec<f64>>,
-    /// Passes through the model, a sample, at the size that took most,
+    /// Forward passes for each sample, at the size that took the most,
     pub forward: f64,
-    /// and back.
+    /// and backward passes.
     pub backward: f64,
 }
 
-/// What one attack did.
+/// The results of one attack.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Outcome {
     /// Its name in the file.
@@ -245,17 +245,17 @@ pub struct Measure {
 /// Images of a few samples, before and after the attacks.
 #[derive(Clone, Debug, Default)]
 pub struct Gallery {
-    /// Which samples.
+    /// The samples.
     pub samples: Vec<Sample>,
     /// The inputs.
     pub originals: Vec<Picture>,
-    /// Their reconstructions; empty where not stored.
+    /// Their reconstructions; empty if not stored.
     pub recon: Vec<Picture>,
     /// The attacks, each with its images by size.
     pub attacks: Vec<AttackedImages>,
 }
 
-/// A sample on show.
+/// A sample in a gallery.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sample {
     /// Its row in the file.
@@ -273,6 +273,6 @@ pub struct AttackedImages {
     pub name: String,
     /// Attacked inputs, \[E\]\[samples\].
     pub images: Vec<Vec<Picture>>,
-    /// Their reconstructions, \[E\]\[samples\]; empty where not stored.
+    /// Their reconstructions, \[E\]\[samples\]; empty if not stored.
     pub recon: Vec<Vec<Picture>>,
 }

@@ -1,19 +1,19 @@
-//! Sets of attacks, and how long their steps are.
+//! Sets of attacks, and the lengths of their steps.
 
-/// Attacks that were asked for together.
+/// Attacks that were requested together.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct StepSet {
     /// Its key in the file; empty for the main set.
     pub key: String,
-    /// `l2`, `linf` or `l1`; empty where the file does not say.
+    /// `l2`, `linf` or `l1`; empty if the file does not say.
     pub norm: String,
-    /// How the length of a step along a direction is counted.
+    /// The scale of a step along a direction.
     pub scale: StepScale,
     /// The metric whose directions are taken.
     pub metric: String,
 }
 
-/// How the length of a step along the i-th direction is counted.
+/// The scale of a step along the i-th direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum StepScale {
     /// The step's length is epsilon.
@@ -26,7 +26,7 @@ pub enum StepScale {
 }
 
 impl StepScale {
-    /// How it counts, in words.
+    /// The scale in words.
     pub fn words(self) -> &'static str {
         match self {
             Self::Unit => "equal steps",
@@ -35,7 +35,7 @@ impl StepScale {
         }
     }
 
-    /// The length of a step of size `eps` along a direction of eigenvalue `lambda`.
+    /// The length of a step of size `eps` along a direction with the eigenvalue `lambda`.
     pub fn length(self, eps: f64, lambda: f64) -> f64 {
         match self {
             Self::Unit => eps,

@@ -10,30 +10,30 @@ use crate::store::Relation;
 /// A grid of beta, with and without mixup.
 #[derive(Clone, Debug, Default)]
 pub struct Sweep {
-    /// Where it came from.
+    /// Its file.
     pub origin: Origin,
-    /// Its models, as the file has them.
+    /// Its models, in the order of the file.
     pub models: Vec<SweepModel>,
-    /// Which losses [`SweepModel::losses`] are: `/training/<loss>`.
+    /// The names of [`SweepModel::losses`]: `/training/<loss>`.
     pub losses: Vec<String>,
     /// The sets of attacks, the main one first.
     pub sets: Vec<StepSet>,
     /// Sizes of the perturbation, the same in every set.
     pub eps: Vec<f64>,
-    /// One entry a beta and strength of mixup, by strength, then ascending in beta. Models that differ in their seed
-    /// alone are one point: their samples are pooled.
+    /// One entry for each beta and strength of mixup, by strength, then ascending in beta. Models that differ only in their seed are one
+    /// point: their samples are pooled.
     pub points: Vec<SweepPoint>,
-    /// Places in `eps` of the few sizes that galleries show.
+    /// Positions in `eps` of the few sizes that galleries show.
     pub shown_eps: Vec<usize>,
     /// `/correlation/...`: Spearman's rho over the models.
     pub correlations: Vec<Interval>,
-    /// `/kendall/...`: Kendall's tau-b of the same.
+    /// `/kendall/...`: Kendall's tau-b for the same pairs.
     pub taus: Vec<Interval>,
-    /// `/effect/...`: what mixup changes.
+    /// `/effect/...`: the effect of mixup.
     pub effects: Vec<Interval>,
     /// `/within/...`: Spearman's rho over the samples of each model.
     pub within: Vec<Within>,
-    /// `/kendall_within/...`: Kendall's tau-b of the same.
+    /// `/kendall_within/...`: Kendall's tau-b for the same pairs.
     pub taus_within: Vec<Within>,
 }
 
@@ -54,11 +54,11 @@ impl Sweep {
 pub struct SweepModel {
     /// Weight of the KL term.
     pub beta: f64,
-    /// Strength of mixup, 0 without.
+    /// Strength of mixup; 0 means no mixup.
     pub mixup: f64,
-    /// Seed of its training; `None` where the file does not say.
+    /// Seed of its training; `None` if the file does not say.
     pub seed: Option<i64>,
-    /// What training ended with.
+    /// The final losses of training.
     pub losses: Vec<f64>,
 }
 
@@ -67,23 +67,23 @@ pub struct SweepModel {
 pub struct SweepPoint {
     /// Weight of the KL term.
     pub beta: f64,
-    /// Strength of mixup, 0 without.
+    /// Strength of mixup; 0 means no mixup.
     pub mixup: f64,
-    /// Models pooled.
+    /// Number of pooled models.
     pub models: usize,
     /// `/scores/<name>`.
     pub scores: Vec<Named>,
-    /// `/clean/<measure>` in short.
+    /// Summaries of `/clean/<measure>`.
     pub clean: Vec<(String, Quartiles)>,
-    /// Each eigenvalue in short: the spectra themselves stay in the file.
+    /// Summaries of each eigenvalue: the spectra themselves stay in the file.
     pub spectrum: Vec<Quartiles>,
-    /// The attacks in short: the samples stay in the file.
+    /// Summaries of the attacks: the samples stay in the file.
     pub attacks: Vec<OutcomeSummary>,
-    /// Theory against what happened along the first direction, by the key of the set.
+    /// Theory against measurement along the first direction, by the key of the set.
     pub agreements: Vec<(String, Agreement)>,
-    /// Images, where the file holds them and the page shows this model.
+    /// Images, if the file contains them and the page shows this model.
     pub gallery: Option<Gallery>,
-    /// Directions of the samples on show, where the page shows this model.
+    /// Directions of the samples in galleries, if the page shows this model.
     pub directions: Vec<Directions>,
 }
 
@@ -104,20 +104,20 @@ impl SweepPoint {
         outcome.measures.iter().find(|(n, _)| n == measure).map(|(_, s)| s.as_slice())
     }
 
-    /// Theory against what happened, in a sweep of one set.
+    /// Theory against measurement, in a sweep of one set.
     pub fn agreement(&self) -> Option<&Agreement> {
         self.agreements.first().map(|(_, a)| a)
     }
 }
 
-/// What one attack did to the models of one point, in short.
+/// A summary of one attack on the models of one point.
 #[derive(Clone, Debug)]
 pub struct OutcomeSummary {
     /// The key of its set.
     pub set: String,
     /// Its name in the file: `u1` to `u5`, `random`, `pgd`.
     pub name: String,
-    /// k where it steps along the k-th direction.
+    /// k if it steps along the k-th direction.
     pub direction: Option<usize>,
     /// Its measures, each by size.
     pub measures: Vec<(String, Vec<Quartiles>)>,
@@ -130,9 +130,9 @@ pub struct Agreement {
     pub law: Law,
     /// By size: measured over predicted.
     pub ratio: Vec<Quartiles>,
-    /// Predictions at the smallest size, a number per sample.
+    /// Predictions at the smallest size, one number for each sample.
     pub predicted: Vec<f64>,
-    /// What was measured there.
+    /// The measured values there.
     pub actual: Vec<f64>,
 }
 
@@ -146,9 +146,9 @@ impl OutcomeSummary {
 /// A number with its interval.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Interval {
-    /// Of what, as the file names it.
+    /// Its name in the file.
     pub name: String,
-    /// The same, where the name is one that is known.
+    /// What the name means, if it is known.
     pub about: Option<Relation>,
     /// The estimate.
     pub value: f64,
@@ -161,9 +161,9 @@ pub struct Interval {
 /// A rank correlation over the samples of each model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Within {
-    /// Of what, as the file names it.
+    /// Its name in the file.
     pub name: String,
-    /// The same, where the name is one that is known.
+    /// What the name means, if it is known.
     pub about: Option<Relation>,
     /// Estimate, lower and upper end of each point (the median over its models).
     pub by_point: Vec<[f64; 3]>,

@@ -40,7 +40,7 @@ pub fn section(study: &Study) -> Option<Section> {
     Some(section)
 }
 
-/// Which models hide their gradient, a line each: a spectrum of zeros is no robustness then.
+/// Which models hide their gradient, one line for each: a spectrum of zeros does not mean robustness there.
 fn masked(study: &Study) -> impl Iterator<Item = String> {
     let of = |subject: &Subject, scores: &Scores| {
         let (count, all) = (scores.masked, scores.index.len());
@@ -55,7 +55,7 @@ fn masked(study: &Study) -> impl Iterator<Item = String> {
     study.subjects.iter().flat_map(move |subject| subject.scores.iter().filter_map(move |scores| of(subject, scores)))
 }
 
-/// Every column of every file in short, one row each.
+/// A summary of every column of every file, one row each.
 fn csv(study: &Study) -> Table {
     let mut table = spread_table(&["model", "part", "metric", "name", "attack", "norm", "set", "eps"]);
     let mut put = |place: [Cell; 8], values: &[f64]| {
@@ -99,7 +99,7 @@ fn csv(study: &Study) -> Table {
     table
 }
 
-/// "strokes (test): 64 images attacked, 256 scored", a line a data set.
+/// "strokes (test): 64 images attacked, 256 scored", one line for each data set.
 fn data(study: &Study) -> Vec<String> {
     let mut sets: Vec<(String, Vec<String>)> = Vec::new();
     for o in &study.files {
@@ -124,7 +124,7 @@ fn data(study: &Study) -> Vec<String> {
     sets.into_iter().map(|(name, images)| format!("{name}: {}", images.join(", "))).collect()
 }
 
-/// Models, data, metric, device, seed and versions, each once where all files agree.
+/// Models, data, metric, device, seed and versions; each only once if all files agree.
 pub fn facts(study: &Study) -> Element {
     let mut list = element("dl").class("facts");
     let mut add = |name: &str, values: Vec<String>| {

@@ -1,4 +1,4 @@
-//! Scores and damage, model by model: for one or two models a column each, beside each other; for more a row each.
+//! Scores and damage for each model: one or two models have a column each, side by side; more models have a row each.
 
 use crate::report::figure::{Marker, SERIES, number};
 use crate::report::load::evenly;
@@ -7,12 +7,12 @@ use crate::report::stats::Quartiles;
 use crate::report::study::{Measure, Named, Study, Subject, Trial};
 use crate::report::words;
 
-/// Measures of damage that have a table; the CSV has all.
+/// Measures of damage that have a table; the CSV contains all measures.
 const SHOWN: [&str; 4] = ["latent_l2", "latent_kl", "recon_shift", "recon_mse"];
-/// Sizes of an attack that a table shows, where it has room and where it has not; the CSV has all.
+/// The number of sizes that a table shows, with and without much room; the CSV contains all sizes.
 const SIZES: usize = 6;
 const FEW_SIZES: usize = 4;
-/// As many models have a column each.
+/// Up to this many models have a column each.
 const COLUMNS: usize = 2;
 
 /// The tables.
@@ -23,12 +23,12 @@ pub(super) fn all(study: &Study) -> Vec<Element> {
     }
     let damage = SHOWN.iter().filter_map(|key| damage(study, &[key], FEW_SIZES));
     let mut groups = groups(study);
-    // What has one column stands beside the damage.
+    // A table with one column stands beside the damage.
     groups.sort_by_key(|g| g.rows.len() == 1);
     groups.iter().map(|g| by_model(study, g)).chain(damage).collect()
 }
 
-/// A median and how many values are undefined.
+/// A median, and the number of undefined values.
 fn median(summary: Option<Quartiles>) -> Element {
     let Some(summary) = summary else { return element("td").class("n").text("–") };
     let cell = element("td").class("n").text(number::short(summary.median));
@@ -48,7 +48,7 @@ fn both(summary: Option<Quartiles>) -> Element {
     }
 }
 
-/// The model's name with its colour and, where colours come again, its shape.
+/// The model's name with its colour and, if colours repeat, its shape.
 pub(in crate::report::section) fn badge(study: &Study, subject: usize) -> Element {
     let shape = match Marker::series(subject) {
         Marker::Ring => " ring",
@@ -92,7 +92,7 @@ fn groups(study: &Study) -> Vec<Group> {
     [clean].into_iter().chain(scores).filter(|g| !g.rows.is_empty()).collect()
 }
 
-/// Clean errors and scores: a row a quantity, a column a model.
+/// Clean errors and scores: one row for each quantity, one column for each model.
 fn scores(study: &Study) -> Element {
     let mut head = element("tr").child(element("td").text(""));
     for subject in 0..study.subjects.len() {
@@ -109,7 +109,7 @@ fn scores(study: &Study) -> Element {
     boxed(element("thead").child(head), body)
 }
 
-/// One group: a row a model, a column a quantity.
+/// One group: one row for each model, one column for each quantity.
 fn by_model(study: &Study, group: &Group) -> Element {
     let mut head = element("tr").child(element("th").with("scope", "col").text(&group.title));
     for (name, _) in &group.rows {
@@ -125,7 +125,7 @@ fn by_model(study: &Study, group: &Group) -> Element {
     element("div").class(class).with("tabindex", "0").child(table)
 }
 
-/// Damage by the measures `keys`: a row a measure, model and attack, a column a size. `None` where no file has any.
+/// Damage by the measures `keys`: one row for each measure, model and attack, one column for each size. `None` if no file has any.
 fn damage(study: &Study, keys: &[&str], most: usize) -> Option<Element> {
     let trials = || {
         let numbered = study.subjects.iter().enumerate();

@@ -1,4 +1,4 @@
-//! Theory against experiment over the whole sweep.
+//! Theory against measurement over the whole sweep.
 
 use super::view::{View, beta_keys, beta_words};
 use crate::report::figure::{Cell, Curve, Figure, Mark, Marker, Plot, Stroke, Table, Width, number};
@@ -6,11 +6,11 @@ use crate::report::section::{spread_point, spread_words, theory};
 use crate::report::stats::{Quartiles, spearman};
 use crate::report::words;
 
-/// Ratio of measured to predicted damage by size, then each image at the smallest size.
+/// Ratio of measured to predicted damage by size, then single images at the smallest size.
 pub(super) fn figure(view: &View<'_>) -> Option<Figure> {
     let arms = view.arms();
     let law = view.sweep.points.iter().find_map(|p| p.agreement())?.law;
-    // A row a model and size, then a row an image at the smallest size.
+    // One row for each model and size, then one row for each image at the smallest size.
     let mut table =
         Table::new(&["mixup", "beta", "eps", "row", "predicted", "measured", "ratio", "ratio_q25", "ratio_q75"]);
     let mut images = Vec::new();

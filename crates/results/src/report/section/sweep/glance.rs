@@ -1,4 +1,4 @@
-//! The sweep in one row: the paper's two scores against beta, and what robustness costs.
+//! The sweep in one row: the paper's two scores against beta, and the cost of robustness.
 
 use super::view::View;
 use super::{plane, trend};
@@ -22,7 +22,7 @@ pub(super) fn figure(view: &View<'_>) -> Option<Figure> {
             table.row(spread_row([name.into(), (&arm.name).into(), p.beta.into()], s));
         }));
     }
-    // Steps of one length for all models are a fair trial; where there are none, those that there are.
+    // Steps of one length for all models make a fair comparison; if there are none, the existing steps are used.
     let fair = view.sweep.sets.iter().find(|s| s.scale == StepScale::Unit).or(view.sweep.sets.first())?;
     let only = view.sweep.only(fair);
     let trial = View { sweep: &only, name: view.name.clone(), set: None };

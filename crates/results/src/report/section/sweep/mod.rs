@@ -2,15 +2,15 @@
 //!
 //! Source: Khan & Storkey 2023, figures 2 to 6.
 
-mod agreement; // theory against experiment
-mod glance; //    the leading panels beside each other
+mod agreement; // theory against measurement
+mod glance; //    the leading panels side by side
 mod pictures; //  images and directions by beta
 mod plane; //     clean error against robustness
-mod relations; // correlations, and what mixup changes
+mod relations; // correlations, and the effect of mixup
 mod spectra; //   eigenvalues by beta
 mod step; //      damage against the size of the step
-mod training; //  what training ended with
-mod view; //     what the figures look at
+mod training; //  the final losses of training
+mod view; //     the data of the figures
 mod trend; //     scores and damage against beta
 
 use super::{Headline, Section};
@@ -18,7 +18,7 @@ use crate::error::Result;
 use crate::report::study::Study;
 use view::View;
 
-/// All figures of all sweeps, by what they are about.
+/// All figures of all sweeps, grouped by subject.
 pub fn sections(study: &Study) -> Result<Vec<Section>> {
     let new = |id, title, intro: &str| Section { id, title, intro: intro.to_owned(), ..Section::default() };
     let mut glance = new("beta-glance", "At a glance", "");
@@ -57,7 +57,7 @@ pub fn sections(study: &Study) -> Result<Vec<Section>> {
             let only = sweep.only(set);
             let several = sweep.sets.len() > 1;
             let view = View { sweep: &only, name: name.clone(), set: several.then_some(set) };
-            // The page begins with what the first set says.
+            // The page begins with the findings of the first set.
             let headline = |h: Headline| if k == 0 { h } else { Headline::No };
             trend::damage(&view).into_iter().chain(step::figures(&view)).for_each(|(f, h)| damage.add(f, headline(h)));
             plane::figure(&view).into_iter().for_each(|f| trade.add(f, headline(Headline::Yes)));

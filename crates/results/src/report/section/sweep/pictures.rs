@@ -1,4 +1,4 @@
-//! Images and most sensitive directions, model by model.
+//! Images and most sensitive directions of each model.
 
 use super::view::{Arm, View, beta_words};
 use crate::error::Result;
@@ -81,7 +81,7 @@ fn tabulate(table: &mut Table, view: &View<'_>, arm: &Arm<'_>, point: &SweepPoin
     }
 }
 
-/// v_1 of several images and v_1, v_2, ... of one, a row a beta.
+/// v_1 of several images and v_1, v_2, ... of one, one row for each beta.
 fn directions(view: &View<'_>) -> Result<Option<Figure>> {
     let mut panels = Vec::new();
     let mut table = Table::new(&["mixup", "beta", "index", "k", "largest_pixel_change"]);

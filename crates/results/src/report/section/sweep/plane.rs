@@ -1,4 +1,4 @@
-//! The trade-off: clean reconstruction error against damage, a point a beta, joined in the order of beta.
+//! The trade-off: clean reconstruction error against damage, one point for each beta, joined in the order of beta.
 
 use super::trend::first_attack;
 use super::view::{Arm, View, beta_words};
@@ -9,26 +9,26 @@ use crate::report::stats::Quartiles;
 use crate::report::study::SweepPoint;
 use crate::report::words;
 
-/// The error that models are trained to keep small, without attack and under it.
+/// The error that training keeps small, without an attack and under one.
 pub(super) const ERROR: &str = "recon_mse";
 /// Measures of damage.
 const DAMAGE: [&str; 3] = [ERROR, "recon_shift", "latent_l2"];
-/// Sizes for which damage is drawn.
+/// The number of sizes for which damage is drawn.
 const SIZES: usize = 3;
 
-/// The strongest attack that there is.
+/// The strongest attack of the sweep.
 pub(super) fn attack<'a>(view: &View<'a>) -> &'a str {
     let strong = view.attacks().iter().filter(|a| ["suite", "race", "pgd"].contains(&a.name.as_str()));
     strong.min_by_key(|a| words::strength(&a.name)).map_or_else(|| first_attack(view), |a| a.name.as_str())
 }
 
-/// Places of a few sizes: the smaller half shows clean errors over again.
+/// Positions of a few sizes: the smaller half would only repeat the clean errors.
 pub(super) fn sizes(view: &View<'_>) -> Vec<usize> {
     let (count, skipped) = (view.sweep.eps.len(), view.sweep.eps.len() / 2);
     evenly(count - skipped, SIZES).into_iter().map(|at| at + skipped).collect()
 }
 
-/// A panel a measure and size.
+/// One panel for each measure and size.
 pub(super) fn figure(view: &View<'_>) -> Option<Figure> {
     let arms = view.arms();
     let (attack, sizes) = (attack(view), sizes(view));
@@ -47,7 +47,7 @@ pub(super) fn figure(view: &View<'_>) -> Option<Figure> {
             }));
         }
     }
-    // The clean error stands once, however many panels it is in.
+    // The clean error appears once, although it is in several panels.
     let mut seen = std::collections::HashSet::new();
     table.rows.retain(|row| seen.insert(format!("{row:?}")));
     Some(Figure {
@@ -65,7 +65,7 @@ pub(super) fn figure(view: &View<'_>) -> Option<Figure> {
     })
 }
 
-/// One panel: clean error across, the measure `key` under `attack` at the size `at` up. `note` is told of every point.
+/// One panel: clean error horizontally, and vertically the measure `key` under `attack` at the size `at`. `note` gets every point.
 pub(super) fn panel(
     arms: &[Arm<'_>],
     attack: &str,
@@ -109,7 +109,7 @@ pub(super) fn panel(
     Some(Plot::new(title, x, y, marks).draw())
 }
 
-/// How many models no other model beats in both respects, arm by arm.
+/// For each arm, the number of models that no other model beats in both respects.
 fn finding(view: &View<'_>, attack: &str, at: usize) -> String {
     let place = |p: &SweepPoint| Some((p.clean(ERROR)?.median, p.measure(attack, ERROR)?.get(at)?.median));
     let all: Vec<(f64, f64)> = view.sweep.points.iter().filter_map(place).collect();

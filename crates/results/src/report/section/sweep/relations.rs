@@ -1,4 +1,4 @@
-//! What goes with what: rank correlations over the models and within each, and what mixup changes.
+//! Correlations over the models and within each model, and the effect of mixup.
 
 use super::trend::first_attack;
 use super::view::{View, beta_words};
@@ -10,9 +10,9 @@ use crate::report::study::{Interval, OutcomeSummary};
 use crate::report::words;
 use crate::store::{Quantity, Relation};
 
-/// Scores by which the page shows relations; the CSV files have all.
+/// Scores whose relations the page shows; the CSV files contain all.
 const SCORES: [&str; 3] = ["spectral_radius", "von_neumann_entropy", "singular.entropy_maxnorm"];
-/// Which models a correlation is over: in a file, and in words.
+/// The groups of models of a correlation: the name in a file, and the words.
 const GROUPS: [(&str, &str); 3] = [("all", "all models"), ("plain", "without mixup"), ("mixup", "with mixup")];
 
 /// Adds all relations of the sweep.
@@ -29,7 +29,7 @@ pub(super) fn add(view: &View<'_>, section: &mut Section) {
 /// A table as a figure, and its title with its anchor.
 type Drawn = (Element, (String, String));
 
-/// A row: what it is about, and its numbers, a column each.
+/// A row: its subject, and its numbers, one for each column.
 struct Row<'a> {
     heading: String,
     words: String,
@@ -48,7 +48,7 @@ fn is_damage(quantity: &Quantity) -> bool {
     is_error(quantity) || matches!(quantity, Quantity::Damage { measure, .. } if measure == "latent_l2")
 }
 
-/// Place among the rows: scores in the order above, then damage by the main set, then by the others.
+/// Position among the rows: scores in the order above, then damage by the main set, then by the others.
 fn order(quantity: &Quantity) -> (usize, &Quantity) {
     let place = match quantity {
         Quantity::Score(name) => SCORES.iter().position(|score| score == name).unwrap_or(SCORES.len()),
@@ -66,7 +66,7 @@ fn quantity(view: &View<'_>, quantity: &Quantity) -> String {
     })
 }
 
-/// `/correlation`: a row a pair that leads, a column a group of models.
+/// `/correlation`: one row for each pair that leads, one column for each group of models.
 fn correlations(view: &View<'_>) -> Option<Drawn> {
     let all = &view.sweep.correlations;
     let found = |group: &str, pair: &Pair<'_>| {
@@ -83,7 +83,7 @@ fn correlations(view: &View<'_>) -> Option<Drawn> {
     pairs.sort_by_key(|(a, b)| (**a != Quantity::Beta, order(a), order(b)));
     let groups: Vec<_> = GROUPS.iter().filter(|(g, _)| pairs.iter().any(|p| found(g, p).is_some())).collect();
     let rows: Vec<Row> = if pairs.is_empty() {
-        // Names that the page does not know stand for themselves.
+        // Names that the page does not know are shown unchanged.
         all.iter().map(|i| Row { heading: String::new(), words: i.name.clone(), cells: vec![Some(i)] }).collect()
     } else {
         let row = |pair: &Pair<'_>| Row {
@@ -95,7 +95,7 @@ fn correlations(view: &View<'_>) -> Option<Drawn> {
     };
     let strongest = rows.iter().filter_map(|r| Some((r, r.cells.first().copied()??)));
     let strongest = strongest.max_by(|a, b| a.1.value.abs().total_cmp(&b.1.value.abs()))?;
-    // Where mixup moves everything, both arms together tell of beta less than one does.
+    // If mixup changes all values, both arms together show less about beta than one arm does.
     let arm = if groups.iter().any(|(group, _)| *group == "plain") { "plain" } else { "all" };
     let score = |name: &str| Quantity::Score(name.to_owned());
     let error =
@@ -131,7 +131,7 @@ fn pair_of(about: &Relation) -> Option<Pair<'_>> {
     Some((about.of.as_ref()?, &about.with))
 }
 
-/// `/effect`: a row a quantity that leads.
+/// `/effect`: one row for each quantity that leads.
 fn effects(view: &View<'_>) -> Option<Drawn> {
     let mut leading: Vec<(&Quantity, &Interval)> =
         view.sweep.effects.iter().filter_map(|i| Some((&i.about.as_ref()?.with, i))).collect();
@@ -156,7 +156,7 @@ fn effects(view: &View<'_>) -> Option<Drawn> {
     Some(composed(&view.id("effects"), title, caption, drawn, &[("mean difference", &view.sweep.effects)]))
 }
 
-/// `all` are the numbers behind it, by what they are.
+/// `all` are the numbers behind the figure, by their kind.
 fn composed(id: &str, title: String, caption: &str, drawn: Element, all: &[(&str, &[Interval])]) -> Drawn {
     let mut table = Table::new(&["name", "statistic", "value", "lower", "upper"]);
     for (statistic, intervals) in all {
@@ -174,7 +174,7 @@ fn composed(id: &str, title: String, caption: &str, drawn: Element, all: &[(&str
     (figure, (title, id.to_owned()))
 }
 
-/// The rows below their headings, a number with its interval a column; `reach` is the value at an interval's line's end.
+/// The rows below their headings, with a number and its interval in each column; `reach` is the value at the end of an interval's line.
 fn table(rows: &[Row<'_>], columns: &[&str], say: fn(f64) -> String, reach: impl Fn(&Interval) -> f64) -> Element {
     let mut body = element("tbody");
     let mut heading = "";
@@ -222,7 +222,7 @@ fn whisker(i: &Interval, reach: f64, words: &str) -> Element {
     svg
 }
 
-/// Does a score tell, image by image, which images suffer? By beta, a panel a score and attack.
+/// Does a score predict, for single images, which images are damaged? By beta, one panel for each score and attack.
 fn within(view: &View<'_>) -> Option<Figure> {
     let arms = view.arms();
     let mut table = Table::new(&["name", "statistic", "mixup", "beta", "value", "lower", "upper"]);
@@ -248,7 +248,7 @@ fn within(view: &View<'_>) -> Option<Figure> {
         }
     }
     for (score, damage, within) in found {
-        // How a random direction fares is in the table.
+        // The result for a random direction is in the table.
         let random = matches!(damage, Quantity::Damage { attack, .. } if attack == "random");
         let drawn = is_score(score) && is_error(damage) && !random;
         let score = score.to_string();
@@ -290,15 +290,15 @@ fn within(view: &View<'_>) -> Option<Figure> {
     })
 }
 
-/// Two places behind the point.
+/// Two decimal places.
 fn two(value: f64) -> String {
     if value.is_finite() { format!("{value:.2}").replace('-', "−") } else { "undefined".to_owned() }
 }
 
-/// The first letter large.
+/// Makes the first letter a capital.
 fn sentence(words: &str) -> String {
     let mut letters = words.chars();
     let first: String = letters.next().into_iter().flat_map(char::to_uppercase).collect();
-    // Greek β stays: a capital one would read as B.
+    // Greek β stays small, because the capital looks like B.
     if words.starts_with('β') { words.to_owned() } else { first + letters.as_str() }
 }

@@ -6,7 +6,7 @@ use crate::report::section::eigen::Spectra;
 use crate::report::section::{spread_row, spread_table};
 use crate::report::study::SweepPoint;
 
-/// A panel an arm.
+/// One panel for each arm.
 pub(super) fn figure(view: &View<'_>) -> Option<Figure> {
     let arms = view.arms();
     let mut table = spread_table(&["mixup", "beta", "i"]);
@@ -45,7 +45,7 @@ pub(super) fn figure(view: &View<'_>) -> Option<Figure> {
     })
 }
 
-/// How many directions matter, at both ends of each arm.
+/// The number of directions that matter, at both ends of each arm.
 fn finding(view: &View<'_>) -> String {
     let live = |p: &SweepPoint| {
         let first = p.spectrum.first()?.median;

@@ -10,12 +10,12 @@ use crate::report::stats::{quantile, sorted};
 use crate::report::study::SweepPoint;
 use crate::report::words;
 
-/// What is drawn.
+/// The measures that are drawn.
 const DRAWN: [&str; 2] = ["recon_mse", "latent_l2"];
-/// Betas an arm.
+/// The number of betas in each arm.
 const BETAS: usize = 3;
 
-/// One figure a measure: a panel an arm and beta.
+/// One figure for each measure, with one panel for each arm and beta.
 pub(super) fn figures(view: &View<'_>) -> Vec<(Figure, Headline)> {
     DRAWN.iter().filter_map(|key| figure(view, key)).collect()
 }
@@ -39,7 +39,7 @@ fn figure(view: &View<'_>, key: &str) -> Option<(Figure, Headline)> {
             for (at, (eps, s)) in view.sweep.eps.iter().zip(by_eps).enumerate() {
                 let tip = format!("{name}, {}\n{}", view.size(at), spread_words(s));
                 let mut shown = spread_point(*eps, s, tip);
-                // Five bands on top of each other would hide the arms.
+                // Five bands one over the other would hide the arms.
                 shown.band = shown.band.filter(|_| outcome.direction == Some(1));
                 points.push(shown);
                 seen.extend([s.low, s.median, s.high]);
@@ -77,8 +77,8 @@ fn figure(view: &View<'_>, key: &str) -> Option<(Figure, Headline)> {
     Some((figure, if key == "recon_mse" { Headline::Yes } else { Headline::No }))
 }
 
-/// u_1 against a random direction (or the last, where there is no random one), over the shown models, at the size where
-/// the typical gap is widest.
+/// u_1 against a random direction (or the last direction, if there is no random one), over the shown models, at the size with the largest
+/// typical gap.
 fn finding(view: &View<'_>, shown: &[(&str, &SweepPoint)], key: &str) -> String {
     let attacks = view.attacks();
     let along = first_attack(view);

@@ -1,11 +1,11 @@
-//! What training ended with, model by model.
+//! The final losses of training for each model.
 
 use super::view::{View, beta_words};
 use crate::report::figure::{Figure, Point, Table, Width, number};
 use crate::report::section::training::panel;
 use crate::report::stats::Quartiles;
 
-/// A panel a loss: the mean over the seeds of a beta, and from the least to the largest.
+/// One panel for each loss: the mean over the seeds of a beta, and the range from the least to the largest.
 pub(super) fn figure(view: &View<'_>) -> Option<Figure> {
     let arms = view.arms();
     let models = &view.sweep.models;

@@ -10,7 +10,7 @@ use crate::report::stats::{Quartiles, spearman};
 use crate::report::study::SweepPoint;
 use crate::report::words;
 
-/// Scores drawn against beta, the paper's two first.
+/// Scores drawn against beta; the paper's two scores come first.
 const SCORES: [&str; 7] = [
     "spectral_radius",
     "von_neumann_entropy",
@@ -20,13 +20,13 @@ const SCORES: [&str; 7] = [
     "effective_rank",
     "anisotropy",
 ];
-/// Of further metrics, `<metric>.<score>`, these are drawn.
+/// The scores of further metrics, `<metric>.<score>`, that are drawn.
 const FURTHER: [&str; 2] = [".spectral_radius", ".von_neumann_entropy"];
 /// Scores whose histograms are drawn.
 const SPREAD: [&str; 2] = ["spectral_radius", "von_neumann_entropy"];
 /// Damage drawn against beta.
 const DAMAGE: [&str; 3] = ["recon_mse", "recon_shift", "latent_l2"];
-/// Sizes for which damage is drawn against beta.
+/// The number of sizes for which damage is drawn against beta.
 const SIZES: usize = 3;
 
 /// Every score against beta: medians with quartiles.
@@ -57,7 +57,7 @@ pub(super) fn scores(view: &View<'_>) -> Vec<(Figure, Headline)> {
     )]
 }
 
-/// One panel: a curve an arm against beta.
+/// One panel: one curve for each arm against beta.
 pub(super) fn against_beta(
     view: &View<'_>,
     arms: &[Arm<'_>],
@@ -89,7 +89,7 @@ pub(super) fn against_beta(
     Some(Plot::new(title, view.beta_axis(), y, marks).draw())
 }
 
-/// How a score's median goes with beta, arm by arm.
+/// How a score's median changes with beta, for each arm.
 fn trend_words(arms: &[Arm<'_>], name: &str, symbol: &str) -> String {
     let parts: Vec<String> = arms
         .iter()
@@ -122,7 +122,7 @@ fn trend_words(arms: &[Arm<'_>], name: &str, symbol: &str) -> String {
     format!("From the smallest β to the largest, the median {symbol} {}", words::list(&parts))
 }
 
-/// Histograms at a few betas, a panel an arm and score.
+/// Histograms at a few betas, one panel for each arm and score.
 pub(super) fn histograms(view: &View<'_>) -> Vec<(Figure, Headline)> {
     let arms = view.arms();
     let mut table = Table::new(&["score", "mixup", "beta", "bin_low", "bin_high", "share"]);
@@ -189,7 +189,7 @@ fn spread_title(arms: &[Arm<'_>]) -> String {
     }
 }
 
-/// Damage by the first direction against beta, a panel a size.
+/// Damage by the first direction against beta, one panel for each size.
 pub(super) fn damage(view: &View<'_>) -> Vec<(Figure, Headline)> {
     let arms = view.arms();
     let attack = first_attack(view);
@@ -229,7 +229,7 @@ pub(super) fn damage(view: &View<'_>) -> Vec<(Figure, Headline)> {
         .collect()
 }
 
-/// The attack whose damage is followed: the first direction, else the first there is.
+/// The attack whose damage is drawn: the first direction, otherwise the first attack.
 pub(super) fn first_attack<'a>(view: &View<'a>) -> &'a str {
     let attacks = view.attacks();
     let named = attacks.iter().find(|a| a.direction == Some(1)).or_else(|| attacks.first());

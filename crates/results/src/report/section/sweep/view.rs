@@ -1,18 +1,18 @@
-//! What the figures of a sweep look at: the whole or one set of its attacks, an arm, and how both are named and coloured.
+//! The data of a sweep's figures: the whole sweep or one set of its attacks, an arm, and how both are named and coloured.
 
 use crate::report::figure::{Axis, AxisScale, Curve, Ink, Key, Mark, Marker, Point, Stroke, number};
 use crate::report::load::evenly;
 use crate::report::study::{OutcomeSummary, StepScale, StepSet, Sweep, SweepPoint};
 use crate::report::words;
 
-/// Betas that a panel shows beside each other.
+/// The number of betas that a panel shows together.
 const BETAS: usize = 5;
 
 /// A sweep, or one set of its attacks, and how its figures are named.
 pub(super) struct View<'a> {
     pub(super) sweep: &'a Sweep,
     pub(super) name: String,
-    /// The set, where the sweep has several.
+    /// The set, if the sweep has several.
     pub(super) set: Option<&'a StepSet>,
 }
 
@@ -28,7 +28,7 @@ pub(super) struct Arm<'a> {
 }
 
 impl Arm<'_> {
-    /// The arm's curve; its name stands at its end where there are `several` arms.
+    /// The arm's curve; its name stands at its end if there are `several` arms.
     pub(super) fn curve(&self, points: Vec<Point>, several: bool) -> Mark {
         let marker = if points.len() <= 24 { Marker::Disc } else { Marker::None };
         let label = if several { self.name.clone() } else { String::new() };
@@ -44,7 +44,7 @@ impl<'a> View<'a> {
         }
     }
 
-    /// The attacks, of every set that is looked at.
+    /// The attacks of every set in this view.
     pub(super) fn attacks(&self) -> &'a [OutcomeSummary] {
         self.sweep.points.first().map_or(&[], |p| p.attacks.as_slice())
     }
@@ -54,7 +54,7 @@ impl<'a> View<'a> {
         self.attacks().iter().find(|a| a.name == attack).map_or_else(|| words::attack(attack), OutcomeSummary::words)
     }
 
-    /// What tells this set's figures from the others', after a title.
+    /// The suffix of a title that distinguishes this set's figures from the others'.
     pub(super) fn suffix(&self) -> String {
         match self.set.map(|s| s.scale) {
             None => String::new(),
@@ -103,8 +103,8 @@ impl<'a> View<'a> {
         Axis::fit("β, weight of the KL term", AxisScale::suiting(betas(), 1.0), betas())
     }
 
-    /// A few of an arm's models, each with its beta's place on the ordered scale of colours: those whose betas are evenly
-    /// spaced over the longest arm, where this arm has them, so that one colour is one beta in every panel.
+    /// A few of an arm's models, each with its beta's position on the ordered scale of colours: those whose betas are evenly spaced over
+    /// the longest arm, if this arm has them, so that one colour means one beta in every panel.
     pub(super) fn chosen<'p>(&self, arm: &Arm<'p>) -> Vec<(Ink, &'p SweepPoint)> {
         let arms = self.arms();
         let longest = arms.iter().rev().max_by_key(|l| l.points.len()).map_or(&[][..], |l| l.points.as_slice());
@@ -128,7 +128,7 @@ impl<'a> View<'a> {
         Axis::fit(label, AxisScale::suiting(sizes(), 1.0), sizes())
     }
 
-    /// The symbol of a step size: ε, or s where it multiplies the eigenvalue or its root.
+    /// The symbol of a step size: ε, or s if it multiplies the eigenvalue or its root.
     pub(super) fn symbol(&self) -> &'static str {
         if self.scale() == StepScale::Unit { "ε" } else { "s" }
     }
@@ -163,7 +163,7 @@ pub(super) fn legend(arms: &[Arm<'_>]) -> Vec<Key> {
     arms.iter().map(|l| Key { ink: l.ink, stroke: l.stroke, marker: Marker::None, words: l.name.clone() }).collect()
 }
 
-/// "from 1.2 to 3.4 with mixup", an arm after the other; an arm of one model has no way to go.
+/// "from 1.2 to 3.4 with mixup", for one arm after the other; an arm of one model is left out.
 pub(super) fn ways(arms: &[Arm<'_>], of: impl Fn(&SweepPoint) -> Option<String>) -> Vec<String> {
     let way = |arm: &Arm<'_>| {
         let first = of(arm.points.first()?)?;
