@@ -134,6 +134,17 @@ impl FromStr for Outputs {
     }
 }
 
+/// The shape of one sample, where it is no image [C, H, W], and of the image that it is seen as.
+pub type View = (Vec<i64>, ImageShape);
+
+/// A model of samples of a shape of their own, as one of images [B, C, H, W].
+pub fn viewed(vae: Box<dyn Vae>, view: Option<View>) -> Box<dyn Vae> {
+    match view {
+        None => vae,
+        view => Box::new(Adapted::new(vae, &Interface::default(), view)),
+    }
+}
+
 /// A model seen by pixels in [0, 1], in images [B, C, H, W], with ln sigma^2 for its second output, whatever it has itself.
 ///
 /// With x_model = LOW + (HIGH - LOW) x the derivatives follow by the chain rule.
@@ -141,12 +152,11 @@ pub(super) struct Adapted<V> {
     vae: V,
     range: InputRange,
     scale: PosteriorScale,
-    /// The shape of one sample, where it is no image, and of the image that it is seen as.
-    sample: Option<(Vec<i64>, ImageShape)>,
+    sample: Option<View>,
 }
 
 impl<V: Vae> Adapted<V> {
-    pub(super) fn new(vae: V, interface: &Interface, sample: Option<(Vec<i64>, ImageShape)>) -> Self {
+    pub(super) fn new(vae: V, interface: &Interface, sample: Option<View>) -> Self {
         Self { vae, range: interface.input_range, scale: interface.posterior, sample }
     }
 }
