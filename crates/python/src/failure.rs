@@ -62,14 +62,15 @@ pub fn of_engine(error: &anyhow::Error) -> PyErr {
     let line = pullback::cli::one_line(error);
     let engine = error.chain().find_map(|cause| cause.downcast_ref::<EngineError>());
     let results = error.chain().find_map(|cause| cause.downcast_ref::<pullback::error::ResultsError>());
-    let request = |found: &str| match found {
+    let request = |expected: &str, found: &str| match found {
         "nothing there" | "no such file or folder" => PyFileNotFoundError::new_err(line.clone()),
-        "one that exists" => PyFileExistsError::new_err(line.clone()),
+        // Everything that may not be overwritten says by which flag it may.
+        _ if expected.contains("--force") => PyFileExistsError::new_err(line.clone()),
         _ => PyValueError::new_err(line.clone()),
     };
     match (engine, results) {
-        (Some(EngineError::Request { found, .. }), _) => request(found),
-        (_, Some(pullback::error::ResultsError::Request { found, .. })) => request(found),
+        (Some(EngineError::Request { expected, found, .. }), _) => request(expected, found),
+        (_, Some(pullback::error::ResultsError::Request { expected, found, .. })) => request(expected, found),
         (Some(engine), _) => match engine.kind() {
             ErrorKind::Request => PyValueError::new_err(line),
             ErrorKind::Io => PyOSError::new_err(line),

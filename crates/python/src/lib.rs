@@ -7,7 +7,7 @@ mod rows; //    samples that Python holds
 mod tensor; //  tensors across the border
 mod vae; //     models that Python holds
 
-use failure::{Failure, of_engine};
+use failure::Failure;
 use pullback::cli::{Requested, requested};
 use pullback::data::{Source, of_rows};
 use pullback::model::{Model, View, viewed};
@@ -92,12 +92,6 @@ impl Offered {
     }
 }
 
-/// Checks the arguments of a command without doing anything.
-#[pyfunction]
-fn check(arguments: Vec<OsString>) -> PyResult<()> {
-    requested(arguments).map(|_| ()).map_err(|error| of_engine(&error))
-}
-
 /// Waits until no work is left, for at most so many seconds; what is left is told to stop.
 #[pyfunction]
 fn await_all(py: Python<'_>, seconds: f64) {
@@ -112,7 +106,6 @@ fn _native(py: Python<'_>, module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("LIBTORCH", pullback::ffi::LIBTORCH)?;
     module.add("Error", py.get_type::<failure::Error>())?;
     module.add_function(wrap_pyfunction!(evaluate, module)?)?;
-    module.add_function(wrap_pyfunction!(check, module)?)?;
     module.add_function(wrap_pyfunction!(await_all, module)?)?;
     results::add(module)
 }

@@ -3,7 +3,7 @@
 use crate::failure::{Error, of_engine};
 use crate::tensor::to_python;
 use pullback::report;
-use pullback::store::{Overwrite, Reader, Values};
+use pullback::store::{Column, Overwrite, Reader, Values};
 use pullback::tch::{Device, Kind, Tensor};
 use pyo3::exceptions::PyKeyError;
 use pyo3::prelude::*;
@@ -60,19 +60,32 @@ impl ResultFile {
         if self.reader.info(path).is_none() {
             return Err(PyKeyError::new_err(path.to_owned()));
         }
-        let tensor = py.allow_threads(|| -> anyhow::Result<Tensor> {
-            let column = self.reader.read(path)?;
-            let flat = match &column.values {
-                Values::F64(values) => Tensor::f_from_slice(values)?,
-                Values::F32(values) => Tensor::f_from_slice(values)?,
-                Values::I64(values) => Tensor::f_from_slice(values)?,
-                Values::U8(values) => Tensor::f_from_slice(values)?,
-            };
-            let shape: Vec<i64> = column.shape.iter().map(|n| *n as i64).collect();
-            Ok(flat.f_reshape(shape)?)
-        });
+        let tensor = py.allow_threads(|| -> anyhow::Result<Tensor> { tensor_of(&self.reader.read(path)?) });
         to_python(py, &tensor.map_err(|error| of_engine(&error))?)
     }
+}
+
+/// A column as a tensor of its shape and type.
+fn tensor_of(column: &Column) -> anyhow::Result<Tensor> {
+    let flat = match &column.values {
+        Values::F64(values) => Tensor::f_from_slice(values)?,
+        Values::F32(values) => Tensor::f_from_slice(values)?,
+        Values::I64(values) => Tensor::f_from_slice(values)?,
+        Values::U8(values) => Tensor::f_from_slice(values)?,
+    };
+    let shape: Vec<i64> = column.shape.iter().map(|n| *n as i64).collect();
+    Ok(flat.f_reshape(shape)?)
+}
+
+/// What an interrupted run has finished of a result: columns of these samples, by path.
+#[pyfunction]
+fn finished(py: Python<'_>, path: PathBuf) -> PyResult<BTreeMap<String, PyObject>> {
+    let columns = py.allow_threads(|| pullback::store::finished(&path)).map_err(raise)?;
+    let tensors = columns.iter().map(|column| {
+        let tensor = tensor_of(column).map_err(|error| of_engine(&error))?;
+        Ok((column.path.clone(), to_python(py, &tensor)?))
+    });
+    tensors.collect()
 }
 
 fn raise(error: pullback::error::ResultsError) -> PyErr {
@@ -114,5 +127,6 @@ pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(write_report, module)?)?;
     module.add_function(wrap_pyfunction!(render_report, module)?)?;
     module.add_function(wrap_pyfunction!(findings, module)?)?;
+    module.add_function(wrap_pyfunction!(finished, module)?)?;
     module.add_function(wrap_pyfunction!(run_folder, module)?)
 }

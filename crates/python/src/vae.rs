@@ -2,6 +2,7 @@
 
 use crate::failure::{Failure, told};
 use crate::tensor::{of_python, to_python};
+use pullback::event;
 use pullback::tch::Tensor;
 use pullback::{Error, Posterior, Vae};
 use pyo3::prelude::*;
@@ -32,7 +33,9 @@ impl PythonVae {
         input: &Tensor,
         read: impl FnOnce(&Bound<'_, PyAny>) -> PyResult<T>,
     ) -> pullback::Result<T> {
-        Python::with_gil(|py| {
+        // Who waited has perhaps put the model back into training mode: nothing is asked, and no answer is taken, from then on.
+        event::ensure_wanted()?;
+        let answer = Python::with_gil(|py| {
             let answer = to_python(py, input)
                 .and_then(|input| self.reader.bind(py).call_method1(method, (input,)))
                 .and_then(|answer| read(&answer));
@@ -47,7 +50,8 @@ impl PythonVae {
                 let subject = format!("{}: {method}", self.name);
                 Error::request(subject, format!("to take {:?} {:?}", input.kind(), input.size()), text)
             })
-        })
+        });
+        event::ensure_wanted().and(answer)
     }
 }
 

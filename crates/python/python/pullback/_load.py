@@ -64,6 +64,8 @@ def load(folder: str | os.PathLike[str]) -> Network:
         FileNotFoundError: Where there is no such folder.
         ValueError: Where it is no run folder, or its weights do not fit its configuration.
     """
+    if not os.path.exists(folder):
+        raise FileNotFoundError(f"{os.fspath(folder)}: expected a run folder, found nothing there")
     spec, tensors = _native.run_folder(os.fspath(folder))
     network = Network(json.loads(spec))
     network.load_state_dict(tensors)

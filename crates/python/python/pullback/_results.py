@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
+import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,11 +29,12 @@ class Results(Mapping[str, Tensor]):
         ValueError: For a file that is damaged.
     """
 
-    def __init__(self, path: str | os.PathLike[str], _folder: tempfile.TemporaryDirectory[str] | None = None) -> None:
+    def __init__(self, path: str | os.PathLike[str], _folder: str | None = None) -> None:
         #: The file that holds the results; a temporary one where ``out`` was not given.
         self.path = Path(path)
-        # Deletes the temporary file with the last object that needs it.
         self._folder = _folder
+        if _folder is not None:
+            weakref.finalize(self, shutil.rmtree, _folder, ignore_errors=True)
         self._file = _native.ResultFile(self.path)
         self._read: dict[str, Tensor] = {}
         #: What the file says of its run: model, dataset, metric, seed, precision, version.

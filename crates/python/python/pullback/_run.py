@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
+
+from torch import Tensor
 
 from . import _native
 from ._data import is_path, rows_of
@@ -75,7 +78,8 @@ def score(
         OSError: Where reading or writing fails.
         MemoryError: Where memory runs out at the smallest batch.
         pullback.Error: Where the computation fails.
-        KeyboardInterrupt: On Ctrl-C; what was finished is in ``out``'s unfinished file, from which the same call goes on.
+        KeyboardInterrupt: On Ctrl-C. Its attribute ``finished`` has the columns of the samples that are done, by path; with ``out`` the same
+            call goes on after them.
     """
     options = {
         "--metric": metric,
@@ -224,8 +228,8 @@ def _evaluate(made: Any, command: str, model: Any, images: Any, labels: Any, out
     if asked is not None and device is not None and str(device) not in ("auto", str(asked.device)):
         raise Ask(f"device: expected {asked.device}, where the model lies, found {device} (model.to({str(device)!r}) moves it)")
     rows = None if is_path(images) else rows_of(images, labels, options["--limit"], None)
-    folder = tempfile.TemporaryDirectory(prefix="pullback-") if out is None else None
-    path = Path(folder.name if folder else "", f"{command}.h5") if folder else Path(out)
+    folder = tempfile.mkdtemp(prefix="pullback-") if out is None else None
+    path = Path(out) if folder is None else Path(folder, f"{command}.h5")
     told = {
         "--model": os.fspath(model) if of_path else asked.name,  # type: ignore[union-attr]
         "--data": rows.name if rows is not None else os.fspath(images),
@@ -239,10 +243,24 @@ def _evaluate(made: Any, command: str, model: Any, images: Any, labels: Any, out
     try:
         with kept(asked.module if asked is not None else None):
             _native.evaluate(arguments, asked, rows, Listener(quiet, verbose))
+        return made(path, folder)
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt):
+            error.finished = _finished(path)  # type: ignore[attr-defined]
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
     finally:
         if asked is not None:
             asked._forget()
-    return made(path, folder)
+
+
+def _finished(path: Path) -> dict[str, Tensor]:
+    """What an interrupted run leaves; nothing where no file was begun."""
+    try:
+        return _native.finished(path)
+    except (ValueError, OSError):
+        return {}
 
 
 def _device(model: Model) -> str:
