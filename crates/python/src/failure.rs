@@ -45,6 +45,12 @@ impl Failure {
     }
 }
 
+/// Forgets what a backward pass in Python's code has raised, such as a compiled one under vmap: libtorch leaves it set on the thread, where
+/// the next call would meet it, and the engine goes another way.
+pub fn forget() {
+    Python::with_gil(|py| drop(PyErr::take(py)));
+}
+
 fn is_own(py: Python<'_>, error: &PyErr) -> bool {
     error.value(py).getattr("_of_pullback").is_ok_and(|own| own.is_truthy().unwrap_or(false))
 }

@@ -3,6 +3,7 @@
 use crate::failure::{Error, Failure};
 use pullback::event::{self, Event, Observer};
 use pyo3::prelude::*;
+use pyo3::types::{IntoPyDict, PyCFunction, PyDict, PyTuple};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -77,17 +78,16 @@ pub fn run(
     let teller = Teller { to: Mutex::new(to), stop: stop.clone() };
     RUNNING.fetch_add(1, Ordering::SeqCst);
     let body = move || {
-        // One thread state of Python for the whole job, so that what belongs to a thread lives from call to call.
-        let done = catch_unwind(AssertUnwindSafe(|| Python::with_gil(|py| py.allow_threads(|| work(&teller)))));
+        let done = catch_unwind(AssertUnwindSafe(|| work(&teller)));
         // Before it is told: who is told may begin the next job at once.
         if RUNNING.fetch_sub(1, Ordering::SeqCst) == 1 {
             event::withdraw_stop();
         }
         teller.tell(done.map_or_else(|_| Told::Panicked(last_panic()), Told::Done));
     };
-    if let Err(error) = std::thread::Builder::new().name("pullback".to_owned()).spawn(body) {
+    if let Err(error) = start(py, body) {
         RUNNING.fetch_sub(1, Ordering::SeqCst);
-        return Err(Error::new_err(format!("no thread: {error}")));
+        return Err(error);
     }
     let listened = listen(py, listener, &from, failure);
     let Err(why) = listened else { return Ok(()) };
@@ -102,6 +102,26 @@ pub fn run(
     }
     let (Ended::Done(error) | Ended::Left(error)) = why;
     Err(error)
+}
+
+/// Runs `body` on a thread of Python's, without the GIL.
+///
+/// A thread of Rust's would have a state of Python made and deleted around it. What models keep in it (dynamo keeps tensors) is freed with
+/// it, and libtorch takes the GIL to free tensors, by which it deletes the state once more. The state of a thread of Python's lives on.
+fn start(py: Python<'_>, body: impl FnOnce() + Send + 'static) -> PyResult<()> {
+    let body = Mutex::new(Some(body));
+    let target =
+        PyCFunction::new_closure(py, None, None, move |args: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| {
+            if let Some(body) = body.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                args.py().allow_threads(body);
+            }
+        })?;
+    let options =
+        [("target", target.into_any()), ("name", "pullback".into_pyobject(py)?.into_any())].into_py_dict(py)?;
+    // What nobody waits for any more must not keep the interpreter from its end.
+    options.set_item("daemon", true)?;
+    py.import("threading")?.call_method("Thread", (), Some(&options))?.call_method0("start")?;
+    Ok(())
 }
 
 /// Why a job is not waited for any more.

@@ -102,6 +102,7 @@ fn await_all(py: Python<'_>, seconds: f64) {
 #[pymodule]
 fn _native(py: Python<'_>, module: &Bound<'_, PyModule>) -> PyResult<()> {
     job::keep_panics();
+    pullback::ffi::after_failure(failure::forget);
     module.add("VERSION", env!("CARGO_PKG_VERSION"))?;
     module.add("LIBTORCH", pullback::ffi::LIBTORCH)?;
     module.add("Error", py.get_type::<failure::Error>())?;

@@ -1,7 +1,7 @@
 //! Samples that Python holds: a tensor, an array, a data set.
 
 use crate::failure::{Failure, told};
-use crate::tensor::of_python;
+use crate::tensor::{forget_thread, of_python};
 use pullback::Error;
 use pullback::data::{Numbers, Rows};
 use pullback::tch::Tensor;
@@ -68,11 +68,13 @@ impl Rows for PythonRows {
                 let (values, labels): (Bound<'_, PyAny>, Option<Vec<i64>>) = answer.extract()?;
                 Ok((of_python(&values)?, labels))
             };
-            read().map_err(|error| {
+            let answer = read().map_err(|error| {
                 let text = told(py, &error);
                 self.failure.keep(error);
                 Error::request(&self.name, "samples that can be read", text)
-            })
+            });
+            forget_thread(py);
+            answer
         })
     }
 }

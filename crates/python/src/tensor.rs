@@ -23,6 +23,20 @@ pub fn of_python(object: &Bound<'_, PyAny>) -> PyResult<Tensor> {
     Ok(unsafe { Tensor::from_ptr(raw.cast::<C_tensor>()) })
 }
 
+/// Empties what Python keeps for this thread, where the thread is not Python's own.
+///
+/// Its state is deleted when the GIL is let go. Tensors in it (a data set's `threading.local`) would be freed only then, for which libtorch
+/// takes the GIL again and deletes the state twice.
+pub fn forget_thread(_: Python<'_>) {
+    // SAFETY: the GIL is held; the dictionary, borrowed from the thread's state, is null or lives as long as it.
+    unsafe {
+        let kept = pyo3::ffi::PyThreadState_GetDict();
+        if !kept.is_null() {
+            pyo3::ffi::PyDict_Clear(kept);
+        }
+    }
+}
+
 /// The Python object that a tensor is.
 pub fn to_python(py: Python<'_>, tensor: &Tensor) -> PyResult<PyObject> {
     // SAFETY: the tensor lives and the GIL is held; the result is a new reference, or null with an error set.

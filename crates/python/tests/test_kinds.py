@@ -20,9 +20,40 @@ def test_a_compiled_model(conv, images):
 
 def test_a_compiled_function(conv, images):
     conv.eval()
-    encode = torch.compile(conv.encode, backend="aot_eager")
-    found = _score(pb.Model(conv, encode=encode), images)
-    assert torch.allclose(found.spectrum, _score(conv, images).spectrum, rtol=1e-5, atol=1e-9)
+    expected = _score(conv, images)
+    model = pb.Model(conv, encode=torch.compile(conv.encode, backend="aot_eager"))
+    assert torch.equal(_score(model, images).spectrum, expected.spectrum) and "uncompiled" in str(model)
+
+
+def test_a_compiled_module_inside(conv, images):
+    conv.eval()
+    expected = _score(conv, images)
+    # vmap does not take its backward pass: rows are taken one by one.
+    conv.down.compile(backend="aot_eager")
+    assert torch.allclose(_score(conv, images).spectrum, expected.spectrum, rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.parametrize("rule", [True, False])
+def test_functions_of_ones_own(conv, images, rule):
+    class Twice(torch.autograd.Function):
+        generate_vmap_rule = rule
+
+        @staticmethod
+        def forward(x):
+            return 2 * x
+
+        @staticmethod
+        def setup_context(ctx, inputs, output):
+            pass
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return 2 * gradient
+
+    conv.eval()
+    ours = pb.Model(conv, encode=lambda x: (Twice.apply(conv.encode(x)[0]), conv.encode(x)[1]))
+    plain = pb.Model(conv, encode=lambda x: (2 * conv.encode(x)[0], conv.encode(x)[1]))
+    assert torch.allclose(_score(ours, images).spectrum, _score(plain, images).spectrum, rtol=1e-5, atol=1e-9)
 
 
 @pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])

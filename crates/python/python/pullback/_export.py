@@ -62,7 +62,8 @@ def export(vae: Any, path: str | os.PathLike[str], images: Tensor, *, force: boo
         raise Ask("images: expected a tensor [B, ...] of pixels in [0, 1]")
     x = images.detach().to(model.device, torch.float32)
     try:
-        with kept(model.module):
+        # What libtorch makes of derivatives from the second call on is not the model's.
+        with kept(model.module), torch.jit.optimized_execution(False):
             reader = model.reader(False)
             passes = _Passes(reader, model.module if model.dtype == torch.float32 else None)
             # kept() has put the modules in this mode already; the one around them has to say so too.

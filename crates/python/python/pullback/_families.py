@@ -40,6 +40,11 @@ def unwrapped(vae: Any) -> tuple[Any, list[str]]:
         vae = inner
 
 
+def uncompiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function inside torch.compile's."""
+    return getattr(function, "_torchdynamo_orig_callable", function)
+
+
 def family_of(vae: Any, name: str) -> Family:
     """How `vae` is asked. Raises Ask where it has nothing that could be."""
     library = {base.__module__.split(".")[0] for base in type(vae).__mro__}

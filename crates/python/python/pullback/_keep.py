@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from torch._functorch import config as functorch
 
 _lock = threading.Lock()
 _held: dict[int, tuple[int, list[Any]]] = {}
@@ -23,12 +24,16 @@ def _settings() -> list[tuple[Any, bool]]:
         (cuda.enable_math_sdp, cuda.math_sdp_enabled()),
         (lambda on: setattr(torch.backends.cudnn, "allow_tf32", on), torch.backends.cudnn.allow_tf32),
         (lambda on: setattr(cuda.matmul, "allow_tf32", on), cuda.matmul.allow_tf32),
+        (lambda on: setattr(functorch, "donated_buffer", on), functorch.donated_buffer),
     ]
 
 
 def _begin(module: torch.nn.Module | None) -> list[Any]:
     if module is None:
-        return [(put, (value,)) for put, value in _settings()]
+        before = [(put, (value,)) for put, value in _settings()]
+        # A compiled module inside the model may then be asked for several rows.
+        functorch.donated_buffer = False
+        return before
     before: list[Any] = [(lambda m, on: setattr(m, "training", on), (m, m.training)) for m in module.modules() if m.training]
     # Gradients are taken of the images: the parameters' would only cost time.
     wanted = [p for p in module.parameters() if p.requires_grad and p.is_leaf]

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._families import Family, family_of, unwrapped
+from ._families import Family, family_of, uncompiled, unwrapped
 from ._outputs import SCALES, Ask, Reading, image_of, log_variance, reading_of
 
 
@@ -74,7 +74,9 @@ class Model:
             raise Ask(f"posterior: expected one of {', '.join(SCALES)}, found {posterior!r}")
         self.vae, self._notes = unwrapped(vae)
         self.name = name or (type(self.vae).__name__ if vae is not None else getattr(encode, "__qualname__", "model"))
-        self._own = (encode, decode)
+        self._own = tuple(f and uncompiled(f) for f in (encode, decode))
+        if self._own != (encode, decode):
+            self._notes.append("torch.compile: the function that it compiles is asked, uncompiled")
         self._outputs = None if outputs is None else tuple(outputs)
         self._family = self._asked(self.vae)
         self.posterior = posterior or self._family.posterior
