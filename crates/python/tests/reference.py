@@ -8,33 +8,49 @@ from torch.func import jacfwd, jacrev
 METRICS = ("mean", "stochastic", "fisher", "output", "output-stochastic")
 
 
-def eigenvalues(encode, decode, x, metric):
-    """Descending, [N, R]: `encode(x)` gives mu and ln sigma^2 [B, L], `decode(z)` images, all in float64."""
+def jacobians(encode, decode, x):
+    """Of each sample: J_mu and J_logvar [L, D] (None without a variance), sigma [L], and J_g [O, L] at z = mu(x), in float64.
+
+    `encode(x)` gives mu and ln sigma^2 [B, L], or mu and None; `decode(z)` images. Both take float64."""
 
     def both(one):
         mu, logvar = encode(one[None])
-        return mu[0], logvar[0]
+        return (mu[0],) if logvar is None else (mu[0], logvar[0])
 
-    def rows(one):
-        j_mu, j_logvar = (j.flatten(1) for j in jacrev(both)(one))
-        mu, logvar = both(one)
-        sigma = (0.5 * logvar).exp()
+    parts = []
+    for one in x.double():
+        rows = [j.flatten(1).detach() for j in jacrev(both, chunk_size=64)(one)]
+        with torch.no_grad():
+            code = both(one)
+        j_g = jacfwd(lambda z: decode(z[None])[0].flatten(), chunk_size=64)(code[0]).detach()
+        scale = (rows[1], (0.5 * code[1]).exp()) if len(rows) > 1 else (None, None)
+        parts.append((rows[0], *scale, j_g))
+    return parts
+
+
+def spectra_of(parts, metric):
+    """Descending eigenvalues, [N, R]."""
+
+    def rows(j_mu, j_logvar, sigma, j_g):
+        if metric == "mean":
+            return j_mu
+        if metric == "output":
+            return j_g @ j_mu
         j_sigma = 0.5 * sigma[:, None] * j_logvar
         match metric:
-            case "mean":
-                return j_mu
             case "stochastic":
                 return torch.cat([j_mu, j_sigma])
             case "fisher":
                 return torch.cat([j_mu / sigma[:, None], j_logvar / 2**0.5])
-        j_g = jacfwd(lambda z: decode(z[None])[0].flatten())(mu)
-        if metric == "output":
-            return j_g @ j_mu
-        return torch.cat([j_g @ j_mu, j_g.norm(dim=0)[:, None] * j_sigma])
+            case _:
+                return torch.cat([j_g @ j_mu, j_g.norm(dim=0)[:, None] * j_sigma])
 
-    factor = torch.stack([rows(one) for one in x.double()]) if x.shape[0] else None
-    values = torch.linalg.svdvals(factor).square()
-    return values
+    return torch.stack([torch.linalg.svdvals(rows(*part)).square() for part in parts])
+
+
+def eigenvalues(encode, decode, x, metric):
+    """Descending, [N, R], of one metric."""
+    return spectra_of(jacobians(encode, decode, x), metric)
 
 
 def spectra_agree(found, expected, tolerance=2e-6):
@@ -43,5 +59,3 @@ def spectra_agree(found, expected, tolerance=2e-6):
     gap = (found[:, :count] - expected[:, :count]).abs().amax(1) / expected[:, 0]
     assert gap.max() < tolerance, gap
     assert (found[:, count:].abs() <= tolerance * expected[:, :1]).all()
-
-
