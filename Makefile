@@ -31,7 +31,7 @@ DEPS          := .deps
 LIBTORCH_KEY  := $(DEPS)/.libtorch-$(if $(LIBTORCH),$(shell printf %s '$(LIBTORCH)' | cksum | cut -d' ' -f1),pypi)
 TEST_PACKAGES := numpy h5py tensorboard pillow
 # What builds the Python package, and what its tests need.
-PYTHON_PACKAGES := 'maturin>=1.9,<2' 'pytest>=8' pandas tqdm safetensors
+PYTHON_PACKAGES := "maturin>=1.9,<2" "pytest>=8" pandas tqdm safetensors
 PIP           := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 # The variables of .cargo/config.toml yield to the caller's own: clear them so that every target uses .deps.
 CARGO         := env -u LIBTORCH -u LIBTORCH_USE_PYTORCH cargo

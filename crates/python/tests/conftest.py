@@ -21,7 +21,15 @@ class Conv(nn.Module):
     def __init__(self, latent: int = 5) -> None:
         super().__init__()
         self.latent = latent
-        self.down = nn.Sequential(nn.Conv2d(1, 6, 4, 2, 1), nn.BatchNorm2d(6), nn.SiLU(), nn.Conv2d(6, 8, 4, 2, 1), nn.ReLU(), nn.Flatten(), nn.Dropout(0.5))
+        self.down = nn.Sequential(
+            nn.Conv2d(1, 6, 4, 2, 1),
+            nn.BatchNorm2d(6),
+            nn.SiLU(),
+            nn.Conv2d(6, 8, 4, 2, 1),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Dropout(0.5),
+        )
         self.head = nn.Linear(72, 2 * latent)
         self.up = nn.Sequential(nn.Linear(latent, 72), nn.Tanh(), nn.Linear(72, 144), nn.Sigmoid())
 
@@ -60,7 +68,9 @@ def command(program, tmp_path):
     """Runs the command line in a folder of the test's own."""
 
     def run(*arguments: str) -> None:
-        done = subprocess.run([program, *map(str, arguments)], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+        done = subprocess.run(
+            [program, *map(str, arguments)], cwd=tmp_path, capture_output=True, text=True, timeout=300
+        )
         assert done.returncode == 0, done.stderr
 
     return run

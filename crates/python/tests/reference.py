@@ -22,7 +22,7 @@ def jacobians(encode, decode, x):
         rows = [j.flatten(1).detach() for j in jacrev(both, chunk_size=64)(one)]
         with torch.no_grad():
             code = both(one)
-        j_g = jacfwd(lambda z: decode(z[None])[0].flatten(), chunk_size=64)(code[0]).detach()
+        j_g = jacfwd(lambda z: decode(z[None])[0].flatten())(code[0]).detach()
         scale = (rows[1], (0.5 * code[1]).exp()) if len(rows) > 1 else (None, None)
         parts.append((rows[0], *scale, j_g))
     return parts

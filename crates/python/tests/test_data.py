@@ -47,7 +47,11 @@ SOURCES = {
     "arrays as items": lambda x: Items(x, lambda image, label: (image.numpy(), label)),
     "loader": lambda x: DataLoader(TensorDataset(x, LABELS), batch_size=3),
     "shuffled loader": lambda x: DataLoader(TensorDataset(x, LABELS), batch_size=3, shuffle=True),
-    "loader with a collate_fn": lambda x: DataLoader(TensorDataset(x, LABELS), batch_size=3, collate_fn=lambda b: {"image": torch.stack([i for i, _ in b]), "label": torch.stack([t for _, t in b])}),
+    "loader with a collate_fn": lambda x: DataLoader(
+        TensorDataset(x, LABELS),
+        batch_size=3,
+        collate_fn=lambda b: {"image": torch.stack([i for i, _ in b]), "label": torch.stack([t for _, t in b])},
+    ),
     "stream": Stream,
     "loader of a stream": lambda x: DataLoader(Stream(x), batch_size=3),
 }

@@ -24,7 +24,9 @@ def test_a_file_gives_what_the_model_gives(conv, images, tmp_path):
 
 def test_a_models_own_range_and_scale_are_in_the_file(conv, images, tmp_path):
     conv.eval()
-    model = pb.Model(conv, encode=lambda x: (conv.encode(x)[0], conv.encode(x)[1].exp()), posterior="var", input_range=(-1, 1))
+    model = pb.Model(
+        conv, encode=lambda x: (conv.encode(x)[0], conv.encode(x)[1].exp()), posterior="var", input_range=(-1, 1)
+    )
     pb.export(model, tmp_path / "vae.pt", images[:2])
     mu, logvar = torch.jit.load(tmp_path / "vae.pt").encode(images)
     expected = conv.encode(2 * images - 1)
@@ -58,7 +60,9 @@ CONFIGS = [
 
 @pytest.mark.parametrize("spec", CONFIGS)
 def test_run_folders_are_modules(tmp_path, command, spec):
-    (tmp_path / "config.yaml").write_text(f"data: {{source: 'strokes:n=64,size=14', limit: 64}}\nmodel: {spec}\ntrain: {{epochs: 1, batch: 16}}\n")
+    (tmp_path / "config.yaml").write_text(
+        f"data: {{source: 'strokes:n=64,size=14', limit: 64}}\nmodel: {spec}\ntrain: {{epochs: 1, batch: 16}}\n"
+    )
     command("train", "-c", "config.yaml", "-o", "run")
     vae = pb.load(tmp_path / "run")
     assert isinstance(vae, torch.nn.Module) and not vae.training

@@ -103,9 +103,18 @@ def test_a_lightning_module(conv, images):
     [
         (lambda: pb.Model(), "expected a model, or encode= and decode="),
         (lambda: pb.Model(torch.nn.Linear), "found the class Linear"),
-        (lambda: pb.Model(torch.nn.Linear(2, 2)), r"expected methods encode\(x\) and decode\(z\), found none in Linear"),
-        (lambda: pb.Model(torch.nn.Linear(2, 2), encode=lambda x: x, decode=lambda z: z, posterior="sigma"), "posterior: expected one of logvar, logstd, std, var, found 'sigma'"),
-        (lambda: pb.Model(torch.nn.Linear(2, 2), encode=lambda x: x, decode=lambda z: z, input_range=(1, 1)), "input_range: expected two different numbers"),
+        (
+            lambda: pb.Model(torch.nn.Linear(2, 2)),
+            r"expected methods encode\(x\) and decode\(z\), found none in Linear",
+        ),
+        (
+            lambda: pb.Model(torch.nn.Linear(2, 2), encode=lambda x: x, decode=lambda z: z, posterior="sigma"),
+            "posterior: expected one of logvar, logstd, std, var, found 'sigma'",
+        ),
+        (
+            lambda: pb.Model(torch.nn.Linear(2, 2), encode=lambda x: x, decode=lambda z: z, input_range=(1, 1)),
+            "input_range: expected two different numbers",
+        ),
     ],
 )
 def test_what_is_no_model(make, line):

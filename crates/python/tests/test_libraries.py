@@ -6,9 +6,9 @@ import warnings
 
 import pytest
 import torch
-from reference import METRICS, jacobians, spectra_agree, spectra_of
 
 import pullback as pb
+from reference import METRICS, jacobians, spectra_agree, spectra_of
 
 # Small ones: a spatial code of an image twice as wide has four times the rows.
 IMAGES = {"grey": (1, 28, 28), "colour": (3, 32, 32), "latents": (3, 16, 16), "volume": (1, 16, 16, 16)}
@@ -30,18 +30,51 @@ def _diffusers(kind):
 
     if kind == "KL":
         return AutoencoderKL(
-            down_block_types=["DownEncoderBlock2D"] * 2, up_block_types=["UpDecoderBlock2D"] * 2, block_out_channels=[32, 64], latent_channels=4, norm_num_groups=8, sample_size=16
+            down_block_types=["DownEncoderBlock2D"] * 2,
+            up_block_types=["UpDecoderBlock2D"] * 2,
+            block_out_channels=[32, 64],
+            latent_channels=4,
+            norm_num_groups=8,
+            sample_size=16,
         )
-    return AutoencoderTiny(encoder_block_out_channels=(16, 16), decoder_block_out_channels=(16, 16), num_encoder_blocks=(1, 1), num_decoder_blocks=(1, 1), latent_channels=2)
+    return AutoencoderTiny(
+        encoder_block_out_channels=(16, 16),
+        decoder_block_out_channels=(16, 16),
+        num_encoder_blocks=(1, 1),
+        num_decoder_blocks=(1, 1),
+        latent_channels=2,
+    )
 
 
 def _monai(kind):
     from monai.networks.nets import AutoencoderKL, VarAutoEncoder
 
     if kind == "KL":
-        return AutoencoderKL(2, 1, 1, num_res_blocks=(1, 1), channels=(8, 8), attention_levels=(False, False), latent_channels=2, norm_num_groups=4, with_encoder_nonlocal_attn=False, with_decoder_nonlocal_attn=False)
+        return AutoencoderKL(
+            2,
+            1,
+            1,
+            num_res_blocks=(1, 1),
+            channels=(8, 8),
+            attention_levels=(False, False),
+            latent_channels=2,
+            norm_num_groups=4,
+            with_encoder_nonlocal_attn=False,
+            with_decoder_nonlocal_attn=False,
+        )
     if kind == "KL 3-D":
-        return AutoencoderKL(3, 1, 1, num_res_blocks=(1,), channels=(4,), attention_levels=(False,), latent_channels=1, norm_num_groups=2, with_encoder_nonlocal_attn=False, with_decoder_nonlocal_attn=False)
+        return AutoencoderKL(
+            3,
+            1,
+            1,
+            num_res_blocks=(1,),
+            channels=(4,),
+            attention_levels=(False,),
+            latent_channels=1,
+            norm_num_groups=2,
+            with_encoder_nonlocal_attn=False,
+            with_decoder_nonlocal_attn=False,
+        )
     return VarAutoEncoder(2, (1, 28, 28), 1, 4, channels=(4, 8), strides=(2, 2))
 
 

@@ -5,10 +5,10 @@ import dataclasses
 
 import pytest
 import torch
-from reference import eigenvalues, spectra_agree
 from torch.distributions import Independent, MultivariateNormal, Normal
 
 import pullback as pb
+from reference import eigenvalues, spectra_agree
 
 Pair = collections.namedtuple("Pair", "mean log_var")
 
@@ -112,7 +112,15 @@ def test_what_cannot_be_told_is_asked_for(give, asked):
     assert "\n" not in str(raised.value)
 
 
-@pytest.mark.parametrize(("scale", "of"), [("std", lambda v: (v / 2).exp()), ("var", lambda v: v.exp()), ("logstd", lambda v: v / 2), ("logvar", lambda v: v)])
+@pytest.mark.parametrize(
+    ("scale", "of"),
+    [
+        ("std", lambda v: (v / 2).exp()),
+        ("var", lambda v: v.exp()),
+        ("logstd", lambda v: v / 2),
+        ("logvar", lambda v: v),
+    ],
+)
 def test_the_answer_is_taken(scale, of):
     parts, into, encode, decode = _vae(lambda m, v: (m, of(v)))
     x = torch.rand(4, 1, 3, 4)

@@ -8,9 +8,9 @@ import sys
 
 import pytest
 import torch
-from conftest import ROOT
 
 import pullback as pb
+from conftest import ROOT
 
 PACKAGE = pathlib.Path(pb.__file__).parent
 
@@ -26,7 +26,10 @@ def test_another_torch_is_refused_with_one_line():
     script = "import torch; torch.__version__ = '2.9.1+cpu'; import pullback"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
     last = done.stderr.strip().splitlines()[-1]
-    assert last == "ImportError: pullback: expected torch 2.11, which it was built with, found torch 2.9.1 (pip install 'torch==2.11.*')"
+    assert (
+        last
+        == "ImportError: pullback: expected torch 2.11, which it was built with, found torch 2.9.1 (pip install 'torch==2.11.*')"
+    )
 
 
 def test_one_libtorch_is_in_the_process():
@@ -53,7 +56,9 @@ def test_types_and_names():
         if not name.startswith("_"):
             assert re.search(rf"\b(def|class) {name}\b|^{name}:", stub, re.MULTILINE), name
     for name in pb.__all__:
-        assert getattr(pb, name) is not None and (name.isupper() or name == "__version__" or getattr(pb, name).__doc__), name
+        assert getattr(pb, name) is not None and (
+            name.isupper() or name == "__version__" or getattr(pb, name).__doc__
+        ), name
 
 
 @pytest.mark.parametrize("module", ["_model", "_run", "_results", "_report", "_export", "_load"])

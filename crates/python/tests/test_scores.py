@@ -4,9 +4,9 @@ import copy
 
 import pytest
 import torch
-from reference import METRICS, eigenvalues, spectra_agree
 
 import pullback as pb
+from reference import METRICS, eigenvalues, spectra_agree
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -45,7 +45,24 @@ def test_numbers_are_the_command_lines(conv, images, command, tmp_path, metric):
 def test_attacks_are_the_command_lines(conv, images, command, tmp_path):
     pb.export(conv, tmp_path / "vae.pt", images[:2])
     __import__("numpy").save(tmp_path / "x.npy", images.numpy())
-    command("attack", "-m", "vae.pt", "-d", "x.npy", "-o", "theirs.h5", "--attack", "spectral,random,pgd", "--eps", "0.5,1", "--steps", "10", "--save-images", "--threads", "1")
+    command(
+        "attack",
+        "-m",
+        "vae.pt",
+        "-d",
+        "x.npy",
+        "-o",
+        "theirs.h5",
+        "--attack",
+        "spectral,random,pgd",
+        "--eps",
+        "0.5,1",
+        "--steps",
+        "10",
+        "--save-images",
+        "--threads",
+        "1",
+    )
     theirs = pb.open(tmp_path / "theirs.h5")
     ours = pb.attack(conv, images, attacks=["spectral", "random", "pgd"], eps=[0.5, 1], steps=10, quiet=True)
     assert sorted(theirs) == sorted(ours) and theirs.names == ["pgd", "random", "spectral"]

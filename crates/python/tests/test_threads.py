@@ -112,12 +112,16 @@ def test_two_threads_with_one_model(conv, images):
     threads = [threading.Thread(target=pb.score, args=(conv, images), kwargs={"quiet": True}) for _ in range(3)]
     [t.start() for t in threads]
     [t.join(120) for t in threads]
-    assert {n: m.training for n, m in conv.named_modules()} == before and all(p.requires_grad for p in conv.parameters())
+    assert {n: m.training for n, m in conv.named_modules()} == before and all(
+        p.requires_grad for p in conv.parameters()
+    )
 
 
 def test_the_gil_is_free_while_the_engine_computes(images):
     torch.manual_seed(0)
-    wide = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(144, 1500), torch.nn.Tanh(), torch.nn.Linear(1500, 400))
+    wide = torch.nn.Sequential(
+        torch.nn.Flatten(), torch.nn.Linear(144, 1500), torch.nn.Tanh(), torch.nn.Linear(1500, 400)
+    )
     counted, ends = [0], threading.Event()
 
     def count():
@@ -128,7 +132,12 @@ def test_the_gil_is_free_while_the_engine_computes(images):
     thread = threading.Thread(target=count)
     thread.start()
     start = time.monotonic()
-    pb.score(pb.Model(wide, encode=wide, decode=lambda z: z[:, :144].view(-1, 1, 12, 12)), images.repeat(8, 1, 1, 1), metric="mean", quiet=True)
+    pb.score(
+        pb.Model(wide, encode=wide, decode=lambda z: z[:, :144].view(-1, 1, 12, 12)),
+        images.repeat(8, 1, 1, 1),
+        metric="mean",
+        quiet=True,
+    )
     seconds = time.monotonic() - start
     ends.set()
     thread.join()

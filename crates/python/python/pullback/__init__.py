@@ -18,19 +18,23 @@ import torch as _torch
 
 from ._version import BUILT_WITH as _BUILT_WITH
 
+_wanted = ".".join(_BUILT_WITH.split(".")[:2])
 _found = _torch.__version__.split("+")[0]
-if _found.split(".")[:2] != _BUILT_WITH.split(".")[:2]:
-    raise ImportError(f"pullback: expected torch {'.'.join(_BUILT_WITH.split('.')[:2])}, which it was built with, found torch {_found} (pip install 'torch=={'.'.join(_BUILT_WITH.split('.')[:2])}.*')")
+if ".".join(_found.split(".")[:2]) != _wanted:
+    raise ImportError(
+        f"pullback: expected torch {_wanted}, which it was built with, found torch {_found} (pip install 'torch=={_wanted}.*')"
+    )
 
-from ._native import LIBTORCH, VERSION as __version__, Error, await_all as _await_all  # noqa: E402
-
-from ._export import export  # noqa: E402
-from ._load import Network, load  # noqa: E402
-from ._model import Model  # noqa: E402
-from ._progress import PullbackWarning  # noqa: E402
-from ._report import Figure, figure, report  # noqa: E402
-from ._results import Attack, Results, Scores, open  # noqa: E402, A004
-from ._run import attack, score  # noqa: E402
+from ._export import export
+from ._load import Network, load
+from ._model import Model
+from ._native import LIBTORCH, Error
+from ._native import VERSION as __version__
+from ._native import await_all as _await_all
+from ._progress import PullbackWarning
+from ._report import Figure, figure, report
+from ._results import Attack, Results, Scores, open
+from ._run import attack, score
 
 # Work that somebody stopped waiting for must not meet an interpreter that ends.
 _atexit.register(_await_all, 10.0)

@@ -39,7 +39,12 @@ class Rows:
 
 def rows_of(images: Any, labels: Any, limit: int | None, name: str | None) -> Rows:
     """Rows of a tensor, an array, a Dataset or a DataLoader, with `labels` [N] beside tensors and arrays."""
-    if isinstance(images, tuple) and len(images) == 2 and labels is None and isinstance(images[0], (Tensor, np.ndarray)):
+    if (
+        isinstance(images, tuple)
+        and len(images) == 2
+        and labels is None
+        and isinstance(images[0], (Tensor, np.ndarray))
+    ):
         images, labels = images
     if isinstance(images, (Tensor, np.ndarray)):
         if images.ndim < 2:
@@ -60,8 +65,12 @@ def rows_of(images: Any, labels: Any, limit: int | None, name: str | None) -> Ro
     if isinstance(images, IterableDataset):
         return _of_iterable(images, limit, name or type(images).__name__)
     if hasattr(images, "__getitem__") and hasattr(images, "__len__"):
-        return Rows(name or type(images).__name__, len(images), lambda index: _stacked([_parts(images[i]) for i in index]))
-    raise Ask(f"images: expected a tensor, a numpy array, a Dataset, a DataLoader or a path, found {type(images).__name__}")
+        return Rows(
+            name or type(images).__name__, len(images), lambda index: _stacked([_parts(images[i]) for i in index])
+        )
+    raise Ask(
+        f"images: expected a tensor, a numpy array, a Dataset, a DataLoader or a path, found {type(images).__name__}"
+    )
 
 
 def is_path(images: Any) -> bool:
@@ -107,7 +116,9 @@ def _of_iterable(stream: Any, limit: int | None, name: str, batched: bool = Fals
         raise Ask(f"{name}: expected at least one sample, found none")
     held = torch.cat(images)
     known = labels if len(labels) == len(held) else None
-    return Rows(name, len(held), lambda index: (held[list(index)], None if known is None else [known[i] for i in index]))
+    return Rows(
+        name, len(held), lambda index: (held[list(index)], None if known is None else [known[i] for i in index])
+    )
 
 
 def _parts(item: Any) -> tuple[Any, Any]:
@@ -119,7 +130,12 @@ def _parts(item: Any) -> tuple[Any, Any]:
         return image, _label(next((item[k] for k in _LABELS if k in item), None))
     if isinstance(item, (tuple, list)):
         return item[0], _label(item[1] if len(item) > 1 else None)
-    if hasattr(item, "data") and hasattr(item, "keys") is False and not isinstance(item, (Tensor, np.ndarray)) and isinstance(item.data, Tensor):
+    if (
+        hasattr(item, "data")
+        and hasattr(item, "keys") is False
+        and not isinstance(item, (Tensor, np.ndarray))
+        and isinstance(item.data, Tensor)
+    ):
         return item.data, _label(getattr(item, "labels", None))
     return item, None
 
@@ -152,5 +168,7 @@ def _numbers(values: Any, name: str) -> tuple[Tensor, str, str]:
     tensor = values.detach().cpu().contiguous()
     if tensor.is_sparse or tensor.is_quantized or tensor.is_complex():
         raise Ask(f"{name}: expected a dense tensor of real numbers, found {tensor.dtype}")
-    kind = {torch.bool: "bool", torch.uint8: "bytes"}.get(tensor.dtype, "float" if tensor.is_floating_point() else "whole")
+    kind = {torch.bool: "bool", torch.uint8: "bytes"}.get(
+        tensor.dtype, "float" if tensor.is_floating_point() else "whole"
+    )
     return tensor, kind, str(tensor.dtype).removeprefix("torch.")

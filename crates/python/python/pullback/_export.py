@@ -63,7 +63,7 @@ def export(vae: Any, path: str | os.PathLike[str], images: Tensor, *, force: boo
     x = images.detach().to(model.device, torch.float32)
     try:
         # What libtorch makes of derivatives from the second call on is not the model's.
-        with kept(model.module), torch.jit.optimized_execution(False):
+        with kept(model.module), torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
             reader = model.reader(False)
             passes = _Passes(reader, model.module if model.dtype == torch.float32 else None)
             # kept() has put the modules in this mode already; the one around them has to say so too.
@@ -84,7 +84,9 @@ def _traced(passes: _Passes, model: Model, x: Tensor) -> torch.jit.ScriptModule:
             traced = torch.jit.trace_module(passes, {"encode": x, "decode": mean}, check_trace=False)
         except Exception as error:
             line = str(error).strip().splitlines()[0] if str(error).strip() else ""
-            raise Ask(f"{model.name}: expected a model that torch.jit.trace takes, found {type(error).__name__}: {line}") from error
+            raise Ask(
+                f"{model.name}: expected a model that torch.jit.trace takes, found {type(error).__name__}: {line}"
+            ) from error
         with tempfile.TemporaryDirectory(prefix="pullback-") as folder:
             # What is compared is what a file holds.
             place = os.path.join(folder, "vae.pt")
@@ -96,25 +98,33 @@ def _compared(file: torch.jit.ScriptModule, passes: _Passes, model: Model, x: Te
     for count in (len(x), *_OTHERS):
         rows = x[torch.arange(count) % len(x)]
         # Other images too: what a trace has taken for constant shows.
-        rows = (0.9 * rows + 0.1 * torch.rand(rows.shape, generator=torch.Generator().manual_seed(count)).to(rows)).requires_grad_()
+        rows = (
+            0.9 * rows + 0.1 * torch.rand(rows.shape, generator=torch.Generator().manual_seed(count)).to(rows)
+        ).requires_grad_()
         try:
             found, wanted = _answers(file, rows), _answers(passes, rows)
         except RuntimeError as error:
             line = next((w for w in reversed(str(error).splitlines()) if "Error" in w), str(error).splitlines()[-1])
-            raise Ask(f"{model.name}: expected a file that takes {count} images, found {line} (a batch size built in? use x.shape[0], or x.flatten(1))") from error
+            raise Ask(
+                f"{model.name}: expected a file that takes {count} images, found {line} (a batch size built in? use x.shape[0], or x.flatten(1))"
+            ) from error
         for part, a, b in zip(("mu", "logvar", "image", "gradient"), found, wanted, strict=True):
             if a is None or b is None:
                 continue
             gap = (a - b).abs().max().item() if a.shape == b.shape else float("inf")
             if not gap <= _TOLERANCE * max(b.abs().max().item(), 1e-30):
-                raise Ask(f"{model.name}: expected a file that gives what the model gives, found its {part} of {count} images {gap:.1e} away (does its code choose by the values of its input?)")
+                raise Ask(
+                    f"{model.name}: expected a file that gives what the model gives, found its {part} of {count} images {gap:.1e} away (does its code choose by the values of its input?)"
+                )
 
 
 def _answers(vae: Any, x: Tensor) -> tuple[Tensor | None, ...]:
     given = vae.encode(x)
     mean, scale = (given, None) if isinstance(given, Tensor) else given
     image = vae.decode(mean)
-    (gradient,) = torch.autograd.grad((image * torch.linspace(0.5, 1.5, image.numel()).to(image).view_as(image)).sum(), x, allow_unused=True)
+    (gradient,) = torch.autograd.grad(
+        (image * torch.linspace(0.5, 1.5, image.numel()).to(image).view_as(image)).sum(), x, allow_unused=True
+    )
     return mean.detach(), None if scale is None else scale.detach(), image.detach(), gradient
 
 

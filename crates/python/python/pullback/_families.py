@@ -52,15 +52,27 @@ def family_of(vae: Any, name: str) -> Family:
         return Family(vae.encoder, vae.decoder, "pythae's model.encoder(x)", "model.decoder(z)")
     if "diffusers" in library and hasattr(vae, "encode"):
         factor = getattr(getattr(vae, "config", None), "scaling_factor", None)
-        notes = () if factor is None else (f"codes are as encode gives them: not multiplied by scaling_factor = {factor:g}",)
+        notes = (
+            ()
+            if factor is None
+            else (f"codes are as encode gives them: not multiplied by scaling_factor = {factor:g}",)
+        )
         return Family(vae.encode, vae.decode, "diffusers' encode(x)", "decode(z)", (-1.0, 1.0), None, notes)
     if "monai" in library:
         if hasattr(vae, "encode_forward"):
-            return Family(vae.encode_forward, vae.decode_forward, "MONAI's encode_forward(x)", "decode_forward(z)", posterior="logvar")
+            return Family(
+                vae.encode_forward,
+                vae.decode_forward,
+                "MONAI's encode_forward(x)",
+                "decode_forward(z)",
+                posterior="logvar",
+            )
         if hasattr(vae, "quantize") or not hasattr(vae, "encode"):
             pass
         elif any(base.__name__ == "AutoencoderKL" for base in type(vae).__mro__):
-            return Family(vae.encode, vae.decode, "MONAI's encode(x), which gives mu and sigma", "decode(z)", posterior="std")
+            return Family(
+                vae.encode, vae.decode, "MONAI's encode(x), which gives mu and sigma", "decode(z)", posterior="std"
+            )
     if callable(getattr(vae, "encode", None)) and callable(getattr(vae, "decode", None)):
         return Family(vae.encode, vae.decode, f"{type(vae).__name__}.encode(x)", f"{type(vae).__name__}.decode(z)")
     if callable(getattr(vae, "encoder", None)) and callable(getattr(vae, "decoder", None)):
@@ -68,6 +80,12 @@ def family_of(vae: Any, name: str) -> Family:
     inside = []
     if isinstance(vae, torch.nn.Module):
         pairs = (("encode", "decode"), ("encoder", "decoder"))
-        inside = [n for n, m in vae.named_modules() if n and any(callable(getattr(m, e, None)) and callable(getattr(m, d, None)) for e, d in pairs)]
+        inside = [
+            n
+            for n, m in vae.named_modules()
+            if n and any(callable(getattr(m, e, None)) and callable(getattr(m, d, None)) for e, d in pairs)
+        ]
     hint = f"pb.Model(model.{inside[0]}), or " if inside else ""
-    raise Ask(f"{name}: expected methods encode(x) and decode(z), found none in {type(vae).__name__} ({hint}pb.Model(model, encode=lambda x: ..., decode=lambda z: ...))")
+    raise Ask(
+        f"{name}: expected methods encode(x) and decode(z), found none in {type(vae).__name__} ({hint}pb.Model(model, encode=lambda x: ..., decode=lambda z: ...))"
+    )

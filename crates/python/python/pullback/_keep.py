@@ -30,11 +30,13 @@ def _settings() -> list[tuple[Any, bool]]:
 
 def _begin(module: torch.nn.Module | None) -> list[Any]:
     if module is None:
-        before = [(put, (value,)) for put, value in _settings()]
+        settings: list[Any] = [(put, (value,)) for put, value in _settings()]
         # A compiled module inside the model may then be asked for several rows.
         functorch.donated_buffer = False
-        return before
-    before: list[Any] = [(lambda m, on: setattr(m, "training", on), (m, m.training)) for m in module.modules() if m.training]
+        return settings
+    before: list[Any] = [
+        (lambda m, on: setattr(m, "training", on), (m, m.training)) for m in module.modules() if m.training
+    ]
     # Gradients are taken of the images: the parameters' would only cost time.
     wanted = [p for p in module.parameters() if p.requires_grad and p.is_leaf]
     before += [(lambda p: p.requires_grad_(True), (p,)) for p in wanted]

@@ -73,7 +73,8 @@ class Model:
         if posterior is not None and posterior not in SCALES:
             raise Ask(f"posterior: expected one of {', '.join(SCALES)}, found {posterior!r}")
         self.vae, self._notes = unwrapped(vae)
-        self.name = name or (type(self.vae).__name__ if vae is not None else getattr(encode, "__qualname__", "model"))
+        own = type(self.vae).__name__ if vae is not None else str(getattr(encode, "__qualname__", "model"))
+        self.name = name or own
         self._own = tuple(f and uncompiled(f) for f in (encode, decode))
         if self._own != (encode, decode):
             self._notes.append("torch.compile: the function that it compiles is asked, uncompiled")
@@ -128,7 +129,14 @@ class Model:
     def sha256(self) -> str:
         """What the model is, in hex: of its weights, its classes and how it is read. An unfinished result goes on only with the same."""
         seen = hashlib.sha256()
-        for told in (type(self.vae).__qualname__, self.posterior, self._outputs, self.input_range, self._family.encode_words, self._family.decode_words):
+        for told in (
+            type(self.vae).__qualname__,
+            self.posterior,
+            self._outputs,
+            self.input_range,
+            self._family.encode_words,
+            self._family.decode_words,
+        ):
             seen.update(repr(told).encode())
         if self.module is None:
             # Nothing tells two functions apart: a result of one is never gone on with.
@@ -149,13 +157,17 @@ class Model:
         shown = ", ".join(str(o).removeprefix("torch.") for o in sorted(others, key=str))
         if any(self._own):
             wanted = "model.double()" if double else "model.float()"
-            raise Ask(f"{self.name}: expected a model in {str(dtype).removeprefix('torch.')}, because encode= or decode= keeps its own, found {shown} ({wanted})")
+            raise Ask(
+                f"{self.name}: expected a model in {str(dtype).removeprefix('torch.')}, because encode= or decode= keeps its own, found {shown} ({wanted})"
+            )
         with self._lock:
             if dtype not in self._copies:
                 try:
-                    twin = copy.deepcopy(self.module).to(dtype).requires_grad_(False)
+                    twin = copy.deepcopy(self.vae).to(dtype).requires_grad_(False)
                 except Exception as error:
-                    raise Ask(f"{self.name}: expected a model that can be copied, because it is in {shown}, found {type(error).__name__}: {error}") from error
+                    raise Ask(
+                        f"{self.name}: expected a model that can be copied, because it is in {shown}, found {type(error).__name__}: {error}"
+                    ) from error
                 for sub in twin.modules():
                     sub.training = False
                 self._copies[dtype] = self._asked(twin)
@@ -211,7 +223,9 @@ class Reader:
             scale = log_variance(scale, model._reading.scale or "logvar")
             scale = scale.flatten(1).to(x)
         if torch.is_grad_enabled() and x.requires_grad and not mean.requires_grad:
-            raise Ask(f"{model.name}: encode: expected a code with a gradient, found one without (torch.no_grad(), .detach() or .data inside?)")
+            raise Ask(
+                f"{model.name}: encode: expected a code with a gradient, found one without (torch.no_grad(), .detach() or .data inside?)"
+            )
         self._code, self._sample = tuple(mean.shape[1:]), tuple(x.shape[1:])
         return mean.flatten(1).to(x), scale
 
@@ -226,16 +240,25 @@ class Reader:
         low, high = model.input_range
         if self._sample is not None and image.shape[1:] != self._sample:
             if image[0].numel() != torch.Size(self._sample).numel():
-                raise Ask(f"{model.name}: decode: expected images of shape {list(self._sample)} for codes of shape {list(self._code or ())}, found {list(image.shape[1:])}")
+                raise Ask(
+                    f"{model.name}: decode: expected images of shape {list(self._sample)} for codes of shape {list(self._code or ())}, found {list(image.shape[1:])}"
+                )
             image = image.reshape(-1, *self._sample)
         image = image.to(z)
         return image if (low, high) == (0.0, 1.0) else (image - low) / (high - low)
 
     def _check(self, what: str, tensor: Any, given: Tensor) -> None:
-        if not isinstance(tensor, Tensor) or tensor.ndim < 2 or tensor.shape[0] != given.shape[0] or tensor.numel() == 0:
+        if (
+            not isinstance(tensor, Tensor)
+            or tensor.ndim < 2
+            or tensor.shape[0] != given.shape[0]
+            or tensor.numel() == 0
+        ):
             found = list(tensor.shape) if isinstance(tensor, Tensor) else type(tensor).__name__
             name = self._model.name
-            raise Ask(f"{name}: {'encode' if what == 'mu' else what}: expected a tensor [{given.shape[0]}, ...] for {given.shape[0]} sample(s), found {found}")
+            raise Ask(
+                f"{name}: {'encode' if what == 'mu' else what}: expected a tensor [{given.shape[0]}, ...] for {given.shape[0]} sample(s), found {found}"
+            )
 
 
 def _range(pair: Sequence[float]) -> tuple[float, float]:

@@ -10,22 +10,51 @@ import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal
 
 SCALES = ("logvar", "logstd", "std", "var")
 
 # Names that people give to what an encoder returns, the surest first.
-_MEANS = ("mean", "mu", "loc", "z_mean", "z_mu", "latent_mean", "mean_z", "mu_z", "means", "mus", "embedding", "latents", "latent", "code", "z")
+_MEANS = (
+    "mean",
+    "mu",
+    "loc",
+    "z_mean",
+    "z_mu",
+    "latent_mean",
+    "mean_z",
+    "mu_z",
+    "means",
+    "mus",
+    "embedding",
+    "latents",
+    "latent",
+    "code",
+    "z",
+)
 _PATTERNS = (
     ("logvar", r"log_?(var|variance|cov|covariance|sigma_?(2|sq|squared))|ln_?var"),
     ("logstd", r"(log|ln)_?(std|sigma|scale|stddev)"),
     ("std", r"^(z_|latent_)?(std|sigma|scale|stddev|stdev|sd)(_z|s)?$"),
     ("var", r"^(z_|latent_)?(var|variance|sigma_?(2|sq)|cov|covariance)(_z)?$"),
 )
-_IMAGES = ("sample", "reconstruction", "recon_x", "recon", "x_hat", "x_recon", "reconstructions", "mean", "output", "out", "x")
-_DRESS = re.compile(r"^(self_)?(fc|linear|layer|head|conv|to|get|compute|dense|quant)_|_(layer|head|fc|linear|conv|net)$")
+_IMAGES = (
+    "sample",
+    "reconstruction",
+    "recon_x",
+    "recon",
+    "x_hat",
+    "x_recon",
+    "reconstructions",
+    "mean",
+    "output",
+    "out",
+    "x",
+)
+_DRESS = re.compile(
+    r"^(self_)?(fc|linear|layer|head|conv|to|get|compute|dense|quant)_|_(layer|head|fc|linear|conv|net)$"
+)
 
 
 class Ask(ValueError):
@@ -62,7 +91,9 @@ def is_mean(name: str) -> bool:
     return plain in _MEANS[:10]
 
 
-def reading_of(output: Any, model: str, encode: Callable[..., Any], posterior: str | None, outputs: Sequence[int | str] | None) -> Reading:
+def reading_of(
+    output: Any, model: str, encode: Callable[..., Any], posterior: str | None, outputs: Sequence[int | str] | None
+) -> Reading:
     """Decides how outputs like `output` of `encode` are read; `posterior` and `outputs` are what the caller said.
 
     Raises Ask where it cannot be told."""
@@ -77,7 +108,9 @@ def reading_of(output: Any, model: str, encode: Callable[..., Any], posterior: s
         return _named(output, fields, model, posterior)
     if isinstance(output, (tuple, list)):
         return _sequence(output, model, encode, posterior)
-    raise Ask(f"{model}: encode: expected tensors, a torch.distributions.Normal, or an object or dict that holds them, found {_kind(output)} (encode=lambda x: ... says what to take)")
+    raise Ask(
+        f"{model}: encode: expected tensors, a torch.distributions.Normal, or an object or dict that holds them, found {_kind(output)} (encode=lambda x: ... says what to take)"
+    )
 
 
 def image_of(output: Any, model: str) -> tuple[Callable[[Any], Tensor], str]:
@@ -97,7 +130,9 @@ def image_of(output: Any, model: str) -> tuple[Callable[[Any], Tensor], str]:
         if nested is not None:
             get = _getter(output, nested)
             return (lambda o: get(o).mean), f"the mean of .{nested}"
-        raise Ask(f"{model}: decode: expected one tensor, or one of {', '.join(_IMAGES[:6])}, found {', '.join(fields) or 'nothing'} (decode=lambda z: ... says what to take)")
+        raise Ask(
+            f"{model}: decode: expected one tensor, or one of {', '.join(_IMAGES[:6])}, found {', '.join(fields) or 'nothing'} (decode=lambda z: ... says what to take)"
+        )
     if isinstance(output, (tuple, list)) and output and isinstance(output[0], (Tensor, Distribution)):
         get, words = image_of(output[0], model)
         return (lambda o: get(o[0])), f"{words}, the first of {len(output)}"
@@ -126,7 +161,7 @@ def _fields(output: Any) -> Mapping[str, Any] | None:
     if isinstance(output, Mapping):
         return {str(k): v for k, v in output.items()}
     if isinstance(output, tuple) and hasattr(output, "_fields"):
-        return output._asdict()
+        return dict(zip(output._fields, output, strict=True))
     if dataclasses.is_dataclass(output) and not isinstance(output, type):
         return {f.name: getattr(output, f.name) for f in dataclasses.fields(output)}
     if isinstance(output, (tuple, list, str, bytes, int, float, type(None))):
@@ -141,12 +176,18 @@ def _getter(output: Any, name: str) -> Callable[[Any], Any]:
     return lambda o: getattr(o, name)
 
 
+def _within(get: Callable[[Any], Any], pick: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda o: pick(get(o))
+
+
 def _distribution(output: Distribution, model: str) -> Reading:
     if isinstance(output, Normal):
         return Reading(lambda o: (o.loc, o.scale), "std", "loc and scale of a Normal")
     if isinstance(output, Independent) and isinstance(output.base_dist, Normal):
         return Reading(lambda o: (o.base_dist.loc, o.base_dist.scale), "std", "loc and scale of an Independent Normal")
-    raise Ask(f"{model}: encode: expected a Normal, the latents independent of each other, found {_kind(output)} (encode=lambda x: (mu, sigma) of it, with posterior='std')")
+    raise Ask(
+        f"{model}: encode: expected a Normal, the latents independent of each other, found {_kind(output)} (encode=lambda x: (mu, sigma) of it, with posterior='std')"
+    )
 
 
 def _named(output: Any, fields: Mapping[str, Any], model: str, posterior: str | None) -> Reading:
@@ -155,17 +196,23 @@ def _named(output: Any, fields: Mapping[str, Any], model: str, posterior: str | 
         if value is not None and not isinstance(value, Tensor):
             get = _getter(output, inner)
             nested = reading_of(value, model, lambda: None, posterior, None)
-            return Reading(lambda o: nested.pick(get(o)), nested.scale, f"{nested.words} of .{inner}")
+            return Reading(_within(get, nested.pick), nested.scale, f"{nested.words} of .{inner}")
     tensors = {n: v for n, v in fields.items() if isinstance(v, Tensor)}
     if "log_concentration" in tensors:
-        raise Ask(f"{model}: encode: expected a Gaussian posterior, found a log_concentration: a distribution on the sphere has no mu and sigma")
+        raise Ask(
+            f"{model}: encode: expected a Gaussian posterior, found a log_concentration: a distribution on the sphere has no mu and sigma"
+        )
     mean = next((n for n in _MEANS if n in tensors), None)
     if mean is None and len(tensors) == 1:
         mean = next(iter(tensors))
     if mean is None:
-        raise Ask(f"{model}: encode: expected a mean among its outputs, found {', '.join(fields) or 'nothing'} (outputs=('mean', 'scale') names mean and scale)")
+        raise Ask(
+            f"{model}: encode: expected a mean among its outputs, found {', '.join(fields) or 'nothing'} (outputs=('mean', 'scale') names mean and scale)"
+        )
     # A distribution keeps several of them; the logarithm is the exact one.
-    scales = {scale_of(n): n for n in reversed(list(tensors)) if scale_of(n) and tensors[n].shape == tensors[mean].shape}
+    scales = {
+        scale_of(n): n for n in reversed(list(tensors)) if scale_of(n) and tensors[n].shape == tensors[mean].shape
+    }
     scale = next((s for s in SCALES if s in scales), None)
     if getattr(output, "deterministic", False) or scale is None:
         get = _getter(output, mean)
@@ -197,7 +244,9 @@ def _sequence(output: Sequence[Any], model: str, encode: Callable[..., Any], pos
         mean, scale = 0, 1
     if mean is None or scale is None:
         found = ", ".join(f"{list(v.shape)}" if isinstance(v, Tensor) else _kind(v) for v in output)
-        raise Ask(f"{model}: encode: expected mu and a scale, or mu alone, found {len(output)} outputs ({found}) (outputs=(0, 1) says which are mean and scale, outputs=(0,) that the first is a code)")
+        raise Ask(
+            f"{model}: encode: expected mu and a scale, or mu alone, found {len(output)} outputs ({found}) (outputs=(0, 1) says which are mean and scale, outputs=(0,) that the first is a code)"
+        )
     kind, why = _judged(output[scale], names[scale] if names else None, model, posterior)
     m, s = mean, scale
     return Reading(lambda o: (o[m], o[s]), kind, f"outputs {m} and {s}, read as mu and {kind} ({why})")
@@ -214,12 +263,16 @@ def _judged(scale: Tensor, name: str | None, model: str, posterior: str | None) 
     if told is None and negative:
         return "logvar", "it has negative values; posterior='logstd' if it is ln sigma"
     seen = f"called {name}, with negative values" if told else "without a negative value"
-    raise Ask(f"{model}: encode: expected a second output that is known to be a variance of some kind, found one {seen} (posterior='std', 'var', 'logvar' or 'logstd' says what it is)")
+    raise Ask(
+        f"{model}: encode: expected a second output that is known to be a variance of some kind, found one {seen} (posterior='std', 'var', 'logvar' or 'logstd' says what it is)"
+    )
 
 
 def _chosen(output: Any, model: str, posterior: str | None, outputs: Sequence[int | str]) -> Reading:
     if not 1 <= len(outputs) <= 2 or len(set(outputs)) != len(outputs):
-        raise Ask(f"outputs: expected positions or names of mean and scale, such as (0, 1), or of the mean alone, found {outputs!r}")
+        raise Ask(
+            f"outputs: expected positions or names of mean and scale, such as (0, 1), or of the mean alone, found {outputs!r}"
+        )
 
     def get(o: Any, key: int | str) -> Any:
         return o[key] if isinstance(key, int) or isinstance(o, Mapping) else getattr(o, key)
@@ -227,14 +280,18 @@ def _chosen(output: Any, model: str, posterior: str | None, outputs: Sequence[in
     try:
         parts = [get(output, key) for key in outputs]
     except (IndexError, KeyError, AttributeError, TypeError):
-        raise Ask(f"{model}: encode: expected outputs {tuple(outputs)!r}, found {_kind(output)} without one of them") from None
+        raise Ask(
+            f"{model}: encode: expected outputs {tuple(outputs)!r}, found {_kind(output)} without one of them"
+        ) from None
     if len(outputs) == 1:
         key = outputs[0]
         return Reading(lambda o: (get(o, key), None), None, f"output {key!r}, a code without a variance")
     mean, scale = outputs
     name = scale if isinstance(scale, str) else None
     kind, why = _judged(parts[1], name, model, posterior)
-    return Reading(lambda o: (get(o, mean), get(o, scale)), kind, f"outputs {mean!r} and {scale!r}, read as mu and {kind} ({why})")
+    return Reading(
+        lambda o: (get(o, mean), get(o, scale)), kind, f"outputs {mean!r} and {scale!r}, read as mu and {kind} ({why})"
+    )
 
 
 def _returned(function: Callable[..., Any], count: int) -> list[str] | None:

@@ -58,7 +58,9 @@ class Figure:
         self.title = "".join(heading.itertext()) if heading is not None else name
         self._element, self._style = element, style
         #: Each panel as an SVG of its own.
-        self.panels = [_alone(svg, style) for svg in element.iter("svg") if "sw" not in (svg.get("class") or "").split()]
+        self.panels = [
+            _alone(svg, style) for svg in element.iter("svg") if "sw" not in (svg.get("class") or "").split()
+        ]
 
     @property
     def svg(self) -> str:
@@ -72,7 +74,10 @@ class Figure:
 
     def _repr_html_(self) -> str:
         body = ElementTree.tostring(self._element, encoding="unicode")
-        return _frame(f"<!DOCTYPE html><html><head><style>{self._style}</style></head><body><main>{body}</main></body></html>", 520)
+        return _frame(
+            f"<!DOCTYPE html><html><head><style>{self._style}</style></head><body><main>{body}</main></body></html>",
+            520,
+        )
 
     def __repr__(self) -> str:
         return f"<pullback.Figure {self.name}: {self.title}>"
@@ -84,7 +89,9 @@ def framed(results: Any) -> str:
 
 
 def _frame(page: str, height: int) -> str:
-    return f'<iframe srcdoc="{html.escape(page)}" style="width:100%;height:{height}px;border:0" loading="lazy"></iframe>'
+    return (
+        f'<iframe srcdoc="{html.escape(page)}" style="width:100%;height:{height}px;border:0" loading="lazy"></iframe>'
+    )
 
 
 def _alone(svg: ElementTree.Element, style: str) -> str:

@@ -179,7 +179,19 @@ def attack(
     return _evaluate(Attack, "attack", model, images, labels, out, force, device, options, quiet, verbose)
 
 
-def _shared(config: Any, keys: Any, batch: Any, limit: Any, sample: Any, split: Any, shard: Any, seed: Any, layout: Any, full_scale: Any, background: Any) -> dict[str, Any]:
+def _shared(
+    config: Any,
+    keys: Any,
+    batch: Any,
+    limit: Any,
+    sample: Any,
+    split: Any,
+    shard: Any,
+    seed: Any,
+    layout: Any,
+    full_scale: Any,
+    background: Any,
+) -> dict[str, Any]:
     return {
         "--config": None if config is None else os.fspath(config),
         "--set": None if keys is None else [f"{key}={_yaml(value)}" for key, value in dict(keys).items()],
@@ -220,13 +232,27 @@ def _arguments(command: str, options: Mapping[str, Any]) -> list[str]:
     return arguments
 
 
-def _evaluate(made: Any, command: str, model: Any, images: Any, labels: Any, out: Any, force: bool, device: Any, options: dict[str, Any], quiet: bool, verbose: bool) -> Any:
+def _evaluate(
+    made: Any,
+    command: str,
+    model: Any,
+    images: Any,
+    labels: Any,
+    out: Any,
+    force: bool,
+    device: Any,
+    options: dict[str, Any],
+    quiet: bool,
+    verbose: bool,
+) -> Any:
     if labels is not None and is_path(images):
         raise Ask("labels: expected beside a tensor or an array only, found a path, whose data have their own")
     of_path = isinstance(model, (str, os.PathLike))
     asked = None if of_path else model if isinstance(model, Model) else Model(model)
     if asked is not None and device is not None and str(device) not in ("auto", str(asked.device)):
-        raise Ask(f"device: expected {asked.device}, where the model lies, found {device} (model.to({str(device)!r}) moves it)")
+        raise Ask(
+            f"device: expected {asked.device}, where the model lies, found {device} (model.to({str(device)!r}) moves it)"
+        )
     rows = None if is_path(images) else rows_of(images, labels, options["--limit"], None)
     folder = tempfile.mkdtemp(prefix="pullback-") if out is None else None
     path = Path(out) if folder is None else Path(folder, f"{command}.h5")
@@ -266,5 +292,7 @@ def _finished(path: Path) -> dict[str, Tensor]:
 def _device(model: Model) -> str:
     kind, index = model.device.type, model.device.index
     if kind not in ("cpu", "cuda"):
-        raise Ask(f"{model.name}: expected a model on the CPU or a CUDA device, found it on {model.device} (model.cpu() moves it)")
+        raise Ask(
+            f"{model.name}: expected a model on the CPU or a CUDA device, found it on {model.device} (model.cpu() moves it)"
+        )
     return kind if index is None else f"{kind}:{index}"
