@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch.func import jacfwd, jacrev
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 METRICS = ("mean", "stochastic", "fisher", "output", "output-stochastic")
 
@@ -19,13 +20,18 @@ def jacobians(encode, decode, x):
 
     parts = []
     for one in x.double():
-        rows = [j.flatten(1).detach() for j in jacrev(both, chunk_size=64)(one)]
-        with torch.no_grad():
-            code = both(one)
-        j_g = jacfwd(lambda z: decode(z[None])[0].flatten())(code[0]).detach()
-        scale = (rows[1], (0.5 * code[1]).exp()) if len(rows) > 1 else (None, None)
-        parts.append((rows[0], *scale, j_g))
+        with sdpa_kernel(SDPBackend.MATH):  # The others have no forward mode.
+            parts.append(_of_one(both, decode, one))
     return parts
+
+
+def _of_one(both, decode, one):
+    rows = [j.flatten(1).detach() for j in jacrev(both, chunk_size=64)(one)]
+    with torch.no_grad():
+        code = both(one)
+    j_g = jacfwd(lambda z: decode(z[None])[0].flatten())(code[0]).detach()
+    scale = (rows[1], (0.5 * code[1]).exp()) if len(rows) > 1 else (None, None)
+    return rows[0], *scale, j_g
 
 
 def spectra_of(parts, metric):
