@@ -3,6 +3,7 @@
 #
 #   make demo          the main job: train, score, attack, report on generated digits (runs/demo/report.html)
 #   make test          all tests, those in the documentation too
+#   make python        the Python package, built and installed in .venv
 #   make test-results  those of the crate that needs no libtorch, which they run without
 #   make test-stranger a crate of somebody else's that uses this one (minutes: it builds this crate again)
 #   make test-isa      the numeric ones under other instruction sets and numbers of threads
@@ -29,11 +30,13 @@ DEPS          := .deps
 # A libtorch of the user's own is remembered in .deps/libtorch; changing LIBTORCH makes the link anew.
 LIBTORCH_KEY  := $(DEPS)/.libtorch-$(if $(LIBTORCH),$(shell printf %s '$(LIBTORCH)' | cksum | cut -d' ' -f1),pypi)
 TEST_PACKAGES := numpy h5py tensorboard pillow
+# What builds the Python package, and what its tests need.
+PYTHON_PACKAGES := "maturin>=1.9,<2" "pytest>=8" pandas tqdm safetensors
 PIP           := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 # The variables of .cargo/config.toml yield to the caller's own: clear them so that every target uses .deps.
 CARGO         := env -u LIBTORCH -u LIBTORCH_USE_PYTORCH cargo
 
-.PHONY: all setup preflight preflight-python build demo test test-results test-isa test-stranger lint msrv version bench peers gpu gpu-bundle clean
+.PHONY: all setup preflight preflight-python build demo test python python-setup test-python test-results test-isa test-stranger lint msrv version bench peers gpu gpu-bundle clean
 all: build
 
 setup: preflight $(LIBTORCH_KEY) $(DEPS)/.cmake $(DEPS)/.nvcc
@@ -98,6 +101,26 @@ $(DEPS)/.test-python: Makefile $(VENV)/.made | $(DEPS)
 
 test: setup $(DEPS)/.test-python
 	$(CARGO) test
+	$(MAKE) --no-print-directory test-python
+
+$(DEPS)/.python: Makefile $(VENV)/.made | $(DEPS)
+	$(PIP) $(PYTHON_PACKAGES)
+	touch $@
+
+# A torch of PyPI's own lies in .venv; LIBTORCH may name one that is no Python's package, beside which nothing can be installed.
+python-setup: setup $(DEPS)/.python
+	@$(VENV)/bin/python -c 'import torch' 2>/dev/null || { \
+	  echo "make python: expected torch in $(VENV), found none (make python without LIBTORCH fetches it)" >&2; exit 2; }
+
+# The profile of `cargo test`, so that the engine is compiled once; `pip install ./crates/python` compiles it for speed.
+PROFILE ?= dev
+python: python-setup
+	env -u LIBTORCH -u LIBTORCH_USE_PYTORCH PATH="$(CURDIR)/$(VENV)/bin:$$PATH" MATURIN_PEP517_ARGS='--profile $(PROFILE)' \
+	  $(PIP) --no-build-isolation --no-deps --force-reinstall ./crates/python
+
+test-python: python
+	$(CARGO) build --bin pullback
+	cd crates/python && ../../$(VENV)/bin/python -m pytest
 
 # Of crates/results alone: neither libtorch nor the compiler of the kernels is asked for.
 test-results: preflight $(DEPS)/.cmake $(DEPS)/.test-python

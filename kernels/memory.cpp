@@ -6,6 +6,7 @@
 #include <c10/util/Exception.h>
 #include <c10/util/Flags.h>
 #include <c10/util/ThreadLocalDebugInfo.h>
+#include <torch/csrc/profiler/orchestration/observer.h>
 
 #include <algorithm>
 #include <memory>
@@ -15,10 +16,16 @@ C10_DECLARE_int(caffe2_log_level);
 
 namespace {
 
-// Adds up live bytes; c10's allocators report to it through the thread's debug info. Backward passes on CUDA run on autograd's own thread,
-// which inherits the debug info; hence the lock.
-class MemoryCounter : public c10::MemoryReportingInfoBase {
+// Adds up live bytes; c10's allocators report to it through the thread's debug info. Backward passes on CUDA run on
+// autograd's own thread, which inherits the debug info, hence the lock. It is a profiler's state, one that profiles nothing, because
+// libtorch takes whatever stands in this place for one: a Function written in Python asks it for its configuration.
+class MemoryCounter : public torch::profiler::impl::ProfilerStateBase {
  public:
+  MemoryCounter()
+      : ProfilerStateBase(torch::profiler::impl::ProfilerConfig(torch::profiler::impl::ProfilerState::Disabled)) {}
+  torch::profiler::impl::ActiveProfilerType profilerType() override {
+    return torch::profiler::impl::ActiveProfilerType::NONE;
+  }
   void reportMemoryUsage(void*, int64_t size, size_t, size_t, c10::Device) override {
     std::lock_guard<std::mutex> lock(mutex_);
     live_ += size;

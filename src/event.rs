@@ -11,6 +11,11 @@ pub fn request_stop() {
     STOP.store(true, Ordering::SeqCst);
 }
 
+/// Takes [`request_stop`] back: for a process that goes on to other work once what ran has ended.
+pub fn withdraw_stop() {
+    STOP.store(false, Ordering::SeqCst);
+}
+
 /// True once the process was asked to stop.
 pub fn stop_requested() -> bool {
     STOP.load(Ordering::SeqCst)

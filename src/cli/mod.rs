@@ -44,6 +44,28 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<()> {
     Ok(traced?)
 }
 
+/// What `score` or `attack` is asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Requested {
+    /// `pullback score`.
+    Score(crate::pipeline::ScoreRequest),
+    /// `pullback attack`.
+    Attack(crate::pipeline::AttackRequest),
+}
+
+/// What the arguments (the program's name first) of `score` or `attack` ask for, without doing it: for whoever carries it out with a
+/// model or data of their own ([`pipeline::Provided`]).
+///
+/// # Errors
+/// As [`run`], where the arguments are wrong; where they are of another command.
+pub fn requested(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<Requested> {
+    match Args::try_parse_from(args)?.command {
+        Command::Score(typed) => Ok(Requested::Score(request::score(&typed)?)),
+        Command::Attack(typed) => Ok(Requested::Attack(request::attack(&typed)?)),
+        _ => Err(Error::request("command", "score or attack", "another").into()),
+    }
+}
+
 /// The command itself.
 fn carry_out(args: Args) -> anyhow::Result<()> {
     let verbosity = verbosity(&args.global);

@@ -13,14 +13,17 @@ mod open; //    which kind of data set a path is
 mod numpy; //   .npy and .npz
 mod picture; // one picture
 mod probe; //   size and colour from an image file's header
+mod provided; // arrays that the caller holds
 mod reading; // what flags say about data
 mod rows; //    scattered rows through reads of neighbours
 mod tree; //    pictures at any depth
 mod strokes; // generated digits
 
+pub use array::Numbers;
 pub use fingerprint::fingerprint;
 pub use loader::{Batches, ahead, batches};
 pub use open::{open, open_as};
+pub use provided::{Rows, of_rows};
 pub use reading::{Background, FullScale, Layout, Reading};
 
 use crate::error::Result;

@@ -34,7 +34,19 @@ pub fn open_as(spec: &str, split: Split, limit: Option<usize>, reading: &Reading
     if limit == Some(0) {
         return Err(Error::request("limit", "at least 1", "0"));
     }
-    let source = recognise(spec, split, reading)?;
+    checked(spec, recognise(spec, split, reading)?, limit, reading)
+}
+
+/// A data set under the name that the user knows, its first `limit` samples, as [`open_as`] gives it.
+///
+/// # Errors
+/// As [`open_as`].
+pub(super) fn checked(
+    spec: &str,
+    source: Box<dyn Source>,
+    limit: Option<usize>,
+    reading: &Reading,
+) -> Result<Arc<dyn Source>> {
     let len = limit.map_or(source.len(), |l| l.min(source.len()));
     if len == 0 {
         return Err(Error::request(spec, "at least one image", "none"));

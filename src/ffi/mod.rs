@@ -17,6 +17,7 @@ pub mod trace;
 
 use crate::error::{Error, Result};
 use std::ffi::{CStr, c_char};
+use std::sync::OnceLock;
 
 pub use autograd::{By, Graph, VjpMode, stem, vjp, vjp_by};
 pub use graph::Replay;
@@ -36,6 +37,15 @@ unsafe extern "C" {
     fn pb_has_cuda_build() -> i32;
 }
 
+/// What is to be done after a native routine has failed.
+static AFTER_FAILURE: OnceLock<fn()> = OnceLock::new();
+
+/// Has `done` called after each native routine that fails, on the thread of that routine: for a program whose interpreter keeps what was
+/// raised, and would raise it again in the next routine. Only the first call counts.
+pub fn after_failure(done: fn()) {
+    let _ = AFTER_FAILURE.set(done);
+}
+
 /// Turns a native routine's message into a `Result`.
 pub(crate) fn check(routine: &'static str, message: *const c_char) -> Result<()> {
     if message.is_null() {
@@ -43,6 +53,7 @@ pub(crate) fn check(routine: &'static str, message: *const c_char) -> Result<()>
     }
     // SAFETY: the native side returns null or a NUL-terminated string that lives until this thread's next call.
     let message = unsafe { CStr::from_ptr(message) }.to_string_lossy().into_owned();
+    AFTER_FAILURE.get().into_iter().for_each(|done| done());
     Err(Error::Native { routine, message })
 }
 

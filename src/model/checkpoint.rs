@@ -1,7 +1,7 @@
 //! Models on disk: a run folder (`model.safetensors` + `config.yaml`) or a TorchScript file.
 
 use super::atomic::write_atomically;
-use super::interface::{Adapted, Interface};
+use super::interface::{Adapted, Interface, View};
 use super::network::{Architecture, Network};
 use super::parameters::Parameters;
 use super::spec::ModelSpec;
@@ -70,13 +70,7 @@ pub fn open(path: impl AsRef<Path>, device: Device, kind: Kind) -> Result<Model>
 ///
 /// # Errors
 /// As [`open`]; a wrong request if a run folder would be read in another way than it says.
-pub fn open_as(
-    path: &Path,
-    device: Device,
-    kind: Kind,
-    interface: &Interface,
-    sample: Option<(Vec<i64>, ImageShape)>,
-) -> Result<Model> {
+pub fn open_as(path: &Path, device: Device, kind: Kind, interface: &Interface, sample: Option<View>) -> Result<Model> {
     if !matches!(kind, Kind::Float | Kind::Double) {
         return Err(Error::request("precision", "f32 or f64", format!("{kind:?}")));
     }

@@ -134,6 +134,17 @@ impl FromStr for Outputs {
     }
 }
 
+/// The shape of one sample, if it is not an image [C, H, W], and of the image that stands for it.
+pub type View = (Vec<i64>, ImageShape);
+
+/// A model of samples of a shape of their own, as one of images [B, C, H, W].
+pub fn viewed(vae: Box<dyn Vae>, view: Option<View>) -> Box<dyn Vae> {
+    match view {
+        None => vae,
+        view => Box::new(Adapted::new(vae, &Interface::default(), view)),
+    }
+}
+
 /// A model that takes pixels in [0, 1], in images [B, C, H, W], and returns ln sigma^2 as its second output, whatever the inner model uses.
 ///
 /// With x_model = LOW + (HIGH - LOW) x the derivatives follow by the chain rule.
@@ -141,12 +152,12 @@ pub(super) struct Adapted<V> {
     vae: V,
     range: InputRange,
     scale: PosteriorScale,
-    /// The shape of one sample, if it is not an image, and of the image that stands for it.
-    sample: Option<(Vec<i64>, ImageShape)>,
+    /// The view of one sample, if it is not an image.
+    sample: Option<View>,
 }
 
 impl<V: Vae> Adapted<V> {
-    pub(super) fn new(vae: V, interface: &Interface, sample: Option<(Vec<i64>, ImageShape)>) -> Self {
+    pub(super) fn new(vae: V, interface: &Interface, sample: Option<View>) -> Self {
         Self { vae, range: interface.input_range, scale: interface.posterior, sample }
     }
 }

@@ -20,7 +20,7 @@ pub mod similarity; // PSNR, SSIM, MS-SSIM
 pub(crate) use atomic::write_atomically;
 pub use batched::Stack;
 pub use checkpoint::{CONFIG_FILE, Model, WEIGHTS_FILE, network, open, open_as, save, sha256};
-pub use interface::{InputRange, Interface, Outputs, PosteriorScale};
+pub use interface::{InputRange, Interface, Outputs, PosteriorScale, View, viewed};
 pub use layer::{Phase, Role, Slot};
 pub use likelihood::{Gaussian, Likelihood, Mean, Sigma};
 pub use network::{Architecture, Network};

@@ -6,6 +6,7 @@ use super::flow::{Asked, doubles, joined, singles};
 use super::job::{Job, Subject};
 use super::others;
 use super::pictures::Pictures;
+use super::provided::Provided;
 use super::{aim, flags};
 use crate::attack::{self, AttackSpec, Attacked, Budget, Crew, Doubts, Loops, Norm, Others, Passes, Victim};
 use crate::config::{AttackConfig, PixelBox, SaveImages, Target};
@@ -88,9 +89,17 @@ const SMALL: i64 = 4096;
 /// # Errors
 /// A wrong request if model, data, settings or output are wrong; other errors as they occur.
 pub fn attack(request: &AttackRequest, observer: &dyn Observer) -> Result<()> {
+    attack_with(request, &Provided::default(), observer)
+}
+
+/// [`attack()`] of a model or on data that are there already.
+///
+/// # Errors
+/// As [`attack()`].
+pub fn attack_with(request: &AttackRequest, provided: &Provided, observer: &dyn Observer) -> Result<()> {
     let budgets = budgets(request)?;
     let subject = &request.subject;
-    let job = Job::open(subject, observer)?;
+    let job = Job::open(subject, provided, observer)?;
     ensure_scales(request, &job)?;
     job.examine(Reach::EncoderAndDecoder, observer)?;
     request.metric.ensure_of_images("metric of an attack's directions")?;

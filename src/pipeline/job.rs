@@ -3,6 +3,7 @@
 use super::block::Block;
 use super::flow::{Asked, Flow};
 use super::lost::Watched;
+use super::provided::Provided;
 use crate::config::Precision;
 use crate::data::{self, ImageShape, Reading, Source, Split};
 use crate::device::{self, DeviceChoice};
@@ -127,10 +128,13 @@ pub(super) struct Job<'a> {
 }
 
 impl<'a> Job<'a> {
-    pub fn open(subject: &'a Subject, observer: &dyn Observer) -> Result<Self> {
+    pub fn open(subject: &'a Subject, provided: &Provided, observer: &dyn Observer) -> Result<Self> {
         let device = subject.device.resolve()?;
         let kind = subject.precision.kind();
-        let source = data::open_as(&subject.data, subject.split, subject.limit, &subject.reading)?;
+        let source = match provided.data {
+            Some(data) => data.clone(),
+            None => data::open_as(&subject.data, subject.split, subject.limit, &subject.reading)?,
+        };
         for note in source.notes() {
             observer.on(Event::Warning(&note));
         }
@@ -146,7 +150,10 @@ impl<'a> Job<'a> {
         let mut refused = None;
         for view in views {
             let image = view.is_none() && matches!(axes.len(), 2 | 3);
-            let model = model::open_as(&subject.model, device, kind, &subject.interface, view)?;
+            let model = match provided.model {
+                Some(open) => open(device, kind, view)?,
+                None => model::open_as(&subject.model, device, kind, &subject.interface, view)?,
+            };
             let pictures = image && !subject.reading.is_free();
             let (source, positions, axes) = (source.clone(), positions.clone(), axes.clone());
             let axes = if image { vec![shape.channels, shape.height, shape.width] } else { axes };

@@ -3,6 +3,7 @@
 mod aim; //         the targets of attacks
 mod attack; //      images -> attacked images and the damage
 mod block; //       how many samples are processed together
+mod provided; //    a model and data that need not be opened
 pub mod bench; //   throughput on this machine
 pub mod demo; //    train, score, attack and report on generated digits
 pub mod inspect; // the contents of a file
@@ -22,6 +23,7 @@ pub mod sweep; //   the paper's study: a grid of models, and their correlations
 pub mod train; //   config -> run folder
 mod train_log; //   its curves and pictures, for TensorBoard
 
-pub use attack::{AttackRequest, attack};
+pub use attack::{AttackRequest, attack, attack_with};
 pub use job::{Shard, Subject};
-pub use score::{ScoreRequest, score};
+pub use provided::{Opener, Provided};
+pub use score::{ScoreRequest, score, score_with};

@@ -4,6 +4,7 @@ use super::block::Block;
 use super::flow::{Asked, bytes, doubles, singles};
 use super::job::{Job, Subject};
 use super::masked::Masked;
+use super::provided::Provided;
 use crate::error::Result;
 use crate::event::{Event, Observer};
 use crate::jacobian::Planner;
@@ -34,8 +35,16 @@ pub struct ScoreRequest {
 /// # Errors
 /// A wrong request if model, data or output are wrong; other errors as they occur.
 pub fn score(request: &ScoreRequest, observer: &dyn Observer) -> Result<()> {
+    score_with(request, &Provided::default(), observer)
+}
+
+/// [`score()`] with a model or data that are there already.
+///
+/// # Errors
+/// As [`score()`].
+pub fn score_with(request: &ScoreRequest, provided: &Provided, observer: &dyn Observer) -> Result<()> {
     let subject = &request.subject;
-    let job = Job::open(subject, observer)?;
+    let job = Job::open(subject, provided, observer)?;
     job.ensure_metric(request.metric)?;
     job.examine(request.metric.reach(), observer)?;
     let ScoreRequest { spectrum: spec, top, .. } = request;

@@ -55,7 +55,7 @@ pub(super) fn is_settled(entry: i64) -> bool {
 }
 
 /// The sample of an entry.
-fn sample(entry: i64) -> u64 {
+pub(super) fn sample_of(entry: i64) -> u64 {
     (if entry < 0 { -1 - entry } else { entry & MOST as i64 }) as u64
 }
 
@@ -74,14 +74,14 @@ impl Journal {
             return Ok(None);
         }
         let found = dataset.read_raw::<i64>()?;
-        let own = |row: usize| sample(found[row]) == index[row];
+        let own = |row: usize| sample_of(found[row]) == index[row];
         let strange = (0..index.len()).filter(|row| !own(*row)).count();
         if strange > index.len() / 4 {
             return Ok(None);
         }
         let stored: Vec<bool> = (0..index.len()).map(|row| own(row) && is_stored(found[row])).collect();
         let written = found.iter().enumerate().filter(|(row, entry)| stored[*row] && !is_settled(**entry));
-        let written = written.map(|(row, entry)| (row, sample(*entry))).collect();
+        let written = written.map(|(row, entry)| (row, sample_of(*entry))).collect();
         Ok(Some((Self { dataset, written, asked: Instant::now() }, stored)))
     }
 

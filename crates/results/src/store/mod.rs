@@ -14,6 +14,7 @@ mod relation; // the relations of a sweep
 mod schema; //  which paths a file may hold and which axis counts samples
 mod summary; // a file's contents in a few lines
 mod target; //  output paths: refused early, published atomically
+mod unfinished; // what an interrupted run has done
 mod whole; //   files and data sets written in one go
 mod writer; //  writes blocks, resumes after an interruption
 
@@ -29,6 +30,7 @@ pub use relation::{Quantity, Relation, attacks, direction};
 pub use schema::{DatasetInfo, FORMAT, FileKind, sample_axis};
 pub use summary::{Contents, ScoreSummary, inspect};
 pub use target::Overwrite;
+pub use unfinished::{finished, unfinished};
 pub use whole::write_whole;
 pub use writer::{Resumption, Samples, Writer};
 

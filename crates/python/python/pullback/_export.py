@@ -1,0 +1,143 @@
+"""Models in Python as files for the command line."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ._keep import kept
+from ._model import Model, Reader
+from ._outputs import Ask
+
+#: Batches that a file is tried on, beside the one that it was traced with.
+_OTHERS = (1, 3, 5)
+#: How far what the file gives may lie from what the model gives, relative to its largest value.
+_TOLERANCE = 1e-4
+
+
+class _Passes(torch.nn.Module):
+    """The two methods that the command line asks for: images in [0, 1], mu and ln sigma^2."""
+
+    def __init__(self, reader: Reader, module: torch.nn.Module | None) -> None:
+        super().__init__()
+        # A submodule, so that its weights go into the file.
+        self.module = module
+        self._reader = reader
+
+    def encode(self, x: Tensor) -> Any:
+        mean, scale = self._reader.encode(x)
+        return mean if scale is None else (mean, scale)
+
+    def decode(self, z: Tensor) -> Tensor:
+        return self._reader.decode(z)
+
+
+def export(vae: Any, path: str | os.PathLike[str], images: Tensor, *, force: bool = False) -> None:
+    """Writes a model as a TorchScript file with ``encode(x) -> (mu, logvar)`` and ``decode(z)``, which the command line reads without
+    further flags: images in [0, 1], ln sigma^2.
+
+    The file is written only where it gives what the model gives: codes, images and gradients, for batches of 1, 3 and 5 too.
+
+    Args:
+        vae: A :class:`Model`, or what one is made of.
+        path: The file.
+        images: Some images [B, ...] in [0, 1], as the model takes them; two are enough.
+        force: Replace the file where it is there.
+
+    Raises:
+        FileExistsError: Where it is there, without ``force``.
+        ValueError: Where the model cannot be exported, or its file gives something else; the message says what.
+        OSError: Where writing fails.
+    """
+    path = os.fspath(path)
+    if os.path.exists(path) and not force:
+        raise FileExistsError(f"{path}: expected a new file (or force=True), found one that exists")
+    model = vae if isinstance(vae, Model) else Model(vae)
+    if not isinstance(images, Tensor) or images.ndim < 2 or len(images) == 0 or not images.is_floating_point():
+        raise Ask("images: expected a tensor [B, ...] of pixels in [0, 1]")
+    x = images.detach().to(model.device, torch.float32)
+    try:
+        # What libtorch makes of derivatives from the second call on is not the model's.
+        with kept(model.module), torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
+            reader = model.reader(False)
+            passes = _Passes(reader, model.module if model.dtype == torch.float32 else None)
+            # kept() has put the modules in this mode already; the one around them has to say so too.
+            passes.training = False
+            written = _traced(passes, model, x)
+            _compared(written, passes, model, x)
+            _published(written, path)
+    finally:
+        model._forget()
+
+
+def _traced(passes: _Passes, model: Model, x: Tensor) -> torch.jit.ScriptModule:
+    with torch.no_grad(), warnings.catch_warnings():
+        # TorchScript is deprecated, and a trace warns of every shape that Python asks for: the comparison tells what matters.
+        warnings.simplefilter("ignore")
+        mean = passes._reader.encode(x)[0]
+        try:
+            traced = torch.jit.trace_module(passes, {"encode": x, "decode": mean}, check_trace=False)
+        except Exception as error:
+            line = str(error).strip().splitlines()[0] if str(error).strip() else ""
+            raise Ask(
+                f"{model.name}: expected a model that torch.jit.trace takes, found {type(error).__name__}: {line}"
+            ) from error
+        with tempfile.TemporaryDirectory(prefix="pullback-") as folder:
+            # What is compared is what a file holds.
+            place = os.path.join(folder, "vae.pt")
+            traced.save(place)
+            return torch.jit.load(place, map_location=x.device)
+
+
+def _compared(file: torch.jit.ScriptModule, passes: _Passes, model: Model, x: Tensor) -> None:
+    for count in (len(x), *_OTHERS):
+        rows = x[torch.arange(count) % len(x)]
+        # Other images too: what a trace has taken for constant shows.
+        rows = (
+            0.9 * rows + 0.1 * torch.rand(rows.shape, generator=torch.Generator().manual_seed(count)).to(rows)
+        ).requires_grad_()
+        try:
+            found, wanted = _answers(file, rows), _answers(passes, rows)
+        except RuntimeError as error:
+            line = next((w for w in reversed(str(error).splitlines()) if "Error" in w), str(error).splitlines()[-1])
+            raise Ask(
+                f"{model.name}: expected a file that takes {count} images, found {line} (a batch size built in? use x.shape[0], or x.flatten(1))"
+            ) from error
+        for part, a, b in zip(("mu", "logvar", "image", "gradient"), found, wanted, strict=True):
+            if a is None or b is None:
+                continue
+            gap = (a - b).abs().max().item() if a.shape == b.shape else float("inf")
+            if not gap <= _TOLERANCE * max(b.abs().max().item(), 1e-30):
+                raise Ask(
+                    f"{model.name}: expected a file that gives what the model gives, found its {part} of {count} images {gap:.1e} away (does its code choose by the values of its input?)"
+                )
+
+
+def _answers(vae: Any, x: Tensor) -> tuple[Tensor | None, ...]:
+    given = vae.encode(x)
+    mean, scale = (given, None) if isinstance(given, Tensor) else given
+    image = vae.decode(mean)
+    (gradient,) = torch.autograd.grad(
+        (image * torch.linspace(0.5, 1.5, image.numel()).to(image).view_as(image)).sum(), x, allow_unused=True
+    )
+    return mean.detach(), None if scale is None else scale.detach(), image.detach(), gradient
+
+
+def _published(file: torch.jit.ScriptModule, path: str) -> None:
+    """There whole or not at all."""
+    beside = f"{path}.{os.getpid()}.partial"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            file.save(beside)
+        os.replace(beside, path)
+    except RuntimeError as error:
+        raise OSError(f"{path}: {str(error).strip().splitlines()[0]}") from error
+    finally:
+        if os.path.exists(beside):
+            os.remove(beside)

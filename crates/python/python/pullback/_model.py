@@ -1,0 +1,275 @@
+"""A PyTorch VAE as the engine asks it."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ._families import Family, family_of, uncompiled, unwrapped
+from ._outputs import SCALES, Ask, Reading, image_of, log_variance, reading_of
+
+
+class Model:
+    """A PyTorch VAE, ready for :func:`pullback.score` and :func:`pullback.attack`.
+
+    Args:
+        vae: An ``nn.Module`` with ``encode(x)`` and ``decode(z)``, a model of pythae, diffusers or MONAI, or any other object with these
+            methods. Its training mode, hooks, ``requires_grad``, device and dtype are left as they are found; while it is asked it is in
+            evaluation mode.
+        encode: In place of its own: from images [B, ...] in ``input_range`` to what an encoder gives: mu [B, L] or [B, c, h, w] and a scale
+            of the same shape, a ``torch.distributions.Normal``, a dict or object of these, or one tensor, a code.
+        decode: In place of its own: from codes, shaped as ``encode`` gives them, to images [B, ...] or [B, D].
+        posterior: What the encoder's second output is: "logvar" (ln sigma^2), "logstd" (ln sigma), "std" (sigma) or "var" (sigma^2). Where
+            it is not given, names and values tell; where they do not, it is asked for.
+        outputs: Positions or names of mean and scale among the encoder's outputs, such as ``(0, 1)``, or of the mean alone, ``(0,)``.
+        input_range: What the model is given for pixels of 0 and 1; (0, 1), and (-1, 1) for diffusers' models, unless given.
+        name: What result files and reports call the model; its class unless given.
+
+    Raises:
+        ValueError: Where the model has nothing to ask, or the arguments are not what they should be.
+
+    ``print(model)`` says how the model is read.
+
+    >>> import torch, pullback as pb
+    >>> class Toy(torch.nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.fc = torch.nn.Linear(12, 4)
+    ...         self.back = torch.nn.Linear(2, 12)
+    ...     def encode(self, x):
+    ...         mu, logvar = self.fc(x.flatten(1)).chunk(2, dim=1)
+    ...         return mu, logvar
+    ...     def decode(self, z):
+    ...         return self.back(z).sigmoid().view(-1, 1, 3, 4)
+    >>> print(pb.Model(Toy()))
+    Toy
+      encode: Toy.encode(x), read at its first call
+      decode: Toy.decode(z), read at its first call
+      pixels: 0 to 1
+      on cpu, float32; in evaluation mode while it is asked
+    """
+
+    def __init__(
+        self,
+        vae: Any = None,
+        *,
+        encode: Callable[[Tensor], Any] | None = None,
+        decode: Callable[[Tensor], Any] | None = None,
+        posterior: str | None = None,
+        outputs: Sequence[int | str] | None = None,
+        input_range: tuple[float, float] | None = None,
+        name: str | None = None,
+    ) -> None:
+        if vae is None and (encode is None or decode is None):
+            raise Ask("pb.Model: expected a model, or encode= and decode=, found neither")
+        if isinstance(vae, type):
+            raise Ask(f"pb.Model: expected a model, found the class {vae.__name__} (make one: {vae.__name__}(...))")
+        if posterior is not None and posterior not in SCALES:
+            raise Ask(f"posterior: expected one of {', '.join(SCALES)}, found {posterior!r}")
+        self.vae, self._notes = unwrapped(vae)
+        own = type(self.vae).__name__ if vae is not None else str(getattr(encode, "__qualname__", "model"))
+        self.name = name or own
+        self._own = tuple(f and uncompiled(f) for f in (encode, decode))
+        if self._own != (encode, decode):
+            self._notes.append("torch.compile: the function that it compiles is asked, uncompiled")
+        self._outputs = None if outputs is None else tuple(outputs)
+        self._family = self._asked(self.vae)
+        self.posterior = posterior or self._family.posterior
+        self.input_range = _range(self._family.input_range if input_range is None else input_range)
+        self._reading: Reading | None = None
+        self._image: tuple[Callable[[Any], Tensor], str] | None = None
+        self._copies: dict[torch.dtype, Any] = {}
+        self._lock = threading.Lock()
+
+    def _asked(self, vae: Any) -> Family:
+        encode, decode = self._own
+        if encode is not None and decode is not None:
+            return Family(encode, decode, "encode= as given", "decode= as given")
+        family = family_of(vae, self.name)
+        if encode is None and decode is None:
+            return family
+        return Family(
+            encode or family.encode,
+            decode or family.decode,
+            "encode= as given" if encode else family.encode_words,
+            "decode= as given" if decode else family.decode_words,
+            family.input_range,
+            None if encode else family.posterior,
+            family.notes,
+        )
+
+    @property
+    def module(self) -> torch.nn.Module | None:
+        """The module that is asked; None where functions alone were given."""
+        return self.vae if isinstance(self.vae, torch.nn.Module) else None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model lies: where its first parameter or buffer does, else the CPU."""
+        return next((t.device for t in self._tensors()), torch.device("cpu"))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of its floating-point tensors; float32 where there is none."""
+        return next((t.dtype for t in self._tensors() if t.is_floating_point()), torch.float32)
+
+    def _tensors(self) -> Any:
+        if self.module is None:
+            return
+        yield from self.module.parameters()
+        yield from self.module.buffers()
+
+    @property
+    def sha256(self) -> str:
+        """What the model is, in hex: of its weights, its classes and how it is read. An unfinished result goes on only with the same."""
+        seen = hashlib.sha256()
+        for told in (
+            type(self.vae).__qualname__,
+            self.posterior,
+            self._outputs,
+            self.input_range,
+            self._family.encode_words,
+            self._family.decode_words,
+        ):
+            seen.update(repr(told).encode())
+        if self.module is None:
+            # Nothing tells two functions apart: a result of one is never gone on with.
+            seen.update(repr([id(f) for f in self._own]).encode())
+        else:
+            for key, tensor in self.module.state_dict(keep_vars=True).items():
+                if isinstance(tensor, Tensor):
+                    seen.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
+                    seen.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        return seen.hexdigest()
+
+    def reader(self, double: bool) -> Reader:
+        """What the engine calls, in float64 or float32. A model of another dtype is copied; the one that was given stays as it is."""
+        dtype = torch.float64 if double else torch.float32
+        others = {t.dtype for t in self._tensors() if t.is_floating_point()} - {dtype}
+        if not others:
+            return Reader(self, self._family, dtype)
+        shown = ", ".join(str(o).removeprefix("torch.") for o in sorted(others, key=str))
+        if any(self._own):
+            wanted = "model.double()" if double else "model.float()"
+            raise Ask(
+                f"{self.name}: expected a model in {str(dtype).removeprefix('torch.')}, because encode= or decode= keeps its own, found {shown} ({wanted})"
+            )
+        with self._lock:
+            if dtype not in self._copies:
+                try:
+                    twin = copy.deepcopy(self.vae).to(dtype).requires_grad_(False)
+                except Exception as error:
+                    raise Ask(
+                        f"{self.name}: expected a model that can be copied, because it is in {shown}, found {type(error).__name__}: {error}"
+                    ) from error
+                for sub in twin.modules():
+                    sub.training = False
+                self._copies[dtype] = self._asked(twin)
+            return Reader(self, self._copies[dtype], dtype)
+
+    def _forget(self) -> None:
+        """Copies are of the weights as they were."""
+        self._copies.clear()
+
+    def __str__(self) -> str:
+        encode, decode = "read at its first call", "read at its first call"
+        if self._reading is not None:
+            encode = self._reading.words
+        if self._image is not None:
+            decode = f"read as {self._image[1]}"
+        low, high = self.input_range
+        lines = [
+            self.name,
+            f"  encode: {self._family.encode_words}, {encode}",
+            f"  decode: {self._family.decode_words}, {decode}",
+            f"  pixels: {low:g} to {high:g}",
+            f"  on {self.device}, {str(self.dtype).removeprefix('torch.')}; in evaluation mode while it is asked",
+        ]
+        if self.dtype not in (torch.float32, torch.float64):
+            lines.append("  a copy in float32 is asked: exact derivatives need it")
+        lines += [f"  {note}" for note in (*self._family.notes, *self._notes)]
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return f"<pullback.Model {self.name}>"
+
+
+class Reader:
+    """A model's two passes: images in [0, 1] to mu and ln sigma^2, codes to images in [0, 1]."""
+
+    def __init__(self, model: Model, family: Family, dtype: torch.dtype) -> None:
+        self._model, self._family, self._dtype = model, family, dtype
+        self._code: tuple[int, ...] | None = None
+        self._sample: tuple[int, ...] | None = None
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """[B, ...] to mu and ln sigma^2 or None, [B, L] each."""
+        model = self._model
+        low, high = model.input_range
+        output = self._family.encode(x if (low, high) == (0.0, 1.0) else x * (high - low) + low)
+        if model._reading is None:
+            model._reading = reading_of(output, model.name, self._family.encode, model.posterior, model._outputs)
+        mean, scale = model._reading.pick(output)
+        self._check("mu", mean, x)
+        if scale is not None:
+            if scale.shape != mean.shape:
+                scale = torch.broadcast_to(scale, mean.shape)
+            scale = log_variance(scale, model._reading.scale or "logvar")
+            scale = scale.flatten(1).to(x)
+        if torch.is_grad_enabled() and x.requires_grad and not mean.requires_grad:
+            raise Ask(
+                f"{model.name}: encode: expected a code with a gradient, found one without (torch.no_grad(), .detach() or .data inside?)"
+            )
+        self._code, self._sample = tuple(mean.shape[1:]), tuple(x.shape[1:])
+        return mean.flatten(1).to(x), scale
+
+    def decode(self, z: Tensor) -> Tensor:
+        """[B, L] to images [B, ...]."""
+        model = self._model
+        output = self._family.decode(z if self._code is None else z.reshape(-1, *self._code))
+        if model._image is None:
+            model._image = image_of(output, model.name)
+        image = model._image[0](output)
+        self._check("decode", image, z)
+        low, high = model.input_range
+        if self._sample is not None and image.shape[1:] != self._sample:
+            if image[0].numel() != torch.Size(self._sample).numel():
+                raise Ask(
+                    f"{model.name}: decode: expected images of shape {list(self._sample)} for codes of shape {list(self._code or ())}, found {list(image.shape[1:])}"
+                )
+            image = image.reshape(-1, *self._sample)
+        image = image.to(z)
+        return image if (low, high) == (0.0, 1.0) else (image - low) / (high - low)
+
+    def _check(self, what: str, tensor: Any, given: Tensor) -> None:
+        if (
+            not isinstance(tensor, Tensor)
+            or tensor.ndim < 2
+            or tensor.shape[0] != given.shape[0]
+            or tensor.numel() == 0
+        ):
+            found = list(tensor.shape) if isinstance(tensor, Tensor) else type(tensor).__name__
+            name = self._model.name
+            raise Ask(
+                f"{name}: {'encode' if what == 'mu' else what}: expected a tensor [{given.shape[0]}, ...] for {given.shape[0]} sample(s), found {found}"
+            )
+
+
+def _range(pair: Sequence[float]) -> tuple[float, float]:
+    try:
+        low, high = (float(v) for v in pair)
+    except (TypeError, ValueError):
+        low = high = 0.0
+    if low == high or not all(map(_finite, (low, high))):
+        raise Ask(f"input_range: expected two different numbers (LOW, HIGH), such as (-1, 1), found {pair!r}")
+    return low, high
+
+
+def _finite(value: float) -> bool:
+    return value - value == 0.0

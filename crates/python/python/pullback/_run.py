@@ -1,0 +1,298 @@
+"""Scoring and attacking, with the command line's options."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import Tensor
+
+from . import _native
+from ._data import is_path, rows_of
+from ._keep import kept
+from ._model import Model
+from ._outputs import Ask
+from ._progress import Listener
+from ._results import Attack, Scores
+
+Metric = Literal["mean", "stochastic", "fisher", "output", "output-stochastic"]
+
+
+def score(
+    model: Any,
+    images: Any,
+    *,
+    metric: Metric | None = None,
+    top: int | None = None,
+    spectrum: Literal["auto", "whole", "top"] | None = None,
+    precision: Literal["f32", "f64"] | None = None,
+    labels: Any = None,
+    out: str | os.PathLike[str] | None = None,
+    force: bool = False,
+    config: str | os.PathLike[str] | None = None,
+    set: Mapping[str, Any] | None = None,  # noqa: A002 - the command line's name
+    batch: int | str | None = None,
+    limit: int | None = None,
+    sample: int | None = None,
+    split: str | None = None,
+    shard: str | None = None,
+    seed: int | None = None,
+    layout: Literal["nchw", "nhwc"] | None = None,
+    full_scale: float | Literal["none"] | None = None,
+    background: str | None = None,
+    device: Any = None,
+    quiet: bool = False,
+    verbose: bool = False,
+) -> Scores:
+    """Eigenvalues, leading directions and scores of a pullback metric, of each image.
+
+    Args:
+        model: A :class:`Model`, what it is made of (an ``nn.Module``), or the path of a TorchScript file or run folder.
+        images: [N, ...]: a tensor on any device, a numpy array, a Dataset or DataLoader (streamed; labels kept), or what the command
+            line takes for DATA. Floating point in [0, 1], bytes, 16 bits or bool. Samples may be images [C, H, W], vectors [D], series
+            [C, T] or volumes [C, D, H, W].
+        metric: "mean", "stochastic" (the default), "fisher", "output" or "output-stochastic".
+        top: How many eigenvectors are kept, as images of length 1; 0 unless given.
+        spectrum: "whole", "top" (the leading eigenpairs, and estimates with standard errors), or "auto".
+        precision: "f32", or "f64", for which the model is copied.
+        labels: Classes [N], beside a tensor or an array.
+        out: A result file, the same as the command line's. An unfinished one is gone on with. Without it results are in memory.
+        force: Replace ``out`` where it is there.
+        config, set: A YAML file and single keys of it, ``{"score.top": 3}``.
+        batch: Samples a pass, or "auto".
+        limit, sample: The first so many samples, or a draw of so many.
+        split, shard, layout, full_scale, background: As the command line's.
+        seed: Seed of everything random; 0 unless given.
+        device: For models that are opened from a path; a model in Python is asked where it lies.
+        quiet, verbose: Warnings only; details too.
+
+    Returns:
+        :class:`Scores`: ``.spectrum`` [N, R], ``.directions`` [N, top, ...], ``.scores``, ``.frame()``.
+
+    Raises:
+        ValueError: Where the request, the model or the data are not what they should be; an exception of the model is its cause.
+        OSError: Where reading or writing fails.
+        MemoryError: Where memory runs out at the smallest batch.
+        pullback.Error: Where the computation fails.
+        KeyboardInterrupt: On Ctrl-C. Its attribute ``finished`` has the columns of the samples that are done, by path; with ``out`` the same
+            call goes on after them.
+    """
+    options = {
+        "--metric": metric,
+        "--top": top,
+        "--spectrum": spectrum,
+        "--precision": precision,
+        **_shared(config, set, batch, limit, sample, split, shard, seed, layout, full_scale, background),
+    }
+    return _evaluate(Scores, "score", model, images, labels, out, force, device, options, quiet, verbose)
+
+
+def attack(
+    model: Any,
+    images: Any,
+    *,
+    attacks: str | Sequence[str] | None = None,
+    norm: Literal["l1", "l2", "linf"] | None = None,
+    eps: float | Sequence[float] | None = None,
+    goal: str | None = None,
+    target: str | int | None = None,
+    metric: Metric | None = None,
+    spectrum: Literal["auto", "whole", "top"] | None = None,
+    top: int | None = None,
+    scale: str | None = None,
+    steps: int | None = None,
+    restarts: int | None = None,
+    start: str | None = None,
+    schedule: str | None = None,
+    momentum: float | None = None,
+    budget: int | None = None,
+    box: bool | None = None,
+    save_images: bool | None = None,
+    save_png: str | os.PathLike[str] | None = None,
+    precision: Literal["f32", "f64"] | None = None,
+    labels: Any = None,
+    out: str | os.PathLike[str] | None = None,
+    force: bool = False,
+    config: str | os.PathLike[str] | None = None,
+    set: Mapping[str, Any] | None = None,  # noqa: A002 - the command line's name
+    batch: int | str | None = None,
+    limit: int | None = None,
+    sample: int | None = None,
+    split: str | None = None,
+    shard: str | None = None,
+    seed: int | None = None,
+    layout: Literal["nchw", "nhwc"] | None = None,
+    full_scale: float | Literal["none"] | None = None,
+    background: str | None = None,
+    device: Any = None,
+    quiet: bool = False,
+    verbose: bool = False,
+) -> Attack:
+    """Attacks each image and measures the damage.
+
+    Args:
+        attacks: Names, such as ["spectral", "random", "race"] (the default), "pgd", "apgd", "square" or "suite" (docs/attacks.md).
+        norm: The norm that bounds a perturbation: "l2" (the default), "linf" or "l1".
+        eps: Sizes of the perturbation, of pixel values from 0 to 1: [0.5, 1, 2, 4] in l2, [0.05, 0.1, 0.2] in linf, [5, 10, 20, 40] in l1
+            unless given.
+        goal: What counts as damage: "latent" (the default) and others (docs/attacks.md).
+        target: Lead towards "zero", "shuffle", the image at a position, or the first of a data set.
+        top, scale, steps, restarts, start, schedule, momentum, budget: Settings of the attacks, as the command line's.
+        box: Clip attacked images to [0, 1]; True unless given.
+        save_images: Keep the attacked images; True unless given where results are in memory, False with ``out``.
+        save_png: A folder for the attacked images as 8-bit PNG files; they are judged as rounded.
+
+    The other arguments, and what is raised, are those of :func:`score`.
+
+    Returns:
+        :class:`Attack`: ``.images[name]`` [E, N, ...], ``.damage[name]`` [E, N], ``.measure(name, "latent_l2")``, ``.frame()``.
+    """
+    named = [attacks] if isinstance(attacks, str) else attacks
+    sizes = [eps] if isinstance(eps, (int, float)) else eps
+    kept_images = out is None if save_images is None else save_images
+    options = {
+        "--attack": None if named is None else ",".join(named),
+        "--norm": norm,
+        "--eps": None if sizes is None else ",".join(repr(float(e)) for e in sizes),
+        "--goal": goal,
+        "--target": target,
+        "--metric": metric,
+        "--spectrum": spectrum,
+        "--top": top,
+        "--scale": scale,
+        "--steps": steps,
+        "--restarts": restarts,
+        "--start": start,
+        "--schedule": schedule,
+        "--momentum": momentum,
+        "--budget": budget,
+        "--box": None if box is None else "on" if box else "off",
+        "--save-images": kept_images or None,
+        "--save-png": None if save_png is None else os.fspath(save_png),
+        "--precision": precision,
+        **_shared(config, set, batch, limit, sample, split, shard, seed, layout, full_scale, background),
+    }
+    return _evaluate(Attack, "attack", model, images, labels, out, force, device, options, quiet, verbose)
+
+
+def _shared(
+    config: Any,
+    keys: Any,
+    batch: Any,
+    limit: Any,
+    sample: Any,
+    split: Any,
+    shard: Any,
+    seed: Any,
+    layout: Any,
+    full_scale: Any,
+    background: Any,
+) -> dict[str, Any]:
+    return {
+        "--config": None if config is None else os.fspath(config),
+        "--set": None if keys is None else [f"{key}={_yaml(value)}" for key, value in dict(keys).items()],
+        "--batch": batch,
+        "--limit": limit,
+        "--sample": sample,
+        "--split": split,
+        "--shard": shard,
+        "--seed": seed,
+        "--layout": layout,
+        "--full-scale": full_scale,
+        "--background": background,
+    }
+
+
+def _yaml(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(_yaml(v) for v in value)}]"
+    return str(value)
+
+
+def _arguments(command: str, options: Mapping[str, Any]) -> list[str]:
+    """The command line that asks for the same."""
+    arguments = ["pullback", command]
+    for flag, value in options.items():
+        match value:
+            case None:
+                pass
+            case True:
+                arguments.append(flag)
+            case list():
+                arguments += [part for one in value for part in (flag, one)]
+            case _:
+                # In one word, so that a value that begins with a dash is one.
+                arguments.append(f"{flag}={value}")
+    return arguments
+
+
+def _evaluate(
+    made: Any,
+    command: str,
+    model: Any,
+    images: Any,
+    labels: Any,
+    out: Any,
+    force: bool,
+    device: Any,
+    options: dict[str, Any],
+    quiet: bool,
+    verbose: bool,
+) -> Any:
+    if labels is not None and is_path(images):
+        raise Ask("labels: expected beside a tensor or an array only, found a path, whose data have their own")
+    of_path = isinstance(model, (str, os.PathLike))
+    asked = None if of_path else model if isinstance(model, Model) else Model(model)
+    if asked is not None and device is not None and str(device) not in ("auto", str(asked.device)):
+        raise Ask(
+            f"device: expected {asked.device}, where the model lies, found {device} (model.to({str(device)!r}) moves it)"
+        )
+    rows = None if is_path(images) else rows_of(images, labels, options["--limit"], None)
+    folder = tempfile.mkdtemp(prefix="pullback-") if out is None else None
+    path = Path(out) if folder is None else Path(folder, f"{command}.h5")
+    told = {
+        "--model": os.fspath(model) if of_path else asked.name,  # type: ignore[union-attr]
+        "--data": rows.name if rows is not None else os.fspath(images),
+        "--output": os.fspath(path),
+        "--force": force or None,
+        "--device": device if of_path else _device(asked),  # type: ignore[arg-type]
+    }
+    if asked is not None and asked.posterior is not None:
+        told["--posterior"] = asked.posterior
+    arguments = _arguments(command, {**told, **options})
+    try:
+        with kept(asked.module if asked is not None else None):
+            _native.evaluate(arguments, asked, rows, Listener(quiet, verbose))
+        return made(path, folder)
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt):
+            error.finished = _finished(path)  # type: ignore[attr-defined]
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+    finally:
+        if asked is not None:
+            asked._forget()
+
+
+def _finished(path: Path) -> dict[str, Tensor]:
+    """What an interrupted run leaves; nothing where no file was begun."""
+    try:
+        return _native.finished(path)
+    except (ValueError, OSError):
+        return {}
+
+
+def _device(model: Model) -> str:
+    kind, index = model.device.type, model.device.index
+    if kind not in ("cpu", "cuda"):
+        raise Ask(
+            f"{model.name}: expected a model on the CPU or a CUDA device, found it on {model.device} (model.cpu() moves it)"
+        )
+    return kind if index is None else f"{kind}:{index}"

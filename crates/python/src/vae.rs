@@ -1,0 +1,78 @@
+//! A model in Python as the engine asks it.
+
+use crate::failure::{Failure, told};
+use crate::tensor::{of_python, to_python};
+use pullback::event;
+use pullback::tch::Tensor;
+use pullback::{Error, Posterior, Vae};
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+use std::cell::Cell;
+
+/// A `pullback.Model`'s reader: `encode(x)` gives mu and ln sigma^2 or None, [B, L] each; `decode(z)` gives images [B, ...].
+///
+/// Each pass calls Python once and holds the GIL for that call alone. It is not shared between threads: code that somebody else wrote
+/// may keep state.
+pub struct PythonVae {
+    reader: PyObject,
+    /// For messages.
+    name: String,
+    failure: Failure,
+    lone: Cell<bool>,
+}
+
+impl PythonVae {
+    /// The model behind `reader`; what it raises is kept in `failure`.
+    pub fn new(reader: PyObject, name: String, failure: Failure) -> Self {
+        Self { reader, name, failure, lone: Cell::new(false) }
+    }
+
+    fn call<T>(
+        &self,
+        method: &'static str,
+        input: &Tensor,
+        read: impl FnOnce(&Bound<'_, PyAny>) -> PyResult<T>,
+    ) -> pullback::Result<T> {
+        // Who waited has perhaps put the model back into training mode: nothing is asked, and no answer is taken, from then on.
+        event::ensure_wanted()?;
+        let answer = Python::with_gil(|py| {
+            let answer = to_python(py, input)
+                .and_then(|input| self.reader.bind(py).call_method1(method, (input,)))
+                .and_then(|answer| read(&answer));
+            answer.map_err(|error| {
+                let text = told(py, &error);
+                self.failure.keep(error);
+                let native = Error::Native { routine: "the model", message: text.clone() };
+                // Memory that ran out is told apart, so that a smaller batch may be tried.
+                if native.is_out_of_memory() {
+                    return native;
+                }
+                let subject = format!("{}: {method}", self.name);
+                Error::request(subject, format!("to take {:?} {:?}", input.kind(), input.size()), text)
+            })
+        });
+        event::ensure_wanted().and(answer)
+    }
+}
+
+impl Vae for PythonVae {
+    fn encode(&self, x: &Tensor) -> pullback::Result<Posterior> {
+        let (mean, log_var) = self.call("encode", x, |answer| {
+            let pair = answer.downcast::<PyTuple>()?;
+            let (mean, scale) = (pair.get_item(0)?, pair.get_item(1)?);
+            let log_var = if scale.is_none() { None } else { Some(of_python(&scale)?) };
+            Ok((of_python(&mean)?, log_var))
+        })?;
+        self.lone.set(log_var.is_none());
+        let log_var = log_var.map_or_else(|| mean.f_zeros_like(), Ok)?;
+        Ok(Posterior { mean, log_var })
+    }
+
+    fn decode(&self, z: &Tensor) -> pullback::Result<Tensor> {
+        self.call("decode", z, of_python)
+    }
+
+    fn has_scale(&self) -> bool {
+        !self.lone.get()
+    }
+}

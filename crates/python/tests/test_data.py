@@ -1,0 +1,139 @@
+"""Images as people have them, and how they are read."""
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, SubsetRandomSampler, TensorDataset
+
+import pullback as pb
+
+LABELS = torch.arange(8) % 3
+
+
+def _score(vae, data, **options):
+    return pb.score(vae, data, metric="mean", quiet=True, **options)
+
+
+class Items(Dataset):
+    """Items as `give` makes them."""
+
+    def __init__(self, images, give):
+        self.images, self.give = images, give
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, i):
+        return self.give(self.images[i], int(LABELS[i]))
+
+
+class Stream(IterableDataset):
+    def __init__(self, images):
+        self.images = images
+
+    def __iter__(self):
+        return iter(zip(self.images, LABELS, strict=True))
+
+
+SOURCES = {
+    "tensor": lambda x: x,
+    "double tensor that needs a gradient": lambda x: x.double().requires_grad_(),
+    "array": lambda x: x.numpy(),
+    "pair": lambda x: (x, LABELS),
+    "pair of arrays": lambda x: (x.numpy(), LABELS.numpy()),
+    "TensorDataset": lambda x: TensorDataset(x, LABELS),
+    "items without labels": lambda x: Items(x, lambda image, label: image),
+    "dicts": lambda x: Items(x, lambda image, label: {"pixel_values": image, "label": label}),
+    "arrays as items": lambda x: Items(x, lambda image, label: (image.numpy(), label)),
+    "loader": lambda x: DataLoader(TensorDataset(x, LABELS), batch_size=3),
+    "shuffled loader": lambda x: DataLoader(TensorDataset(x, LABELS), batch_size=3, shuffle=True),
+    "loader with a collate_fn": lambda x: DataLoader(
+        TensorDataset(x, LABELS),
+        batch_size=3,
+        collate_fn=lambda b: {"image": torch.stack([i for i, _ in b]), "label": torch.stack([t for _, t in b])},
+    ),
+    "stream": Stream,
+    "loader of a stream": lambda x: DataLoader(Stream(x), batch_size=3),
+}
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_sources_give_the_same(conv, images, name):
+    expected = _score(conv, images)
+    found = _score(conv, SOURCES[name](images))
+    assert torch.equal(found.index, torch.arange(8))
+    assert torch.allclose(found.spectrum, expected.spectrum, rtol=1e-6)
+    if name not in ("tensor", "double tensor that needs a gradient", "array", "items without labels"):
+        assert torch.equal(found.labels, LABELS)
+    else:
+        assert found.labels is None
+
+
+def test_bytes_words_and_bool(conv, images):
+    rough = (images * 255).round()
+    expected = _score(conv, rough / 255).spectrum
+    assert torch.equal(_score(conv, rough.byte()).spectrum, expected)
+    assert torch.equal(_score(conv, rough.byte().numpy()).spectrum, expected)
+    words = (rough.numpy() * 257).astype(np.uint16)
+    assert torch.allclose(_score(conv, words).spectrum, expected, rtol=1e-5)
+    assert torch.allclose(_score(conv, rough.int(), full_scale=255).spectrum, expected, rtol=1e-6)
+    assert torch.equal(_score(conv, images > 0.5).spectrum, _score(conv, (images > 0.5).float()).spectrum)
+
+
+def test_channels_last(images):
+    wide = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 3))
+    model = pb.Model(wide, encode=wide, decode=lambda z: z.repeat(1, 64).view(-1, 3, 8, 8))
+    x = torch.rand(4, 3, 8, 8)
+    assert torch.equal(_score(model, x.permute(0, 2, 3, 1)).spectrum, _score(model, x).spectrum)
+
+
+def test_limit_sample_and_labels(conv, images):
+    data = TensorDataset(images, LABELS)
+    assert _score(conv, data, limit=3).index.tolist() == [0, 1, 2]
+    drawn = _score(conv, data, sample=3, seed=5)
+    assert len(drawn.index) == 3 and torch.equal(drawn.labels, LABELS[drawn.index])
+    assert torch.allclose(drawn.spectrum, _score(conv, data).spectrum[drawn.index], rtol=1e-6)
+    assert torch.equal(_score(conv, images, labels=LABELS).labels, LABELS)
+    half = DataLoader(data, batch_size=2, sampler=SubsetRandomSampler([1, 4, 6]))
+    assert torch.equal(_score(conv, half).labels, LABELS[[1, 4, 6]])
+    assert torch.equal(_score(conv, Subset(data, [5, 2])).labels, LABELS[[5, 2]])
+
+
+def test_a_path_is_the_command_lines(conv, images, tmp_path):
+    np.savez(tmp_path / "x.npz", images=images.numpy(), labels=LABELS.numpy())
+    found = _score(conv, tmp_path / "x.npz")
+    assert torch.equal(found.spectrum, _score(conv, images).spectrum)
+    assert torch.equal(found.labels, LABELS)
+
+
+@pytest.mark.parametrize(
+    ("data", "line"),
+    [
+        (lambda x: x * 255, "sample 0: expected pixels in \\[0, 1\\] \\(or --full-scale V"),
+        (lambda x: x.int(), "expected uint8, uint16, bool or floating point .*, found int32"),
+        (lambda x: x[:0], "expected at least one sample, found none"),
+        (lambda x: x[:, 0, 0, 0], "expected \\[N, ...\\], one sample a row"),
+        (lambda x: x + 0j, "dense tensor of real numbers"),
+        (lambda x: x[None, None], "expected \\[N, H, W\\]"),
+        (lambda x: (x, LABELS[:3]), "labels: expected one for each of 8 images, found 3"),
+        (lambda x: "nowhere", 'data "nowhere": expected `strokes`'),
+        (lambda x: 7, "expected a tensor, a numpy array, a Dataset, a DataLoader or a path, found int"),
+        (lambda x: Items(x, lambda image, label: {"a": image}), "expected one of image, images"),
+        (lambda x: x[:, :, :6], "one that takes the data's images, 1x6x12"),
+    ],
+)
+def test_data_that_are_wrong(conv, images, data, line):
+    with pytest.raises((ValueError, FileNotFoundError), match=line) as raised:
+        _score(conv, data(images))
+    assert "\n" not in str(raised.value)
+
+
+def test_a_data_set_that_fails_is_the_cause(conv, images):
+    def give(image, label):
+        if label == 2:
+            raise RuntimeError("a broken file")
+        return image
+
+    with pytest.raises(ValueError, match="samples that can be read, found RuntimeError: a broken file") as raised:
+        _score(conv, Items(images, give))
+    assert isinstance(raised.value.__cause__, RuntimeError)

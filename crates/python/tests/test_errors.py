@@ -1,0 +1,80 @@
+"""Wrong requests, faults and warnings, as Python has them."""
+
+import warnings
+
+import pytest
+import torch
+
+import pullback as pb
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"metric": "means"}, r"--metric: expected one of mean, stochastic, .*, found \"means\""),
+        ({"top": -1}, "--top: expected a whole number >= 0"),
+        ({"batch": 0}, "--batch: expected"),
+        ({"limit": 0}, "--limit: expected a whole number >= 1"),
+        ({"precision": "f16"}, "--precision: expected one of"),
+        ({"set": {"score.topp": 1}}, "topp"),
+        ({"limit": 2, "sample": 2}, "expected no --"),
+    ],
+)
+def test_options_are_checked_as_the_command_line_does(conv, images, options, line):
+    with pytest.raises(ValueError, match=line):
+        pb.score(conv, images, quiet=True, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"attacks": ["pdg"]}, "--attack: expected"),
+        ({"eps": [-1.0]}, "--eps: expected a number > 0"),
+        ({"norm": "l3"}, "--norm: expected one of"),
+        ({"attacks": ["random"], "steps": 3}, "--steps"),
+        ({"goal": "laten"}, "--goal: expected one of"),
+    ],
+)
+def test_those_of_attacks(conv, images, options, line):
+    with pytest.raises(ValueError, match=line):
+        pb.attack(conv, images, quiet=True, **options)
+
+
+def test_keys_of_the_yaml(conv, images):
+    assert pb.score(conv, images, set={"score.top": 2}, quiet=True).directions.shape[1] == 2
+
+
+def test_a_typo_is_python_s_own_error(conv, images):
+    with pytest.raises(TypeError, match="metrics"):
+        pb.score(conv, images, metrics="mean")
+
+
+def test_warnings_are_pythons_and_name_the_callers_line(conv, images):
+    model = pb.Model(conv, decode=lambda z: 5 * conv.decode(z))
+    with pytest.warns(pb.PullbackWarning, match="well outside") as told:
+        pb.score(model, images, quiet=True)
+    assert told[0].filename == __file__
+    with warnings.catch_warnings(), pytest.raises(pb.PullbackWarning):
+        warnings.simplefilter("error")
+        pb.score(model, images, quiet=True)
+    # What a warning has stopped does not stop what comes next.
+    pb.score(conv, images, quiet=True)
+
+
+def test_a_folder_that_is_not_there(conv, images, tmp_path):
+    with pytest.raises((ValueError, OSError), match="an existing folder"):
+        pb.score(conv, images, out=tmp_path / "no/where.h5", quiet=True)
+
+
+def test_numbers_that_are_none(conv, images):
+    conv.eval()
+    lost = pb.Model(conv, encode=lambda x: tuple(t / torch.zeros(1) for t in conv.encode(x)), posterior="logvar")
+    with pytest.raises(ValueError, match="finite"):
+        pb.score(lost, images, quiet=True)
+
+
+def test_progress_and_notes(conv, images, tmp_path, capsys):
+    pb.score(conv, images, out=tmp_path / "a.h5", verbose=True)
+    assert "passes:" in capsys.readouterr().err
+    pb.score(conv, images, quiet=True)
+    assert capsys.readouterr().err == ""

@@ -1,0 +1,80 @@
+"""What the package leaves as it finds it."""
+
+import copy
+
+import pytest
+import torch
+
+import pullback as pb
+
+
+def _state(vae):
+    return (
+        {n: m.training for n, m in vae.named_modules()},
+        {n: (p.requires_grad, p.dtype, p.device, p.clone()) for n, p in vae.named_parameters()},
+        {n: b.clone() for n, b in vae.named_buffers()},
+        torch.backends.cuda.flash_sdp_enabled(),
+        torch.backends.cudnn.allow_tf32,
+        torch.get_num_threads(),
+    )
+
+
+def _same(a, b):
+    assert a[0] == b[0] and a[3:] == b[3:]
+    for one, other in ((a[1], b[1]), (a[2], b[2])):
+        assert one.keys() == other.keys()
+    for n in a[1]:
+        assert a[1][n][:3] == b[1][n][:3] and torch.equal(a[1][n][3], b[1][n][3])
+    for n in a[2]:
+        assert torch.equal(a[2][n], b[2][n])
+
+
+@pytest.mark.parametrize("precision", ["f32", "f64"])
+def test_models_are_left_as_found(conv, images, precision):
+    conv.down[0].eval()
+    conv.head.weight.requires_grad_(False)
+    seen = []
+    conv.head.register_forward_hook(lambda *a: seen.append(1))
+    before = _state(conv)
+    with torch.no_grad():
+        pb.score(conv, images, precision=precision, quiet=True)
+    with torch.inference_mode():
+        pb.attack(conv, images, attacks=["pgd"], steps=2, eps=[0.1], precision=precision, quiet=True)
+    _same(before, _state(conv))
+    # Its hooks run, and gradients of its own are not touched.
+    assert seen and all(p.grad is None for p in conv.parameters())
+
+
+def test_also_after_an_exception(conv, images):
+    before = _state(conv)
+    with pytest.raises(ValueError, match="RuntimeError: mat1 and mat2"):
+        pb.score(conv, torch.rand(4, 1, 20, 20), quiet=True)
+    conv.head.register_forward_hook(lambda *a: 1 / 0)
+    with pytest.raises(ValueError, match="ZeroDivisionError: division by zero") as raised:
+        pb.score(conv, images, quiet=True)
+    assert isinstance(raised.value.__cause__, ZeroDivisionError)
+    _same(before, _state(conv))
+
+
+def test_training_goes_on(conv, images):
+    twin = copy.deepcopy(conv)
+
+    def step(vae):
+        torch.manual_seed(7)
+        vae.zero_grad()
+        vae.decode(vae.encode(images)[0]).square().mean().backward()
+        return torch.cat([p.grad.flatten() for p in vae.parameters()])
+
+    expected = step(twin)
+    pb.score(conv, images, quiet=True)
+    assert torch.equal(step(conv), expected)
+
+
+def test_weights_are_asked_as_they_are_now(conv, images):
+    model = pb.Model(conv)
+    before = pb.score(model, images, metric="mean", precision="f64", quiet=True)
+    with torch.no_grad():
+        conv.head.weight.mul_(2)
+    after = pb.score(model, images, metric="mean", precision="f64", quiet=True)
+    assert torch.allclose(after.spectrum, 4 * before.spectrum, rtol=1e-9)
+    assert before.attributes["model_sha256"] != after.attributes["model_sha256"]

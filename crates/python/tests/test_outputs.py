@@ -1,0 +1,175 @@
+"""What encoders and decoders give, and how it is read."""
+
+import collections
+import dataclasses
+
+import pytest
+import torch
+from torch.distributions import Independent, MultivariateNormal, Normal
+
+import pullback as pb
+from reference import eigenvalues, spectra_agree
+
+Pair = collections.namedtuple("Pair", "mean log_var")
+
+
+@dataclasses.dataclass
+class Code:
+    mu: torch.Tensor
+    sigma: torch.Tensor
+
+
+class Bag:
+    def __init__(self, **parts):
+        self.__dict__.update(parts)
+
+
+def _vae(give):
+    torch.manual_seed(3)
+    into = torch.nn.Linear(12, 6)
+
+    def parts(x):
+        mu, logvar = into(x.flatten(1)).tanh().chunk(2, 1)
+        return mu, logvar
+
+    back = torch.nn.Linear(3, 12)
+    return parts, into, (lambda x: give(*parts(x))), (lambda z: back(z).view(-1, 1, 3, 4))
+
+
+def _reading(model):
+    return str(model).splitlines()[1]
+
+
+GIVEN = {
+    "pair": (lambda m, v: (m, v), "logvar (it has negative values"),
+    "list": (lambda m, v: [m, v], "logvar (it has negative values"),
+    "named tuple": (lambda m, v: Pair(m, v), ".mean and .log_var, read as logvar"),
+    "dataclass": (lambda m, v: Code(m, (v / 2).exp()), ".mu and .sigma, read as std"),
+    "dict": (lambda m, v: {"z": m + 1, "mean": m, "logvar": v}, ".mean and .logvar, read as logvar"),
+    "pythae's dict": (lambda m, v: {"embedding": m, "log_covariance": v}, "read as logvar"),
+    "object": (lambda m, v: Bag(loc=m, scale=(v / 2).exp()), "read as std"),
+    "log sigma": (lambda m, v: {"mu": m, "log_sigma": v / 2}, "read as logstd"),
+    "variance": (lambda m, v: {"mu": m, "var": v.exp()}, "read as var"),
+    "several scales": (lambda m, v: Bag(mean=m, std=(v / 2).exp(), var=v.exp(), logvar=v), "read as logvar"),
+    "Normal": (lambda m, v: Normal(m, (v / 2).exp()), "a Normal"),
+    "Independent": (lambda m, v: Independent(Normal(m, (v / 2).exp()), 1), "an Independent Normal"),
+    "Normal and more": (lambda m, v: (Normal(m, (v / 2).exp()), 3), "a Normal"),
+    "nested": (lambda m, v: Bag(latent_dist=Bag(mean=m, logvar=v)), "of .latent_dist"),
+    "spatial": (lambda m, v: (m.view(-1, 3, 1, 1), v.view(-1, 3, 1, 1)), "read as mu and logvar"),
+}
+
+
+@pytest.mark.parametrize("name", GIVEN)
+def test_what_encoders_give(name):
+    give, words = GIVEN[name]
+    parts, into, encode, decode = _vae(give)
+    back = decode if name != "spatial" else (lambda z: decode(z.flatten(1)))
+    model = pb.Model(into, encode=encode, decode=back)
+    x = torch.rand(4, 1, 3, 4)
+    found = pb.score(model, x, metric="stochastic", quiet=True)
+    assert words in _reading(model), str(model)
+    exact = lambda x: tuple(t.double() for t in parts(x.float()))  # noqa: E731
+    spectra_agree(found.spectrum, eigenvalues(exact, decode, x, "stochastic"), 1e-5)
+
+
+def test_names_in_the_source_tell():
+    class Named(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc_mu, self.fc_sigma = torch.nn.Linear(12, 2), torch.nn.Linear(12, 2)
+
+        def encode(self, x):
+            h = x.flatten(1)
+            z_mean, z_std = self.fc_mu(h), self.fc_sigma(h).exp()
+            return z_mean + z_std, z_mean, z_std
+
+        def decode(self, z):
+            return z.repeat(1, 6).view(-1, 1, 3, 4)
+
+    model = pb.Model(Named())
+    pb.score(model, torch.rand(3, 1, 3, 4), quiet=True)
+    assert "outputs 1 and 2, read as mu and std (the code calls it z_std)" in str(model)
+
+
+@pytest.mark.parametrize(
+    ("give", "asked"),
+    [
+        (lambda m, v: (m, v.exp()), r"posterior='std', 'var', 'logvar' or 'logstd'"),
+        (lambda m, v: (m, v, m, v), r"outputs=\(0, 1\)"),
+        (lambda m, v: (m, v[:, :1]), r"outputs=\(0, 1\)"),
+        (lambda m, v: "words", r"encode=lambda x"),
+        (lambda m, v: MultivariateNormal(m, torch.diag_embed(v.exp())), r"posterior='std'"),
+        (lambda m, v: {"embedding": m, "log_concentration": v[:, :1]}, "no mu and sigma"),
+        (lambda m, v: {"a": m, "b": v}, r"outputs=\('mean', 'scale'\)"),
+        (lambda m, v: m[0], r"a tensor \[1, ...\] for 1 sample"),
+        (lambda m, v: (m.detach(), v), "without"),
+    ],
+)
+def test_what_cannot_be_told_is_asked_for(give, asked):
+    _, into, encode, decode = _vae(give)
+    with pytest.raises(ValueError, match=asked) as raised:
+        pb.score(pb.Model(into, encode=encode, decode=decode), torch.rand(3, 1, 3, 4), quiet=True)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("scale", "of"),
+    [
+        ("std", lambda v: (v / 2).exp()),
+        ("var", lambda v: v.exp()),
+        ("logstd", lambda v: v / 2),
+        ("logvar", lambda v: v),
+    ],
+)
+def test_the_answer_is_taken(scale, of):
+    parts, into, encode, decode = _vae(lambda m, v: (m, of(v)))
+    x = torch.rand(4, 1, 3, 4)
+    exact = lambda x: tuple(t.double() for t in parts(x.float()))  # noqa: E731
+    for outputs in (None, (0, 1)):
+        model = pb.Model(into, encode=encode, decode=decode, posterior=scale, outputs=outputs)
+        found = pb.score(model, x, metric="fisher", quiet=True)
+        spectra_agree(found.spectrum, eigenvalues(exact, decode, x, "fisher"), 1e-5)
+
+
+def test_one_tensor_is_a_code():
+    _, into, encode, decode = _vae(lambda m, v: m)
+    model = pb.Model(into, encode=encode, decode=decode)
+    x = torch.rand(3, 1, 3, 4)
+    assert pb.score(model, x, metric="mean", quiet=True).spectrum.shape == (3, 3)
+    assert "a code without a variance" in str(model)
+    with pytest.raises(ValueError, match="metric stochastic: expected mean or output"):
+        pb.score(model, x, metric="stochastic", quiet=True)
+
+
+@pytest.mark.parametrize(
+    "give",
+    [
+        lambda y: {"reconstruction": y},
+        lambda y: (y, y + 1),
+        lambda y: Bag(sample=y),
+        lambda y: Normal(y, 1),
+        lambda y: y.flatten(1),
+        lambda y: Bag(anything=y),
+    ],
+)
+def test_what_decoders_give(give):
+    _, into, encode, decode = _vae(lambda m, v: (m, v))
+    x = torch.rand(3, 1, 3, 4)
+    plain = pb.score(pb.Model(into, encode=encode, decode=decode), x, metric="output", quiet=True)
+    other = pb.score(pb.Model(into, encode=encode, decode=lambda z: give(decode(z))), x, metric="output", quiet=True)
+    assert torch.allclose(plain.spectrum, other.spectrum)
+
+
+def test_another_range_of_pixels():
+    parts, into, encode, decode = _vae(lambda m, v: (m, v))
+    x = torch.rand(4, 1, 3, 4)
+    model = pb.Model(into, encode=encode, decode=decode, input_range=(-1, 1))
+    found = pb.score(model, x, metric="output", quiet=True)
+    seen = lambda x: tuple(t.double() for t in parts((2 * x - 1).float()))  # noqa: E731
+    spectra_agree(found.spectrum, eigenvalues(seen, lambda z: (decode(z.float()).double() + 1) / 2, x, "output"), 1e-5)
+
+
+def test_an_encoder_without_a_gradient_is_refused(conv, images):
+    frozen = torch.no_grad()(conv.encode)
+    with pytest.raises(ValueError, match="expected a code with a gradient"):
+        pb.score(pb.Model(conv, encode=frozen), images, metric="mean", quiet=True)

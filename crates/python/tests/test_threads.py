@@ -1,0 +1,145 @@
+"""Ctrl-C, resuming, and several threads."""
+
+import copy
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+import torch
+
+import pullback as pb
+
+
+def _slow(conv, seconds):
+    conv.eval()
+
+    def encode(x):
+        time.sleep(seconds)
+        return conv.encode(x)
+
+    return pb.Model(conv, encode=encode)
+
+
+def _interrupt_after(seconds):
+    threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+
+def test_ctrl_c_stops_and_keeps_what_is_done(conv, images):
+    x = images.repeat(100, 1, 1, 1)
+    start = time.monotonic()
+    _interrupt_after(2.5)
+    with pytest.raises(KeyboardInterrupt) as raised:
+        pb.score(_slow(conv, 0.05), x, batch=2, quiet=True)
+    assert time.monotonic() - start < 4.5
+    done = raised.value.finished
+    count = len(done["/index"])
+    assert 0 < count < len(x) and done["/index"].tolist() == list(range(count))
+    expected = pb.score(conv, x[:count], quiet=True)
+    assert torch.allclose(done["/spectrum/eigenvalues"], expected.spectrum, rtol=1e-5, atol=1e-9)
+
+
+def test_the_same_call_goes_on(conv, images, tmp_path, capsys):
+    x, out = images.repeat(20, 1, 1, 1), tmp_path / "scores.h5"
+    wait = [0.05]
+    conv.eval()
+    head = conv.head.register_forward_hook(lambda *a: time.sleep(wait[0]))
+    _interrupt_after(2.5)
+    with pytest.raises(KeyboardInterrupt):
+        pb.score(conv, x, batch=2, out=out)
+    wait[0] = 0.0
+    found = pb.score(conv, x, batch=2, out=out)
+    assert "goes on after" in capsys.readouterr().err
+    head.remove()
+    assert torch.allclose(found.spectrum, pb.score(conv, x, quiet=True).spectrum, rtol=1e-5, atol=1e-9)
+
+
+def test_a_call_that_does_not_end_is_left(conv, images):
+    start = time.monotonic()
+    _interrupt_after(0.5)
+    with pytest.raises(KeyboardInterrupt):
+        pb.score(_slow(conv, 4.0), images, quiet=True)
+    assert time.monotonic() - start < 2.8
+    # The next call waits for it, and is not stopped.
+    assert len(pb.score(conv, images, quiet=True).index) == 8
+
+
+def test_an_interpreter_ends_while_a_call_does_not(tmp_path):
+    script = """
+import os, signal, threading, time, torch, pullback as pb
+fc = torch.nn.Linear(4, 2)
+def encode(x):
+    time.sleep(3)
+    return fc(x.flatten(1))
+threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+try:
+    pb.score(pb.Model(fc, encode=encode, decode=lambda z: z.repeat(1, 2).view(-1, 1, 2, 2)), torch.rand(4, 1, 2, 2), metric="mean")
+except KeyboardInterrupt:
+    print("stopped")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "stopped\n"), done.stderr
+
+
+def test_two_threads_with_two_models(conv, images):
+    other = copy.deepcopy(conv)
+    with torch.no_grad():
+        other.head.weight.mul_(1.5)
+    expected = [pb.score(vae, images, quiet=True).spectrum for vae in (conv, other)]
+    found = [[], []]
+    failed = []
+
+    def work(place, vae):
+        try:
+            for _ in range(5):
+                found[place].append(pb.score(vae, images, quiet=True).spectrum)
+        except BaseException as error:  # noqa: BLE001
+            failed.append(error)
+
+    threads = [threading.Thread(target=work, args=(place, vae)) for place, vae in enumerate((conv, other))]
+    [t.start() for t in threads]
+    [t.join(120) for t in threads]
+    assert not failed and not any(t.is_alive() for t in threads)
+    for place in (0, 1):
+        assert all(torch.allclose(spectrum, expected[place], rtol=1e-5, atol=1e-9) for spectrum in found[place])
+
+
+def test_two_threads_with_one_model(conv, images):
+    before = {n: m.training for n, m in conv.named_modules()}
+    threads = [threading.Thread(target=pb.score, args=(conv, images), kwargs={"quiet": True}) for _ in range(3)]
+    [t.start() for t in threads]
+    [t.join(120) for t in threads]
+    assert {n: m.training for n, m in conv.named_modules()} == before and all(
+        p.requires_grad for p in conv.parameters()
+    )
+
+
+def test_the_gil_is_free_while_the_engine_computes(images):
+    torch.manual_seed(0)
+    wide = torch.nn.Sequential(
+        torch.nn.Flatten(), torch.nn.Linear(144, 1500), torch.nn.Tanh(), torch.nn.Linear(1500, 400)
+    )
+    counted, ends = [0], threading.Event()
+
+    def count():
+        while not ends.is_set():
+            counted[0] += 1
+            time.sleep(0.001)
+
+    thread = threading.Thread(target=count)
+    thread.start()
+    start = time.monotonic()
+    pb.score(
+        pb.Model(wide, encode=wide, decode=lambda z: z[:, :144].view(-1, 1, 12, 12)),
+        images.repeat(8, 1, 1, 1),
+        metric="mean",
+        quiet=True,
+    )
+    seconds = time.monotonic() - start
+    ends.set()
+    thread.join()
+    # A thread that waited for the lock would have counted next to nothing.
+    assert seconds < 0.3 or counted[0] > 50 * seconds, (seconds, counted)
