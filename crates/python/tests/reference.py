@@ -6,11 +6,11 @@ import torch
 from torch.func import jacfwd, jacrev
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-METRICS = ("mean", "stochastic", "fisher", "output", "output-stochastic")
+METRICS = ("mean", "stochastic", "fisher", "output", "output-stochastic", "decoder")
 
 
 def jacobians(encode, decode, x):
-    """Of each sample: J_mu and J_logvar [L, D] (None without a variance), sigma [L], and J_g [O, L] at z = mu(x), in float64.
+    """Of each sample: J_mu and J_logvar [L, D] (None without a variance), sigma [L], and J_g [O, L] at z = mu(x) (None without `decode`), in float64.
 
     `encode(x)` gives mu and ln sigma^2 [B, L], or mu and None; `decode(z)` images. Both take float64."""
 
@@ -29,7 +29,7 @@ def _of_one(both, decode, one):
     rows = [j.flatten(1).detach() for j in jacrev(both, chunk_size=64)(one)]
     with torch.no_grad():
         code = both(one)
-    j_g = jacfwd(lambda z: decode(z[None])[0].flatten())(code[0]).detach()
+    j_g = None if decode is None else jacfwd(lambda z: decode(z[None])[0].flatten())(code[0]).detach()
     scale = (rows[1], (0.5 * code[1]).exp()) if len(rows) > 1 else (None, None)
     return rows[0], *scale, j_g
 
@@ -40,6 +40,8 @@ def spectra_of(parts, metric):
     def rows(j_mu, j_logvar, sigma, j_g):
         if metric == "mean":
             return j_mu
+        if metric == "decoder":
+            return j_g
         if metric == "output":
             return j_g @ j_mu
         j_sigma = 0.5 * sigma[:, None] * j_logvar
@@ -56,7 +58,8 @@ def spectra_of(parts, metric):
 
 def eigenvalues(encode, decode, x, metric):
     """Descending, [N, R], of one metric."""
-    return spectra_of(jacobians(encode, decode, x), metric)
+    through = metric.startswith("output") or metric == "decoder"
+    return spectra_of(jacobians(encode, decode if through else None, x), metric)
 
 
 def spectra_agree(found, expected, tolerance=2e-6):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import hashlib
 import threading
 from collections.abc import Callable, Sequence
@@ -81,6 +82,7 @@ class Model:
         self._outputs = None if outputs is None else tuple(outputs)
         self._family = self._asked(self.vae)
         self.posterior = posterior or self._family.posterior
+        self.posterior_of_library = posterior is None and self._family.posterior is not None
         self.input_range = _range(self._family.input_range if input_range is None else input_range)
         self._reading: Reading | None = None
         self._image: tuple[Callable[[Any], Tensor], str] | None = None
@@ -214,7 +216,12 @@ class Reader:
         low, high = model.input_range
         output = self._family.encode(x if (low, high) == (0.0, 1.0) else x * (high - low) + low)
         if model._reading is None:
-            model._reading = reading_of(output, model.name, self._family.encode, model.posterior, model._outputs)
+            reading = reading_of(output, model.name, self._family.encode, model.posterior, model._outputs)
+            if model.posterior_of_library:
+                reading = dataclasses.replace(
+                    reading, words=reading.words.replace("as you said", "as the library says")
+                )
+            model._reading = reading
         mean, scale = model._reading.pick(output)
         self._check("mu", mean, x)
         if scale is not None:

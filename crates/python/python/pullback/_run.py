@@ -19,7 +19,7 @@ from ._outputs import Ask
 from ._progress import Listener
 from ._results import Attack, Scores
 
-Metric = Literal["mean", "stochastic", "fisher", "output", "output-stochastic"]
+Metric = Literal["mean", "stochastic", "fisher", "output", "output-stochastic", "decoder"]
 
 
 def score(
@@ -55,7 +55,7 @@ def score(
         images: [N, ...]: a tensor on any device, a numpy array, a Dataset or DataLoader (streamed; labels kept), or what the command
             line takes for DATA. Floating point in [0, 1], bytes, 16 bits or bool. Samples may be images [C, H, W], vectors [D], series
             [C, T] or volumes [C, D, H, W].
-        metric: "mean", "stochastic" (the default), "fisher", "output" or "output-stochastic".
+        metric: "mean", "stochastic" (the default), "fisher", "output", "output-stochastic" or "decoder".
         top: How many eigenvectors are kept, as images of length 1; 0 unless given.
         spectrum: "whole", "top" (the leading eigenpairs, and estimates with standard errors), or "auto".
         precision: "f32", or "f64", for which the model is copied.
@@ -110,6 +110,7 @@ def attack(
     schedule: str | None = None,
     momentum: float | None = None,
     budget: int | None = None,
+    reach: float | None = None,
     box: bool | None = None,
     save_images: bool | None = None,
     save_png: str | os.PathLike[str] | None = None,
@@ -141,7 +142,8 @@ def attack(
             unless given.
         goal: What counts as damage: "latent" (the default) and others (docs/attacks.md).
         target: Lead towards "zero", "shuffle", the image at a position, or the first of a data set.
-        top, scale, steps, restarts, start, schedule, momentum, budget: Settings of the attacks, as the command line's.
+        top, scale, steps, restarts, start, schedule, momentum, budget, reach: Settings of the attacks, as the
+            command line's.
         box: Clip attacked images to [0, 1]; True unless given.
         save_images: Keep the attacked images; True unless given where results are in memory, False with ``out``.
         save_png: A folder for the attacked images as 8-bit PNG files; they are judged as rounded.
@@ -170,6 +172,7 @@ def attack(
         "--schedule": schedule,
         "--momentum": momentum,
         "--budget": budget,
+        "--reach": reach,
         "--box": None if box is None else "on" if box else "off",
         "--save-images": kept_images or None,
         "--save-png": None if save_png is None else os.fspath(save_png),
