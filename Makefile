@@ -142,6 +142,7 @@ test-isa: setup $(DEPS)/.test-python
 lint: setup
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --all-targets -- -D warnings
+	@test ! -e $(DEPS)/libtorch/lib/libtorch_python.so || { set -x; $(CARGO) clippy --package pullback-python -- -D warnings; }
 	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --no-deps
 
 # Clippy looks for what is newer than rust-version everywhere (`incompatible_msrv`); that compiler itself looks where it is.
