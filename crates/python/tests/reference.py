@@ -38,6 +38,9 @@ def spectra_of(parts, metric):
     """Descending eigenvalues, [N, R]."""
 
     def rows(j_mu, j_logvar, sigma, j_g):
+        if j_g is not None:
+            # J_g = Q C with orthonormal columns in Q: C has its singular values and column lengths, in fewer rows.
+            j_g = torch.linalg.qr(j_g, mode="r").R
         if metric == "mean":
             return j_mu
         if metric == "decoder":
