@@ -18,7 +18,7 @@ pub trait Rows: Send + Sync {
     fn type_name(&self) -> String;
     /// True where each row has a label.
     fn has_labels(&self) -> bool;
-    /// The rows at `index`, [n, ...] on the CPU, and their labels [n].
+    /// The rows at `index`, [n, ...] on the CPU, and their labels `[n]`.
     ///
     /// # Errors
     /// Where they cannot be had.

@@ -93,7 +93,7 @@ impl Reader {
         &self.stored.header
     }
 
-    /// The number of the file's format, [`OLDEST`](super::schema::OLDEST) to [`FORMAT`](super::FORMAT).
+    /// The number of the file's format, at most [`FORMAT`](super::FORMAT).
     pub fn format(&self) -> i64 {
         self.stored.format
     }
