@@ -118,13 +118,14 @@ python: python-setup
 	env -u LIBTORCH -u LIBTORCH_USE_PYTORCH PATH="$(CURDIR)/$(VENV)/bin:$$PATH" MATURIN_PEP517_ARGS='--profile $(PROFILE)' \
 	  $(PIP) --no-build-isolation --no-deps --force-reinstall ./crates/python
 
+# What the Python package needs and a machine may lack: torch in .venv (LIBTORCH may name one that is no Python's), and Python's headers.
+HAS_PYTHON = $(VENV)/bin/python -c 'import os, sysconfig, torch; assert os.path.exists(sysconfig.get_path("include") + "/Python.h")' 2>/dev/null
+NO_PYTHON  = echo "$@: the Python package is skipped, for $(VENV) has no torch or no Python.h (apt install python3-dev)"
 test-python: setup
-	@if $(VENV)/bin/python -c 'import torch' 2>/dev/null; then \
-	  $(MAKE) --no-print-directory python && $(CARGO) build --bin pullback && \
-	  cd crates/python && ../../$(VENV)/bin/python -m pytest; \
-	else \
-	  echo "test-python: skipped, for LIBTORCH names a libtorch and $(VENV) holds no torch to load the package into"; \
-	fi
+	@if $(HAS_PYTHON); then set -e; \
+	  $(MAKE) --no-print-directory python; $(CARGO) build --bin pullback; \
+	  cd crates/python; ../../$(VENV)/bin/python -m pytest; \
+	else $(NO_PYTHON); fi
 
 # Of crates/results alone: neither libtorch nor the compiler of the kernels is asked for.
 test-results: preflight $(DEPS)/.cmake $(DEPS)/.test-python
@@ -142,7 +143,8 @@ test-isa: setup $(DEPS)/.test-python
 lint: setup
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --all-targets -- -D warnings
-	@test ! -e $(DEPS)/libtorch/lib/libtorch_python.so || { set -x; $(CARGO) clippy --package pullback-python -- -D warnings; }
+	@if $(HAS_PYTHON); then set -x; PYO3_PYTHON="$(CURDIR)/$(VENV)/bin/python" $(CARGO) clippy --package pullback-python -- -D warnings; \
+	else $(NO_PYTHON); fi
 	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --no-deps
 
 # Clippy looks for what is newer than rust-version everywhere (`incompatible_msrv`); that compiler itself looks where it is.
