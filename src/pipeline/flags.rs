@@ -31,7 +31,8 @@ pub(super) fn of(victim: &Victim, ascending: &[(Budget, Vec<Attacked>)], metric:
             add(key, mask)?;
         }
         for attacked in results {
-            if budget.pixels.is_some() {
+            // An attack that wants a small perturbation does not fill its budget.
+            if budget.pixels.is_some() && attacked.smallest.is_none() {
                 let size = budget.measure(victim.images(), &attacked.images)?;
                 let short = size.f_lt_tensor(&(&attacked.radius * 0.5))?;
                 add((attacked.name.clone(), Flag::Boxed), short)?;
