@@ -3,6 +3,7 @@
 import inspect
 import re
 import subprocess
+import typing
 
 import pytest
 
@@ -21,3 +22,18 @@ def test_every_flag_is_an_argument(program, command):
     assert len(flags) > 15
     arguments = set(inspect.signature(getattr(pb, command)).parameters)
     assert {NAMES.get(flag, flag) for flag in flags} - arguments == set()
+
+
+@pytest.mark.parametrize("command", ["score", "attack"])
+def test_named_values_are_the_programs(program, command):
+    told = subprocess.run([program, command, "--help"], capture_output=True, text=True, check=True).stdout
+    checked = 0
+    for argument, hint in typing.get_type_hints(getattr(pb, command)).items():
+        literals = [h for h in typing.get_args(hint) if typing.get_origin(h) is typing.Literal]
+        own = {value for literal in literals for value in typing.get_args(literal) if isinstance(value, str)}
+        flag = re.search(rf"^ +(?:-\w, )?--{argument.replace('_', '-')} .*?(?=^ +(?:-\w, )?--|\Z)", told, re.MULTILINE | re.DOTALL)
+        values = set(re.findall(r"^ +- ([a-z0-9-]+)(?::|$)", flag[0], re.MULTILINE)) if flag else set()
+        if own and values:
+            assert own == values, argument
+            checked += 1
+    assert checked >= 4

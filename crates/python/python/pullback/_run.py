@@ -28,7 +28,7 @@ def score(
     *,
     metric: Metric | None = None,
     top: int | None = None,
-    spectrum: Literal["auto", "whole", "top"] | None = None,
+    spectrum: Literal["auto", "full", "top"] | None = None,
     precision: Literal["f32", "f64"] | None = None,
     labels: Any = None,
     out: str | os.PathLike[str] | None = None,
@@ -57,7 +57,7 @@ def score(
             [C, T] or volumes [C, D, H, W].
         metric: "mean", "stochastic" (the default), "fisher", "output", "output-stochastic" or "decoder".
         top: How many eigenvectors are kept, as images of length 1; 0 unless given.
-        spectrum: "whole", "top" (the leading eigenpairs, and estimates with standard errors), or "auto".
+        spectrum: "full" (every eigenvalue), "top" (the leading eigenpairs, and estimates with standard errors), or "auto".
         precision: "f32", or "f64", for which the model is copied.
         labels: Classes [N], beside a tensor or an array.
         out: A result file, the same as the command line's. An unfinished one is gone on with. Without it results are in memory.
@@ -101,7 +101,7 @@ def attack(
     goal: str | None = None,
     target: str | int | None = None,
     metric: Metric | None = None,
-    spectrum: Literal["auto", "whole", "top"] | None = None,
+    spectrum: Literal["auto", "full", "top"] | None = None,
     top: int | None = None,
     scale: str | None = None,
     steps: int | None = None,
@@ -136,7 +136,8 @@ def attack(
     """Attacks each image and measures the damage.
 
     Args:
-        attacks: Names, such as ["spectral", "random", "race"] (the default), "pgd", "apgd", "square" or "suite" (docs/attacks.md).
+        attacks: Names, such as ["spectral", "random", "race"] (the default), "pgd", "apgd", "spectral-iterated",
+            "square", "minimal" or "suite" (docs/attacks.md).
         norm: The norm that bounds a perturbation: "l2" (the default), "linf" or "l1".
         eps: Sizes of the perturbation, of pixel values from 0 to 1: [0.5, 1, 2, 4] in l2, [0.05, 0.1, 0.2] in linf, [5, 10, 20, 40] in l1
             unless given.
