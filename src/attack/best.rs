@@ -25,6 +25,11 @@ impl Best {
         Ok(())
     }
 
+    /// What was kept, [B, C, H, W], and its damage, `[B]`; `None` if nothing was offered.
+    pub(super) fn into_parts(self) -> Option<(Tensor, Tensor)> {
+        self.images.zip(self.damage)
+    }
+
     /// What was kept, [B, C, H, W]; `None` if nothing was offered.
     pub(super) fn into_images(self) -> Option<Tensor> {
         self.images

@@ -3,6 +3,7 @@
 //! For each sample the radius is bisected between one without a success and one with a success. At each radius the last successful image is
 //! moved into the smaller ball and ascends again. The result is an upper bound of the smallest epsilon.
 
+use super::best::Best;
 use super::least::at_least_one;
 use super::race::{Race, RaceSpec};
 use super::{Attack, Budget, Family, Goal, Proposal, Victim};
@@ -77,15 +78,15 @@ impl Attack for Minimal {
         let race = Race { spec: self.0.race(), name: "minimal", skipped: 0 };
         let Proposal { candidates, stalled } = race.propose(victim, budget, 0)?;
         let whole = Tensor::f_full([x0.size()[0]], budget.epsilon, (Kind::Double, x0.device()))?;
-        let mut found = x0.shallow_clone();
-        let mut most = goal.value(victim, x0)?;
+        let mut best = Best::default();
         for candidate in &candidates {
             let image = victim.fair(budget, candidate, &whole)?;
             let value = goal.value(victim, &image)?;
-            let better = super::best::exceeds(&value, &most)?;
-            found = image.f_where_self(&pixels(&better)?, &found)?;
-            most = value.f_where_self(&better, &most)?;
+            best.offer(image, value)?;
         }
+        let Some((mut found, most)) = best.into_parts() else {
+            return Ok(Proposal { candidates, stalled });
+        };
         let reached = most.f_ge(reach)?;
         let mut high = budget.measure(x0, &found)?.f_where_self(&reached, &whole)?;
         let mut low = high.f_zeros_like()?;
@@ -125,19 +126,14 @@ impl Minimal {
         let mut kept = x.shallow_clone();
         let mut done = Tensor::f_zeros([x0.size()[0]], (Kind::Bool, x0.device()))?;
         for step in 0..=steps {
-            let note = |value: &Tensor, x: &Tensor, done: &Tensor| -> Result<Tensor> {
-                Ok(value
-                    .f_ge(reach)?
-                    .f_logical_and(&done.f_logical_not()?)?
-                    .f_logical_and(&x.f_isfinite()?.f_flatten(1, -1)?.f_all_dim(1, false)?)?)
-            };
             let (value, gradient) = if step < steps {
                 let (value, gradient) = goal.value_and_gradient(victim, &x)?;
                 (value, Some(gradient))
             } else {
                 (goal.value(victim, &x)?, None)
             };
-            let first = note(&value, &x, &done)?;
+            // NaN is not a success.
+            let first = value.f_ge(reach)?.f_logical_and(&done.f_logical_not()?)?;
             kept = x.f_where_self(&pixels(&first)?, &kept)?;
             done = done.f_logical_or(&first)?;
             let Some(gradient) = gradient else { break };

@@ -30,7 +30,7 @@ pub use relation::{Quantity, Relation, attacks, direction};
 pub use schema::{DatasetInfo, FORMAT, FileKind, sample_axis};
 pub use summary::{Contents, ScoreSummary, inspect};
 pub use target::Overwrite;
-pub use unfinished::{finished, unfinished};
+pub use unfinished::finished;
 pub use whole::write_whole;
 pub use writer::{Resumption, Samples, Writer};
 

@@ -16,6 +16,16 @@ pub enum Overwrite {
     Yes,
 }
 
+/// What the name of an unfinished result ends with.
+pub(super) const UNFINISHED: &str = ".partial";
+
+/// The name of an output until it is complete, in the same folder.
+pub(super) fn until_complete(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(suffix);
+    path.with_file_name(name)
+}
+
 /// An output file and its name until it is complete, locked against other processes.
 #[derive(Debug)]
 pub(super) struct Target {
@@ -33,15 +43,15 @@ pub(super) struct Target {
 impl Target {
     /// Checks that `path` may be written: it does not exist (or may be replaced), and its folder exists.
     pub fn new(path: &Path, overwrite: Overwrite) -> Result<Self> {
-        Self::called(path, overwrite, ".partial")
+        Self::called(path, overwrite, UNFINISHED)
     }
 
     /// [`Target::new`], with the name `<path><suffix>` until it is complete.
     pub fn called(path: &Path, overwrite: Overwrite, suffix: &str) -> Result<Self> {
         let shown = path.display().to_string();
-        let Some(name) = path.file_name() else {
+        if path.file_name().is_none() {
             return Err(Error::request(shown, "the name of a file to write", "no file name"));
-        };
+        }
         match fs::metadata(path) {
             Ok(found) if found.is_dir() => {
                 return Err(Error::request(shown, "the name of a file to write", "a folder"));
@@ -60,9 +70,7 @@ impl Target {
             let found = if folder.exists() { "a file" } else { "nothing there" };
             return Err(Error::request(shown, format!("an existing folder {}", folder.display()), found));
         }
-        let mut partial = name.to_owned();
-        partial.push(suffix);
-        let partial = path.with_file_name(partial);
+        let partial = until_complete(path, suffix);
         if fs::symlink_metadata(&partial).is_ok_and(|found| !found.is_file()) {
             return Err(Error::request(partial.display().to_string(), "a file or nothing", "something else"));
         }

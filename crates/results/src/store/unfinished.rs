@@ -5,17 +5,11 @@ use super::header::Header;
 use super::journal::{is_stored, sample_of};
 use super::probe::datasets;
 use super::schema::{INDEX, sample_axis};
+use super::target::{UNFINISHED, until_complete};
 use super::{Column, Values, checksum};
 use crate::error::{Error, Result};
 use hdf5::file::OpenMode;
-use std::path::{Path, PathBuf};
-
-/// Where a result that is not finished lies.
-pub fn unfinished(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".partial");
-    name.into()
-}
+use std::path::Path;
 
 /// The finished rows of the unfinished file of the result `path`: every column, `/index` among them, with these rows alone. Nothing where
 /// no row is finished.
@@ -23,7 +17,7 @@ pub fn unfinished(path: &Path) -> PathBuf {
 /// # Errors
 /// Where there is no such file, or it cannot be read.
 pub fn finished(path: &Path) -> Result<Vec<Column>> {
-    let path = unfinished(path);
+    let path = until_complete(path, UNFINISHED);
     let file = columns::open(&path, OpenMode::Read).map_err(|e| fault(&path, e))?;
     let kind = Header::read(&file, &path)?.header.kind;
     let read = |name: &str, dtype, axis: Option<usize>| {

@@ -60,7 +60,9 @@ fn figure(study: &Study, norm: &str) -> Figure {
                     medians.push((subject.name.as_str(), quantile(&reached, half)));
                 }
                 sizes.extend(reached);
-                shown.push((ink, subject.name.clone()));
+                if !shown.iter().any(|(seen, _)| *seen == ink) {
+                    shown.push((ink, subject.name.clone()));
+                }
                 marks.push(Mark::Curve(Curve {
                     ink: Ink::Series(ink),
                     stroke: Stroke::series(ink),
