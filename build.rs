@@ -80,7 +80,7 @@ fn native(lib: &Path, toolkit: Option<&Toolkit>, device: Option<&Path>) -> Resul
 }
 
 /// The C++ shim's files.
-const SHIM: [&str; 18] = [
+const SHIM: [&str; 19] = [
     "vjp",
     "memory",
     "settings",
@@ -94,6 +94,7 @@ const SHIM: [&str; 18] = [
     "lane",
     "trace",
     "module",
+    "taps",
     "kernels",
     "library",
     "parallel",

@@ -1,4 +1,4 @@
-//! Where a scoring pass spends its time: Jacobians by each way, factors by metric, spectra by size, scores.
+//! Where a scoring pass spends its time: Jacobians by each way, factors by metric, spectra by size, scores, intervals of correlations.
 //!
 //! Weights are initial ones and images noise: neither changes the work. On a machine with CUDA the same benches run
 //! there, with the device waited for before the clock stops.
@@ -6,6 +6,7 @@
 #![allow(missing_docs, clippy::unwrap_used)] // criterion's macros; a bench may stop
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use pullback::correlate::{Bootstrap, Coefficient, Missing, correlate};
 use pullback::data::ImageShape;
 use pullback::device::{DeviceChoice, synchronize};
 use pullback::jacobian::{self, Mode, Ways};
@@ -147,9 +148,27 @@ fn scores(c: &mut Criterion) {
     });
 }
 
+/// Intervals of 400 resamples. Pair by pair, ten times the rows would take a hundred times as long; their rate should hold instead.
+fn correlations(c: &mut Criterion) {
+    let mut group = c.benchmark_group("correlate");
+    for rows in [300u32, 3000] {
+        // Multiples of an odd number below a power of two: an order that has nothing to do with that of the rows.
+        let shuffled = |by: u32| (0..rows).map(|k| f64::from(k.wrapping_mul(by) % 4096)).collect::<Vec<_>>();
+        let (x, y) = (shuffled(1663), shuffled(2731));
+        group.throughput(Throughput::Elements(u64::from(rows)));
+        for which in [Coefficient::Spearman, Coefficient::Kendall] {
+            group.bench_function(BenchmarkId::new(format!("{which:?}").to_lowercase(), rows), |b| {
+                let bootstrap = Bootstrap { resamples: 400, ..Bootstrap::default() };
+                b.iter(|| correlate(&x, &y, which, Missing::Refuse, &bootstrap, 8).unwrap());
+            });
+        }
+    }
+    group.finish();
+}
+
 criterion_group! {
     name = engine;
     config = Criterion::default().sample_size(10).warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2));
-    targets = jacobians, metrics, spectra, leading, scores
+    targets = jacobians, metrics, spectra, leading, scores, correlations
 }
 criterion_main!(engine);

@@ -103,6 +103,17 @@ const char* pb_module_non_finite(const char** name, void* module);
 const char* pb_module_call(void** results, int64_t capacity, int64_t* count, const char** kind, void* module,
                            const char* method, const void* input);
 
+// Outputs of layers inside a module (taps.cpp). `pb_module_watch` makes the layer at a path of names ("encoder.0") keep what it returns;
+// it has no effect on a method that has been called before. found: 0 for no such layer, 1 for one that returns no single tensor, 2 for
+// one that is watched now. `pb_module_layers` gives the paths of all layers, one a line, valid until the next call.
+const char* pb_module_watch(int* found, void* module, const char* name);
+const char* pb_module_layers(const char** names, void* module);
+// Between open and close, outputs of watched layers are kept for this thread. `result`: the number-th (from 0) that the layer at this
+// path has returned, or nullptr.
+void pb_taps_open();
+void pb_taps_close();
+const char* pb_taps_take(void** result, void* module, const char* name, int64_t number);
+
 // The kernels (kernels.cpp). Inputs are contiguous and lie on one device; results lie there too, and on CUDA the calls
 // return before the work is done, on libtorch's current stream. R >= 1; 0 <= top <= R.
 // 1 if this build has the device's half; 1 if that device can run it (compute capability 8.0 or later).

@@ -4,6 +4,7 @@ mod budget;
 mod crew;
 mod goal;
 mod grid;
+mod inside;
 mod limits;
 mod minimal;
 mod race;

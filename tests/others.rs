@@ -299,3 +299,47 @@ fn a_draw_is_of_all_and_the_same_in_parts() {
     score("other.h5", &["--seed", "4"]);
     assert_ne!(index("other.h5"), drawn);
 }
+
+#[test]
+fn judges_and_layers_from_the_command_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.h5");
+    let judge = |name: &str| format!("--judge {}", model(&format!("judges/{name}.pt")).display());
+    for (flags, goal) in [
+        ("--layers e,d".to_owned(), "layers"),
+        (judge("value"), "judge"),
+        (format!("{} --judge-reads latent", judge("codes")), "judge"),
+    ] {
+        let out = run("attack", "flat.pt", "images", &path, &format!("--attack pgd,random --eps 0.3 {flags} --force"));
+        assert!(out.status.success(), "{flags}: {}", said(&out));
+        let file = File::open(&path).unwrap();
+        let text =
+            |name: &str| file.attr(name).unwrap().read_scalar::<hdf5::types::VarLenUnicode>().unwrap().to_string();
+        assert_eq!(text("goal"), goal);
+        assert_eq!(file.attr("judge_sha256").is_ok(), goal == "judge");
+        let damage = |name: &str| file.dataset(&format!("damage/{name}")).unwrap().read_raw::<f64>().unwrap();
+        let (found, noise) = (damage("pgd"), damage("random"));
+        assert!(found.iter().zip(&noise).all(|(f, n)| *f > 0.0 && *f >= 0.99 * n), "{flags}: {found:?} {noise:?}");
+    }
+    let fresh = folder.path().join("b.h5");
+    for (flags, words) in [
+        ("--layers nothing".to_owned(), &["layers", "e or d", "nothing"][..]),
+        ("--layers e --goal latent".to_owned(), &["--layers", "goal layers", "latent"]),
+        (format!("{} --goal latent", judge("value")), &["--judge", "goal judge", "latent"]),
+        ("--goal judge".to_owned(), &["--judge", "TorchScript"]),
+        ("--goal layers".to_owned(), &["--layers", "names of layers"]),
+        ("--layers e --target zero".to_owned(), &["target", "an image"]),
+        (judge("silent"), &["judge", "gradient"]),
+        (judge("codes"), &["judge", "to take"]),
+        (judge("none"), &["none.pt"]),
+        (format!("--judge {}", model("flat.pt").display()), &["forward"]),
+    ] {
+        let out = run("attack", "flat.pt", "images", &fresh, &format!("--attack pgd --eps 0.3 {flags}"));
+        let text = said(&out);
+        assert_eq!((out.status.code(), text.lines().count()), (Some(2), 1), "{flags}: {text}");
+        for word in words {
+            assert!(text.contains(word), "{flags}: no {word:?} in {text}");
+        }
+        assert!(!fresh.exists() && !fresh.with_extension("h5.partial").exists(), "{flags}");
+    }
+}

@@ -2,13 +2,14 @@
 
 use super::Victim;
 use super::aim::Aim;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ffi::{self, Graph, VjpMode};
 use crate::model::shift::{self, Reading};
 use crate::model::{Posterior, Vae};
+use crate::ops::Reduce;
 use serde::{Deserialize, Serialize};
 use std::cell::Cell;
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// Damage done by x' in place of x; larger = more. Each is a measure of [`shift`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, strum::Display)]
@@ -39,12 +40,20 @@ pub enum Goal {
     Variance,
     /// Least reconstruction error, which hides an anomaly: the mean square error of r(x) against x minus that of r(x') against x'.
     Hide,
+    /// Change inside the network: the sum over the watched layers of the mean square change of their outputs.
+    ///
+    /// Source: Gupta et al. 2025 (GRILL), the sum over layers, with equal weights.
+    Layers,
+    /// What a judge says: j(x') - j(x) of its one value, or |j(x') - j(x)|_2 of its K values.
+    Judge,
 }
 
 /// What a goal reads: only the posterior, so that no decoder runs, or the image and its reconstruction.
 enum View {
     Latent(fn(&Posterior, &Posterior) -> Result<Tensor>),
     Image(fn(&Reading, &Tensor, &Tensor) -> Result<Tensor>),
+    /// What the model's features are, here and there, and whether the goal is to come closer.
+    Features(fn(&[Tensor], &[Tensor], bool) -> Result<Tensor>),
 }
 
 impl Goal {
@@ -64,12 +73,25 @@ impl Goal {
                 let before = shift::mean_square(&clean.images, &clean.reconstruction)?;
                 Ok(before.f_sub(&shift::mean_square(x, r)?)?)
             }),
+            Self::Layers => View::Features(|clean, moved, _| {
+                let changes = clean.iter().zip(moved).map(|(a, b)| shift::mean_square(a, b));
+                changes.reduce(|sum, change| Ok(sum?.f_add(&change?)?)).unwrap_or_else(|| Err(lacks(Self::Layers)))
+            }),
+            Self::Judge => View::Features(|clean, moved, towards| match (clean, moved) {
+                ([before], [after]) => judged(before, after, towards),
+                _ => Err(lacks(Self::Judge)),
+            }),
         }
     }
 
     /// Whether the goal needs the posterior's width, which not every encoder returns.
     pub fn needs_scale(self) -> bool {
         matches!(self, Self::Kl | Self::Rkl | Self::Skl | Self::W2 | Self::Sigma | Self::Variance)
+    }
+
+    /// Whether the goal reads what a model has only if its layers are watched or it has a judge.
+    pub fn needs_features(self) -> bool {
+        matches!(self, Self::Layers | Self::Judge)
     }
 
     /// Whether it is a distance between two readings, which can be made small as well as large.
@@ -92,10 +114,10 @@ impl Goal {
 
     /// [`Goal::value`] for the given aim.
     pub(super) fn value_at(self, vae: &dyn Vae, aim: Aim<'_>, x: &Tensor) -> Result<Tensor> {
-        let posterior = vae.encode(x)?;
         let value = match self.view() {
-            View::Latent(distance) => distance(&aim.reference.posterior, &posterior)?,
-            View::Image(damage) => damage(aim.reference, x, &vae.decode(&posterior.mean)?)?,
+            View::Latent(distance) => distance(&aim.reference.posterior, &vae.encode(x)?)?,
+            View::Image(damage) => damage(aim.reference, x, &vae.decode(&vae.encode(x)?.mean)?)?,
+            View::Features(change) => change(&aim.reference.features, &vae.features(x)?, aim.towards)?,
         };
         aim.signed(value)
     }
@@ -106,6 +128,7 @@ impl Goal {
         let value = match self.view() {
             View::Latent(distance) => distance(&aim.reference.posterior, &moved.posterior)?,
             View::Image(damage) => damage(aim.reference, &moved.images, &moved.reconstruction)?,
+            View::Features(change) => change(&aim.reference.features, &moved.features, aim.towards)?,
         };
         aim.signed(value)
     }
@@ -128,9 +151,29 @@ impl Goal {
         let leaf = |t: &Tensor| -> Result<Tensor> { Ok(t.f_detach()?.f_set_requires_grad(true)?) };
         tch::with_grad(|| {
             let x = leaf(x)?;
-            let posterior = vae.encode(&x)?;
             match self.view() {
+                View::Features(change) => {
+                    let features = vae.features(&x)?;
+                    let seen: Vec<Tensor> = features.iter().map(leaf).collect::<Result<_>>()?;
+                    let value = aim.signed(change(&aim.reference.features, &seen, aim.towards)?)?;
+                    // All features are one output, for one backward pass.
+                    let mut rows = (Vec::new(), Vec::new());
+                    let found = each_gradient(&value, &seen.iter().collect::<Vec<_>>())?;
+                    for (feature, cotangent) in features.iter().zip(found) {
+                        if let Some(cotangent) = cotangent {
+                            rows.0.push(feature.f_reshape([x.size()[0], -1])?);
+                            rows.1.push(cotangent.f_reshape([x.size()[0], -1])?);
+                        }
+                    }
+                    let gradient = if rows.0.is_empty() {
+                        x.f_zeros_like()?
+                    } else {
+                        folding.pull_back(&Tensor::f_cat(&rows.0, 1)?, &x, &Tensor::f_cat(&rows.1, 1)?)?
+                    };
+                    Ok((value.f_detach()?, gradient.f_detach()?))
+                }
                 View::Latent(distance) => {
+                    let posterior = vae.encode(&x)?;
                     let seen = Posterior { mean: leaf(&posterior.mean)?, log_var: leaf(&posterior.log_var)? };
                     let value = aim.signed(distance(&aim.reference.posterior, &seen)?)?;
                     let [mean, log_var] = gradients(&value, [&seen.mean, &seen.log_var])?;
@@ -147,7 +190,7 @@ impl Goal {
                     Ok((value.f_detach()?, gradient.f_detach()?))
                 }
                 View::Image(damage) => {
-                    let image = vae.decode(&posterior.mean)?;
+                    let image = vae.decode(&vae.encode(&x)?.mean)?;
                     let (seen, itself) = (leaf(&image)?, leaf(&x)?);
                     let value = aim.signed(damage(aim.reference, &itself, &seen)?)?;
                     let [through, direct] = gradients(&value, [&seen, &itself])?;
@@ -166,14 +209,31 @@ impl Goal {
     }
 }
 
+/// What a judge's answers before and after say, `[B]` f64. Towards a target every answer counts as a distance.
+fn judged(before: &Tensor, after: &Tensor, towards: bool) -> Result<Tensor> {
+    let rows = |t: &Tensor| -> Result<Tensor> { Ok(t.f_to_kind(Kind::Double)?.f_reshape([t.size()[0], -1])?) };
+    let change = rows(after)?.f_sub(&rows(before)?)?;
+    if change.size()[1] == 1 && !towards { Ok(change.f_squeeze_dim(1)?) } else { change.norm_over(2, 1) }
+}
+
+fn lacks(goal: Goal) -> Error {
+    let expected = if goal == Goal::Judge { "a judge (--judge FILE)" } else { "layers to watch (--layers A,B)" };
+    Error::request(format!("goal {goal}"), expected, "none")
+}
+
 /// The gradients of the sum of `value` by some leaves; `None` for a leaf that the value does not depend on.
 fn gradients<const N: usize>(value: &Tensor, leaves: [&Tensor; N]) -> Result<[Option<Tensor>; N]> {
+    let mut found = each_gradient(value, &leaves)?.into_iter();
+    Ok(std::array::from_fn(|_| found.next().flatten()))
+}
+
+fn each_gradient(value: &Tensor, leaves: &[&Tensor]) -> Result<Vec<Option<Tensor>>> {
     if !value.requires_grad() {
-        return Ok(std::array::from_fn(|_| None));
+        return Ok(leaves.iter().map(|_| None).collect());
     }
     // A leaf that the value does not depend on has no gradient.
-    let mut found = Tensor::f_run_backward(&[value], &leaves, false, false)?.into_iter();
-    Ok(std::array::from_fn(|_| found.next().filter(Tensor::defined)))
+    let found = Tensor::f_run_backward(&[value], leaves, false, false)?;
+    Ok(found.into_iter().map(|gradient| Some(gradient).filter(Tensor::defined)).collect())
 }
 
 /// Whether the engine's own backward pass knows all operations of a model, as far as is known.

@@ -222,11 +222,12 @@ impl Buffers {
             Ok(Tensor::f_empty(size, (t.kind(), t.device()))?)
         };
         let images = || -> Result<Tensor> { Ok(Tensor::f_empty(size.as_slice(), (*kind, *device))?) };
-        let Reading { images: aimed_at, posterior, reconstruction } = reference;
+        let Reading { images: aimed_at, posterior, reconstruction, features } = reference;
         let posterior = Posterior { mean: many(&posterior.mean)?, log_var: many(&posterior.log_var)? };
+        let features = features.iter().map(many).collect::<Result<_>>()?;
         Ok(Self {
             origin: images()?,
-            reference: Reading { images: many(aimed_at)?, posterior, reconstruction: many(reconstruction)? },
+            reference: Reading { images: many(aimed_at)?, posterior, reconstruction: many(reconstruction)?, features },
             x: images()?,
             best: images()?,
             damage: Tensor::f_empty([rows], (Kind::Double, *device))?,
@@ -252,6 +253,9 @@ impl Buffers {
         fill(&self.reference.posterior.mean, &reference.posterior.mean)?;
         fill(&self.reference.posterior.log_var, &reference.posterior.log_var)?;
         fill(&self.reference.reconstruction, &reference.reconstruction)?;
+        for (to, from) in self.reference.features.iter().zip(&reference.features) {
+            fill(to, from)?;
+        }
         for to in [&self.x, &self.best] {
             to.shallow_clone().f_copy_(start)?;
         }

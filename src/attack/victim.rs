@@ -150,11 +150,14 @@ impl<'a> Victim<'a> {
     /// # Errors
     /// If shapes do not fit together.
     pub fn towards(self, target: Reading) -> Result<Self> {
-        let Reading { images, posterior, reconstruction } = &self.clean;
+        let Reading { images, posterior, reconstruction, features } = &self.clean;
         ensure_shape("target images", &target.images, &images.size())?;
         ensure_shape("mu of the targets", &target.posterior.mean, &posterior.mean.size())?;
         ensure_shape("logvar of the targets", &target.posterior.log_var, &posterior.log_var.size())?;
         ensure_shape("reconstructions of the targets", &target.reconstruction, &reconstruction.size())?;
+        for (feature, own) in target.features.iter().zip(features) {
+            ensure_shape("features of the targets", feature, &own.size())?;
+        }
         Ok(Self { target: Some(target), ..self })
     }
 

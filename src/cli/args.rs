@@ -7,7 +7,7 @@ use crate::data::{Background, FullScale, Layout, Split};
 use crate::device::DeviceChoice;
 use crate::jacobian::BatchSize;
 use crate::metric::MetricKind;
-use crate::model::{InputRange, Outputs, PosteriorScale};
+use crate::model::{InputRange, JudgeReads, Outputs, PosteriorScale};
 use crate::pipeline::Shard;
 use crate::pipeline::bench::Work;
 use crate::spectrum::SpectrumMode;
@@ -61,7 +61,7 @@ pub enum Command {
     /// Spectra of the pullback metric and their scores, a row a sample
     Score(Score),
     /// Attack each sample and measure the damage
-    Attack(Attack),
+    Attack(Box<Attack>),
     /// A grid of beta, with and without mixup: train, score, attack, correlate
     Sweep(Sweep),
     /// Result files to one HTML page
@@ -271,6 +271,15 @@ pub struct Attack {
     /// Lead towards the code 0, another image for each, the image at a position, or the first of a data set
     #[arg(long, value_name = "zero|shuffle|N|DATA", value_parser = parsed::<Target>)]
     pub target: Option<Target>,
+    /// A TorchScript file whose forward judges codes or reconstructions; the goal is then what it says (goal judge)
+    #[arg(long, value_name = "FILE")]
+    pub judge: Option<PathBuf>,
+    /// What the judge is given [default: reconstruction]
+    #[arg(long, value_name = "OUTPUT", requires = "judge")]
+    pub judge_reads: Option<JudgeReads>,
+    /// Layers of the model, by name; the goal is then the change of their outputs (goal layers)
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',', conflicts_with = "judge")]
+    pub layers: Option<Vec<String>>,
     /// Clip attacked images to [0, 1] [default: on]
     #[arg(long = "box", value_name = "on|off")]
     pub pixels: Option<PixelBox>,

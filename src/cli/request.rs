@@ -1,7 +1,7 @@
 //! Makes a pipeline's request from the typed arguments: reads the YAML, applies `--set` and flags, checks ranges.
 
 use super::args::{Attack, Bench, Compute, Demo, Evaluate, Read, Score, Sweep, Train};
-use crate::attack::{AttackSpec, Knob};
+use crate::attack::{AttackSpec, Goal, Knob};
 use crate::config::Precision;
 use crate::config::{AttackConfig, RunConfig, SaveImages, SweepSpec, Tree};
 use crate::data::{Reading, Split};
@@ -105,6 +105,16 @@ pub fn attack(typed: &Attack) -> Result<AttackRequest> {
         tree.put("--save-png", "attack.rounded", &true)?;
     }
     let mut config = RunConfig::parse(&tree)?;
+    // These go with goals, which are the attacks' own: they are checked together, below.
+    if typed.judge.is_some() {
+        config.attack.judge.clone_from(&typed.judge);
+    }
+    if let Some(reads) = typed.judge_reads {
+        config.attack.judge_reads = reads;
+    }
+    if let Some(layers) = &typed.layers {
+        config.attack.layers.clone_from(layers);
+    }
     config.attack.attacks = attacks(typed, &config.attack)?;
     config.validate()?;
     let spec = &config.attack;
@@ -132,8 +142,11 @@ fn knobs(typed: &Attack) -> Result<Vec<Knob>> {
     fn knob<T: Serialize>(flag: &'static str, key: &'static str, value: &Option<T>) -> Option<Result<Knob>> {
         value.as_ref().map(|value| Knob::new(flag, key, value))
     }
+    // A judge and layers are given for their goals.
+    let implied = typed.judge.as_ref().map(|_| Goal::Judge).or(typed.layers.as_ref().map(|_| Goal::Layers));
+    let goal = typed.goal.or(implied);
     let all = [
-        knob("--goal", "goal", &typed.goal),
+        knob("--goal", "goal", &goal),
         knob("--steps", "steps", &typed.steps),
         knob("--scale", "scale", &typed.scale),
         knob("--top", "top", &typed.top),

@@ -3,12 +3,14 @@
 use super::Target;
 use super::precision::Precision;
 use super::samples::one_part;
-use crate::attack::{self, AttackSpec, Norm};
+use crate::attack::{self, AttackSpec, Goal, Norm};
 use crate::data::Split;
 use crate::error::{Error, Result};
 use crate::metric::MetricKind;
+use crate::model::JudgeReads;
 use crate::spectrum::SpectrumSpec;
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 
 /// Whether attacked images are clipped to [0, 1].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,6 +76,14 @@ pub struct AttackConfig {
     /// What the attacks lead towards, if they do not lead away: `zero`, `shuffle`, a position or a data set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<Target>,
+    /// A TorchScript file whose `forward` judges codes or reconstructions, for the goal `judge`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub judge: Option<PathBuf>,
+    /// Which of them the judge is given: `latent` or `reconstruction`.
+    pub judge_reads: JudgeReads,
+    /// Names of layers in the model (`encoder.0`) whose outputs the goal `layers` changes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<String>,
     /// The metric whose eigenvectors the spectral attack takes.
     pub metric: MetricKind,
     /// How its eigenvectors are found.
@@ -109,6 +119,9 @@ impl Default for AttackConfig {
             norm: Norm::default(),
             eps: None,
             target: None,
+            judge: None,
+            judge_reads: JudgeReads::default(),
+            layers: Vec::new(),
             metric: MetricKind::default(),
             spectrum: SpectrumSpec::default(),
             pixels: PixelBox::default(),
@@ -147,11 +160,40 @@ impl AttackConfig {
             let expected = "a goal that is a distance, such as latent";
             return Err(Error::request("attack.target", expected, format!("goal {}", wrong.goal())));
         }
+        self.fits_goals()?;
         self.attacks.iter().try_for_each(|spec| spec.check(self.norm)).map_err(named)?;
         match self.eps().iter().find(|e| !(e.is_finite() && **e > 0.0)) {
             Some(wrong) => Err(Error::request("attack.eps", "numbers > 0", wrong.to_string())),
             None if self.eps().is_empty() => Err(Error::request("attack.eps", "at least one number", "none")),
             None => Ok(()),
+        }
+    }
+    /// A judge and layers are given where a goal reads them, and only there.
+    fn fits_goals(&self) -> Result<()> {
+        let wanted = |goal| self.attacks.iter().any(|attack| attack.goal() == goal);
+        let needs = [
+            (Goal::Judge, self.judge.is_some(), "attack.judge (--judge)", "a TorchScript file"),
+            (Goal::Layers, !self.layers.is_empty(), "attack.layers (--layers)", "names of layers"),
+        ];
+        for (goal, given, key, expected) in needs {
+            match (wanted(goal), given) {
+                (true, false) => {
+                    return Err(Error::request(key, format!("{expected}, for the goal {goal}"), "none"));
+                }
+                (false, true) => {
+                    let goals: Vec<String> = self.attacks.iter().map(|attack| attack.goal().to_string()).collect();
+                    return Err(Error::request(key, format!("an attack with the goal {goal}"), goals.join(", ")));
+                }
+                _ => {}
+            }
+        }
+        let reads = self.attacks.iter().find(|attack| attack.goal().needs_features());
+        match (reads, &self.target) {
+            (Some(attack), Some(Target::Zero)) => {
+                let expected = format!("an image, because the goal {} has no value for a code alone", attack.goal());
+                Err(Error::request("attack.target", expected, "zero"))
+            }
+            _ => Ok(()),
         }
     }
 }

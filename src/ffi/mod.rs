@@ -13,6 +13,7 @@ pub mod memory;
 pub mod lapack;
 pub mod parallel;
 pub mod process;
+pub mod taps;
 pub mod trace;
 
 use crate::error::{Error, Result};

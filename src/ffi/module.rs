@@ -92,6 +92,11 @@ impl Module {
         Ok(Self { raw, tf32 })
     }
 
+    /// The module, for routines that borrow it.
+    pub(super) fn as_ptr(&self) -> *mut c_void {
+        self.raw.as_ptr()
+    }
+
     /// True if the module has the method.
     pub fn has(&self, method: &str) -> Result<bool> {
         let name = c_string(method.as_bytes())?;

@@ -55,6 +55,12 @@ impl Vae for Model {
     fn share(&self) -> Option<Box<dyn Vae>> {
         self.vae.share()
     }
+    fn watch(&mut self, layers: &[String]) -> Result<()> {
+        self.vae.watch(layers)
+    }
+    fn features(&self, x: &Tensor) -> Result<Vec<Tensor>> {
+        self.vae.features(x)
+    }
 }
 
 /// Opens a run folder or a TorchScript file; the contents decide which it is.

@@ -160,18 +160,21 @@ impl<V: Vae> Adapted<V> {
     pub(super) fn new(vae: V, interface: &Interface, sample: Option<View>) -> Self {
         Self { vae, range: interface.input_range, scale: interface.posterior, sample }
     }
-}
 
-impl<V: Vae> Vae for Adapted<V> {
-    fn encode(&self, x: &Tensor) -> Result<Posterior> {
+    /// Images [B, C, H, W] in [0, 1] as the inner model takes them.
+    fn own(&self, x: &Tensor) -> Result<Tensor> {
         let InputRange { low, high } = self.range;
         let own = match &self.sample {
             Some((sample, _)) => x.f_reshape([&[x.size()[0]], &sample[..]].concat())?,
             None => x.shallow_clone(),
         };
-        let own =
-            if self.range == InputRange::default() { own } else { own.f_mul_scalar(high - low)?.f_add_scalar(low)? };
-        let Posterior { mean, log_var } = self.vae.encode(&own)?;
+        Ok(if self.range == InputRange::default() { own } else { own.f_mul_scalar(high - low)?.f_add_scalar(low)? })
+    }
+}
+
+impl<V: Vae> Vae for Adapted<V> {
+    fn encode(&self, x: &Tensor) -> Result<Posterior> {
+        let Posterior { mean, log_var } = self.vae.encode(&self.own(x)?)?;
         // An encoder without a scale has none to convert.
         let log_var = if self.vae.has_scale() { self.scale.log_var(log_var)? } else { log_var };
         Ok(Posterior { mean, log_var })
@@ -200,5 +203,13 @@ impl<V: Vae> Vae for Adapted<V> {
     fn share(&self) -> Option<Box<dyn Vae>> {
         let Self { vae, range, scale, sample } = self;
         Some(Box::new(Adapted { vae: vae.share()?, range: *range, scale: *scale, sample: sample.clone() }))
+    }
+
+    fn watch(&mut self, layers: &[String]) -> Result<()> {
+        self.vae.watch(layers)
+    }
+
+    fn features(&self, x: &Tensor) -> Result<Vec<Tensor>> {
+        self.vae.features(&self.own(x)?)
     }
 }

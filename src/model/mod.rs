@@ -6,6 +6,7 @@ mod checkpoint;
 mod conv;
 mod foreign; //   files that are not TorchScript
 mod interface;
+mod judged;
 mod layer;
 mod likelihood;
 mod mlp;
@@ -21,6 +22,7 @@ pub(crate) use atomic::write_atomically;
 pub use batched::Stack;
 pub use checkpoint::{CONFIG_FILE, Model, WEIGHTS_FILE, network, open, open_as, save, sha256};
 pub use interface::{InputRange, Interface, Outputs, PosteriorScale, View, viewed};
+pub use judged::{Judge, JudgeReads, Judged, open_judge};
 pub use layer::{Phase, Role, Slot};
 pub use likelihood::{Gaussian, Likelihood, Mean, Sigma};
 pub use network::{Architecture, Network};
@@ -30,7 +32,7 @@ pub(crate) use spec::shape_text;
 pub use spec::{Activation, ConvSpec, MlpSpec, ModelSpec, Normalization};
 pub use torchscript::TorchScript;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ops::Reduce;
 use tch::Tensor;
 
@@ -79,6 +81,20 @@ pub trait Vae: Send {
     fn share(&self) -> Option<Box<dyn Vae>> {
         None
     }
+    /// Makes [`Vae::features`] return the outputs of the layers of these names (`encoder.0`), in this order. It is asked before the first
+    /// pass.
+    ///
+    /// # Errors
+    /// A wrong request if there is no such layer, or layers have no names.
+    fn watch(&mut self, _layers: &[String]) -> Result<()> {
+        let expected = "a model whose layers have names: TorchScript, a run folder or a PyTorch module";
+        Err(Error::request("layers", expected, "one whose layers have none"))
+    }
+    /// What goals compare besides the outputs: the outputs of the layers that are watched, or a judge's ([`Judged`]), while x [B, C, H, W]
+    /// is encoded and its mean decoded; each [B, ...]. None if nothing is watched.
+    fn features(&self, _x: &Tensor) -> Result<Vec<Tensor>> {
+        Ok(Vec::new())
+    }
 }
 
 impl Vae for Box<dyn Vae> {
@@ -93,5 +109,11 @@ impl Vae for Box<dyn Vae> {
     }
     fn share(&self) -> Option<Box<dyn Vae>> {
         self.as_ref().share()
+    }
+    fn watch(&mut self, layers: &[String]) -> Result<()> {
+        self.as_mut().watch(layers)
+    }
+    fn features(&self, x: &Tensor) -> Result<Vec<Tensor>> {
+        self.as_ref().features(x)
     }
 }

@@ -1,5 +1,6 @@
 //! A trainable VAE: an architecture (functional) and the parameters it is applied to.
 
+use super::judged::named;
 use super::layer::{self, Layer, Phase, Role, Slot};
 use super::likelihood::Likelihood;
 use super::parameters::Parameters;
@@ -86,6 +87,32 @@ impl Architecture {
         Ok(if self.flat { x.f_reshape([-1, channels, height, width])? } else { x })
     }
 
+    /// The names of all layers, as in the PyTorch twin: `encoder.0`, ..., `mean`, `log_var`, `decoder.0`, ...
+    fn layer_names(&self) -> Vec<String> {
+        let numbered = |part: &'static str, count| (0..count).map(move |i| format!("{part}.{i}"));
+        let heads = ["mean", "log_var"].map(str::to_owned);
+        numbered("encoder", self.encoder.len()).chain(heads).chain(numbered("decoder", self.decoder.len())).collect()
+    }
+
+    /// The outputs of all layers, in the order of their names, while x [B, C, H, W] is encoded and its mean decoded.
+    fn layer_outputs(&self, tensors: &[Tensor], x: &Tensor) -> Result<Vec<Tensor>> {
+        let mut outputs: Vec<Tensor> = Vec::new();
+        let mut through = |layers: &[Layer], x: Tensor| -> Result<Tensor> {
+            let mut last = x;
+            for layer in layers {
+                last = layer.apply(tensors, &last, Phase::Eval)?;
+                outputs.push(last.shallow_clone());
+            }
+            Ok(last)
+        };
+        let own = if self.flat { x.f_flatten(1, -1)? } else { x.shallow_clone() };
+        let hidden = through(&self.encoder, own)?;
+        let mean = through(&[self.mean], hidden.shallow_clone())?;
+        let _ = through(&[self.log_var], hidden)?;
+        let _ = through(&self.decoder, mean)?;
+        Ok(outputs)
+    }
+
     /// C, H, W.
     pub(super) fn image_axes(&self) -> [i64; 3] {
         [self.image.channels, self.image.height, self.image.width]
@@ -122,6 +149,8 @@ pub struct Network {
     spec: ModelSpec,
     architecture: Architecture,
     parameters: Parameters,
+    /// Layers whose outputs are features.
+    watched: Vec<String>,
 }
 
 impl Network {
@@ -132,12 +161,12 @@ impl Network {
     pub fn new(spec: &ModelSpec, seed: u64, device: Device, kind: Kind) -> Result<Self> {
         let architecture = Architecture::new(spec)?;
         let parameters = Parameters::initial(architecture.slots(), seed, device, kind)?;
-        Ok(Self { spec: spec.clone(), architecture, parameters })
+        Ok(Self::with_parameters(spec, architecture, parameters))
     }
 
     /// A network with given weights, which must fit the architecture's slots.
     pub(crate) fn with_parameters(spec: &ModelSpec, architecture: Architecture, parameters: Parameters) -> Self {
-        Self { spec: spec.clone(), architecture, parameters }
+        Self { spec: spec.clone(), architecture, parameters, watched: Vec::new() }
     }
 
     /// Its specification.
@@ -201,7 +230,27 @@ impl Vae for Network {
     }
 
     fn share(&self) -> Option<Box<dyn Vae>> {
-        let Self { spec, architecture, parameters } = self;
-        Some(Box::new(Self::with_parameters(spec, architecture.clone(), parameters.share())))
+        let Self { spec, architecture, parameters, watched } = self;
+        let shared = Self::with_parameters(spec, architecture.clone(), parameters.share());
+        Some(Box::new(Self { watched: watched.clone(), ..shared }))
+    }
+
+    fn watch(&mut self, layers: &[String]) -> Result<()> {
+        let names = self.architecture.layer_names();
+        if let Some(unknown) = layers.iter().find(|name| !names.contains(name)) {
+            return Err(Error::request("layers", named(&names), unknown));
+        }
+        self.watched = layers.to_vec();
+        Ok(())
+    }
+
+    fn features(&self, x: &Tensor) -> Result<Vec<Tensor>> {
+        if self.watched.is_empty() {
+            return Ok(Vec::new());
+        }
+        let outputs = self.architecture.layer_outputs(self.parameters.tensors(), x)?;
+        let names = self.architecture.layer_names();
+        let place = |name: &String| names.iter().position(|known| known == name);
+        Ok(self.watched.iter().filter_map(place).map(|at| outputs[at].shallow_clone()).collect())
     }
 }

@@ -49,6 +49,8 @@ pub struct Reading {
     pub posterior: Posterior,
     /// r(x) = g(mu(x)), [B, C, H, W].
     pub reconstruction: Tensor,
+    /// What [`Vae::features`] gives, [B, ...] each.
+    pub features: Vec<Tensor>,
 }
 
 impl Reading {
@@ -65,7 +67,7 @@ impl Reading {
             ensure_shape("logvar of the encoder", &posterior.log_var, &[batch, latent])?;
             let reconstruction = vae.decode(&posterior.mean)?;
             ensure_shape("x_hat of the decoder", &reconstruction, &images.size())?;
-            Ok(Self { images: images.shallow_clone(), posterior, reconstruction })
+            Ok(Self { images: images.shallow_clone(), posterior, reconstruction, features: vae.features(images)? })
         })
     }
 }

@@ -1,9 +1,11 @@
 //! A model exported from PyTorch: TorchScript with `encode(x) -> (mu, logvar)` and `decode(z) -> x_hat`.
 
+use super::judged::named;
 use super::{Interface, Posterior, Vae, foreign};
 use crate::error::{Error, Result};
 use crate::ffi;
 use crate::ffi::module::{Module, Returned};
+use crate::ffi::taps::{self, Found, Taps};
 use std::cell::RefCell;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
@@ -20,6 +22,8 @@ pub struct TorchScript {
     outputs: Option<Vec<usize>>,
     /// What was learned from the last call of `encode`.
     seen: RefCell<Seen>,
+    /// Layers whose outputs are features.
+    watched: Vec<String>,
 }
 
 /// What an encoder's last call showed.
@@ -63,7 +67,7 @@ impl TorchScript {
             return Err(Error::request(format!("{subject}: tensor {name}"), "finite numbers", "a NaN or an infinity"));
         }
         let outputs = interface.outputs.as_ref().map(|outputs| outputs.positions().to_vec());
-        Ok(Self { module, subject, outputs, seen: RefCell::default() })
+        Ok(Self { module, subject, outputs, seen: RefCell::default(), watched: Vec::new() })
     }
 
     /// Calls a method; an error that the module raises is the file's fault, an error of the machine is not.
@@ -169,11 +173,50 @@ impl Vae for TorchScript {
     }
 
     fn share(&self) -> Option<Box<dyn Vae>> {
-        let Self { module, subject, outputs, seen } = self;
-        let (subject, outputs, seen) = (subject.clone(), outputs.clone(), seen.clone());
-        Some(Box::new(Self { module: module.share().ok()?, subject, outputs, seen }))
+        let Self { module, subject, outputs, seen, watched } = self;
+        let (subject, outputs, seen, watched) = (subject.clone(), outputs.clone(), seen.clone(), watched.clone());
+        Some(Box::new(Self { module: module.share().ok()?, subject, outputs, seen, watched }))
+    }
+
+    fn watch(&mut self, layers: &[String]) -> Result<()> {
+        for name in layers {
+            match taps::watch(&self.module, name)? {
+                Found::Layer => self.watched.push(name.clone()),
+                Found::Nothing => {
+                    let names = taps::layers(&self.module)?;
+                    return Err(Error::request(format!("{}: layers", self.subject), named(&names), name));
+                }
+                Found::Other => {
+                    return Err(self.unexpected(name, LAYER, "one that they do not call, or of other outputs"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn features(&self, x: &Tensor) -> Result<Vec<Tensor>> {
+        if self.watched.is_empty() {
+            return Ok(Vec::new());
+        }
+        let taps = Taps::open();
+        let _ = self.decode(&self.encode(x)?.mean)?;
+        let mut features = Vec::new();
+        for name in &self.watched {
+            let outputs = taps.of(&self.module, name)?;
+            let batch = x.size().first().copied();
+            if outputs.is_empty() || outputs.iter().any(|output| output.size().first().copied() != batch) {
+                let found =
+                    outputs.first().map_or("one that they do not call".to_owned(), |o| format!("{:?}", o.size()));
+                return Err(self.unexpected(name, LAYER, found));
+            }
+            features.extend(outputs);
+        }
+        Ok(features)
     }
 }
+
+/// What a watched layer should be.
+const LAYER: &str = "a layer that encode or decode calls and that returns one tensor [B, ...]";
 
 impl TorchScript {
     /// Mean and scale among the outputs of `encode`.

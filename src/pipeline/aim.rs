@@ -94,6 +94,6 @@ pub(super) fn reading(vae: &dyn Vae, x: &Tensor, images: Option<&Tensor>) -> Res
         let images = reconstruction.shallow_clone();
         // The prior's variance.
         let log_var = posterior.log_var.f_zeros_like()?;
-        Ok(Reading { images, posterior: Posterior { mean, log_var }, reconstruction })
+        Ok(Reading { images, posterior: Posterior { mean, log_var }, reconstruction, features: Vec::new() })
     })
 }

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::event::{Event, Observer, Silent};
 use crate::jacobian::{BatchSize, Reach};
 use crate::metric::{MetricKind, ensure_independent};
-use crate::model::{Vae, shift};
+use crate::model::{JudgeReads, Judged, Vae, open_judge, sha256, shift};
 use crate::spectrum::{Spectrum, SpectrumSpec};
 use crate::store::{Column, FileKind, Values};
 use serde::{Deserialize, Serialize};
@@ -24,7 +24,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::{Mutex, PoisonError};
-use tch::Tensor;
+use tch::{Device, Kind, Tensor};
 
 /// The request of `attack`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -41,6 +41,15 @@ pub struct AttackRequest {
     /// What the attacks lead towards, if they do not lead away.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<Target>,
+    /// The judge of the goal `judge`, and what it is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub judge: Option<PathBuf>,
+    /// Which output of the model the judge is given.
+    #[serde(default, skip_serializing_if = "JudgeReads::is_default")]
+    pub judge_reads: JudgeReads,
+    /// The layers of the goal `layers`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<String>,
     /// The metric whose directions the spectral attack takes.
     pub metric: MetricKind,
     /// How they are found.
@@ -68,6 +77,9 @@ impl AttackRequest {
             norm: spec.norm,
             eps: spec.eps(),
             target: spec.target.clone(),
+            judge: spec.judge.clone(),
+            judge_reads: spec.judge_reads,
+            layers: spec.layers.clone(),
             metric: spec.metric,
             spectrum: spec.spectrum.clone(),
             pixels: spec.pixels,
@@ -99,7 +111,8 @@ pub fn attack(request: &AttackRequest, observer: &dyn Observer) -> Result<()> {
 pub fn attack_with(request: &AttackRequest, provided: &Provided, observer: &dyn Observer) -> Result<()> {
     let budgets = budgets(request)?;
     let subject = &request.subject;
-    let job = Job::open(subject, provided, observer)?;
+    let prepare = |vae: Box<dyn Vae>, device, kind| prepared(request, provided, vae, device, kind);
+    let job = Job::open_prepared(subject, provided, &prepare, observer)?;
     ensure_scales(request, &job)?;
     job.examine(Reach::EncoderAndDecoder, observer)?;
     request.metric.ensure_of_images("metric of an attack's directions")?;
@@ -121,8 +134,12 @@ pub fn attack_with(request: &AttackRequest, provided: &Provided, observer: &dyn 
     // Checked before anything is written: every attack's damage is measured through encoder and decoder.
     let vae = job.model.vae.as_ref();
     ensure_independent(vae, &job.sample()?, Reach::EncoderAndDecoder)?;
+    let _ = tch::no_grad(|| vae.features(&job.sample()?))?;
     let mut attributes = finder.attributes();
     attributes.extend(attack::told(request.norm, &request.attacks));
+    if let Some(judge) = request.judge.as_ref().filter(|_| provided.judge.is_none()) {
+        attributes.insert("judge_sha256".to_owned(), sha256(judge)?);
+    }
     if let Some(suite) = request.attacks.iter().find(|a| matches!(a, AttackSpec::Suite(_))) {
         attributes.insert(suite.name().to_owned(), attack::SUITE.to_owned());
     }
@@ -172,6 +189,28 @@ pub fn attack_with(request: &AttackRequest, provided: &Provided, observer: &dyn 
         observer.on(Event::Warning(&line));
     }
     Ok(())
+}
+
+/// The model with what its goals read: layers that are watched, or a judge.
+fn prepared(
+    request: &AttackRequest,
+    provided: &Provided,
+    mut vae: Box<dyn Vae>,
+    device: Device,
+    kind: Kind,
+) -> Result<Box<dyn Vae>> {
+    if !request.layers.is_empty() {
+        vae.watch(&request.layers)?;
+    }
+    let Some(file) = &request.judge else { return Ok(vae) };
+    if !request.layers.is_empty() {
+        return Err(Error::request("goals of attacks", "either judge or layers in one run", "both"));
+    }
+    let judge = match provided.judge {
+        Some(open) => open(device, kind)?,
+        None => open_judge(file, device, kind)?,
+    };
+    Ok(Box::new(Judged::new(vae, judge, request.judge_reads)))
 }
 
 /// The targets for the attacks on some samples.

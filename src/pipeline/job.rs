@@ -12,7 +12,7 @@ use crate::event::{Event, Observer};
 use crate::ffi;
 use crate::jacobian::BatchSize;
 use crate::metric::MetricKind;
-use crate::model::{self, Interface, Model};
+use crate::model::{self, Interface, Model, Vae};
 use crate::seed::{self, Stage};
 use crate::store::{Column, FileKind, Header, Overwrite, Resumption, Writer};
 use serde::{Deserialize, Serialize};
@@ -129,6 +129,16 @@ pub(super) struct Job<'a> {
 
 impl<'a> Job<'a> {
     pub fn open(subject: &'a Subject, provided: &Provided, observer: &dyn Observer) -> Result<Self> {
+        Self::open_prepared(subject, provided, &|vae, _, _| Ok(vae), observer)
+    }
+
+    /// [`Job::open`] of a model that `prepare` changes, before its first pass, on its device and of its kind.
+    pub fn open_prepared(
+        subject: &'a Subject,
+        provided: &Provided,
+        prepare: &dyn Fn(Box<dyn Vae>, Device, Kind) -> Result<Box<dyn Vae>>,
+        observer: &dyn Observer,
+    ) -> Result<Self> {
         let device = subject.device.resolve()?;
         let kind = subject.precision.kind();
         let source = match provided.data {
@@ -154,6 +164,7 @@ impl<'a> Job<'a> {
                 Some(open) => open(device, kind, view)?,
                 None => model::open_as(&subject.model, device, kind, &subject.interface, view)?,
             };
+            let model = Model { vae: prepare(model.vae, device, kind)?, ..model };
             let pictures = image && !subject.reading.is_free();
             let (source, positions, axes) = (source.clone(), positions.clone(), axes.clone());
             let axes = if image { vec![shape.channels, shape.height, shape.width] } else { axes };

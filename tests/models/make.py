@@ -614,9 +614,44 @@ def maps():
         script(f"maps/{name}", module)
 
 
+class Value(nn.Module):
+    """Judges an image by one value, [B]."""
+
+    def __init__(self):
+        super().__init__()
+        self.w = nn.Parameter(torch.zeros(6))
+
+    def forward(self, image):
+        return (image.flatten(1) * self.w).sum(1)
+
+
+class Codes(nn.Module):
+    """Judges a code by three logits, [B, 3]."""
+
+    def __init__(self):
+        super().__init__()
+        self.f = nn.Linear(2, 3)
+
+    def forward(self, code):
+        return self.f(torch.tanh(code))
+
+
+class Silent(nn.Module):
+    """Its answer has no gradient."""
+
+    def forward(self, image):
+        return image.flatten(1).argmax(1)
+
+
+def judges():
+    for name, module in {"value": Value(), "codes": Codes(), "silent": Silent()}.items():
+        script(f"judges/{name}", module)
+
+
 if __name__ == "__main__":
     twins()
     scripts()
     others()
     unread()
     maps()
+    judges()

@@ -9,8 +9,8 @@ mod vae; //     models that Python holds
 
 use failure::Failure;
 use pullback::cli::{Requested, requested};
-use pullback::data::{Source, of_rows};
-use pullback::model::{Model, View, viewed};
+use pullback::data::{Source, of_rows, open_as};
+use pullback::model::{Judge, Model, View, viewed};
 use pullback::pipeline::{Provided, attack_with, score_with};
 use pullback::tch::{Device, Kind};
 use pyo3::prelude::*;
@@ -18,22 +18,25 @@ use rows::PythonRows;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
-use vae::PythonVae;
+use tensor::to_python;
+use vae::{PythonJudge, PythonVae};
 
 /// Does what the arguments of `pullback score` or `pullback attack` ask for.
 ///
-/// `model` and `rows` stand in for the paths of model and data where they are given.
+/// `model`, `rows` and `judge` stand in for the paths of model, data and judge where they are given.
 #[pyfunction]
 fn evaluate(
     py: Python<'_>,
     arguments: Vec<OsString>,
     model: Option<PyObject>,
     rows: Option<PyObject>,
+    judge: Option<PyObject>,
     listener: Bound<'_, PyAny>,
 ) -> PyResult<()> {
     let failure = Failure::default();
     let rows = rows.map(|rows| PythonRows::new(rows.bind(py), failure.clone())).transpose()?;
     let model = model.map(|model| Offered::new(model.bind(py), failure.clone())).transpose()?;
+    let asked = failure.clone();
     job::run(py, &listener, &failure, move |observer| {
         let request = requested(arguments)?;
         let subject = match &request {
@@ -46,13 +49,39 @@ fn evaluate(
         });
         let data = data.transpose()?;
         let open = model.map(|model| move |device, kind, view| model.open(device, kind, view));
-        let provided = Provided { model: open.as_ref().map(|open| open as _), data: data.as_ref() };
+        let judge = judge.map(|judge| {
+            move |_, _| {
+                let judge = Python::with_gil(|py| judge.clone_ref(py));
+                Ok(Box::new(PythonJudge::new(judge, asked.clone())) as Box<dyn Judge>)
+            }
+        });
+        let provided = Provided {
+            model: open.as_ref().map(|open| open as _),
+            data: data.as_ref(),
+            judge: judge.as_ref().map(|judge| judge as _),
+        };
         match &request {
             Requested::Score(request) => score_with(request, &provided, observer)?,
             Requested::Attack(request) => attack_with(request, &provided, observer)?,
         }
         Ok(())
     })
+}
+
+/// The images [N, ...] f32 in [0, 1] and the labels [N], or None, that `--data` of the arguments of `pullback score` names.
+#[pyfunction]
+fn read_images(py: Python<'_>, arguments: Vec<OsString>) -> PyResult<(PyObject, Option<PyObject>)> {
+    let read = || -> anyhow::Result<_> {
+        let Requested::Score(request) = requested(arguments)? else { anyhow::bail!("not of score") };
+        let subject = &request.subject;
+        let source = open_as(&subject.data, subject.split, subject.limit, &subject.reading)?;
+        let batch = source.read(&(0..source.len() as u64).collect::<Vec<_>>())?;
+        let axes = [&[source.len() as i64], &source.sample()[..]].concat();
+        Ok((batch.images.f_reshape(axes)?, batch.labels))
+    };
+    let (images, labels) = py.allow_threads(read).map_err(|error| failure::of_engine(&error))?;
+    let labels = labels.map(|labels| to_python(py, &labels)).transpose()?;
+    Ok((to_python(py, &images)?, labels))
 }
 
 /// A model in Python that was offered to the engine.
@@ -108,5 +137,6 @@ fn _native(py: Python<'_>, module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("Error", py.get_type::<failure::Error>())?;
     module.add_function(wrap_pyfunction!(evaluate, module)?)?;
     module.add_function(wrap_pyfunction!(await_all, module)?)?;
+    module.add_function(wrap_pyfunction!(read_images, module)?)?;
     results::add(module)
 }

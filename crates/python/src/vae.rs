@@ -3,6 +3,7 @@
 use crate::failure::{Failure, told};
 use crate::tensor::{of_python, to_python};
 use pullback::event;
+use pullback::model::Judge;
 use pullback::tch::Tensor;
 use pullback::{Error, Posterior, Vae};
 use pyo3::prelude::*;
@@ -33,25 +34,56 @@ impl PythonVae {
         input: &Tensor,
         read: impl FnOnce(&Bound<'_, PyAny>) -> PyResult<T>,
     ) -> pullback::Result<T> {
-        // Who waited has perhaps put the model back into training mode: nothing is asked, and no answer is taken, from then on.
-        event::ensure_wanted()?;
-        let answer = Python::with_gil(|py| {
-            let answer = to_python(py, input)
-                .and_then(|input| self.reader.bind(py).call_method1(method, (input,)))
-                .and_then(|answer| read(&answer));
-            answer.map_err(|error| {
-                let text = told(py, &error);
-                self.failure.keep(error);
-                let native = Error::Native { routine: "the model", message: text.clone() };
-                // Memory that ran out is told apart, so that a smaller batch may be tried.
-                if native.is_out_of_memory() {
-                    return native;
-                }
-                let subject = format!("{}: {method}", self.name);
-                Error::request(subject, format!("to take {:?} {:?}", input.kind(), input.size()), text)
-            })
-        });
-        event::ensure_wanted().and(answer)
+        ask(&self.reader, &self.name, method, input, &self.failure, read)
+    }
+}
+
+/// What a method of an object in Python says of a tensor. What it raises is kept in `failure`; `name` is the object's in messages.
+fn ask<T>(
+    object: &PyObject,
+    name: &str,
+    method: &'static str,
+    input: &Tensor,
+    failure: &Failure,
+    read: impl FnOnce(&Bound<'_, PyAny>) -> PyResult<T>,
+) -> pullback::Result<T> {
+    // Who waited has perhaps put the model back into training mode: nothing is asked, and no answer is taken, from then on.
+    event::ensure_wanted()?;
+    let answer = Python::with_gil(|py| {
+        let answer = to_python(py, input)
+            .and_then(|input| object.bind(py).call_method1(method, (input,)))
+            .and_then(|answer| read(&answer));
+        answer.map_err(|error| {
+            let text = told(py, &error);
+            failure.keep(error);
+            let native = Error::Native { routine: "the model", message: text.clone() };
+            // Memory that ran out is told apart, so that a smaller batch may be tried.
+            if native.is_out_of_memory() {
+                return native;
+            }
+            let expected = format!("to take {:?} {:?}", input.kind(), input.size());
+            Error::request(format!("{name}: {method}"), expected, text)
+        })
+    });
+    event::ensure_wanted().and(answer)
+}
+
+/// A `pullback._judge.Judge`. Like a model it is not shared between threads.
+pub struct PythonJudge {
+    judge: PyObject,
+    failure: Failure,
+}
+
+impl PythonJudge {
+    /// The judge in Python; what it raises is kept in `failure`.
+    pub fn new(judge: PyObject, failure: Failure) -> Self {
+        Self { judge, failure }
+    }
+}
+
+impl Judge for PythonJudge {
+    fn of(&self, output: &Tensor) -> pullback::Result<Tensor> {
+        ask(&self.judge, "judge", "answer", output, &self.failure, of_python)
     }
 }
 
@@ -74,5 +106,20 @@ impl Vae for PythonVae {
 
     fn has_scale(&self) -> bool {
         !self.lone.get()
+    }
+
+    fn watch(&mut self, layers: &[String]) -> pullback::Result<()> {
+        Python::with_gil(|py| {
+            let watched = self.reader.call_method1(py, "watch", (layers.to_vec(),));
+            watched.map(|_| ()).map_err(|error| {
+                let text = told(py, &error);
+                self.failure.keep(error);
+                Error::request("layers", "names of the model's layers", text)
+            })
+        })
+    }
+
+    fn features(&self, x: &Tensor) -> pullback::Result<Vec<Tensor>> {
+        self.call("features", x, |answer| answer.try_iter()?.map(|output| of_python(&output?)).collect())
     }
 }

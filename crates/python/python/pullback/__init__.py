@@ -34,7 +34,7 @@ from ._native import await_all as _await_all
 from ._progress import PullbackWarning
 from ._report import Figure, figure, report
 from ._results import Attack, Results, Scores, open
-from ._run import attack, score
+from ._run import attack, images, score
 
 # Work that somebody stopped waiting for must not meet an interpreter that ends.
 _atexit.register(_await_all, 10.0)
@@ -53,6 +53,7 @@ __all__ = [
     "attack",
     "export",
     "figure",
+    "images",
     "load",
     "open",
     "report",

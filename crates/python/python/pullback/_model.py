@@ -155,7 +155,7 @@ class Model:
         dtype = torch.float64 if double else torch.float32
         others = {t.dtype for t in self._tensors() if t.is_floating_point()} - {dtype}
         if not others:
-            return Reader(self, self._family, dtype)
+            return Reader(self, self._family, dtype, self.module)
         shown = ", ".join(str(o).removeprefix("torch.") for o in sorted(others, key=str))
         if any(self._own):
             wanted = "model.double()" if double else "model.float()"
@@ -172,8 +172,9 @@ class Model:
                     ) from error
                 for sub in twin.modules():
                     sub.training = False
-                self._copies[dtype] = self._asked(twin)
-            return Reader(self, self._copies[dtype], dtype)
+                self._copies[dtype] = self._asked(twin), twin
+            family, twin = self._copies[dtype]
+            return Reader(self, family, dtype, twin if isinstance(twin, torch.nn.Module) else None)
 
     def _forget(self) -> None:
         """Copies are of the weights as they were."""
@@ -205,8 +206,9 @@ class Model:
 class Reader:
     """A model's two passes: images in [0, 1] to mu and ln sigma^2, codes to images in [0, 1]."""
 
-    def __init__(self, model: Model, family: Family, dtype: torch.dtype) -> None:
-        self._model, self._family, self._dtype = model, family, dtype
+    def __init__(self, model: Model, family: Family, dtype: torch.dtype, module: torch.nn.Module | None) -> None:
+        self._model, self._family, self._dtype, self._module = model, family, dtype, module
+        self._watched: list[str] = []
         self._code: tuple[int, ...] | None = None
         self._sample: tuple[int, ...] | None = None
 
@@ -253,6 +255,44 @@ class Reader:
             image = image.reshape(-1, *self._sample)
         image = image.to(z)
         return image if (low, high) == (0.0, 1.0) else (image - low) / (high - low)
+
+    def watch(self, layers: Sequence[str]) -> None:
+        """Lets :meth:`features` give the outputs of the layers of these names, in this order."""
+        name = self._model.name
+        if self._module is None:
+            raise Ask(f"layers: expected a model that is an nn.Module, whose layers have names, found {name}, which is none")
+        names = [key for key, _ in self._module.named_modules() if key]
+        for layer in layers:
+            if layer not in names:
+                shown = ", ".join(names[:20]) + (f" or one of {len(names) - 20} more" if len(names) > 20 else "")
+                raise Ask(f"{name}: layers: expected {shown or 'a model with layers'}, found {layer}")
+        self._watched = list(layers)
+
+    def features(self, x: Tensor) -> list[Tensor]:
+        """The outputs of the watched layers, [B, ...] each, while x [B, ...] is encoded and its mean decoded; none where none is."""
+        if not self._watched or self._module is None:
+            return []
+        seen: dict[str, list[Tensor]] = {layer: [] for layer in self._watched}
+
+        def keeper(layer: str) -> Callable[..., None]:
+            def keep(_module: Any, _inputs: Any, output: Any) -> None:
+                if not isinstance(output, Tensor) or output.ndim == 0 or output.shape[0] != x.shape[0]:
+                    found = list(output.shape) if isinstance(output, Tensor) else type(output).__name__
+                    raise Ask(f"{self._model.name}: {layer}: expected a layer that gives one tensor [B, ...], found {found}")
+                seen[layer].append(output)
+
+            return keep
+
+        hooks = [self._module.get_submodule(layer).register_forward_hook(keeper(layer)) for layer in self._watched]
+        try:
+            self.decode(self.encode(x)[0])
+        finally:
+            for hook in hooks:
+                hook.remove()
+        silent = next((layer for layer, outputs in seen.items() if not outputs), None)
+        if silent is not None:
+            raise Ask(f"{self._model.name}: {silent}: expected a layer that encode or decode calls, found one that they do not")
+        return [output.to(x) for outputs in seen.values() for output in outputs]
 
     def _check(self, what: str, tensor: Any, given: Tensor) -> None:
         if (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from . import _native
 from ._data import is_path, rows_of
+from ._judge import Judge
 from ._keep import kept
 from ._model import Model
 from ._outputs import Ask
@@ -100,6 +101,9 @@ def attack(
     eps: float | Sequence[float] | None = None,
     goal: str | None = None,
     target: str | int | None = None,
+    judge: Callable[[Tensor], Tensor] | str | os.PathLike[str] | None = None,
+    judge_reads: Literal["latent", "reconstruction"] | None = None,
+    layers: str | Sequence[str] | None = None,
     metric: Metric | None = None,
     spectrum: Literal["auto", "full", "top"] | None = None,
     top: int | None = None,
@@ -143,6 +147,12 @@ def attack(
             unless given.
         goal: What counts as damage: "latent" (the default) and others (docs/attacks.md).
         target: Lead towards "zero", "shuffle", the image at a position, or the first of a data set.
+        judge: A differentiable callable (an nn.Module or a function), or the path of a TorchScript file: from reconstructions [B, ...] in
+            [0, 1], or codes [B, L], to one value for each sample, [B], which attacks increase, or several, [B, K], which they move.
+            The goal is then "judge".
+        judge_reads: What the judge is given: "reconstruction" (the default) or "latent".
+        layers: Names of modules inside the model, such as ["encoder.down_blocks.0"]: attacks change their outputs. The goal is then
+            "layers".
         top, scale, steps, restarts, start, schedule, momentum, budget, reach: Settings of the attacks, as the
             command line's.
         box: Clip attacked images to [0, 1]; True unless given.
@@ -156,6 +166,8 @@ def attack(
     """
     named = [attacks] if isinstance(attacks, str) else attacks
     sizes = [eps] if isinstance(eps, (int, float)) else eps
+    inside = [layers] if isinstance(layers, str) else layers
+    asked = judge if judge is None or isinstance(judge, (str, os.PathLike)) else Judge(judge)
     kept_images = out is None if save_images is None else save_images
     options = {
         "--attack": None if named is None else ",".join(named),
@@ -163,6 +175,9 @@ def attack(
         "--eps": None if sizes is None else ",".join(repr(float(e)) for e in sizes),
         "--goal": goal,
         "--target": target,
+        "--judge": asked.name if isinstance(asked, Judge) else None if asked is None else os.fspath(asked),
+        "--judge-reads": judge_reads,
+        "--layers": None if inside is None else ",".join(inside),
         "--metric": metric,
         "--spectrum": spectrum,
         "--top": top,
@@ -180,7 +195,39 @@ def attack(
         "--precision": precision,
         **_shared(config, set, batch, limit, sample, split, shard, seed, layout, full_scale, background),
     }
-    return _evaluate(Attack, "attack", model, images, labels, out, force, device, options, quiet, verbose)
+    own = asked if isinstance(asked, Judge) else None
+    return _evaluate(Attack, "attack", model, images, labels, out, force, device, options, quiet, verbose, own)
+
+
+def images(
+    data: str | os.PathLike[str],
+    *,
+    limit: int | None = None,
+    split: str | None = None,
+    layout: Literal["nchw", "nhwc"] | None = None,
+    full_scale: float | Literal["none"] | None = None,
+    background: str | None = None,
+) -> tuple[Tensor, Tensor | None]:
+    """What the command line takes for DATA as tensors: to train on, or to look at.
+
+    Args:
+        data: "strokes" (generated digits), a folder, an HDF5, .npy or .npz file (docs/data.md).
+        limit: The first so many samples; all unless given, in memory.
+        split, layout, full_scale, background: As the command line's.
+
+    Returns:
+        Images [N, ...] float32 in [0, 1], and classes [N] int64, or None where the data have none.
+
+    Raises:
+        ValueError, OSError: As :func:`score`.
+
+    >>> x, y = images("strokes", limit=3)
+    >>> x.shape, y.shape
+    (torch.Size([3, 1, 28, 28]), torch.Size([3]))
+    """
+    options = _shared(None, None, None, limit, None, split, None, None, layout, full_scale, background)
+    told = {"--model": "none", "--data": os.fspath(data), "--output": "none.h5"}
+    return _native.read_images(_arguments("score", {**told, **options}))
 
 
 def _shared(
@@ -248,6 +295,7 @@ def _evaluate(
     options: dict[str, Any],
     quiet: bool,
     verbose: bool,
+    judge: Judge | None = None,
 ) -> Any:
     if labels is not None and is_path(images):
         raise Ask("labels: expected beside a tensor or an array only, found a path, whose data have their own")
@@ -271,8 +319,8 @@ def _evaluate(
         told["--posterior"] = asked.posterior
     arguments = _arguments(command, {**told, **options})
     try:
-        with kept(asked.module if asked is not None else None):
-            _native.evaluate(arguments, asked, rows, Listener(quiet, verbose))
+        with kept(asked.module if asked is not None else None), kept(judge.module if judge is not None else None):
+            _native.evaluate(arguments, asked, rows, judge, Listener(quiet, verbose))
         return made(path, folder)
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):

@@ -1,0 +1,49 @@
+"""Somebody's own judge of codes or reconstructions, as the engine asks it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ._outputs import Ask
+
+
+class Judge:
+    """A callable from codes [B, L] or images [B, ...] in [0, 1] to one value for each sample, [B] or [B, 1], or several, [B, K]."""
+
+    def __init__(self, judge: Callable[[Tensor], Any]) -> None:
+        if not callable(judge):
+            raise Ask(f"judge: expected a callable, such as an nn.Module, or the path of a TorchScript file, found {type(judge).__name__}")
+        self._judge = judge
+        called = type(judge).__name__ if self.module is not None else str(getattr(judge, "__qualname__", type(judge).__name__))
+        # An unfinished result goes on only with the same judge; nothing tells two functions apart.
+        self.name = f"{called}:{self._digest()}"
+
+    @property
+    def module(self) -> torch.nn.Module | None:
+        """The module that is asked; None where it is another callable."""
+        return self._judge if isinstance(self._judge, torch.nn.Module) else None
+
+    def _digest(self) -> str:
+        seen = hashlib.sha256(type(self._judge).__qualname__.encode())
+        if self.module is None:
+            seen.update(repr(id(self._judge)).encode())
+        else:
+            for key, tensor in self.module.state_dict(keep_vars=True).items():
+                if isinstance(tensor, Tensor):
+                    seen.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
+                    seen.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        return seen.hexdigest()[:16]
+
+    def answer(self, output: Tensor) -> Tensor:
+        """What it says of codes or images, in their dtype."""
+        said = self._judge(output)
+        if not isinstance(said, Tensor):
+            raise Ask(f"judge: expected a tensor [{output.shape[0]}] or [{output.shape[0]}, K], found {type(said).__name__}")
+        if torch.is_grad_enabled() and output.requires_grad and not said.requires_grad:
+            raise Ask("judge: expected values with a gradient, found some without (torch.no_grad(), .detach() or argmax inside?)")
+        return said.to(output)
