@@ -31,7 +31,7 @@ DEPS          := .deps
 LIBTORCH_KEY  := $(DEPS)/.libtorch-$(if $(LIBTORCH),$(shell printf %s '$(LIBTORCH)' | cksum | cut -d' ' -f1),pypi)
 TEST_PACKAGES := numpy h5py tensorboard pillow
 # What builds the Python package, and what its tests need.
-PYTHON_PACKAGES := "maturin>=1.9,<2" "pytest>=8" pandas tqdm safetensors
+PYTHON_PACKAGES := "maturin>=1.9,<2" "pytest>=8" pandas tqdm safetensors nbmake ipykernel
 PIP           := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 # The variables of .cargo/config.toml yield to the caller's own: clear them so that every target uses .deps.
 CARGO         := env -u LIBTORCH -u LIBTORCH_USE_PYTORCH cargo
@@ -99,6 +99,9 @@ $(DEPS)/.test-python: Makefile $(VENV)/.made | $(DEPS)
 	$(PIP) $(TEST_PACKAGES)
 	touch $@
 
+# Tests run side by side: each with threads of its own would wait for the others' most of the time. What shares work among threads says
+# how many, and test-isa runs the numeric tests with two.
+test: export OMP_NUM_THREADS ?= 1
 test: setup $(DEPS)/.test-python
 	$(CARGO) test
 	$(MAKE) --no-print-directory test-python
@@ -121,10 +124,12 @@ python: python-setup
 # What the Python package needs and a machine may lack: torch in .venv (LIBTORCH may name one that is no Python's), and Python's headers.
 HAS_PYTHON = $(VENV)/bin/python -c 'import os, sysconfig, torch; assert os.path.exists(sysconfig.get_path("include") + "/Python.h")' 2>/dev/null
 NO_PYTHON  = echo "$@: the Python package is skipped, for $(VENV) has no torch or no Python.h (apt install python3-dev)"
+test-python: export OMP_NUM_THREADS ?= 1
 test-python: setup
 	@if $(HAS_PYTHON); then set -e; \
 	  $(MAKE) --no-print-directory python; $(CARGO) build --bin pullback; \
 	  cd crates/python; ../../$(VENV)/bin/python -m pytest; \
+  ../../$(VENV)/bin/python -m pytest --quiet --nbmake ../../docs/first-look.ipynb; \
 	else $(NO_PYTHON); fi
 
 # Of crates/results alone: neither libtorch nor the compiler of the kernels is asked for.

@@ -1,5 +1,6 @@
 // The host's instance of eigh.cuh: the device's code, block by block.
 #include "eigh.cuh"
+#include "grain.h"
 
 #include <ATen/Parallel.h>
 
@@ -11,7 +12,7 @@ namespace {
 
 template <class T> void eigh_on_host(const Eigh<T>& job) {
   const int threads = block_threads(job.n);
-  at::parallel_for(0, job.batch, 1, [&](int64_t begin, int64_t end) {
+  at::parallel_for(0, job.batch, rows_worth_a_thread(eigen_operations(job.n)), [&](int64_t begin, int64_t end) {
     std::vector<T> fast(fast_room(job.way, job.n, job.k, threads)), slow(slow_room(job.way, job.n, job.k));
     Host team(threads);
     for (int64_t b = begin; b < end; ++b) {
@@ -24,7 +25,7 @@ template <class T> void eigh_on_host(const Eigh<T>& job) {
 
 template <class F> void factors_on_host(const FactorEigh<F>& job) {
   const int threads = factor_threads(job.n);
-  at::parallel_for(0, job.batch, 1, [&](int64_t begin, int64_t end) {
+  at::parallel_for(0, job.batch, rows_worth_a_thread(int64_t{job.n} * job.n * job.d + eigen_operations(job.n)), [&](int64_t begin, int64_t end) {
     std::vector<double> fast(factor_room(job.way, job.n, job.k)), slow(slow_room(job.way, job.n, job.k));
     // On the device only the first warp rotates small matrices.
     const bool alone = job.way == Way::Jacobi && job.n <= warp_order;

@@ -1,4 +1,5 @@
 // The host's instance of gram.cuh: the device's code, tile by tile.
+#include "grain.h"
 #include "gram.cuh"
 #include "jobs.h"
 
@@ -12,7 +13,7 @@ namespace {
 
 template <class F> void gram_on_host(const Gram<F>& job) {
   const int across = (job.n + gram_tile - 1) / gram_tile;
-  at::parallel_for(0, job.batch, 1, [&](int64_t begin, int64_t end) {
+  at::parallel_for(0, job.batch, rows_worth_a_thread(int64_t{job.n} * job.n * job.d), [&](int64_t begin, int64_t end) {
     std::vector<double> room(gram_room());
     Host team(256);
     for (int64_t b = begin; b < end; ++b) {

@@ -1,4 +1,5 @@
 // The host's instance of step.cuh: the device's code, sample by sample.
+#include "grain.h"
 #include "step.cuh"
 
 #include <ATen/Parallel.h>
@@ -8,7 +9,8 @@ namespace pb {
 namespace {
 
 template <class T> void step_on_host(const StepJob<T>& job) {
-  at::parallel_for(0, job.batch, 4, [&](int64_t begin, int64_t end) {
+  // Projections pass over a row several times.
+  at::parallel_for(0, job.batch, rows_worth_a_thread(8 * job.d), [&](int64_t begin, int64_t end) {
     Host team(step_threads);
     for (int64_t b = begin; b < end; ++b) take_step(team, job, b);
   });

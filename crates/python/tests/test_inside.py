@@ -49,7 +49,8 @@ def test_a_judge_is_any_callable(conv, images, tmp_path):
     found = pb.attack(conv, images, attacks=["pgd", "random"], eps=[0.5], judge=ink, quiet=True)
     with torch.no_grad():
         said = [ink(exact.decode(exact.encode(x.double())[0])) for x in (images, found.images["pgd"][0])]
-    assert torch.allclose(found.damage["pgd"][0], said[1] - said[0], rtol=1e-4, atol=1e-8)
+    # A small difference of values of about 1/2 in single precision.
+    assert torch.allclose(found.damage["pgd"][0], said[1] - said[0], rtol=1e-6, atol=2e-7)
     assert (found.damage["pgd"] > 0).all() and (found.damage["pgd"] > found.damage["random"]).all()
 
     classifier = torch.nn.Sequential(torch.nn.Linear(5, 16), torch.nn.Dropout(0.5), torch.nn.Tanh(), torch.nn.Linear(16, 3))

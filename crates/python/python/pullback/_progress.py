@@ -8,7 +8,10 @@ import warnings
 from typing import Any
 
 try:
-    from tqdm.auto import tqdm
+    with warnings.catch_warnings():
+        # In a notebook without ipywidgets it warns of that, with a bar of text in its place.
+        warnings.simplefilter("ignore")
+        from tqdm.auto import tqdm
 except ImportError:  # Optional: plain lines are written then.
     tqdm = None
 
