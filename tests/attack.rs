@@ -2,6 +2,7 @@
 
 mod budget;
 mod crew;
+mod draws;
 mod goal;
 mod grid;
 mod inside;
@@ -11,3 +12,5 @@ mod race;
 mod run;
 mod spec;
 pub(crate) mod toy;
+mod through;
+mod universal;

@@ -7,14 +7,16 @@ use super::job::{Job, Subject};
 use super::others;
 use super::pictures::Pictures;
 use super::provided::Provided;
-use super::{aim, flags};
-use crate::attack::{self, AttackSpec, Attacked, Budget, Crew, Doubts, Loops, Norm, Others, Passes, Victim};
+use super::{aim, flags, universal};
+use crate::attack::{
+    self, AttackSpec, Attacked, Budget, Crew, Doubts, Family, Loops, Norm, Others, Passes, Universal, Victim,
+};
 use crate::config::{AttackConfig, PixelBox, SaveImages, Target};
 use crate::error::{Error, Result};
 use crate::event::{Event, Observer, Silent};
 use crate::jacobian::{BatchSize, Reach};
 use crate::metric::{MetricKind, ensure_independent};
-use crate::model::{JudgeReads, Judged, Vae, open_judge, sha256, shift};
+use crate::model::{Defence, JudgeReads, Judged, Vae, open_judge, sha256, shift};
 use crate::spectrum::{Spectrum, SpectrumSpec};
 use crate::store::{Column, FileKind, Values};
 use serde::{Deserialize, Serialize};
@@ -41,6 +43,12 @@ pub struct AttackRequest {
     /// What the attacks lead towards, if they do not lead away.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<Target>,
+    /// Draws of the latent code over which goals of the reconstruction take the mean, if the code is not mu.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eot: Option<usize>,
+    /// Defences in front of the model.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub through: Vec<Defence>,
     /// The judge of the goal `judge`, and what it is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub judge: Option<PathBuf>,
@@ -77,6 +85,8 @@ impl AttackRequest {
             norm: spec.norm,
             eps: spec.eps(),
             target: spec.target.clone(),
+            eot: spec.eot,
+            through: spec.through.clone(),
             judge: spec.judge.clone(),
             judge_reads: spec.judge_reads,
             layers: spec.layers.clone(),
@@ -112,7 +122,7 @@ pub fn attack_with(request: &AttackRequest, provided: &Provided, observer: &dyn 
     let budgets = budgets(request)?;
     let subject = &request.subject;
     let prepare = |vae: Box<dyn Vae>, device, kind| prepared(request, provided, vae, device, kind);
-    let job = Job::open_prepared(subject, provided, &prepare, observer)?;
+    let job = Job::open_prepared(subject, provided, &prepare, observer)?.behind(&request.through)?;
     ensure_scales(request, &job)?;
     job.examine(Reach::EncoderAndDecoder, observer)?;
     request.metric.ensure_of_images("metric of an attack's directions")?;
@@ -129,14 +139,23 @@ pub fn attack_with(request: &AttackRequest, provided: &Provided, observer: &dyn 
         return Err(Error::request("images of 8 bits (--save-png)", "--box on: files hold pixels in [0, 1]", "off"));
     }
     let files = request.pictures.as_deref().map(|folder| Pictures::open(folder, &job)).transpose()?;
-    let fixed: Vec<Column> = std::iter::once(eps).chain(others.as_ref().map(others::column)).collect();
     let metric = Some(request.metric.to_string());
     // Checked before anything is written: every attack's damage is measured through encoder and decoder.
     let vae = job.model.vae.as_ref();
     ensure_independent(vae, &job.sample()?, Reach::EncoderAndDecoder)?;
     let _ = tch::no_grad(|| vae.features(&job.sample()?))?;
+    let fits = universal::asked(&request.attacks)
+        .map(|spec| job.universal(spec, &budgets, aimed.as_ref(), request.eot, observer))
+        .transpose()?;
+    let mut fixed: Vec<Column> = std::iter::once(eps).chain(others.as_ref().map(others::column)).collect();
+    fixed.extend(fits.as_ref().map(|fits| job.universal_columns(fits)).transpose()?.into_iter().flatten());
     let mut attributes = finder.attributes();
     attributes.extend(attack::told(request.norm, &request.attacks));
+    attributes.extend(request.eot.map(|draws| ("eot".to_owned(), draws.to_string())));
+    if !request.through.is_empty() {
+        let names: Vec<String> = request.through.iter().map(Defence::to_string).collect();
+        attributes.insert("through".to_owned(), names.join(", "));
+    }
     if let Some(judge) = request.judge.as_ref().filter(|_| provided.judge.is_none()) {
         attributes.insert("judge_sha256".to_owned(), sha256(judge)?);
     }
@@ -176,6 +195,7 @@ pub fn attack_with(request: &AttackRequest, provided: &Provided, observer: &dyn 
                 index: index[range].to_vec(),
                 spectrum,
                 others: others.as_ref().map(others::shared),
+                universal: fits.as_ref().map(Universal::handle),
             })
         };
         let divided =
@@ -229,6 +249,7 @@ struct Given {
     /// Passes that the spectrum took for each sample.
     cost: Passes,
     others: Option<Others>,
+    universal: Option<Universal>,
 }
 
 /// What is done to every block, on any thread.
@@ -259,7 +280,7 @@ impl<'a> Search<'a> {
 
     /// The results of every attack at every budget on some samples, as columns.
     fn block<'v>(&self, loops: Rc<Loops<'v>>, given: &'v Given, listener: &'v dyn Observer) -> Result<Vec<Asked>> {
-        let Given { images, target, index, spectrum, cost, others } = given;
+        let Given { images, target, index, spectrum, cost, others, universal } = given;
         let seed = self.request.subject.seed;
         let mut victim = Victim::among(loops, images, index, seed, spectrum.as_ref())?
             .with_observer(listener)
@@ -274,8 +295,16 @@ impl<'a> Search<'a> {
         if let Some(target) = target {
             victim = victim.towards(target)?;
         }
+        if let Some(draws) = self.request.eot {
+            victim = victim.expecting(draws)?;
+        }
         if let Some(others) = others {
             victim = victim.beside(others)?;
+        }
+        let mut fitted = None;
+        if let Some(universal) = universal {
+            victim = victim.carrying(universal)?;
+            fitted = Some(universal::fitted(universal, index, images.device())?);
         }
         let mut columns = self.clean_columns(&victim)?;
         // The smaller budgets come first: their results are starts for the larger ones.
@@ -308,7 +337,9 @@ impl<'a> Search<'a> {
                     files.write(&name, budget.epsilon, index, &attacked.images)?;
                 }
             }
-            columns.extend(self.attack_columns(&name, &by_eps)?);
+            // What was fitted on a sample is not judged by it.
+            let known = fitted.as_ref().filter(|_| by_eps.iter().all(|a| a.family == Family::Universal));
+            columns.extend(self.attack_columns(&name, &by_eps, known)?);
         }
         Ok(columns)
     }
@@ -349,9 +380,15 @@ impl<'a> Search<'a> {
         Ok(columns)
     }
 
-    /// `/attack/<name>/<measure>` [E, n], and the images [E, n, C, H, W] if they are stored.
-    fn attack_columns(&self, name: &str, by_eps: &[Attacked]) -> Result<Vec<Asked>> {
+    /// `/attack/<name>/<measure>` [E, n], and the images [E, n, C, H, W] if they are stored. Damage is NaN for the samples in `known` `[n]`.
+    fn attack_columns(&self, name: &str, by_eps: &[Attacked], known: Option<&Tensor>) -> Result<Vec<Asked>> {
         let mut columns = Vec::new();
+        let judged = |values: Tensor| -> Result<Tensor> {
+            Ok(match known {
+                Some(known) => values.f_masked_fill(known, f64::NAN)?,
+                None => values,
+            })
+        };
         let count = by_eps.first().map_or(0, |a| a.measures.len());
         for m in 0..count {
             if !self.is_told(by_eps[0].measures[m].0) {
@@ -359,14 +396,14 @@ impl<'a> Search<'a> {
             }
             let rows: Vec<&Tensor> = by_eps.iter().map(|a| &a.measures[m].1).collect();
             let path = format!("/attack/{name}/{}", by_eps[0].measures[m].0);
-            columns.push(doubles(path, &Tensor::f_stack(&rows, 0)?, 1)?);
+            columns.push(doubles(path, &judged(Tensor::f_stack(&rows, 0)?)?, 1)?);
         }
         let smallest: Vec<&Tensor> = by_eps.iter().filter_map(|a| a.smallest.as_ref()).collect();
         if !smallest.is_empty() {
             columns.push(doubles(format!("/smallest/{name}"), &Tensor::f_stack(&smallest, 0)?, 1)?);
         }
         let damage: Vec<&Tensor> = by_eps.iter().map(|a| &a.damage).collect();
-        columns.push(doubles(format!("/damage/{name}"), &Tensor::f_stack(&damage, 0)?, 1)?);
+        columns.push(doubles(format!("/damage/{name}"), &judged(Tensor::f_stack(&damage, 0)?)?, 1)?);
         for (what, of) in [("forward", (|p| p.forward) as fn(Passes) -> f64), ("backward", |p| p.backward)] {
             let each = by_eps.iter().map(|a| Ok(a.damage.f_full_like(of(a.passes()))?));
             let values = Tensor::f_stack(&each.collect::<Result<Vec<_>>>()?, 0)?;
@@ -384,9 +421,11 @@ impl<'a> Search<'a> {
     }
 }
 
-/// Columns that are NaN if an attack's damage to a sample is not known.
+/// Columns that are NaN if an attack's damage to a sample is not known. The universal attack's are NaN for samples that are well known.
 fn has_damage(path: &str) -> bool {
-    path.starts_with("/attack/") && (path.ends_with("/latent_l2") || path.ends_with("/recon_mse"))
+    path.starts_with("/attack/")
+        && !path.starts_with("/attack/universal/")
+        && (path.ends_with("/latent_l2") || path.ends_with("/recon_mse"))
 }
 
 /// One budget for each epsilon; refuses settings that are out of range before any work.
@@ -407,10 +446,17 @@ fn budgets(request: &AttackRequest) -> Result<Vec<Budget>> {
 
 /// Refuses goals and metrics that need a variance if the encoder gives none.
 fn ensure_scales(request: &AttackRequest, job: &Job) -> Result<()> {
+    if request.eot.is_some() {
+        job.ensure_scale("draws of the code (--eot)", "none of them")?;
+    }
     for spec in &request.attacks {
         let goal = spec.goal();
         if goal.needs_scale() {
             job.ensure_scale(&format!("goal {goal}"), "latent, recon or recon-mse (--goal latent)")?;
+        }
+        if request.eot.is_some() && !goal.reads_reconstruction() {
+            let expected = "a goal that reads the reconstruction, such as recon, whose code is drawn";
+            return Err(Error::request("attack.eot (--eot)", expected, format!("goal {goal}")));
         }
         if spec.wishes() > 0 {
             job.ensure_metric(request.metric)?;
