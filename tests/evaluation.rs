@@ -119,6 +119,23 @@ fn targets_are_named_in_four_ways() {
         // The target of sample 5, and of the first image of the same data, may be itself.
         assert!(closer >= 5, "{target}: from {before:?} to {after:?}");
     }
+    // Who is led where, so that one can look.
+    let file = File::open(at.join("t-shuffle.h5")).unwrap();
+    let target = file.dataset("target").unwrap().read_raw::<i64>().unwrap();
+    assert!(
+        target.len() == 6 && target.iter().enumerate().all(|(i, t)| (0..6).contains(t) && *t != i as i64),
+        "{target:?}"
+    );
+    succeeds(at, "attack -m m -d strokes -o to.h5 --attack random --eps 2 --limit 6 -q --target shuffle --batch 2");
+    let again = File::open(at.join("to.h5")).unwrap().dataset("target").unwrap().read_raw::<i64>().unwrap();
+    assert_eq!(again, target);
+    succeeds(
+        at,
+        &format!("attack -m m -d strokes -o one.h5 --attack random --eps 2 --limit 6 -q --target {}", target[0]),
+    );
+    assert!(File::open(at.join("one.h5")).unwrap().dataset("target").is_err(), "one for all is in the config");
+    let distance = |file: &str| doubles(at, file, "clean/target_latent_l2")[0];
+    assert_eq!(distance("one.h5"), distance("t-shuffle.h5"));
     for (wrong, text) in [
         ("--target 6 --limit 6", "target: expected a position from 0 to 5, found 6"),
         ("--target nowhere --limit 6", "nowhere"),

@@ -2,7 +2,7 @@
 
 use super::block::Block;
 use super::finder::Finder;
-use super::flow::{Asked, doubles, joined, singles};
+use super::flow::{Asked, doubles, joined, positions, singles};
 use super::job::{Job, Subject};
 use super::others;
 use super::pictures::Pictures;
@@ -177,6 +177,7 @@ pub fn attack_with(request: &AttackRequest, provided: &Provided, observer: &dyn 
     job.run(writer, "attacking", block, has_damage, observer, |x, index| {
         let (spectrum, cost) = finder.spectrum(vae, x, index)?;
         let targets = aimed.as_ref().map(|aimed| job.target_images(aimed, index)).transpose()?;
+        let partners = aimed.as_ref().and_then(|aimed| job.partners(aimed, index));
         // The attacks of all blocks behave alike, so this is reported once.
         let listener: &dyn Observer = if first.replace(false) { observer } else { &Silent };
         let part = |range: Range<usize>| -> Result<Given> {
@@ -192,10 +193,11 @@ pub fn attack_with(request: &AttackRequest, provided: &Provided, observer: &dyn 
                 images,
                 target,
                 cost,
-                index: index[range].to_vec(),
+                index: index[range.clone()].to_vec(),
                 spectrum,
                 others: others.as_ref().map(others::shared),
                 universal: fits.as_ref().map(Universal::handle),
+                partners: partners.as_ref().map(|all| all[range.clone()].to_vec()),
             })
         };
         let divided =
@@ -250,6 +252,8 @@ struct Given {
     cost: Passes,
     others: Option<Others>,
     universal: Option<Universal>,
+    /// Positions of the targets, if samples have targets of their own.
+    partners: Option<Vec<u64>>,
 }
 
 /// What is done to every block, on any thread.
@@ -280,7 +284,7 @@ impl<'a> Search<'a> {
 
     /// The results of every attack at every budget on some samples, as columns.
     fn block<'v>(&self, loops: Rc<Loops<'v>>, given: &'v Given, listener: &'v dyn Observer) -> Result<Vec<Asked>> {
-        let Given { images, target, index, spectrum, cost, others, universal } = given;
+        let Given { images, target, index, spectrum, cost, others, universal, partners } = given;
         let seed = self.request.subject.seed;
         let mut victim = Victim::among(loops, images, index, seed, spectrum.as_ref())?
             .with_observer(listener)
@@ -307,6 +311,7 @@ impl<'a> Search<'a> {
             fitted = Some(universal::fitted(universal, index, images.device())?);
         }
         let mut columns = self.clean_columns(&victim)?;
+        columns.extend(partners.as_ref().map(|index| positions("/target", index)).transpose()?);
         // The smaller budgets come first: their results are starts for the larger ones.
         let mut order: Vec<usize> = (0..self.budgets.len()).collect();
         order.sort_by(|a, b| self.budgets[*a].epsilon.total_cmp(&self.budgets[*b].epsilon));
