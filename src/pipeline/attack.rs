@@ -2,11 +2,12 @@
 
 use super::block::Block;
 use super::finder::Finder;
-use super::flow::{Asked, doubles, joined, positions, singles};
+use super::flow::{Asked, joined, positions};
 use super::job::{Job, Subject};
 use super::others;
 use super::pictures::Pictures;
 use super::provided::Provided;
+use super::told::{Told, has_damage};
 use super::{aim, flags, universal};
 use crate::attack::{
     self, AttackSpec, Attacked, Budget, Crew, Doubts, Family, Loops, Norm, Others, Passes, Universal, Victim,
@@ -16,9 +17,9 @@ use crate::error::{Error, Result};
 use crate::event::{Event, Observer, Silent};
 use crate::jacobian::{BatchSize, Reach};
 use crate::metric::{MetricKind, ensure_independent};
-use crate::model::{Defence, JudgeReads, Judged, Vae, open_judge, sha256, shift};
+use crate::model::{Defence, JudgeReads, Judged, Vae, open_judge, sha256};
 use crate::spectrum::{Spectrum, SpectrumSpec};
-use crate::store::{Column, FileKind, Values};
+use crate::store::{self, Column, FileKind, Values};
 use serde::{Deserialize, Serialize};
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -144,6 +145,8 @@ pub fn attack_with(request: &AttackRequest, provided: &Provided, observer: &dyn 
     let vae = job.model.vae.as_ref();
     ensure_independent(vae, &job.sample()?, Reach::EncoderAndDecoder)?;
     let _ = tch::no_grad(|| vae.features(&job.sample()?))?;
+    // A fit takes long: what the writer would refuse is refused before it.
+    store::ensure_free(&subject.output, subject.overwrite)?;
     let fits = universal::asked(&request.attacks)
         .map(|spec| job.universal(spec, &budgets, aimed.as_ref(), request.eot, observer))
         .transpose()?;
@@ -260,11 +263,8 @@ struct Given {
 struct Search<'a> {
     request: &'a AttackRequest,
     budgets: &'a [Budget],
-    /// The samples' own axes.
-    axes: &'a [i64],
-    pictures: bool,
+    told: Told<'a>,
     files: Option<Pictures>,
-    has_scale: bool,
     observer: &'a dyn Observer,
     doubts: Mutex<Doubts>,
 }
@@ -277,9 +277,8 @@ impl<'a> Search<'a> {
         files: Option<Pictures>,
         observer: &'a dyn Observer,
     ) -> Self {
-        let (axes, pictures) = (job.axes(), job.is_of_pictures());
-        let has_scale = job.model.vae.has_scale();
-        Self { request, budgets, axes, pictures, files, has_scale, observer, doubts: Mutex::default() }
+        let told = Told::of(job, request.images);
+        Self { request, budgets, told, files, observer, doubts: Mutex::default() }
     }
 
     /// The results of every attack at every budget on some samples, as columns.
@@ -310,7 +309,7 @@ impl<'a> Search<'a> {
             victim = victim.carrying(universal)?;
             fitted = Some(universal::fitted(universal, index, images.device())?);
         }
-        let mut columns = self.clean_columns(&victim)?;
+        let mut columns = self.told.clean(&victim)?;
         columns.extend(partners.as_ref().map(|index| positions("/target", index)).transpose()?);
         // The smaller budgets come first: their results are starts for the larger ones.
         let mut order: Vec<usize> = (0..self.budgets.len()).collect();
@@ -344,7 +343,7 @@ impl<'a> Search<'a> {
             }
             // What was fitted on a sample is not judged by it.
             let known = fitted.as_ref().filter(|_| by_eps.iter().all(|a| a.family == Family::Universal));
-            columns.extend(self.attack_columns(&name, &by_eps, known)?);
+            columns.extend(self.told.attack(&name, &by_eps, known)?);
         }
         Ok(columns)
     }
@@ -352,85 +351,6 @@ impl<'a> Search<'a> {
     fn doubts(&self) -> Vec<String> {
         self.doubts.lock().unwrap_or_else(PoisonError::into_inner).lines()
     }
-
-    /// Whether a measure has a meaning for these samples and this model.
-    fn is_told(&self, measure: &str) -> bool {
-        match measure {
-            "psnr" | "ssim" | "ms_ssim" => self.pictures,
-            "latent_kl" | "latent_skl" | "latent_w2" => self.has_scale,
-            _ => true,
-        }
-    }
-
-    /// [..., C, H, W] with the samples' own axes.
-    fn own(&self, images: &Tensor) -> Result<Tensor> {
-        let size = images.size();
-        Ok(images.f_reshape([&size[..size.len() - 3], self.axes].concat())?)
-    }
-
-    fn clean_columns(&self, victim: &Victim) -> Result<Vec<Asked>> {
-        let mut columns = Vec::new();
-        for (measure, values) in shift::clean(victim.clean())? {
-            columns.push(doubles(format!("/clean/{measure}"), &values, 0)?);
-        }
-        if let Some(target) = victim.target() {
-            for (measure, values) in shift::towards(target, victim.clean())? {
-                columns.push(doubles(format!("/clean/{measure}"), &values, 0)?);
-            }
-        }
-        if self.request.images == SaveImages::Yes {
-            columns.push(singles("/clean/images", &self.own(victim.images())?, 0)?);
-            columns.push(singles("/clean/recon", &self.own(&victim.clean().reconstruction)?, 0)?);
-        }
-        Ok(columns)
-    }
-
-    /// `/attack/<name>/<measure>` [E, n], and the images [E, n, C, H, W] if they are stored. Damage is NaN for the samples in `known` `[n]`.
-    fn attack_columns(&self, name: &str, by_eps: &[Attacked], known: Option<&Tensor>) -> Result<Vec<Asked>> {
-        let mut columns = Vec::new();
-        let judged = |values: Tensor| -> Result<Tensor> {
-            Ok(match known {
-                Some(known) => values.f_masked_fill(known, f64::NAN)?,
-                None => values,
-            })
-        };
-        let count = by_eps.first().map_or(0, |a| a.measures.len());
-        for m in 0..count {
-            if !self.is_told(by_eps[0].measures[m].0) {
-                continue;
-            }
-            let rows: Vec<&Tensor> = by_eps.iter().map(|a| &a.measures[m].1).collect();
-            let path = format!("/attack/{name}/{}", by_eps[0].measures[m].0);
-            columns.push(doubles(path, &judged(Tensor::f_stack(&rows, 0)?)?, 1)?);
-        }
-        let smallest: Vec<&Tensor> = by_eps.iter().filter_map(|a| a.smallest.as_ref()).collect();
-        if !smallest.is_empty() {
-            columns.push(doubles(format!("/smallest/{name}"), &Tensor::f_stack(&smallest, 0)?, 1)?);
-        }
-        let damage: Vec<&Tensor> = by_eps.iter().map(|a| &a.damage).collect();
-        columns.push(doubles(format!("/damage/{name}"), &judged(Tensor::f_stack(&damage, 0)?)?, 1)?);
-        for (what, of) in [("forward", (|p| p.forward) as fn(Passes) -> f64), ("backward", |p| p.backward)] {
-            let each = by_eps.iter().map(|a| Ok(a.damage.f_full_like(of(a.passes()))?));
-            let values = Tensor::f_stack(&each.collect::<Result<Vec<_>>>()?, 0)?;
-            columns.push(doubles(format!("/passes/{name}/{what}"), &values, 1)?);
-        }
-        if self.request.images == SaveImages::Yes {
-            let stacked = |images: fn(&Attacked) -> &Tensor| -> Result<Tensor> {
-                let images: Vec<&Tensor> = by_eps.iter().map(images).collect();
-                self.own(&Tensor::f_stack(&images, 0)?)
-            };
-            columns.push(singles(format!("/attack/{name}/images"), &stacked(|a| &a.images)?, 1)?);
-            columns.push(singles(format!("/attack/{name}/recon"), &stacked(|a| &a.reconstruction)?, 1)?);
-        }
-        Ok(columns)
-    }
-}
-
-/// Columns that are NaN if an attack's damage to a sample is not known. The universal attack's are NaN for samples that are well known.
-fn has_damage(path: &str) -> bool {
-    path.starts_with("/attack/")
-        && !path.starts_with("/attack/universal/")
-        && (path.ends_with("/latent_l2") || path.ends_with("/recon_mse"))
 }
 
 /// One budget for each epsilon; refuses settings that are out of range before any work.
