@@ -2,12 +2,19 @@
 
 mod budget;
 mod crew;
+mod draws;
+mod flags;
 mod goal;
 mod grid;
 mod inside;
 mod limits;
 mod minimal;
+mod obeys;
+mod pytorch;
 mod race;
 mod run;
+mod scaled;
 mod spec;
 pub(crate) mod toy;
+mod through;
+mod universal;

@@ -119,6 +119,23 @@ fn targets_are_named_in_four_ways() {
         // The target of sample 5, and of the first image of the same data, may be itself.
         assert!(closer >= 5, "{target}: from {before:?} to {after:?}");
     }
+    // Who is led where, so that one can look.
+    let file = File::open(at.join("t-shuffle.h5")).unwrap();
+    let target = file.dataset("target").unwrap().read_raw::<i64>().unwrap();
+    assert!(
+        target.len() == 6 && target.iter().enumerate().all(|(i, t)| (0..6).contains(t) && *t != i as i64),
+        "{target:?}"
+    );
+    succeeds(at, "attack -m m -d strokes -o to.h5 --attack random --eps 2 --limit 6 -q --target shuffle --batch 2");
+    let again = File::open(at.join("to.h5")).unwrap().dataset("target").unwrap().read_raw::<i64>().unwrap();
+    assert_eq!(again, target);
+    succeeds(
+        at,
+        &format!("attack -m m -d strokes -o one.h5 --attack random --eps 2 --limit 6 -q --target {}", target[0]),
+    );
+    assert!(File::open(at.join("one.h5")).unwrap().dataset("target").is_err(), "one for all is in the config");
+    let distance = |file: &str| doubles(at, file, "clean/target_latent_l2")[0];
+    assert_eq!(distance("one.h5"), distance("t-shuffle.h5"));
     for (wrong, text) in [
         ("--target 6 --limit 6", "target: expected a position from 0 to 5, found 6"),
         ("--target nowhere --limit 6", "nowhere"),
@@ -210,4 +227,97 @@ fn the_smallest_perturbation_is_stored_and_drawn() {
     succeeds(at, "report a.h5 -o r.html");
     let page = std::fs::read_to_string(at.join("r.html")).unwrap();
     assert!(page.contains("id=\"smallest-l2\"") && page.contains("of the images"), "no figure");
+}
+
+/// Images of tests/models/flat.pt, 1x2x3, in `images.h5`.
+fn small(count: usize) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let values: Vec<f32> = (0..6 * count).map(|i| 0.1 + 0.8 * ((i * 29 % 97) as f32 / 96.0)).collect();
+    let file = File::create(folder.path().join("images.h5")).unwrap();
+    file.new_dataset::<f32>().shape([count, 1, 2, 3]).create("images").unwrap().write_raw(&values).unwrap();
+    std::fs::copy(crate::files::root().join("tests/models/flat.pt"), folder.path().join("flat.pt")).unwrap();
+    folder
+}
+
+/// One perturbation, whatever the shard, the batch and the threads; judged where it was not fitted.
+#[test]
+fn a_universal_perturbation_is_one_for_all() {
+    let folder = small(41);
+    let at = folder.path();
+    let line = "attack -m flat.pt -d images.h5 --attack universal,random --eps 0.4,0.2 --save-images --steps 30 -q";
+    succeeds(at, &format!("{line} -o whole.h5"));
+    succeeds(at, &format!("{line} -o part1.h5 --shard 1/2 --batch 3 --threads 2"));
+    succeeds(at, &format!("{line} -o part2.h5 --shard 2/2"));
+    succeeds(at, "merge part1.h5 part2.h5 -o merged.h5");
+    let of = |file: &str, path: &str| doubles(at, file, path);
+    let perturbation = of("whole.h5", "universal/perturbation");
+    let fitted =
+        File::open(at.join("whole.h5")).unwrap().dataset("universal/fitted").unwrap().read_raw::<i64>().unwrap();
+    assert_eq!((perturbation.len(), fitted.len(), of("whole.h5", "universal/damage").len()), (12, 20, 40));
+    assert_eq!(perturbation, of("merged.h5", "universal/perturbation"));
+    for (a, b) in of("whole.h5", "damage/universal").iter().zip(of("merged.h5", "damage/universal")) {
+        assert!(a.is_nan() && b.is_nan() || (a - b).abs() < 1e-6, "{a} {b}");
+    }
+    let file = File::open(at.join("whole.h5")).unwrap();
+    let clean = file.dataset("clean/images").unwrap().read_raw::<f32>().unwrap();
+    let moved = file.dataset("attack/universal/images").unwrap().read_raw::<f32>().unwrap();
+    for (place, (moved, clean)) in moved.iter().zip(clean.iter().chain(&clean)).enumerate() {
+        let delta = perturbation[place / (41 * 6) * 6 + place % 6] as f32;
+        assert!((moved - (clean + delta).clamp(0.0, 1.0)).abs() < 1e-6, "{place}: {moved} of {clean} and {delta}");
+    }
+    for measure in ["attack/universal/latent_l2", "attack/universal/recon_mse", "damage/universal"] {
+        let nan: Vec<i64> = (0..41).filter(|i| of("whole.h5", measure)[*i as usize].is_nan()).collect();
+        let mut expected = fitted.clone();
+        expected.sort_unstable();
+        assert_eq!(nan, expected, "{measure}");
+    }
+    // Noise is judged on all of them.
+    assert!(of("whole.h5", "damage/random").iter().all(|d| d.is_finite()));
+    let (code, said) = pullback(at, "attack -m flat.pt -d images.h5 -o b.h5 --attack universal --universal-on 41 -q");
+    assert_eq!(
+        (code, said.trim_end()),
+        (Some(2), "pullback: --universal-on: expected 1 to 40 of 41 samples, found 41")
+    );
+    let (code, said) = pullback(at, "attack -m flat.pt -d images.h5 -o b.h5 --attack race --universal-on 4 -q");
+    assert_eq!(
+        (code, said.trim_end()),
+        (Some(2), "pullback: --universal-on: expected the attack universal among those chosen, found race")
+    );
+}
+
+/// What was asked of a model that samples, behind a defence, is told by the file; what has no meaning is refused.
+#[test]
+fn sampling_and_defences_are_asked_for_and_told() {
+    let folder = trained();
+    let at = folder.path();
+    let line = "attack -m m -d strokes --attack pgd,universal --steps 5 --eps 1 --limit 6 -q --goal recon";
+    succeeds(at, &format!("{line} -o bare.h5"));
+    succeeds(at, &format!("{line} -o drawn.h5 --eot 2"));
+    succeeds(at, &format!("{line} -o behind.h5 --through jpeg:40,resize"));
+    let attribute = |file: &str, name: &str| -> Option<String> {
+        let file = File::open(at.join(file)).unwrap();
+        let found = file.attr(name).ok()?;
+        Some(found.read_scalar::<hdf5::types::VarLenUnicode>().unwrap().to_string())
+    };
+    assert_eq!((attribute("drawn.h5", "eot"), attribute("bare.h5", "eot")), (Some("2".to_owned()), None));
+    assert_eq!(attribute("behind.h5", "through"), Some("jpeg:40, resize".to_owned()));
+    let damage = |file: &str| doubles(at, file, "damage/pgd");
+    assert!(damage("drawn.h5").iter().zip(damage("bare.h5")).all(|(a, b)| a != &b));
+    // Half the pixels are gone: other reconstructions of the clean images too.
+    let clean = |file: &str| doubles(at, file, "clean/recon_mse");
+    assert!(clean("behind.h5").iter().zip(clean("bare.h5")).all(|(a, b)| a != &b));
+    for (wrong, text) in [
+        (
+            "--eot 3",
+            "attack.eot (--eot): expected a goal that reads the reconstruction, such as recon, whose code is drawn, found goal latent",
+        ),
+        ("--through blur", "--through: expected jpeg, jpeg:QUALITY (1 to 100), resize or resize:PIXELS, found blur"),
+        (
+            "--through resize:28",
+            "through resize: expected fewer pixels than the shorter side, 28, and at least one, found 28",
+        ),
+    ] {
+        let (code, said) = pullback(at, &format!("attack -m m -d strokes -o w.h5 -q {wrong}"));
+        assert_eq!((code, said.trim_end()), (Some(2), format!("pullback: {text}").as_str()));
+    }
 }

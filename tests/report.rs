@@ -2,6 +2,7 @@
 
 mod browser; // as Chromium shows it
 mod compare; // models beside each other
+mod worst; //   the worst case, and the classes
 
 use crate::files::root;
 use crate::roundoff::apart;

@@ -7,7 +7,7 @@
 
 use super::best::exceeds;
 use super::least::at_least_one;
-use super::start::{Start, origins};
+use super::start::{Origin, Start, carried, origins};
 use super::step::vanishes;
 use super::{Attack, Budget, Family, Goal, Proposal, Victim};
 use crate::error::Result;
@@ -78,9 +78,13 @@ impl Attack for Apgd {
     }
 
     fn propose(&self, victim: &Victim, budget: &Budget, trial: usize) -> Result<Proposal> {
-        let ApgdSpec { steps, goal, start, .. } = self.0;
-        let origin = origins(victim, &[start], trial + 1, 0, false)[trial];
-        let mut state = State::at(origin.image(victim, budget, None)?, goal, victim, budget)?;
+        let ApgdSpec { steps, goal, start, restarts } = self.0;
+        let smaller = carried(victim, budget, "apgd", trial, restarts);
+        let origin = match smaller {
+            Some(_) => Origin::Smaller,
+            None => origins(victim, &[start], trial + 1, 0, false)[trial],
+        };
+        let mut state = State::at(origin.image(victim, budget, smaller.as_ref())?, goal, victim, budget)?;
         let checkpoints = checkpoints(steps);
         for step in 1..=steps {
             crate::event::ensure_wanted()?;
@@ -90,7 +94,8 @@ impl Attack for Apgd {
                 state.look(since)?;
             }
         }
-        Ok(Proposal { candidates: vec![state.best], stalled: Some(state.stalled) })
+        let candidates = std::iter::once(state.best).chain(smaller).collect();
+        Ok(Proposal { candidates, stalled: Some(state.stalled) })
     }
 }
 

@@ -51,4 +51,32 @@ impl Crew {
         })?;
         Ok(Some(answers))
     }
+
+    /// Calls `work` on each of `parts`, in parallel where there are handles; the answers are in the order of the parts. Each call has one
+    /// thread then, so that what it answers does not depend on how many there are. `vae` is the model for a crew without handles.
+    ///
+    /// # Errors
+    /// The error of the first part that failed.
+    pub fn each<P: Send, T: Send>(
+        &self,
+        vae: &dyn Vae,
+        parts: Vec<P>,
+        work: impl Fn(&dyn Vae, P) -> Result<T> + Sync,
+    ) -> Result<Vec<T>> {
+        let Self(handles) = self;
+        if handles.is_empty() {
+            return parts.into_iter().map(|part| work(vae, part)).collect();
+        }
+        let each = parts.len().div_ceil(handles.len()).max(1);
+        let mut parts = parts.into_iter().peekable();
+        let mut shares = Vec::new();
+        while parts.peek().is_some() {
+            shares.push(parts.by_ref().take(each).collect::<Vec<P>>());
+        }
+        let answers = parallel::each(shares, |i, share| {
+            let vae = handles[i].lock().unwrap_or_else(PoisonError::into_inner);
+            share.into_iter().map(|part| work(vae.as_ref(), part)).collect::<Result<Vec<T>>>()
+        })?;
+        Ok(answers.into_iter().flatten().collect())
+    }
 }

@@ -156,6 +156,7 @@ pub fn signs(results: &[Attacked]) -> Result<Vec<((String, Flag), Tensor)>> {
 fn should_lose(weaker: Family, stronger: Family) -> bool {
     matches!(
         (weaker, stronger),
-        (Family::Noise, Family::Spectral | Family::Gradient) | (Family::Blind | Family::Spectral, Family::Gradient)
+        (Family::Noise, Family::Spectral | Family::Gradient)
+            | (Family::Blind | Family::Spectral | Family::Universal, Family::Gradient)
     )
 }

@@ -2,13 +2,14 @@
 
 use super::Victim;
 use super::aim::Aim;
+use super::draws;
 use crate::error::{Error, Result};
 use crate::ffi::{self, Graph, VjpMode};
 use crate::model::shift::{self, Reading};
 use crate::model::{Posterior, Vae};
 use crate::ops::Reduce;
 use serde::{Deserialize, Serialize};
-use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tch::{Device, Kind, Tensor};
 
 /// Damage done by x' in place of x; larger = more. Each is a measure of [`shift`].
@@ -108,26 +109,47 @@ impl Goal {
     ///
     /// At x' = x most goals have their minimum 0 with gradient 0, so an ascent must start elsewhere.
     pub fn value(self, victim: &Victim, x: &Tensor) -> Result<Tensor> {
-        victim.passes().note(x, 1, 0);
+        victim.passes().note(x, self.draws(victim.aim()), 0);
         self.value_at(victim.vae(), victim.aim(), x)
+    }
+
+    /// Whether it reads the reconstruction, so that draws of the code have a meaning.
+    pub fn reads_reconstruction(self) -> bool {
+        matches!(self.view(), View::Image(_))
+    }
+
+    /// How often the goal runs the model.
+    pub(super) fn draws(self, aim: Aim<'_>) -> usize {
+        let draws = aim.draws.filter(|_| self.reads_reconstruction());
+        draws.map_or(1, |draws| draws.size()[0].max(1) as usize)
     }
 
     /// [`Goal::value`] for the given aim.
     pub(super) fn value_at(self, vae: &dyn Vae, aim: Aim<'_>, x: &Tensor) -> Result<Tensor> {
         let value = match self.view() {
             View::Latent(distance) => distance(&aim.reference.posterior, &vae.encode(x)?)?,
-            View::Image(damage) => damage(aim.reference, x, &vae.decode(&vae.encode(x)?.mean)?)?,
+            View::Image(damage) => {
+                let posterior = vae.encode(x)?;
+                let seen = |z: &Tensor| damage(aim.reference, x, &vae.decode(z)?);
+                let drawn = draws::mean(aim.each_draw()?.into_iter().map(Ok), |noise| seen(&posterior.sample(noise)?))?;
+                drawn.map_or_else(|| seen(&posterior.mean), Ok)?
+            }
             View::Features(change) => change(&aim.reference.features, &vae.features(x)?, aim.towards)?,
         };
         aim.signed(value)
     }
 
-    /// The value of an existing reading, `[B]` f64.
+    /// The value of an existing reading, `[B]` f64; of a victim whose code is drawn, the mean over draws that no search has seen.
     pub fn of(self, victim: &Victim, moved: &Reading) -> Result<Tensor> {
         let aim = victim.aim();
         let value = match self.view() {
             View::Latent(distance) => distance(&aim.reference.posterior, &moved.posterior)?,
-            View::Image(damage) => damage(aim.reference, &moved.images, &moved.reconstruction)?,
+            View::Image(damage) => {
+                let drawn = draws::mean(victim.fresh_draws(), |noise| {
+                    damage(aim.reference, &moved.images, &victim.vae().decode(&moved.posterior.sample(noise)?)?)
+                })?;
+                drawn.map_or_else(|| damage(aim.reference, &moved.images, &moved.reconstruction), Ok)?
+            }
             View::Features(change) => change(&aim.reference.features, &moved.features, aim.towards)?,
         };
         aim.signed(value)
@@ -136,7 +158,8 @@ impl Goal {
     /// The value at `x` and its gradient there, `[B]` f64 and [B, C, H, W], both without a graph. One forward and one backward pass serve
     /// the whole batch, since no sample depends on another.
     pub fn value_and_gradient(self, victim: &Victim, x: &Tensor) -> Result<(Tensor, Tensor)> {
-        victim.passes().note(x, 1, 1);
+        let draws = self.draws(victim.aim());
+        victim.passes().note(x, draws, draws);
         self.value_and_gradient_at(victim.vae(), victim.aim(), x, &Folding::on(x.device()))
     }
 
@@ -177,18 +200,11 @@ impl Goal {
                     let seen = Posterior { mean: leaf(&posterior.mean)?, log_var: leaf(&posterior.log_var)? };
                     let value = aim.signed(distance(&aim.reference.posterior, &seen)?)?;
                     let [mean, log_var] = gradients(&value, [&seen.mean, &seen.log_var])?;
-                    // Terms that do not count are not pulled back.
-                    let gradient = match (mean, log_var) {
-                        (Some(mean), Some(log_var)) => {
-                            let output = Tensor::f_cat(&[&posterior.mean, &posterior.log_var], 1)?;
-                            folding.pull_back(&output, &x, &Tensor::f_cat(&[mean, log_var], 1)?)?
-                        }
-                        (Some(mean), None) => folding.pull_back(&posterior.mean, &x, &mean)?,
-                        (None, Some(log_var)) => folding.pull_back(&posterior.log_var, &x, &log_var)?,
-                        (None, None) => x.f_zeros_like()?,
-                    };
+                    let gradient = folding.through(&posterior, &x, mean, log_var)?;
+                    let gradient = gradient.map_or_else(|| x.f_zeros_like(), Ok)?;
                     Ok((value.f_detach()?, gradient.f_detach()?))
                 }
+                View::Image(damage) if aim.draws.is_some() => drawn(damage, vae, aim, &x, folding),
                 View::Image(damage) => {
                     let image = vae.decode(&vae.encode(&x)?.mean)?;
                     let (seen, itself) = (leaf(&image)?, leaf(&x)?);
@@ -207,6 +223,38 @@ impl Goal {
             }
         })
     }
+}
+
+/// The mean over draws of the code of what `damage` says of the reconstruction, and its gradient at `x`, a leaf.
+fn drawn(
+    damage: fn(&Reading, &Tensor, &Tensor) -> Result<Tensor>,
+    vae: &dyn Vae,
+    aim: Aim<'_>,
+    x: &Tensor,
+    folding: &Folding,
+) -> Result<(Tensor, Tensor)> {
+    let leaf = |t: &Tensor| -> Result<Tensor> { Ok(t.f_detach()?.f_set_requires_grad(true)?) };
+    let posterior = vae.encode(x)?;
+    let seen = Posterior { mean: leaf(&posterior.mean)?, log_var: leaf(&posterior.log_var)? };
+    let itself = leaf(x)?;
+    let draws = aim.each_draw()?;
+    let (mut values, mut sums) = (vec![], [const { None }; 3]);
+    // Draw after draw, so that the activations of one decoder are held at a time; the encoder goes back once.
+    for noise in &draws {
+        let value = aim.signed(damage(aim.reference, &itself, &vae.decode(&seen.sample(noise)?)?)?)?;
+        let found = gradients(&value, [&seen.mean, &seen.log_var, &itself])?;
+        for (sum, found) in sums.iter_mut().zip(found) {
+            *sum = draws::plus(sum.take(), found)?;
+        }
+        values.push(value.f_detach()?);
+    }
+    let [mean, log_var, direct] = sums;
+    let gradient = draws::plus(folding.through(&posterior, x, mean, log_var)?, direct)?;
+    let gradient = match gradient {
+        Some(gradient) => gradient.f_div_scalar(draws.len() as f64)?,
+        None => x.f_zeros_like()?,
+    };
+    Ok((Tensor::f_stack(&values, 0)?.mean_over([0])?, gradient.f_detach()?))
 }
 
 /// What a judge's answers before and after say, `[B]` f64. Towards a target every answer counts as a distance.
@@ -237,20 +285,39 @@ fn each_gradient(value: &Tensor, leaves: &[&Tensor]) -> Result<Vec<Option<Tensor
 }
 
 /// Whether the engine's own backward pass knows all operations of a model, as far as is known.
-pub(super) struct Folding(Cell<bool>);
+pub(super) struct Folding(AtomicBool);
 
 impl Folding {
     /// It is tried on a CPU only.
     pub(super) fn on(device: Device) -> Self {
-        Self(Cell::new(device == Device::Cpu))
+        Self(AtomicBool::new(device == Device::Cpu))
+    }
+
+    /// The cotangents of mu and logvar at `x`; terms that do not count are not pulled back.
+    fn through(
+        &self,
+        posterior: &Posterior,
+        x: &Tensor,
+        mean: Option<Tensor>,
+        log_var: Option<Tensor>,
+    ) -> Result<Option<Tensor>> {
+        Ok(match (mean, log_var) {
+            (Some(mean), Some(log_var)) => {
+                let output = Tensor::f_cat(&[&posterior.mean, &posterior.log_var], 1)?;
+                Some(self.pull_back(&output, x, &Tensor::f_cat(&[mean, log_var], 1)?)?)
+            }
+            (Some(mean), None) => Some(self.pull_back(&posterior.mean, x, &mean)?),
+            (None, Some(log_var)) => Some(self.pull_back(&posterior.log_var, x, &log_var)?),
+            (None, None) => None,
+        })
     }
 
     /// The cotangent [B, R] of `output` [B, R] at `x` [B, ...]: one backward pass, the engine's own (kernels/folded.h) or autograd's.
     fn pull_back(&self, output: &Tensor, x: &Tensor, cotangent: &Tensor) -> Result<Tensor> {
         let cotangents = cotangent.f_unsqueeze(0)?;
-        if self.0.get() {
+        if self.0.load(Ordering::Relaxed) {
             match ffi::vjp(output, x, &cotangents, VjpMode::Folded, Graph::Constant) {
-                Err(error) if error.is_of_the_way() => self.0.set(false),
+                Err(error) if error.is_of_the_way() => self.0.store(false, Ordering::Relaxed),
                 folded => return Ok(folded?.f_squeeze_dim(0)?),
             }
         }

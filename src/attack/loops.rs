@@ -127,6 +127,8 @@ struct Key {
     images: (Vec<i64>, Kind, Device),
     ascent: Ascent,
     towards: bool,
+    /// Draws of the code; 0 if it is mu.
+    draws: i64,
     norm: Norm,
     pixels: Option<(f64, f64)>,
 }
@@ -138,6 +140,7 @@ impl Key {
             images: (x.size(), x.kind(), x.device()),
             ascent,
             towards: victim.aim().towards,
+            draws: victim.aim().draws.map_or(0, |draws| draws.size()[0]),
             norm: budget.norm,
             pixels: budget.pixels,
         }
@@ -158,6 +161,8 @@ struct Buffers {
     origin: Tensor,
     /// What the model computes for the aim's images.
     reference: Reading,
+    /// Noise of the draws of the code, [N, R, L], if it is drawn.
+    draws: Option<Tensor>,
     /// The iterate, [R, C, H, W].
     x: Tensor,
     /// The best iterates, [R, C, H, W], and their damage, `[R]` f64. The damage is NaN at first; any number is larger.
@@ -193,14 +198,15 @@ impl Loop {
             let _ = held.lengths.f_narrow(0, 0, 1)?.f_fill_(*length)?;
             step.run(|| held.take_step(vae, key, folding))?;
         }
-        victim.passes().note(start, lengths.len(), lengths.len());
+        let draws = key.ascent.goal.draws(victim.aim());
+        victim.passes().note(start, draws * lengths.len(), draws * lengths.len());
         if let Some(reason) = step.refusal() {
             victim.refused(reason);
         }
         if finish {
-            let aim = Aim { reference: &held.reference, towards: key.towards };
+            let aim = held.aim(key);
             let value = key.ascent.goal.value_at(vae, aim, &held.x)?;
-            victim.passes().note(start, 1, 0);
+            victim.passes().note(start, draws, 0);
             keep_best(&mut held.best.shallow_clone(), &mut held.damage.shallow_clone(), &held.x, &value)?;
         }
         Ok(Reached {
@@ -224,8 +230,14 @@ impl Buffers {
         let images = || -> Result<Tensor> { Ok(Tensor::f_empty(size.as_slice(), (*kind, *device))?) };
         let Reading { images: aimed_at, posterior, reconstruction, features } = reference;
         let posterior = Posterior { mean: many(&posterior.mean)?, log_var: many(&posterior.log_var)? };
+        let noise = [key.draws, rows, posterior.mean.size()[1]];
+        let draws = match key.draws {
+            0 => None,
+            _ => Some(Tensor::f_empty(noise, (posterior.mean.kind(), *device))?),
+        };
         let features = features.iter().map(many).collect::<Result<_>>()?;
         Ok(Self {
+            draws,
             origin: images()?,
             reference: Reading { images: many(aimed_at)?, posterior, reconstruction: many(reconstruction)?, features },
             x: images()?,
@@ -235,6 +247,10 @@ impl Buffers {
             stalled: Tensor::f_empty([rows], (Kind::Bool, *device))?,
             lengths: Tensor::f_empty([2], (Kind::Double, *device))?,
         })
+    }
+
+    fn aim(&self, key: &Key) -> Aim<'_> {
+        Aim { reference: &self.reference, towards: key.towards, draws: self.draws.as_ref() }
     }
 
     /// Copies a batch into the buffers.
@@ -253,6 +269,10 @@ impl Buffers {
         fill(&self.reference.posterior.mean, &reference.posterior.mean)?;
         fill(&self.reference.posterior.log_var, &reference.posterior.log_var)?;
         fill(&self.reference.reconstruction, &reference.reconstruction)?;
+        if let (Some(to), Some(from)) = (&self.draws, victim.aim().draws) {
+            let (count, samples, latents) = from.size3()?;
+            to.f_view([count, starts, samples, latents])?.f_copy_(&from.f_unsqueeze(1)?)?;
+        }
         for (to, from) in self.reference.features.iter().zip(&reference.features) {
             fill(to, from)?;
         }
@@ -270,7 +290,7 @@ impl Buffers {
 
     /// One step, in place; it can run inside a graph.
     fn take_step(&self, vae: &dyn Vae, key: &Key, folding: &Folding) -> Result<()> {
-        let aim = Aim { reference: &self.reference, towards: key.towards };
+        let aim = self.aim(key);
         let (value, gradient) = key.ascent.goal.value_and_gradient_at(vae, aim, &self.x, folding)?;
         let gradient = match &self.velocity {
             Some(velocity) => {

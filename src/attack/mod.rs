@@ -9,6 +9,8 @@ mod best;
 mod budget;
 mod crew;
 mod doubt;
+mod draws; //  of the latent code
+mod fitted; // the perturbation of `universal` on a sample
 mod goal;
 mod grid;
 mod iterated;
@@ -27,6 +29,7 @@ mod square;
 mod start;
 mod suite;
 mod surface;
+mod universal; // one perturbation for all images, as it is fitted
 mod victim;
 
 pub use apgd::ApgdSpec;
@@ -49,6 +52,7 @@ pub use square::SquareSpec;
 pub use start::Start;
 pub use step::Landing;
 pub use suite::{SuiteSpec, VERSION as SUITE};
+pub use universal::{Fit, Ground, Universal, UniversalSpec};
 pub use victim::Victim;
 
 use crate::error::Result;
@@ -59,6 +63,8 @@ use tch::Tensor;
 pub enum Family {
     /// Directions without knowledge of the model.
     Noise,
+    /// One perturbation for all samples, which knows the model but not the sample.
+    Universal,
     /// A search that sees only the goal's values.
     Blind,
     /// Directions from the spectrum.

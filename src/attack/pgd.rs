@@ -110,7 +110,10 @@ impl Attack for Pgd {
     }
 
     fn propose(&self, victim: &Victim, budget: &Budget, trial: usize) -> Result<Proposal> {
+        let smaller = start::carried(victim, budget, "pgd", trial, self.0.restarts);
         let start = match self.0.start {
+            // What was found is a better beginning than any draw.
+            _ if smaller.is_some() => Origin::Smaller.image(victim, budget, smaller.as_ref())?,
             Start::Random => random_start(victim, budget, trial)?,
             Start::Spectral => spectral_start(victim, budget, trial, self.0.goal)?,
             Start::Others => Origin::Other(trial).image(victim, budget, None)?,
@@ -118,7 +121,8 @@ impl Attack for Pgd {
         let lengths: Vec<_> = (0..self.0.steps).map(|t| budget.epsilon * self.0.length(t)).collect();
         let ascent = Ascent { goal: self.0.goal, landing: Landing::Ball, momentum: self.0.momentum };
         let reached = victim.loops().ascend(victim, ascent, budget, &start, &lengths, true)?;
-        Ok(Proposal { candidates: vec![reached.best], stalled: Some(reached.stalled) })
+        let candidates = std::iter::once(reached.best).chain(smaller).collect();
+        Ok(Proposal { candidates, stalled: Some(reached.stalled) })
     }
 
     fn directions(&self) -> usize {

@@ -1,6 +1,7 @@
 //! Attacks as the user chooses them: by names on the command line, or by tagged maps in the YAML.
 
 use super::apgd::{Apgd, ApgdSpec};
+use super::fitted::Fitted;
 use super::iterated::{Iterated, IteratedSpec};
 use super::minimal::{Minimal, MinimalSpec};
 use super::pgd::{Pgd, PgdSpec};
@@ -10,6 +11,7 @@ use super::spectral::SpectralSpec;
 use super::square::{Square, SquareSpec};
 use super::start::Start;
 use super::suite::SuiteSpec;
+use super::universal::UniversalSpec;
 use super::{Attack, Family, Goal, Norm};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -39,6 +41,8 @@ pub enum AttackSpec {
     Square(SquareSpec),
     /// The smallest perturbation that does a given damage.
     Minimal(MinimalSpec),
+    /// One perturbation for all images, fitted on some of the samples and judged on the others.
+    Universal(UniversalSpec),
     /// Several attacks, without settings to tune.
     Suite(SuiteSpec),
 }
@@ -146,6 +150,7 @@ impl AttackSpec {
             Self::Apgd(s) => s.goal,
             Self::Square(s) => s.goal,
             Self::Minimal(s) => s.goal,
+            Self::Universal(s) => s.goal,
             Self::Suite(s) => s.goal,
         }
     }
@@ -172,7 +177,9 @@ impl AttackSpec {
             Self::Apgd(s) => s.start == Start::Others,
             Self::Race(s) => s.starts.contains(&Start::Others),
             Self::Minimal(_) | Self::Suite(_) => true,
-            Self::Spectral(_) | Self::Random(_) | Self::SpectralIterated(_) | Self::Square(_) => false,
+            Self::Spectral(_) | Self::Random(_) | Self::SpectralIterated(_) | Self::Square(_) | Self::Universal(_) => {
+                false
+            }
         }
     }
 
@@ -207,6 +214,7 @@ impl AttackSpec {
             Self::Apgd(s) => s.check(),
             Self::Square(s) => s.check(),
             Self::Minimal(s) => s.check(),
+            Self::Universal(s) => s.check(),
             Self::Suite(_) => Ok(()),
         }
     }
@@ -235,6 +243,7 @@ impl AttackSpec {
             Self::Apgd(s) => self.alone(Apgd(s.clone())),
             Self::Square(s) => self.alone(Square(s.clone())),
             Self::Minimal(s) => self.alone(Minimal(s.clone())),
+            Self::Universal(s) => self.alone(Fitted(s.clone())),
         }
     }
 }

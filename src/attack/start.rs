@@ -89,6 +89,12 @@ impl Origin {
     }
 }
 
+/// What an attack with restarts found at the next smaller epsilon, for its last restart: it begins there, and the image itself competes.
+/// `None` for the others, for a lone ascent, and at the smallest epsilon.
+pub(super) fn carried(victim: &Victim, budget: &Budget, name: &str, trial: usize, restarts: usize) -> Option<Tensor> {
+    if restarts > 1 && trial + 1 == restarts { victim.smaller(name, budget) } else { None }
+}
+
 /// The k-th normal direction of each sample, in the images' shape.
 pub(super) fn noise(victim: &Victim, k: usize) -> Result<Tensor> {
     let normal = seed::normal_stream(victim.seed(), Stage::AttackStart, k as u64, victim.index(), victim.dim())?;

@@ -1,8 +1,10 @@
 //! What is attacked: a model at a batch of images, and the data that all attacks on them share.
 
 use super::aim::Aim;
+use super::draws::{self, Of};
 use super::others::Others;
 use super::passes::{Counter, Passes};
+use super::universal::{Fit, Universal};
 use super::{Budget, Loops};
 use crate::error::{Error, Result, ensure_shape};
 use crate::event::{Event, Observer, Silent};
@@ -26,8 +28,12 @@ pub struct Victim<'a> {
     /// Forward and backward passes that the spectrum took for each sample.
     spectrum_passes: Passes,
     others: Option<&'a Others>,
+    /// Perturbations that were fitted on other samples.
+    universal: Option<&'a Universal>,
     /// The target; without one, attacks lead away from the clean images.
     target: Option<Reading>,
+    /// Noise of the draws of the code that searches see, [N, B, L]; `None`: the code is mu.
+    draws: Option<Tensor>,
     /// Pixels are those of 8-bit files.
     rounded: bool,
     passes: Counter,
@@ -106,7 +112,9 @@ impl<'a> Victim<'a> {
             spectrum: None,
             spectrum_passes: Passes::default(),
             others: None,
+            universal: None,
             target: None,
+            draws: None,
             rounded: false,
             passes,
             found: RefCell::default(),
@@ -145,6 +153,19 @@ impl<'a> Victim<'a> {
         Ok(Self { others: Some(others), ..self })
     }
 
+    /// The same, with perturbations that were fitted on other samples of the data set.
+    ///
+    /// # Errors
+    /// If shapes do not fit together.
+    pub fn carrying(self, universal: &'a Universal) -> Result<Self> {
+        let mut size = self.images().size();
+        size[0] = 1;
+        for fit in &universal.fits {
+            ensure_shape("perturbation for all images", &fit.perturbation, &size)?;
+        }
+        Ok(Self { universal: Some(universal), ..self })
+    }
+
     /// The same, with targets: a goal is then minus the distance from the model's output for `target`, which has the victim's shapes.
     ///
     /// # Errors
@@ -159,6 +180,16 @@ impl<'a> Victim<'a> {
             ensure_shape("features of the targets", feature, &own.size())?;
         }
         Ok(Self { target: Some(target), ..self })
+    }
+
+    /// The same, of a model whose code is drawn from q(z|x): goals of the reconstruction take the mean over `count` draws, which are the same
+    /// at every step of every search and depend on the seed and a sample's position only. The judge has draws of its own.
+    ///
+    /// # Errors
+    /// If memory runs out.
+    pub fn expecting(self, count: usize) -> Result<Self> {
+        let draws = draws::search(self.seed, &self.index, count.max(1), &self.clean.posterior.mean)?;
+        Ok(Self { draws: Some(draws), ..self })
     }
 
     /// The same, and says whether pixels of attacked images are multiples of 1/255, as in 8-bit files ([`Budget::on_grid`]).
@@ -211,7 +242,17 @@ impl<'a> Victim<'a> {
 
     /// What attacks lead away from, or lead towards.
     pub(super) fn aim(&self) -> Aim<'_> {
-        Aim { reference: self.target.as_ref().unwrap_or(&self.clean), towards: self.target.is_some() }
+        Aim {
+            reference: self.target.as_ref().unwrap_or(&self.clean),
+            towards: self.target.is_some(),
+            draws: self.draws.as_ref(),
+        }
+    }
+
+    /// The noise of draws that no search has seen, [B, L] each; none if the code is mu.
+    pub(super) fn fresh_draws(&self) -> impl Iterator<Item = Result<Tensor>> {
+        let count = if self.draws.is_some() { draws::FRESH } else { 0 };
+        (0..count).map(|k| draws::draw(self.seed, &self.index, Of::Judge, k, &self.clean.posterior.mean))
     }
 
     /// What the model computes for the target, if there is one.
@@ -244,6 +285,11 @@ impl<'a> Victim<'a> {
     pub(super) fn other(&self, k: usize) -> Result<Tensor> {
         let lacking = || Error::request("other images of the data set", "some, to move towards", "none");
         self.others.ok_or_else(lacking)?.kth(self.seed, &self.index, k)
+    }
+
+    /// The perturbation for all images that was fitted to a budget, if one was, and the passes for each sample that this took.
+    pub(super) fn universal(&self, budget: &Budget) -> Option<(&Fit, Passes)> {
+        self.universal?.at(budget)
     }
 
     /// v_1 of `metric` at `x` in the images' shape.

@@ -7,7 +7,7 @@ use crate::data::{Background, FullScale, Layout, Split};
 use crate::device::DeviceChoice;
 use crate::jacobian::BatchSize;
 use crate::metric::MetricKind;
-use crate::model::{InputRange, JudgeReads, Outputs, PosteriorScale};
+use crate::model::{Defence, InputRange, JudgeReads, Outputs, PosteriorScale};
 use crate::pipeline::Shard;
 use crate::pipeline::bench::Work;
 use crate::spectrum::SpectrumMode;
@@ -247,7 +247,7 @@ pub struct Attack {
     /// What counts as damage [default: latent]
     #[arg(long, value_name = "GOAL")]
     pub goal: Option<Goal>,
-    /// Steps of the attack pgd [default: 40]
+    /// Steps of the attacks pgd [default: 40] and universal [default: 100]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = count)]
     pub steps: Option<usize>,
     /// Ascents of pgd from different starts, of which the worst counts [default: 1]
@@ -268,9 +268,18 @@ pub struct Attack {
     /// Damage, in units of the goal, that the attack minimal does with as small a perturbation as it can
     #[arg(long, value_name = "DAMAGE", allow_negative_numbers = true)]
     pub reach: Option<f64>,
+    /// Samples that the attack universal is fitted on; the others judge it [default: half, at most 512]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = count)]
+    pub universal_on: Option<usize>,
     /// Lead towards the code 0, another image for each, the image at a position, or the first of a data set
     #[arg(long, value_name = "zero|shuffle|N|DATA", value_parser = parsed::<Target>)]
     pub target: Option<Target>,
+    /// Draws of the latent code over which goals of the reconstruction take the mean; unless given, the code is mu
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = count)]
+    pub eot: Option<usize>,
+    /// Defences in front of the model, which clean and attacked images go through
+    #[arg(long, value_name = "jpeg[:Q],resize[:S]", value_delimiter = ',', value_parser = parsed::<Defence>)]
+    pub through: Option<Vec<Defence>>,
     /// A TorchScript file whose forward judges codes or reconstructions; the goal is then what it says (goal judge)
     #[arg(long, value_name = "FILE")]
     pub judge: Option<PathBuf>,

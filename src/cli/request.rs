@@ -101,6 +101,12 @@ pub fn attack(typed: &Attack) -> Result<AttackRequest> {
     if let Some(target) = &typed.target {
         tree.put("--target", "attack.target", target)?;
     }
+    if let Some(draws) = typed.eot {
+        tree.put("--eot", "attack.eot", &draws)?;
+    }
+    if let Some(through) = &typed.through {
+        tree.put("--through", "attack.through", through)?;
+    }
     if typed.save_png.is_some() {
         tree.put("--save-png", "attack.rounded", &true)?;
     }
@@ -156,6 +162,7 @@ fn knobs(typed: &Attack) -> Result<Vec<Knob>> {
         knob("--momentum", "momentum", &typed.momentum),
         knob("--budget", "budget", &typed.budget),
         knob("--reach", "reach", &typed.reach),
+        knob("--universal-on", "fit", &typed.universal_on),
     ];
     all.into_iter().flatten().collect()
 }

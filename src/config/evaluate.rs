@@ -2,12 +2,12 @@
 
 use super::Target;
 use super::precision::Precision;
-use super::samples::one_part;
+use super::samples::{at_least_one, one_part};
 use crate::attack::{self, AttackSpec, Goal, Norm};
 use crate::data::Split;
 use crate::error::{Error, Result};
 use crate::metric::MetricKind;
-use crate::model::JudgeReads;
+use crate::model::{Defence, JudgeReads};
 use crate::spectrum::SpectrumSpec;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -76,6 +76,12 @@ pub struct AttackConfig {
     /// What the attacks lead towards, if they do not lead away: `zero`, `shuffle`, a position or a data set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<Target>,
+    /// Draws of the latent code over which goals of the reconstruction take the mean; if absent, the code is mu.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eot: Option<usize>,
+    /// Defences in front of the model, which clean and attacked images go through: `[jpeg:75, resize:14]`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub through: Vec<Defence>,
     /// A TorchScript file whose `forward` judges codes or reconstructions, for the goal `judge`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub judge: Option<PathBuf>,
@@ -119,6 +125,8 @@ impl Default for AttackConfig {
             norm: Norm::default(),
             eps: None,
             target: None,
+            eot: None,
+            through: vec![],
             judge: None,
             judge_reads: JudgeReads::default(),
             layers: Vec::new(),
@@ -160,6 +168,7 @@ impl AttackConfig {
             let expected = "a goal that is a distance, such as latent";
             return Err(Error::request("attack.target", expected, format!("goal {}", wrong.goal())));
         }
+        at_least_one("attack.eot", self.eot)?;
         self.fits_goals()?;
         self.attacks.iter().try_for_each(|spec| spec.check(self.norm)).map_err(named)?;
         match self.eps().iter().find(|e| !(e.is_finite() && **e > 0.0)) {

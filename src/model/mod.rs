@@ -14,6 +14,7 @@ mod network;
 mod parameters;
 mod safetensors;
 mod spec;
+mod through; //   defences in front of a model
 mod torchscript;
 pub mod shift; //      how far apart the outputs of two inputs are
 pub mod similarity; // PSNR, SSIM, MS-SSIM
@@ -30,6 +31,7 @@ pub use parameters::Parameters;
 pub use safetensors::{Contents, read as read_tensors, write as write_tensors};
 pub(crate) use spec::shape_text;
 pub use spec::{Activation, ConvSpec, MlpSpec, ModelSpec, Normalization};
+pub use through::{Defence, Defended};
 pub use torchscript::TorchScript;
 
 use crate::error::{Error, Result};

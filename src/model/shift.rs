@@ -54,6 +54,32 @@ pub struct Reading {
 }
 
 impl Reading {
+    /// The same tensors, for another owner.
+    pub fn handle(&self) -> Self {
+        let Posterior { mean, log_var } = &self.posterior;
+        Self {
+            images: self.images.shallow_clone(),
+            posterior: Posterior { mean: mean.shallow_clone(), log_var: log_var.shallow_clone() },
+            reconstruction: self.reconstruction.shallow_clone(),
+            features: self.features.iter().map(Tensor::shallow_clone).collect(),
+        }
+    }
+
+    /// `count` samples from `start`.
+    ///
+    /// # Errors
+    /// If there are not so many.
+    pub fn narrow(&self, start: i64, count: i64) -> Result<Self> {
+        let some = |t: &Tensor| -> Result<Tensor> { Ok(t.f_narrow(0, start, count)?.f_contiguous()?) };
+        let Posterior { mean, log_var } = &self.posterior;
+        Ok(Self {
+            images: some(&self.images)?,
+            posterior: Posterior { mean: some(mean)?, log_var: some(log_var)? },
+            reconstruction: some(&self.reconstruction)?,
+            features: self.features.iter().map(some).collect::<Result<_>>()?,
+        })
+    }
+
     /// Encodes and decodes `images` [B, C, H, W] without a graph.
     ///
     /// # Errors

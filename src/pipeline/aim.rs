@@ -52,6 +52,17 @@ impl Job<'_> {
         }
     }
 
+    /// The positions of the target images, one for each sample at the positions `index`, if samples have targets of their own.
+    pub(super) fn partners(&self, aimed: &Aimed, index: &[u64]) -> Option<Vec<u64>> {
+        let total = self.source.len() as u64;
+        // Any other image, each with the same probability.
+        let partner = |i: &u64| {
+            let step = seed::generator(self.subject().seed, Stage::Others, *i, SHUFFLE).random_range(1..total);
+            (i + step) % total
+        };
+        matches!(aimed, Aimed::Shuffle).then(|| index.iter().map(partner).collect())
+    }
+
     /// The target images for the samples at positions `index`, [n, C, H, W]; `None` for the code 0.
     ///
     /// # Errors
@@ -65,13 +76,7 @@ impl Job<'_> {
                 Ok(Some(image.f_expand(size.as_slice(), false)?.f_contiguous()?))
             }
             Aimed::Shuffle => {
-                let total = self.source.len() as u64;
-                // Any other image, each with the same probability.
-                let partner = |i: &u64| {
-                    let step = seed::generator(self.subject().seed, Stage::Others, *i, SHUFFLE).random_range(1..total);
-                    (i + step) % total
-                };
-                let partners: Vec<u64> = index.iter().map(partner).collect();
+                let partners = self.partners(aimed, index).unwrap_or_default();
                 let images = self.source.read(&partners)?.images;
                 Ok(Some(images.f_to_device(self.device)?.f_to_kind(self.kind)?))
             }

@@ -2,21 +2,24 @@
 
 use super::block::Block;
 use super::finder::Finder;
-use super::flow::{Asked, doubles, joined, singles};
+use super::flow::{Asked, joined, positions};
 use super::job::{Job, Subject};
 use super::others;
 use super::pictures::Pictures;
 use super::provided::Provided;
-use super::{aim, flags};
-use crate::attack::{self, AttackSpec, Attacked, Budget, Crew, Doubts, Loops, Norm, Others, Passes, Victim};
+use super::told::{Told, has_damage};
+use super::{aim, flags, universal};
+use crate::attack::{
+    self, AttackSpec, Attacked, Budget, Crew, Doubts, Family, Loops, Norm, Others, Passes, Universal, Victim,
+};
 use crate::config::{AttackConfig, PixelBox, SaveImages, Target};
 use crate::error::{Error, Result};
 use crate::event::{Event, Observer, Silent};
 use crate::jacobian::{BatchSize, Reach};
 use crate::metric::{MetricKind, ensure_independent};
-use crate::model::{JudgeReads, Judged, Vae, open_judge, sha256, shift};
+use crate::model::{Defence, JudgeReads, Judged, Vae, open_judge, sha256};
 use crate::spectrum::{Spectrum, SpectrumSpec};
-use crate::store::{Column, FileKind, Values};
+use crate::store::{self, Column, FileKind, Values};
 use serde::{Deserialize, Serialize};
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -41,6 +44,12 @@ pub struct AttackRequest {
     /// What the attacks lead towards, if they do not lead away.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<Target>,
+    /// Draws of the latent code over which goals of the reconstruction take the mean, if the code is not mu.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eot: Option<usize>,
+    /// Defences in front of the model.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub through: Vec<Defence>,
     /// The judge of the goal `judge`, and what it is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub judge: Option<PathBuf>,
@@ -77,6 +86,8 @@ impl AttackRequest {
             norm: spec.norm,
             eps: spec.eps(),
             target: spec.target.clone(),
+            eot: spec.eot,
+            through: spec.through.clone(),
             judge: spec.judge.clone(),
             judge_reads: spec.judge_reads,
             layers: spec.layers.clone(),
@@ -112,7 +123,7 @@ pub fn attack_with(request: &AttackRequest, provided: &Provided, observer: &dyn 
     let budgets = budgets(request)?;
     let subject = &request.subject;
     let prepare = |vae: Box<dyn Vae>, device, kind| prepared(request, provided, vae, device, kind);
-    let job = Job::open_prepared(subject, provided, &prepare, observer)?;
+    let job = Job::open_prepared(subject, provided, &prepare, observer)?.behind(&request.through)?;
     ensure_scales(request, &job)?;
     job.examine(Reach::EncoderAndDecoder, observer)?;
     request.metric.ensure_of_images("metric of an attack's directions")?;
@@ -129,14 +140,25 @@ pub fn attack_with(request: &AttackRequest, provided: &Provided, observer: &dyn 
         return Err(Error::request("images of 8 bits (--save-png)", "--box on: files hold pixels in [0, 1]", "off"));
     }
     let files = request.pictures.as_deref().map(|folder| Pictures::open(folder, &job)).transpose()?;
-    let fixed: Vec<Column> = std::iter::once(eps).chain(others.as_ref().map(others::column)).collect();
     let metric = Some(request.metric.to_string());
     // Checked before anything is written: every attack's damage is measured through encoder and decoder.
     let vae = job.model.vae.as_ref();
     ensure_independent(vae, &job.sample()?, Reach::EncoderAndDecoder)?;
     let _ = tch::no_grad(|| vae.features(&job.sample()?))?;
+    // A fit takes long: what the writer would refuse is refused before it.
+    store::ensure_free(&subject.output, subject.overwrite)?;
+    let fits = universal::asked(&request.attacks)
+        .map(|spec| job.universal(spec, &budgets, aimed.as_ref(), request.eot, observer))
+        .transpose()?;
+    let mut fixed: Vec<Column> = std::iter::once(eps).chain(others.as_ref().map(others::column)).collect();
+    fixed.extend(fits.as_ref().map(|fits| job.universal_columns(fits)).transpose()?.into_iter().flatten());
     let mut attributes = finder.attributes();
     attributes.extend(attack::told(request.norm, &request.attacks));
+    attributes.extend(request.eot.map(|draws| ("eot".to_owned(), draws.to_string())));
+    if !request.through.is_empty() {
+        let names: Vec<String> = request.through.iter().map(Defence::to_string).collect();
+        attributes.insert("through".to_owned(), names.join(", "));
+    }
     if let Some(judge) = request.judge.as_ref().filter(|_| provided.judge.is_none()) {
         attributes.insert("judge_sha256".to_owned(), sha256(judge)?);
     }
@@ -158,6 +180,7 @@ pub fn attack_with(request: &AttackRequest, provided: &Provided, observer: &dyn 
     job.run(writer, "attacking", block, has_damage, observer, |x, index| {
         let (spectrum, cost) = finder.spectrum(vae, x, index)?;
         let targets = aimed.as_ref().map(|aimed| job.target_images(aimed, index)).transpose()?;
+        let partners = aimed.as_ref().and_then(|aimed| job.partners(aimed, index));
         // The attacks of all blocks behave alike, so this is reported once.
         let listener: &dyn Observer = if first.replace(false) { observer } else { &Silent };
         let part = |range: Range<usize>| -> Result<Given> {
@@ -173,9 +196,11 @@ pub fn attack_with(request: &AttackRequest, provided: &Provided, observer: &dyn 
                 images,
                 target,
                 cost,
-                index: index[range].to_vec(),
+                index: index[range.clone()].to_vec(),
                 spectrum,
                 others: others.as_ref().map(others::shared),
+                universal: fits.as_ref().map(Universal::handle),
+                partners: partners.as_ref().map(|all| all[range.clone()].to_vec()),
             })
         };
         let divided =
@@ -229,17 +254,17 @@ struct Given {
     /// Passes that the spectrum took for each sample.
     cost: Passes,
     others: Option<Others>,
+    universal: Option<Universal>,
+    /// Positions of the targets, if samples have targets of their own.
+    partners: Option<Vec<u64>>,
 }
 
 /// What is done to every block, on any thread.
 struct Search<'a> {
     request: &'a AttackRequest,
     budgets: &'a [Budget],
-    /// The samples' own axes.
-    axes: &'a [i64],
-    pictures: bool,
+    told: Told<'a>,
     files: Option<Pictures>,
-    has_scale: bool,
     observer: &'a dyn Observer,
     doubts: Mutex<Doubts>,
 }
@@ -252,14 +277,13 @@ impl<'a> Search<'a> {
         files: Option<Pictures>,
         observer: &'a dyn Observer,
     ) -> Self {
-        let (axes, pictures) = (job.axes(), job.is_of_pictures());
-        let has_scale = job.model.vae.has_scale();
-        Self { request, budgets, axes, pictures, files, has_scale, observer, doubts: Mutex::default() }
+        let told = Told::of(job, request.images);
+        Self { request, budgets, told, files, observer, doubts: Mutex::default() }
     }
 
     /// The results of every attack at every budget on some samples, as columns.
     fn block<'v>(&self, loops: Rc<Loops<'v>>, given: &'v Given, listener: &'v dyn Observer) -> Result<Vec<Asked>> {
-        let Given { images, target, index, spectrum, cost, others } = given;
+        let Given { images, target, index, spectrum, cost, others, universal, partners } = given;
         let seed = self.request.subject.seed;
         let mut victim = Victim::among(loops, images, index, seed, spectrum.as_ref())?
             .with_observer(listener)
@@ -274,10 +298,19 @@ impl<'a> Search<'a> {
         if let Some(target) = target {
             victim = victim.towards(target)?;
         }
+        if let Some(draws) = self.request.eot {
+            victim = victim.expecting(draws)?;
+        }
         if let Some(others) = others {
             victim = victim.beside(others)?;
         }
-        let mut columns = self.clean_columns(&victim)?;
+        let mut fitted = None;
+        if let Some(universal) = universal {
+            victim = victim.carrying(universal)?;
+            fitted = Some(universal::fitted(universal, index, images.device())?);
+        }
+        let mut columns = self.told.clean(&victim)?;
+        columns.extend(partners.as_ref().map(|index| positions("/target", index)).transpose()?);
         // The smaller budgets come first: their results are starts for the larger ones.
         let mut order: Vec<usize> = (0..self.budgets.len()).collect();
         order.sort_by(|a, b| self.budgets[*a].epsilon.total_cmp(&self.budgets[*b].epsilon));
@@ -308,7 +341,9 @@ impl<'a> Search<'a> {
                     files.write(&name, budget.epsilon, index, &attacked.images)?;
                 }
             }
-            columns.extend(self.attack_columns(&name, &by_eps)?);
+            // What was fitted on a sample is not judged by it.
+            let known = fitted.as_ref().filter(|_| by_eps.iter().all(|a| a.family == Family::Universal));
+            columns.extend(self.told.attack(&name, &by_eps, known)?);
         }
         Ok(columns)
     }
@@ -316,77 +351,6 @@ impl<'a> Search<'a> {
     fn doubts(&self) -> Vec<String> {
         self.doubts.lock().unwrap_or_else(PoisonError::into_inner).lines()
     }
-
-    /// Whether a measure has a meaning for these samples and this model.
-    fn is_told(&self, measure: &str) -> bool {
-        match measure {
-            "psnr" | "ssim" | "ms_ssim" => self.pictures,
-            "latent_kl" | "latent_skl" | "latent_w2" => self.has_scale,
-            _ => true,
-        }
-    }
-
-    /// [..., C, H, W] with the samples' own axes.
-    fn own(&self, images: &Tensor) -> Result<Tensor> {
-        let size = images.size();
-        Ok(images.f_reshape([&size[..size.len() - 3], self.axes].concat())?)
-    }
-
-    fn clean_columns(&self, victim: &Victim) -> Result<Vec<Asked>> {
-        let mut columns = Vec::new();
-        for (measure, values) in shift::clean(victim.clean())? {
-            columns.push(doubles(format!("/clean/{measure}"), &values, 0)?);
-        }
-        if let Some(target) = victim.target() {
-            for (measure, values) in shift::towards(target, victim.clean())? {
-                columns.push(doubles(format!("/clean/{measure}"), &values, 0)?);
-            }
-        }
-        if self.request.images == SaveImages::Yes {
-            columns.push(singles("/clean/images", &self.own(victim.images())?, 0)?);
-            columns.push(singles("/clean/recon", &self.own(&victim.clean().reconstruction)?, 0)?);
-        }
-        Ok(columns)
-    }
-
-    /// `/attack/<name>/<measure>` [E, n], and the images [E, n, C, H, W] if they are stored.
-    fn attack_columns(&self, name: &str, by_eps: &[Attacked]) -> Result<Vec<Asked>> {
-        let mut columns = Vec::new();
-        let count = by_eps.first().map_or(0, |a| a.measures.len());
-        for m in 0..count {
-            if !self.is_told(by_eps[0].measures[m].0) {
-                continue;
-            }
-            let rows: Vec<&Tensor> = by_eps.iter().map(|a| &a.measures[m].1).collect();
-            let path = format!("/attack/{name}/{}", by_eps[0].measures[m].0);
-            columns.push(doubles(path, &Tensor::f_stack(&rows, 0)?, 1)?);
-        }
-        let smallest: Vec<&Tensor> = by_eps.iter().filter_map(|a| a.smallest.as_ref()).collect();
-        if !smallest.is_empty() {
-            columns.push(doubles(format!("/smallest/{name}"), &Tensor::f_stack(&smallest, 0)?, 1)?);
-        }
-        let damage: Vec<&Tensor> = by_eps.iter().map(|a| &a.damage).collect();
-        columns.push(doubles(format!("/damage/{name}"), &Tensor::f_stack(&damage, 0)?, 1)?);
-        for (what, of) in [("forward", (|p| p.forward) as fn(Passes) -> f64), ("backward", |p| p.backward)] {
-            let each = by_eps.iter().map(|a| Ok(a.damage.f_full_like(of(a.passes()))?));
-            let values = Tensor::f_stack(&each.collect::<Result<Vec<_>>>()?, 0)?;
-            columns.push(doubles(format!("/passes/{name}/{what}"), &values, 1)?);
-        }
-        if self.request.images == SaveImages::Yes {
-            let stacked = |images: fn(&Attacked) -> &Tensor| -> Result<Tensor> {
-                let images: Vec<&Tensor> = by_eps.iter().map(images).collect();
-                self.own(&Tensor::f_stack(&images, 0)?)
-            };
-            columns.push(singles(format!("/attack/{name}/images"), &stacked(|a| &a.images)?, 1)?);
-            columns.push(singles(format!("/attack/{name}/recon"), &stacked(|a| &a.reconstruction)?, 1)?);
-        }
-        Ok(columns)
-    }
-}
-
-/// Columns that are NaN if an attack's damage to a sample is not known.
-fn has_damage(path: &str) -> bool {
-    path.starts_with("/attack/") && (path.ends_with("/latent_l2") || path.ends_with("/recon_mse"))
 }
 
 /// One budget for each epsilon; refuses settings that are out of range before any work.
@@ -407,10 +371,17 @@ fn budgets(request: &AttackRequest) -> Result<Vec<Budget>> {
 
 /// Refuses goals and metrics that need a variance if the encoder gives none.
 fn ensure_scales(request: &AttackRequest, job: &Job) -> Result<()> {
+    if request.eot.is_some() {
+        job.ensure_scale("draws of the code (--eot)", "none of them")?;
+    }
     for spec in &request.attacks {
         let goal = spec.goal();
         if goal.needs_scale() {
             job.ensure_scale(&format!("goal {goal}"), "latent, recon or recon-mse (--goal latent)")?;
+        }
+        if request.eot.is_some() && !goal.reads_reconstruction() {
+            let expected = "a goal that reads the reconstruction, such as recon, whose code is drawn";
+            return Err(Error::request("attack.eot (--eot)", expected, format!("goal {goal}")));
         }
         if spec.wishes() > 0 {
             job.ensure_metric(request.metric)?;

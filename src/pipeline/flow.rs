@@ -112,6 +112,12 @@ pub(super) fn bytes(path: impl Into<String>, values: &Tensor) -> Result<Asked> {
     Ok(Asked { path: path.into(), sample_axis: 0, values: values.f_to_kind(Kind::Uint8)? })
 }
 
+/// Positions as a column.
+pub(super) fn positions(path: impl Into<String>, index: &[u64]) -> Result<Asked> {
+    let values: Vec<i64> = index.iter().map(|i| *i as i64).collect();
+    Ok(Asked { path: path.into(), sample_axis: 0, values: Tensor::f_from_slice(&values)? })
+}
+
 /// A tensor as a column of singles (images).
 pub(super) fn singles(path: impl Into<String>, values: &Tensor, sample_axis: usize) -> Result<Asked> {
     Ok(Asked { path: path.into(), sample_axis, values: values.f_to_kind(Kind::Float)? })
@@ -229,6 +235,7 @@ impl Going {
             let values = match flat.kind() {
                 Kind::Float => Values::F32(Vec::try_from(flat)?),
                 Kind::Uint8 => Values::U8(Vec::try_from(flat)?),
+                Kind::Int64 => Values::I64(Vec::try_from(flat)?),
                 _ => Values::F64(Vec::try_from(flat)?),
             };
             Ok(Column { path, shape, sample_axis, values })

@@ -12,7 +12,7 @@ use crate::event::{Event, Observer};
 use crate::ffi;
 use crate::jacobian::BatchSize;
 use crate::metric::MetricKind;
-use crate::model::{self, Interface, Model, Vae};
+use crate::model::{self, Defence, Defended, Interface, Model, Vae};
 use crate::seed::{self, Stage};
 use crate::store::{Column, FileKind, Header, Overwrite, Resumption, Writer};
 use serde::{Deserialize, Serialize};
@@ -183,6 +183,21 @@ impl<'a> Job<'a> {
             }
         }
         Err(refused.unwrap_or(Error::Interrupted))
+    }
+
+    /// The same job behind `defences`: what the model is asked goes through them.
+    ///
+    /// # Errors
+    /// A wrong request if a defence does not fit the samples.
+    pub fn behind(mut self, defences: &[Defence]) -> Result<Self> {
+        if defences.is_empty() {
+            return Ok(self);
+        }
+        if !self.pictures {
+            return Err(Error::request("through", "samples that are pictures in [0, 1]", "others"));
+        }
+        self.model.vae = Box::new(Defended::new(self.model.vae, defences, self.shape, self.device)?);
+        Ok(self)
     }
 
     /// The request's subject.

@@ -21,6 +21,8 @@ mod pictures; //    attacked images as PNG files
 mod score; //       images -> spectra and scores
 pub mod sweep; //   the paper's study: a grid of models, and their correlations
 pub mod train; //   config -> run folder
+mod told; //        what a file tells of attacked samples
+mod universal; //   the perturbation for all images
 mod train_log; //   its curves and pictures, for TensorBoard
 
 pub use attack::{AttackRequest, attack, attack_with};

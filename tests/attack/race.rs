@@ -138,7 +138,12 @@ fn a_larger_budget_is_never_worse() {
     let x = images(76, 16);
     let index: Vec<u64> = (0..16).collect();
     let eigen = spectrum(&jacobian(&toy, &x));
-    for yaml in ["{kind: race, budget: 12}", "{kind: suite}"] {
+    for yaml in [
+        "{kind: race, budget: 12}",
+        "{kind: suite}",
+        "{kind: pgd, steps: 2, restarts: 2}",
+        "{kind: apgd, steps: 3, restarts: 2}",
+    ] {
         let victim = Victim::new(&toy, &x, &index, 3, Some(&eigen)).unwrap();
         let mut before = vec![0.0; 16];
         for epsilon in [0.2, 0.25, 0.5, 0.55, 1.5] {

@@ -63,7 +63,7 @@ fn a_setting_that_no_attack_has_is_refused() {
     let error = Knob::new("--steps", "steps", 9).unwrap().turn(&mut random).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "--steps: expected one of the attacks pgd, spectral-iterated, apgd, minimal among those chosen, found random"
+        "--steps: expected one of the attacks pgd, spectral-iterated, apgd, minimal, universal among those chosen, found random"
     );
     assert_eq!(error.exit_code(), 2);
 }
@@ -82,6 +82,11 @@ fn bad_settings_are_wrong_requests() {
             "{kind: race, heats: [{rows: 2, steps: 1, lengths: [1, 1]}, {rows: 3, steps: 1, lengths: [1, 1]}]}",
             "rows of a heat: expected at most 2, as many as before, found 3",
         ),
+        ("{kind: universal, batch: 0}", "batch of the universal attack: expected a whole number >= 1, found 0"),
+        (
+            "{kind: universal, fit: 0}",
+            "samples that the universal attack is fitted on (--universal-on): expected a whole number >= 1, found 0",
+        ),
         ("{kind: random, draws: 0}", "draws of the random attack: expected a whole number >= 1, found 0"),
         ("{kind: spectral, top: 0}", "top of the spectral attack: expected a whole number >= 1, found 0"),
     ] {
@@ -95,7 +100,7 @@ fn bad_settings_are_wrong_requests() {
     let error = "fgsm".parse::<AttackSpec>().unwrap_err();
     assert_eq!(
         error.to_string(),
-        "attack: expected spectral, random, pgd, race, spectral-iterated, apgd, square, minimal or suite, found fgsm"
+        "attack: expected spectral, random, pgd, race, spectral-iterated, apgd, square, minimal, universal or suite, found fgsm"
     );
     for yaml in
         ["{kind: fgsm}", "{kind: pgd, stepz: 3}", "{kind: pgd, goal: harm}", "{steps: 3}", "{kind: pgd, steps: -1}"]

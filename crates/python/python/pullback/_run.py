@@ -101,6 +101,8 @@ def attack(
     eps: float | Sequence[float] | None = None,
     goal: str | None = None,
     target: str | int | None = None,
+    eot: int | None = None,
+    through: str | Sequence[str] | None = None,
     judge: Callable[[Tensor], Tensor] | str | os.PathLike[str] | None = None,
     judge_reads: Literal["latent", "reconstruction"] | None = None,
     layers: str | Sequence[str] | None = None,
@@ -115,6 +117,7 @@ def attack(
     momentum: float | None = None,
     budget: int | None = None,
     reach: float | None = None,
+    universal_on: int | None = None,
     box: bool | None = None,
     save_images: bool | None = None,
     save_png: str | os.PathLike[str] | None = None,
@@ -141,20 +144,22 @@ def attack(
 
     Args:
         attacks: Names, such as ["spectral", "random", "race"] (the default), "pgd", "apgd", "spectral-iterated",
-            "square", "minimal" or "suite" (docs/attacks.md).
+            "square", "minimal", "universal" or "suite" (docs/attacks.md).
         norm: The norm that bounds a perturbation: "l2" (the default), "linf" or "l1".
         eps: Sizes of the perturbation, of pixel values from 0 to 1: [0.5, 1, 2, 4] in l2, [0.05, 0.1, 0.2] in linf, [5, 10, 20, 40] in l1
             unless given.
         goal: What counts as damage: "latent" (the default) and others (docs/attacks.md).
         target: Lead towards "zero", "shuffle", the image at a position, or the first of a data set.
+        eot: Draws of the latent code over which goals of the reconstruction take the mean; unless given, the code is mu.
+        through: Defences in front of the model, such as ["jpeg:75", "resize:14"].
         judge: A differentiable callable (an nn.Module or a function), or the path of a TorchScript file: from reconstructions [B, ...] in
             [0, 1], or codes [B, L], to one value for each sample, [B], which attacks increase, or several, [B, K], which they move.
             The goal is then "judge".
         judge_reads: What the judge is given: "reconstruction" (the default) or "latent".
         layers: Names of modules inside the model, such as ["encoder.down_blocks.0"]: attacks change their outputs. The goal is then
             "layers".
-        top, scale, steps, restarts, start, schedule, momentum, budget, reach: Settings of the attacks, as the
-            command line's.
+        top, scale, steps, restarts, start, schedule, momentum, budget, reach, universal_on: Settings of the
+            attacks, as the command line's.
         box: Clip attacked images to [0, 1]; True unless given.
         save_images: Keep the attacked images; True unless given where results are in memory, False with ``out``.
         save_png: A folder for the attacked images as 8-bit PNG files; they are judged as rounded.
@@ -165,6 +170,7 @@ def attack(
         :class:`Attack`: ``.images[name]`` [E, N, ...], ``.damage[name]`` [E, N], ``.measure(name, "latent_l2")``, ``.frame()``.
     """
     named = [attacks] if isinstance(attacks, str) else attacks
+    defences = [through] if isinstance(through, str) else through
     sizes = [eps] if isinstance(eps, (int, float)) else eps
     inside = [layers] if isinstance(layers, str) else layers
     asked = judge if judge is None or isinstance(judge, (str, os.PathLike)) else Judge(judge)
@@ -175,6 +181,8 @@ def attack(
         "--eps": None if sizes is None else ",".join(repr(float(e)) for e in sizes),
         "--goal": goal,
         "--target": target,
+        "--eot": eot,
+        "--through": ",".join(defences) if defences else None,
         "--judge": asked.name if isinstance(asked, Judge) else None if asked is None else os.fspath(asked),
         "--judge-reads": judge_reads,
         "--layers": None if inside is None else ",".join(inside),
@@ -189,6 +197,7 @@ def attack(
         "--momentum": momentum,
         "--budget": budget,
         "--reach": reach,
+        "--universal-on": universal_on,
         "--box": None if box is None else "on" if box else "off",
         "--save-images": kept_images or None,
         "--save-png": None if save_png is None else os.fspath(save_png),

@@ -16,8 +16,8 @@ pub mod words; //   names in files -> words
 use crate::error::{Error, Result};
 use crate::store::Overwrite;
 use section::{
-    Section, compare, damage, directions, gallery, overview, prediction, scores, smallest, spectra, sweep, training,
-    trust,
+    Section, classes, compare, damage, directions, gallery, overview, prediction, scores, smallest, spectra, sweep,
+    training, trust, worst,
 };
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -94,6 +94,8 @@ pub fn render(inputs: &[PathBuf]) -> Result<String> {
         overview::section(&study),
         gallery::section(&study)?,
         damage::section(&study),
+        worst::section(&study)?,
+        classes::section(&study),
         smallest::section(&study),
         trust::section(&study),
         spectra::section(&study),

@@ -139,7 +139,7 @@ const STRONG: [&str; 7] = ["suite", "race", "suite-race", "pgd", "apgd", "spectr
 
 /// Whether an attack has this name.
 pub fn is_attack(name: &str) -> bool {
-    STRONG.contains(&name) || ["random", "square", "minimal"].contains(&name) || name.starts_with("suite-")
+    STRONG.contains(&name) || ["random", "square", "minimal", "universal"].contains(&name) || name.starts_with("suite-")
 }
 
 /// The usual strength of attacks with this name: 0 for the strongest.

@@ -29,7 +29,7 @@ pub use reader::{Reader, is_result};
 pub use relation::{Quantity, Relation, attacks, direction};
 pub use schema::{DatasetInfo, FORMAT, FileKind, sample_axis};
 pub use summary::{Contents, ScoreSummary, inspect};
-pub use target::Overwrite;
+pub use target::{Overwrite, ensure_free};
 pub use unfinished::finished;
 pub use whole::write_whole;
 pub use writer::{Resumption, Samples, Writer};

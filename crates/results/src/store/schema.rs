@@ -62,7 +62,7 @@ pub fn sample_axis(kind: FileKind, path: &str) -> Option<usize> {
     let parts: Vec<&str> = path.strip_prefix('/')?.split('/').collect();
     let point = usize::from(kind == FileKind::Sweep);
     match parts.as_slice() {
-        ["index" | "label" | "checksum"] => Some(0),
+        ["index" | "label" | "checksum" | "target"] => Some(0),
         ["scores" | "scores_se" | "spectrum" | "clean" | "flags", _] => Some(point),
         // By epsilon: the measures, the goal's value, and the passes through the model.
         ["attack" | "passes", _, _] | ["further", _, "attack", _, _] | ["damage" | "smallest", _] => Some(point + 1),

@@ -26,6 +26,37 @@ pub(super) fn until_complete(path: &Path, suffix: &str) -> PathBuf {
     path.with_file_name(name)
 }
 
+/// Checks that `path` may be written: it does not exist (or may be replaced), and its folder exists. For work that comes long before the
+/// file is begun.
+///
+/// # Errors
+/// A wrong request if it may not.
+pub fn ensure_free(path: &Path, overwrite: Overwrite) -> Result<()> {
+    let shown = path.display().to_string();
+    if path.file_name().is_none() {
+        return Err(Error::request(shown, "the name of a file to write", "no file name"));
+    }
+    match fs::metadata(path) {
+        Ok(found) if found.is_dir() => {
+            return Err(Error::request(shown, "the name of a file to write", "a folder"));
+        }
+        // A rename would replace a device such as /dev/null for the whole system.
+        Ok(found) if !found.is_file() => {
+            return Err(Error::request(shown, "the name of a file to write", "a special file"));
+        }
+        Ok(_) if overwrite == Overwrite::No => return Err(taken(path)),
+        Ok(_) => {}
+        Err(e) if e.kind() == ErrorKind::NotFound => {}
+        Err(e) => return Err(refused(path, e)),
+    }
+    let folder = folder(path);
+    if !folder.is_dir() {
+        let found = if folder.exists() { "a file" } else { "nothing there" };
+        return Err(Error::request(shown, format!("an existing folder {}", folder.display()), found));
+    }
+    Ok(())
+}
+
 /// An output file and its name until it is complete, locked against other processes.
 #[derive(Debug)]
 pub(super) struct Target {
@@ -48,28 +79,7 @@ impl Target {
 
     /// [`Target::new`], with the name `<path><suffix>` until it is complete.
     pub fn called(path: &Path, overwrite: Overwrite, suffix: &str) -> Result<Self> {
-        let shown = path.display().to_string();
-        if path.file_name().is_none() {
-            return Err(Error::request(shown, "the name of a file to write", "no file name"));
-        }
-        match fs::metadata(path) {
-            Ok(found) if found.is_dir() => {
-                return Err(Error::request(shown, "the name of a file to write", "a folder"));
-            }
-            // A rename would replace a device such as /dev/null for the whole system.
-            Ok(found) if !found.is_file() => {
-                return Err(Error::request(shown, "the name of a file to write", "a special file"));
-            }
-            Ok(_) if overwrite == Overwrite::No => return Err(taken(path)),
-            Ok(_) => {}
-            Err(e) if e.kind() == ErrorKind::NotFound => {}
-            Err(e) => return Err(refused(path, e)),
-        }
-        let folder = folder(path);
-        if !folder.is_dir() {
-            let found = if folder.exists() { "a file" } else { "nothing there" };
-            return Err(Error::request(shown, format!("an existing folder {}", folder.display()), found));
-        }
+        ensure_free(path, overwrite)?;
         let partial = until_complete(path, suffix);
         if fs::symlink_metadata(&partial).is_ok_and(|found| !found.is_file()) {
             return Err(Error::request(partial.display().to_string(), "a file or nothing", "something else"));

@@ -5,9 +5,11 @@ mod format1; // the composed names of earlier files
 mod effort; //  flags, passes and the goal's value of attacks
 mod history; // history.csv
 mod origin; //  what a file says about itself and its run
+mod picture; // pictures in result files
 mod run; //     scores and attack files
 mod sweep; //   sweep files
-mod sweep_pictures; // their images
+mod sweep_pictures;
+mod worst; // their images
 
 pub(super) use sweep::evenly;
 

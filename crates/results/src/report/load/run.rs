@@ -1,17 +1,15 @@
 //! Scores and attack files: each is added to the subject of its model.
 
-use super::effort;
 use super::origin::{origin, setting, step_scale};
-use crate::error::{Error, Result};
+use super::picture::{ON_SHOW, pictures, wrong_shape};
+use super::{effort, worst};
+use crate::error::Result;
 use crate::report::figure::{Picture, number};
 use crate::report::study::{
     AttackedImages, Directions, Gallery, Matrix, Measure, Named, Origin, Outcome, Sample, Scores, Study, Subject, Trial,
 };
 use crate::report::words;
-use crate::store::{FileKind, Reader, Values};
-
-/// Samples that galleries show.
-pub(super) const ON_SHOW: usize = 8;
+use crate::store::{FileKind, Reader};
 
 /// Samples whose first directions are compared with each other.
 const ALIGNED: usize = 48;
@@ -55,6 +53,7 @@ fn join(trials: &mut Vec<Trial>, mut new: Trial) {
         let metrics = old.metric == new.metric || !old.is_directed() || !new.is_directed();
         (&old.norm, old.scale, &old.index, &old.eps) == (&new.norm, new.scale, &new.index, &new.eps)
             && metrics
+            && old.goal == new.goal
             && new.attacks.iter().all(|a| old.attack(&a.name).is_none())
             && old.gallery.is_some() == new.gallery.is_some()
     };
@@ -64,6 +63,10 @@ fn join(trials: &mut Vec<Trial>, mut new: Trial) {
     }
     old.attacks.extend(new.attacks);
     old.attacks.sort_by_key(|a| words::attack_order(&a.name));
+    old.efforts.extend(new.efforts);
+    old.efforts.sort_by_key(|e| words::attack_order(&e.attack));
+    old.smallest.extend(new.smallest);
+    old.flags.extend(new.flags.into_iter().filter(|flag| flag.attack != "model"));
     if let (Some(old), Some(new)) = (&mut old.gallery, new.gallery) {
         old.attacks.extend(new.attacks);
         old.attacks.sort_by_key(|a| words::attack_order(&a.name));
@@ -227,7 +230,15 @@ fn trial(reader: &Reader, show: Option<Vec<u64>>) -> Result<Trial> {
     let aspects = own.into_iter().chain(aspects(reader)).chain(goals).collect();
     let label = String::new();
     let shapeless = !has_pictures(reader);
+    let labels = match reader.info("/label") {
+        Some(_) => reader.read_i64("/label")?.1,
+        None => vec![],
+    };
+    let classes = reader.header().extra.get("classes").map(|names| names.lines().map(str::to_owned).collect());
     let mut trial = Trial {
+        goal: setting(reader, &[], "goal"),
+        labels,
+        classes: classes.unwrap_or_default(),
         label,
         metric,
         aspects,
@@ -242,8 +253,10 @@ fn trial(reader: &Reader, show: Option<Vec<u64>>) -> Result<Trial> {
         smallest,
         shapeless,
         gallery: None,
+        worst: None,
     };
     trial.gallery = gallery(reader, &trial, show)?;
+    trial.worst = worst::worst(reader, &trial)?;
     Ok(trial)
 }
 
@@ -260,17 +273,9 @@ fn gallery(reader: &Reader, trial: &Trial, show: Option<Vec<u64>>) -> Result<Opt
         Some(shown) => shown.iter().filter_map(|i| trial.index.iter().position(|j| j == i)).collect(),
         None => spread(damage(trial), trial.index.len()),
     };
-    let labels = match reader.info("/label") {
-        Some(_) => Some(reader.read_i64("/label")?.1),
-        None => None,
-    };
     let samples: Vec<Sample> = rows
         .iter()
-        .map(|row| Sample {
-            row: *row,
-            index: trial.index[*row],
-            label: labels.as_ref().and_then(|l| l.get(*row).copied()),
-        })
+        .map(|row| Sample { row: *row, index: trial.index[*row], label: trial.labels.get(*row).copied() })
         .collect();
     let one_each = |path: &str| -> Result<Vec<Picture>> {
         let mut found = Vec::new();
@@ -319,26 +324,4 @@ pub(super) fn spread(values: &[f64], rows: usize) -> Vec<usize> {
     let wanted = ON_SHOW.min(order.len());
     // The middle of each of `wanted` equal parts, which is neither an extreme nor our own choice.
     (0..wanted).map(|i| order[(2 * i + 1) * order.len() / (2 * wanted)]).collect()
-}
-
-/// The pictures that row `row` of a data set holds: its last three axes are C, H, W.
-pub(super) fn pictures(reader: &Reader, path: &str, row: usize) -> Result<Vec<Picture>> {
-    let column = reader.read_rows(path, row..row + 1)?;
-    let found = &column.shape;
-    let [.., channels, height, width] = found[..] else {
-        return Err(wrong_shape(reader, path, &[0, 1, 2], found));
-    };
-    let Values::F32(values) = column.values else {
-        return Err(Error::request(format!("{}: {path}", reader.path().display()), "f32", "another type"));
-    };
-    let dim = channels * height * width;
-    Ok(values.chunks_exact(dim.max(1)).map(|v| Picture { channels, height, width, values: v.to_vec() }).collect())
-}
-
-pub(super) fn wrong_shape(reader: &Reader, path: &str, expected: &[usize], found: &[usize]) -> Error {
-    Error::request(
-        format!("{}: shape of {path}", reader.path().display()),
-        format!("{expected:?}"),
-        format!("{found:?}"),
-    )
 }

@@ -122,7 +122,7 @@ impl Place<'_> {
         if let Some(rows) = self.rows {
             return rows
                 .iter()
-                .map(|row| super::run::pictures(self.reader, &path, *row))
+                .map(|row| super::picture::pictures(self.reader, &path, *row))
                 .collect::<Result<BySample>>()
                 .map(Some);
         }

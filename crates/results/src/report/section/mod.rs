@@ -1,5 +1,6 @@
 //! The parts of the page: each turns a [`Study`] into figures, or into nothing if the files contain no data for it.
 
+pub mod classes; //    damage by class
 pub mod compare; //    models at a glance, best first
 pub mod damage; //     damage by size of the attack
 pub mod directions; // the most sensitive directions as pictures
@@ -16,6 +17,7 @@ pub mod sweep; //      the grid of beta
 mod theory; //         measured against predicted, of runs and of sweeps
 pub mod trust; //    flags, and each attack's share of the largest damage found
 pub mod training; //   loss curves
+pub mod worst; //      the worst case of all attacks
 
 use super::figure::{Cell, Figure, Ink, Key, Marker, Point, Stroke, Table, number};
 use super::markup::Element;

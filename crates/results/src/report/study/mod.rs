@@ -6,7 +6,7 @@ mod sweep; // grids of beta
 
 pub use run::{
     AttackedImages, Directions, Effort, Gallery, Matrix, Measure, Named, Origin, Outcome, Raised, Sample, Scores,
-    Smallest, Subject, Trial,
+    Smallest, Subject, Trial, Worst,
 };
 pub use step::{StepScale, StepSet};
 pub use sweep::{Agreement, Interval, OutcomeSummary, Sweep, SweepModel, SweepPoint, Within};

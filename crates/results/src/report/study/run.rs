@@ -159,8 +159,14 @@ pub struct Trial {
     pub norm: String,
     /// The scale of a step along a direction.
     pub scale: StepScale,
+    /// What the attacks drive up; several goals with commas between them.
+    pub goal: String,
     /// Position of each row in the data set.
     pub index: Vec<u64>,
+    /// Class of each row; empty if not known.
+    pub labels: Vec<i64>,
+    /// Names of the classes 0, 1, ..., where they are known.
+    pub classes: Vec<String>,
     /// Sizes of the perturbation.
     pub eps: Vec<f64>,
     /// `/clean/<measure>`.
@@ -177,12 +183,34 @@ pub struct Trial {
     pub shapeless: bool,
     /// Images, if the file contains them.
     pub gallery: Option<Gallery>,
+    /// The images on which attacks did most, if the file contains images.
+    pub worst: Option<Worst>,
 }
 
 impl Trial {
     /// The attack called `name`.
     pub fn attack(&self, name: &str) -> Option<&Outcome> {
         self.attacks.iter().find(|a| a.name == name)
+    }
+
+    /// Position of the largest size.
+    pub fn largest(&self) -> Option<usize> {
+        (0..self.eps.len()).max_by(|a, b| self.eps[*a].total_cmp(&self.eps[*b]))
+    }
+
+    /// For each sample the largest damage of all attacks at the size `at`, and which attack did it; `None` for a sample that no attack has a
+    /// value for. Nothing if the file does not tell the damage, or by several goals. An attack that stops at a given damage does not count.
+    pub fn worst_case(&self, at: usize) -> Option<Vec<Option<(f64, &str)>>> {
+        let fits = |e: &&Effort| e.damage.len() == self.eps.len() && e.attack != "minimal";
+        let efforts: Vec<&Effort> = self.efforts.iter().filter(fits).collect();
+        if efforts.is_empty() || self.goal.is_empty() || self.goal.contains(',') {
+            return None;
+        }
+        let most = |row: usize| {
+            let all = efforts.iter().filter_map(|e| Some((*e.damage.get(at)?.get(row)?, e.attack.as_str())));
+            all.filter(|(damage, _)| damage.is_finite()).max_by(|a, b| a.0.total_cmp(&b.0))
+        };
+        Some((0..self.index.len()).map(most).collect())
     }
 
     /// Whether some attack took the metric's directions.
@@ -264,6 +292,25 @@ pub struct Sample {
     pub index: u64,
     /// Its class.
     pub label: Option<i64>,
+}
+
+/// The samples on which attacks did most, the worst first, each after the attack that did most to it.
+#[derive(Clone, Debug, Default)]
+pub struct Worst {
+    /// The samples.
+    pub samples: Vec<Sample>,
+    /// For each the attack,
+    pub attacks: Vec<String>,
+    /// and its damage.
+    pub damage: Vec<f64>,
+    /// The inputs.
+    pub originals: Vec<Picture>,
+    /// Their reconstructions; empty if not stored.
+    pub recon: Vec<Picture>,
+    /// The attacked inputs.
+    pub attacked: Vec<Picture>,
+    /// Their reconstructions.
+    pub attacked_recon: Vec<Picture>,
 }
 
 /// Images of one attack.

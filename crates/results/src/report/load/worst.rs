@@ -1,0 +1,36 @@
+//! The samples on which attacks did most, for the gallery of the worst cases.
+
+use super::picture::{ON_SHOW, pictures};
+use crate::error::Result;
+use crate::report::study::{Sample, Trial, Worst};
+use crate::store::Reader;
+
+/// The samples with the largest worst-case damage at the largest size, the worst first, with the images of the attack that did it; nothing
+/// if the file has no images, or its attacks have several goals.
+pub(super) fn worst(reader: &Reader, trial: &Trial) -> Result<Option<Worst>> {
+    let has = |path: &str| reader.info(path).is_some();
+    let Some(largest) = trial.largest() else { return Ok(None) };
+    let Some(cases) = trial.worst_case(largest).filter(|_| trial.gallery.is_some()) else { return Ok(None) };
+    let shown = |attack: &str| has(&format!("/attack/{attack}/images")) && has(&format!("/attack/{attack}/recon"));
+    let mut order: Vec<usize> =
+        (0..cases.len()).filter(|row| cases[*row].is_some_and(|(_, attack)| shown(attack))).collect();
+    let damage = |row: &usize| cases[*row].map_or(f64::NAN, |(damage, _)| damage);
+    order.sort_by(|a, b| damage(b).total_cmp(&damage(a)));
+    order.truncate(ON_SHOW);
+    let mut found = Worst::default();
+    for row in order {
+        let Some((damage, attack)) = cases[row] else { continue };
+        let label = trial.labels.get(row).copied();
+        found.samples.push(Sample { row, index: trial.index[row], label });
+        found.attacks.push(attack.to_owned());
+        found.damage.push(damage);
+        let at = |path: String, which: usize| -> Result<_> { Ok(pictures(reader, &path, row)?.into_iter().nth(which)) };
+        found.originals.extend(at("/clean/images".to_owned(), 0)?);
+        if has("/clean/recon") {
+            found.recon.extend(at("/clean/recon".to_owned(), 0)?);
+        }
+        found.attacked.extend(at(format!("/attack/{attack}/images"), largest)?);
+        found.attacked_recon.extend(at(format!("/attack/{attack}/recon"), largest)?);
+    }
+    Ok((!found.samples.is_empty()).then_some(found))
+}

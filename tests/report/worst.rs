@@ -1,0 +1,112 @@
+//! The worst case and the classes: numbers by hand, pictures of those that were hit hardest.
+
+use super::faults;
+use pullback::report::render;
+use pullback::store::{Block, Column, FileKind, Header, Overwrite, Values, Writer};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+const SAMPLES: usize = 12;
+const EPS: [f64; 2] = [2.0, 1.0];
+
+/// The damage of `race` to sample i, and of `universal`, which knows nothing of the first three and is worse on sample 7.
+fn damage(attack: &str, scale: f64, eps: f64, i: usize) -> f64 {
+    match attack {
+        "race" => scale * eps * (1 + i) as f64,
+        _ if i < 3 => f64::NAN,
+        _ if i == 7 => scale * eps * 20.0,
+        _ => scale * eps * 0.5,
+    }
+}
+
+/// An attack file of 12 samples of three classes, with images.
+fn file(folder: &Path, model: &str, scale: f64) -> PathBuf {
+    let path = folder.join(format!("{model}.h5"));
+    let of = |attack: &str, measure: &str| Column {
+        path: if measure.is_empty() { format!("/damage/{attack}") } else { format!("/attack/{attack}/{measure}") },
+        shape: vec![2, SAMPLES],
+        sample_axis: 1,
+        values: Values::F64(EPS.iter().flat_map(|e| (0..SAMPLES).map(|i| damage(attack, scale, *e, i))).collect()),
+    };
+    let pictures = |path: &str, sizes: &[usize], shade: f32| Column {
+        path: path.to_owned(),
+        shape: [sizes, &[SAMPLES, 1, 4, 4]].concat(),
+        sample_axis: sizes.len(),
+        values: Values::F32(vec![shade; sizes.iter().product::<usize>() * SAMPLES * 16]),
+    };
+    let mut columns = vec![pictures("/clean/images", &[], 0.2), pictures("/clean/recon", &[], 0.3)];
+    for attack in ["race", "universal"] {
+        columns.extend(["", "latent_l2"].map(|measure| of(attack, measure)));
+        columns.push(pictures(&format!("/attack/{attack}/images"), &[2], 0.5));
+        columns.push(pictures(&format!("/attack/{attack}/recon"), &[2], 0.6));
+    }
+    let extra = [("norm", "l2"), ("goal", "latent"), ("classes", "ant\nbee\ncat")];
+    let header = Header {
+        kind: FileKind::Attack,
+        config: "{}\n".to_owned(),
+        model: format!("{model}.pt"),
+        model_sha256: model.to_owned(),
+        dataset: "digits".to_owned(),
+        split: "test".to_owned(),
+        device: "cpu".to_owned(),
+        precision: "f32".to_owned(),
+        extra: extra.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect::<BTreeMap<_, _>>(),
+        ..Header::default()
+    };
+    let eps = Column { path: "/eps".to_owned(), shape: vec![2], sample_axis: 0, values: Values::F64(EPS.to_vec()) };
+    let mut writer = Writer::create(&path, &header, SAMPLES, &[eps], Overwrite::No).unwrap();
+    let labels = (0..SAMPLES as i64).map(|i| i % 3).collect();
+    writer.put(&Block { index: (0..SAMPLES as u64).collect(), labels: Some(labels), columns }).unwrap();
+    writer.finish().unwrap();
+    path
+}
+
+/// What a figure's CSV file holds, row by row.
+fn csv(html: &str, name: &str) -> Vec<Vec<String>> {
+    let start = format!("download=\"{name}.csv\" href=\"data:text/csv;charset=utf-8,");
+    let text = html.split(&start).nth(1).and_then(|t| t.split('"').next()).unwrap_or_default();
+    let text = text.replace("%20", " ").replace("%0A", "\n").replace("%28", "(").replace("%29", ")");
+    text.lines().skip(1).map(|line| line.split(',').map(str::to_owned).collect()).collect()
+}
+
+#[test]
+fn the_worst_case_and_the_classes_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let html = render(&[file(folder.path(), "firm", 0.1), file(folder.path(), "soft", 1.0)]).unwrap();
+    assert_eq!(faults(&html), "");
+
+    // The curve: at 2 the worst of sample i is 2 (i + 1), but 40 on sample 7; of the other model a tenth of it.
+    let curve = csv(&html, "worst-l2-latent");
+    assert_eq!(curve.len(), 4, "{curve:?}");
+    let mut worst: Vec<f64> = (0..SAMPLES).map(|i| if i == 7 { 40.0 } else { 2.0 * (1 + i) as f64 }).collect();
+    worst.sort_by(f64::total_cmp);
+    let median = (worst[5] + worst[6]) / 2.0;
+    let row = curve.iter().find(|row| row[0] == "soft" && row[1] == "2").unwrap();
+    let number = |row: &[String], at: usize| row[at].parse::<f64>().unwrap();
+    assert_eq!((number(row, 2), number(row, 3), number(row, 6)), (12.0, 0.0, median), "{row:?}");
+    let title = "Worst case at ε\u{a0}=\u{a0}2, goal latent, median over the images: 1.30 for firm and 13 for soft";
+    assert_eq!(median, 13.0);
+    assert!(
+        html.contains(title),
+        "{:?}",
+        html.split("Worst case at").nth(1).map(|t| t.chars().take(90).collect::<String>())
+    );
+
+    // The pictures: sample 7 by the universal perturbation, then 11, 10, ... by the race.
+    let shown = csv(&html, "worst-images");
+    let soft: Vec<(&str, &str, f64)> =
+        shown.iter().filter(|r| r[0] == "soft").map(|r| (r[1].as_str(), r[3].as_str(), number(r, 5))).collect();
+    assert_eq!(soft.len(), 8);
+    assert_eq!(soft[..3], [("7", "universal", 40.0), ("11", "race", 24.0), ("10", "race", 22.0)]);
+
+    // Classes: 0, 3, 6, 9 are ants. What the universal perturbation was fitted on counts nowhere.
+    let classes = csv(&html, "classes");
+    assert_eq!(classes.len(), 2 * 2 * 2 * 3, "{classes:?}");
+    let of = |attack: &str, class: &str| {
+        let row = classes.iter().find(|r| r[0] == "soft" && r[3] == attack && r[4] == "2" && r[5] == class).unwrap();
+        (number(row, 6), number(row, 7), number(row, 8), number(row, 9))
+    };
+    assert_eq!(of("race", "0 (ant)"), (4.0, 11.0, 11.0, 20.0));
+    assert_eq!(of("universal", "1 (bee)"), (3.0, (1.0 + 40.0 + 1.0) / 3.0, 1.0, 40.0));
+    assert!(html.contains("Of the classes, 1 (bee) is hit hardest and 0 (ant) least"), "no finding");
+}
