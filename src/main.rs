@@ -8,7 +8,7 @@ fn main() {
     let code = match cli::run(std::env::args_os()) {
         Ok(()) => 0,
         Err(error) => {
-            cli::tell(&format!("pullback: {}", cli::one_line(&error)));
+            cli::tell_error(&cli::one_line(&error));
             cli::exit_code(&error)
         }
     };

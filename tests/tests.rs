@@ -18,6 +18,7 @@ mod golden; //    whole passes against float64 reference values
 mod jacobian; //  batched VJPs against loops and finite differences
 mod library; //   the crate as others use it
 mod linalg; //    factorisations shared among threads
+mod launcher; //  the parts that launchers give
 mod layers; //    which way imports go
 mod kernels; //   every kernel against plain loops and LAPACK
 mod lane; //      copies beside the computation
@@ -41,6 +42,7 @@ mod signals; //   stopping the program
 mod stranger; //  a crate of somebody else that uses this one
 mod spectrum; //  eigenvalues against LAPACK, edge cases
 mod stem; //      encoders that begin with a linear map
+mod terminal; //  help, completions, colour, progress
 mod toy; //       small models with known weights
 mod sweep; //     the paper's study, killed and resumed
 mod train; //     losses, resume, determinism

@@ -100,6 +100,9 @@ pub fn attack_with(request: &AttackRequest, provided: &Provided, observer: &dyn 
     let budgets = budgets(request)?;
     let subject = &request.subject;
     let job = Job::open(subject, provided, observer)?;
+    if job.is_idle(observer) {
+        return Ok(());
+    }
     ensure_scales(request, &job)?;
     job.examine(Reach::EncoderAndDecoder, observer)?;
     request.metric.ensure_of_images("metric of an attack's directions")?;

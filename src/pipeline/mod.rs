@@ -23,7 +23,8 @@ pub mod sweep; //   the paper's study: a grid of models, and their correlations
 pub mod train; //   config -> run folder
 mod train_log; //   its curves and pictures, for TensorBoard
 
+pub use crate::config::Shard;
 pub use attack::{AttackRequest, attack, attack_with};
-pub use job::{Shard, Subject};
+pub use job::Subject;
 pub use provided::{Opener, Provided};
 pub use score::{ScoreRequest, score, score_with};
