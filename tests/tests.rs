@@ -10,6 +10,7 @@ mod correlate; // rank correlations and bootstrap
 mod data; //      every format, good and broken
 mod convolution; // by products and channels last against libtorch's
 mod decoder; //   the metric of codes
+mod deploy; //    scripts for clusters and containers
 mod device; //    where the tests of kernels run
 mod evaluation; // from the suite to the leaderboard
 mod files; //     where they find what they read
