@@ -44,6 +44,7 @@ mod stranger; //  a crate of somebody else that uses this one
 mod spectrum; //  eigenvalues against LAPACK, edge cases
 mod stem; //      encoders that begin with a linear map
 mod terminal; //  help, completions, colour, progress
+mod threads; //   how many there are
 mod toy; //       small models with known weights
 mod sweep; //     the paper's study, killed and resumed
 mod train; //     losses, resume, determinism

@@ -44,7 +44,7 @@ pub struct Args {
 /// Flags of every command.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Global {
-    /// CPU threads, for libtorch and for pullback's own loops
+    /// CPU threads, for libtorch and for pullback's own loops; unless given, as many as affinity and control groups allow
     #[arg(long, value_name = "N", global = true, allow_negative_numbers = true, value_parser = count)]
     pub threads: Option<usize>,
     /// Only warnings and errors

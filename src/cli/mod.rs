@@ -8,12 +8,13 @@ mod progress;
 mod request;
 mod signals;
 mod tell;
+mod threads;
 mod usage;
 
 use crate::error::{Error, ResultsError};
+use crate::event::{Event, Observer};
 use crate::ffi::Trace;
 use crate::pipeline;
-use anyhow::Context;
 use args::{Args, Command, Global};
 use clap::Parser;
 use clap::error::ErrorKind;
@@ -37,7 +38,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<()> {
         }
         Err(e) => return Err(e.into()),
     };
-    use_threads(args.global.threads)?;
+    threads::set(args.global.threads)?;
     signals::watch();
     let trace = args.global.trace.as_deref().map(Trace::begin).transpose()?;
     let done = carry_out(args);
@@ -73,6 +74,7 @@ pub fn requested(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<Req
 fn carry_out(args: Args) -> anyhow::Result<()> {
     let verbosity = verbosity(&args.global);
     let progress = Progress::new(verbosity, args.global.progress.unwrap_or_default());
+    progress.on(Event::Detail(&format!("{} CPU threads", tch::get_num_threads())));
     let show = |result: &Path| -> anyhow::Result<()> {
         // A part of a launcher's may have no samples, and no file then.
         if verbosity > Verbosity::Quiet && result.exists() {
@@ -136,24 +138,17 @@ fn verbosity(global: &Global) -> Verbosity {
     }
 }
 
-fn use_threads(threads: Option<usize>) -> anyhow::Result<()> {
-    let Some(threads) = threads else { return Ok(()) };
-    let for_torch = i32::try_from(threads)
-        .map_err(|_| Error::request("--threads", format!("at most {}", i32::MAX), threads.to_string()))?;
-    tch::set_num_threads(for_torch);
-    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().context("--threads")
-}
-
 /// What `--version` prints: this program and the libraries that its numbers come from.
 fn version() -> String {
     let devices = if tch::Cuda::is_available() { tch::Cuda::device_count() } else { 0 };
     let hdf5 = hdf5::library_version();
     format!(
-        "pullback {}\nlibtorch {}\nCUDA build: {}\nCUDA kernels: {}\nCUDA devices: {devices}\nHDF5 {}.{}.{}",
+        "pullback {}\nlibtorch {}\nCUDA build: {}\nCUDA kernels: {}\nCUDA devices: {devices}\nCPU threads: {}\nHDF5 {}.{}.{}",
         env!("CARGO_PKG_VERSION"),
         env!("PULLBACK_LIBTORCH"),
         if cfg!(pullback_cuda) { "yes" } else { "no" },
         env!("PULLBACK_KERNELS"),
+        threads::default(),
         hdf5.0,
         hdf5.1,
         hdf5.2,
