@@ -14,6 +14,7 @@ mod deploy; //    scripts for clusters and containers
 mod device; //    where the tests of kernels run
 mod evaluation; // from the suite to the leaderboard
 mod files; //     where they find what they read
+mod fuzzed; //    the corpora of fuzz/, on stable
 mod harness; //   the run on a GPU machine: rows, limits, stops
 mod golden; //    whole passes against float64 reference values
 mod jacobian; //  batched VJPs against loops and finite differences
