@@ -41,7 +41,7 @@ fn share(typed: Option<ShardChoice>, observer: &dyn Observer) -> Result<Option<S
     // A value that is no text is no number either.
     let found = launcher::find(|name| std::env::var(name).ok(), terminal)?;
     for why in &found.ignored {
-        observer.on(Event::Detail(&format!("no part of a run by {why}")));
+        observer.on(Event::Detail(&format!("not taken as a part of a run: {why}")));
     }
     Ok(found.share)
 }
