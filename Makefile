@@ -8,6 +8,7 @@
 #   make test-stranger a crate of somebody else's that uses this one (minutes: it builds this crate again)
 #   make test-isa      the numeric ones under other instruction sets and numbers of threads
 #   make lint          rustfmt, clippy with warnings as errors, docs without warnings
+#   make site          the documents as a site, links checked: target/site/html/index.html
 #   make msrv          a check by the oldest compiler that Cargo.toml promises, where rustup has it
 #   make bench         criterion benches, then the engine's own
 #   make peers         the same work by the authors' way, PyTorch and JAX: one table of ratios
@@ -36,7 +37,7 @@ PIP           := $(VENV)/bin/python -m pip install --quiet --disable-pip-version
 # The variables of .cargo/config.toml yield to the caller's own: clear them so that every target uses .deps.
 CARGO         := env -u LIBTORCH -u LIBTORCH_USE_PYTORCH cargo
 
-.PHONY: all setup preflight preflight-python build demo test python python-setup test-python test-results test-isa test-stranger lint msrv version bench peers gpu gpu-bundle clean
+.PHONY: all setup preflight preflight-python build demo test python python-setup test-python test-results test-isa test-stranger lint site msrv version bench peers gpu gpu-bundle clean
 all: build
 
 setup: preflight $(LIBTORCH_KEY) $(DEPS)/.cmake $(DEPS)/.nvcc
@@ -151,6 +152,19 @@ lint: setup
 	@if $(HAS_PYTHON); then set -x; PYO3_PYTHON="$(CURDIR)/$(VENV)/bin/python" $(CARGO) clippy --package pullback-python -- -D warnings; \
 	else $(NO_PYTHON); fi
 	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --no-deps
+	@if $(CARGO) deny --version >/dev/null 2>&1; then set -x; $(CARGO) deny --log-level error check --hide-inclusion-graph licenses bans sources; \
+	else echo "lint: licences and sources of dependencies are not checked, for cargo deny is not here (cargo install cargo-deny --locked)"; fi
+
+$(DEPS)/.site: Makefile $(VENV)/.made | $(DEPS)
+	$(PIP) 'mkdocs>=1.6,<2'
+	touch $@
+
+# The documents link to each other from where they stand in the repository, so they are laid out as they stand there.
+SITE := target/site
+site: $(DEPS)/.site
+	rm -rf $(SITE); mkdir -p $(SITE)/src
+	cp -r README.md CONTRIBUTING.md CHANGELOG.md docs deploy $(SITE)/src
+	$(VENV)/bin/python -m mkdocs build --quiet
 
 # Clippy looks for what is newer than rust-version everywhere (`incompatible_msrv`); that compiler itself looks where it is.
 msrv: setup

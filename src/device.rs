@@ -58,10 +58,18 @@ impl std::fmt::Display for DeviceChoice {
 }
 
 impl DeviceChoice {
+    /// The choice of process `local` (from 0) among several on one machine: where the user left it open, each takes a device of its own, as
+    /// far as there are so many.
+    pub fn of_local(self, local: usize) -> Self {
+        match (self, seen()) {
+            (Self::Auto, 1..) => Self::Cuda(local % seen()),
+            _ => self,
+        }
+    }
+
     /// The device that is meant; it is checked to exist.
     pub fn resolve(self) -> Result<Device> {
-        let seen =
-            if crate::ffi::has_cuda_build() && Cuda::is_available() { Cuda::device_count().max(0) as usize } else { 0 };
+        let seen = seen();
         match self {
             Self::Cpu => Ok(Device::Cpu),
             Self::Auto => Ok(if seen > 0 { Device::Cuda(0) } else { Device::Cpu }),
@@ -77,6 +85,11 @@ impl DeviceChoice {
             )),
         }
     }
+}
+
+/// The CUDA devices that libtorch sees.
+fn seen() -> usize {
+    if crate::ffi::has_cuda_build() && Cuda::is_available() { Cuda::device_count().max(0) as usize } else { 0 }
 }
 
 /// A device's name in files and reports: `cpu`, `cuda:0`.

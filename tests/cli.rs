@@ -334,6 +334,7 @@ fn version_names_the_libraries() {
         "CUDA build: ",
         "CUDA kernels: ",
         "CUDA devices: ",
+        "CPU threads: ",
         "HDF5 ",
     ] {
         assert!(text.contains(part), "{text}");

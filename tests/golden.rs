@@ -258,6 +258,7 @@ fn score(
             reading: Reading::default(),
             interface: Interface::default(),
             shard: None,
+            launched: false,
             precision,
             seed: 0,
             device: pullback::device::name(device).parse().unwrap(),

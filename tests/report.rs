@@ -62,7 +62,7 @@ fn real() -> &'static Path {
         let folder = tempfile::tempdir().unwrap();
         let spec = SweepSpec::parse(&Tree::text("sweep.yaml", REAL).unwrap()).unwrap();
         let output = folder.path().join("real");
-        sweep::run(&sweep::SweepRequest { spec, output, overwrite: Overwrite::No }, &Silent).unwrap();
+        sweep::run(&sweep::SweepRequest { spec, output, overwrite: Overwrite::No, share: None }, &Silent).unwrap();
         folder
     });
     folder.path()

@@ -373,3 +373,55 @@ fn a_wide_model_stays_within_its_memory_by_every_metric() {
     assert!(matches!(code, Some(0..=2)), "{:?} {said}", out.status);
     assert!(code == Some(0) || said.trim().lines().count() == 1, "{said}");
 }
+
+/// The first folder in which HDF5 looks for plug-ins by itself: one of the machine that built the program.
+fn default_plugins() -> PathBuf {
+    let program = std::fs::read(binary()).unwrap();
+    let end = b"/lib/plugin:/usr/local/hdf5/lib/plugin";
+    let at = program.windows(end.len()).position(|bytes| bytes == end).expect("the places of plug-ins");
+    let start = program[..at].iter().rposition(|byte| *byte == 0).unwrap() + 1;
+    PathBuf::from(String::from_utf8(program[start..at].to_vec()).unwrap()).join("lib/plugin")
+}
+
+/// A file whose filter only a plug-in would know, and a plug-in in HDF5's own folder and in another: it is loaded from a folder that the
+/// user names, and not otherwise.
+#[test]
+fn files_do_not_load_libraries() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    // What stands in for a plug-in: a library that tells when it is loaded, and is no filter.
+    let source = "#include <stdio.h>\n#include <stdlib.h>\n\
+                  __attribute__((constructor)) static void loaded(void) { \
+                  char* m = getenv(\"MARK\"); FILE* f = m ? fopen(m, \"w\") : 0; if (f) fclose(f); }\n";
+    std::fs::create_dir(at.join("plugins")).unwrap();
+    std::fs::write(at.join("p.c"), source).unwrap();
+    let built =
+        Command::new("cc").args(["-shared", "-fPIC", "-o", "plugins/libp.so", "p.c"]).current_dir(at).status().unwrap();
+    assert!(built.success());
+    let make = "import h5py, numpy as np\n\
+                f = h5py.File('x.h5', 'w')\n\
+                p = h5py.h5p.create(h5py.h5p.DATASET_CREATE); p.set_chunk((1, 4, 4))\n\
+                p.set_filter(32123, h5py.h5z.FLAG_OPTIONAL, ())\n\
+                s = h5py.h5s.create_simple((2, 4, 4))\n\
+                d = h5py.h5d.create(f.id, b'images', h5py.h5t.NATIVE_UINT8, s, p)\n\
+                d.write(h5py.h5s.ALL, h5py.h5s.ALL, np.zeros((2, 4, 4), np.uint8))\n";
+    let made = Command::new(crate::files::interpreter()).args(["-c", make]).current_dir(at).output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let mark = at.join("loaded");
+    let inspect = |plugins: Option<&str>| {
+        let mut command = crate::files::program();
+        command.args(["inspect", "x.h5"]).current_dir(at).env("MARK", &mark).env_remove("HDF5_PLUGIN_PATH");
+        // HDF5 tries its environment's own list first, whatever this process has been told.
+        command.env_remove("HDF5_PLUGIN_PRELOAD").envs(plugins.map(|folder| ("HDF5_PLUGIN_PATH", folder)));
+        let done = command.output().unwrap();
+        assert_eq!(done.status.code(), Some(2), "{}", String::from_utf8_lossy(&done.stderr));
+    };
+    let own = default_plugins();
+    std::fs::create_dir_all(&own).unwrap();
+    std::fs::copy(at.join("plugins/libp.so"), own.join("libp.so")).unwrap();
+    inspect(None);
+    std::fs::remove_file(own.join("libp.so")).unwrap();
+    assert!(!mark.exists());
+    inspect(Some("plugins"));
+    assert!(mark.exists(), "the test sees a library that is loaded");
+}

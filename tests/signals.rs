@@ -76,7 +76,9 @@ fn every_stopping_signal_stops_soon_and_keeps_what_is_finished() {
         let since = Instant::now();
         child::signal(child.id(), signal);
         let (code, took, said) = ended(child, since);
-        assert_eq!(code, Some(1), "{signal}: {said}");
+        // What schedulers send says: run it again.
+        let wanted = if matches!(signal, "INT" | "HUP") { 1 } else { 75 };
+        assert_eq!(code, Some(wanted), "{signal}: {said}");
         assert!(took < 2.0, "{signal}: {took} s");
         assert!(said.trim_end().ends_with("interrupted; what was finished is kept"), "{signal}: {said}");
         // Each goes on after what the one before had finished.
@@ -119,5 +121,24 @@ fn a_signal_that_is_ignored_from_outside_stays_ignored() {
     std::thread::sleep(Duration::from_millis(2500));
     assert!(child.try_wait().unwrap().is_none(), "ended by a signal that nohup has it ignore");
     child::signal(child.id(), "TERM");
-    assert_eq!(ended(child, Instant::now()).0, Some(1));
+    assert_eq!(ended(child, Instant::now()).0, Some(75));
+}
+
+#[test]
+fn progress_in_json_has_a_last_line() {
+    let folder = folder();
+    let mut child = begun(folder.path(), &format!("{LONG} --progress json"), "");
+    wait_for(&folder.path().join("long.h5.partial"), &mut child);
+    wait_for_handlers(&mut child);
+    std::thread::sleep(Duration::from_millis(700));
+    child::signal(child.id(), "USR1");
+    let (code, _, said) = ended(child, Instant::now());
+    assert_eq!(code, Some(75), "{said}");
+    let lines: Vec<serde_json::Value> = said.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let last = lines.iter().rfind(|line| line["task"] == "scoring").unwrap();
+    assert_eq!((&last["phase"], &last["total"]), (&"stopped".into(), &10_000.into()), "{said}");
+    // At most one line each quarter of a second, besides the first and the last.
+    let elapsed = last["elapsed"].as_f64().unwrap();
+    let count = lines.iter().filter(|line| line["task"] == "scoring").count();
+    assert!(count as f64 <= elapsed / 0.25 + 2.0, "{count} lines in {elapsed} s");
 }

@@ -1,7 +1,7 @@
 //! Tests of `sweep`: its config, a tiny study, interruption anywhere, and the published settings.
 
 use crate::roundoff::{apart, unit};
-use pullback::config::{Cell, SweepSpec, Tree};
+use pullback::config::{Cell, Shard, SweepSpec, Tree};
 use pullback::correlate::{Coefficient, Missing, coefficient};
 use pullback::event::{Event, Observer, Silent};
 use pullback::pipeline::sweep::{SweepRequest, run};
@@ -124,7 +124,7 @@ correlate: {resamples: 200}
 ";
 
 fn request(yaml: &str, output: &Path) -> SweepRequest {
-    SweepRequest { spec: parse(yaml).unwrap(), output: output.to_owned(), overwrite: Overwrite::No }
+    SweepRequest { spec: parse(yaml).unwrap(), output: output.to_owned(), overwrite: Overwrite::No, share: None }
 }
 
 /// What was computed of every model, by data set; not the clock's.
@@ -203,7 +203,7 @@ fn a_tiny_study_is_whole() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("run");
     let patient = Impatient::after(i64::MAX);
-    let outcome = run(&request(TINY, &output), &patient).unwrap();
+    let outcome = run(&request(TINY, &output), &patient).unwrap().unwrap();
     assert_eq!(patient.epochs.load(Ordering::Relaxed), 14, "7 models of 2 epochs");
     assert_eq!(outcome.to_string().lines().next().unwrap().split_whitespace().next(), Some("beta"));
     assert!(output.join("report.html").metadata().unwrap().len() > 1000);
@@ -366,6 +366,26 @@ fn trained_together_it_is_the_same_study() {
     }
     // How models are trained is no part of the study: the folder may be gone on with either way.
     run(&request(TINY, &together), &Silent).unwrap();
+}
+
+#[test]
+fn parts_of_a_study_beside_each_other_are_the_study() {
+    let folder = tempfile::tempdir().unwrap();
+    let yaml = TINY.replace("beta: [0.1, 1, 8]", "beta: [0.1]");
+    let (whole, parts) = (folder.path().join("whole"), folder.path().join("parts"));
+    run(&request(&yaml, &whole), &Silent).unwrap();
+    // Three models, and a part more than there are models.
+    let of_part = |part| SweepRequest { share: Some(Shard { part, of: 4 }), ..request(&yaml, &parts) };
+    let joined: Vec<bool> = std::thread::scope(|scope| {
+        let of_part = &of_part;
+        let threads: Vec<_> = (1..=4).map(|part| scope.spawn(move || run(&of_part(part), &Silent))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap().unwrap().is_some()).collect()
+    });
+    assert!(joined.contains(&true), "{joined:?}");
+    assert_eq!(difference(&contents(&parts), &contents(&whole), 0.02), None);
+    // With --force each would clear what the others do.
+    let error = run(&SweepRequest { overwrite: Overwrite::Yes, ..of_part(1) }, &Silent).unwrap_err();
+    assert!(error.exit_code() == 2 && error.to_string().contains("--force"), "{error}");
 }
 
 #[test]

@@ -10,14 +10,17 @@ mod correlate; // rank correlations and bootstrap
 mod data; //      every format, good and broken
 mod convolution; // by products and channels last against libtorch's
 mod decoder; //   the metric of codes
+mod deploy; //    scripts for clusters and containers
 mod device; //    where the tests of kernels run
 mod evaluation; // from the suite to the leaderboard
 mod files; //     where they find what they read
+mod fuzzed; //    the corpora of fuzz/, on stable
 mod harness; //   the run on a GPU machine: rows, limits, stops
 mod golden; //    whole passes against float64 reference values
 mod jacobian; //  batched VJPs against loops and finite differences
 mod library; //   the crate as others use it
 mod linalg; //    factorisations shared among threads
+mod launcher; //  the parts that launchers give
 mod layers; //    which way imports go
 mod kernels; //   every kernel against plain loops and LAPACK
 mod lane; //      copies beside the computation
@@ -41,6 +44,8 @@ mod signals; //   stopping the program
 mod stranger; //  a crate of somebody else that uses this one
 mod spectrum; //  eigenvalues against LAPACK, edge cases
 mod stem; //      encoders that begin with a linear map
+mod terminal; //  help, completions, colour, progress
+mod threads; //   how many there are
 mod toy; //       small models with known weights
 mod sweep; //     the paper's study, killed and resumed
 mod train; //     losses, resume, determinism

@@ -16,6 +16,8 @@ from maturin import (  # noqa: F401 - the hooks that need nothing more
     get_requires_for_build_editable,
     get_requires_for_build_sdist,
     get_requires_for_build_wheel,
+    prepare_metadata_for_build_editable,
+    prepare_metadata_for_build_wheel,
 )
 
 WANTED = "2.11"

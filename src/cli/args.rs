@@ -1,17 +1,18 @@
 //! What was typed (the low-level arguments). This file opens no file and no device; `request.rs` resolves the arguments.
 
+use super::examples;
 use crate::attack::{AttackSpec, Goal, Norm, Schedule, Start, StepScale};
 use crate::config::Precision;
-use crate::config::{PixelBox, Target};
+use crate::config::{PixelBox, ShardChoice, Target};
 use crate::data::{Background, FullScale, Layout, Split};
 use crate::device::DeviceChoice;
 use crate::jacobian::BatchSize;
 use crate::metric::MetricKind;
 use crate::model::{Defence, InputRange, JudgeReads, Outputs, PosteriorScale};
-use crate::pipeline::Shard;
 use crate::pipeline::bench::Work;
 use crate::spectrum::SpectrumMode;
-use clap::{ArgAction, Parser, Subcommand};
+use clap::{ArgAction, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use std::path::PathBuf;
 
 const AFTER: &str = "\
@@ -20,7 +21,13 @@ folder, an HDF5 file with /images (or FILE.h5:/NAME), an .npy or .npz file, or a
 MODEL is a folder that `train` wrote, or a TorchScript file (*.pt) with encode(x) -> (mu, logvar), or mu alone, and
 decode(z). docs/data.md and docs/models.md say what is read, and by which flag.
 
-Exit code 0: done. 2: the request was wrong. 1: anything else. Nothing that exists is overwritten without --force.";
+Exit code 0: done. 2: the request was wrong. 75: stopped by TERM, USR1 or USR2, as schedulers stop a job; the same command
+goes on. 1: anything else. Nothing that exists is overwritten without --force.
+
+Examples:
+  pullback demo
+  pullback inspect runs/demo
+  pullback score --help";
 
 /// How robust is a variational autoencoder? The local geometry of its encoder tells.
 #[derive(Debug, Parser)]
@@ -37,7 +44,7 @@ pub struct Args {
 /// Flags of every command.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Global {
-    /// CPU threads, for libtorch and for pullback's own loops
+    /// CPU threads, for libtorch and for pullback's own loops; unless given, as many as affinity and control groups allow
     #[arg(long, value_name = "N", global = true, allow_negative_numbers = true, value_parser = count)]
     pub threads: Option<usize>,
     /// Only warnings and errors
@@ -46,34 +53,69 @@ pub struct Global {
     /// Details too
     #[arg(short, long, global = true)]
     pub verbose: bool,
+    /// How progress is shown on stderr [default: auto]
+    #[arg(long, global = true, value_name = "HOW")]
+    pub progress: Option<Show>,
     /// Record every operation, kernel and copy of a short run, for ui.perfetto.dev or chrome://tracing
     #[arg(long, global = true, value_name = "FILE.json")]
     pub trace: Option<PathBuf>,
+}
+
+/// How progress is shown on stderr.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Show {
+    /// A bar on a terminal, plain lines elsewhere, nothing with -q
+    #[default]
+    Auto,
+    /// A bar
+    Bar,
+    /// A line every few seconds
+    Plain,
+    /// A JSON object a line, several times a second at most; notes and warnings too (docs/terminal.md)
+    Json,
+    /// Nothing; notes and warnings remain
+    None,
 }
 
 /// The commands, in the order of the work.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// The main job on embedded data: train two VAEs, score, attack, report
+    #[command(after_help = examples::DEMO)]
     Demo(Demo),
     /// Train a VAE (beta, mixup)
+    #[command(after_help = examples::TRAIN)]
     Train(Train),
     /// Spectra of the pullback metric and their scores, a row a sample
+    #[command(after_help = examples::SCORE)]
     Score(Score),
     /// Attack each sample and measure the damage
+    #[command(after_help = examples::ATTACK)]
     Attack(Box<Attack>),
     /// A grid of beta, with and without mixup: train, score, attack, correlate
+    #[command(after_help = examples::SWEEP)]
     Sweep(Sweep),
     /// Result files to one HTML page
+    #[command(after_help = examples::REPORT)]
     Report(Report),
     /// Throughput of scoring and attacking on this machine
+    #[command(after_help = examples::BENCH)]
     Bench(Bench),
     /// Join result files of one job that was split over samples
+    #[command(after_help = examples::MERGE)]
     Merge(Merge),
     /// What a model, data or result file holds
+    #[command(after_help = examples::INSPECT)]
     Inspect(Inspect),
     /// One table of what the suite did to several models
+    #[command(after_help = examples::LEADERBOARD)]
     Leaderboard(Leaderboard),
+    /// The script that completes commands and flags in a shell
+    #[command(after_help = examples::COMPLETIONS)]
+    Completions(Completions),
+    /// Manual pages, one a command
+    #[command(after_help = examples::MAN, hide = true)]
+    Man(Man),
 }
 
 /// How data are read, where they do not say it.
@@ -186,9 +228,10 @@ pub struct Evaluate {
     /// Floating-point precision of the pass [default: f32]
     #[arg(long, value_name = "PRECISION")]
     pub precision: Option<Precision>,
-    /// Do part I of N of the samples only; `merge` joins the parts
-    #[arg(long, value_name = "I/N", value_parser = parsed::<Shard>)]
-    pub shard: Option<Shard>,
+    /// Do part I of N of the samples only; `merge` joins the parts. Unless given, the part of what launched the process (srun, mpirun,
+    /// torchrun, job arrays: docs/cluster.md), in a file of its own; none: all samples
+    #[arg(long, value_name = "I/N|none", value_parser = parsed::<ShardChoice>)]
+    pub shard: Option<ShardChoice>,
     /// A draw of N samples, by the seed, in place of the first N
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = count, conflicts_with = "limit")]
     pub sample: Option<usize>,
@@ -309,6 +352,10 @@ pub struct Sweep {
     /// Folder of the results; an unfinished sweep of the same config is resumed
     #[arg(short, long, value_name = "RUN")]
     pub output: PathBuf,
+    /// Do part I of N of the models only, in the same folder; the last part to end joins all. Unless given, the part of what launched
+    /// the process, as in `score`; none: all models
+    #[arg(long, value_name = "I/N|none", value_parser = parsed::<ShardChoice>)]
+    pub shard: Option<ShardChoice>,
     /// Do it again, over what is there
     #[arg(long)]
     pub force: bool,
@@ -386,6 +433,25 @@ pub struct Inspect {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub read: Read,
+}
+
+/// `pullback completions`.
+#[derive(Debug, clap::Args)]
+pub struct Completions {
+    /// The shell
+    #[arg(value_name = "SHELL")]
+    pub shell: Shell,
+}
+
+/// `pullback man`.
+#[derive(Debug, clap::Args)]
+pub struct Man {
+    /// Folder of the pages
+    #[arg(short, long, value_name = "DIR")]
+    pub output: PathBuf,
+    /// Overwrite pages
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// A value by its own `FromStr`.

@@ -1,16 +1,20 @@
 //! The command line: what was typed ([`args`]) becomes a request (`request`), which a pipeline carries out.
 
 pub mod args;
+mod examples;
+mod launch;
+mod pages;
 mod progress;
 mod request;
 mod signals;
 mod tell;
+mod threads;
 mod usage;
 
 use crate::error::{Error, ResultsError};
+use crate::event::{Event, Observer};
 use crate::ffi::Trace;
 use crate::pipeline;
-use anyhow::Context;
 use args::{Args, Command, Global};
 use clap::Parser;
 use clap::error::ErrorKind;
@@ -18,14 +22,14 @@ use progress::{Progress, Verbosity, print};
 use std::ffi::OsString;
 use std::path::Path;
 
-pub use tell::tell;
+pub use tell::{tell, tell_error};
 
 /// Does what the arguments (the program's name first) ask for.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<()> {
     let args = match Args::try_parse_from(args) {
         Ok(args) => args,
         Err(e) if e.kind() == ErrorKind::DisplayHelp => {
-            print(&e.render().to_string());
+            print(&e.render().ansi().to_string());
             return Ok(());
         }
         Err(e) if e.kind() == ErrorKind::DisplayVersion => {
@@ -34,7 +38,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<()> {
         }
         Err(e) => return Err(e.into()),
     };
-    use_threads(args.global.threads)?;
+    threads::set(args.global.threads)?;
     signals::watch();
     let trace = args.global.trace.as_deref().map(Trace::begin).transpose()?;
     let done = carry_out(args);
@@ -69,9 +73,11 @@ pub fn requested(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<Req
 /// The command itself.
 fn carry_out(args: Args) -> anyhow::Result<()> {
     let verbosity = verbosity(&args.global);
-    let progress = Progress::new(verbosity);
+    let progress = Progress::new(verbosity, args.global.progress.unwrap_or_default());
+    progress.on(Event::Detail(&format!("{} CPU threads", tch::get_num_threads())));
     let show = |result: &Path| -> anyhow::Result<()> {
-        if verbosity > Verbosity::Quiet {
+        // A part of a launcher's may have no samples, and no file then.
+        if verbosity > Verbosity::Quiet && result.exists() {
             print(&pipeline::inspect::findings(result)?);
         }
         Ok(())
@@ -85,16 +91,24 @@ fn carry_out(args: Args) -> anyhow::Result<()> {
             pipeline::train::run(&request::train(&typed)?, &progress)?;
         }
         Command::Score(typed) => {
-            pipeline::score(&request::score(&typed)?, &progress)?;
-            show(&typed.evaluate.output)?;
+            let mut request = request::score(&typed)?;
+            launch::subject(&mut request.subject, typed.evaluate.shard, &progress)?;
+            pipeline::score(&request, &progress)?;
+            show(&request.subject.output)?;
         }
         Command::Attack(typed) => {
-            pipeline::attack(&request::attack(&typed)?, &progress)?;
-            show(&typed.evaluate.output)?;
+            let mut request = request::attack(&typed)?;
+            let share = launch::subject(&mut request.subject, typed.evaluate.shard, &progress)?;
+            request.pictures = request.pictures.map(|folder| share.map_or(folder.clone(), |s| s.file(&folder)));
+            pipeline::attack(&request, &progress)?;
+            show(&request.subject.output)?;
         }
         Command::Sweep(typed) => {
-            let outcome = pipeline::sweep::run(&request::sweep(&typed)?, &progress)?;
-            print(&outcome.to_string());
+            let mut request = request::sweep(&typed)?;
+            launch::sweep(&mut request, typed.shard, &progress)?;
+            if let Some(outcome) = pipeline::sweep::run(&request, &progress)? {
+                print(&outcome.to_string());
+            }
         }
         Command::Report(typed) => {
             crate::report::write(&typed.inputs, &typed.output, request::overwrite(typed.force))?;
@@ -109,6 +123,8 @@ fn carry_out(args: Args) -> anyhow::Result<()> {
         Command::Leaderboard(typed) => {
             pipeline::leaderboard::leaderboard(&typed.inputs, &typed.output, request::overwrite(typed.force))?;
         }
+        Command::Completions(typed) => print(&pages::completions(typed.shell)),
+        Command::Man(typed) => pages::man(&typed.output, request::overwrite(typed.force))?,
         Command::Inspect(typed) => print(&pipeline::inspect::describe(&typed.file, &request::reading(&typed.read))?),
     }
     Ok(())
@@ -122,24 +138,17 @@ fn verbosity(global: &Global) -> Verbosity {
     }
 }
 
-fn use_threads(threads: Option<usize>) -> anyhow::Result<()> {
-    let Some(threads) = threads else { return Ok(()) };
-    let for_torch = i32::try_from(threads)
-        .map_err(|_| Error::request("--threads", format!("at most {}", i32::MAX), threads.to_string()))?;
-    tch::set_num_threads(for_torch);
-    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().context("--threads")
-}
-
 /// What `--version` prints: this program and the libraries that its numbers come from.
 fn version() -> String {
     let devices = if tch::Cuda::is_available() { tch::Cuda::device_count() } else { 0 };
     let hdf5 = hdf5::library_version();
     format!(
-        "pullback {}\nlibtorch {}\nCUDA build: {}\nCUDA kernels: {}\nCUDA devices: {devices}\nHDF5 {}.{}.{}",
+        "pullback {}\nlibtorch {}\nCUDA build: {}\nCUDA kernels: {}\nCUDA devices: {devices}\nCPU threads: {}\nHDF5 {}.{}.{}",
         env!("CARGO_PKG_VERSION"),
         env!("PULLBACK_LIBTORCH"),
         if cfg!(pullback_cuda) { "yes" } else { "no" },
         env!("PULLBACK_KERNELS"),
+        threads::default(),
         hdf5.0,
         hdf5.1,
         hdf5.2,
@@ -164,12 +173,13 @@ pub fn one_line(error: &anyhow::Error) -> String {
     line.split(['\n', '\r']).map(str::trim).filter(|l| !l.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
-/// 2 if the request was wrong, 1 for any other error.
+/// 2 if the request was wrong, 75 if a scheduler's signal stopped the work, 1 for any other error.
 pub fn exit_code(error: &anyhow::Error) -> u8 {
     if error.is::<clap::Error>() {
         return 2;
     }
-    let ours = |e: &(dyn std::error::Error + 'static)| e.downcast_ref::<Error>().map(Error::exit_code);
+    let of_ours = |e: &Error| if matches!(e, Error::Interrupted) { signals::exit_code() } else { e.exit_code() };
+    let ours = |e: &(dyn std::error::Error + 'static)| e.downcast_ref::<Error>().map(of_ours);
     let of_results =
         |e: &(dyn std::error::Error + 'static)| e.downcast_ref::<ResultsError>().map(ResultsError::exit_code);
     error.chain().find_map(|e| ours(e).or_else(|| of_results(e))).unwrap_or(1)

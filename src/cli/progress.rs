@@ -1,14 +1,25 @@
-//! Draws events: a bar on a terminal, otherwise a plain line every few seconds. Only this file and tell.rs print.
+//! Draws events: a bar on a terminal, otherwise a plain line every few seconds, or JSON. Only this file and tell.rs print.
 
-use super::tell::tell;
+use super::args::Show;
+use super::tell::{tell, warning};
 use crate::event::{Event, Observer};
+use anstream::AutoStream;
+use console::Term;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::json;
 use std::io::{IsTerminal, Write};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Time between plain lines where stderr is not a terminal.
+/// Time between plain lines.
 const EVERY: Duration = Duration::from_secs(5);
+/// Time between lines of JSON.
+const EVERY_JSON: Duration = Duration::from_millis(250);
+
+/// The unfinished work of a process that writes JSON.
+static TOLD_IN_JSON: OnceLock<Tasks> = OnceLock::new();
+
+type Tasks = Arc<Mutex<Vec<Task>>>;
 
 /// How much to say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,8 +35,33 @@ pub enum Verbosity {
 
 /// Writes a result to stdout. It is no error if the reader has stopped reading (`| head`).
 pub fn print(text: &str) {
-    let mut out = std::io::stdout().lock();
+    let mut out = AutoStream::auto(std::io::stdout());
     let _ = writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush());
+}
+
+/// How events are drawn.
+enum Drawn {
+    Bars(MultiProgress),
+    Plain,
+    Json,
+    Nothing,
+}
+
+impl Drawn {
+    fn of(show: Show, verbosity: Verbosity) -> Self {
+        let bars = |target| Self::Bars(MultiProgress::with_draw_target(target));
+        match show {
+            Show::Auto if verbosity == Verbosity::Quiet => Self::Nothing,
+            Show::Auto if std::io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|t| t != "dumb") => {
+                bars(ProgressDrawTarget::stderr_with_hz(10))
+            }
+            // Unlike the target above, this one draws where there is no terminal too.
+            Show::Bar => bars(ProgressDrawTarget::term_like_with_hz(Box::new(Term::stderr()), 10)),
+            Show::Auto | Show::Plain => Self::Plain,
+            Show::Json => Self::Json,
+            Show::None => Self::Nothing,
+        }
+    }
 }
 
 /// One running piece of work.
@@ -56,6 +92,18 @@ impl Task {
         format!("{}: {}/{} {}, {}/s, ETA {eta}", self.name, self.position, self.total, self.unit, significant(rate))
     }
 
+    /// A line of JSON; `phase` is running, done or stopped.
+    fn json(&self, phase: &str) -> String {
+        let rate = self.rate();
+        let eta = (rate > 0.0).then(|| (self.total.saturating_sub(self.position) as f64 / rate * 10.0).round() / 10.0);
+        let elapsed = (self.start.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;
+        json!({
+            "task": self.name, "phase": phase, "done": self.position, "total": self.total, "unit": self.unit,
+            "rate": (rate * 1000.0).round() / 1000.0, "eta": eta, "elapsed": elapsed,
+        })
+        .to_string()
+    }
+
     fn summary(&self) -> String {
         let seconds = self.start.elapsed().as_secs_f64();
         let reused = if self.earlier > 0 { format!(", {} done before", self.earlier) } else { String::new() };
@@ -73,17 +121,28 @@ impl Task {
 /// The observer of the command line.
 pub struct Progress {
     verbosity: Verbosity,
-    /// `None` if stderr is not a terminal, or with `-q`.
-    bars: Option<MultiProgress>,
-    tasks: Mutex<Vec<Task>>,
+    drawn: Drawn,
+    tasks: Tasks,
+}
+
+/// The last lines of the work that a process leaves which ends at once.
+pub fn leave() {
+    // A thread that holds them may be one that no longer goes on.
+    let Some(Ok(mut tasks)) = TOLD_IN_JSON.get().map(|tasks| tasks.try_lock()) else { return };
+    for task in tasks.drain(..).rev() {
+        tell(&task.json("stopped"));
+    }
 }
 
 impl Progress {
     /// Draws on stderr.
-    pub fn new(verbosity: Verbosity) -> Self {
-        let draws = verbosity > Verbosity::Quiet && std::io::stderr().is_terminal();
-        let bars = draws.then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10)));
-        Self { verbosity, bars, tasks: Mutex::new(Vec::new()) }
+    pub fn new(verbosity: Verbosity, show: Show) -> Self {
+        let drawn = Drawn::of(show, verbosity);
+        let tasks = Tasks::default();
+        if matches!(drawn, Drawn::Json) {
+            let _ = TOLD_IN_JSON.set(tasks.clone());
+        }
+        Self { verbosity, drawn, tasks }
     }
 
     /// Progress is still shown after a panic elsewhere.
@@ -93,39 +152,56 @@ impl Progress {
 
     /// A line on stderr, above the bars.
     fn say(&self, line: &str) {
-        match &self.bars {
-            Some(bars) => bars.suspend(|| tell(line)),
-            None => tell(line),
+        match &self.drawn {
+            Drawn::Bars(bars) => bars.suspend(|| tell(line)),
+            _ => tell(line),
+        }
+    }
+
+    /// A note, warning or detail.
+    fn message(&self, phase: &str, text: &str) {
+        match (&self.drawn, phase) {
+            (Drawn::Json, _) => self.say(&json!({"phase": phase, "message": text.trim()}).to_string()),
+            (_, "warning") => self.say(&warning(text)),
+            _ => self.say(text),
         }
     }
 
     fn begin(&self, name: &str, unit: &str, total: u64, done: u64) {
-        let bar = self.bars.as_ref().map(|bars| {
-            let bar = bars.add(ProgressBar::new(total).with_position(done).with_message(name.to_owned()));
-            bar.set_style(style(unit));
-            bar.reset_eta();
-            bar.enable_steady_tick(Duration::from_millis(250));
-            bar
-        });
+        let bar = match &self.drawn {
+            Drawn::Bars(bars) => {
+                let bar = bars.add(ProgressBar::new(total).with_position(done).with_message(name.to_owned()));
+                bar.set_style(style(unit));
+                bar.reset_eta();
+                bar.enable_steady_tick(Duration::from_millis(250));
+                Some(bar)
+            }
+            _ => None,
+        };
         let now = Instant::now();
         let (name, unit) = (name.to_owned(), unit.to_owned());
-        self.tasks().push(Task { name, unit, total, position: done, earlier: done, start: now, said: now, bar });
+        let task = Task { name, unit, total, position: done, earlier: done, start: now, said: now, bar };
+        if matches!(self.drawn, Drawn::Json) {
+            self.say(&task.json("running"));
+        }
+        self.tasks().push(task);
     }
 
     fn advance(&self, units: u64) {
         let mut tasks = self.tasks();
         let Some(task) = tasks.last_mut() else { return };
         task.position += units;
-        match &task.bar {
-            Some(bar) => bar.inc(units),
-            None if self.verbosity > Verbosity::Quiet && task.said.elapsed() >= EVERY => {
-                task.said = Instant::now();
-                let line = task.line();
-                drop(tasks);
-                self.say(&line);
-            }
-            None => {}
+        if let Some(bar) = &task.bar {
+            bar.inc(units);
         }
+        let line = match &self.drawn {
+            Drawn::Plain if task.said.elapsed() >= EVERY => task.line(),
+            Drawn::Json if task.said.elapsed() >= EVERY_JSON => task.json("running"),
+            _ => return,
+        };
+        task.said = Instant::now();
+        drop(tasks);
+        self.say(&line);
     }
 
     fn end(&self) {
@@ -133,8 +209,10 @@ impl Progress {
         if let Some(bar) = &task.bar {
             bar.finish_and_clear();
         }
-        if self.verbosity > Verbosity::Quiet {
-            self.say(&task.summary());
+        match self.drawn {
+            Drawn::Json => self.say(&task.json("done")),
+            Drawn::Nothing => {}
+            _ => self.say(&task.summary()),
         }
     }
 }
@@ -147,20 +225,23 @@ impl Observer for Progress {
             Event::Training { total, done } => self.begin("training", "batches", total, done),
             Event::Advance(units) => self.advance(units),
             Event::End => self.end(),
-            Event::Note(line) if normal => self.say(line),
-            Event::Warning(line) => self.say(&format!("warning: {line}")),
-            Event::Detail(line) if self.verbosity == Verbosity::Verbose => self.say(line),
+            Event::Note(line) if normal => self.message("note", line),
+            Event::Warning(line) => self.message("warning", line),
+            Event::Detail(line) if self.verbosity == Verbosity::Verbose => self.message("detail", line),
             _ => {}
         }
     }
 }
 
 impl Drop for Progress {
-    /// Clears the bars that an error left, so that the error's line stands alone.
+    /// Clears the bars that an error left, so that the error's line stands alone; in JSON, such work has a last line too.
     fn drop(&mut self) {
-        for task in self.tasks().drain(..) {
-            if let Some(bar) = task.bar {
-                bar.finish_and_clear();
+        let left: Vec<Task> = self.tasks().drain(..).rev().collect();
+        for task in left {
+            match task.bar {
+                Some(bar) => bar.finish_and_clear(),
+                None if matches!(self.drawn, Drawn::Json) => self.say(&task.json("stopped")),
+                None => {}
             }
         }
     }
@@ -220,5 +301,6 @@ mod tests {
         assert_eq!(task.rate(), 0.0);
         assert!(task.line().ends_with("ETA unknown"), "{}", task.line());
         assert!(task.summary().contains("50 done before"), "{}", task.summary());
+        assert!(task.json("running").contains("\"eta\":null"), "{}", task.json("running"));
     }
 }

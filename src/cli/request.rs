@@ -3,7 +3,7 @@
 use super::args::{Attack, Bench, Compute, Demo, Evaluate, Read, Score, Sweep, Train};
 use crate::attack::{AttackSpec, Goal, Knob};
 use crate::config::Precision;
-use crate::config::{AttackConfig, RunConfig, SaveImages, SweepSpec, Tree};
+use crate::config::{AttackConfig, RunConfig, SaveImages, ShardChoice, SweepSpec, Tree};
 use crate::data::{Reading, Split};
 use crate::error::{Error, Result};
 use crate::jacobian::BatchSize;
@@ -58,7 +58,8 @@ pub fn sweep(typed: &Sweep) -> Result<SweepRequest> {
     }
     batch(&mut tree, &typed.compute)?;
     let spec = SweepSpec::parse(&tree)?;
-    Ok(SweepRequest { spec, output: typed.output.clone(), overwrite: overwrite(typed.force) })
+    let share = typed.shard.and_then(ShardChoice::shard);
+    Ok(SweepRequest { spec, output: typed.output.clone(), overwrite: overwrite(typed.force), share })
 }
 
 /// `pullback demo`.
@@ -248,13 +249,14 @@ fn subject(typed: &Evaluate, config: &RunConfig, (split, limit, sample): Part, p
         sample,
         reading: config.reading,
         interface: config.interface.clone(),
-        shard: typed.shard,
+        shard: typed.shard.and_then(ShardChoice::shard),
         precision,
         seed: config.seed,
         device: config.device,
         batch: config.batch,
         output: typed.output.clone(),
         overwrite: overwrite(typed.force),
+        launched: false,
     }
 }
 

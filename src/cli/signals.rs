@@ -1,11 +1,13 @@
 //! Signals: the first asks the work to stop; the second, or a time limit after the first, ends the process at once.
 
-use super::tell::tell;
+use super::progress;
+use super::tell::{tell, tell_error};
 use crate::event;
 use crate::ffi::process::exit_now;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ};
 use signal_hook::iterator::Signals;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
 /// The signals that ask for a stop: a terminal's Ctrl-C and hang-up, `kill`, and the signals that schedulers send before their time limit.
@@ -15,8 +17,22 @@ const STOPPING: [i32; 5] = [SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2];
 /// pause in time is ended.
 const GRACE: Duration = Duration::from_millis(1500);
 
-/// The exit code of an interrupted process.
+/// The exit code after a person's stop: Ctrl-C, or a terminal that is closed.
 const INTERRUPTED: u8 = 1;
+
+/// The exit code after a scheduler's stop, EX_TEMPFAIL of sysexits.h: the same command goes on, so a batch script can requeue the job.
+const TRY_AGAIN: u8 = 75;
+
+/// The last signal that asked for a stop; 0: none.
+static ASKED: AtomicI32 = AtomicI32::new(0);
+
+/// The exit code of a process that stopped because it was asked to.
+pub fn exit_code() -> u8 {
+    match ASKED.load(Ordering::SeqCst) {
+        SIGTERM | SIGUSR1 | SIGUSR2 => TRY_AGAIN,
+        _ => INTERRUPTED,
+    }
+}
 
 /// Watches for signals from now on. Signals that were ignored when the process was started (`nohup`, a shell's background jobs) stay
 /// ignored.
@@ -28,16 +44,21 @@ pub fn watch() {
     // Without a watch, signals have the system's default effect: the process ends, and finished work is not lost.
     let Ok(mut signals) = Signals::new(wanted) else { return };
     let watch = move || {
-        for _ in signals.forever() {
+        for signal in signals.forever() {
+            ASKED.store(signal, Ordering::SeqCst);
             if event::stop_requested() {
-                exit_now(INTERRUPTED);
+                exit_now(exit_code());
             }
             event::request_stop();
-            tell("\npullback: stopping; press Ctrl-C again to stop at once");
+            tell(match signal {
+                SIGINT => "\npullback: stopping; press Ctrl-C again to stop at once",
+                _ => "pullback: stopping, as a signal asks",
+            });
             let _ = std::thread::Builder::new().name("pullback-grace".to_owned()).spawn(|| {
                 std::thread::sleep(GRACE);
-                tell(&format!("pullback: {}", crate::Error::Interrupted));
-                exit_now(INTERRUPTED);
+                progress::leave();
+                tell_error(&crate::Error::Interrupted.to_string());
+                exit_now(exit_code());
             });
         }
     };

@@ -62,7 +62,12 @@ fn flag(arg: &str) -> &str {
 
 fn commands() -> String {
     let command = <super::args::Args as clap::CommandFactory>::command();
-    command.get_subcommands().map(|c| c.get_name().to_owned()).collect::<Vec<_>>().join(", ")
+    command
+        .get_subcommands()
+        .filter(|c| !c.is_hide_set())
+        .map(|c| c.get_name().to_owned())
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 fn first_line(message: &str) -> String {

@@ -4,10 +4,12 @@
 //! `--set`, flags.
 
 mod evaluate;
+pub mod launcher; // the part of this process, by what launched it
 mod numbers; // lists that may be written as a range
 mod parallel;
 mod precision;
 mod samples; // how many of them
+mod shard;
 mod sweep;
 mod target;
 mod tree;
@@ -15,6 +17,7 @@ mod tree;
 pub use evaluate::{AttackConfig, PixelBox, SaveImages, ScoreConfig};
 pub use parallel::{Together, Workers};
 pub use precision::Precision;
+pub use shard::{Shard, ShardChoice};
 pub use sweep::{Cell, Grid, SweepAttack, SweepScore, SweepSpec};
 pub use target::Target;
 pub use tree::Tree;

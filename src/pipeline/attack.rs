@@ -124,6 +124,9 @@ pub fn attack_with(request: &AttackRequest, provided: &Provided, observer: &dyn 
     let subject = &request.subject;
     let prepare = |vae: Box<dyn Vae>, device, kind| prepared(request, provided, vae, device, kind);
     let job = Job::open_prepared(subject, provided, &prepare, observer)?.behind(&request.through)?;
+    if job.is_idle(observer) {
+        return Ok(());
+    }
     ensure_scales(request, &job)?;
     job.examine(Reach::EncoderAndDecoder, observer)?;
     request.metric.ensure_of_images("metric of an attack's directions")?;

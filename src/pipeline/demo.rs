@@ -98,6 +98,7 @@ fn run_arm(request: &DemoRequest, arm: &str, observer: &dyn Observer) -> Result<
         batch: config.batch,
         output: folder.join(name),
         overwrite: Overwrite::No,
+        launched: false,
     };
     let spec = &config.score;
     let scores = ScoreRequest {

@@ -4,7 +4,7 @@ use super::block::Block;
 use super::flow::{Asked, Flow};
 use super::lost::Watched;
 use super::provided::Provided;
-use crate::config::Precision;
+use crate::config::{Precision, Shard};
 use crate::data::{self, ImageShape, Reading, Source, Split};
 use crate::device::{self, DeviceChoice};
 use crate::error::{Error, Result};
@@ -21,39 +21,6 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
-
-/// Part `part` of `of` of the samples, counted from 1. The parts are contiguous and nearly equal; `merge` joins them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Shard {
-    /// The part's number, from 1.
-    pub part: usize,
-    /// The number of parts.
-    pub of: usize,
-}
-
-impl std::str::FromStr for Shard {
-    type Err = Error;
-    fn from_str(text: &str) -> Result<Self> {
-        let parsed = text.split_once('/').and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
-        match parsed {
-            Some((part, of)) if part >= 1 && part <= of => Ok(Self { part, of }),
-            _ => Err(Error::request("shard", "I/N with 1 <= I <= N", text)),
-        }
-    }
-}
-
-impl Shard {
-    /// This part of the samples at `positions`.
-    fn part(shard: Option<Self>, positions: &[u64]) -> Result<Vec<u64>> {
-        let total = positions.len();
-        let Self { part, of } = shard.unwrap_or(Self { part: 1, of: 1 });
-        let range = total * (part - 1) / of..total * part / of;
-        if range.is_empty() {
-            return Err(Error::request(format!("shard {part}/{of}"), "at least one sample", format!("{total} in all")));
-        }
-        Ok(positions[range].to_vec())
-    }
-}
 
 /// The model and the data: the part of a request that scores and attacks share.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -93,6 +60,9 @@ pub struct Subject {
     /// Whether an existing result may be replaced.
     #[serde(skip)]
     pub overwrite: Overwrite,
+    /// True if a launcher gave the part: it may have started more processes than there are samples, so a part of none is no error.
+    #[serde(skip)]
+    pub launched: bool,
 }
 
 /// Positions of a run's samples among `total`, ascending: all, or a random draw.
@@ -294,6 +264,26 @@ impl<'a> Job<'a> {
         Ok(self.first.get_or_init(|| first).shallow_clone())
     }
 
+    /// Positions of the samples of this part of the run.
+    fn part(&self) -> Result<Vec<u64>> {
+        let total = self.positions.len();
+        let Some(shard) = self.subject.shard else { return Ok(self.positions.clone()) };
+        match &self.positions[shard.range(total)] {
+            [] => Err(Error::request(format!("shard {shard}"), "at least one sample", format!("{total} in all"))),
+            part => Ok(part.to_vec()),
+        }
+    }
+
+    /// True, and told, where a launcher started more processes than there are samples, and this one has none.
+    pub fn is_idle(&self, observer: &dyn Observer) -> bool {
+        let total = self.positions.len();
+        let idle = self.subject.launched && self.subject.shard.is_some_and(|shard| shard.range(total).is_empty());
+        if idle {
+            observer.on(Event::Note(&format!("nothing to do for this part: {total} samples in all")));
+        }
+        idle
+    }
+
     /// The writer of this job's result file; reports to the observer where a resumed file continues.
     pub fn writer(
         &self,
@@ -322,7 +312,7 @@ impl<'a> Job<'a> {
             metric,
             extra: self.described(extra)?,
         };
-        let samples = Shard::part(subject.shard, &self.positions)?;
+        let samples = self.part()?;
         let writer = Writer::create(&subject.output, &header, samples, fixed, subject.overwrite)?;
         match writer.start() {
             Resumption::New => {}

@@ -25,7 +25,8 @@ mod told; //        what a file tells of attacked samples
 mod universal; //   the perturbation for all images
 mod train_log; //   its curves and pictures, for TensorBoard
 
+pub use crate::config::Shard;
 pub use attack::{AttackRequest, attack, attack_with};
-pub use job::{Shard, Subject};
+pub use job::Subject;
 pub use provided::{Opener, Provided};
 pub use score::{ScoreRequest, score, score_with};

@@ -45,6 +45,9 @@ pub fn score(request: &ScoreRequest, observer: &dyn Observer) -> Result<()> {
 pub fn score_with(request: &ScoreRequest, provided: &Provided, observer: &dyn Observer) -> Result<()> {
     let subject = &request.subject;
     let job = Job::open(subject, provided, observer)?;
+    if job.is_idle(observer) {
+        return Ok(());
+    }
     job.ensure_metric(request.metric)?;
     job.examine(request.metric.reach(), observer)?;
     let ScoreRequest { spectrum: spec, top, .. } = request;

@@ -85,6 +85,7 @@ fn attacked(
         reading: Reading::default(),
         interface: Interface::default(),
         shard: None,
+        launched: false,
         precision: Precision::default(),
         seed: 4,
         device: "cpu".parse().unwrap(),

@@ -10,7 +10,7 @@ import pytest
 import pullback as pb
 
 # Of the command line alone: what stands in the place of model, images and file, and what Python has otherwise.
-OTHERS = {"model", "data", "output", "help", "threads", "trace", "input_range", "posterior", "outputs"}
+OTHERS = {"model", "data", "output", "help", "threads", "trace", "progress", "input_range", "posterior", "outputs"}
 NAMES = {"attack": "attacks", "save_images": "save_images"}
 
 

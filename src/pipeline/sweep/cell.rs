@@ -165,5 +165,6 @@ fn subject(spec: &SweepSpec, cell: Cell, folder: &Path, precision: Precision, fi
         batch: spec.batch,
         output: folder.join(file),
         overwrite: Overwrite::No,
+        launched: false,
     }
 }

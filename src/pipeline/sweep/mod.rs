@@ -15,7 +15,7 @@ mod summary; // one cell in a few numbers
 mod watch; //   reports of many cells at once for one observer
 
 use super::train::clear;
-use crate::config::{Cell, SweepSpec, Workers};
+use crate::config::{Cell, Shard, SweepSpec, Workers};
 use crate::device::name;
 use crate::error::{Error, Result};
 use crate::event::{Event, Observer};
@@ -28,7 +28,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use summary::CellSummary;
 use tch::Device;
 use watch::{Whole, span};
@@ -42,6 +42,9 @@ const CELLS: &str = "cells";
 /// The most models at a time if the user did not say: each holds the training data.
 const AUTO_WORKERS: usize = 8;
 
+/// How long a part waits for others that prepare the same folder.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// The request of `sweep`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SweepRequest {
@@ -51,6 +54,8 @@ pub struct SweepRequest {
     pub output: PathBuf,
     /// Whether all of it may be done again.
     pub overwrite: Overwrite,
+    /// One part of the models; other processes do the others in the same folder.
+    pub share: Option<Shard>,
 }
 
 /// What the sweep found. Its display is a table of the models, the leading correlations, and the files' paths.
@@ -65,23 +70,82 @@ pub struct SweepOutcome {
     effects: Vec<Related>,
 }
 
-/// Does the remaining work of the study in `request.output`.
+/// Does the remaining work of the study in `request.output`. Of a part (`request.share`), `None` is returned as long as other parts have
+/// work to do; the part that ends last puts the results together.
 ///
 /// # Errors
 /// A wrong request if the folder holds another study or other files and may not be overwritten. If models fail (a loss that is not a
 /// number), the others are finished, and the error names the first that failed.
-pub fn run(request: &SweepRequest, observer: &dyn Observer) -> Result<SweepOutcome> {
-    let SweepRequest { spec, output, overwrite } = request;
+pub fn run(request: &SweepRequest, observer: &dyn Observer) -> Result<Option<SweepOutcome>> {
+    let SweepRequest { spec, output, overwrite, share } = request;
     spec.validate()?;
     let device = spec.device.resolve()?;
-    let cells = spec.cells();
-    let _alone = FolderLock::of(output)?;
-    prepare(output, spec, &cells, *overwrite)?;
+    let all = spec.cells();
     let folder = |cell: &Cell| output.join(CELLS).join(cell.name());
+    let Some(share) = share else {
+        let _alone = FolderLock::of(output)?;
+        prepare(output, spec, &all, *overwrite)?;
+        models(spec, &all, device, observer, &folder)?;
+        return join(spec, &all, output, device, observer).map(Some);
+    };
+    if *overwrite == Overwrite::Yes {
+        let found = format!("part {share}: it would clear what other parts do");
+        return Err(Error::request("--force", "the whole sweep (--shard none)", found));
+    }
+    {
+        let _alone = soon_alone(output, observer)?;
+        prepare(output, spec, &all, *overwrite)?;
+    }
+    // One of each N in turn, because neighbours in the grid take equally long.
+    let mine: Vec<Cell> = all.iter().copied().skip(share.part - 1).step_by(share.of).collect();
+    if !mine.is_empty() {
+        models(spec, &mine, device, observer, &folder)?;
+    }
+    let left = unfinished(spec, &all, &folder)?;
+    let lock = if left > 0 { None } else { FolderLock::of(output).ok() };
+    let Some(_alone) = lock else {
+        let what = if left > 0 {
+            format!("{left} models of other parts are left")
+        } else {
+            "another part joins them".to_owned()
+        };
+        observer.on(Event::Note(&format!("part {share} of the models is done; {what}")));
+        return Ok(None);
+    };
+    join(spec, &all, output, device, observer).map(Some)
+}
 
+/// The lock of a folder that other parts of the sweep hold for moments.
+fn soon_alone(output: &Path, observer: &dyn Observer) -> Result<FolderLock> {
+    let start = Instant::now();
+    loop {
+        match FolderLock::of(output) {
+            Err(_) if start.elapsed() < PATIENCE => {
+                observer.check()?;
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            done => return Ok(done?),
+        }
+    }
+}
+
+/// The number of models that are not finished.
+fn unfinished(spec: &SweepSpec, cells: &[Cell], folder: &impl Fn(&Cell) -> PathBuf) -> Result<usize> {
+    let states = cells.iter().map(|cell| cell::state(spec, *cell, &folder(cell)));
+    Ok(states.collect::<Result<Vec<_>>>()?.iter().filter(|state| !state.done).count())
+}
+
+/// Does the remaining work of `cells`.
+fn models(
+    spec: &SweepSpec,
+    cells: &[Cell],
+    device: Device,
+    observer: &dyn Observer,
+    folder: &(impl Fn(&Cell) -> PathBuf + Sync),
+) -> Result<()> {
     let mut pending = Vec::new();
     let mut epochs = 0;
-    for cell in &cells {
+    for cell in cells {
         let there = cell::state(spec, *cell, &folder(cell))?;
         epochs += there.epochs;
         if !there.done {
@@ -101,18 +165,28 @@ pub fn run(request: &SweepRequest, observer: &dyn Observer) -> Result<SweepOutco
     let whole = Whole::new(observer);
     let total = cells.len() as u64 * u64::from(spec.train.epochs);
     observer.on(Event::Begin { task: "sweep", unit: "epochs", total, done: epochs.min(total) });
-    let trained = if together > 1 { fleet::work(spec, &pending, together, &whole, &folder) } else { Ok(vec![]) };
-    let worked = trained.and_then(|failed| work(spec, &pending, failed, cells.len(), workers, &whole, &folder));
+    let trained = if together > 1 { fleet::work(spec, &pending, together, &whole, folder) } else { Ok(vec![]) };
+    let worked = trained.and_then(|failed| work(spec, &pending, failed, cells.len(), workers, &whole, folder));
     observer.on(Event::End);
-    worked?;
+    worked
+}
 
+/// Puts the results of all models together, and makes the page.
+fn join(
+    spec: &SweepSpec,
+    cells: &[Cell],
+    output: &Path,
+    device: Device,
+    observer: &dyn Observer,
+) -> Result<SweepOutcome> {
+    let folder = |cell: &Cell| output.join(CELLS).join(cell.name());
     let rows: Vec<CellSummary> =
         cells.iter().map(|cell| CellSummary::read(spec, *cell, &folder(cell))).collect::<Result<_>>()?;
     observer.check()?;
     observer.on(Event::Note("correlating"));
     let relations = relate::across(&rows, &spec.correlate)?;
     let effects = relate::effects(&rows, &spec.correlate)?;
-    let within = relate::within(spec, &cells, &folder)?;
+    let within = relate::within(spec, cells, &folder)?;
     observer.check()?;
     let results = output.join(SWEEP_FILE);
     collect::write(&results, spec, &rows, &[&relations, &effects], &within, &folder, device)?;
