@@ -4,6 +4,8 @@
 mod parsers;
 
 use crate::files::root;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use std::fs;
 
 #[test]
@@ -41,5 +43,59 @@ fn every_parser_has_a_target() {
             target.contains(&format!("parsers::{name}(")) && manifest.contains(&format!("name = \"{name}\"")),
             "{name}"
         );
+    }
+}
+
+/// One of the ways in which a file is damaged: bytes that are others, numbers that are extreme, a part that is missing, doubled or moved.
+fn damaged(bytes: &[u8], rng: &mut impl Rng) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    for _ in 0..rng.random_range(1..6) {
+        let len = bytes.len();
+        if len < 9 {
+            break;
+        }
+        let at = rng.random_range(0..len - 8);
+        match rng.random_range(0..6) {
+            0 => bytes[at] ^= 1 << rng.random_range(0..8),
+            1 => bytes[at] = rng.random(),
+            2 => {
+                let extreme = [0, 1, 0x7f, 0xff][rng.random_range(0..4)];
+                let width = [1, 2, 4, 8][rng.random_range(0..4)];
+                bytes[at..at + width].fill(extreme);
+            }
+            3 => bytes.truncate(at),
+            4 => {
+                let part = bytes[at..(at + rng.random_range(1..64)).min(len)].to_vec();
+                bytes.splice(at..at, part);
+            }
+            _ => drop(bytes.drain(at..(at + rng.random_range(1..64)).min(len))),
+        }
+    }
+    bytes
+}
+
+/// Without a fuzzer's eye for branches, and on stable: PULLBACK_CASES times 40 damaged files for each parser, the same ones every time.
+#[test]
+fn damaged_files_have_an_answer() {
+    let times = std::env::var("PULLBACK_CASES").ok().and_then(|times| times.parse().ok()).unwrap_or(1);
+    let scratch = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+    for (name, parser) in parsers::PARSERS {
+        let mut files: Vec<_> =
+            fs::read_dir(root().join("fuzz/corpus").join(name)).unwrap().map(|entry| entry.unwrap().path()).collect();
+        files.sort();
+        let seeds: Vec<Vec<u8>> = files.iter().map(|file| fs::read(file).unwrap()).collect();
+        let place = tempfile::tempdir_in(scratch.path()).unwrap();
+        for case in 0..40 * times {
+            let mut rng = ChaCha8Rng::seed_from_u64(case);
+            let bytes = damaged(&seeds[case as usize % seeds.len()], &mut rng);
+            // What ends the process leaves its bytes: PULLBACK_KEEP=FILE.
+            if let Some(keep) = std::env::var_os("PULLBACK_KEEP") {
+                fs::write(keep, &bytes).unwrap();
+            }
+            if let Err(error) = parser(&bytes, place.path()) {
+                let line = error.to_string();
+                assert!(!line.contains('\n') && matches!(error.exit_code(), 1 | 2), "{name}, case {case}: {line}");
+            }
+        }
     }
 }
