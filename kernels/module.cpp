@@ -74,11 +74,20 @@ bool minds_layout(const torch::jit::Block* block) {
   return false;
 }
 
-// Convolutions become ours (convolution.cpp), whose maps are channels last; views of these may need a copy.
-void choose_convolutions(torch::jit::Block* block) {
+// The length of a list, if it is known. In a traced file even a constant list is put together at run time.
+std::optional<size_t> length(const torch::jit::Value* list) {
+  if (list->node()->kind() == torch::jit::prim::ListConstruct) return list->node()->inputs().size();
+  const auto constant = torch::jit::toIValue(list);
+  if (constant.has_value() && constant->isIntList()) return constant->toIntVector().size();
+  return std::nullopt;
+}
+
+// Convolutions become ours (convolution.cpp) if maps may be channels last (`ours`); views of these may need a copy. Traced ones become those
+// of scripted code, whose node in the graph is the one that folded passes know.
+void choose_convolutions(torch::jit::Block* block, bool ours) {
   for (auto it = block->nodes().begin(); it != block->nodes().end();) {
     auto* node = *it++;
-    for (auto* inner : node->blocks()) choose_convolutions(inner);
+    for (auto* inner : node->blocks()) choose_convolutions(inner, ours);
     auto& graph = *node->owningGraph();
     const auto replace = [&](const char* name, at::ArrayRef<torch::jit::Value*> inputs) {
       auto* fresh = graph.create(c10::Symbol::fromQualString(name), inputs, 1);
@@ -89,20 +98,24 @@ void choose_convolutions(torch::jit::Block* block) {
       node->destroy();
     };
     const auto is_list = [](const torch::jit::Value* value) { return value->type()->kind() == c10::TypeKind::ListType; };
-    if (node->kind() == at::aten::view && node->inputs().size() == 2 && is_list(node->input(1))) {
-      replace("aten::reshape", node->inputs());
+    const auto in = node->inputs();
+    if (node->kind() == at::aten::_convolution && in.size() >= 12) {
+      const auto transposed = torch::jit::toIValue(in[6]);
+      const bool plain = transposed.has_value() && transposed->isBool() && !transposed->toBool();
+      // A convolution of images has two strides.
+      if (ours && plain && length(in[3]) == size_t{2}) {
+        replace("pullback::conv2d", {in[0], in[1], in[2], in[3], in[4], in[5], in[8]});
+      } else {
+        replace("aten::convolution", in.slice(0, 9));
+      }
+    } else if (!ours) {
+      continue;
+    } else if (node->kind() == at::aten::view && in.size() == 2 && is_list(in[1])) {
+      replace("aten::reshape", in);
     } else if (node->kind() == at::aten::view_as) {
-      replace("aten::reshape_as", node->inputs());
-    } else if (node->kind() == at::aten::conv2d && node->inputs().size() == 7 && is_list(node->input(4))) {
-      replace("pullback::conv2d", node->inputs());
-    } else if (node->kind() == at::aten::_convolution && node->inputs().size() >= 12) {
-      const auto transposed = torch::jit::toIValue(node->input(6));
-      if (!transposed.has_value() || !transposed->isBool() || transposed->toBool()) continue;
-      const auto in = node->inputs();
-      // A convolution of images: it has a list of two strides.
-      const auto stride = torch::jit::toIValue(in[3]);
-      if (!stride.has_value() || !stride->isIntList() || stride->toIntVector().size() != 2) continue;
-      replace("pullback::conv2d", {in[0], in[1], in[2], in[3], in[4], in[5], in[8]});
+      replace("aten::reshape_as", in);
+    } else if (node->kind() == at::aten::conv2d && in.size() == 7 && is_list(in[4])) {
+      replace("pullback::conv2d", in);
     }
   }
 }
@@ -148,8 +161,9 @@ const char* pb_module_load(void** result, int64_t* tf32, const char* path, int64
     const auto code = code_of(*module);
     *tf32 = 0;
     for (auto* block : code) *tf32 += forbid_tf32(block);
-    if (device.is_cpu() && std::none_of(code.begin(), code.end(), minds_layout)) {
-      for (auto* block : code) choose_convolutions(block);
+    if (device.is_cpu()) {
+      const bool ours = std::none_of(code.begin(), code.end(), minds_layout);
+      for (auto* block : code) choose_convolutions(block, ours);
     }
     *result = module.release();
   });

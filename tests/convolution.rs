@@ -119,3 +119,21 @@ fn what_does_not_fit_is_an_error() {
     assert!(conv2d(&x, &weight, &bias, 2, 1).is_err());
     assert!(conv2d(&x.flatten(1, -1), &weight, &bias, 2, 1).is_err());
 }
+
+/// Convolutions of a traced file, transposed ones too, are those that folded passes know.
+#[test]
+fn traced_convolutions_fold() {
+    use pullback::ffi::{Graph, VjpMode, vjp};
+    let file = crate::files::root().join("tests/models/maps/traced.pt");
+    let model = model::open(&file, Device::Cpu, Kind::Double).unwrap();
+    let x = rand(&[3, 1, 8, 8], 5).to_kind(Kind::Double).set_requires_grad(true);
+    let mean = model.encode(&x).unwrap().mean;
+    let image = model.decode(&mean).unwrap().flatten(1, -1);
+    for (name, output) in [("encode", &mean), ("decode", &image)] {
+        let cotangents = rand(&[4, 3, output.size()[1]], 6).to_kind(Kind::Double);
+        let folded =
+            vjp(output, &x, &cotangents, VjpMode::Folded, Graph::Constant).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let looped = vjp(output, &x, &cotangents, VjpMode::Looped, Graph::Constant).unwrap();
+        assert!(folded.allclose(&looped, 1e-12, 1e-14, false), "{name}");
+    }
+}

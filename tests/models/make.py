@@ -608,6 +608,28 @@ def scripts():
     save(HERE / "flat.safetensors", {"x": x, "mean": mean, "log_var": model.encode(x)[1], "x_hat": model.decode(mean)})
 
 
+class Traced2d(nn.Module):
+    """Convolutions and transposed ones as they are traced: 1x8x8 images, two latents."""
+
+    def __init__(self):
+        super().__init__()
+        self.down, self.mean, self.log_var = nn.Conv2d(1, 3, 4, 2, 1), nn.Linear(48, 2), nn.Linear(48, 2)
+        self.up, self.back = nn.Linear(2, 48), nn.ConvTranspose2d(3, 1, 4, 2, 1)
+
+    def encode(self, x):
+        h = torch.relu(self.down(x)).flatten(1)
+        return self.mean(h), self.log_var(h)
+
+    def decode(self, z):
+        return torch.sigmoid(self.back(torch.relu(self.up(z)).view(-1, 3, 4, 4)))
+
+
+def traced_maps():
+    torch.manual_seed(6)
+    inputs = {"encode": torch.rand(2, 1, 8, 8), "decode": torch.rand(2, 2)}
+    script("maps/traced", torch.jit.trace_module(Traced2d().eval(), inputs))
+
+
 def maps():
     torch.manual_seed(5)
     for name, module in {"viewed": Viewed(), "written": Written(), "strided": Strided(), "counting": Counting()}.items():
@@ -654,4 +676,5 @@ if __name__ == "__main__":
     others()
     unread()
     maps()
+    traced_maps()
     judges()
