@@ -8,10 +8,19 @@
 #   docker run --rm --user "$(id -u):$(id -g)" -v "$PWD:/data" pullback demo
 #   docker run --rm --user "$(id -u):$(id -g)" -v "$PWD:/data" --gpus all pullback:cuda score -m vae.pt -d x.h5 -o y.h5
 #
-# The builder does what a clone does: make setup, make build. Both stages are Debian 12, so that their C libraries agree.
+# It needs no network, no home, no entry in /etc/passwd, and writes nowhere else: --network none --read-only do (docs/security.md).
+#
+# BUILDER, BASE    the images to begin with: Debian 12, one with cargo
+# TORCH_FROM=pypi  for the CPU variant where the index of CPU builds is out of reach
 
-FROM rust:1.95.0-slim-bookworm AS builder
+ARG BUILDER=rust:1.95.0-slim-bookworm
+ARG BASE=debian:12.12-slim
+
+# Both stages are Debian 12, so that their C libraries agree.
+FROM ${BUILDER} AS builder
 ARG VARIANT=cpu
+ARG TORCH_FROM=index
+ARG TORCH_VERSION=2.11.0
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 
 # hadolint ignore=DL3008
@@ -23,27 +32,39 @@ WORKDIR /opt/pullback
 
 # Libtorch changes seldom and is large: a layer of its own, which only these files and the variant renew.
 COPY Makefile Cargo.toml ./
-COPY .ci/preflight .ci/
-RUN case "$VARIANT" in \
-      cpu) index=https://download.pytorch.org/whl/cpu ;; \
-      cuda) index= ;; \
-      *) echo "VARIANT=$VARIANT: expected cpu or cuda" >&2; exit 2 ;; \
-    esac \
-    && make setup TORCH_INDEX_URL="$index"
+COPY .ci/preflight .ci/libtorch-cpu .ci/
+RUN case "$VARIANT,$TORCH_FROM" in \
+      cpu,index) .ci/libtorch-cpu /usr/local/lib/pullback "$TORCH_VERSION" https://download.pytorch.org/whl/cpu ;; \
+      cpu,pypi) .ci/libtorch-cpu /usr/local/lib/pullback "$TORCH_VERSION" ;; \
+      cuda,*) make setup ;; \
+      *) echo "VARIANT=$VARIANT, TORCH_FROM=$TORCH_FROM: expected cpu or cuda, index or pypi" >&2; exit 2 ;; \
+    esac
 
 COPY . .
-RUN make build
+RUN if test "$VARIANT" = cpu; then export LIBTORCH=/usr/local/lib/pullback; fi \
+    && make build TRIM=1 ${LIBTORCH:+LIBTORCH="$LIBTORCH"}
 
-# What the binary loads, at the paths that its rpath and libtorch's own relative ones name; Python's half stays behind.
+# What the binary loads, at the paths that its rpath and libtorch's own relative ones name; Python's half stays behind. CUDA's libraries
+# load others by name, so all of them come along.
 RUN mkdir -p /stage/usr/local/bin \
     && cp target/release/pullback /stage/usr/local/bin/ \
-    && site="$(dirname "$(readlink -f .deps/libtorch)")" \
-    && find "$site" \( -path "$site/torch/lib/*" -o -path "$site/nvidia/*/lib/*" \) \
-            -name '*.so*' ! -name 'libtorch_python.so' -print0 \
-       | xargs -0 cp --parents --no-dereference --target-directory=/stage
+    && if test "$VARIANT" = cpu; then \
+         cp --parents --target-directory=/stage /usr/local/lib/pullback/lib/*.so*; \
+       else \
+         site="$(dirname "$(readlink -f .deps/libtorch)")" \
+         && find "$site" \( -path "$site/torch/lib/*" -o -path "$site/nvidia/*/lib/*" \) \
+                 -name '*.so*' ! -name 'libtorch_python.so' -print0 \
+            | xargs -0 cp --parents --no-dereference --target-directory=/stage; \
+       fi
 
 
-FROM debian:12.12-slim
+FROM ${BASE}
+ARG VARIANT=cpu
+LABEL org.opencontainers.image.title="pullback" \
+      org.opencontainers.image.description="Adversarial robustness of variational autoencoders by their local geometry" \
+      org.opencontainers.image.licenses="MIT" \
+      org.opencontainers.image.version="0.2.0" \
+      pullback.variant="${VARIANT}"
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends libstdc++6 \
@@ -60,6 +81,8 @@ USER pullback
 WORKDIR /data
 # A library that is missing shows here and not at the first user.
 RUN ["pullback", "--version"]
+# For those who keep a container up: the program starts, and finds its libraries.
+HEALTHCHECK --interval=60s --timeout=20s --retries=2 CMD ["pullback", "--version"]
 
 ENTRYPOINT ["pullback"]
 CMD ["--help"]

@@ -19,6 +19,7 @@
 # LIBTORCH=/path        use this libtorch 2.11.0 instead of the one from PyPI
 # NVCC=/path/nvcc       compile the CUDA kernels with this; NVCC= (empty): without them
 # TORCH_INDEX_URL=URL   take torch from this index (for example the small CPU build)
+# TRIM=1                no path of this machine in the binary, but for libtorch's, where it looks for it (compiles all anew)
 # PYTHON=python3        the interpreter that makes .venv
 
 SHELL         := /bin/bash
@@ -36,6 +37,12 @@ PYTHON_PACKAGES := "maturin>=1.9,<2" "pytest>=8" pandas tqdm safetensors nbmake 
 PIP           := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 # The variables of .cargo/config.toml yield to the caller's own: clear them so that every target uses .deps.
 CARGO         := env -u LIBTORCH -u LIBTORCH_USE_PYTORCH cargo
+
+# Locations in messages of panics and of HDF5, which compilers take from paths: dependencies below crates/, the rest from this folder.
+ifneq ($(TRIM),)
+MAPS := $(or $(CARGO_HOME),$(HOME)/.cargo)/registry/src=crates $(CURDIR)=.
+CARGO := RUSTFLAGS="$(MAPS:%=--remap-path-prefix=%)" CFLAGS="$(MAPS:%=-ffile-prefix-map=%)" CXXFLAGS="$(MAPS:%=-ffile-prefix-map=%)" $(CARGO)
+endif
 
 .PHONY: all setup preflight preflight-python build demo test python python-setup test-python test-results test-isa test-stranger lint site msrv version bench peers gpu gpu-bundle clean
 all: build
