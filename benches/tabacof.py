@@ -19,7 +19,9 @@ to 1 across, is larger where a model is harder to attack. They publish the curve
 
 import argparse
 import pathlib
+import queue
 import subprocess
+import threading
 import time
 
 import numpy as np
@@ -108,19 +110,45 @@ def objective(network, images, aim, divergence):
     return (((0.5 * s).exp() + (m - n) ** 2) * (-0.5 * t).exp() + t - s - 0.5).sum(1)
 
 
-def theirs(network, x, target, weight, divergence, generator):
-    """Their image, and how often the gradient was asked for."""
-    flat = x.flatten().double().numpy()
-    aim = network.encode(target)
+def theirs(network, jobs, divergence):
+    """Their images [jobs, 1, 28, 28], and how often they asked for a gradient. A job is an image, its target [1, 1, 28, 28], and C. Every
+    search is SciPy's own, in a thread of its own; what they ask for at one time is computed in one batch."""
+    x, weights = torch.cat([x for x, _, _ in jobs]), torch.tensor([float(weight) for _, _, weight in jobs])
+    targets = network.encode(torch.cat([target for _, target, _ in jobs]))
+    asked, answers, ends = queue.SimpleQueue(), [queue.SimpleQueue() for _ in jobs], {}
 
-    def value(d):
-        d = torch.tensor(d, dtype=torch.float32, requires_grad=True)
-        loss = 100 * objective(network, x + d.view_as(x), aim, divergence).sum() + weight * (d**2).sum()
-        return loss.item(), torch.autograd.grad(loss, d)[0].double().numpy()
+    def search(k):
+        def value(d):
+            asked.put((k, d.copy()))
+            return answers[k].get()
 
-    start = np.clip(generator.uniform(-1e-8, 1e-8, 784), -flat, 1 - flat)
-    d, _, told = fmin_l_bfgs_b(value, start, bounds=list(zip(-flat, 1 - flat)), factr=10, m=25)
-    return (x + torch.tensor(d, dtype=torch.float32).view_as(x)).clamp(0, 1), told["funcalls"]
+        flat = x[k].flatten().double().numpy()
+        start = np.clip(np.random.default_rng([SEED, k]).uniform(-1e-8, 1e-8, 784), -flat, 1 - flat)
+        try:
+            ends[k] = fmin_l_bfgs_b(value, start, bounds=list(zip(-flat, 1 - flat)), factr=10, m=25)
+        finally:
+            asked.put((k, None))
+
+    for k in range(len(jobs)):
+        threading.Thread(target=search, args=(k,), daemon=True).start()
+    left, waiting = len(jobs), {}
+    while left:
+        k, d = asked.get()
+        if d is None:
+            left -= 1
+        else:
+            waiting[k] = d
+        if waiting and len(waiting) == left:
+            rows = list(waiting)
+            d = torch.tensor(np.stack([waiting[k] for k in rows]), dtype=torch.float32, requires_grad=True)
+            aim = tuple(part[rows] for part in targets) if network.variational else targets[rows]
+            loss = 100 * objective(network, x[rows] + d.view(-1, 1, 28, 28), aim, divergence) + weights[rows] * (d**2).sum(1)
+            gradient = torch.autograd.grad(loss.sum(), d)[0].double().numpy()
+            for k, one, slope in zip(rows, loss.tolist(), gradient):
+                answers[k].put((one, slope))
+            waiting = {}
+    d = torch.tensor(np.stack([ends[k][0] for k in range(len(jobs))]), dtype=torch.float32)
+    return (x + d.view_as(x)).clamp(0, 1), sum(end[2]["funcalls"] for end in ends.values())
 
 
 def area(across, up):
@@ -140,17 +168,17 @@ def load(name, folder, epochs):
 def attack(name, options):
     """Both attacks on the same pairs; curves and objectives of all to RUNS/<name>-curves.npz."""
     images, classes = pb.images(options.mnist, split="test")
-    generator = np.random.default_rng(SEED)
-    chosen = generator.choice(len(images), options.pairs * 6 // 5 + 2, replace=False)
+    chosen = np.random.default_rng(SEED).choice(len(images), options.pairs * 6 // 5 + 2, replace=False)
     x, y = images[chosen], classes[chosen]
     network = load(name, options.folder, options.epochs)
     begun = time.perf_counter()
     model, data, out = (options.folder / f"{name}{end}" for end in (".pt", "-images.npy", "-ours.h5"))
     np.save(data, x.numpy())
     pb.export(pb.Model(network, posterior="logvar" if network.variational else None), model, x[:2], force=True)
-    command = [options.binary, "attack", "-m", model, "-d", data, "-o", out, "--force", "--attack", "race", "--budget", str(options.budget)]
+    command = [options.binary, "attack", "-m", model, "-d", data, "-o", out, "--attack", "race", "--budget", str(options.budget)]
     command += ["--norm", "l2", "--eps", ",".join(map(str, SIZES)), "--goal", "kl" if network.variational else "latent", "--metric", "mean"]
-    subprocess.run([*command, "--target", "shuffle", "--seed", str(SEED), "--save-images", "-q"], check=True)
+    if not out.exists():
+        subprocess.run([*command, "--target", "shuffle", "--seed", str(SEED), "--save-images", "-q"], check=True)
     found = pb.open(out)
     partner, ours = found["/target"].tolist(), found.images["race"]
     passes = [found[f"/passes/race/{way}"].double().mean() for way in ("forward", "backward")]
@@ -158,23 +186,22 @@ def attack(name, options):
           f"{len(SIZES)} sizes: {time.perf_counter() - begun:.0f} s", flush=True)
     pairs = [(i, j) for i, j in enumerate(partner) if y[i] != y[j]][: options.pairs]
     weights = np.logspace(*options.range, options.values, base=2)
-    rows, begun, calls = [], time.perf_counter(), 0
-    for i, j in pairs:
+    rows, begun = [], time.perf_counter()
+    moved, calls = theirs(network, [(x[i : i + 1], x[j : j + 1], weight) for i, j in pairs for weight in weights], options.divergence)
+    print(f"{name}: theirs, {len(pairs)} pairs, {len(weights)} values of C from 2^{options.range[0]:g} to 2^{options.range[1]:g}: "
+          f"{calls / len(moved):.0f} gradients each, {time.perf_counter() - begun:.0f} s", flush=True)
+    for (i, j), own in zip(pairs, moved.split(len(weights))):
         source, target = x[i : i + 1], x[j : j + 1]
-        best = [theirs(network, source, target, weight, options.divergence, generator) for weight in weights]
-        calls += sum(count for _, count in best)
         low, high = distance(network, target, target)[0], distance(network, source, target)[0]
         row = {"pair": (chosen[i], chosen[j]), "apart": float((source - target).norm())}
-        for who, moved in (("theirs", torch.cat([image for image, _ in best])), ("ours", ours[:, i])):
-            assert float(moved.min()) >= 0 and float(moved.max()) <= 1
+        for who, images in (("theirs", own), ("ours", ours[:, i])):
+            assert float(images.min()) >= 0 and float(images.max()) <= 1
+            up = (distance(network, images, target) - low) / (high - low)
             with torch.no_grad():
-                up = (distance(network, moved, target) - low) / (high - low)
-                left = objective(network, moved, network.encode(target), "kl").numpy()
-                row[who] = [(moved - source).flatten(1).norm(dim=1).numpy(), up, left]
+                left = objective(network, images, network.encode(target), "kl").numpy()
+            row[who] = [(images - source).flatten(1).norm(dim=1).numpy(), up, left]
         rows.append(row)
-        np.savez(options.folder / f"{name}-curves.npz", **{key: [row[key] for row in rows] for key in rows[0]})
-    print(f"{name}: theirs, {len(pairs)} pairs, {len(weights)} values of C from 2^{options.range[0]:g} to 2^{options.range[1]:g}: "
-          f"{calls / len(pairs) / len(weights):.0f} gradients each, {time.perf_counter() - begun:.0f} s", flush=True)
+    np.savez(options.folder / f"{name}-curves.npz", **{key: [row[key] for row in rows] for key in rows[0]})
 
 
 def report(folder):
