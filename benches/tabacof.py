@@ -7,10 +7,10 @@ is a VAE harder to attack than a deterministic autoencoder? And what does this e
 
 MNIST is a folder of the IDX files; scipy, the Python package and the program (--binary) are needed. As they do it: networks of
 784-512-512-20-512-512-784, ReLU, trained on images binarised at 0.5 (Adam, 0.001, batches of 100, the norm of the gradient at most 5 and its
-entries at most 1; ELBO with a Bernoulli decoder, or mean square error); images attacked as they are. Of an image x and a target t of another class they minimise
-100 J(x + d) + C |d|^2 by L-BFGS-B (m 25, factr 10) within 0 <= x + d <= 1, from noise of 1e-8. J is the square of the distance of the codes
-(AE), or what they take for the KL divergence from q(z|x + d) to q(z|t) (VAE): sigma stands where sigma^2 belongs, and the logarithms are not
-halved. (--divergence kl takes the true one. The 100 comes from a sum over a batch of 100 equal rows.)
+entries at most 1; ELBO with a Bernoulli decoder, or mean square error); images attacked as they are. Of an image x and a target t of another
+class they minimise 100 J(x + d) + C |d|^2 by L-BFGS-B (m 25, factr 10) within 0 <= x + d <= 1, from noise of 1e-8. J is the square of the
+distance of the codes (AE), or what they take for the KL divergence from q(z|x + d) to q(z|t) (VAE): sigma stands where sigma^2 belongs, and the
+logarithms are not halved. (--divergence kl takes the true one. The 100 comes from a sum over a batch of 100 equal rows.)
 
 Their curve: |d| / |x - t| across, and up (|g(x + d) - t| - |g(t) - t|) / (|g(x) - t| - |g(t) - t|), where g reconstructs, by the mean over
 100 draws of the code for the VAE: 1 where the attack does nothing, 0 where it does as well as the target itself. The area under it, from 0
