@@ -6,7 +6,7 @@
 #   make python        the Python package, built and installed in .venv
 #   make test-results  those of the crate that needs no libtorch, which they run without
 #   make test-stranger a crate of somebody else's that uses this one (minutes: it builds this crate again)
-#   make test-isa      the numeric ones under other instruction sets and numbers of threads
+#   make test-isa      the numeric ones under other instruction sets and numbers of threads (ISA=all: one mixture more)
 #   make lint          rustfmt, clippy with warnings as errors, docs without warnings
 #   make site          the documents as a site, links checked: target/site/html/index.html
 #   make msrv          a check by the oldest compiler that Cargo.toml promises, where rustup has it
@@ -135,7 +135,7 @@ NO_PYTHON  = echo "$@: the Python package is skipped, for $(VENV) has no torch o
 test-python: export OMP_NUM_THREADS ?= 1
 test-python: setup
 	@if $(HAS_PYTHON); then set -e; \
-	  $(MAKE) --no-print-directory python; $(CARGO) build --bin pullback; \
+	  $(MAKE) --no-print-directory python; $(CARGO) test --no-run --quiet; \
 	  cd crates/python; ../../$(VENV)/bin/python -m pytest; \
   ../../$(VENV)/bin/python -m pytest --quiet --nbmake ../../docs/first-look.ipynb; \
 	else $(NO_PYTHON); fi
