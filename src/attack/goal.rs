@@ -43,7 +43,7 @@ pub enum Goal {
     Hide,
     /// Change inside the network: the sum over the watched layers of the mean square change of their outputs.
     ///
-    /// Source: Gupta et al. 2025 (GRILL), the sum over layers, with equal weights.
+    /// Source: GRILL (arXiv:2505.03646, 2025), which weighs layers by their condition; here all count alike.
     Layers,
     /// What a judge says: j(x') - j(x) of its one value, or |j(x') - j(x)|_2 of its K values.
     Judge,
@@ -95,12 +95,13 @@ impl Goal {
         matches!(self, Self::Layers | Self::Judge)
     }
 
-    /// Whether it is a distance between two readings, which can be made small as well as large.
+    /// Whether it is a distance between two readings, which can be made small as well as large; what a judge says is one if it is led to a
+    /// target.
     pub fn is_distance(self) -> bool {
         !matches!(self, Self::Sigma | Self::Variance | Self::Hide)
     }
 
-    /// Whether the goal is at its minimum, with gradient 0, at the clean image.
+    /// Whether the goal is at its minimum, with gradient 0, at the clean image; a judge of one value is not.
     pub fn starts_flat(self) -> bool {
         self.is_distance() && self != Self::ReconMse
     }
@@ -171,7 +172,6 @@ impl Goal {
         x: &Tensor,
         folding: &Folding,
     ) -> Result<(Tensor, Tensor)> {
-        let leaf = |t: &Tensor| -> Result<Tensor> { Ok(t.f_detach()?.f_set_requires_grad(true)?) };
         tch::with_grad(|| {
             let x = leaf(x)?;
             match self.view() {
@@ -233,7 +233,6 @@ fn drawn(
     x: &Tensor,
     folding: &Folding,
 ) -> Result<(Tensor, Tensor)> {
-    let leaf = |t: &Tensor| -> Result<Tensor> { Ok(t.f_detach()?.f_set_requires_grad(true)?) };
     let posterior = vae.encode(x)?;
     let seen = Posterior { mean: leaf(&posterior.mean)?, log_var: leaf(&posterior.log_var)? };
     let itself = leaf(x)?;
@@ -255,6 +254,11 @@ fn drawn(
         None => x.f_zeros_like()?,
     };
     Ok((Tensor::f_stack(&values, 0)?.mean_over([0])?, gradient.f_detach()?))
+}
+
+/// The same values without their graph, to be derived by.
+fn leaf(t: &Tensor) -> Result<Tensor> {
+    Ok(t.f_detach()?.f_set_requires_grad(true)?)
 }
 
 /// What a judge's answers before and after say, `[B]` f64. Towards a target every answer counts as a distance.

@@ -128,7 +128,8 @@ pub struct Fit {
 }
 
 impl Universal {
-    /// Fits a perturbation for each of `budgets`, which `judged` samples will be judged by. The result depends neither on the number of threads nor on which samples are judged.
+    /// Fits a perturbation for each of `budgets`, which `judged` samples will be judged by. The result depends neither on the number of
+    /// threads nor on which samples are judged.
     ///
     /// # Errors
     /// If a setting is out of range, shapes do not fit together, or the model fails.

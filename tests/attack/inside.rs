@@ -138,7 +138,7 @@ fn judges_of_images_and_codes_have_gradients() {
     }
 }
 
-/// The mean of an image's first three pixels, and how often it was asked.
+/// The mean of an image's first three pixels.
 struct First;
 
 impl Judge for First {
@@ -152,7 +152,7 @@ fn every_attack_increases_what_a_judge_says() {
     let vae = Judged::new(scripted("flat.pt", &[]), Box::new(First), JudgeReads::Reconstruction);
     let (x, budget) = (small(), Budget::new(Norm::L2, 0.3, Some((0.0, 1.0))).unwrap());
     let victim = Victim::of(&vae, &x).unwrap();
-    let mut best = f64::NEG_INFINITY;
+    let mut noise = None;
     for name in ["random", "pgd", "apgd", "square"] {
         let mut map = serde_yaml::Mapping::new();
         map.insert("kind".into(), name.into());
@@ -161,7 +161,12 @@ fn every_attack_increases_what_a_judge_says() {
         let attacked = run(&spec, &victim, &budget).unwrap().remove(0);
         let rise = First.of(&attacked.reconstruction).unwrap() - First.of(&victim.clean().reconstruction).unwrap();
         assert!(rise.allclose(&attacked.damage, 1e-12, 1e-14, false), "{name}");
-        best = best.max(rise.min().double_value(&[]));
+        // Noise is the measure: a search finds more, on every sample.
+        match &noise {
+            None => noise = Some(rise),
+            Some(noise) => {
+                assert!(rise.min().double_value(&[]) > 0.0 && (rise - noise).min().double_value(&[]) > 0.0, "{name}");
+            }
+        }
     }
-    assert!(best > 0.0, "{best}");
 }

@@ -20,12 +20,14 @@ pub struct PythonVae {
     name: String,
     failure: Failure,
     lone: Cell<bool>,
+    /// Whether layers are watched; if not, Python is not asked for what they give.
+    watched: bool,
 }
 
 impl PythonVae {
     /// The model behind `reader`; what it raises is kept in `failure`.
     pub fn new(reader: PyObject, name: String, failure: Failure) -> Self {
-        Self { reader, name, failure, lone: Cell::new(false) }
+        Self { reader, name, failure, lone: Cell::new(false), watched: false }
     }
 
     fn call<T>(
@@ -116,10 +118,15 @@ impl Vae for PythonVae {
                 self.failure.keep(error);
                 Error::request("layers", "names of the model's layers", text)
             })
-        })
+        })?;
+        self.watched = true;
+        Ok(())
     }
 
     fn features(&self, x: &Tensor) -> pullback::Result<Vec<Tensor>> {
+        if !self.watched {
+            return Ok(Vec::new());
+        }
         self.call("features", x, |answer| answer.try_iter()?.map(|output| of_python(&output?)).collect())
     }
 }

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ._model import hash_weights
 from ._outputs import Ask
 
 
@@ -33,10 +34,7 @@ class Judge:
         if self.module is None:
             seen.update(repr(id(self._judge)).encode())
         else:
-            for key, tensor in self.module.state_dict(keep_vars=True).items():
-                if isinstance(tensor, Tensor):
-                    seen.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
-                    seen.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+            hash_weights(seen, self.module)
         return seen.hexdigest()[:16]
 
     def answer(self, output: Tensor) -> Tensor:

@@ -144,10 +144,7 @@ class Model:
             # Nothing tells two functions apart: a result of one is never gone on with.
             seen.update(repr([id(f) for f in self._own]).encode())
         else:
-            for key, tensor in self.module.state_dict(keep_vars=True).items():
-                if isinstance(tensor, Tensor):
-                    seen.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
-                    seen.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+            hash_weights(seen, self.module)
         return seen.hexdigest()
 
     def reader(self, double: bool) -> Reader:
@@ -306,6 +303,14 @@ class Reader:
             raise Ask(
                 f"{name}: {'encode' if what == 'mu' else what}: expected a tensor [{given.shape[0]}, ...] for {given.shape[0]} sample(s), found {found}"
             )
+
+
+def hash_weights(seen: Any, module: torch.nn.Module) -> None:
+    """Adds names, types, shapes and values of a module's tensors to a hash of hashlib's."""
+    for key, tensor in module.state_dict(keep_vars=True).items():
+        if isinstance(tensor, Tensor):
+            seen.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            seen.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
 
 
 def _range(pair: Sequence[float]) -> tuple[float, float]:

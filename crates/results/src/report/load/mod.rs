@@ -8,8 +8,8 @@ mod origin; //  what a file says about itself and its run
 mod picture; // pictures in result files
 mod run; //     scores and attack files
 mod sweep; //   sweep files
-mod sweep_pictures;
-mod worst; // their images
+mod sweep_pictures; // their images
+mod worst; // the samples that are hit hardest
 
 pub(super) use sweep::evenly;
 
