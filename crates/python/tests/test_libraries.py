@@ -11,7 +11,7 @@ import pullback as pb
 from reference import METRICS, jacobians, spectra_agree, spectra_of
 
 # Small ones: a spatial code of an image twice as wide has four times the rows.
-IMAGES = {"grey": (1, 28, 28), "colour": (3, 16, 16), "latents": (3, 16, 16), "volume": (1, 16, 16, 16)}
+IMAGES = {"grey": (1, 28, 28), "colour": (3, 16, 16), "latents": (3, 16, 16), "volume": (1, 8, 8, 8)}
 
 
 def _pythae(kind, net):
