@@ -80,7 +80,7 @@ fn native(lib: &Path, toolkit: Option<&Toolkit>, device: Option<&Path>) -> Resul
 }
 
 /// The C++ shim's files.
-const SHIM: [&str; 19] = [
+const SHIM: [&str; 21] = [
     "vjp",
     "memory",
     "settings",
@@ -100,6 +100,8 @@ const SHIM: [&str; 19] = [
     "parallel",
     "weights",
     "convolution",
+    "onto_few",
+    "onto_maps",
 ];
 
 /// The object of each source by `compile`, which returns the command for one; cargo limits how many run at once.

@@ -2,7 +2,7 @@
 starts these.
 
     python peer.py prepare FOLDER                       writes the models and images that all peers share
-    python peer.py PEER MODEL METRIC BATCH FOLDER       PEER: authors | loop | loop-nhwc | torch.func | jax | pullback
+    python peer.py PEER MODEL METRIC BATCH FOLDER       PEER: authors | loop | loop-nhwc | torch.func | jax | gemm | pullback | pullback-traced
                                                         METRIC: mean | stochastic | output, or pgd, an attack
 
 A peer answers with one JSON line a step: first {"eigenvalues": FILE, "baseline": bytes}, where baseline is the process's
@@ -88,15 +88,53 @@ def torch_model(name, latent=LATENT):
     return model.eval().requires_grad_(False)
 
 
+def described(model, side):
+    """The encoder's layers as (kind, name) for those who build it anew, and the multiplications of one image's pass through them."""
+    import torch
+    from torch import nn
+
+    kinds = {nn.Conv2d: "conv", nn.BatchNorm2d: "norm", nn.ReLU: "relu", nn.Flatten: "flatten", nn.Linear: "dense"}
+    x, layers, products = torch.zeros(1, 1, side, side), [], 0
+    for index, layer in enumerate(model.body):
+        layers.append((kinds[type(layer)], f"body.{index}"))
+        x = layer(x)
+        # Each output is a sum over as many products as a row of the weights has entries.
+        products += x.numel() * layer.weight[0].numel() if isinstance(layer, (nn.Conv2d, nn.Linear)) else 0
+    return {"layers": layers, "products": products, "latent": model.mu.out_features}
+
+
+def traced(model, images):
+    """The same as most people make TorchScript."""
+    import torch
+
+    class Plain(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.mu, self.logvar, self.decoder = model.body, model.mu, model.logvar, model.decoder
+
+        def encode(self, x):
+            h = self.body(x)
+            return self.mu(h), self.logvar(h)
+
+        def decode(self, z):
+            return self.decoder(z)
+
+    return torch.jit.trace_module(Plain().eval(), {"encode": images, "decode": torch.rand(len(images), model.mu.out_features)})
+
+
 def prepare(folder, names=tuple(SIDES), latent=LATENT, count=LARGEST_BATCH):
     import h5py
     import numpy as np
     import torch
 
+    networks = {}
     for name in names:
         model = torch_model(name, latent)
         torch.jit.script(model).save(str(folder / f"{name}.pt"))
+        traced(model, torch.rand(2, 1, SIDES[name], SIDES[name])).save(str(folder / f"{name}-traced.pt"))
         np.savez(folder / f"{name}.npz", **{k: v.numpy() for k, v in model.state_dict().items()})
+        networks[name] = described(model, SIDES[name])
+    (folder / "networks.json").write_text(json.dumps(networks))
     for side in sorted({SIDES[name] for name in names}):
         rng = np.random.default_rng(0)
         y, x = np.meshgrid(np.linspace(0, 1, side), np.linspace(0, 1, side), indexing="ij")
@@ -236,6 +274,8 @@ def jax_model(name, folder):
     w = {k: jnp.asarray(v) for k, v in np.load(folder / f"{name}.npz").items()}
     dense = lambda h, layer: h @ w[layer + ".weight"].T + w[layer + ".bias"]
 
+    layers = json.loads((folder / "networks.json").read_text())[name]["layers"]
+
     def conv(h, layer):
         h = jax.lax.conv_general_dilated(h, w[layer + ".weight"], (2, 2), ((1, 1), (1, 1)),
                                          dimension_numbers=("NCHW", "OIHW", "NCHW"))
@@ -248,11 +288,16 @@ def jax_model(name, folder):
                                          dimension_numbers=("NCHW", "OIHW", "NCHW"))
         return h + w[layer + ".bias"][:, None, None]
 
+    def norm(h, layer):
+        scale = w[layer + ".weight"] / jnp.sqrt(w[layer + ".running_var"] + 1e-5)
+        return (h - w[layer + ".running_mean"][:, None, None]) * scale[:, None, None] + w[layer + ".bias"][:, None, None]
+
+    steps = {"conv": conv, "norm": norm, "dense": dense, "relu": lambda h, _: jax.nn.relu(h), "flatten": lambda h, _: h.reshape(-1)}
+
     def encode(image):
-        if name == "mlp":
-            h = jax.nn.relu(dense(jax.nn.relu(dense(image.reshape(-1), "body.1")), "body.3"))
-        else:
-            h = jax.nn.relu(conv(jax.nn.relu(conv(image[None], "body.0")), "body.2")).reshape(-1)
+        h = image[None]
+        for kind, layer in layers:
+            h = steps[kind](h, layer)
         return dense(h, "mu"), jnp.exp(0.5 * dense(h, "logvar"))
 
     def decode(z):
@@ -276,13 +321,21 @@ def jax_peer(name, metric, images, folder):
 
     @jax.jit
     def spectra(x):
-        factor = jax.vmap(jax.jacrev(rows))(x).reshape(len(x), -1, 784)
+        factor = jax.vmap(jax.jacrev(rows))(x).reshape(len(x), -1, x[0].size)
         if metric == "output":
             j_g = jax.vmap(jax.jacfwd(decode))(jax.vmap(rows)(x))
             factor = jnp.linalg.qr(j_g, mode="r") @ factor
         return jnp.linalg.eigvalsh(factor @ factor.swapaxes(1, 2))[:, ::-1]
 
     return lambda: spectra(x).block_until_ready()
+
+
+def gemm(name, metric, images, folder):
+    """No peer: the measure of the machine. A product of 4.3 GFlop, whose rate and a network's operations make its floor."""
+    import torch
+
+    a, b = torch.rand(2048, 1024), torch.rand(1024, 1024)
+    return lambda: (a @ b)[:1, :1]
 
 
 # --- a process ----------------------------------------------------------------------------------------------------------
@@ -300,7 +353,7 @@ def serve(eigenvalues, repeat, baseline, stem, folder):
         print(json.dumps({"seconds": seconds, "peak": peak}), flush=True)
 
 
-PEERS = {"authors": authors, "loop": loop, "loop-nhwc": loop_nhwc, "torch.func": torch_func, "jax": jax_peer}
+PEERS = {"gemm": gemm, "authors": authors, "loop": loop, "loop-nhwc": loop_nhwc, "torch.func": torch_func, "jax": jax_peer}
 
 
 def serve_python(peer, name, metric, batch, folder):
@@ -328,17 +381,17 @@ def serve_python(peer, name, metric, batch, folder):
     serve(eigenvalues, repeat, baseline, f"{peer}-{name}-{metric}-{batch}", folder)
 
 
-def serve_pullback(name, metric, batch, folder):
-    """pullback through its binary: `score` for the check, `bench` for the clock."""
+def serve_pullback(name, metric, batch, folder, form):
+    """pullback through its binary: `score` for the check, `bench` for the clock. `form`: of the model's file, "" or "-traced"."""
     import h5py
     import numpy as np
 
     binary, threads = os.environ["PULLBACK"], os.environ["OMP_NUM_THREADS"]
-    model, images = folder / f"{name}.pt", folder / images_file(SIDES[name])
+    model, images = folder / f"{name}{form}.pt", folder / images_file(SIDES[name])
     attacks = metric == "pgd"
     common = ["--model", model, "--data", images, "--device", "cpu", "--threads", threads, "--limit", str(batch)]
     common += [] if attacks else ["--metric", metric]
-    stem = f"pullback-{name}-{metric}-{batch}"
+    stem = f"pullback{form}-{name}-{metric}-{batch}"
     stored = folder / f"{stem}.h5"
     work = ["attack", "--attack", "pgd", "--eps", str(EPSILON)] if attacks else ["score"]
     subprocess.run([binary, *work, "-q", "--force", *common, "-o", stored], check=True)
@@ -360,8 +413,8 @@ def main():
         prepare(Path(sys.argv[2]))
         return
     peer, name, metric, batch, folder = sys.argv[1:]
-    if peer == "pullback":
-        serve_pullback(name, metric, int(batch), Path(folder))
+    if peer.startswith("pullback"):
+        serve_pullback(name, metric, int(batch), Path(folder), peer.removeprefix("pullback"))
     else:
         serve_python(peer, name, metric, int(batch), Path(folder))
 

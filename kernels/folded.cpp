@@ -18,12 +18,12 @@ namespace {
 using torch::autograd::Edge;
 using torch::autograd::Node;
 
-// Bytes of a pass's largest map; a cache holds it together with the weights.
-constexpr int64_t kCacheBytes = 6 << 20;
-// The least rows of a pass: with fewer, each pass lays out the weights of wide layers again for little work.
-constexpr int64_t kLeastRows = 256;
+// Bytes of a pass's largest map, and its least rows, where each thread takes passes of its own: they stay in its part of the cache.
+constexpr int64_t kOwnBytes = 2 << 20, kOwnRows = 128;
+// The same where all threads share a pass. With fewer rows each pass would read the weights of wide layers again for little work.
+constexpr int64_t kSharedPassBytes = 6 << 20, kSharedPassRows = 256;
 // Bytes of weights up to which threads take separate slices; larger weights are better read once, for all threads.
-constexpr int64_t kSharedBytes = 8 << 20;
+constexpr int64_t kOwnWeights = 8 << 20;
 
 struct Walk {
   // From the root to the target; each node comes after all nodes that lead to it.
@@ -35,9 +35,9 @@ struct Walk {
   int64_t weights = 0;
 };
 
-// The input of a slice.
+// A pass: these samples and cotangents.
 struct Job {
-  int64_t sample = 0, row = 0;
+  int64_t sample = 0, samples = 0, row = 0, rows = 0;
 };
 
 // What is made once for all slices: weights in the layout of the rules, and scales that wait for a convolution.
@@ -84,6 +84,21 @@ Walk walk(Node* root, Node* target) {
     }
   }
   return found;
+}
+
+// K cotangents of `batch` samples as passes of about `rows` rows, as many for each thread, of equal sizes: all cotangents of some samples,
+// or, where one sample has too many or there are fewer samples than threads, a part of the cotangents of one.
+std::vector<Job> divided(int64_t k, int64_t batch, int64_t rows, int64_t threads) {
+  const auto up = [](int64_t n, int64_t by) { return (n + by - 1) / by; };
+  const int64_t samples = std::clamp<int64_t>(rows / k, 1, batch);
+  const int64_t blocks = std::min(batch, up(up(batch, samples), threads) * threads);
+  const int64_t chunks = std::min(k, std::max(up(k, std::max<int64_t>(rows, 1)), up(threads, blocks)));
+  std::vector<Job> jobs;
+  for (int64_t b = 0; b < blocks; ++b) {
+    const int64_t sample = batch * b / blocks, samples_here = batch * (b + 1) / blocks - sample;
+    for (int64_t c = 0; c < chunks; ++c) jobs.push_back({sample, samples_here, k * c / chunks, k * (c + 1) / chunks - k * c / chunks});
+  }
+  return jobs;
 }
 
 // `a` plus `b`, for the same place of the graph.
@@ -151,16 +166,16 @@ at::Tensor vjp_folded(const at::Tensor& out, const Edge& target, const at::Tenso
   if (way.order.empty()) return {};
   const int64_t k = cotangents.size(0), batch = cotangents.size(1);
   const int64_t bytes = way.largest * static_cast<int64_t>(out.element_size());
-  const int64_t rows = std::clamp<int64_t>(std::max(kCacheBytes / bytes, kLeastRows), 1, k * batch);
-  // All cotangents of as many samples as fit; if one sample has too many cotangents, a part of them.
-  const int64_t samples = std::clamp<int64_t>(rows / k, 1, batch), chunk = std::min(k, std::max<int64_t>(rows, 1));
+  const bool apart = way.weights <= kOwnWeights;
+  const auto jobs = apart ? divided(k, batch, std::max(kOwnBytes / bytes, kOwnRows), at::get_num_threads())
+                          : divided(k, batch, std::max(kSharedPassBytes / bytes, kSharedPassRows), 1);
   const auto& metadata = target.function->input_metadata(target.input_nr);
   std::vector<int64_t> sizes{k, batch};
   for (size_t d = 1; d < metadata.shape_as_dim_vector().size(); ++d) sizes.push_back(metadata.shape_as_dim_vector()[d].expect_int());
   const at::Tensor result = at::empty(sizes, out.options().requires_grad(false));
   const auto one = [&](const Job& job, Prepared& prepared) {
     TORCH_CHECK(stops() == 0, "folded: stopped");
-    const int64_t count = std::min(samples, batch - job.sample), n = std::min(chunk, k - job.row);
+    const int64_t count = job.samples, n = job.rows;
     const Slice slice{batch, job.sample, count, k * batch, &way.consumers, &prepared.weights, &prepared.scales};
     auto arrived = pull(way, out, target, {0, cotangents.narrow(0, job.row, n).narrow(1, job.sample, count)}, slice);
     auto place = result.narrow(0, job.row, n).narrow(1, job.sample, count);
@@ -173,22 +188,16 @@ at::Tensor vjp_folded(const at::Tensor& out, const Edge& target, const at::Tenso
     if (end < n) place.narrow(0, end, n - end).zero_();
     place.narrow(0, arrived.first, arrived.values.size(0)).copy_(arrived.values);
   };
-  std::vector<Job> jobs;
-  for (int64_t sample = 0; sample < batch; sample += samples) {
-    for (int64_t row = 0; row < k; row += chunk) jobs.push_back({sample, row});
-  }
-  // The first slice lays out the weights, with all threads.
-  Prepared prepared;
-  one(jobs[0], prepared);
-  if (way.weights > kSharedBytes) {
-    for (size_t i = 1; i < jobs.size(); ++i) one(jobs[i], prepared);
+  if (!apart) {
+    Prepared prepared;
+    for (const Job& job : jobs) one(job, prepared);
     return result;
   }
-  // A thread with its own slices waits for no other thread until all slices are done.
-  std::atomic<size_t> next{1};
-  at::parallel_for(0, at::get_num_threads(), 1, [&](int64_t, int64_t) {
+  // A thread with its own passes waits for no other until all are done.
+  std::atomic<size_t> next{0};
+  at::parallel_for(0, std::min<int64_t>(at::get_num_threads(), jobs.size()), 1, [&](int64_t, int64_t) {
     at::NoGradGuard no_grad_here;
-    Prepared own = prepared;
+    Prepared own;
     for (size_t i = next++; i < jobs.size(); i = next++) one(jobs[i], own);
   });
   return result;

@@ -16,6 +16,8 @@ struct Rows {
   at::Tensor values;
   // No other owner holds `values`, so it may be overwritten.
   bool own = false;
+  // [b, ...] in the layout of `values`: they are yet to be multiplied by it, by the one rule that reads them next.
+  at::Tensor factor = {};
 };
 
 // What a rule can learn about its pass.

@@ -1,10 +1,12 @@
 // The rules of folded backward passes (folded.h), one for each operation. Rows are [n, b, ...]; rows of maps are channels last.
 #include "folded.h"
+#include "onto.h"
 #include "weights.h"
 
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/generated/Functions.h>
 
+#include <algorithm>
 #include <string>
 
 namespace {
@@ -129,8 +131,35 @@ Rows reshaped(Rows rows, std::vector<int64_t> sizes, const Slice& slice) {
   return {rows.first, shared ? values.expand(sizes) : values, rows.own};
 }
 
-// Rows [m, O, h, w] back through a convolution onto [m, I, H, W].
-Tensor through(generated::ConvolutionBackward0* n, const Tensor& g, const Slice& slice) {
+// Bytes of a weight that a core's own cache holds beside its rows.
+constexpr int64_t kCoreBytes = 128 << 10;
+
+// Which of our own loops takes the rows back through the convolution.
+enum class Onto { None, Few, Maps };
+
+Onto onto(const generated::ConvolutionBackward0* n, const Tensor& w, const Tensor& rows) {
+  const auto is = [](const std::vector<c10::SymInt>& all, auto&& holds) {
+    return all.size() == 2 && holds(all[0].expect_int()) && holds(all[1].expect_int());
+  };
+  const auto sizes = sizes_behind(n, 0);
+  const bool plain = rows.scalar_type() == at::kFloat && sizes.size() == 4 && w.dim() == 4 && !n->transposed && n->groups.expect_int() == 1 &&
+                     is(n->dilation, [](int64_t d) { return d == 1; }) && is(n->padding, [](int64_t p) { return p >= 0; });
+  if (!plain) return Onto::None;
+  if (sizes[1] <= kFewChannels) return Onto::Few;
+  const bool strided = is(n->stride, [](int64_t s) { return s > 1; });
+  return strided && sizes[1] % 8 == 0 && static_cast<int64_t>(w.nbytes()) <= kCoreBytes && has_onto_maps() ? Onto::Maps : Onto::None;
+}
+
+// From a single place, whose window covers the whole image: one product with the taps that lie on it.
+bool is_single(const generated::ConvolutionBackward0* n, const Tensor& w, int64_t out_height, int64_t out_width) {
+  if (n->transposed || n->groups.expect_int() != 1 || out_height != 1 || out_width != 1) return false;
+  const auto sizes = sizes_behind(n, 0);
+  return n->dilation[0].expect_int() == 1 && n->dilation[1].expect_int() == 1 && sizes[2] + n->padding[0].expect_int() <= w.size(2) &&
+         sizes[3] + n->padding[1].expect_int() <= w.size(3);
+}
+
+// Rows [m, O, h, w] back through a convolution onto [m, I, H, W]; first times `factor` [b, O, h, w], where it is defined.
+Tensor through(generated::ConvolutionBackward0* n, const Tensor& g, const Tensor& factor, const Slice& slice) {
   const auto stride = ints(n->stride), padding = ints(n->padding), dilation = ints(n->dilation);
   const auto sizes = sizes_behind(n, 0);
   TORCH_CHECK(sizes.size() == 4 && sizes[0] == slice.batch, "folded: a convolution that is not of images");
@@ -139,10 +168,13 @@ Tensor through(generated::ConvolutionBackward0* n, const Tensor& g, const Slice&
   const int64_t height = sizes[2], width = sizes[3], channels = sizes[1];
   const Tensor w = n->weight_.unpack();
   const int64_t kh = w.size(2), kw = w.size(3);
-  // From a single place: one product with the taps that lie on the input.
-  const bool single = square && g.size(2) == 1 && g.size(3) == 1 && height + padding[0] <= kh && width + padding[1] <= kw;
+  const bool single = is_single(n, w, g.size(2), g.size(3));
+  const Onto way = single ? Onto::None : onto(n, w, g);
   const bool few = square && channels <= kFewChannels;
-  const Form form = single ? Form{Laid::Rows, padding[0], height, padding[1], width} : Form{few ? Laid::Rows : Laid::ChannelsLast};
+  const Form form = single              ? Form{Laid::Rows, padding[0], height, padding[1], width}
+                    : way == Onto::Few  ? Form{Laid::Panels}
+                    : way == Onto::Maps ? Form{Laid::Phases, 0, stride[0], 0, stride[1]}
+                                        : Form{few ? Laid::Rows : Laid::ChannelsLast};
   const auto scale = slice.scales->find(n);
   Tensor map;
   if (scale == slice.scales->end() && !w.requires_grad()) {
@@ -157,6 +189,9 @@ Tensor through(generated::ConvolutionBackward0* n, const Tensor& g, const Slice&
     }
     map = own;
   }
+  const Window window{channels, height, width, g.size(2), g.size(3), kh, kw, stride, padding};
+  if (way == Onto::Few) return onto_few(g, factor, map, window);
+  if (way == Onto::Maps) return onto_maps(g, factor, map, window);
   if (single) return at::mm(g.flatten(1), map).unflatten(1, {channels, height, width});
   if (few) {
     const Tensor columns = at::matmul(g.permute({0, 2, 3, 1}).flatten(1, 2), map).transpose(1, 2);
@@ -169,6 +204,16 @@ Tensor through(generated::ConvolutionBackward0* n, const Tensor& g, const Slice&
   };
   return at::convolution(maps, map, {}, stride, padding, dilation, true,
                          {rest(height, g.size(2), kh, 0), rest(width, g.size(3), kw, 1)}, groups);
+}
+
+// Whether `next`, and it alone, reads the rows and multiplies them itself, in the cache.
+bool multiplies(Node* next, const Tensor& rows, const Slice& slice) {
+  auto* n = dynamic_cast<generated::ConvolutionBackward0*>(next);
+  if (n == nullptr || rows.dim() != 5 || is_shared(rows) || rows.numel() == 0) return false;
+  const auto consumers = slice.consumers->find(next);
+  if (consumers == slice.consumers->end() || consumers->second != 1) return false;
+  const Tensor w = n->weight_.unpack();
+  return onto(n, w, rows) != Onto::None && !is_single(n, w, rows.size(3), rows.size(4));
 }
 
 // Rows [m, C, h, w] back through max pooling: each goes to the place of its maximum.
@@ -266,7 +311,13 @@ std::vector<Rows> apply_rule(Node* node, std::vector<Rows> given, const Slice& s
     const Tensor y = slice.of(n->result_.unpack(n->getptr())).unsqueeze(0);
     return {{rows.first, at::threshold_backward(rows.values, y, 0), true}};
   }
-  if (const Tensor d = pointwise(node, slice); d.defined()) return {times(std::move(rows), d)};
+  if (const Tensor d = pointwise(node, slice); d.defined()) {
+    if (multiplies(node->next_edge(0).function.get(), rows.values, slice)) {
+      rows.factor = d;
+      return {rows};
+    }
+    return {times(std::move(rows), d)};
+  }
   if (auto* n = dynamic_cast<generated::AddmmBackward0*>(node)) {
     TORCH_CHECK(n->alpha.equal(1) && rows.values.dim() == 3, "folded: a scaled product");
     const Tensor map = n->mat2_.unpack().detach().t();
@@ -278,7 +329,7 @@ std::vector<Rows> apply_rule(Node* node, std::vector<Rows> given, const Slice& s
   }
   if (auto* n = dynamic_cast<generated::ConvolutionBackward0*>(node)) {
     TORCH_CHECK(rows.values.dim() == 5, "folded: a convolution that is not of images");
-    return {{rows.first, on_batch(rows.values, [&](const Tensor& g) { return through(n, g, slice); }), true}};
+    return {{rows.first, on_batch(rows.values, [&](const Tensor& g) { return through(n, g, rows.factor, slice); }), true}};
   }
   if (auto* n = dynamic_cast<generated::MaxPool2DWithIndicesBackward0*>(node)) {
     return {{rows.first, unpooled(n, rows.values, slice), true}};

@@ -1,6 +1,8 @@
 // The layouts of weights.h, and their cache.
 #include "weights.h"
 
+#include "onto.h"
+
 #include <ATen/ATen.h>
 #include <c10/util/intrusive_ptr.h>
 
@@ -28,6 +30,7 @@ std::unordered_map<const at::TensorImpl*, Kept>& kept() {
 }  // namespace
 
 at::Tensor lay_out(const at::Tensor& weight, const Form& form) {
+  if (form.layout == Laid::Phases) return in_phases(weight, {form.height, form.width});
   const auto end = [](int64_t begin, int64_t count, int64_t all) { return count > all - begin ? all : begin + count; };
   const at::Tensor w = weight.slice(2, form.top, end(form.top, form.height, weight.size(2)))
                            .slice(3, form.left, end(form.left, form.width, weight.size(3)));
@@ -36,6 +39,8 @@ at::Tensor lay_out(const at::Tensor& weight, const Form& form) {
       return w.permute({2, 3, 1, 0}).flatten(0, 2).contiguous();
     case Laid::Rows:
       return w.flatten(1).contiguous();
+    case Laid::Panels:
+      return in_panels(w);
     default:
       return w.contiguous(at::MemoryFormat::ChannelsLast);
   }

@@ -11,6 +11,10 @@ enum class Laid {
   Columns,
   // [O, I kh kw]: rows times this, folded, are the transposed convolution.
   Rows,
+  // As `onto_few` reads it.
+  Panels,
+  // As `onto_maps` reads it, for the stride in `height` and `width`.
+  Phases,
 };
 
 // A layout of a weight [O, I, kh, kw], and the taps that it contains: [top, top + height) x [left, left + width), or all.

@@ -137,3 +137,48 @@ fn traced_convolutions_fold() {
         assert!(folded.allclose(&looped, 1e-12, 1e-14, false), "{name}");
     }
 }
+
+/// Maps of the first and the second convolution, kernel, stride, padding and the images' channels and sides: back onto few channels
+/// through lines of taps that are cut or filled up, and onto maps whose channels fill their last block or half of it; with pixels that
+/// no tap reaches, and with a kernel smaller than its stride.
+type Chain = (i64, [i64; 2], [i64; 2], [i64; 2], [i64; 2], [i64; 2]);
+const CHAINS: [Chain; 7] = [
+    (1, [16, 24], [4, 4], [2, 2], [1, 1], [16, 16]),
+    (3, [8, 16], [3, 3], [2, 2], [1, 1], [13, 14]),
+    (2, [24, 8], [5, 5], [3, 3], [2, 2], [17, 23]),
+    (4, [8, 8], [2, 2], [3, 3], [0, 0], [11, 13]),
+    (1, [8, 5], [3, 3], [1, 1], [1, 1], [12, 9]),
+    (3, [40, 7], [4, 3], [2, 3], [1, 0], [18, 20]),
+    (1, [32, 32], [4, 4], [2, 2], [1, 1], [28, 30]),
+];
+
+#[test]
+fn folded_passes_give_what_autograd_gives() {
+    use pullback::ffi::{Graph, VjpMode, vjp};
+    for (channels, maps, kernel, stride, padding, sides) in CHAINS {
+        let weights = [(channels, maps[0]), (maps[0], maps[1])].map(|(from, to)| {
+            let weight = rand(&[to, from, kernel[0], kernel[1]], 7) - 0.5;
+            weight.to_kind(Kind::Float)
+        });
+        for batch in [1, 5] {
+            let x = rand(&[batch, channels, sides[0], sides[1]], 8).to_kind(Kind::Float).set_requires_grad(true);
+            let mut maps = x.shallow_clone();
+            for weight in &weights {
+                maps = maps.conv2d(weight, None::<&Tensor>, stride, padding, [1, 1], 1).tanh();
+            }
+            let output = maps.flatten(1, -1);
+            let cotangents = (rand(&[7, batch, output.size()[1]], 9) - 0.5).to_kind(Kind::Float);
+            let of = |way| vjp(&output, &x, &cotangents, way, Graph::Constant).unwrap();
+            let (folded, looped) = (of(VjpMode::Folded), of(VjpMode::Looped));
+            // A pixel is a sum over the first convolution's maps and taps, each of them one over the second's.
+            let terms = kernel.iter().product::<i64>();
+            let allowed = apart(Kind::Float, &[weights[0].size()[0] * terms, weights[1].size()[0] * terms])
+                * looped.abs().max().double_value(&[]);
+            let gap = (folded - &looped).abs().max().double_value(&[]);
+            assert!(
+                gap <= allowed,
+                "{channels} channels, kernel {kernel:?}, stride {stride:?}, batch {batch}: {gap} > {allowed}"
+            );
+        }
+    }
+}

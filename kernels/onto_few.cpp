@@ -1,0 +1,152 @@
+// One row of maps at a time: the products of its pixels with all taps stay in the first-level cache, and are added there to the image.
+#include "lanes.h"
+#include "onto.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+namespace {
+
+using pb::kLanes;
+using pb::kPixels;
+using pb::Lanes;
+using pb::rounded_up;
+
+// Taps of a line that are added to an image at a time.
+constexpr int64_t kPiece = 4;
+
+typedef float Piece __attribute__((vector_size(kPiece * 4), aligned(4), may_alias));
+
+// Sizes of the work: taps of a line and all taps, with zeros to the next multiple, and an image with its border.
+struct Plan {
+  int64_t maps, channels, height, width, out_height, out_width, kh, down, right, top, left;
+  int64_t line_taps, taps, lines, line;
+
+  Plan(int64_t o, const Window& w)
+      : maps(o),
+        channels(w.channels),
+        height(w.height),
+        width(w.width),
+        out_height(w.out_height),
+        out_width(w.out_width),
+        kh(w.kh),
+        down(w.stride[0]),
+        right(w.stride[1]),
+        top(w.padding[0]),
+        left(w.padding[1]),
+        line_taps(rounded_up(w.kw, kPiece)),
+        taps(rounded_up(channels * kh * line_taps, kLanes)),
+        lines(std::max(height + 2 * top, (out_height - 1) * down + kh)),
+        line(std::max(width + 2 * left, (out_width - 1) * right + line_taps)) {}
+
+  int64_t image() const { return channels * height * width; }
+  int64_t pixels() const { return out_height * out_width; }
+};
+
+// Sums over the maps for P pixels and L vectors of taps: [P, taps] from [P, maps] and a panel [maps, L vectors].
+template <int P, int L> PB_INLINE void products(const float* maps, const float* panel, const Plan& plan, float* to) {
+  Lanes sums[P][L] = {};
+  for (int64_t o = 0; o < plan.maps; ++o) {
+    Lanes taps[L];
+    for (int l = 0; l < L; ++l) taps[l] = *reinterpret_cast<const Lanes*>(panel + (o * L + l) * kLanes);
+    for (int p = 0; p < P; ++p) {
+      const float value = maps[p * plan.maps + o];
+      for (int l = 0; l < L; ++l) sums[p][l] += value * taps[l];
+    }
+  }
+  for (int p = 0; p < P; ++p) {
+    for (int l = 0; l < L; ++l) *reinterpret_cast<Lanes*>(to + p * plan.taps + l * kLanes) = sums[p][l];
+  }
+}
+
+template <int P> PB_INLINE void all_products(const float* maps, const float* panels, const Plan& plan, float* to) {
+  int64_t t = 0;
+  for (; t + 2 * kLanes <= plan.taps; t += 2 * kLanes) products<P, 2>(maps, panels + t * plan.maps, plan, to + t);
+  if (t < plan.taps) products<P, 1>(maps, panels + t * plan.maps, plan, to + t);
+}
+
+// What a thread writes on its way.
+struct Scratch {
+  std::vector<float> factored, products, image;
+  explicit Scratch(const Plan& p) : factored(kPixels * p.maps), products(p.out_width * p.taps), image(p.channels * p.lines * p.line) {}
+};
+
+// One row [h, w, O], times `factor` if there is one, to an image [I, H, W].
+PB_EACH_PROCESSOR void one_image(const float* row, const float* factor, const float* panels, const Plan& plan, float* factored,
+                                 float* columns, float* image, float* to) {
+  // Lines of neighbouring pixels overlap. Those of one turn do not, so that no sum waits for the one before it to be stored.
+  const int64_t turns = rounded_up(plan.line_taps, plan.right) / plan.right;
+  std::memset(image, 0, plan.channels * plan.lines * plan.line * sizeof(float));
+  for (int64_t i = 0; i < plan.out_height; ++i) {
+    for (int64_t j = 0; j < plan.out_width; j += kPixels) {
+      const int64_t count = std::min(kPixels, plan.out_width - j), at = (i * plan.out_width + j) * plan.maps;
+      const float* maps = row + at;
+      if (factor != nullptr) {
+        for (int64_t e = 0; e < count * plan.maps; ++e) factored[e] = maps[e] * factor[at + e];
+        maps = factored;
+      }
+      float* into = columns + j * plan.taps;
+      pb::of_pixels(count, [&](auto number) PB_INLINE_LAMBDA { all_products<number>(maps, panels, plan, into); });
+    }
+    for (int64_t turn = 0; turn < turns; ++turn) {
+      for (int64_t c = 0; c < plan.channels; ++c) {
+        for (int64_t a = 0; a < plan.kh; ++a) {
+          float* into = image + (c * plan.lines + i * plan.down + a) * plan.line;
+          const float* from = columns + (c * plan.kh + a) * plan.line_taps;
+          for (int64_t j = turn; j < plan.out_width; j += turns) {
+            for (int64_t b = 0; b < plan.line_taps; b += kPiece) {
+              *reinterpret_cast<Piece*>(into + j * plan.right + b) += *reinterpret_cast<const Piece*>(from + j * plan.taps + b);
+            }
+          }
+        }
+      }
+    }
+  }
+  for (int64_t c = 0; c < plan.channels; ++c) {
+    for (int64_t y = 0; y < plan.height; ++y) {
+      const float* from = image + (c * plan.lines + y + plan.top) * plan.line + plan.left;
+      std::memcpy(to + (c * plan.height + y) * plan.width, from, plan.width * sizeof(float));
+    }
+  }
+}
+
+}  // namespace
+
+at::Tensor in_panels(const at::Tensor& weight) {
+  const int64_t kw = weight.size(3), maps = weight.size(0);
+  const at::Tensor lines = at::constant_pad_nd(weight, {0, rounded_up(kw, kPiece) - kw}).flatten(1);
+  const at::Tensor taps = at::constant_pad_nd(lines, {0, rounded_up(lines.size(1), kLanes) - lines.size(1)});
+  std::vector<at::Tensor> panels;
+  for (int64_t t = 0; t < taps.size(1); t += 2 * kLanes) {
+    panels.push_back(taps.narrow(1, t, std::min(2 * kLanes, taps.size(1) - t)).reshape({-1}));
+  }
+  return at::cat(panels).view({taps.size(1), maps});
+}
+
+at::Tensor onto_few(const at::Tensor& rows, const at::Tensor& factor, const at::Tensor& panels, const Window& window) {
+  const int64_t count = rows.size(0);
+  const Plan plan(rows.size(1), window);
+  TORCH_CHECK(rows.scalar_type() == at::kFloat && panels.numel() == plan.taps * plan.maps && rows.size(2) == plan.out_height &&
+                  rows.size(3) == plan.out_width,
+              "onto_few: rows and weight do not belong together");
+  const at::Tensor from = rows.contiguous(at::MemoryFormat::ChannelsLast);
+  const at::Tensor by = factor.defined() ? factor.contiguous(at::MemoryFormat::ChannelsLast) : at::Tensor();
+  const int64_t samples = factor.defined() ? by.size(0) : 1, size = plan.pixels() * plan.maps;
+  at::Tensor result = at::empty({count, plan.channels, plan.height, plan.width}, rows.options().memory_format(at::MemoryFormat::Contiguous));
+  const float* data = from.const_data_ptr<float>();
+  const float* factors = by.defined() ? by.const_data_ptr<float>() : nullptr;
+  const float* weights = panels.const_data_ptr<float>();
+  float* to = result.mutable_data_ptr<float>();
+  at::parallel_for(0, count, 1, [&](int64_t begin, int64_t end) {
+    Scratch own(plan);
+    for (int64_t r = begin; r < end; ++r) {
+      one_image(data + r * size, factors == nullptr ? nullptr : factors + r % samples * size, weights, plan, own.factored.data(),
+                own.products.data(), own.image.data(), to + r * plan.image());
+    }
+  });
+  return result;
+}
