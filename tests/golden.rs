@@ -7,7 +7,7 @@ use crate::device::{here, on_each_device};
 use crate::roundoff::apart;
 use clap::ValueEnum;
 use hdf5::File;
-use pullback::config::Precision;
+use pullback::config::{HandOut, Precision};
 use pullback::data::{Reading, Split};
 use pullback::event::Silent;
 use pullback::jacobian::BatchSize;
@@ -258,7 +258,7 @@ fn score(
             reading: Reading::default(),
             interface: Interface::default(),
             shard: None,
-            launched: false,
+            hand_out: HandOut::default(),
             precision,
             seed: 0,
             device: pullback::device::name(device).parse().unwrap(),

@@ -2,8 +2,8 @@
 
 use crate::files::program;
 use pullback::Error;
-use pullback::config::Shard;
 use pullback::config::launcher::{Launch, find};
+use pullback::config::{HandOut, Shard};
 use pullback::store::{Reader, Values};
 use std::path::Path;
 use std::process::{Output, Stdio};
@@ -156,6 +156,33 @@ fn a_wrong_number_of_shards_is_a_wrong_request() {
 }
 
 #[test]
+fn ranks_ask_for_parts_from_their_own_places() {
+    let order = |hand: HandOut, total, begun| -> String {
+        let parts = hand.order(total, begun);
+        assert!(parts.iter().all(|shard| shard.of == parts.len()), "{parts:?}");
+        parts.iter().map(|shard| shard.part.to_string()).collect::<Vec<_>>().join(" ")
+    };
+    let second = Shard { part: 2, of: 2 };
+    assert_eq!(HandOut::among(second).order(10_000, None).len(), 32);
+    // Eight samples in a part at least, and each part once.
+    assert_eq!(order(HandOut::among(second), 50, None), "4 5 6 7 1 2 3");
+    assert_eq!(order(HandOut::any(3, None), 50, None), "1 2 3");
+    assert_eq!(order(HandOut::any(64, None), 2, None), "1 2");
+    // Other ranks go on with the parts that are there, unless these are too few for them; named parts are what they are.
+    assert_eq!(HandOut::among(Shard { part: 1, of: 4 }).order(10_000, Some(32)).len(), 32);
+    assert_eq!(HandOut::among(Shard { part: 1, of: 4 }).order(10_000, Some(2)).len(), 64);
+    assert_eq!(HandOut::any(3, None).order(10_000, Some(32)).len(), 3);
+    assert!(HandOut::Fixed.order(10, None).is_empty());
+    let of = |file: &str| Shard::of_file(Path::new("out/a.b.h5"), Path::new(file));
+    assert_eq!(of("out/a.b.shard-03-of-16.h5"), Some(16));
+    assert_eq!(of("out/a.b.shard-03-of-16.h5.partial"), Some(16));
+    for other in ["a.b.h5", "a.shard-1-of-2.h5", "a.b.shard-3-of-16.h5", "a.b.shard-1-of-2.png", "a.b.shard-x-of-2.h5"]
+    {
+        assert_eq!(of(other), None, "{other}");
+    }
+}
+
+#[test]
 fn files_of_parts_sort_by_their_numbers() {
     let file = |part, of, whole: &str| Shard { part, of }.file(Path::new(whole)).display().to_string();
     assert_eq!(file(3, 16, "out/scores.h5"), "out/scores.shard-03-of-16.h5");
@@ -214,7 +241,7 @@ fn ranks_write_the_parts_of_the_whole() {
     succeeds(at, &format!("{line} --shard none -q"), "RANK=1 WORLD_SIZE=2");
     for rank in 0..4 {
         let rank = format!("OMPI_COMM_WORLD_RANK={rank} OMPI_COMM_WORLD_SIZE=4 OMPI_COMM_WORLD_LOCAL_RANK={rank}");
-        let told = succeeds(at, line, &rank);
+        let told = succeeds(at, &format!("{line} --shard rank"), &rank);
         assert!(told.contains("/4 of the samples, by Open MPI: s.shard-"), "{told}");
     }
     // Three samples for four ranks: the one without any has ended well, and has no file.
@@ -231,11 +258,81 @@ fn ranks_write_the_parts_of_the_whole() {
     assert!(at.join("u.h5").exists() && alone.contains("not of srun"), "{alone}");
     let wrong = run(at, &line.replace("s.h5", "v.h5"), "JOB_COMPLETION_INDEX=9 PULLBACK_SHARDS=4");
     assert_eq!((wrong.status.code(), said(&wrong).lines().count()), (Some(2), 1), "{}", said(&wrong));
-    // Pictures have a folder each.
+    // Pictures have a folder each, and their ranks fixed parts.
     let attack = "attack -m run -d strokes --limit 2 --attack random --eps 1 -o a.h5 --save-png png -q";
     for rank in ["RANK=0 WORLD_SIZE=2", "RANK=1 WORLD_SIZE=2"] {
         succeeds(at, attack, rank);
     }
     succeeds(at, "merge a.shard-1-of-2.h5 a.shard-2-of-2.h5 -o a.h5", "");
     assert!(at.join("png.shard-2-of-2/random/eps-1/000001.png").exists());
+}
+
+/// Files of the parts in a folder, finished or not.
+fn parts(at: &Path) -> Vec<String> {
+    let names = std::fs::read_dir(at).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<String> = names.filter(|name| name.contains(".shard-")).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn ranks_take_parts_in_turn_and_go_on_with_those_of_the_dead() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let small = "data: {source: strokes, limit: 48, valid: 0}\nmodel: {kind: mlp, hidden: [12], latent: 3}\n\
+                 train: {epochs: 1, batch: 16}\n";
+    std::fs::write(at.join("a.yaml"), small).unwrap();
+    succeeds(at, "train -c a.yaml -o run -q", "");
+    let line = "score -m run -d strokes --limit 60 --batch 1 -o s.h5";
+    succeeds(at, &format!("{line} --shard none -q"), "");
+    std::fs::rename(at.join("s.h5"), at.join("whole.h5")).unwrap();
+    // A rank alone does everything, because the other does not come; eight parts of at least eight samples.
+    let ranks = ["RANK=0 WORLD_SIZE=2", "RANK=1 WORLD_SIZE=2"];
+    let told = succeeds(at, line, ranks[1]);
+    assert!(told.contains("rank 2/2 by torchrun") && told.contains("8 of 8 parts done here, all are done"), "{told}");
+    let all = parts(at);
+    assert_eq!(all.len(), 8, "{all:?}");
+    let merged = |name: &str| {
+        succeeds(at, &format!("merge {} -o {name}", parts(at).join(" ")), "");
+        assert_eq!(contents(&at.join(name)), contents(&at.join("whole.h5")), "{name}");
+    };
+    merged("one.h5");
+    // Nothing is left, and nothing is done twice; a part of another run is no part of this one.
+    let again = succeeds(at, line, ranks[0]);
+    assert!(again.contains("0 of 8 parts done here, all are done"), "{again}");
+    let other = run(at, &line.replace("--batch", "--metric mean --batch"), ranks[0]);
+    let said = said(&other);
+    assert_eq!((other.status.code(), said.lines().count()), (Some(2), 2), "{said}");
+    assert!(
+        said.contains("s.shard-1-of-8.h5: expected a part of this run") && said.contains("metric differs"),
+        "{said}"
+    );
+    // What a rank had when it died, and what it had begun, others go on with: three parts are lost, of one of them half was done.
+    for lost in &all[2..5] {
+        std::fs::remove_file(at.join(lost)).unwrap();
+    }
+    let held = at.join(format!("{}.partial", all[3]));
+    std::fs::write(&held, b"").unwrap();
+    let lock = pullback::lock::Lock::of(std::fs::File::options().write(true).open(&held).unwrap()).unwrap();
+    let told = succeeds(at, line, ranks[0]);
+    assert!(told.contains("2 of 8 parts done here, another process has the last one"), "{told}");
+    drop(lock);
+    // By more ranks than before, and by whoever comes without any.
+    let told = succeeds(at, line, "RANK=3 WORLD_SIZE=4");
+    assert!(told.contains("1 of 8 parts done here, all are done"), "{told}");
+    merged("two.h5");
+    for lost in &all[..5] {
+        std::fs::remove_file(at.join(lost)).unwrap();
+    }
+    let told = succeeds(at, &format!("{line} --shard any/8"), "");
+    assert!(told.contains("5 of 8 parts done here"), "{told}");
+    merged("three.h5");
+    // An overlap is refused as ever, and so is a request to overwrite what others do.
+    succeeds(at, &format!("{line} --shard 1/2 -q"), "");
+    let both = run(at, &format!("merge s.h5 {} -o four.h5", all[0]), "");
+    assert!(both.status.code() == Some(2) && self::said(&both).contains("in one shard only"), "{}", self::said(&both));
+    let forced = run(at, &format!("{line} --shard any/8 --force"), "");
+    assert!(forced.status.code() == Some(2) && self::said(&forced).contains("--force"), "{}", self::said(&forced));
+    let alone = run(at, &format!("{line} --shard rank"), "");
+    assert!(alone.status.code() == Some(2) && self::said(&alone).contains("--shard rank"), "{}", self::said(&alone));
 }

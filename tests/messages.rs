@@ -57,7 +57,7 @@ fn words_that_are_no_command_or_flag() {
     assert_snapshot!(said(&given, "score --metrics mean"), @r#"pullback: expected a known flag such as --metric, found "--metrics" (see --help)"#);
     assert_snapshot!(said(&given, "bench --threads 0"), @r#"pullback: --threads: expected a whole number >= 1, found "0""#);
     assert_snapshot!(said(&given, "score -m flat.pt -d strokes -o x.h5 --limit 0"), @r#"pullback: --limit: expected a whole number >= 1, found "0""#);
-    assert_snapshot!(said(&given, "score -m flat.pt -d strokes -o x.h5 --shard 3/2"), @"pullback: --shard: expected I/N with 1 <= I <= N, or none, found 3/2");
+    assert_snapshot!(said(&given, "score -m flat.pt -d strokes -o x.h5 --shard 3/2"), @"pullback: --shard: expected I/N with 1 <= I <= N, any/N, rank or none, found 3/2");
     assert_snapshot!(said(&given, "attack -m flat.pt -d strokes -o x.h5 --eps 0.1,-1"), @r#"pullback: --eps: expected a number > 0, found "-1""#);
     assert_snapshot!(said(&given, "attack -m flat.pt -d strokes -o x.h5 --input-range 1,1"), @"pullback: --input-range: expected two different numbers LOW,HIGH, such as -1,1, found 1,1");
     assert_snapshot!(said(&given, "score -m flat.pt -d strokes -o x.h5 --device cuda:9"), @"pullback: device cuda:9: expected a CUDA device that libtorch sees, found none");

@@ -249,6 +249,7 @@ import numpy as np
 raw = open(sys.argv[1], "rb").read()
 n = struct.unpack("<Q", raw[:8])[0]
 header = json.loads(raw[8:8 + n])
+header.pop("__metadata__")
 for name in sorted(header):
     h = header[name]
     a, b = h["data_offsets"]

@@ -130,20 +130,38 @@ fn a_full_disk_is_an_error_in_one_line_and_the_run_goes_on_later() {
 #[test]
 fn a_file_that_may_not_grow_is_an_error_and_no_sudden_end() {
     let folder = desk();
-    let line = "score -m run -d strokes --limit 400 --top 2 -o o.h5 -q";
-    let mut limited = Command::new("bash");
-    limited.args(["-c", "ulimit -f 16; exec \"$0\" \"$@\""]).arg(binary()).args(line.split_whitespace());
-    on_cpu(&mut limited).current_dir(folder.path()).env("OMP_NUM_THREADS", "1");
-    let out = child::within(Duration::from_secs(60), &mut limited).unwrap();
-    assert_eq!(out.status.code(), Some(1), "{:?} {}", out.status, stderr(&out));
-    assert!(stderr(&out).contains("File too large"), "{}", stderr(&out));
-    succeeds(folder.path(), line);
+    let at = folder.path();
+    for part in ["1/2", "2/2"] {
+        succeeds(at, &format!("score -m run -d strokes --limit 24 --top 2 --shard {part} -o {}.h5 -q", &part[..1]));
+    }
+    let before = std::fs::read(at.join("1.h5")).unwrap();
+    for (line, finals) in [
+        ("score -m run -d strokes --limit 400 --top 2 -o o.h5 -q", &["o.h5"][..]),
+        ("attack -m run -d strokes --limit 16 --attack random --eps 1 --save-images -o a.h5 -q", &["a.h5"]),
+        ("merge 1.h5 2.h5 -o m.h5", &["m.h5"]),
+        ("report 1.h5 -o r.html", &["r.html"]),
+        ("train -c a.yaml -o two -q", &["two/model.safetensors", "two/train.safetensors", "two/history.csv"]),
+    ] {
+        let mut limited = Command::new("bash");
+        limited.args(["-c", "ulimit -f 16; exec \"$0\" \"$@\""]).arg(binary()).args(line.split_whitespace());
+        on_cpu(&mut limited).current_dir(at).env("OMP_NUM_THREADS", "1");
+        let out = child::within(Duration::from_secs(60), &mut limited).unwrap();
+        let said = stderr(&out);
+        assert_eq!(out.status.code(), Some(1), "{line}: {:?} {said}", out.status);
+        assert!(said.contains("File too large") && said.trim().lines().count() == 1, "{line}: {said}");
+        assert!(finals.iter().all(|name| !at.join(name).exists()), "{line}");
+        assert!(std::fs::read(at.join("1.h5")).unwrap() == before, "{line}");
+        succeeds(at, line);
+        assert!(finals.iter().all(|name| at.join(name).exists()), "{line}");
+    }
 }
 
 #[test]
 fn two_processes_do_not_write_one_result() {
     let folder = desk();
     let at = folder.path();
+    let study = format!("{}beta: [1]\n", CONFIG.replace("epochs: 1", "epochs: 100000"));
+    std::fs::write(at.join("sweep.yaml"), study).unwrap();
     for setting in [None, Some("FALSE"), Some("TRUE")] {
         let set = |mut command: Command| {
             match setting {
@@ -155,8 +173,16 @@ fn two_processes_do_not_write_one_result() {
         let jobs = [
             ("score -m run -d strokes --split train -o o.h5 -q", at.join("o.h5.partial"), "o.h5.partial"),
             ("train -c a.yaml --set train.epochs=100000 -o two -q", at.join("two/history.csv"), "two"),
+            (
+                "attack -m run -d strokes --attack pgd --steps 400 --eps 1 -o a.h5 -q",
+                at.join("a.h5.partial"),
+                "a.h5.partial",
+            ),
+            ("sweep -c sweep.yaml -o study -q", at.join("study/cells/1-0-0/history.csv"), "study"),
         ];
-        for (line, sign, name) in jobs {
+        // The others are HDF5's or not in the same way.
+        let jobs = &jobs[..if setting.is_none() { 4 } else { 2 }];
+        for &(line, ref sign, name) in jobs {
             let mut first = set(command(at, line)).stderr(Stdio::null()).spawn().unwrap();
             while !sign.exists() {
                 assert!(first.try_wait().unwrap().is_none(), "{line} ended by itself");
@@ -176,8 +202,9 @@ fn two_processes_do_not_write_one_result() {
             third.kill().unwrap();
             let said = stderr(&third.wait_with_output().unwrap());
             assert!(ended.is_none_or(|status| status.success()), "{setting:?} {line}: ended with {ended:?}: {said}");
-            let _ = std::fs::remove_file(&sign);
+            let _ = std::fs::remove_file(sign);
             let _ = std::fs::remove_dir_all(at.join("two"));
+            let _ = std::fs::remove_dir_all(at.join("study"));
         }
     }
 }

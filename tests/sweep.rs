@@ -4,6 +4,7 @@ use crate::roundoff::{apart, unit};
 use pullback::config::{Cell, Shard, SweepSpec, Tree};
 use pullback::correlate::{Coefficient, Missing, coefficient};
 use pullback::event::{Event, Observer, Silent};
+use pullback::lock::FolderLock;
 use pullback::pipeline::sweep::{SweepRequest, run};
 use pullback::store::{Overwrite, Reader, Values};
 use pullback::{Error, Result};
@@ -383,6 +384,21 @@ fn parts_of_a_study_beside_each_other_are_the_study() {
     });
     assert!(joined.contains(&true), "{joined:?}");
     assert_eq!(difference(&contents(&parts), &contents(&whole), 0.02), None);
+    // A part that has done its own models does those that nobody has begun; a model that another part has is left to it.
+    let alone = folder.path().join("alone");
+    let second = SweepRequest { share: Some(Shard { part: 2, of: 2 }), ..request(&yaml, &alone) };
+    std::fs::create_dir_all(alone.join("cells")).unwrap();
+    std::fs::write(alone.join("sweep.yaml"), second.spec.to_yaml().unwrap()).unwrap();
+    let claim = FolderLock::of_work(&alone.join("cells"), "0.1-0-0").unwrap();
+    assert!(run(&second, &Silent).unwrap().is_none());
+    let done: Vec<bool> = ["0.1-0-0", "0.1-1-0", "1-0-5"]
+        .iter()
+        .map(|n| alone.join("cells").join(n).join("attack.h5").exists())
+        .collect();
+    assert_eq!(done, [false, true, true]);
+    drop(claim);
+    assert!(run(&second, &Silent).unwrap().is_some());
+    assert_eq!(difference(&contents(&alone), &contents(&whole), 0.02), None);
     // With --force each would clear what the others do.
     let error = run(&SweepRequest { overwrite: Overwrite::Yes, ..of_part(1) }, &Silent).unwrap_err();
     assert!(error.exit_code() == 2 && error.to_string().contains("--force"), "{error}");

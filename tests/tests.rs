@@ -9,15 +9,18 @@ mod config; //    overrides, errors, every file of configs/
 mod correlate; // rank correlations and bootstrap
 mod data; //      every format, good and broken
 mod convolution; // by products and channels last against libtorch's
+mod damage; //    checkpoints and data with bytes that are not as they were written
 mod decoder; //   the metric of codes
 mod deploy; //    scripts for clusters and containers
 mod device; //    where the tests of kernels run
+mod dice; //      damaged files and random moments
 mod evaluation; // from the suite to the leaderboard
 mod files; //     where they find what they read
 mod fuzzed; //    the corpora of fuzz/, on stable
 mod harness; //   the run on a GPU machine: rows, limits, stops
 mod golden; //    whole passes against float64 reference values
 mod jacobian; //  batched VJPs against loops and finite differences
+mod killed; //    commands killed at random moments
 mod library; //   the crate as others use it
 mod linalg; //    factorisations shared among threads
 mod launcher; //  the parts that launchers give
@@ -43,10 +46,12 @@ mod shift; //    measures against closed forms and known packages
 mod signals; //   stopping the program
 mod stranger; //  a crate of somebody else that uses this one
 mod spectrum; //  eigenvalues against LAPACK, edge cases
+mod starved; //   memory that runs out
 mod stem; //      encoders that begin with a linear map
 mod terminal; //  help, completions, colour, progress
 mod threads; //   how many there are
 mod toy; //       small models with known weights
+mod surroundings; // the clock, the locale, readers that go away
 mod sweep; //     the paper's study, killed and resumed
 mod train; //     losses, resume, determinism
 mod train_log; // what TensorBoard reads of it

@@ -228,9 +228,10 @@ pub struct Evaluate {
     /// Floating-point precision of the pass [default: f32]
     #[arg(long, value_name = "PRECISION")]
     pub precision: Option<Precision>,
-    /// Do part I of N of the samples only; `merge` joins the parts. Unless given, the part of what launched the process (srun, mpirun,
-    /// torchrun, job arrays: docs/cluster.md), in a file of its own; none: all samples
-    #[arg(long, value_name = "I/N|none", value_parser = parsed::<ShardChoice>)]
+    /// Do part I of N of the samples only; any/N: parts of N that no other process has, one after another; `merge` joins the parts.
+    /// Unless given, in turn with the ranks that srun, mpirun or torchrun started, or the part of a job array (docs/cluster.md); rank: the
+    /// launcher's part, fixed; none: all samples
+    #[arg(long, value_name = "I/N|any/N|rank|none", value_parser = parsed::<ShardChoice>)]
     pub shard: Option<ShardChoice>,
     /// A draw of N samples, by the seed, in place of the first N
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = count, conflicts_with = "limit")]
@@ -354,7 +355,7 @@ pub struct Sweep {
     pub output: PathBuf,
     /// Do part I of N of the models only, in the same folder; the last part to end joins all. Unless given, the part of what launched
     /// the process, as in `score`; none: all models
-    #[arg(long, value_name = "I/N|none", value_parser = parsed::<ShardChoice>)]
+    #[arg(long, value_name = "I/N|rank|none", value_parser = parsed::<ShardChoice>)]
     pub shard: Option<ShardChoice>,
     /// Do it again, over what is there
     #[arg(long)]

@@ -11,6 +11,7 @@ mod tell;
 mod threads;
 mod usage;
 
+use crate::config::ShardChoice;
 use crate::error::{Error, ResultsError};
 use crate::event::{Event, Observer};
 use crate::ffi::Trace;
@@ -63,9 +64,21 @@ pub enum Requested {
 /// # Errors
 /// As [`run`], where the arguments are wrong; where they are of another command.
 pub fn requested(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<Requested> {
+    let one_file = |typed: &args::Evaluate| match typed.shard {
+        Some(ShardChoice::Any(_) | ShardChoice::Rank) => {
+            Err(Error::request("shard", "I/N or none: one file is made here", "any or rank"))
+        }
+        _ => Ok(()),
+    };
     match Args::try_parse_from(args)?.command {
-        Command::Score(typed) => Ok(Requested::Score(request::score(&typed)?)),
-        Command::Attack(typed) => Ok(Requested::Attack(request::attack(&typed)?)),
+        Command::Score(typed) => {
+            one_file(&typed.evaluate)?;
+            Ok(Requested::Score(request::score(&typed)?))
+        }
+        Command::Attack(typed) => {
+            one_file(&typed.evaluate)?;
+            Ok(Requested::Attack(request::attack(&typed)?))
+        }
         _ => Err(Error::request("command", "score or attack", "another").into()),
     }
 }
@@ -92,13 +105,14 @@ fn carry_out(args: Args) -> anyhow::Result<()> {
         }
         Command::Score(typed) => {
             let mut request = request::score(&typed)?;
-            launch::subject(&mut request.subject, typed.evaluate.shard, &progress)?;
+            launch::subject(&mut request.subject, typed.evaluate.shard, true, &progress)?;
             pipeline::score(&request, &progress)?;
             show(&request.subject.output)?;
         }
         Command::Attack(typed) => {
             let mut request = request::attack(&typed)?;
-            let share = launch::subject(&mut request.subject, typed.evaluate.shard, &progress)?;
+            let in_turn = request.pictures.is_none();
+            let share = launch::subject(&mut request.subject, typed.evaluate.shard, in_turn, &progress)?;
             request.pictures = request.pictures.map(|folder| share.map_or(folder.clone(), |s| s.file(&folder)));
             pipeline::attack(&request, &progress)?;
             show(&request.subject.output)?;

@@ -3,7 +3,7 @@
 use super::args::{Attack, Bench, Compute, Demo, Evaluate, Read, Score, Sweep, Train};
 use crate::attack::{AttackSpec, Goal, Knob};
 use crate::config::Precision;
-use crate::config::{AttackConfig, RunConfig, SaveImages, ShardChoice, SweepSpec, Tree};
+use crate::config::{AttackConfig, HandOut, RunConfig, SaveImages, ShardChoice, SweepSpec, Tree};
 use crate::data::{Reading, Split};
 use crate::error::{Error, Result};
 use crate::jacobian::BatchSize;
@@ -256,7 +256,10 @@ fn subject(typed: &Evaluate, config: &RunConfig, (split, limit, sample): Part, p
         batch: config.batch,
         output: typed.output.clone(),
         overwrite: overwrite(typed.force),
-        launched: false,
+        hand_out: match typed.shard {
+            Some(ShardChoice::Any(parts)) => HandOut::any(parts, None),
+            _ => HandOut::Fixed,
+        },
     }
 }
 

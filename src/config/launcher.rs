@@ -29,6 +29,8 @@ pub struct Share {
     pub launcher: &'static str,
     /// The number of this process among those on its machine, from 0, where it is known.
     pub local: Option<usize>,
+    /// True if the launcher starts its processes at once, as one program.
+    pub at_once: bool,
 }
 
 /// A launcher of copies that know their number: names of variables.
@@ -129,7 +131,7 @@ fn of_ranks(ranks: &Ranks, variable: Variables, terminal: bool) -> Option<Claim>
         return Some(Err(format!("{given}: the only rank")));
     }
     let local = local.iter().find_map(|name| variable(name)?.parse().ok());
-    Some(Ok(Share { shard: Shard { part: part + 1, of }, launcher, local }))
+    Some(Ok(Share { shard: Shard { part: part + 1, of }, launcher, local, at_once: true }))
 }
 
 /// Why variables of Slurm are not those of one of several copies.
@@ -148,7 +150,7 @@ fn no_step(variable: Variables, terminal: bool) -> Option<&'static str> {
 fn of_array(variable: Variables) -> Result<Option<Claim>> {
     const ID: &str = "SLURM_ARRAY_TASK_ID";
     let Some(shown) = variable(ID) else { return Ok(None) };
-    let share = |part, of| Share { shard: Shard { part, of }, launcher: "the job array", local: None };
+    let share = |part, of| Share { shard: Shard { part, of }, launcher: "the job array", local: None, at_once: false };
     let number = |name: &str| variable(&format!("SLURM_ARRAY_TASK_{name}")).and_then(|text| text.parse::<usize>().ok());
     if let Some(of) = shards(variable)? {
         return numbered(ID, &shown, of).map(|part| Some(several(share(part, of))));
@@ -176,7 +178,8 @@ fn of_index(variable: Variables) -> Result<Option<Claim>> {
         return Ok(Some(Err(format!("{INDEX}={shown}: without {SHARDS}, the job's completions"))));
     };
     let part = numbered(INDEX, &shown, of)?;
-    Ok(Some(several(Share { shard: Shard { part, of }, launcher: "the Indexed Job", local: None })))
+    let shard = Shard { part, of };
+    Ok(Some(several(Share { shard, launcher: "the Indexed Job", local: None, at_once: false })))
 }
 
 /// A claim to a part, unless it is the whole.

@@ -17,7 +17,7 @@ mod tree;
 pub use evaluate::{AttackConfig, PixelBox, SaveImages, ScoreConfig};
 pub use parallel::{Together, Workers};
 pub use precision::Precision;
-pub use shard::{Shard, ShardChoice};
+pub use shard::{HandOut, Shard, ShardChoice};
 pub use sweep::{Cell, Grid, SweepAttack, SweepScore, SweepSpec};
 pub use target::Target;
 pub use tree::Tree;

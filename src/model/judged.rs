@@ -1,6 +1,6 @@
 //! A user's own judge of a model's output, as a goal of attacks.
 
-use super::{Posterior, Vae, foreign};
+use super::{Posterior, Vae, archive, foreign};
 use crate::error::{Error, Result};
 use crate::ffi::module::{Module, Returned};
 use serde::{Deserialize, Serialize};
@@ -104,7 +104,7 @@ struct TorchScriptJudge {
 /// A wrong request if it is no such file, or has no `forward`.
 pub fn open_judge(path: &Path, device: Device, kind: Kind) -> Result<Box<dyn Judge>> {
     let subject = format!("judge {}", path.display());
-    std::fs::File::open(path).map_err(|e| Error::io(path, e))?;
+    archive::ensure_whole(path, &subject)?;
     let module = Module::load(path, device, kind).map_err(|error| match &error {
         Error::Native { message, .. } if !error.is_out_of_memory() => {
             Error::request(subject.clone(), "a TorchScript file (torch.jit.save)", foreign::file(path, message))

@@ -1,5 +1,6 @@
 //! Images to posteriors and back: the [`Vae`] trait and the architectures behind it.
 
+mod archive; //   whether a TorchScript file is as it was written
 mod atomic; //    files that are written completely or not at all
 mod batched;
 mod checkpoint;

@@ -1,7 +1,7 @@
 //! A model exported from PyTorch: TorchScript with `encode(x) -> (mu, logvar)` and `decode(z) -> x_hat`.
 
 use super::judged::named;
-use super::{Interface, Posterior, Vae, foreign};
+use super::{Interface, Posterior, Vae, archive, foreign};
 use crate::error::{Error, Result};
 use crate::ffi;
 use crate::ffi::module::{Module, Returned};
@@ -43,7 +43,7 @@ impl TorchScript {
         ffi::exact_math()?;
         let subject = path.display().to_string();
         // If the file cannot be read, this error says so more clearly than libtorch's.
-        std::fs::File::open(path).map_err(|e| Error::io(path, e))?;
+        archive::ensure_whole(path, &subject)?;
         let module = Module::load(path, device, kind).map_err(|error| match &error {
             Error::Native { message, .. } if !error.is_out_of_memory() => Error::request(
                 subject.clone(),

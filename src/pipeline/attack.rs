@@ -3,8 +3,10 @@
 use super::block::Block;
 use super::finder::Finder;
 use super::flow::{Asked, joined, positions};
+use super::halves::Halves;
 use super::job::{Job, Subject};
 use super::others;
+use super::parts::Stage;
 use super::pictures::Pictures;
 use super::provided::Provided;
 use super::told::{Told, has_damage};
@@ -12,7 +14,7 @@ use super::{aim, flags, universal};
 use crate::attack::{
     self, AttackSpec, Attacked, Budget, Crew, Doubts, Family, Loops, Norm, Others, Passes, Universal, Victim,
 };
-use crate::config::{AttackConfig, PixelBox, SaveImages, Target};
+use crate::config::{AttackConfig, HandOut, PixelBox, SaveImages, Target};
 use crate::error::{Error, Result};
 use crate::event::{Event, Observer, Silent};
 use crate::jacobian::{BatchSize, Reach};
@@ -149,7 +151,9 @@ pub fn attack_with(request: &AttackRequest, provided: &Provided, observer: &dyn 
     ensure_independent(vae, &job.sample()?, Reach::EncoderAndDecoder)?;
     let _ = tch::no_grad(|| vae.features(&job.sample()?))?;
     // A fit takes long: what the writer would refuse is refused before it.
-    store::ensure_free(&subject.output, subject.overwrite)?;
+    if !matches!(subject.hand_out, HandOut::InTurn { .. }) {
+        store::ensure_free(&subject.output, subject.overwrite)?;
+    }
     let fits = universal::asked(&request.attacks)
         .map(|spec| job.universal(spec, &budgets, aimed.as_ref(), request.eot, observer))
         .transpose()?;
@@ -168,7 +172,6 @@ pub fn attack_with(request: &AttackRequest, provided: &Provided, observer: &dyn 
     if let Some(suite) = request.attacks.iter().find(|a| matches!(a, AttackSpec::Suite(_))) {
         attributes.insert(suite.name().to_owned(), attack::SUITE.to_owned());
     }
-    let writer = job.writer(FileKind::Attack, request, metric, attributes, &fixed, observer)?;
     let block = match subject.batch {
         BatchSize::Fixed(n) => Block { unit: n, first: n, most: n },
         BatchSize::Auto if job.device.is_cuda() => Block { unit: 1, first: 512, most: AUTO_BATCH.1 },
@@ -176,11 +179,21 @@ pub fn attack_with(request: &AttackRequest, provided: &Provided, observer: &dyn 
         BatchSize::Auto if job.shape.dim() <= SMALL => Block { unit: 1, first: AUTO_BATCH.0, most: AUTO_BATCH.0 },
         BatchSize::Auto => Block { unit: 1, first: 64, most: AUTO_BATCH.0 },
     };
-    let loops = Rc::new(Loops::on(vae));
+    let (loops, halves) = (Rc::new(Loops::on(vae)), Halves::default());
     let crew = Crew::of(vae, job.device);
     let search = Search::new(request, &budgets, &job, files, observer);
     let first = Cell::new(true);
-    job.run(writer, "attacking", block, has_damage, observer, |x, index| {
+    let stage = Stage {
+        kind: FileKind::Attack,
+        task: "attacking",
+        metric,
+        extra: attributes,
+        fixed: &fixed,
+        block,
+        tells: has_damage,
+    };
+    let of = |subject| AttackRequest { subject, ..request.clone() };
+    job.carry_out(stage, of, observer, |x, index| {
         let (spectrum, cost) = finder.spectrum(vae, x, index)?;
         let targets = aimed.as_ref().map(|aimed| job.target_images(aimed, index)).transpose()?;
         let partners = aimed.as_ref().and_then(|aimed| job.partners(aimed, index));
@@ -206,12 +219,19 @@ pub fn attack_with(request: &AttackRequest, provided: &Provided, observer: &dyn 
                 partners: partners.as_ref().map(|all| all[range.clone()].to_vec()),
             })
         };
-        let divided =
-            crew.divide(index.len(), part, |vae, given| search.block(Rc::new(Loops::on(vae)), &given, &Silent))?;
-        match divided {
-            Some(parts) => joined(parts),
-            None => search.block(loops.clone(), &part(0..index.len())?, listener),
-        }
+        halves.of(index.len(), |range| {
+            let within = |own: Range<usize>| part(range.start + own.start..range.start + own.end);
+            let divided =
+                crew.divide(range.len(), within, |vae, given| search.block(Rc::new(Loops::on(vae)), &given, &Silent))?;
+            match divided {
+                Some(parts) => joined(parts),
+                // The buffers of loops that did not fit would be in the way of smaller ones.
+                None if range.len() < index.len() => {
+                    search.block(Rc::new(Loops::on(vae)), &part(range.clone())?, listener)
+                }
+                None => search.block(loops.clone(), &part(range.clone())?, listener),
+            }
+        })
     })?;
     for line in search.doubts() {
         observer.on(Event::Warning(&line));

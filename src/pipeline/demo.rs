@@ -3,7 +3,7 @@
 use super::done::is_done;
 use super::train::{self, Progress, TrainRequest};
 use super::{AttackRequest, ScoreRequest, Subject};
-use crate::config::RunConfig;
+use crate::config::{HandOut, RunConfig};
 use crate::error::Result;
 use crate::event::{Event, Observer};
 use crate::lock::FolderLock;
@@ -98,7 +98,7 @@ fn run_arm(request: &DemoRequest, arm: &str, observer: &dyn Observer) -> Result<
         batch: config.batch,
         output: folder.join(name),
         overwrite: Overwrite::No,
-        launched: false,
+        hand_out: HandOut::default(),
     };
     let spec = &config.score;
     let scores = ScoreRequest {

@@ -1,20 +1,16 @@
 //! What scoring and attacking share: a model, data that fit it, a device, and the samples of this run.
 
-use super::block::Block;
-use super::flow::{Asked, Flow};
-use super::lost::Watched;
 use super::provided::Provided;
-use crate::config::{Precision, Shard};
+use crate::config::{HandOut, Precision, Shard};
 use crate::data::{self, ImageShape, Reading, Source, Split};
-use crate::device::{self, DeviceChoice};
+use crate::device::DeviceChoice;
 use crate::error::{Error, Result};
 use crate::event::{Event, Observer};
-use crate::ffi;
 use crate::jacobian::BatchSize;
 use crate::metric::MetricKind;
 use crate::model::{self, Defence, Defended, Interface, Model, Vae};
 use crate::seed::{self, Stage};
-use crate::store::{Column, FileKind, Header, Overwrite, Resumption, Writer};
+use crate::store::Overwrite;
 use serde::{Deserialize, Serialize};
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
@@ -60,9 +56,9 @@ pub struct Subject {
     /// Whether an existing result may be replaced.
     #[serde(skip)]
     pub overwrite: Overwrite,
-    /// True if a launcher gave the part: it may have started more processes than there are samples, so a part of none is no error.
+    /// How samples are handed out to the processes of the run.
     #[serde(skip)]
-    pub launched: bool,
+    pub hand_out: HandOut,
 }
 
 /// Positions of a run's samples among `total`, ascending: all, or a random draw.
@@ -264,74 +260,8 @@ impl<'a> Job<'a> {
         Ok(self.first.get_or_init(|| first).shallow_clone())
     }
 
-    /// Positions of the samples of this part of the run.
-    fn part(&self) -> Result<Vec<u64>> {
-        let total = self.positions.len();
-        let Some(shard) = self.subject.shard else { return Ok(self.positions.clone()) };
-        match &self.positions[shard.range(total)] {
-            [] => Err(Error::request(format!("shard {shard}"), "at least one sample", format!("{total} in all"))),
-            part => Ok(part.to_vec()),
-        }
-    }
-
-    /// True, and told, where a launcher started more processes than there are samples, and this one has none.
-    pub fn is_idle(&self, observer: &dyn Observer) -> bool {
-        let total = self.positions.len();
-        let idle = self.subject.launched && self.subject.shard.is_some_and(|shard| shard.range(total).is_empty());
-        if idle {
-            observer.on(Event::Note(&format!("nothing to do for this part: {total} samples in all")));
-        }
-        idle
-    }
-
-    /// The writer of this job's result file; reports to the observer where a resumed file continues.
-    pub fn writer(
-        &self,
-        kind: FileKind,
-        config: &impl Serialize,
-        metric: Option<String>,
-        extra: BTreeMap<String, String>,
-        fixed: &[Column],
-        observer: &dyn Observer,
-    ) -> Result<Writer> {
-        let subject = self.subject;
-        let config = serde_yaml::to_string(config).map_err(Error::yaml)?;
-        let header = Header {
-            kind,
-            config,
-            model: subject.model.display().to_string(),
-            model_sha256: self.model.sha256.clone(),
-            dataset: self.source.name().to_owned(),
-            data_sha256: data::fingerprint(self.source.as_ref())?,
-            samples: self.positions.len() as u64,
-            split: subject.split.name().to_owned(),
-            device: device::name(self.device),
-            precision: subject.precision.name().to_owned(),
-            seed: subject.seed,
-            libtorch: ffi::LIBTORCH.to_owned(),
-            metric,
-            extra: self.described(extra)?,
-        };
-        let samples = self.part()?;
-        let writer = Writer::create(&subject.output, &header, samples, fixed, subject.overwrite)?;
-        match writer.start() {
-            Resumption::New => {}
-            Resumption::Resumed { done, damaged } => {
-                observer.on(Event::Note(&format!("{}: goes on after {done} samples", subject.output.display())));
-                if *damaged > 0 {
-                    let again = format!("{damaged} more were damaged and are computed again");
-                    observer.on(Event::Warning(&format!("{}.partial: {again}", subject.output.display())));
-                }
-            }
-            Resumption::Replaced { why } => {
-                observer.on(Event::Note(&format!("{}: begun anew ({why})", subject.output.display())));
-            }
-        }
-        Ok(writer)
-    }
-
     /// Further root attributes of a file: names of classes, and samples that are not pictures.
-    fn described(&self, mut extra: BTreeMap<String, String>) -> Result<BTreeMap<String, String>> {
+    pub fn described(&self, mut extra: BTreeMap<String, String>) -> Result<BTreeMap<String, String>> {
         if !self.pictures {
             extra.insert("pictures".to_owned(), "no".to_owned());
         }
@@ -339,31 +269,5 @@ impl<'a> Job<'a> {
         let classes = self.source.classes().map(|names| names.join("\n")).filter(|names| names.len() < 60_000);
         extra.extend(classes.map(|names| ("classes".to_owned(), names)));
         Ok(extra)
-    }
-
-    /// Stores block after block until every sample is done: `evaluate` turns images [n, C, H, W], on the job's device and of its kind, and
-    /// their positions into columns. If a column that `tells` accepts, by path, is NaN for a sample, the sample is counted as lost. Stored
-    /// results are kept if the observer says stop.
-    pub fn run(
-        &self,
-        writer: Writer,
-        task: &str,
-        block: Block,
-        tells: fn(&str) -> bool,
-        observer: &dyn Observer,
-        evaluate: impl FnMut(&Tensor, &[u64]) -> Result<Vec<Asked>>,
-    ) -> Result<()> {
-        let order = writer.remaining();
-        let done = writer.done().len() as u64;
-        observer.on(Event::Begin { task, unit: "images", total: order.len() as u64 + done, done });
-        let source = self.source.clone();
-        let mut writer = Watched::new(writer, order.len(), tells);
-        let flow = Flow { source, order, block, device: self.device, kind: self.kind };
-        let run = flow.run(&mut writer, observer, evaluate);
-        let writer = writer.told(task, observer);
-        let times = run?;
-        observer.on(Event::End);
-        observer.on(Event::Detail(&format!("{task}, {times}")));
-        Ok(writer.finish()?)
     }
 }

@@ -17,6 +17,8 @@ mod lost;
 mod others; //      the images of the data set that attacks get
 mod masked; //        masked gradients
 mod job; //         what scoring and attacking share: model, data, device, samples, file
+mod halves; //      smaller pieces where memory runs out
+mod parts; //       which samples this process does, and their files
 mod pictures; //    attacked images as PNG files
 mod score; //       images -> spectra and scores
 pub mod sweep; //   the paper's study: a grid of models, and their correlations

@@ -4,6 +4,7 @@ use super::block::Block;
 use super::flow::{Asked, bytes, doubles, singles};
 use super::job::{Job, Subject};
 use super::masked::Masked;
+use super::parts::Stage;
 use super::provided::Provided;
 use crate::error::Result;
 use crate::event::{Event, Observer};
@@ -67,13 +68,16 @@ pub fn score_with(request: &ScoreRequest, provided: &Provided, observer: &dyn Ob
         _ => *top,
     };
     let metric = Some(request.metric.to_string());
-    let writer = job.writer(FileKind::Scores, request, metric, spectrum_attribute(&spectra), &[], observer)?;
     // Directions of the decoder's metric are codes.
     let codes = [-1];
     let axes = if request.metric == MetricKind::Decoder { &codes[..] } else { job.axes() };
     let block = Block::about(subject.batch, job.device, job.shape.dim() as usize * (1 + kept));
     let mut masked = Masked::default();
-    job.run(writer, "scoring", block, has_spectrum, observer, |images, index| {
+    let extra = spectrum_attribute(&spectra);
+    let kind = FileKind::Scores;
+    let stage = Stage { kind, task: "scoring", metric, extra, fixed: &[], block, tells: has_spectrum };
+    let of = |subject| ScoreRequest { subject, ..request.clone() };
+    job.carry_out(stage, of, observer, |images, index| {
         let found = spectra.find(vae, images, index)?;
         let mut columns = match &found {
             Found::Whole(spectrum) => columns(spectrum, axes)?,

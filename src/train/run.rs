@@ -65,12 +65,8 @@ impl Run<'_> {
             self.history = State { parameters, adam: &self.adam, settings: &settings }.read(&file)?;
         }
         std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
-        // A run may have been stopped after its state was written and before these two files were.
-        if self.epochs() > 0 {
-            model::save(folder, self.member.network)?;
-            self.history.write(&folder.join(HISTORY_FILE))?;
-        }
-        self.follow()
+        // A run may have been stopped after its state was written and before the other files were.
+        if self.epochs() > 0 { self.save_others() } else { self.follow() }
     }
 
     pub(super) fn save(&mut self, data: &Feed) -> Result<()> {
@@ -80,9 +76,18 @@ impl Run<'_> {
         let (settings, parameters) = (self.settings(data), self.member.network.parameters());
         // The state is written first, because it alone decides where a resumed run continues.
         State { parameters, adam: &self.adam, settings: &settings }.write(&folder.join(STATE_FILE), &self.history)?;
+        self.save_others()
+    }
+
+    /// Brings what lies beside the state up to it. The history comes last: by its epochs a run counts as finished, and nobody would go on
+    /// with a finished run whose log lacks an epoch.
+    fn save_others(&mut self) -> Result<()> {
+        let Some(folder) = self.member.keep.folder else {
+            return self.follow();
+        };
         model::save(folder, self.member.network)?;
-        self.history.write(&folder.join(HISTORY_FILE))?;
-        self.follow()
+        self.follow()?;
+        self.history.write(&folder.join(HISTORY_FILE))
     }
 
     fn follow(&mut self) -> Result<()> {

@@ -3,7 +3,7 @@
 use super::toy::{Toy, images, list, normal};
 use hdf5::File;
 use pullback::attack::{AttackSpec, Norm};
-use pullback::config::{AttackConfig, PixelBox, Precision};
+use pullback::config::{AttackConfig, HandOut, PixelBox, Precision};
 use pullback::data::{Reading, Split};
 use pullback::event::Silent;
 use pullback::jacobian::BatchSize;
@@ -85,7 +85,7 @@ fn attacked(
         reading: Reading::default(),
         interface: Interface::default(),
         shard: None,
-        launched: false,
+        hand_out: HandOut::default(),
         precision: Precision::default(),
         seed: 4,
         device: "cpu".parse().unwrap(),

@@ -42,6 +42,9 @@ pub enum Error {
     },
 }
 
+/// What is found where another process writes the file; the beginning of what is found where one works in the folder.
+pub(crate) const IN_USE: &str = "one in use";
+
 /// Result with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -84,6 +87,11 @@ impl Error {
     /// `part` of this crate that did not do its work.
     pub(crate) fn internal(part: &'static str, message: impl Into<String>) -> Self {
         Self::Internal { part, message: message.into() }
+    }
+
+    /// True if another process writes the file, or works in the folder.
+    pub fn is_in_use(&self) -> bool {
+        matches!(self, Self::Request { found, .. } if found.starts_with(IN_USE))
     }
 
     /// The process exit code: 2 if the request was wrong, 1 for any other error.

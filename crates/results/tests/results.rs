@@ -7,6 +7,10 @@ mod apart; //  nothing here leads to libtorch
 #[allow(dead_code)]
 #[path = "../../../tests/child.rs"]
 mod child; //  processes with a limit of time
+// Whose other half chooses moments.
+#[allow(dead_code)]
+#[path = "../../../tests/dice.rs"]
+mod dice; //   damaged files
 mod files; //  where the tests find what they read
 mod parsers; // bytes and texts that are read by hand
 #[path = "../../../tests/python.rs"]

@@ -2,7 +2,7 @@
 
 use crate::attack::{AttackSpec, SpectralSpec};
 use crate::config::Precision;
-use crate::config::{AttackConfig, Cell, SaveImages, SweepSpec};
+use crate::config::{AttackConfig, Cell, HandOut, SaveImages, SweepSpec};
 use crate::data::Reading;
 use crate::error::Result;
 use crate::event::Observer;
@@ -165,6 +165,6 @@ fn subject(spec: &SweepSpec, cell: Cell, folder: &Path, precision: Precision, fi
         batch: spec.batch,
         output: folder.join(file),
         overwrite: Overwrite::No,
-        launched: false,
+        hand_out: HandOut::default(),
     }
 }

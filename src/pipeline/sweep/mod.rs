@@ -85,7 +85,7 @@ pub fn run(request: &SweepRequest, observer: &dyn Observer) -> Result<Option<Swe
     let Some(share) = share else {
         let _alone = FolderLock::of(output)?;
         prepare(output, spec, &all, *overwrite)?;
-        models(spec, &all, device, observer, &folder)?;
+        models(spec, &all, device, observer, &folder, None)?;
         return join(spec, &all, output, device, observer).map(Some);
     };
     if *overwrite == Overwrite::Yes {
@@ -96,10 +96,14 @@ pub fn run(request: &SweepRequest, observer: &dyn Observer) -> Result<Option<Swe
         let _alone = soon_alone(output, observer)?;
         prepare(output, spec, &all, *overwrite)?;
     }
-    // One of each N in turn, because neighbours in the grid take equally long.
+    // One of each N in turn comes first, because neighbours in the grid take equally long; then what others have not begun, the last ones
+    // first. Models that are trained at once are begun at once.
     let mine: Vec<Cell> = all.iter().copied().skip(share.part - 1).step_by(share.of).collect();
-    if !mine.is_empty() {
-        models(spec, &mine, device, observer, &folder)?;
+    let claims = output.join(CELLS);
+    let alone = mine.is_empty() || models(spec, &mine, device, observer, &folder, Some(&claims))?;
+    let others: Vec<Cell> = all.iter().rev().copied().filter(|cell| !mine.contains(cell)).collect();
+    if alone && lock::is_shared(&claims) && unfinished(spec, &others, &folder)? > 0 {
+        models(spec, &others, device, observer, &folder, Some(&claims))?;
     }
     let left = unfinished(spec, &all, &folder)?;
     let lock = if left > 0 { None } else { FolderLock::of(output).ok() };
@@ -135,14 +139,15 @@ fn unfinished(spec: &SweepSpec, cells: &[Cell], folder: &impl Fn(&Cell) -> PathB
     Ok(states.collect::<Result<Vec<_>>>()?.iter().filter(|state| !state.done).count())
 }
 
-/// Does the remaining work of `cells`.
+/// Does the remaining work of `cells`, of those that nobody else has if there is a folder of `claims`. True if each is trained by itself.
 fn models(
     spec: &SweepSpec,
     cells: &[Cell],
     device: Device,
     observer: &dyn Observer,
     folder: &(impl Fn(&Cell) -> PathBuf + Sync),
-) -> Result<()> {
+    claims: Option<&Path>,
+) -> Result<bool> {
     let mut pending = Vec::new();
     let mut epochs = 0;
     for cell in cells {
@@ -166,9 +171,9 @@ fn models(
     let total = cells.len() as u64 * u64::from(spec.train.epochs);
     observer.on(Event::Begin { task: "sweep", unit: "epochs", total, done: epochs.min(total) });
     let trained = if together > 1 { fleet::work(spec, &pending, together, &whole, folder) } else { Ok(vec![]) };
-    let worked = trained.and_then(|failed| work(spec, &pending, failed, cells.len(), workers, &whole, folder));
+    let worked = trained.and_then(|failed| work(spec, &pending, failed, cells.len(), workers, &whole, folder, claims));
     observer.on(Event::End);
-    worked
+    worked.map(|()| together <= 1)
 }
 
 /// Puts the results of all models together, and makes the page.
@@ -246,7 +251,8 @@ fn workers(asked: Workers, device: Device, pending: usize) -> usize {
     wanted.min(pending).max(1)
 }
 
-/// Works on the pending cells, except those that `failed`, until none is left or the user stops.
+/// Works on the pending cells, except those that `failed` and those that others have, until none is left or the user stops.
+#[allow(clippy::too_many_arguments)]
 fn work(
     spec: &SweepSpec,
     pending: &[(Cell, u64)],
@@ -255,6 +261,7 @@ fn work(
     workers: usize,
     whole: &Whole,
     folder: &(impl Fn(&Cell) -> PathBuf + Sync),
+    claims: Option<&Path>,
 ) -> Result<()> {
     let threads = (tch::get_num_threads().max(1) as usize / workers).max(1) as i32;
     let (next, start) = (AtomicUsize::new(0), Instant::now());
@@ -263,6 +270,14 @@ fn work(
     let failures: Mutex<Vec<(usize, Error)>> = Mutex::new(failed);
     let one = |place: usize| -> Result<()> {
         let (cell, epochs) = pending[place];
+        let _claim = match claims.map(|claims| FolderLock::of_work(claims, &cell.name())).transpose() {
+            Err(error) if error.is_in_use() => return Ok(()),
+            claim => claim?,
+        };
+        // Another part may have done it meanwhile.
+        if claims.is_some() && cell::state(spec, cell, &folder(&cell))?.done {
+            return Ok(());
+        }
         let began = Instant::now();
         let listener = whole.cell(cell, epochs, spec.train.epochs);
         cell::work(spec, cell, &folder(&cell), &listener)?;

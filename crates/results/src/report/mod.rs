@@ -14,6 +14,7 @@ pub mod study; //   the contents of a report
 pub mod words; //   names in files -> words
 
 use crate::error::{Error, Result};
+use crate::lock::TEMPORARY;
 use crate::store::Overwrite;
 use section::{
     Section, classes, compare, damage, directions, gallery, overview, prediction, scores, smallest, spectra, sweep,
@@ -75,6 +76,7 @@ pub fn publish(page: &str, output: &Path, overwrite: Overwrite) -> Result<()> {
 /// Temporary files are private by default; others may read a report, within the user's umask.
 fn builder() -> tempfile::Builder<'static, 'static> {
     let mut builder = tempfile::Builder::new();
+    builder.prefix(TEMPORARY);
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;

@@ -128,6 +128,12 @@ impl Header {
         i64::from(crc32fast::hash(self.lines(version).as_bytes()))
     }
 
+    /// What is different in the file of another run: the name of an attribute, or of a key of the request. `None` for the same run, whichever
+    /// of its samples are in the file.
+    pub fn differs_from(&self, other: &Self) -> Option<String> {
+        self.difference(other).map(|difference| difference.name)
+    }
+
     /// The first difference for which a run's rows may not be in one file with ours; `None` for the same run. The device, the versions of
     /// the program and libtorch, and the spelling of paths do not count: hashes identify weights and data.
     pub(super) fn difference(&self, other: &Self) -> Option<Difference> {

@@ -1,7 +1,7 @@
 //! Output paths: refused before any work, or published at the end.
 
-use crate::error::{Error, Result};
-use crate::lock::Lock;
+use crate::error::{Error, IN_USE, Result};
+use crate::lock::{self, Lock};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -85,11 +85,19 @@ impl Target {
             return Err(Error::request(partial.display().to_string(), "a file or nothing", "something else"));
         }
         // Opened now, so that a folder that accepts no new file is noticed before any computation.
-        let file = OpenOptions::new().write(true).create(true).truncate(false).open(&partial);
-        let file = file.map_err(|e| refused(path, e))?;
-        let lock = Lock::of(file.try_clone().map_err(|e| refused(path, e))?).map_err(|_| in_use(&partial))?;
+        let (file, lock) = loop {
+            let file = OpenOptions::new().write(true).create(true).truncate(false).open(&partial);
+            let file = file.map_err(|e| refused(path, e))?;
+            let lock = Lock::of(file.try_clone().map_err(|e| refused(path, e))?).map_err(|_| in_use(&partial))?;
+            // Another process may have published or removed it between the two.
+            if lock::is_at(&file, &partial) {
+                break (file, lock);
+            }
+        };
         refuse_readers(&file, &partial)?;
-        Ok(Self { path: path.to_owned(), partial, overwrite, file, _lock: lock })
+        let target = Self { path: path.to_owned(), partial, overwrite, file, _lock: lock };
+        ensure_free(path, overwrite)?;
+        Ok(target)
     }
 
     /// True if an earlier run left something.
@@ -158,7 +166,7 @@ fn refuse_readers(file: &File, path: &Path) -> Result<()> {
 
 /// The error of a file that another process is writing.
 pub(super) fn in_use(path: &Path) -> Error {
-    Error::request(path.display().to_string(), "a file that no other process uses", "one in use")
+    Error::request(path.display().to_string(), "a file that no other process uses", IN_USE)
 }
 
 impl Drop for Target {

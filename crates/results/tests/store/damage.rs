@@ -2,6 +2,7 @@
 
 use super::{EPS, attacks, column, eps, header, scores};
 use crate::child;
+use crate::dice::Dice;
 use crate::python::python;
 use pullback_results::store::*;
 use std::collections::BTreeMap;
@@ -52,34 +53,6 @@ fn reading(path: &Path) -> pullback_results::Result<(Header, BTreeMap<String, St
         all.insert(info.path, format!("{shape:?} {bits}"));
     }
     Ok((reader.header().clone(), all))
-}
-
-/// Numbers from a fixed generator (Knuth's MMIX).
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        ((self.0 >> 33) as usize) % n.max(1)
-    }
-
-    /// A file with one to eight bytes changed, in a place or in several.
-    fn mutant(&mut self, good: &[u8]) -> Vec<u8> {
-        let mut bytes = good.to_vec();
-        for _ in 0..[1, 1, 1, 3][self.below(4)] {
-            let at = self.below(bytes.len());
-            let end = (at + [1, 1, 2, 8][self.below(4)]).min(bytes.len());
-            for byte in &mut bytes[at..end] {
-                *byte = match self.below(4) {
-                    0 => *byte ^ (1 << self.below(8)),
-                    1 => 0,
-                    2 => 0xff,
-                    _ => self.below(256) as u8,
-                };
-            }
-        }
-        bytes
-    }
 }
 
 /// Not a test of its own: mutants of one kind of file, in a process that may be killed.

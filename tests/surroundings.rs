@@ -1,0 +1,185 @@
+//! What is around a run and is none of its business: the clock, the locale, the umask, the working directory, a reader that goes away, a
+//! folder that is moved meanwhile.
+
+use crate::child;
+use crate::files::{binary, on_cpu, program};
+use crate::killed::files::same;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+const CONFIG: &str = "\
+data: {source: strokes, limit: 32, valid: 8}
+model: {kind: mlp, hidden: [12], latent: 3}
+train: {epochs: 2, batch: 16}
+";
+
+/// The jobs, with absolute paths: `{d}` is the desk, `{o}` the folder of the results.
+const JOBS: [&str; 2] = [
+    "train -c {d}/a.yaml -o {o}/run --threads 1 -q",
+    "score -m {d}/model -d strokes --limit 6 --precision f64 --batch 2 --top 1 -o {o}/s.h5 --threads 1 -q",
+];
+
+fn line(job: &str, desk: &Path, output: &str) -> Vec<String> {
+    let job = job.replace("{o}", &desk.join(output).display().to_string()).replace("{d}", &desk.display().to_string());
+    job.split_whitespace().map(str::to_owned).collect()
+}
+
+fn stderr(out: &Output) -> String {
+    String::from_utf8_lossy(&out.stderr).into_owned()
+}
+
+fn within(command: &mut Command) -> Output {
+    child::within(Duration::from_secs(120), command).unwrap_or_else(|| panic!("{command:?} hangs"))
+}
+
+fn succeeds(command: &mut Command) {
+    let out = within(command);
+    assert!(out.status.success(), "{command:?}: {:?} {}", out.status, stderr(&out));
+}
+
+/// A folder with a model, `model`.
+fn desk() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("a.yaml"), CONFIG).unwrap();
+    succeeds(program().args(line("train -c {d}/a.yaml -o {o} -q", folder.path(), "model")));
+    folder
+}
+
+/// The jobs into a new folder of the desk, each by a shell that `before` prepares, in the working directory `cwd`.
+fn done(desk: &Path, name: &str, before: &str, cwd: &Path, variables: &[(&str, String)]) -> PathBuf {
+    let output = desk.join(name);
+    std::fs::create_dir(&output).unwrap();
+    std::fs::set_permissions(&output, std::fs::Permissions::from_mode(0o755)).unwrap();
+    for job in JOBS {
+        let mut command = Command::new("bash");
+        command.args(["-c", &format!("{before}; exec \"$0\" \"$@\"")]).arg(binary()).args(line(job, desk, name));
+        on_cpu(&mut command).current_dir(cwd).env("OMP_NUM_THREADS", "1").envs(variables.iter().cloned());
+        succeeds(&mut command);
+    }
+    output
+}
+
+/// A clock that jumps by years, forth and back, with every look at it. What measures time spans is left alone.
+const CLOCK: &str = "
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <sys/time.h>
+#include <time.h>
+static time_t jump(void) { static unsigned n = 3; return (n++ % 2 ? -1 : 1) * (time_t)(n % 7) * 50000000; }
+int clock_gettime(clockid_t id, struct timespec* t) {
+    static int (*real)(clockid_t, struct timespec*);
+    if (!real) *(void**)&real = dlsym(RTLD_NEXT, \"clock_gettime\");
+    int code = real(id, t);
+    if (id == CLOCK_REALTIME) t->tv_sec += jump();
+    return code;
+}
+time_t time(time_t* t) { struct timespec now; clock_gettime(CLOCK_REALTIME, &now); if (t) *t = now.tv_sec; return now.tv_sec; }
+int gettimeofday(struct timeval* t, void* z) {
+    struct timespec now; clock_gettime(CLOCK_REALTIME, &now); t->tv_sec = now.tv_sec; t->tv_usec = now.tv_nsec / 1000; return 0;
+}
+";
+
+#[test]
+fn clock_locale_umask_and_working_directory_change_nothing() {
+    let folder = desk();
+    let at = folder.path();
+    let whole = done(at, "whole", "umask 022", at, &[]);
+    let clock = at.join("clock.so");
+    std::fs::write(at.join("clock.c"), CLOCK).unwrap();
+    let mut cc = Command::new("cc");
+    cc.args(["-shared", "-fPIC", "-o"]).args([&clock, &at.join("clock.c")]).arg("-ldl");
+    assert!(cc.status().unwrap().success());
+    let preload = [("LD_PRELOAD", clock.display().to_string()), ("TZ", "Pacific/Kiritimati".to_owned())];
+    let german =
+        [("LC_ALL", "de_DE.UTF-8".to_owned()), ("LANG", "de_DE.UTF-8".to_owned()), ("LANGUAGE", "de".to_owned())];
+    let plain = [("LC_ALL", "C".to_owned())];
+    let cases: [(&str, &str, &Path, &[(&str, String)]); 5] = [
+        ("clock", ":", at, &preload),
+        ("german", ":", at, &german),
+        ("plain", ":", at, &plain),
+        ("private", "umask 077", at, &[]),
+        // A folder in which nobody can write, root included.
+        ("elsewhere", ":", Path::new("/proc"), &[]),
+    ];
+    for (name, before, cwd, variables) in cases {
+        let output = done(at, name, before, cwd, variables);
+        assert_eq!(same(&whole, &output), None, "{name}");
+    }
+    // The clock did jump.
+    let year = |date: &mut Command| String::from_utf8(date.arg("+%Y").output().unwrap().stdout).unwrap();
+    assert_ne!(year(&mut Command::new("date")), year(Command::new("date").env("LD_PRELOAD", &clock)));
+    // Nobody else reads what a private umask makes.
+    for file in ["run/model.safetensors", "run/history.csv", "run/config.yaml", "s.h5"] {
+        let mode = |folder: &Path| folder.join(file).metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&at.join("private")), mode(&whole)), (0o600, 0o644), "{file}");
+    }
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_panic() {
+    let folder = desk();
+    let at = folder.path();
+    let lines = [
+        "score --help",
+        "inspect model",
+        "score -m model -d strokes --limit 6 -o {n}.h5 --progress json -v",
+        "score -m nothing -d strokes -o {n}.h5",
+    ];
+    for (n, line) in lines.iter().enumerate() {
+        let wanted = if line.contains("nothing") { 2 } else { 0 };
+        // Pipes without a reader, and no streams at all.
+        for closed in ["\"$0\" \"$@\" 2>&1 | true; exit ${PIPESTATUS[0]}", "exec \"$0\" \"$@\" <&- >&- 2>&-"] {
+            let mut command = Command::new("bash");
+            let args = line.replace("{n}", &format!("{n}-{}", closed.len()));
+            command.args(["-c", closed]).arg(binary()).args(args.split_whitespace()).current_dir(at);
+            let out = within(on_cpu(&mut command).env("OMP_NUM_THREADS", "1"));
+            assert_eq!(out.status.code(), Some(wanted), "{line}, {closed}: {:?}", out.status);
+        }
+        if line.contains("-o") && wanted == 0 {
+            let files = std::fs::read_dir(at).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+            let made: Vec<String> = files.filter(|name| name.starts_with(&format!("{n}-"))).collect();
+            assert_eq!(made.len(), 2, "{line}: {made:?}");
+            for name in made {
+                pullback::store::Reader::open(&at.join(name)).unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn a_folder_that_is_moved_away_is_told_and_nothing_in_it_is_lost() {
+    let folder = desk();
+    let at = folder.path();
+    let config = CONFIG.replace("epochs: 2", "epochs: 200");
+    std::fs::write(at.join("long.yaml"), config).unwrap();
+    let jobs = [
+        ("score -m model -d strokes --limit 4000 --metric output --precision f64 -o d/s.h5 -q", "s.h5.partial"),
+        ("train -c long.yaml -o d/run -q", "run/history.csv"),
+    ];
+    std::fs::create_dir(at.join("d")).unwrap();
+    succeeds(program().args("score -m model -d strokes --limit 4 -o d/before.h5 -q".split(' ')).current_dir(at));
+    let before = std::fs::read(at.join("d/before.h5")).unwrap();
+    for (line, sign) in jobs {
+        let mut command = program();
+        command.args(line.split(' ')).current_dir(at).env("OMP_NUM_THREADS", "1").stdin(Stdio::null());
+        let mut run = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let start = Instant::now();
+        while !at.join("d").join(sign).exists() {
+            assert!(run.try_wait().unwrap().is_none() && start.elapsed() < Duration::from_secs(60), "{line}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        std::fs::rename(at.join("d"), at.join("away")).unwrap();
+        let out = child::wait(run, Duration::from_secs(120)).unwrap_or_else(|| panic!("{line} hangs"));
+        let said = stderr(&out);
+        assert!(matches!(out.status.code(), Some(1 | 2)), "{line}: {:?} {said}", out.status);
+        assert!(said.trim().lines().count() == 1 && said.contains("d/"), "{line}: {said}");
+        assert!(!at.join("d").exists(), "{line}: a folder in place of the one that was moved");
+        assert_eq!(std::fs::read(at.join("away/before.h5")).unwrap(), before);
+        // Back again, the same command goes on.
+        std::fs::rename(at.join("away"), at.join("d")).unwrap();
+        let mut again = program();
+        succeeds(again.args(line.split(' ')).current_dir(at).env("OMP_NUM_THREADS", "1"));
+    }
+}
