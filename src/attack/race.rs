@@ -5,10 +5,11 @@
 //! sample it finds about what PGD from noise finds in 1,200. Iterates stay on the surface of the ball ([`Budget::surface`]).
 
 use super::best::{Best, survivors};
+use super::curve::most_of;
 use super::least::at_least_one;
 use super::loops::Ascent;
 use super::start::{Start, origins};
-use super::{Attack, Budget, Family, Goal, Landing, Norm, Proposal, Victim};
+use super::{Attack, Budget, Curve, Family, Goal, Landing, Norm, Proposal, Victim};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
@@ -181,7 +182,7 @@ impl Attack for Race {
         }
         // A smaller budget allows this image, so this budget allows it as well.
         let candidates = found.best.into_images().into_iter().chain(smaller).collect();
-        Ok(Proposal { candidates, stalled: found.stalled })
+        Ok(Proposal { candidates, stalled: found.stalled, curve: found.curve })
     }
 }
 
@@ -190,6 +191,9 @@ impl Attack for Race {
 struct Findings {
     best: Best,
     stalled: Option<Tensor>,
+    /// Damage over passes, and the passes so far.
+    curve: Curve,
+    passes: f64,
 }
 
 impl Findings {
@@ -204,7 +208,7 @@ impl Findings {
         finish: bool,
     ) -> Result<(Vec<Tensor>, Vec<Tensor>)> {
         let ascent = Ascent { goal, landing: Landing::Surface, momentum: 0.0 };
-        let (mut ends, mut damages) = (vec![], vec![]);
+        let (mut ends, mut damages, mut traces) = (vec![], vec![], vec![]);
         for group in iterates.chunks(rows_at_once(victim)) {
             let start = Tensor::f_cat(group, 0)?;
             let reached = victim.loops().ascend(victim, ascent, budget, &start, lengths, finish)?;
@@ -216,8 +220,13 @@ impl Findings {
                 });
                 ends.push(part.last);
                 damages.push(part.damage);
+                traces.push(part.trace);
             }
         }
+        // The ascents of a heat run side by side.
+        let each = (goal.draws(victim.aim()) * iterates.len()) as f64;
+        self.curve.follow(self.passes, each, &most_of(&Tensor::f_stack(&traces, 0)?)?)?;
+        self.passes += each * lengths.len() as f64;
         Ok((ends, damages))
     }
 }
