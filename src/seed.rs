@@ -38,6 +38,8 @@ pub enum Stage {
     Others = 12,
     /// Draws of a defence or of a gradient-free attack (index: sample).
     Query = 13,
+    /// Draws of the code for the margin of robustness (index: sample).
+    Margin = 14,
 }
 
 /// The generator of (`seed`, `stage`, `index`). `stream` separates several uses within one stage.

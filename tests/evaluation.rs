@@ -66,7 +66,7 @@ fn the_suite_is_stored_ranked_and_shown() {
     );
     succeeds(at, "leaderboard board.json a.h5 c.h5 -o board.md");
     let table = std::fs::read_to_string(at.join("board.md")).unwrap();
-    assert_eq!(table.matches("## suite-1, ").count(), 2, "{table}");
+    assert_eq!(table.matches("## suite-2, ").count(), 2, "{table}");
     assert_eq!(table.matches("\n| 1 |").count(), 2, "{table}");
     succeeds(at, "leaderboard a.h5 -o board.html");
     assert!(std::fs::read_to_string(at.join("board.html")).unwrap().contains("<td>1</td>"));

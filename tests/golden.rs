@@ -271,7 +271,7 @@ fn score(
             Through::MatrixFree => SpectrumSpec { mode: SpectrumMode::Top, pairs: 1000, ..SpectrumSpec::default() },
             _ => SpectrumSpec::default(),
         };
-        return pipeline::score(&ScoreRequest { subject, metric, top: 1, spectrum }, &Silent)
+        return pipeline::score(&ScoreRequest { subject, metric, top: 1, spectrum, margin: None }, &Silent)
             .map_err(|e| e.to_string());
     }
     let done = Command::new(crate::files::binary())

@@ -1,7 +1,9 @@
 //! Scores against values worked out by hand.
 
+use pullback::Result;
+use pullback::model::{Posterior, Vae};
 use pullback::score;
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 fn scores(values: &[f64]) -> Vec<(&'static str, f64)> {
     let values = Tensor::from_slice(values).unsqueeze(0);
@@ -109,4 +111,51 @@ fn one_collapsed_sample_does_not_touch_its_neighbours() {
 #[test]
 fn a_wrong_shape_is_refused() {
     assert_eq!(score::all(&Tensor::from_slice(&[1.0])).unwrap_err().exit_code(), 2);
+}
+
+/// One latent of width 1/2, decoded to two pixels, each twice the code: the noise alone moves the image by 2 sqrt(2) |noise| / 2.
+struct Straight;
+
+impl Vae for Straight {
+    fn encode(&self, x: &Tensor) -> Result<Posterior> {
+        let mean = x.flatten(1, -1).sum_dim_intlist([1i64].as_slice(), true, x.kind()) * 3.0;
+        let log_var = mean.full_like(2.0 * 0.5f64.ln());
+        Ok(Posterior { mean, log_var })
+    }
+    fn decode(&self, z: &Tensor) -> Result<Tensor> {
+        Ok((z * 2.0).view([-1, 1, 1, 1]).expand([-1, 1, 1, 2], false).contiguous())
+    }
+}
+
+#[test]
+fn the_margin_is_the_bound_of_camuto_et_al() {
+    let x = Tensor::zeros([4, 1, 1, 2], (Kind::Double, tch::Device::Cpu));
+    // |J_mu|_F^2 of mu = 3 (x_1 + x_2).
+    let squares = Tensor::from_slice(&[18.0, 18.0, 18.0, f64::NAN]);
+    let of = |r: f64| score::margin(&Straight, &x, &[5, 6, 7, 8], 1, &squares, r).unwrap();
+    let list = |t: &Tensor| Vec::<f64>::try_from(t.to_device(tch::Device::Cpu)).unwrap();
+    // P(sqrt 2 |noise| <= r) for a normal noise is 0.95 at r = 1.96 sqrt 2.
+    let found = of(1.959_963_985 * 2f64.sqrt());
+    let standard = (0.95 * 0.05 / score::MARGIN_DRAWS as f64).sqrt();
+    for p in list(&found.probability) {
+        assert!((p - 0.95).abs() < 4.0 * standard, "{p}");
+    }
+    // Phi^-1(0.95) = 1.645, with the quantile's slope there, 1 / 0.103; sigma is 1/2.
+    let radii = list(&found.radius);
+    let expected = 1.644_853_627 * 0.5 / 18f64.sqrt();
+    for radius in &radii[..3] {
+        assert!(
+            (radius - expected).abs() < 4.0 * standard / 0.103 * 0.5 / 18f64.sqrt() * 1.5,
+            "{radius}, not {expected}"
+        );
+    }
+    assert!(radii[3].is_nan(), "no spectrum, no margin");
+    // Where the noise alone moves the image further than r half the time, nothing is left.
+    let none = of(0.5);
+    assert!(list(&none.probability)[..3].iter().all(|p| *p < 0.5) && list(&none.radius)[..3].iter().all(|r| *r == 0.0));
+    // The same draws, whatever the batch.
+    let alone = score::margin(&Straight, &x.narrow(0, 1, 1), &[6], 1, &squares.narrow(0, 1, 1), 1.0).unwrap();
+    assert_eq!(list(&alone.probability)[0], list(&of(1.0).probability)[1]);
+    let most = of(1e9);
+    assert!(list(&most.radius)[..3].iter().all(|r| r.is_finite()), "{most:?}");
 }

@@ -9,7 +9,7 @@ use super::best::exceeds;
 use super::least::at_least_one;
 use super::start::{Origin, Start, carried, origins};
 use super::step::vanishes;
-use super::{Attack, Budget, Family, Goal, Proposal, Victim};
+use super::{Attack, Budget, Curve, Family, Goal, Proposal, Victim};
 use crate::error::Result;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
@@ -85,17 +85,20 @@ impl Attack for Apgd {
             None => origins(victim, &[start], trial + 1, 0, false)[trial],
         };
         let mut state = State::at(origin.image(victim, budget, smaller.as_ref())?, goal, victim, budget)?;
-        let checkpoints = checkpoints(steps);
+        let (checkpoints, mut curve) = (checkpoints(steps), Curve::default());
+        let each = goal.draws(victim.aim()) as f64;
+        curve.note(each, state.damage.shallow_clone());
         for step in 1..=steps {
             crate::event::ensure_wanted()?;
             state.take_step(goal, victim, budget, step == 1)?;
+            curve.note(each * (step + 1) as f64, state.damage.shallow_clone());
             if let Some(place) = checkpoints.iter().position(|c| *c == step) {
                 let since = step - if place == 0 { 0 } else { checkpoints[place - 1] };
                 state.look(since)?;
             }
         }
         let candidates = std::iter::once(state.best).chain(smaller).collect();
-        Ok(Proposal { candidates, stalled: Some(state.stalled) })
+        Ok(Proposal { candidates, stalled: Some(state.stalled), curve })
     }
 }
 

@@ -25,6 +25,11 @@ impl Best {
         Ok(())
     }
 
+    /// The damage of what was kept, `[B]`; `None` if nothing was offered.
+    pub(super) fn damage(&self) -> Option<&Tensor> {
+        self.damage.as_ref()
+    }
+
     /// What was kept, [B, C, H, W], and its damage, `[B]`; `None` if nothing was offered.
     pub(super) fn into_parts(self) -> Option<(Tensor, Tensor)> {
         self.images.zip(self.damage)

@@ -2,7 +2,7 @@
 //!
 //! [`Universal`]: super::Universal
 
-use super::{Attack, Budget, Family, Goal, Proposal, UniversalSpec, Victim};
+use super::{Attack, Budget, Curve, Family, Goal, Proposal, UniversalSpec, Victim};
 use crate::error::{Error, Result};
 use tch::{Kind, Tensor};
 
@@ -28,6 +28,6 @@ impl Attack for Fitted {
         let x = victim.images();
         victim.passes().add(share);
         let stalled = Tensor::f_full([x.size()[0]], i64::from(fit.stalled), (Kind::Bool, x.device()))?;
-        Ok(Proposal { candidates: vec![x.f_add(&fit.perturbation)?], stalled: Some(stalled) })
+        Ok(Proposal { candidates: vec![x.f_add(&fit.perturbation)?], stalled: Some(stalled), curve: Curve::default() })
     }
 }

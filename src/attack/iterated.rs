@@ -6,7 +6,7 @@
 
 use super::best::Best;
 use super::least::at_least_one;
-use super::{Attack, Budget, Family, Goal, Proposal, Victim};
+use super::{Attack, Budget, Curve, Family, Goal, Proposal, Victim};
 use crate::error::Result;
 use crate::metric::MetricKind;
 use serde::{Deserialize, Serialize};
@@ -76,6 +76,6 @@ impl Attack for Iterated {
             }
             x = ahead.into_images().unwrap_or(x);
         }
-        Ok(Proposal { candidates: best.into_images().into_iter().collect(), stalled: None })
+        Ok(Proposal { candidates: best.into_images().into_iter().collect(), stalled: None, curve: Curve::default() })
     }
 }

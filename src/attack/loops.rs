@@ -107,6 +107,8 @@ pub(super) struct Reached {
     pub last: Tensor,
     /// `[R]` bool: a gradient was 0 or not a number.
     pub stalled: Tensor,
+    /// The best damage of each row after each evaluation of the goal, [T, R] f64.
+    pub trace: Tensor,
 }
 
 impl Reached {
@@ -115,8 +117,10 @@ impl Reached {
         let split = |t: &Tensor| -> Result<Vec<Tensor>> { Ok(t.f_chunk(starts, 0)?) };
         let (best, damage, last, stalled) =
             (split(&self.best)?, split(&self.damage)?, split(&self.last)?, split(&self.stalled)?);
-        let parts = best.into_iter().zip(damage).zip(last.into_iter().zip(stalled));
-        Ok(parts.map(|((best, damage), (last, stalled))| Self { best, damage, last, stalled }).collect())
+        let traces = self.trace.f_chunk(starts, 1)?;
+        let parts = best.into_iter().zip(damage).zip(last.into_iter().zip(stalled)).zip(traces);
+        let part = |(((best, damage), (last, stalled)), trace)| Self { best, damage, last, stalled, trace };
+        Ok(parts.map(part).collect())
     }
 }
 
@@ -193,10 +197,13 @@ impl Loop {
     ) -> Result<Reached> {
         let Self { key, step, held, folding } = self;
         held.begin(victim, start, radius)?;
-        for length in lengths {
+        let looks = lengths.len() + usize::from(finish);
+        let trace = Tensor::f_empty([looks as i64, start.size()[0]], (Kind::Double, start.device()))?;
+        for (t, length) in lengths.iter().enumerate() {
             crate::event::ensure_wanted()?;
             let _ = held.lengths.f_narrow(0, 0, 1)?.f_fill_(*length)?;
             step.run(|| held.take_step(vae, key, folding))?;
+            trace.f_get(t as i64)?.f_copy_(&held.damage)?;
         }
         let draws = key.ascent.goal.draws(victim.aim());
         victim.passes().note(start, draws * lengths.len(), draws * lengths.len());
@@ -208,12 +215,14 @@ impl Loop {
             let value = key.ascent.goal.value_at(vae, aim, &held.x)?;
             victim.passes().note(start, draws, 0);
             keep_best(&mut held.best.shallow_clone(), &mut held.damage.shallow_clone(), &held.x, &value)?;
+            trace.f_get(lengths.len() as i64)?.f_copy_(&held.damage)?;
         }
         Ok(Reached {
             best: held.best.f_detach_copy()?,
             damage: held.damage.f_detach_copy()?,
             last: held.x.f_detach_copy()?,
             stalled: held.stalled.f_detach_copy()?,
+            trace,
         })
     }
 }

@@ -6,7 +6,7 @@
 use super::best::Best;
 use super::least::at_least_one;
 use super::race::{Race, RaceSpec};
-use super::{Attack, Budget, Family, Goal, Proposal, Victim};
+use super::{Attack, Budget, Curve, Family, Goal, Proposal, Victim};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
@@ -76,7 +76,7 @@ impl Attack for Minimal {
         let reach = reach.unwrap_or(f64::INFINITY);
         let x0 = victim.images();
         let race = Race { spec: self.0.race(), name: "minimal", skipped: 0 };
-        let Proposal { candidates, stalled } = race.propose(victim, budget, 0)?;
+        let Proposal { candidates, stalled, .. } = race.propose(victim, budget, 0)?;
         let whole = Tensor::f_full([x0.size()[0]], budget.epsilon, (Kind::Double, x0.device()))?;
         let mut best = Best::default();
         for candidate in &candidates {
@@ -85,7 +85,7 @@ impl Attack for Minimal {
             best.offer(image, value)?;
         }
         let Some((mut found, most)) = best.into_parts() else {
-            return Ok(Proposal { candidates, stalled });
+            return Ok(Proposal { candidates, stalled, curve: Curve::default() });
         };
         let reached = most.f_ge(reach)?;
         let mut high = budget.measure(x0, &found)?.f_where_self(&reached, &whole)?;
@@ -101,7 +101,7 @@ impl Attack for Minimal {
             low = low.f_where_self(&done, &radius)?;
             high = size.f_where_self(&done, &high)?;
         }
-        Ok(Proposal { candidates: vec![found], stalled })
+        Ok(Proposal { candidates: vec![found], stalled, curve: Curve::default() })
     }
 
     fn reach(&self) -> Option<f64> {

@@ -8,6 +8,7 @@ mod step;
 mod best;
 mod budget;
 mod crew;
+mod curve; //  damage over passes
 mod doubt;
 mod draws; //  of the latent code
 mod fitted; // the perturbation of `universal` on a sample
@@ -35,6 +36,7 @@ mod victim;
 pub use apgd::ApgdSpec;
 pub use budget::{Budget, Norm, TOLERANCE};
 pub use crew::Crew;
+pub use curve::{BUDGETS, Curve};
 pub use doubt::{Doubts, Flag, signs};
 pub use goal::Goal;
 pub use iterated::IteratedSpec;
@@ -81,6 +83,8 @@ pub struct Proposal {
     pub candidates: Vec<Tensor>,
     /// `[B]` bool: the search met a gradient that was 0 or not a number.
     pub stalled: Option<Tensor>,
+    /// What was found after how many passes; empty if the candidates are all there is to tell.
+    pub curve: Curve,
 }
 
 /// A way to search for a harmful x'. It may exceed the budget: the judge projects its proposals.

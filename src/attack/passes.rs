@@ -12,6 +12,13 @@ pub struct Passes {
     pub backward: f64,
 }
 
+impl Passes {
+    /// The larger of the two: how many passes forward and backward the search could have been.
+    pub fn larger(self) -> f64 {
+        self.forward.max(self.backward)
+    }
+}
+
 impl std::ops::Add for Passes {
     type Output = Self;
 

@@ -10,7 +10,7 @@ use super::best::Best;
 use super::least::at_least_one;
 use super::loops::Ascent;
 use super::start::{self, Origin, Start};
-use super::{Attack, Budget, Family, Goal, Landing, Norm, Proposal, Victim};
+use super::{Attack, Budget, Curve, Family, Goal, Landing, Norm, Proposal, Victim};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
@@ -121,8 +121,10 @@ impl Attack for Pgd {
         let lengths: Vec<_> = (0..self.0.steps).map(|t| budget.epsilon * self.0.length(t)).collect();
         let ascent = Ascent { goal: self.0.goal, landing: Landing::Ball, momentum: self.0.momentum };
         let reached = victim.loops().ascend(victim, ascent, budget, &start, &lengths, true)?;
+        let mut curve = Curve::default();
+        curve.follow(0.0, self.0.goal.draws(victim.aim()) as f64, &reached.trace)?;
         let candidates = std::iter::once(reached.best).chain(smaller).collect();
-        Ok(Proposal { candidates, stalled: Some(reached.stalled) })
+        Ok(Proposal { candidates, stalled: Some(reached.stalled), curve })
     }
 
     fn directions(&self) -> usize {

@@ -1,14 +1,15 @@
 //! A race: many short ascents; the best of each sample continue with shorter steps, until one is left.
 //!
 //! Successive halving (Jamieson & Talwalkar 2016) over the starts of a projected gradient ascent. The landscape is rugged: the worst image
-//! of a sample is often found by only one start in ten, so the race first tries many starts and then improves a few. Within 120 passes a
-//! sample it finds about what PGD from noise finds in 1,200. Iterates stay on the surface of the ball ([`Budget::surface`]).
+//! of a sample is often found by only one start in ten, so the race first tries many starts and then improves a few. In L2 it begins in
+//! larger balls, where that landscape is smoother ([`Heat::radius`]). Iterates stay on the surface of the ball ([`Budget::surface`]).
 
 use super::best::{Best, survivors};
+use super::curve::most_of;
 use super::least::at_least_one;
 use super::loops::Ascent;
 use super::start::{Start, origins};
-use super::{Attack, Budget, Family, Goal, Landing, Norm, Proposal, Victim};
+use super::{Attack, Budget, Curve, Family, Goal, Landing, Norm, Proposal, Victim};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
@@ -18,6 +19,10 @@ const BUDGET: usize = 120;
 
 /// The least budget of passes.
 const LEAST: usize = 12;
+
+/// The share of the previous steps' direction that a step keeps in L2 and Linf; it averages over the kinks of ReLU networks. Steps in L1
+/// change single pixels and keep nothing.
+const MOMENTUM: f64 = 0.3;
 
 /// A budget below this has three heats, a larger one four.
 const FEW: usize = 300;
@@ -45,8 +50,20 @@ pub struct Heat {
     pub rows: usize,
     /// Steps of each ascent (>= 1).
     pub steps: usize,
-    /// Length of the first and of the last step, as multiples of epsilon; it falls in equal parts.
+    /// Length of the first and of the last step, as multiples of the heat's radius; it falls in equal parts.
     pub lengths: (f64, f64),
+    /// Radius of the ball in which they run, as a multiple of epsilon (>= 1, not more than before; 1 in the last heat). What is found in a
+    /// larger ball is a start for the next heat, not a result.
+    #[serde(default = "whole", skip_serializing_if = "is_whole")]
+    pub radius: f64,
+}
+
+fn whole() -> f64 {
+    1.0
+}
+
+fn is_whole(radius: &f64) -> bool {
+    *radius == 1.0
 }
 
 impl Default for RaceSpec {
@@ -84,6 +101,12 @@ impl RaceSpec {
             if !(first.is_finite() && last.is_finite() && first > 0.0 && last > 0.0) {
                 return Err(Error::request("lengths of a heat", "two finite numbers > 0", format!("{first}, {last}")));
             }
+            let (most, last) = (if i == 0 { f64::INFINITY } else { heats[i - 1].radius }, i + 1 == heats.len());
+            if !(heat.radius.is_finite() && heat.radius >= 1.0 && heat.radius <= most && (!last || heat.radius == 1.0))
+            {
+                let expected = "a finite number >= 1, at most that of the heat before, 1 in the last";
+                return Err(Error::request("radius of a heat", expected, heat.radius.to_string()));
+            }
             if i > 0 && heat.rows > heats[i - 1].rows {
                 let expected = format!("at most {}, as many as before", heats[i - 1].rows);
                 return Err(Error::request("rows of a heat", expected, heat.rows.to_string()));
@@ -110,31 +133,64 @@ impl RaceSpec {
 
 /// The heats for a budget: more passes give more ascents and more steps.
 ///
-/// Found by trial on published VAEs (docs/evaluation.md): with few passes, one long last ascent gains more than many starts; with many
-/// passes, both gain.
+/// Found by trial on published VAEs (docs/evaluation.md). In L2 the first heats run in larger balls, where the landscape is smoother and every
+/// step is longer; what they find is drawn into smaller and smaller ones. Croce & Hein 2021 do so for L1 attacks on classifiers. In Linf this
+/// gains nothing on average and loses on some images.
 fn plan(budget: usize, norm: Norm) -> Vec<Heat> {
-    let lengths = match norm {
-        Norm::L2 | Norm::L1 => [(1.5, 0.7), (1.0, 0.4), (0.8, 0.2), (1.0, 0.02)],
-        Norm::Linf => [(1.0, 0.5), (0.6, 0.3), (0.5, 0.15), (0.5, 0.01)],
-    };
     let whole = budget as f64;
     // 8 starts at 120 passes, 40 at 840.
     let starts = 8.0 * (whole / 120.0).powf(0.827);
-    let (rows, shares): (&[f64], &[f64]) = if budget < FEW {
-        (&[starts, starts / 3.0], &[0.27, 0.2])
-    } else {
-        (&[starts, starts / 4.0, starts / 13.0], &[0.38, 0.24, 0.22])
+    // Ascents, their share of the passes, lengths of their steps, and their radius; the last heat takes what is left.
+    let (heats, last): (&[(f64, f64, (f64, f64), f64)], _) = match norm {
+        Norm::L2 if budget < FEW => (
+            &[
+                (starts, 0.27, (1.5, 0.7), 4.0),
+                (starts / 3.0, 0.2, (1.0, 0.5), 2.5),
+                (starts / 4.0, 0.167, (1.0, 0.5), 1.5),
+            ],
+            (1.0, 0.02),
+        ),
+        Norm::L2 => (
+            &[
+                (starts, 0.38, (1.5, 0.7), 4.0),
+                (starts / 4.0, 0.24, (1.0, 0.5), 2.5),
+                (starts / 13.0, 0.22, (1.0, 0.5), 1.5),
+            ],
+            (1.0, 0.02),
+        ),
+        Norm::L1 if budget < FEW => {
+            (&[(starts, 0.27, (1.5, 0.7), 1.0), (starts / 3.0, 0.2, (1.0, 0.4), 1.0)], (1.0, 0.02))
+        }
+        Norm::L1 => (
+            &[
+                (starts, 0.38, (1.5, 0.7), 1.0),
+                (starts / 4.0, 0.24, (1.0, 0.4), 1.0),
+                (starts / 13.0, 0.22, (0.8, 0.2), 1.0),
+            ],
+            (1.0, 0.02),
+        ),
+        Norm::Linf if budget < FEW => {
+            (&[(starts, 0.27, (1.0, 0.5), 1.0), (starts / 3.0, 0.2, (0.6, 0.3), 1.0)], (0.5, 0.01))
+        }
+        Norm::Linf => (
+            &[
+                (starts, 0.38, (1.0, 0.5), 1.0),
+                (starts / 4.0, 0.24, (0.6, 0.3), 1.0),
+                (starts / 13.0, 0.22, (0.5, 0.15), 1.0),
+            ],
+            (0.5, 0.01),
+        ),
     };
     let mut left = budget;
-    let mut heats = Vec::with_capacity(rows.len() + 1);
-    for ((rows, share), lengths) in rows.iter().zip(shares).zip(lengths) {
+    let mut plan = Vec::with_capacity(heats.len() + 1);
+    for (rows, share, lengths, radius) in heats {
         let rows = (rows.round() as usize).max(1);
         let steps = ((whole * share / rows as f64).round() as usize).max(1);
         left = left.saturating_sub(rows * steps);
-        heats.push(Heat { rows, steps, lengths });
+        plan.push(Heat { rows, steps, lengths: *lengths, radius: *radius });
     }
-    heats.push(Heat { rows: 1, steps: left.max(1), lengths: lengths[3] });
-    heats
+    plan.push(Heat { rows: 1, steps: left.max(1), lengths: last, radius: 1.0 });
+    plan
 }
 
 /// The race.
@@ -167,21 +223,26 @@ impl Attack for Race {
         let heats = self.spec.plan(budget.norm);
         let smaller = victim.smaller(self.name, budget);
         let origins = origins(victim, &self.spec.starts, heats[0].rows, self.skipped, smaller.is_some());
-        let starts = origins.into_iter().map(|origin| origin.image(victim, budget, smaller.as_ref()));
+        let first = heats[0].ball(budget);
+        let starts = origins.into_iter().map(|origin| origin.image(victim, &first, smaller.as_ref()));
         let mut iterates = starts.collect::<Result<Vec<_>>>()?;
         let mut found = Findings::default();
         for (i, heat) in heats.iter().enumerate() {
             let following = heats.get(i + 1);
-            let lengths: Vec<f64> = (0..heat.steps).map(|t| budget.epsilon * heat.length(t)).collect();
-            let (ends, damages) =
-                found.heat(victim, budget, self.spec.goal, &iterates, &lengths, following.is_none())?;
+            let ball = heat.ball(budget);
+            let (ends, damages) = found.heat(victim, &ball, self.spec.goal, &iterates, heat, following.is_none())?;
             if let Some(following) = following {
+                let next = following.ball(budget);
                 iterates = survivors(&ends, &damages, following.rows)?;
+                if following.radius < heat.radius {
+                    let inside = |x: &Tensor| next.land(victim.images(), x, Landing::Surface);
+                    iterates = iterates.iter().map(inside).collect::<Result<_>>()?;
+                }
             }
         }
         // A smaller budget allows this image, so this budget allows it as well.
         let candidates = found.best.into_images().into_iter().chain(smaller).collect();
-        Ok(Proposal { candidates, stalled: found.stalled })
+        Ok(Proposal { candidates, stalled: found.stalled, curve: found.curve })
     }
 }
 
@@ -190,40 +251,61 @@ impl Attack for Race {
 struct Findings {
     best: Best,
     stalled: Option<Tensor>,
+    /// Damage over passes, and the passes so far.
+    curve: Curve,
+    passes: f64,
 }
 
 impl Findings {
-    /// Ascends from each of `iterates` [B, C, H, W]; returns where each ends, and the most damage on its way, `[B]` f64.
+    /// Ascends from each of `iterates` [B, C, H, W] in the ball of the heat; returns where each ends, and the most damage on its way, `[B]` f64.
     fn heat(
         &mut self,
         victim: &Victim,
         budget: &Budget,
         goal: Goal,
         iterates: &[Tensor],
-        lengths: &[f64],
+        heat: &Heat,
         finish: bool,
     ) -> Result<(Vec<Tensor>, Vec<Tensor>)> {
-        let ascent = Ascent { goal, landing: Landing::Surface, momentum: 0.0 };
-        let (mut ends, mut damages) = (vec![], vec![]);
+        let lengths: Vec<f64> = (0..heat.steps).map(|t| budget.epsilon * heat.length(t)).collect();
+        // What lies beyond epsilon is no result.
+        let counts = heat.radius <= 1.0;
+        let momentum = if budget.norm == Norm::L1 { 0.0 } else { MOMENTUM };
+        let ascent = Ascent { goal, landing: Landing::Surface, momentum };
+        let (mut ends, mut damages, mut traces) = (vec![], vec![], vec![]);
         for group in iterates.chunks(rows_at_once(victim)) {
             let start = Tensor::f_cat(group, 0)?;
-            let reached = victim.loops().ascend(victim, ascent, budget, &start, lengths, finish)?;
+            let reached = victim.loops().ascend(victim, ascent, budget, &start, &lengths, finish)?;
             for part in reached.by_start(group.len() as i64)? {
-                self.best.offer(part.best, part.damage.shallow_clone())?;
+                if counts {
+                    self.best.offer(part.best, part.damage.shallow_clone())?;
+                }
                 self.stalled = Some(match self.stalled.take() {
                     Some(before) => before.f_logical_or(&part.stalled)?,
                     None => part.stalled,
                 });
                 ends.push(part.last);
                 damages.push(part.damage);
+                traces.push(part.trace);
             }
         }
+        // The ascents of a heat run side by side.
+        let each = (goal.draws(victim.aim()) * iterates.len()) as f64;
+        if counts {
+            self.curve.follow(self.passes, each, &most_of(&Tensor::f_stack(&traces, 0)?)?)?;
+        }
+        self.passes += each * lengths.len() as f64;
         Ok((ends, damages))
     }
 }
 
 impl Heat {
-    /// Length of step `t`, as a multiple of epsilon.
+    /// The ball in which the heat runs.
+    fn ball(&self, budget: &Budget) -> Budget {
+        Budget { epsilon: budget.epsilon * self.radius, ..*budget }
+    }
+
+    /// Length of step `t`, as a multiple of the radius.
     fn length(&self, t: usize) -> f64 {
         let (first, last) = self.lengths;
         first + (last - first) * t as f64 / (self.steps.max(2) - 1) as f64

@@ -2,7 +2,7 @@
 
 use super::least::at_least_one;
 use super::spectral::both_signs;
-use super::{Attack, Budget, Family, Goal, Proposal, Victim};
+use super::{Attack, Budget, Curve, Family, Goal, Proposal, Victim};
 use crate::error::Result;
 use crate::seed::{self, Stage};
 use serde::{Deserialize, Serialize};
@@ -50,6 +50,6 @@ impl Attack for Random {
         let noise =
             seed::normal_stream(victim.seed(), Stage::RandomDirection, trial as u64, victim.index(), victim.dim())?;
         let step = budget.along(&victim.shaped(&noise)?)? * budget.epsilon;
-        Ok(Proposal { candidates: both_signs(victim.images(), &step)?, stalled: None })
+        Ok(Proposal { candidates: both_signs(victim.images(), &step)?, stalled: None, curve: Curve::default() })
     }
 }

@@ -1,7 +1,7 @@
 //! The only judge: it moves an attack's proposals into its budget, keeps the worst for each sample, and measures it.
 
 use super::best::{Best, exceeds};
-use super::{Attack, AttackSpec, Budget, Family, Goal, Passes, TOLERANCE, Victim};
+use super::{Attack, AttackSpec, Budget, Curve, Family, Goal, Passes, TOLERANCE, Victim};
 use crate::error::{Error, Result};
 use crate::model::shift::{self, Reading};
 use tch::{Kind, Tensor};
@@ -33,6 +33,8 @@ pub struct Attacked {
     pub search: Passes,
     /// Passes of the spectrum that the search began with; 0 if it used none.
     pub spectrum: Passes,
+    /// Damage over the passes of the search.
+    pub curve: Curve,
     /// `[B]` bool: before it was moved back, a proposal was more than 1 % too large, or not a finite number.
     pub overstepped: Tensor,
 }
@@ -87,8 +89,10 @@ pub fn judge(name: &str, attack: &dyn Attack, victim: &Victim, budget: &Budget) 
         // Samples for which no proposal was a number.
         let mut lost = stalled.f_logical_not()?;
         let mut best = Best::default();
+        let (mut search, mut curve) = (Passes::default(), Curve::default());
         for trial in 0..attack.trials() {
             let proposal = attack.propose(victim, budget, trial)?;
+            curve.join(search.larger(), &proposal.curve);
             if let Some(s) = &proposal.stalled {
                 stalled = stalled.f_logical_or(s)?;
             }
@@ -106,8 +110,11 @@ pub fn judge(name: &str, attack: &dyn Attack, victim: &Victim, budget: &Budget) 
                 let damage = if lone { size } else { attack.goal().value(victim, &fair)? };
                 best.offer(fair, damage)?;
             }
+            search = search + victim.passes().take();
+            if let (false, true, Some(damage)) = (lone, proposal.curve.is_empty(), best.damage()) {
+                curve.note(search.larger(), damage.shallow_clone());
+            }
         }
-        let search = victim.passes().take();
         let spectrum = if attack.directions() > 0 { victim.spectrum_passes() } else { Passes::default() };
         let images = best.into_images().unwrap_or_else(|| x.shallow_clone());
         ensure_within(name, budget, x, &images, &radius)?;
@@ -128,6 +135,7 @@ pub fn judge(name: &str, attack: &dyn Attack, victim: &Victim, budget: &Budget) 
             }
         };
         let measures: Result<_> = measures.into_iter().map(|(name, t)| Ok((name, unless_lost(&t)?))).collect();
+        curve.note(search.larger(), unless_lost(&damage)?);
         Ok(Attacked {
             name: name.to_owned(),
             family: attack.family(),
@@ -141,6 +149,7 @@ pub fn judge(name: &str, attack: &dyn Attack, victim: &Victim, budget: &Budget) 
             stalled,
             search,
             spectrum,
+            curve,
             overstepped,
         })
     })
@@ -167,13 +176,16 @@ pub fn worst(name: &str, family: Family, results: &[Attacked]) -> Result<Attacke
         stalled: first.stalled.shallow_clone(),
         search: first.search,
         spectrum: first.spectrum,
+        curve: Curve::default(),
         overstepped: first.overstepped.shallow_clone(),
     };
+    kept.curve.join(0.0, &first.curve);
     for other in rest {
         if other.goal != kept.goal {
             let found = format!("{} and {}", kept.goal, other.goal);
             return Err(Error::request("goals of the results to choose from", "one", found));
         }
+        kept.curve.join(kept.search.larger(), &other.curve);
         kept.search = kept.search + other.search;
         // One spectrum serves all results.
         if kept.spectrum == Passes::default() {

@@ -6,7 +6,7 @@
 //! compared at equal size; in Linf it moves by epsilon sign(v_i), the steepest step for the linear function v_i ([`Budget::along`]).
 
 use super::least::at_least_one;
-use super::{Attack, Budget, Family, Goal, Norm, Proposal, Victim};
+use super::{Attack, Budget, Curve, Family, Goal, Norm, Proposal, Victim};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
@@ -96,7 +96,7 @@ impl Attack for Spectral {
             Some(size) => v.f_mul(&size.f_to_kind(v.kind())?.f_reshape([-1, 1, 1, 1])?)?,
             None => budget.along(&v)? * budget.epsilon,
         };
-        Ok(Proposal { candidates: both_signs(victim.images(), &step)?, stalled: None })
+        Ok(Proposal { candidates: both_signs(victim.images(), &step)?, stalled: None, curve: Curve::default() })
     }
 
     fn directions(&self) -> usize {
@@ -135,12 +135,12 @@ impl Attack for Directions {
 
     fn propose(&self, victim: &Victim, budget: &Budget, trial: usize) -> Result<Proposal> {
         if trial >= victim.held_directions() {
-            return Ok(Proposal { candidates: vec![], stalled: None });
+            return Ok(Proposal { candidates: vec![], stalled: None, curve: Curve::default() });
         }
         let (v, _) = victim.direction(trial + 1)?;
         let images = victim.images();
         let candidates = vec![budget.surface(images, &v)?, budget.surface(images, &v.f_neg()?)?];
-        Ok(Proposal { candidates, stalled: None })
+        Ok(Proposal { candidates, stalled: None, curve: Curve::default() })
     }
 
     fn directions(&self) -> usize {

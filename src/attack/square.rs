@@ -7,7 +7,7 @@
 
 use super::best::exceeds;
 use super::least::at_least_one;
-use super::{Attack, Budget, Family, Goal, Norm, Proposal, Victim};
+use super::{Attack, Budget, Curve, Family, Goal, Norm, Proposal, Victim};
 use crate::error::Result;
 use crate::seed::{self, Stage};
 use rand::Rng;
@@ -64,6 +64,8 @@ impl Attack for Square {
         let mut windows = Windows::of(victim);
         let mut best = budget.surface(x0, &windows.stripes()?)?;
         let mut damage = goal.value(victim, &best)?;
+        let (each, mut curve) = (goal.draws(victim.aim()) as f64, Curve::default());
+        curve.note(each, damage.shallow_clone());
         for query in 1..queries {
             crate::event::ensure_wanted()?;
             let (inside, signs) = windows.draw(share(query, queries))?;
@@ -83,8 +85,9 @@ impl Attack for Square {
             let better = exceeds(&value, &damage)?;
             best = next.f_where_self(&better.f_view([-1, 1, 1, 1])?, &best)?;
             damage = value.f_where_self(&better, &damage)?;
+            curve.note(each * (query + 1) as f64, damage.shallow_clone());
         }
-        Ok(Proposal { candidates: vec![best], stalled: None })
+        Ok(Proposal { candidates: vec![best], stalled: None, curve })
     }
 }
 

@@ -67,12 +67,21 @@ impl Budget {
         let lengths = lengths.f_to_kind(x.f_kind()?)?;
         let direction = self.steepest(&self.admissible(x, gradient)?)?;
         let moved = x.f_add(&direction.f_mul(&lengths.f_narrow(0, 0, 1)?)?)?;
-        let radius = lengths.f_narrow(0, 1, 1)?;
-        let landed = match (landing, self.norm) {
-            (Landing::Surface, Norm::L2) => self.lengthen(x0, &moved.f_sub(x0)?, &radius)?,
-            _ => self.contract_to(x0, &moved, &radius)?,
-        };
+        let landed = self.land_at(x0, &moved, &lengths.f_narrow(0, 1, 1)?, landing)?;
         Ok(x.f_copy_(&landed)?)
+    }
+
+    /// `x` [B, ...] moved to where a step of an ascent from `x0` lands, in the kind of `x`.
+    pub(super) fn land(&self, x0: &Tensor, x: &Tensor, landing: Landing) -> Result<Tensor> {
+        self.land_at(x0, x, &Tensor::f_full([1], self.epsilon, (x.kind(), x.device()))?, landing)
+    }
+
+    /// [`Budget::land`] with `radius`, `[1]` of the kind of `x`, in place of epsilon.
+    fn land_at(&self, x0: &Tensor, x: &Tensor, radius: &Tensor, landing: Landing) -> Result<Tensor> {
+        match (landing, self.norm) {
+            (Landing::Surface, Norm::L2) => self.lengthen(x0, &x.f_sub(x0)?, radius),
+            _ => self.contract_to(x0, x, radius),
+        }
     }
 }
 

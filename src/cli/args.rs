@@ -265,6 +265,9 @@ pub struct Score {
     /// Keep the first K eigenvectors as images [default: 0]
     #[arg(long, value_name = "K", allow_negative_numbers = true, value_parser = whole)]
     pub top: Option<usize>,
+    /// With the metric mean: how far images may move, to first order, before reconstructions are likely to change by more than R in L2
+    #[arg(long, value_name = "R", allow_negative_numbers = true, value_parser = positive)]
+    pub margin: Option<f64>,
 }
 
 /// `pullback attack`.

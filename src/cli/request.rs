@@ -77,11 +77,15 @@ pub fn score(typed: &Score) -> Result<ScoreRequest> {
     if let Some(top) = typed.top {
         tree.put("--top", "score.top", &top)?;
     }
+    if let Some(margin) = typed.margin {
+        tree.put("--margin", "score.margin", &margin)?;
+    }
     let config = RunConfig::parse(&tree)?;
     let spec = &config.score;
     let part = (spec.split, spec.limit, spec.sample);
     let subject = subject(&typed.evaluate, &config, part, spec.precision);
-    Ok(ScoreRequest { subject, metric: spec.metric, top: spec.top, spectrum: spec.spectrum.clone() })
+    let (metric, top, spectrum, margin) = (spec.metric, spec.top, spec.spectrum.clone(), spec.margin);
+    Ok(ScoreRequest { subject, metric, top, spectrum, margin })
 }
 
 /// `pullback attack`.

@@ -45,6 +45,9 @@ pub struct ScoreConfig {
     pub top: usize,
     /// How spectra are found: whole, or only the top eigenvalues by products with the Jacobian.
     pub spectrum: SpectrumSpec,
+    /// How far a reconstruction may change, in L2, for the margin of robustness, with the metric `mean`; no margin if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub margin: Option<f64>,
     /// Precision of the model's passes.
     pub precision: Precision,
     /// The part of the data.
@@ -59,6 +62,9 @@ pub struct ScoreConfig {
 impl ScoreConfig {
     pub(super) fn validate(&self) -> Result<()> {
         one_part("score", self.limit, self.sample)?;
+        if let Some(r) = self.margin.filter(|r| !(r.is_finite() && *r > 0.0)) {
+            return Err(Error::request("score.margin (--margin)", "a finite number > 0", r.to_string()));
+        }
         self.spectrum.check("score.spectrum")
     }
 }

@@ -12,7 +12,7 @@ use super::provided::Provided;
 use super::told::{Told, has_damage};
 use super::{aim, flags, universal};
 use crate::attack::{
-    self, AttackSpec, Attacked, Budget, Crew, Doubts, Family, Loops, Norm, Others, Passes, Universal, Victim,
+    self, AttackSpec, Attacked, BUDGETS, Budget, Crew, Doubts, Family, Loops, Norm, Others, Passes, Universal, Victim,
 };
 use crate::config::{AttackConfig, HandOut, PixelBox, SaveImages, Target};
 use crate::error::{Error, Result};
@@ -157,7 +157,13 @@ pub fn attack_with(request: &AttackRequest, provided: &Provided, observer: &dyn 
     let fits = universal::asked(&request.attacks)
         .map(|spec| job.universal(spec, &budgets, aimed.as_ref(), request.eot, observer))
         .transpose()?;
-    let mut fixed: Vec<Column> = std::iter::once(eps).chain(others.as_ref().map(others::column)).collect();
+    let budgets_told = Column {
+        path: "/curve/passes".to_owned(),
+        shape: vec![BUDGETS.len()],
+        sample_axis: 0,
+        values: Values::F64(BUDGETS.iter().map(|passes| *passes as f64).collect()),
+    };
+    let mut fixed: Vec<Column> = [eps, budgets_told].into_iter().chain(others.as_ref().map(others::column)).collect();
     fixed.extend(fits.as_ref().map(|fits| job.universal_columns(fits)).transpose()?.into_iter().flatten());
     let mut attributes = finder.attributes();
     attributes.extend(attack::told(request.norm, &request.attacks));

@@ -106,6 +106,7 @@ fn run_arm(request: &DemoRequest, arm: &str, observer: &dyn Observer) -> Result<
         metric: spec.metric,
         top: spec.top,
         spectrum: spec.spectrum.clone(),
+        margin: spec.margin,
     };
     if !is_done(&scores, &scores.subject, &sha256, "demo")? {
         super::score(&scores, observer)?;

@@ -6,15 +6,16 @@ use super::job::{Job, Subject};
 use super::masked::Masked;
 use super::parts::Stage;
 use super::provided::Provided;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::event::{Event, Observer};
-use crate::jacobian::Planner;
+use crate::jacobian::{Planner, Reach};
 use crate::metric::MetricKind;
 use crate::score;
 use crate::spectrum::{Found, Leading, Spectra, Spectrum, SpectrumMode, SpectrumSpec, Wanted};
 use crate::store::FileKind;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use tch::Kind;
 
 /// The request of `score`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -29,6 +30,9 @@ pub struct ScoreRequest {
     /// How spectra are found.
     #[serde(default, skip_serializing_if = "SpectrumSpec::is_default")]
     pub spectrum: SpectrumSpec,
+    /// How far a reconstruction may change for the margin of robustness; no margin if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub margin: Option<f64>,
 }
 
 /// Scores every sample and stores the file: `/spectrum`, `/scores` (docs/formats.md).
@@ -50,11 +54,27 @@ pub fn score_with(request: &ScoreRequest, provided: &Provided, observer: &dyn Ob
         return Ok(());
     }
     job.ensure_metric(request.metric)?;
-    job.examine(request.metric.reach(), observer)?;
+    let mut reach = request.metric.reach();
+    if request.margin.is_some() {
+        if request.metric != MetricKind::Mean {
+            let wants = "score.margin (--margin)";
+            return Err(Error::request(
+                wants,
+                "the metric mean (--metric mean), whose trace it needs",
+                request.metric.to_string(),
+            ));
+        }
+        job.ensure_scale("score.margin (--margin)", "none")?;
+        reach = Reach::EncoderAndDecoder;
+    }
+    job.examine(reach, observer)?;
     let ScoreRequest { spectrum: spec, top, .. } = request;
     let wanted = Wanted { spec: spec.clone(), top: *top, pairs: None, seed: subject.seed, batch: subject.batch };
     let vae = job.model.vae.as_ref();
     let mut spectra = Spectra::wanted(vae, &job.sample()?, request.metric, &wanted)?;
+    if request.margin.is_some() && spectra.mode() == SpectrumMode::Top {
+        return Err(Error::request("score.margin (--margin)", "whole spectra (--spectrum full)", "leading pairs"));
+    }
     let kept = match spectra.mode() {
         SpectrumMode::Top => {
             let pairs = spec.leading(*top, spectra.bound());
@@ -85,6 +105,12 @@ pub fn score_with(request: &ScoreRequest, provided: &Provided, observer: &dyn Ob
         };
         if let Some(lengths) = spectra.log_lengths() {
             columns.push(doubles("/spectrum/log_lengths", lengths, 0)?);
+        }
+        if let Some(r) = request.margin {
+            let squares = found.values().f_sum_dim_intlist([1i64].as_slice(), false, Kind::Double)?;
+            let margin = score::margin(vae, images, index, subject.seed, &squares, r)?;
+            columns.push(doubles("/margin/probability", &margin.probability, 0)?);
+            columns.push(doubles("/margin/radius", &margin.radius, 0)?);
         }
         // The flag is about the encoder's gradient, which the decoder's metric does not contain.
         if request.metric == MetricKind::Decoder {

@@ -2,7 +2,7 @@
 
 use super::flow::{Asked, doubles, singles};
 use super::job::Job;
-use crate::attack::{Attacked, Passes, Victim};
+use crate::attack::{Attacked, Family, Passes, Victim};
 use crate::config::SaveImages;
 use crate::error::Result;
 use crate::model::shift;
@@ -74,6 +74,12 @@ impl<'a> Told<'a> {
             let rows: Vec<&Tensor> = by_eps.iter().map(|a| &a.measures[m].1).collect();
             let path = format!("/attack/{name}/{}", by_eps[0].measures[m].0);
             columns.push(doubles(path, &judged(Tensor::f_stack(&rows, 0)?)?, 1)?);
+        }
+        let curves = by_eps.iter().map(|a| a.curve.at_budgets(a.spectrum.larger()));
+        // One step, or a search that stops early, has no such curve; a fit on other samples is not a sample's own.
+        let is_search = by_eps.iter().all(|a| !matches!(a.family, Family::Direction | Family::Universal));
+        if let (true, Some(curves)) = (is_search, curves.collect::<Result<Option<Vec<_>>>>()?) {
+            columns.push(doubles(format!("/curve/{name}"), &Tensor::f_stack(&curves, 0)?, 1)?);
         }
         let smallest: Vec<&Tensor> = by_eps.iter().filter_map(|a| a.smallest.as_ref()).collect();
         if !smallest.is_empty() {

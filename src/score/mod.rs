@@ -6,9 +6,11 @@
 
 mod estimate; // of spectra whose top alone is known
 mod found; //    of spectra as they were found
+mod margin; //   how far an image may move before its reconstruction changes
 
 pub use estimate::{Estimate, estimates};
 pub use found::of;
+pub use margin::{MARGIN_DRAWS, Margin, margin};
 
 use crate::error::Result;
 use crate::ffi::kernels;

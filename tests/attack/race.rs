@@ -107,6 +107,46 @@ fn passes_are_counted_as_they_are_made() {
     assert!(race.passes().forward <= 123.0, "{:?}", race.passes());
 }
 
+/// Within so many passes a search has found what a search of as many passes finds; its end is its damage.
+#[test]
+fn damage_over_passes_is_what_shorter_searches_find() {
+    let (toy, x) = (Toy::tanh(Kind::Double), images(79, 6));
+    let eigen = spectrum(&jacobian(&toy, &x));
+    let index: Vec<u64> = (0..6).collect();
+    let spectral = Passes { forward: 1.0, backward: 3.0 };
+    let victim = Victim::new(&toy, &x, &index, 3, Some(&eigen)).unwrap().for_passes(spectral);
+    let budget = Budget::new(Norm::L2, 0.4, Some((0.0, 1.0))).unwrap();
+    // [P][B]
+    let told = |found: &Attacked| -> Vec<Vec<f64>> {
+        let curve = found.curve.at_budgets(found.spectrum.larger()).unwrap().unwrap();
+        list(&curve.transpose(0, 1)).chunks(6).map(<[f64]>::to_vec).collect()
+    };
+    let found = |yaml: &str| run(&spec(yaml), &victim, &budget).unwrap();
+    let alike = |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| (a - b).abs() <= 1e-12 * b.abs());
+    let long = told(&found("{kind: pgd, steps: 40, step: 0.1}")[0]);
+    for passes in [2usize, 4, 16] {
+        // Each step asks at its beginning, and the last one once more.
+        let short = found(&format!("{{kind: pgd, steps: {}, step: 0.1}}", passes - 1));
+        assert!(alike(&long[passes.ilog2() as usize], &list(&short[0].damage)), "{passes}");
+    }
+    let searches = ["race", "suite", "pgd, restarts: 3", "apgd, steps: 9", "square, queries: 9", "spectral", "random"];
+    for yaml in searches.map(|search| format!("{{kind: {search}}}")) {
+        let found = &found(&yaml)[0];
+        let told = told(found);
+        assert!(alike(told.last().unwrap(), &list(&found.damage)), "{yaml}");
+        let within = |passes: usize| &told[passes.ilog2() as usize];
+        if yaml.contains("race") {
+            // Eight ascents side by side, after a spectrum of three passes.
+            assert!(within(8).iter().all(|d| d.is_nan()) && within(16).iter().all(|d| *d > 0.0), "{told:?}");
+            let climbed = within(32).iter().zip(within(16)).any(|(late, early)| late > early);
+            assert!(climbed, "{told:?}");
+        }
+        let rises =
+            told.windows(2).all(|w| w[1].iter().zip(&w[0]).all(|(late, early)| early.is_nan() || late >= early));
+        assert!(rises, "{yaml}: {told:?}");
+    }
+}
+
 #[test]
 fn a_race_finds_more_than_one_ascent_of_as_many_passes() {
     let toy = Toy::tanh(Kind::Double);

@@ -85,7 +85,7 @@ impl Attack for Cheat {
         let x = victim.images();
         let far = x + 100.0;
         let broken = far.masked_fill(&x.gt(0.5), if trial == 0 { f64::NAN } else { f64::INFINITY });
-        Ok(Proposal { candidates: vec![far, broken], stalled: None })
+        Ok(Proposal { candidates: vec![far, broken], stalled: None, curve: Curve::default() })
     }
 }
 

@@ -82,6 +82,15 @@ fn bad_settings_are_wrong_requests() {
             "{kind: race, heats: [{rows: 2, steps: 1, lengths: [1, 1]}, {rows: 3, steps: 1, lengths: [1, 1]}]}",
             "rows of a heat: expected at most 2, as many as before, found 3",
         ),
+        // The last heat runs within epsilon, and no heat in a larger ball than the one before.
+        (
+            "{kind: race, heats: [{rows: 2, steps: 1, lengths: [1, 1], radius: 2}]}",
+            "radius of a heat: expected a finite number >= 1, at most that of the heat before, 1 in the last, found 2",
+        ),
+        (
+            "{kind: race, heats: [{rows: 2, steps: 1, lengths: [1, 1]}, {rows: 1, steps: 1, lengths: [1, 1], radius: 3}, {rows: 1, steps: 1, lengths: [1, 1]}]}",
+            "radius of a heat: expected a finite number >= 1, at most that of the heat before, 1 in the last, found 3",
+        ),
         ("{kind: universal, batch: 0}", "batch of the universal attack: expected a whole number >= 1, found 0"),
         (
             "{kind: universal, fit: 0}",

@@ -112,6 +112,7 @@ fn scores(spec: &SweepSpec, cell: Cell, folder: &Path) -> Vec<ScoreRequest> {
         metric: *metric,
         top: 0,
         spectrum: SpectrumSpec::default(),
+        margin: None,
     };
     let mut requests: Vec<ScoreRequest> = spec.score.metrics.iter().enumerate().map(one).collect();
     if spec.pictures > 0 {
@@ -119,7 +120,7 @@ fn scores(spec: &SweepSpec, cell: Cell, folder: &Path) -> Vec<ScoreRequest> {
         subject.limit = Some(pictures(spec));
         let top = DIRECTIONS.min(spec.model.latent().max(0) as usize);
         let spectrum = SpectrumSpec::default();
-        requests.push(ScoreRequest { subject, metric: spec.attack.metric, top, spectrum });
+        requests.push(ScoreRequest { subject, metric: spec.attack.metric, top, spectrum, margin: None });
     }
     requests
 }

@@ -30,6 +30,7 @@ def score(
     metric: Metric | None = None,
     top: int | None = None,
     spectrum: Literal["auto", "full", "top"] | None = None,
+    margin: float | None = None,
     precision: Literal["f32", "f64"] | None = None,
     labels: Any = None,
     out: str | os.PathLike[str] | None = None,
@@ -59,6 +60,7 @@ def score(
         metric: "mean", "stochastic" (the default), "fisher", "output", "output-stochastic" or "decoder".
         top: How many eigenvectors are kept, as images of length 1; 0 unless given.
         spectrum: "full" (every eigenvalue), "top" (the leading eigenpairs, and estimates with standard errors), or "auto".
+        margin: With the metric "mean", how far a reconstruction may change, in L2, for the margin of robustness (``scores["/margin/radius"]``).
         precision: "f32", or "f64", for which the model is copied.
         labels: Classes [N], beside a tensor or an array.
         out: A result file, the same as the command line's. An unfinished one is gone on with. Without it results are in memory.
@@ -86,6 +88,7 @@ def score(
         "--metric": metric,
         "--top": top,
         "--spectrum": spectrum,
+        "--margin": margin,
         "--precision": precision,
         **_shared(config, set, batch, limit, sample, split, shard, seed, layout, full_scale, background),
     }

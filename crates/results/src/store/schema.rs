@@ -63,9 +63,12 @@ pub fn sample_axis(kind: FileKind, path: &str) -> Option<usize> {
     let point = usize::from(kind == FileKind::Sweep);
     match parts.as_slice() {
         ["index" | "label" | "checksum" | "target"] => Some(0),
-        ["scores" | "scores_se" | "spectrum" | "clean" | "flags", _] => Some(point),
+        ["scores" | "scores_se" | "spectrum" | "margin" | "clean" | "flags", _] => Some(point),
         // By epsilon: the measures, the goal's value, and the passes through the model.
-        ["attack" | "passes", _, _] | ["further", _, "attack", _, _] | ["damage" | "smallest", _] => Some(point + 1),
+        ["curve", "passes"] => None,
+        ["attack" | "passes", _, _] | ["further", _, "attack", _, _] | ["damage" | "smallest" | "curve", _] => {
+            Some(point + 1)
+        }
         _ => None,
     }
 }

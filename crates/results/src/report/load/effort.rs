@@ -29,9 +29,13 @@ pub(super) fn smallest(reader: &Reader, eps: &[f64]) -> Result<Vec<Smallest>> {
     reader.below("/smallest/").into_iter().map(of).collect()
 }
 
-/// `/damage/<attack>` and `/passes/<attack>`.
+/// `/damage/<attack>`, `/passes/<attack>` and `/curve/<attack>`.
 pub(super) fn efforts(reader: &Reader) -> Result<Vec<Effort>> {
     let mut all = vec![];
+    let passes = match reader.info("/curve/passes") {
+        Some(_) => reader.read_f64("/curve/passes")?.1,
+        None => vec![],
+    };
     for attack in reader.below("/damage/") {
         let (_, values) = reader.read_f64(&format!("/damage/{attack}"))?;
         let damage = values.chunks_exact(reader.samples().max(1)).map(<[f64]>::to_vec).collect();
@@ -43,7 +47,15 @@ pub(super) fn efforts(reader: &Reader) -> Result<Vec<Effort>> {
             Ok(reader.read_f64(&path)?.1.into_iter().fold(0.0, f64::max))
         };
         let (forward, backward) = (most("forward")?, most("backward")?);
-        all.push(Effort { attack, damage, forward, backward });
+        let path = format!("/curve/{attack}");
+        let (budgets, curve) = if passes.is_empty() || reader.info(&path).is_none() {
+            (vec![], vec![])
+        } else {
+            let row = (reader.samples() * passes.len()).max(1);
+            let curve = reader.read_f64(&path)?.1.chunks_exact(row).map(<[f64]>::to_vec).collect();
+            (passes.clone(), curve)
+        };
+        all.push(Effort { attack, damage, forward, backward, budgets, curve });
     }
     all.sort_by_key(|effort| words::attack_order(&effort.attack));
     Ok(all)

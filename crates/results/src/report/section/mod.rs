@@ -8,6 +8,7 @@ pub mod gallery; //    images before and after
 mod eigen; //          eigenvalue curves, of runs and of sweeps
 mod histogram; //      histograms, of runs and of sweeps
 pub mod overview; //   what was measured; the table of all models
+mod passes; //         damage over passes
 mod rows; //           rows of pictures, of runs and of sweeps
 pub mod prediction; // first-order theory against measurement
 pub mod scores; //     histograms of every score
@@ -22,7 +23,7 @@ pub mod worst; //      the worst case of all attacks
 use super::figure::{Cell, Figure, Ink, Key, Marker, Point, Stroke, Table, number};
 use super::markup::Element;
 use super::stats::Quartiles;
-use super::study::{Scores, Study, Subject};
+use super::study::{Effort, Scores, Study, Subject, Trial};
 use super::words;
 
 /// A part of the page.
@@ -109,6 +110,16 @@ fn legend(subjects: impl IntoIterator<Item = (usize, String)>, marker: impl Fn(u
         .map(|(i, words)| Key { ink: Ink::Series(i), stroke: Stroke::series(i), marker: marker(i), words })
         .collect();
     if keys.len() < 2 { Vec::new() } else { keys }
+}
+
+/// For each sample the most damage of all of a trial's attacks at the size `at`, \[N\]; NaN where none has a value. `minimal` stops at the
+/// damage that was asked for, so it does not count.
+fn of_largest(trial: &Trial, at: usize) -> Vec<f64> {
+    let fits = |e: &&Effort| e.damage.len() == trial.eps.len() && e.attack != "minimal";
+    let most = |i: usize| {
+        trial.efforts.iter().filter(fits).filter_map(|e| e.damage[at].get(i)).copied().fold(f64::NAN, f64::max)
+    };
+    (0..trial.index.len()).map(most).collect()
 }
 
 /// "0.1 for plain and 0.2 for mixup"; for more than four models only the least and the largest.

@@ -1,6 +1,6 @@
 //! Whether an evaluation can be trusted: the raised flags, and each attack's share of the largest damage found, with its cost.
 
-use super::Section;
+use super::{Headline, Section, of_largest, passes};
 use crate::report::figure::{Cell, Table};
 use crate::report::markup::element;
 use crate::report::study::{Effort, Study, Trial};
@@ -60,6 +60,7 @@ pub fn section(study: &Study) -> Option<Section> {
         section.body.push(efforts.element());
         section.body.push(efforts.download("optimality", "what each attack found"));
     }
+    section.add(passes::figure(study), Headline::No);
     section.filled()
 }
 
@@ -90,8 +91,7 @@ fn rows(table: &mut Table, model: &str, trial: &Trial) {
         return;
     }
     for (at, eps) in trial.eps.iter().enumerate() {
-        let most = |i: usize| efforts.iter().filter_map(|e| e.damage[at].get(i)).copied().fold(f64::NAN, f64::max);
-        let best: Vec<f64> = (0..trial.index.len()).map(most).collect();
+        let best = of_largest(trial, at);
         for effort in &efforts {
             let pairs = || effort.damage[at].iter().zip(&best).filter(|(d, b)| d.is_finite() && b.is_finite());
             let shares: Vec<f64> = pairs().filter(|(_, b)| **b > 0.0).map(|(d, b)| d / b).collect();

@@ -243,6 +243,10 @@ pub struct Effort {
     pub forward: f64,
     /// and backward passes.
     pub backward: f64,
+    /// `/curve/passes`, \[P\]; empty if the file does not tell.
+    pub budgets: Vec<f64>,
+    /// `/curve/<attack>`, the most damage within so many passes, \[E\]\[N P\]; empty if the file does not tell.
+    pub curve: Vec<Vec<f64>>,
 }
 
 /// The results of one attack.
