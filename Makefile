@@ -153,13 +153,16 @@ test-isa: setup $(DEPS)/.test-python
 	$(CARGO) test --no-run --quiet
 	env -u LIBTORCH -u LIBTORCH_USE_PYTORCH bash .ci/isa
 
+DENY = $(CARGO) deny --log-level error
 lint: setup
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --all-targets -- -D warnings
 	@if $(HAS_PYTHON); then set -x; PYO3_PYTHON="$(CURDIR)/$(VENV)/bin/python" $(CARGO) clippy --package pullback-python -- -D warnings; \
 	else $(NO_PYTHON); fi
 	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --no-deps
-	@if $(CARGO) deny --version >/dev/null 2>&1; then set -x; $(CARGO) deny --log-level error check --hide-inclusion-graph licenses bans sources; \
+	@if $(DENY) --version >/dev/null 2>&1; then set -ex; $(DENY) check --hide-inclusion-graph licenses bans sources; \
+	  if $(DENY) fetch db >/dev/null 2>&1; then $(DENY) check --disable-fetch --hide-inclusion-graph advisories; \
+	  else { set +x; } 2>/dev/null; echo "lint: advisories are not checked, for RustSec's database cannot be fetched from here"; fi; \
 	else echo "lint: licences and sources of dependencies are not checked, for cargo deny is not here (cargo install cargo-deny --locked)"; fi
 
 $(DEPS)/.site: Makefile $(VENV)/.made | $(DEPS)
