@@ -12,6 +12,7 @@ mod convolution; // by products and channels last against libtorch's
 mod decoder; //   the metric of codes
 mod deploy; //    scripts for clusters and containers
 mod device; //    where the tests of kernels run
+mod driver; //    an NVIDIA driver that is too old
 mod evaluation; // from the suite to the leaderboard
 mod files; //     where they find what they read
 mod fuzzed; //    the corpora of fuzz/, on stable
