@@ -57,6 +57,15 @@ RUN mkdir -p /stage/usr/local/bin \
             | xargs -0 cp --parents --no-dereference --target-directory=/stage; \
        fi
 
+# The notices that licences want beside a binary: ours, those of libtorch and CUDA, those of every crate and of HDF5.
+RUN mkdir -p /stage/usr/share/doc/pullback \
+    && cd /stage/usr/share/doc/pullback \
+    && cp /opt/pullback/LICENSE . \
+    && notices() { (cd "$1" && find . -iregex "$2" -type f -print0 | xargs -0 --no-run-if-empty cp --parents --target-directory="$OLDPWD"); } \
+    && notices "${CARGO_HOME:-$HOME/.cargo}/registry/src" '.*/\(licen[cs]e\|copying\|notice\)[^/]*' \
+    && if test "$VARIANT" = cpu; then notices /usr/local/lib/pullback '.*/licenses/.*'; \
+       else notices "$(dirname "$(readlink -f /opt/pullback/.deps/libtorch)")" '\./[^/]*\.dist-info/licenses/.*'; fi
+
 
 FROM ${BASE}
 ARG VARIANT=cpu

@@ -36,12 +36,15 @@ TEST_PACKAGES := numpy h5py tensorboard pillow
 PYTHON_PACKAGES := "maturin>=1.9,<2" "pytest>=8" pandas tqdm safetensors nbmake ipykernel
 PIP           := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 # The variables of .cargo/config.toml yield to the caller's own: clear them so that every target uses .deps.
-CARGO         := env -u LIBTORCH -u LIBTORCH_USE_PYTORCH cargo
+CARGO          = $(MAPPED)env -u LIBTORCH -u LIBTORCH_USE_PYTORCH cargo
 
-# Locations in messages of panics and of HDF5, which compilers take from paths: dependencies below crates/, the rest from this folder.
+# Locations in messages of panics, of HDF5 and of libtorch's headers, which compilers take from paths: dependencies below crates/, libtorch's
+# below libtorch/, the rest from this folder. What compilers do not map is taken out of the program (.ci/trim).
 ifneq ($(TRIM),)
-MAPS := $(or $(CARGO_HOME),$(HOME)/.cargo)/registry/src=crates $(CURDIR)=.
-CARGO := RUSTFLAGS="$(MAPS:%=--remap-path-prefix=%)" CFLAGS="$(MAPS:%=-ffile-prefix-map=%)" CXXFLAGS="$(MAPS:%=-ffile-prefix-map=%)" $(CARGO)
+CRATES := $(or $(CARGO_HOME),$(HOME)/.cargo)
+MAPS    = $(CRATES)/registry/src=crates $(CURDIR)=. $(addsuffix =libtorch,$(realpath $(DEPS)/libtorch))
+MAPPED  = RUSTFLAGS="$(MAPS:%=--remap-path-prefix=%)" CFLAGS="$(MAPS:%=-ffile-prefix-map=%)" CXXFLAGS="$(MAPS:%=-ffile-prefix-map=%)" #
+TRIMMED = "$(realpath $(DEPS)/libtorch/lib)" "$(CRATES)" "$(CURDIR)" "$(realpath $(DEPS)/libtorch)" $(filter-out / /root,$(HOME))
 endif
 
 .PHONY: all setup preflight preflight-python build demo test python python-setup test-python test-results test-isa test-stranger lint site msrv version bench peers gpu gpu-bundle clean
@@ -97,6 +100,7 @@ BIN := target/release/pullback
 
 build: setup
 	$(CARGO) build --release
+	$(if $(TRIM),$(PYTHON) .ci/trim $(BIN) $(TRIMMED))
 
 # Everything that the run needs is checked by the program itself: what is up to date is not done again.
 demo: build
@@ -153,13 +157,16 @@ test-isa: setup $(DEPS)/.test-python
 	$(CARGO) test --no-run --quiet
 	env -u LIBTORCH -u LIBTORCH_USE_PYTORCH bash .ci/isa
 
+DENY = $(CARGO) deny --log-level error
 lint: setup
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --all-targets -- -D warnings
 	@if $(HAS_PYTHON); then set -x; PYO3_PYTHON="$(CURDIR)/$(VENV)/bin/python" $(CARGO) clippy --package pullback-python -- -D warnings; \
 	else $(NO_PYTHON); fi
 	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --no-deps
-	@if $(CARGO) deny --version >/dev/null 2>&1; then set -x; $(CARGO) deny --log-level error check --hide-inclusion-graph licenses bans sources; \
+	@if $(DENY) --version >/dev/null 2>&1; then set -ex; $(DENY) check --hide-inclusion-graph licenses bans sources; \
+	  if $(DENY) fetch db >/dev/null 2>&1; then $(DENY) check --disable-fetch --hide-inclusion-graph advisories; \
+	  else { set +x; } 2>/dev/null; echo "lint: advisories are not checked, for RustSec's database cannot be fetched from here"; fi; \
 	else echo "lint: licences and sources of dependencies are not checked, for cargo deny is not here (cargo install cargo-deny --locked)"; fi
 
 $(DEPS)/.site: Makefile $(VENV)/.made | $(DEPS)

@@ -5,6 +5,15 @@
 #include <ATen/Context.h>
 #include <dlfcn.h>
 
+namespace {
+
+// libtorch tells why it finds no device in a warning of several lines; src/ffi/cuda.rs tells it in one.
+struct Silent final : c10::WarningHandler {
+  void process(const c10::Warning&) override {}
+};
+
+}  // namespace
+
 extern "C" {
 
 const char* pb_exact_math() {
@@ -39,5 +48,10 @@ const char* pb_settings(int* tf32, int* deterministic) {
   });
 }
 
-int pb_has_cuda_build() { return at::hasCUDA() || dlsym(RTLD_DEFAULT, "cudaMemGetInfo") != nullptr; }
+int pb_has_cuda_build() {
+  Silent silent;
+  // The first call in a process counts the devices, and warns.
+  const c10::WarningUtils::WarningHandlerGuard guard(&silent);
+  return at::hasCUDA() || dlsym(RTLD_DEFAULT, "cudaMemGetInfo") != nullptr;
+}
 }

@@ -1,9 +1,12 @@
 //! Device choice, precision, memory budget, synchronisation.
 
 use crate::error::{Error, Result};
+use crate::event::{Event, Observer};
+use crate::ffi::cuda;
 use serde::{Deserialize, Serialize};
 use std::str::FromStr;
-use tch::{Cuda, Device};
+use std::sync::Once;
+use tch::Device;
 
 /// Where to compute, as the user writes it: `auto`, `cpu`, `cuda`, `cuda:N`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,35 +64,40 @@ impl DeviceChoice {
     /// The choice of process `local` (from 0) among several on one machine: where the user left it open, each takes a device of its own, as
     /// far as there are so many.
     pub fn of_local(self, local: usize) -> Self {
-        match (self, seen()) {
-            (Self::Auto, 1..) => Self::Cuda(local % seen()),
+        match (self, cuda::found().devices) {
+            (Self::Auto, seen @ 1..) => Self::Cuda(local % seen),
             _ => self,
         }
     }
 
+    /// [`DeviceChoice::resolve`] of a run, with one warning in a process where `auto` becomes the CPU although a driver is installed (too
+    /// old a one, for instance).
+    pub fn resolve_told(self, observer: &dyn Observer) -> Result<Device> {
+        static TOLD: Once = Once::new();
+        if let (Self::Auto, Some(trouble)) = (self, &cuda::found().trouble) {
+            TOLD.call_once(|| observer.on(Event::Warning(&format!("{trouble}; computing on the CPU"))));
+        }
+        self.resolve()
+    }
+
     /// The device that is meant; it is checked to exist.
     pub fn resolve(self) -> Result<Device> {
-        let seen = seen();
+        let cuda::Found { devices: seen, trouble } = cuda::found();
         match self {
             Self::Cpu => Ok(Device::Cpu),
-            Self::Auto => Ok(if seen > 0 { Device::Cuda(0) } else { Device::Cpu }),
-            Self::Cuda(n) if n < seen => Ok(Device::Cuda(n)),
+            Self::Auto => Ok(if *seen > 0 { Device::Cuda(0) } else { Device::Cpu }),
+            Self::Cuda(n) if n < *seen => Ok(Device::Cuda(n)),
             Self::Cuda(n) => Err(Error::request(
                 format!("device cuda:{n}"),
                 "a CUDA device that libtorch sees",
                 match seen {
-                    0 => "none".to_owned(),
+                    0 => trouble.as_ref().map_or_else(|| "none".to_owned(), |trouble| format!("none ({trouble})")),
                     1 => "only cuda:0".to_owned(),
                     s => format!("cuda:0 to cuda:{}", s - 1),
                 },
             )),
         }
     }
-}
-
-/// The CUDA devices that libtorch sees.
-fn seen() -> usize {
-    if crate::ffi::has_cuda_build() && Cuda::is_available() { Cuda::device_count().max(0) as usize } else { 0 }
 }
 
 /// A device's name in files and reports: `cpu`, `cuda:0`.

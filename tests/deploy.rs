@@ -111,3 +111,18 @@ fn the_services_of_compose_are_commands_within_limits() {
     let all = &compose["x-pullback"];
     assert_eq!((&all["network_mode"], &all["read_only"]), (&"none".into(), &true.into()));
 }
+
+#[test]
+fn a_trimmed_program_names_no_folder_but_libtorchs() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("p");
+    let text = b"\0/b/x/torch/lib\0/b/x/torch/lib/a.h\0in /b/x/src/a.c:3, -map=/b/x=.\0/b/x\0/b/xylophone\0/b/x.y\0/c/.cargo/d.rs\0";
+    fs::write(&program, text).unwrap();
+    let mut command = Command::new(crate::files::interpreter());
+    command.arg(root().join(".ci/trim")).arg(&program).args(["/b/x/torch/lib", "/b/x", "/c/.cargo/"]);
+    let done = command.output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let trimmed = String::from_utf8(fs::read(&program).unwrap()).unwrap();
+    let expected = "\0/b/x/torch/lib\0/non/torch/lib/a.h\0in /non/src/a.c:3, -map=/non=.\0/non\0/b/xylophone\0/b/x.y\0/nonexist/d.rs\0";
+    assert_eq!(trimmed, expected);
+}

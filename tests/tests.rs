@@ -14,6 +14,7 @@ mod decoder; //   the metric of codes
 mod deploy; //    scripts for clusters and containers
 mod device; //    where the tests of kernels run
 mod dice; //      damaged files and random moments
+mod driver; //    an NVIDIA driver that is too old
 mod evaluation; // from the suite to the leaderboard
 mod files; //     where they find what they read
 mod fuzzed; //    the corpora of fuzz/, on stable

@@ -154,10 +154,11 @@ fn verbosity(global: &Global) -> Verbosity {
 
 /// What `--version` prints: this program and the libraries that its numbers come from.
 fn version() -> String {
-    let devices = if tch::Cuda::is_available() { tch::Cuda::device_count() } else { 0 };
+    let crate::ffi::cuda::Found { devices, trouble } = crate::ffi::cuda::found();
+    let trouble = trouble.as_ref().map(|trouble| format!(" ({trouble})")).unwrap_or_default();
     let hdf5 = hdf5::library_version();
     format!(
-        "pullback {}\nlibtorch {}\nCUDA build: {}\nCUDA kernels: {}\nCUDA devices: {devices}\nCPU threads: {}\nHDF5 {}.{}.{}",
+        "pullback {}\nlibtorch {}\nCUDA build: {}\nCUDA kernels: {}\nCUDA devices: {devices}{trouble}\nCPU threads: {}\nHDF5 {}.{}.{}",
         env!("CARGO_PKG_VERSION"),
         env!("PULLBACK_LIBTORCH"),
         if cfg!(pullback_cuda) { "yes" } else { "no" },

@@ -5,6 +5,7 @@ pub mod adam;
 pub mod step;
 pub mod autograd;
 pub mod convolution;
+pub mod cuda;
 pub mod graph;
 pub mod kernels;
 pub mod lane;

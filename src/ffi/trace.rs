@@ -32,7 +32,7 @@ impl Trace {
             _ => Error::io(path, e),
         })?;
         // SAFETY: takes a flag; for a second profiler libtorch throws an exception.
-        let begun = check("trace", unsafe { pb_trace_begin(tch::Cuda::is_available().into()) });
+        let begun = check("trace", unsafe { pb_trace_begin((super::cuda::found().devices > 0).into()) });
         if begun.is_err() {
             // The file was created above and is empty.
             let _ = std::fs::remove_file(path);

@@ -116,7 +116,7 @@ const HOST_ROTATIONS: i64 = 64;
 /// # Errors
 /// A wrong request if model, data or numbers are wrong; other errors as they occur.
 pub fn run(request: &BenchRequest, observer: &dyn Observer) -> Result<BenchReport> {
-    let device = request.device.resolve()?;
+    let device = request.device.resolve_told(observer)?;
     let cases = cases(request, device)?;
     let jobs = |case: &Case| -> Vec<(Work, MetricKind)> {
         let mut works = request.works.clone();

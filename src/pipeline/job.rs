@@ -105,7 +105,7 @@ impl<'a> Job<'a> {
         prepare: &dyn Fn(Box<dyn Vae>, Device, Kind) -> Result<Box<dyn Vae>>,
         observer: &dyn Observer,
     ) -> Result<Self> {
-        let device = subject.device.resolve()?;
+        let device = subject.device.resolve_told(observer)?;
         let kind = subject.precision.kind();
         let source = match provided.data {
             Some(data) => data.clone(),

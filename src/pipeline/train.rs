@@ -47,7 +47,7 @@ pub fn run(request: &TrainRequest, observer: &dyn Observer) -> Result<History> {
     request.config.validate()?;
     let (source, valid) = sources(&request.config)?;
     source.notes().iter().for_each(|note| observer.on(Event::Warning(note)));
-    let (config, mut network, _alone) = prepare(request, source.shape())?;
+    let (config, mut network, _alone) = prepare(request, source.shape(), observer)?;
     let mut log = log(request, &config, &source, valid.as_ref())?;
     let keep = Keep { folder: Some(&request.output), follower: Some(&mut log) };
     train::fit(&mut network, source, valid, &config.train, config.seed, keep, observer)
@@ -73,8 +73,8 @@ pub fn together(requests: &[(TrainRequest, &dyn Observer)]) -> Result<Vec<Result
     }
     let (source, valid) = sources(&first.config)?;
     let mut prepared = Vec::with_capacity(requests.len());
-    for (request, _) in requests {
-        prepared.push(prepare(request, source.shape())?);
+    for (request, observer) in requests {
+        prepared.push(prepare(request, source.shape(), *observer)?);
     }
     let (mut configs, mut networks, mut locks) = (Vec::new(), Vec::new(), Vec::new());
     for (config, network, lock) in prepared {
@@ -123,11 +123,15 @@ pub(super) fn shape(spec: &DataSpec) -> Result<ImageShape> {
 }
 
 /// Prepares the run folder; returns the whole config, a fresh network, and the lock on the folder.
-fn prepare(request: &TrainRequest, image: ImageShape) -> Result<(RunConfig, Network, FolderLock)> {
+fn prepare(
+    request: &TrainRequest,
+    image: ImageShape,
+    observer: &dyn Observer,
+) -> Result<(RunConfig, Network, FolderLock)> {
     let mut config = request.config.clone();
     config.model.resolve(image)?;
     config.validate()?;
-    let device = config.device.resolve()?;
+    let device = config.device.resolve_told(observer)?;
     let folder = &request.output;
     // Locked before the folder's contents are checked: another process may be working there.
     let lock = FolderLock::of(folder)?;

@@ -79,7 +79,7 @@ pub struct SweepOutcome {
 pub fn run(request: &SweepRequest, observer: &dyn Observer) -> Result<Option<SweepOutcome>> {
     let SweepRequest { spec, output, overwrite, share } = request;
     spec.validate()?;
-    let device = spec.device.resolve()?;
+    let device = spec.device.resolve_told(observer)?;
     let all = spec.cells();
     let folder = |cell: &Cell| output.join(CELLS).join(cell.name());
     let Some(share) = share else {
