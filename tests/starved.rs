@@ -76,6 +76,7 @@ fn found(folder: &Path, room: i64) -> Result<(Vec<Vec<f64>>, usize)> {
         metric: MetricKind::Stochastic,
         top: 1,
         spectrum: SpectrumSpec::default(),
+        margin: None,
     };
     score_with(&request, &provided, &Silent)?;
     let pgd = "{kind: pgd, steps: 3}";
