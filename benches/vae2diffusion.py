@@ -85,6 +85,7 @@ def main():
     parser.add_argument("--count", type=int, default=32)
     parser.add_argument("--top", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--iterations", default="8,0", help="of the subspace; with a basis of L columns the product is exact at once, with 0")
     options = parser.parse_args()
     vae = torch.jit.load(options.model).eval()
     for weight in vae.parameters():
@@ -101,14 +102,12 @@ def main():
     error = lambda values: float(np.max(np.abs(values - reference) / reference[:, :1]))
     print(f"{options.model}, {len(x)} images, L = {latents}, the {k} leading eigenvalues; torch {torch.__version__}, "
           f"{torch.get_num_threads()} threads; errors in lambda_1, the largest of all", flush=True)
-    # The product with all of a basis of L columns is exact at once.
-    few = 0 if k == latents else 8
-    ways = [("jvp", 8), ("jvp", few), ("fd", 8), ("fd", few)]
+    ways = [(columns, int(count)) for columns in ("jvp", "fd") for count in options.iterations.split(",")]
     times = {way: [] for way in [*ways, "ours"]}
     errors = {}
     # In turn, so that other work on the machine falls on all alike.
     for _ in range(options.rounds):
-        for way in dict.fromkeys(ways):
+        for way in ways:
             begun = time.perf_counter()
             errors[way] = error(theirs(vae, codes, k, way[1], way[0]))
             times[way].append(time.perf_counter() - begun)
@@ -117,7 +116,7 @@ def main():
         times["ours"].append(seconds)
     own = np.array(times["ours"])
     print(f"ours: error {errors['ours']:.1e}, {np.median(own):.3g} s, the program's start included", flush=True)
-    for columns, iterations in dict.fromkeys(ways):
+    for columns, iterations in ways:
         seconds = times[columns, iterations]
         ratios = np.array(seconds) / own
         print(f"theirs, {columns}, {iterations} iterations: error {errors[columns, iterations]:.1e}, {np.median(seconds):.3g} s, "

@@ -51,8 +51,9 @@ class Results(Mapping[str, Tensor]):
     def _path(self, name: str) -> str:
         if name in self.shapes:
             return name
-        # The standard error of a score is not the score.
-        ends = [p for p in self.shapes if p.endswith(f"/{name.lstrip('/')}") and not p.startswith("/scores_se/")]
+        # The standard error of a score is not the score, nor is damage over passes the damage.
+        beside = ("/scores_se/", "/curve/")
+        ends = [p for p in self.shapes if p.endswith(f"/{name.lstrip('/')}") and not p.startswith(beside)]
         if len(ends) != 1:
             found = f"one of {', '.join(ends)}" if ends else f"one of {', '.join(self.shapes)}"
             raise KeyError(f"{name}: expected {found}")
