@@ -4,7 +4,6 @@
 #include "onto.h"
 
 #include <ATen/Parallel.h>
-#include <ATen/TensorIndexing.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 
@@ -128,14 +127,11 @@ bool has_onto_maps() {
 }
 
 at::Tensor in_phases(const at::Tensor& weight, at::IntArrayRef stride) {
-  using at::indexing::Slice;
   std::vector<at::Tensor> blocks;
   for (int64_t alpha = 0; alpha < stride[0]; ++alpha) {
     for (int64_t beta = 0; beta < stride[1]; ++beta) {
       // [a, b, O, I] of the phase.
-      const at::Tensor taps =
-          weight.index({Slice(), Slice(), Slice(alpha, at::indexing::None, stride[0]), Slice(beta, at::indexing::None, stride[1])})
-              .permute({2, 3, 0, 1});
+      const at::Tensor taps = weight.slice(2, alpha, INT64_MAX, stride[0]).slice(3, beta, INT64_MAX, stride[1]).permute({2, 3, 0, 1});
       for (const at::Tensor& panel : taps.split(kPanel, 3)) blocks.push_back(panel.reshape({-1}));
     }
   }

@@ -131,6 +131,9 @@ impl RaceSpec {
     }
 }
 
+/// A heat of a plan: its ascents, their share of the passes, lengths of their steps, and their radius. The last heat takes what is left.
+type Share = (f64, f64, (f64, f64), f64);
+
 /// The heats for a budget: more passes give more ascents and more steps.
 ///
 /// Found by trial on published VAEs (docs/evaluation.md). In L2 the first heats run in larger balls, where the landscape is smoother and every
@@ -140,8 +143,7 @@ fn plan(budget: usize, norm: Norm) -> Vec<Heat> {
     let whole = budget as f64;
     // 8 starts at 120 passes, 40 at 840.
     let starts = 8.0 * (whole / 120.0).powf(0.827);
-    // Ascents, their share of the passes, lengths of their steps, and their radius; the last heat takes what is left.
-    let (heats, last): (&[(f64, f64, (f64, f64), f64)], _) = match norm {
+    let (heats, last): (&[Share], _) = match norm {
         Norm::L2 if budget < FEW => (
             &[
                 (starts, 0.27, (1.5, 0.7), 4.0),

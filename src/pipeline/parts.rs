@@ -33,6 +33,9 @@ pub(super) struct Stage<'a> {
     pub tells: fn(&str) -> bool,
 }
 
+/// Turns images and their positions into columns.
+type Evaluate<'a> = dyn FnMut(&Tensor, &[u64]) -> Result<Vec<Asked>> + 'a;
+
 impl Job<'_> {
     /// Does the samples of this process: `evaluate` turns images [n, C, H, W], on the job's device and of its kind, and their positions into
     /// columns. `request` is the request for a subject, as files hold it. Stored results are kept if the observer says stop.
@@ -146,7 +149,7 @@ impl Job<'_> {
         output: &Path,
         stage: &Stage<'_>,
         observer: &dyn Observer,
-        evaluate: &mut dyn FnMut(&Tensor, &[u64]) -> Result<Vec<Asked>>,
+        evaluate: &mut Evaluate<'_>,
     ) -> Result<()> {
         tell_start(&writer, output, observer);
         let order = writer.remaining();

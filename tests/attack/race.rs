@@ -136,15 +136,19 @@ fn damage_over_passes_is_what_shorter_searches_find() {
         assert!(alike(told.last().unwrap(), &list(&found.damage)), "{yaml}");
         let within = |passes: usize| &told[passes.ilog2() as usize];
         if yaml.contains("race") {
-            // Eight ascents side by side, after a spectrum of three passes.
-            assert!(within(8).iter().all(|d| d.is_nan()) && within(16).iter().all(|d| *d > 0.0), "{told:?}");
-            let climbed = within(32).iter().zip(within(16)).any(|(late, early)| late > early);
-            assert!(climbed, "{told:?}");
+            // What is found in the larger balls of L2 counts for nothing: the last heat begins after 79 passes.
+            assert!(within(64).iter().all(|d| d.is_nan()) && within(128).iter().all(|d| *d > 0.0), "{told:?}");
         }
         let rises =
             told.windows(2).all(|w| w[1].iter().zip(&w[0]).all(|(late, early)| early.is_nan() || late >= early));
         assert!(rises, "{yaml}: {told:?}");
     }
+    // In Linf every heat is within epsilon: eight ascents side by side, after a spectrum of three passes.
+    let budget = Budget::new(Norm::Linf, 0.1, Some((0.0, 1.0))).unwrap();
+    let told = told(&run(&spec("{kind: race}"), &victim, &budget).unwrap()[0]);
+    let within = |passes: usize| &told[passes.ilog2() as usize];
+    assert!(within(8).iter().all(|d| d.is_nan()) && within(16).iter().all(|d| *d > 0.0), "{told:?}");
+    assert!(within(32).iter().zip(within(16)).any(|(late, early)| late > early), "{told:?}");
 }
 
 #[test]
