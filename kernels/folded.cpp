@@ -40,7 +40,7 @@ struct Job {
   int64_t sample = 0, samples = 0, row = 0, rows = 0;
 };
 
-// What is made once for all slices: weights in the layout of the rules, and scales that wait for a convolution.
+// What is made once for all passes of a thread: weights in the layout of the rules, and scales that wait for a convolution.
 struct Prepared {
   std::unordered_map<Node*, at::Tensor> weights, scales;
 };

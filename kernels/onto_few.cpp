@@ -23,24 +23,18 @@ constexpr int64_t kPiece = 4;
 
 typedef float Piece __attribute__((vector_size(kPiece * 4), aligned(4), may_alias));
 
-// Sizes of the work: taps of a line and all taps, with zeros to the next multiple, and an image with its border.
-struct Plan {
-  int64_t maps, channels, height, width, out_height, out_width, kh, down, right, top, left;
-  int64_t line_taps, taps, lines, line;
+// Sizes of the work beside the window's own: taps of a line and all taps, with zeros to the next multiple, and an image with its border.
+struct Plan : Window {
+  int64_t maps, down, right, top, left, line_taps, taps, lines, line;
 
   Plan(int64_t o, const Window& w)
-      : maps(o),
-        channels(w.channels),
-        height(w.height),
-        width(w.width),
-        out_height(w.out_height),
-        out_width(w.out_width),
-        kh(w.kh),
-        down(w.stride[0]),
-        right(w.stride[1]),
-        top(w.padding[0]),
-        left(w.padding[1]),
-        line_taps(rounded_up(w.kw, kPiece)),
+      : Window(w),
+        maps(o),
+        down(stride[0]),
+        right(stride[1]),
+        top(padding[0]),
+        left(padding[1]),
+        line_taps(rounded_up(kw, kPiece)),
         taps(rounded_up(channels * kh * line_taps, kLanes)),
         lines(std::max(height + 2 * top, (out_height - 1) * down + kh)),
         line(std::max(width + 2 * left, (out_width - 1) * right + line_taps)) {}

@@ -21,24 +21,18 @@ using pb::Lanes;
 // From a block of weights to the next: two vectors of channels.
 constexpr int64_t kPanel = 2 * kLanes;
 
-// Sizes of the work: a row has a border above and to the left, whose zeros stand for pixels outside of it, and below and to the right.
-struct Plan {
-  int64_t maps, channels, height, width, out_height, out_width, kh, kw, down, right, top, left;
-  int64_t above, before, lines, line;
+// Sizes of the work beside the window's own. A row has a border above and to the left, whose zeros stand for pixels outside of it, and below
+// and to the right.
+struct Plan : Window {
+  int64_t maps, down, right, top, left, above, before, lines, line;
 
   Plan(int64_t o, const Window& w)
-      : maps(o),
-        channels(w.channels),
-        height(w.height),
-        width(w.width),
-        out_height(w.out_height),
-        out_width(w.out_width),
-        kh(w.kh),
-        kw(w.kw),
-        down(w.stride[0]),
-        right(w.stride[1]),
-        top(w.padding[0]),
-        left(w.padding[1]),
+      : Window(w),
+        maps(o),
+        down(stride[0]),
+        right(stride[1]),
+        top(padding[0]),
+        left(padding[1]),
         above((kh - 1) / down),
         before((kw - 1) / right),
         lines(above + std::max(out_height, (height - 1 + top) / down + 1)),
