@@ -12,6 +12,18 @@ struct Silent final : c10::WarningHandler {
   void process(const c10::Warning&) override {}
 };
 
+// No f32 product in fewer bits: TF32 on CUDA devices, and BF16 by oneDNN on processors that have it. Set for each operation, because a
+// precision that is not set (as setAllowTF32CuDNN(false) leaves it) is taken from those for all.
+void full_precision(at::Context& context) {
+  context.setAllowTF32CuDNN(false);
+  context.setAllowTF32CuBLAS(false);
+  for (const auto backend : {at::Float32Backend::CUDA, at::Float32Backend::MKLDNN}) {
+    for (const auto op : {at::Float32Op::CONV, at::Float32Op::RNN, at::Float32Op::MATMUL}) {
+      context.setFloat32Precision(backend, op, at::Float32Precision::IEEE);
+    }
+  }
+}
+
 }  // namespace
 
 extern "C" {
@@ -24,15 +36,18 @@ const char* pb_exact_math() {
     context.setSDPUseMemEfficient(false);
     context.setSDPUseCuDNN(false);
     context.setSDPUseMath(true);
-    context.setAllowTF32CuDNN(false);
-    context.setAllowTF32CuBLAS(false);
+    full_precision(context);
   });
 }
 
 const char* pb_allow_tf32(int allow) {
   return protect([&] {
-    at::globalContext().setAllowTF32CuDNN(allow != 0);
-    at::globalContext().setAllowTF32CuBLAS(allow != 0);
+    auto& context = at::globalContext();
+    full_precision(context);
+    if (allow != 0) {
+      context.setAllowTF32CuDNN(true);
+      context.setAllowTF32CuBLAS(true);
+    }
   });
 }
 

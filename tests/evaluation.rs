@@ -68,6 +68,18 @@ fn the_suite_is_stored_ranked_and_shown() {
     let table = std::fs::read_to_string(at.join("board.md")).unwrap();
     assert_eq!(table.matches("## suite-2, ").count(), 2, "{table}");
     assert_eq!(table.matches("\n| 1 |").count(), 2, "{table}");
+    // What was attacked in another way is not ranked beside it, and a part is no result.
+    let entries = std::fs::read_to_string(at.join("board.json")).unwrap();
+    let goal = "\"goal\": \"latent\",";
+    assert!(entries.contains(goal) && !entries.contains("setting"), "{entries}");
+    let aimed = entries.replace(goal, &format!("{goal} \"setting\": \"target zero\","));
+    std::fs::write(at.join("aimed.json"), aimed).unwrap();
+    succeeds(at, "leaderboard board.json aimed.json -o aimed.md");
+    let table = std::fs::read_to_string(at.join("aimed.md")).unwrap();
+    assert_eq!(table.matches("\n| 1 |").count(), 2, "{table}");
+    assert!(table.contains("goal latent; target zero: "), "{table}");
+    let (code, said) = pullback(at, "leaderboard b.h5 -o part.md");
+    assert!(code == Some(2) && said.contains("a part, which `pullback merge` joins"), "{said}");
     succeeds(at, "leaderboard a.h5 -o board.html");
     assert!(std::fs::read_to_string(at.join("board.html")).unwrap().contains("<td>1</td>"));
     let (code, said) = pullback(at, "leaderboard a.h5 -o board.html");
@@ -136,7 +148,24 @@ fn targets_are_named_in_four_ways() {
     assert!(File::open(at.join("one.h5")).unwrap().dataset("target").is_err(), "one for all is in the config");
     let distance = |file: &str| doubles(at, file, "clean/target_latent_l2")[0];
     assert_eq!(distance("one.h5"), distance("t-shuffle.h5"));
+    // Parts towards two images under one name are no run.
+    std::fs::create_dir(at.join("to")).unwrap();
+    let to = |grey: u8| image::GrayImage::from_pixel(28, 28, image::Luma([grey])).save(at.join("to/a.png")).unwrap();
+    let part = |n: usize| {
+        let line = "attack -m m -d strokes --attack random --eps 2 --limit 6 -q --target to";
+        succeeds(at, &format!("{line} --shard {n}/2 -o p{n}.h5"));
+    };
+    to(100);
+    part(1);
+    to(200);
+    part(2);
+    let (code, said) = pullback(at, "merge p1.h5 p2.h5 -o p.h5 -q");
+    assert!(code == Some(2) && said.contains("target_sha256") && !at.join("p.h5").exists(), "{said}");
     for (wrong, text) in [
+        (
+            "--target zero --attack minimal --reach 1",
+            "attack.target: expected attacks other than minimal, found minimal",
+        ),
         ("--target 6 --limit 6", "target: expected a position from 0 to 5, found 6"),
         ("--target nowhere --limit 6", "nowhere"),
         (

@@ -6,7 +6,7 @@ use crate::toy::{Collapsed, TanhMlp, rand};
 use pullback::ffi::{self, Graph, VjpMode};
 use pullback::jacobian::{self, BatchSize, Footprint, Mode, Pass, Planner, Reach, Ways};
 use pullback::metric::{Metric, MetricKind, ensure_independent};
-use pullback::model::{Posterior, Vae};
+use pullback::model::{Judge, JudgeReads, Judged, Posterior, Vae};
 use std::time::Duration;
 use tch::{Device, Kind, Tensor};
 
@@ -201,6 +201,23 @@ fn samples_that_interact_are_refused() {
     let error = ensure_independent(&Interacting(vae), &x, Reach::Encoder).unwrap_err();
     assert_eq!(error.exit_code(), 2);
     assert!(error.to_string().contains("batch norm"), "{error}");
+    // A judge is a part of the model.
+    let judged = |judge: Box<dyn Judge>| {
+        let vae = Judged::new(TanhMlp::new(12, 9, 3, 1), judge, JudgeReads::Latent);
+        ensure_independent(&vae, &x, Reach::EncoderAndDecoder)
+    };
+    judged(Box::new(Centred(0.0))).unwrap();
+    let error = judged(Box::new(Centred(1.0))).unwrap_err();
+    assert!(error.exit_code() == 2 && error.to_string().contains("judge"), "{error}");
+}
+
+/// Judges a code by its squared distance from a share of the batch mean.
+struct Centred(f64);
+impl Judge for Centred {
+    fn of(&self, z: &Tensor) -> pullback::Result<Tensor> {
+        let middle = z.mean_dim([0i64].as_slice(), true, z.kind()) * self.0;
+        Ok((z - middle).square().sum_dim_intlist([1i64].as_slice(), false, z.kind()))
+    }
 }
 
 /// Runs the planner on a made-up machine: seconds a sample and bytes a sample as functions of the pass.

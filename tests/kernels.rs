@@ -9,6 +9,7 @@ mod plain;
 mod race;
 mod sanitized;
 mod scores;
+mod settings;
 mod solver;
 
 use tch::{Device, Kind, Tensor};

@@ -160,3 +160,27 @@ fn a_reading_checks_its_model() {
     let error = Reading::of(&Flat, &Tensor::zeros([2, 1, 2, 2], (Kind::Float, Device::Cpu))).unwrap_err();
     assert_eq!(error.to_string(), "shape of x_hat of the decoder: expected [2, 1, 2, 2], found [2, 4]");
 }
+
+/// The filter of a long axis takes memory as its length, not as its square, and gives what it gives on parts of it.
+#[test]
+fn long_axes_are_compared_as_short_ones() {
+    // Images of 290 valid positions are filtered by a matrix; of 580, whose mean is that of the two halves, otherwise.
+    let (a, b) = waves(2, 12, 590, 0.3);
+    for turned in [false, true] {
+        let [a, b] = [&a, &b].map(|t| if turned { t.transpose(2, 3) } else { t.shallow_clone() });
+        let axis = if turned { 2 } else { 3 };
+        let half = |start| {
+            let [a, b] = [&a, &b].map(|t| t.narrow(axis, start, 300));
+            similarity::ssim(&a, &b).unwrap().double_value(&[0])
+        };
+        close(&similarity::ssim(&a, &b).unwrap(), (half(0) + half(290)) / 2.0, 1e-12);
+    }
+    // A vector and a series, whose matrices would have 80 GB.
+    for (channels, height) in [(1, 1), (1, 12)] {
+        let (a, b) = waves(channels, height, 100_000, 0.3);
+        for values in [similarity::ssim(&a, &b).unwrap(), similarity::ms_ssim(&a, &b).unwrap()] {
+            assert!((0.1..0.999).contains(&values.double_value(&[0])), "{height}: {values}");
+        }
+        close(&similarity::ssim(&a, &a).unwrap(), 1.0, apart(Kind::Double, &[11, 11]));
+    }
+}

@@ -54,6 +54,10 @@ impl<'a> Loops<'a> {
         let found = kept[at].1.find(self.vae, images, index)?;
         let (forward, backward) = found.passes();
         let spectrum = found.into_spectrum();
+        // A stop leaves the passes that are finished, and this step needs all.
+        if spectrum.values.size()[0] < images.size()[0] {
+            return Err(Error::Interrupted);
+        }
         let lacking = || Error::internal("attack::loops", "a spectrum without directions");
         Ok((spectrum.directions.ok_or_else(lacking)?, Passes { forward, backward }))
     }

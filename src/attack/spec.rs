@@ -101,8 +101,12 @@ impl Knob {
 /// What readers of a result need to know about its attacks, as root attributes: `norm`, `goal` (one for each goal, if there are several),
 /// and the `scale` of steps along directions.
 pub fn told(norm: Norm, attacks: &[AttackSpec]) -> BTreeMap<String, String> {
-    let mut goals: Vec<String> = attacks.iter().map(|attack| attack.goal().to_string()).collect();
-    goals.dedup();
+    let mut goals: Vec<String> = Vec::new();
+    for goal in attacks.iter().map(|attack| attack.goal().to_string()) {
+        if !goals.contains(&goal) {
+            goals.push(goal);
+        }
+    }
     let scale = attacks.iter().find_map(|attack| match attack {
         AttackSpec::Spectral(s) => Some(("scale", s.scale.name().to_owned())),
         _ => None,

@@ -145,6 +145,12 @@ fn attacks(typed: &Attack, config: &AttackConfig) -> Result<Vec<AttackSpec>> {
     for knob in knobs(typed)? {
         knob.turn(&mut chosen)?;
     }
+    // `--metric` is for the directions of all attacks; one of them has its own key in a configuration.
+    for attack in &mut chosen {
+        if let (AttackSpec::SpectralIterated(own), Some(metric)) = (attack, typed.evaluate.metric) {
+            own.metric = metric;
+        }
+    }
     Ok(chosen)
 }
 

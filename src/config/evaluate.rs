@@ -174,6 +174,10 @@ impl AttackConfig {
             let expected = "a goal that is a distance, such as latent";
             return Err(Error::request("attack.target", expected, format!("goal {}", wrong.goal())));
         }
+        // A damage towards a target is minus a distance, which is never above 0.
+        if self.target.is_some() && self.attacks.iter().any(|a| matches!(a, AttackSpec::Minimal(_))) {
+            return Err(Error::request("attack.target", "attacks other than minimal", "minimal"));
+        }
         at_least_one("attack.eot", self.eot)?;
         self.fits_goals()?;
         self.attacks.iter().try_for_each(|spec| spec.check(self.norm)).map_err(named)?;

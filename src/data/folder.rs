@@ -20,6 +20,8 @@ pub struct Folder {
     /// The names of these subfolders.
     classes: Vec<String>,
     shape: ImageShape,
+    /// 65535 if all pictures have 16 bits a value.
+    scale: f64,
     background: Option<Background>,
     notes: Vec<String>,
 }
@@ -91,9 +93,9 @@ impl Folder {
             (files, labels) = (below, Some(numbers));
         }
         notes.extend(unread.note(root));
-        let Some(shape) = common_shape(&files, reading.background)? else { return Ok(None) };
+        let Some((shape, scale)) = common(&files, reading)? else { return Ok(None) };
         let background = reading.background;
-        Ok(Some(Self { name: root.display().to_string(), files, labels, classes, shape, background, notes }))
+        Ok(Some(Self { name: root.display().to_string(), files, labels, classes, shape, scale, background, notes }))
     }
 }
 
@@ -101,11 +103,11 @@ fn base(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// The shape that all files share, with three channels if any file has colour; `None` if there is no file.
-fn common_shape(files: &[PathBuf], background: Option<Background>) -> Result<Option<ImageShape>> {
+/// The shape that all files share, with three channels if any file has colour, and the value that is read as 1; `None` if there is no file.
+fn common(files: &[PathBuf], reading: &Reading) -> Result<Option<(ImageShape, f64)>> {
     // All results are collected before an error is returned, so that the error names the first file in order, not in time.
-    let looks: Vec<Result<Look>> = files.par_iter().map(|path| picture::look(path, background)).collect();
-    let mut common: Option<Look> = None;
+    let looks: Vec<Result<Look>> = files.par_iter().map(|path| picture::look(path, reading.background)).collect();
+    let (mut common, mut wide): (Option<Look>, bool) = (None, true);
     for (look, path) in looks.into_iter().zip(files) {
         let look = look?;
         let first = common.get_or_insert(look);
@@ -114,6 +116,12 @@ fn common_shape(files: &[PathBuf], background: Option<Background>) -> Result<Opt
             let remedy = "one size (in Python: PIL.Image.resize, or torchvision.transforms.Resize and CenterCrop)";
             return Err(wrong(path, expected, format!("{} x {}; bring all to {remedy}", look.width, look.height)));
         }
+        if look.wide != first.wide && reading.full_scale.is_some() {
+            let bits = |wide| if wide { "16 bits a value" } else { "8 bits a value" };
+            let expected = format!("{} like {:?}, because --full-scale is for all", bits(first.wide), base(&files[0]));
+            return Err(wrong(path, expected, bits(look.wide)));
+        }
+        wide &= look.wide;
         if look.colour == Colour::Rgb {
             first.colour = Colour::Rgb;
         }
@@ -121,7 +129,8 @@ fn common_shape(files: &[PathBuf], background: Option<Background>) -> Result<Opt
     let Some((look, first)) = common.zip(files.first()) else { return Ok(None) };
     let channels = if look.colour == Colour::Rgb { 3 } else { 1 };
     let place = first.display().to_string();
-    image_shape(&place, channels, look.height.into(), look.width.into()).map(Some)
+    let shape = image_shape(&place, channels, look.height.into(), look.width.into())?;
+    Ok(Some((shape, if wide { 65535.0 } else { 255.0 })))
 }
 
 impl Source for Folder {
@@ -136,6 +145,9 @@ impl Source for Folder {
     }
     fn shape(&self) -> ImageShape {
         self.shape
+    }
+    fn full_scale(&self) -> f64 {
+        self.scale
     }
     fn notes(&self) -> Vec<String> {
         self.notes.clone()

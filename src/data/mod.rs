@@ -22,6 +22,7 @@ mod strokes; // generated digits
 pub use array::Numbers;
 pub use fingerprint::fingerprint;
 pub use loader::{Batches, ahead, batches};
+pub(crate) use numpy::is_npz;
 pub use open::{open, open_as};
 pub use provided::{Rows, of_rows};
 pub use reading::{Background, FullScale, Layout, Reading};

@@ -34,8 +34,13 @@ pub fn is_npy(bytes: &[u8]) -> bool {
     bytes.starts_with(SIGNATURE)
 }
 
+/// True for a zip archive of arrays.
+pub fn is_npz(path: &Path) -> bool {
+    !arrays(path).is_empty()
+}
+
 /// The names of the arrays in a zip archive, without `.npy`; empty if it holds none or cannot be read.
-pub fn arrays(path: &Path) -> Vec<String> {
+fn arrays(path: &Path) -> Vec<String> {
     let Some(archive) = File::open(path).ok().and_then(|file| ZipArchive::new(BufReader::new(file)).ok()) else {
         return vec![];
     };
@@ -57,10 +62,7 @@ impl Numpy {
     pub fn open_npz(path: &Path, split: Split, named: Option<&str>, reading: &Reading) -> Result<Self> {
         let keys = arrays(path);
         let has = |name: &str| keys.iter().find(|key| *key == name).cloned();
-        let of = |split: Split| {
-            let names = split.names().iter().flat_map(|n| [format!("{n}_images"), format!("x_{n}"), format!("X_{n}")]);
-            names.into_iter().find_map(|name| has(&name))
-        };
+        let of = |split: Split| split_names(split).find_map(|name| has(&name));
         let usual = || ["images", "imgs", "x", "X", "data"].into_iter().find_map(has);
         let lone = || <&[String; 1]>::try_from(&keys[..]).ok().map(|[only]| only.clone());
         let chosen = match named {
@@ -77,7 +79,13 @@ impl Numpy {
         };
         let images = Array::of_archive(path, &chosen)?;
         let labels = twins(&chosen).into_iter().find_map(|name| has(&name));
-        let labels = labels.map(|name| Array::of_archive(path, &name)).transpose()?;
+        let mut labels = labels.map(|name| Array::of_archive(path, &name)).transpose()?;
+        if labels.is_none() && !Split::ALL.into_iter().flat_map(split_names).any(|name| name == chosen) {
+            // Labels of any usual name, if there are as many: another array of that name may belong to other images.
+            let usual = ["labels", "y", "Y"].into_iter().filter(|name| *name != chosen).filter_map(has);
+            let mut read = usual.filter_map(|name| Array::of_archive(path, &name).ok());
+            labels = read.find(|labels| labels.shape.first() == images.shape.first());
+        }
         Self::of(path, "NumPy .npz", images, labels, reading)
     }
 
@@ -105,6 +113,11 @@ impl Numpy {
         let name = path.display().to_string();
         Ok(Self { name, format, numbers: images.numbers, images, labels, axes, scale, reading: *reading, notes })
     }
+}
+
+/// The names of a split's images in an archive.
+fn split_names(split: Split) -> impl Iterator<Item = String> {
+    split.names().iter().flat_map(|n| [format!("{n}_images"), format!("x_{n}"), format!("X_{n}")])
 }
 
 /// The possible names of the labels for the images called `name`.
@@ -148,10 +161,15 @@ impl Array {
         let broken =
             |e: &dyn std::fmt::Display| Error::request(place.clone(), "a sound .npz file", first_line(&e.to_string()));
         let file = File::open(path).map_err(|e| Error::io(path, e))?;
+        let length = file.metadata().map_err(|e| Error::io(path, e))?.len();
         let mut archive = ZipArchive::new(BufReader::new(file)).map_err(|e| broken(&e))?;
         let mut entry = archive.by_name(&format!("{name}.npy")).map_err(|e| broken(&e))?;
         let (size, stored) = (entry.size(), entry.compression() == CompressionMethod::Stored);
         if let (true, Some(data)) = (stored, entry.data_start()) {
+            // A header and an archive that agree on a size may both be wrong.
+            if data.saturating_add(size) > length {
+                return Err(broken(&"an array cut short"));
+            }
             let (array, start) = Self::begin(&place, &mut entry, size)?;
             let file = File::open(path).map_err(|e| Error::io(path, e))?;
             return Ok(Self { values: Values::File { path: path.to_owned(), file, start: data + start }, ..array });

@@ -87,18 +87,24 @@ fn plausible(spec: &str, source: &dyn Source) -> Result<Option<String>> {
         }
         first = last;
     }
-    let bits = (largest * full).log2().ceil().max(1.0);
+    // The least 1, 3, 7, ... that no stored value exceeds.
+    let stored = (largest * full).round();
+    let bits = (stored + 1.0).log2().ceil().max(1.0);
+    let most = 2f64.powf(bits) - 1.0;
     if full == 65535.0 && largest > 1.0 / 255.0 {
-        let remedy = format!("--full-scale {}, if they have {bits} bits", 2f64.powf(bits) - 1.0);
+        let remedy = format!("--full-scale {most}, if they have {bits} bits");
         return Ok(Some(format!(
             "{spec}: no value of the first {end} images is above {largest:.3} of 65535 ({remedy})"
         )));
     }
     let found = match full {
-        255.0 | 65535.0 => format!("no value above {} in the first {end} images", (largest * full).round()),
+        255.0 | 65535.0 => format!("no value above {stored} in the first {end} images"),
         _ => format!("no value above {largest:.4} in the first {end} images"),
     };
-    let remedy = if full == 255.0 || full == 65535.0 { "--full-scale 1" } else { "--full-scale V" };
+    let remedy = match full {
+        255.0 | 65535.0 => format!("--full-scale {most}"),
+        _ => "--full-scale V".to_owned(),
+    };
     Err(Error::request(spec, format!("values up to {full} (or {remedy}, the value that means 1)"), found))
 }
 
@@ -147,7 +153,7 @@ fn recognise(spec: &str, split: Split, reading: &Reading) -> Result<Box<dyn Sour
     if numpy::is_npy(&head) {
         return Ok(Box::new(numpy::Numpy::open_npy(path, reading)?));
     }
-    if head.starts_with(b"PK") && !numpy::arrays(path).is_empty() {
+    if head.starts_with(b"PK") && numpy::is_npz(path) {
         return Ok(Box::new(numpy::Numpy::open_npz(path, split, named, reading)?));
     }
     let found = foreign::file(path).map_err(|e| Error::io(path, e))?;

@@ -16,24 +16,32 @@ pub struct Look {
     pub width: u32,
     /// Grey or colour.
     pub colour: Colour,
+    /// 16 bits a value, not 8.
+    pub wide: bool,
 }
 
 /// Examines a picture. Pixels are read only if the header does not say enough: whether those with an alpha channel are opaque, or whether a
 /// palette is grey.
 pub fn look(path: &Path, background: Option<Background>) -> Result<Look> {
     let header = probe(path)?;
-    let (height, width, colour, alpha) = match header {
-        Some(PictureHeader { height, width, colour, alpha }) => (height, width, colour, alpha),
+    let PictureHeader { height, width, colour, alpha, wide } = match header {
+        Some(header) => header,
         None => {
             let image = open(path)?;
             let colour = if is_grey(&image) { Colour::Grey } else { Colour::Rgb };
-            (image.height(), image.width(), colour, image.color().has_alpha())
+            let (height, width, alpha) = (image.height(), image.width(), image.color().has_alpha());
+            PictureHeader { height, width, colour, alpha, wide: bits(&image) > 8 }
         }
     };
     if alpha && background.is_none() {
         opaque(path, &open(path)?)?;
     }
-    Ok(Look { height, width, colour })
+    Ok(Look { height, width, colour, wide })
+}
+
+/// Bits of one value.
+fn bits(image: &DynamicImage) -> u16 {
+    image.color().bits_per_pixel() / u16::from(image.color().channel_count())
 }
 
 /// True if every pixel is grey.
@@ -76,7 +84,7 @@ pub fn decode(path: &Path, shape: ImageShape, background: Option<Background>, ou
     let colour = shape.channels > 1;
     // 8-bit values are widened, not rescaled: v / 255 must come out exactly.
     let wide = |bytes: Vec<u8>| (bytes.into_iter().map(u16::from).collect::<Vec<u16>>(), 255.0f32);
-    let bits = image.color().bits_per_pixel() / u16::from(image.color().channel_count());
+    let bits = bits(&image);
     if bits > 16 {
         let found = "floating point pixels (in Python: numpy.savez('FILE.npz', images=...))";
         return Err(wrong(path, "pixels of 8 or 16 bits", found));

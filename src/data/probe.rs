@@ -18,6 +18,8 @@ pub struct PictureHeader {
     pub colour: Colour,
     /// Whether pixels may be transparent.
     pub alpha: bool,
+    /// Whether values have 16 bits.
+    pub wide: bool,
 }
 
 /// Whether pixels have colour.
@@ -73,7 +75,7 @@ pub fn probe(path: &Path) -> Result<Option<PictureHeader>> {
 fn png(file: &mut (impl Read + Seek)) -> std::io::Result<Option<PictureHeader>> {
     let mut chunk = [0u8; 18];
     file.read_exact(&mut chunk)?;
-    let [_, _, _, _, b'I', b'H', b'D', b'R', w0, w1, w2, w3, h0, h1, h2, h3, _, kind] = chunk else {
+    let [_, _, _, _, b'I', b'H', b'D', b'R', w0, w1, w2, w3, h0, h1, h2, h3, depth, kind] = chunk else {
         return Ok(None);
     };
     let (mut colour, mut alpha) = match kind {
@@ -101,7 +103,7 @@ fn png(file: &mut (impl Read + Seek)) -> std::io::Result<Option<PictureHeader>> 
         file.seek_relative(i64::from(length) + 4)?;
     }
     let (width, height) = (u32::from_be_bytes([w0, w1, w2, w3]), u32::from_be_bytes([h0, h1, h2, h3]));
-    Ok(Some(PictureHeader { height, width, colour, alpha }))
+    Ok(Some(PictureHeader { height, width, colour, alpha, wide: depth == 16 }))
 }
 
 /// The frame header (SOF), found by stepping from segment to segment.
@@ -118,7 +120,8 @@ fn jpeg(file: &mut (impl Read + Seek)) -> std::io::Result<Option<PictureHeader>>
                     _ => Colour::Rgb,
                 };
                 let (height, width) = (u16::from_be_bytes([h0, h1]), u16::from_be_bytes([w0, w1]));
-                return Ok(Some(PictureHeader { height: height.into(), width: width.into(), colour, alpha: false }));
+                let (height, width) = (height.into(), width.into());
+                return Ok(Some(PictureHeader { height, width, colour, alpha: false, wide: false }));
             }
             0xda => return Ok(None),
             _ => file.seek_relative(i64::from(length))?,

@@ -60,7 +60,7 @@ pub(crate) fn check(routine: &'static str, message: *const c_char) -> Result<()>
 }
 
 /// Process-wide settings for exact derivatives: attention by its math backend (the fused ones have no double
-/// backward), no TF32 in convolutions and matrix products.
+/// backward), no TF32 in convolutions and matrix products, and on CPUs no bfloat16 in them.
 pub fn exact_math() -> Result<()> {
     keep_cuda();
     // SAFETY: takes no argument; sets flags of libtorch's global context.

@@ -26,6 +26,12 @@ pub fn ensure_independent(vae: &dyn Vae, x: &Tensor, reach: Reach) -> Result<()>
             deterministic("encoder", a, again)?;
             independent("encoder", a, b)?;
         }
+        // A judge and watched layers; nothing for other models.
+        let (a_few, again, others) = (vae.features(&one)?, vae.features(&one)?, vae.features(&other)?);
+        for ((a, again), b) in a_few.iter().zip(&again).zip(&others) {
+            deterministic(FEATURES, a, again)?;
+            independent(FEATURES, a, b)?;
+        }
         if reach == Reach::EncoderAndDecoder {
             let code = a.mean.f_narrow(0, 0, 1)?;
             let pair =
@@ -37,6 +43,9 @@ pub fn ensure_independent(vae: &dyn Vae, x: &Tensor, reach: Reach) -> Result<()>
         Ok(())
     })
 }
+
+/// What goals read beside codes and reconstructions.
+const FEATURES: &str = "judge or layers";
 
 fn deterministic(part: &str, a: &Tensor, again: &Tensor) -> Result<()> {
     let found = |gap| format!("one that moves by {gap:.1e} when it is asked again (dropout, or noise drawn inside?)");

@@ -12,6 +12,8 @@ use tch::{Device, Kind, Tensor};
 
 const WINDOW: i64 = 11;
 const SIGMA: f64 = 1.5;
+/// The longest axis that is filtered by a product with a band matrix, whose size grows with the square of the axis.
+const LONGEST_BAND: i64 = 512;
 const C1: f64 = 0.01 * 0.01;
 const C2: f64 = 0.03 * 0.03;
 /// Weights of the scales, fine to coarse.
@@ -79,11 +81,9 @@ fn sides(a: &Tensor) -> (i64, i64) {
 fn compare(a: &Tensor, b: &Tensor) -> Result<(Tensor, Tensor)> {
     let (height, width) = sides(a);
     let window = odd(WINDOW.min(height).min(width));
-    let rows = band(height, window, a.device())?;
-    let columns = band(width, window, a.device())?.f_transpose(0, 1)?;
     let moments = [a, b, &a.f_square()?, &b.f_square()?, &a.f_mul(b)?];
-    // A separable window is two small products with band matrices: exact in f64 on every device.
-    let smooth = rows.f_matmul(&Tensor::f_stack(&moments, 0)?)?.f_matmul(&columns)?;
+    // The window is separable.
+    let smooth = filtered(filtered(Tensor::f_stack(&moments, 0)?, -2, window)?, -1, window)?;
     let [ma, mb, maa, mbb, mab] = [0, 1, 2, 3, 4].map(|i| smooth.f_select(0, i));
     let (ma, mb) = (ma?, mb?);
     let (square_a, square_b, cross) = (ma.f_square()?, mb.f_square()?, ma.f_mul(&mb)?);
@@ -101,16 +101,47 @@ fn odd(n: i64) -> i64 {
     (n - 1 + n % 2).max(1)
 }
 
-/// Gaussian filtering of a line of `n` pixels at its valid positions, as a matrix [n - window + 1, n].
-fn band(n: i64, window: i64, device: Device) -> Result<Tensor> {
+/// The weights of a Gaussian window, which sum to 1.
+fn gaussian(window: i64) -> Vec<f64> {
     let centre = (window / 2) as f64;
     let weights: Vec<f64> = (0..window).map(|i| (-(i as f64 - centre).powi(2) / (2.0 * SIGMA * SIGMA)).exp()).collect();
     let sum: f64 = weights.iter().sum();
+    weights.into_iter().map(|w| w / sum).collect()
+}
+
+/// `maps` [..., H, W] filtered along rows (axis -1) or columns (-2), at the valid positions.
+fn filtered(maps: Tensor, axis: i64, window: i64) -> Result<Tensor> {
+    let (height, width) = sides(&maps);
+    let length = if axis == -1 { width } else { height };
+    // Vectors and series of one value a step have nothing to filter.
+    if window == 1 {
+        return Ok(maps);
+    }
+    if length <= LONGEST_BAND {
+        // A small product: exact in f64 on every device.
+        let band = band(length, window, maps.device())?;
+        return Ok(if axis == -1 { maps.f_matmul(&band.f_transpose(0, 1)?)? } else { band.f_matmul(&maps)? });
+    }
+    let valid = length - window + 1;
+    let mut sum: Option<Tensor> = None;
+    for (i, weight) in gaussian(window).into_iter().enumerate() {
+        let part = maps.f_narrow(axis, i as i64, valid)?.f_mul_scalar(weight)?;
+        sum = Some(match sum {
+            Some(sum) => sum.f_add(&part)?,
+            None => part,
+        });
+    }
+    Ok(sum.unwrap_or(maps))
+}
+
+/// Gaussian filtering of a line of `n` pixels at its valid positions, as a matrix [n - window + 1, n].
+fn band(n: i64, window: i64, device: Device) -> Result<Tensor> {
+    let weights = gaussian(window);
     let valid = (n - window + 1).max(0);
     let mut matrix = vec![0f64; (valid * n) as usize];
     for row in 0..valid as usize {
         for (i, w) in weights.iter().enumerate() {
-            matrix[row * n as usize + row + i] = w / sum;
+            matrix[row * n as usize + row + i] = *w;
         }
     }
     Ok(Tensor::f_from_slice(&matrix)?.f_reshape([valid, n])?.f_to_device(device)?)

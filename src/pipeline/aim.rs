@@ -2,12 +2,13 @@
 
 use super::job::Job;
 use crate::config::Target;
-use crate::data;
+use crate::data::{self, Source};
 use crate::error::{Error, Result};
 use crate::model::shift::Reading;
 use crate::model::{Posterior, Vae};
 use crate::seed::{self, Stage};
 use rand::Rng;
+use std::sync::Arc;
 use tch::Tensor;
 
 /// A stream of [`Stage::Others`]; stream 1 belongs to the images that attacks may move towards.
@@ -39,8 +40,7 @@ impl Job<'_> {
             }
             Target::Index(index) => Ok(Aimed::Image(self.read(*index)?)),
             Target::File(file) => {
-                let subject = self.subject();
-                let source = data::open_as(file, subject.split, Some(1), &subject.reading)?;
+                let source = self.target_file(file)?;
                 let (found, wanted) = (source.shape(), self.shape);
                 if found != wanted {
                     let told = |s: data::ImageShape| format!("{}x{}x{}", s.channels, s.height, s.width);
@@ -50,6 +50,20 @@ impl Job<'_> {
                 Ok(Aimed::Image(image))
             }
         }
+    }
+
+    /// The data set whose first image is a target.
+    fn target_file(&self, file: &str) -> Result<Arc<dyn Source>> {
+        let subject = self.subject();
+        data::open_as(file, subject.split, Some(1), &subject.reading)
+    }
+
+    /// The hash of a target in a file of its own: a run that goes on, and every part of it, must have the same one.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub(super) fn target_fingerprint(&self, file: &str) -> Result<String> {
+        data::fingerprint(self.target_file(file)?.as_ref())
     }
 
     /// The positions of the target images, one for each sample at the positions `index`, if samples have targets of their own.

@@ -175,6 +175,9 @@ pub fn attack_with(request: &AttackRequest, provided: &Provided, observer: &dyn 
     if let Some(judge) = request.judge.as_ref().filter(|_| provided.judge.is_none()) {
         attributes.insert("judge_sha256".to_owned(), sha256(judge)?);
     }
+    if let Some(Target::File(file)) = &request.target {
+        attributes.insert("target_sha256".to_owned(), job.target_fingerprint(file)?);
+    }
     if let Some(suite) = request.attacks.iter().find(|a| matches!(a, AttackSpec::Suite(_))) {
         attributes.insert(suite.name().to_owned(), attack::SUITE.to_owned());
     }
@@ -306,7 +309,9 @@ impl<'a> Search<'a> {
         files: Option<Pictures>,
         observer: &'a dyn Observer,
     ) -> Self {
-        let told = Told::of(job, request.images);
+        // Else the judge has draws of its own, or images that were rounded after the search.
+        let curves = request.eot.is_none() && !request.rounded;
+        let told = Told::of(job, request.images, curves);
         Self { request, budgets, told, files, observer, doubts: Mutex::default() }
     }
 
@@ -414,6 +419,9 @@ fn ensure_scales(request: &AttackRequest, job: &Job) -> Result<()> {
         }
         if spec.wishes() > 0 {
             job.ensure_metric(request.metric)?;
+        }
+        if let AttackSpec::SpectralIterated(own) = spec {
+            job.ensure_metric(own.metric)?;
         }
     }
     Ok(())

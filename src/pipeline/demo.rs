@@ -53,7 +53,9 @@ pub fn run(request: &DemoRequest, observer: &dyn Observer) -> Result<DemoOutcome
         train::clear(&request.output, &[REPORT_FILE])?;
         for arm in ARMS {
             train::clear_run(&request.output.join(arm))?;
-            train::clear(&request.output.join(arm), &[SCORES_FILE, ATTACK_FILE])?;
+            for file in [SCORES_FILE, ATTACK_FILE] {
+                train::clear(&request.output.join(arm), &[file, &format!("{file}.partial")])?;
+            }
         }
     }
     let mut reused = true;

@@ -20,7 +20,7 @@ pub fn describe(file: &str, reading: &Reading) -> Result<String> {
     if path.is_dir() && (path.join(CONFIG_FILE).exists() || path.join(WEIGHTS_FILE).exists()) {
         return run_folder(path);
     }
-    if path.is_file() && is_zip(path)? {
+    if path.is_file() && is_zip(path)? && !data::is_npz(path) {
         return torchscript(path);
     }
     if path.is_file() && store::is_result(path) {
@@ -75,7 +75,7 @@ fn attack_tables(reader: &Reader) -> Result<String> {
     Ok(lines)
 }
 
-/// TorchScript files are zip archives; no other file that pullback reads is one.
+/// TorchScript files are zip archives; of the other files that pullback reads only those of NumPy's arrays are.
 fn is_zip(path: &Path) -> Result<bool> {
     use std::io::Read;
     let mut head = Vec::new();

@@ -4,6 +4,7 @@
 //! command wrote is an input as well, so that a table can be extended without its models.
 
 use super::AttackRequest;
+use crate::config::{PixelBox, Target};
 use crate::correlate::{Bootstrap, interval};
 use crate::error::{Error, Result, one_of};
 use crate::report;
@@ -35,6 +36,9 @@ pub struct Entry {
     pub norm: String,
     /// The goal that was increased.
     pub goal: String,
+    /// What else a comparison needs, where it is not the default: target, draws, defences, judge, layers, box, the samples' choice.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub setting: String,
     /// Sizes of the perturbations, ascending.
     pub eps: Vec<f64>,
     /// The goal's value at each size, mean over the samples, with its 95 % interval.
@@ -101,6 +105,10 @@ fn of(reader: &Reader) -> Result<Entry> {
     if !reader.attacks().iter().any(|name| name == SUITE) {
         return Err(wrong(reader.attacks().join(", ")));
     }
+    if (reader.samples() as u64) < header.samples {
+        let found = format!("{} samples of {}: a part, which `pullback merge` joins", reader.samples(), header.samples);
+        return Err(wrong(found));
+    }
     let request: AttackRequest = serde_yaml::from_str(&header.config).map_err(Error::yaml)?;
     let (_, eps) = reader.read_f64("/eps")?;
     let mut order: Vec<usize> = (0..eps.len()).collect();
@@ -126,6 +134,7 @@ fn of(reader: &Reader) -> Result<Entry> {
         suite: header.extra.get(SUITE).cloned().unwrap_or_else(|| SUITE.to_owned()),
         norm: request.norm.to_string(),
         goal: request.attacks.iter().find(|a| a.name() == SUITE).map(|a| a.goal().to_string()).unwrap_or_default(),
+        setting: setting(&request, reader),
         damage: intervals?,
         recon_mse: recon.iter().map(|values| mean(values)).collect(),
         clean_mse: mean(&clean),
@@ -135,6 +144,35 @@ fn of(reader: &Reader) -> Result<Entry> {
         version: reader.version().to_owned(),
         eps,
     })
+}
+
+/// The settings of a run, beside norm, sizes and goal, without which its numbers do not compare.
+fn setting(request: &AttackRequest, reader: &Reader) -> String {
+    let known = |name: &str| reader.header().extra.get(name).map(|value| short(value));
+    let hash = |name: &str| known(name).map_or_else(String::new, |hash| format!(" ({hash})"));
+    let mut told = vec![];
+    told.extend(request.target.as_ref().map(|target| match target {
+        Target::File(_) => format!("target image{}", hash("target_sha256")),
+        target => format!("target {target}"),
+    }));
+    told.extend(request.eot.map(|draws| format!("{draws} draws of the code")));
+    told.extend(request.through.iter().map(|defence| format!("through {defence}")));
+    if request.judge.is_some() {
+        told.push(format!("judge of the {:?}{}", request.judge_reads, hash("judge_sha256")).to_lowercase());
+    }
+    if !request.layers.is_empty() {
+        told.push(format!("layers {}", request.layers.join(", ")));
+    }
+    if request.pixels == PixelBox::Off {
+        told.push("no box".to_owned());
+    }
+    if request.rounded {
+        told.push("8-bit images".to_owned());
+    }
+    if let Some(drawn) = request.subject.sample {
+        told.push(format!("{drawn} samples drawn by seed {}", request.subject.seed));
+    }
+    told.join("; ")
 }
 
 /// The area under the line through (0, 0) and the damage at each size, by trapezoids, divided by the largest size.
@@ -186,7 +224,15 @@ fn tables(entries: Vec<Entry>) -> Vec<Vec<Entry>> {
 
 fn compares(a: &Entry, b: &Entry) -> bool {
     let key = |e: &Entry| {
-        (e.suite.clone(), e.norm.clone(), e.goal.clone(), e.data_sha256.clone(), e.samples, format!("{:?}", e.eps))
+        (
+            e.suite.clone(),
+            e.norm.clone(),
+            e.goal.clone(),
+            e.setting.clone(),
+            e.data_sha256.clone(),
+            e.samples,
+            format!("{:?}", e.eps),
+        )
     };
     key(a) == key(b)
 }
@@ -195,10 +241,11 @@ fn compares(a: &Entry, b: &Entry) -> bool {
 fn cells(table: &[Entry]) -> (String, Vec<String>, Vec<Vec<String>>) {
     let Some(first) = table.first() else { return (String::new(), vec![], vec![]) };
     let title = format!(
-        "{}, {}, goal {}: {} samples of {} (data {})",
+        "{}, {}, goal {}{}: {} samples of {} (data {})",
         first.suite,
         first.norm,
         first.goal,
+        if first.setting.is_empty() { String::new() } else { format!("; {}", first.setting) },
         first.samples,
         first.dataset,
         short(&first.data_sha256)

@@ -21,9 +21,9 @@ const ENOUGH: usize = 64;
 const NAMED: usize = 10;
 
 impl<S: Sink> Watched<S> {
-    /// Watches the `total` samples that go to `sink`.
-    pub fn new(sink: S, total: usize, tells: fn(&str) -> bool) -> Self {
-        Self { sink, tells, lost: vec![], seen: 0, total }
+    /// Watches the samples that go to `sink`, which has `done` of them already; the whole run, of which they may be a part, has `total`.
+    pub fn new(sink: S, done: usize, total: usize, tells: fn(&str) -> bool) -> Self {
+        Self { sink, tells, lost: vec![], seen: done, total }
     }
 
     /// Reports which samples were lost; returns the sink.
@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn lost_samples_are_named_and_stop_nobody() {
-        let mut watched = Watched::new(Count(0), 100, |path| path == "/told");
+        let mut watched = Watched::new(Count(0), 0, 100, |path| path == "/told");
         watched.put(&block(0..40, &[7])).unwrap();
         watched.put(&block(40..100, &[77, 78])).unwrap();
         let lines = Lines::default();
@@ -130,7 +130,7 @@ mod tests {
     #[test]
     fn most_are_the_models_fault() {
         let all: Vec<u64> = (0..200).collect();
-        let mut watched = Watched::new(Count(0), 200, |path| path == "/told");
+        let mut watched = Watched::new(Count(0), 0, 200, |path| path == "/told");
         // Too few to say so.
         watched.put(&block(0..40, &all)).unwrap();
         let error = watched.put(&block(40..80, &all)).unwrap_err();
@@ -139,8 +139,11 @@ mod tests {
             "{error}"
         );
         // All that there are.
-        let mut few = Watched::new(Count(0), 3, |path| path == "/told");
+        let mut few = Watched::new(Count(0), 0, 3, |path| path == "/told");
         assert!(few.put(&block(0..3, &[0, 2])).is_err());
-        assert!(Watched::new(Count(0), 3, |path| path == "/told").put(&block(0..3, &[2])).is_ok());
+        assert!(Watched::new(Count(0), 0, 3, |path| path == "/told").put(&block(0..3, &[2])).is_ok());
+        // A part of a run, and the rest of one that was stopped, are no reason to stop.
+        assert!(Watched::new(Count(0), 0, 100, |path| path == "/told").put(&block(0..1, &[0])).is_ok());
+        assert!(Watched::new(Count(0), 99, 100, |path| path == "/told").put(&block(99..100, &[99])).is_ok());
     }
 }

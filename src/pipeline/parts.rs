@@ -155,7 +155,7 @@ impl Job<'_> {
         let order = writer.remaining();
         let done = writer.done().len() as u64;
         observer.on(Event::Begin { task: stage.task, unit: "images", total: order.len() as u64 + done, done });
-        let mut writer = Watched::new(writer, order.len(), stage.tells);
+        let mut writer = Watched::new(writer, done as usize, self.positions().len(), stage.tells);
         let source = self.source.clone();
         let flow = Flow { source, order, block: stage.block, device: self.device, kind: self.kind };
         let run = flow.run(&mut writer, observer, evaluate);

@@ -107,8 +107,11 @@ pub fn score_with(request: &ScoreRequest, provided: &Provided, observer: &dyn Ob
             columns.push(doubles("/spectrum/log_lengths", lengths, 0)?);
         }
         if let Some(r) = request.margin {
+            // After a stop, the samples of the passes that are finished.
+            let kept = found.values().size()[0];
+            let (images, index) = (images.f_narrow(0, 0, kept)?, &index[..kept as usize]);
             let squares = found.values().f_sum_dim_intlist([1i64].as_slice(), false, Kind::Double)?;
-            let margin = score::margin(vae, images, index, subject.seed, &squares, r)?;
+            let margin = score::margin(vae, &images, index, subject.seed, &squares, r)?;
             columns.push(doubles("/margin/probability", &margin.probability, 0)?);
             columns.push(doubles("/margin/radius", &margin.radius, 0)?);
         }

@@ -15,13 +15,14 @@ pub(super) struct Told<'a> {
     pictures: bool,
     has_scale: bool,
     images: SaveImages,
+    curves: bool,
 }
 
 impl<'a> Told<'a> {
-    /// What a job's file tells; `images` says whether images are stored.
-    pub fn of(job: &'a Job, images: SaveImages) -> Self {
+    /// What a job's file tells; `images` says whether images are stored, and `curves` whether the damage during a search is.
+    pub fn of(job: &'a Job, images: SaveImages, curves: bool) -> Self {
         let has_scale = job.model.vae.has_scale();
-        Self { axes: job.axes(), pictures: job.is_of_pictures(), has_scale, images }
+        Self { axes: job.axes(), pictures: job.is_of_pictures(), has_scale, images, curves }
     }
 
     /// Whether a measure has a meaning for these samples and this model.
@@ -77,7 +78,8 @@ impl<'a> Told<'a> {
         }
         let curves = by_eps.iter().map(|a| a.curve.at_budgets(a.spectrum.larger()));
         // One step, or a search that stops early, has no such curve; a fit on other samples is not a sample's own.
-        let is_search = by_eps.iter().all(|a| !matches!(a.family, Family::Direction | Family::Universal));
+        let is_search =
+            self.curves && by_eps.iter().all(|a| !matches!(a.family, Family::Direction | Family::Universal));
         if let (true, Some(curves)) = (is_search, curves.collect::<Result<Option<Vec<_>>>>()?) {
             columns.push(doubles(format!("/curve/{name}"), &Tensor::f_stack(&curves, 0)?, 1)?);
         }

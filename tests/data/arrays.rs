@@ -22,6 +22,9 @@ for name, save in (('stored', np.savez), ('packed', np.savez_compressed)):
     save(name + '.npz', train_images=x, train_labels=y[:, None], test_images=x[:2], test_labels=y[:2, None], val_images=x[:3], val_labels=y[:3])
     save(name + '_keras.npz', x_train=x, y_train=y, x_test=x[:2], y_test=y[:2])
 np.savez('other.npz', a=x, b=x[:1]); np.savez('lone.npz', anything=x)
+for images, labels in (('data', 'labels'), ('x', 'labels'), ('images', 'y'), ('X', 'y'), ('pictures', 'Y')):
+    np.savez_compressed(f'{images}_{labels}.npz', **{images: x, labels: y})
+np.savez('fewer.npz', images=x, y=y[:3]); np.savez('split.npz', x_train=x, y=y); np.savez('texts.npz', x=x, labels=np.array(['a'] * 7))
 def put(name, **of):
     with h5py.File(name, 'w') as f:
         for key, value in of.items():
@@ -169,6 +172,14 @@ fn archives_have_splits_and_labels() {
         assert_eq!(labels(&all(&*source(name, split, &Reading::default()))), [0, 1, 2, 0, 1, 2, 0], "{name}");
     }
     assert_eq!(source("val.h5", Split::Val, &Reading::default()).len(), 3);
+    for name in ["data_labels.npz", "x_labels.npz", "images_y.npz", "X_y.npz", "pictures_Y.npz:pictures"] {
+        let found = all(&*source(name, Split::Train, &Reading::default()));
+        assert_eq!(labels(&found), [0, 1, 2, 0, 1, 2, 0], "{name}");
+    }
+    // Of another number, of another split, of no numbers.
+    for name in ["fewer.npz", "split.npz", "texts.npz"] {
+        assert!(!source(name, Split::Train, &Reading::default()).has_labels(), "{name}");
+    }
     let none = source("attributes.h5", Split::Test, &Reading::default());
     assert!(
         !none.has_labels() && none.notes().iter().any(|n| n.contains("no class of each image")),
@@ -178,6 +189,22 @@ fn archives_have_splits_and_labels() {
     // Channels were found last by the shape alone: that is said.
     let notes = source("last.h5", Split::Test, &Reading::default()).notes();
     assert!(notes.iter().any(|n| n.contains("read as [N, H, W, C], 3x6x5 (--layout nchw if it is not)")), "{notes:?}");
+}
+
+#[test]
+fn an_archive_of_arrays_is_inspected_as_data() {
+    use pullback::pipeline::inspect::describe;
+    let Some(folder) = folder() else { return };
+    for (name, lines) in [
+        ("stored.npz", &["NumPy .npz", "train         7 images 3x6x5, labelled", "val           3 images"][..]),
+        ("lone.npz", &["kind          data", "test          7 images 3x6x5, no labels"]),
+        ("x.npy", &["NumPy .npy"]),
+    ] {
+        let told = describe(text(&folder.join(name)), &Reading::default()).unwrap();
+        assert!(lines.iter().all(|line| told.contains(line)), "{name}: {told}");
+    }
+    let model = crate::files::root().join("tests/models/flat.pt");
+    assert!(describe(text(&model), &Reading::default()).unwrap().contains("TorchScript VAE"));
 }
 
 #[test]

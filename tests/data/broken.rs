@@ -175,6 +175,31 @@ fn damaged_hdf5() {
     refuse_folder(&[("test.h5", &damaged)], Split::Test, &["test.h5: /images", "readable rows"]);
 }
 
+/// An archive that tells of more than is there: 2 GiB in its directory and in the array's header, which agree.
+#[test]
+fn an_archive_is_not_believed() {
+    use std::io::{Cursor, Write};
+    use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
+    let header = "{'descr': '|u1', 'fortran_order': False, 'shape': (33554432, 8, 8), }";
+    let array =
+        [b"\x93NUMPY\x01\x00", &118u16.to_le_bytes()[..], format!("{header:<117}\n").as_bytes(), &[255; 64 * 1000]]
+            .concat();
+    let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
+    archive
+        .start_file("images.npy", SimpleFileOptions::default().compression_method(CompressionMethod::Stored))
+        .unwrap();
+    archive.write_all(&array).unwrap();
+    let mut bytes = archive.finish().unwrap().into_inner();
+    let told = (128u32 + 33_554_432 * 64).to_le_bytes();
+    // Packed and unpacked size, in the entry's own header and in the directory.
+    let directory = bytes.windows(4).rposition(|w| w == b"PK\x01\x02").unwrap();
+    for place in [18, 22, directory + 20, directory + 24] {
+        bytes[place..place + 4].copy_from_slice(&told);
+    }
+    let dir = folder(&[("vast.npz", &bytes)]);
+    refuse(text(&dir.path().join("vast.npz")), Split::Test, &["vast.npz: images", "a sound .npz file", "cut short"]);
+}
+
 #[test]
 fn broken_images() {
     let read = |name: &str| std::fs::read(golden(name)).unwrap();

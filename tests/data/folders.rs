@@ -1,7 +1,7 @@
 //! Folders of pictures as people keep them, against Pillow and torchvision's order of files.
 
 use super::{all, labels, pixels, text};
-use pullback::data::{Background, Reading, Source, Split, open, open_as};
+use pullback::data::{Background, FullScale, Reading, Source, Split, open, open_as};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -165,4 +165,41 @@ fn splits_are_no_classes_and_litter_is_nothing() {
     let some = tree(&["a/1.png", "a/2.heic", "b/1.png", "b/2.heic", "b/3.avif"]);
     let notes = opened(&some, Split::Test).notes();
     assert!(notes.iter().any(|n| n.contains("3 files left out, not read: avif, heic")), "{notes:?}");
+}
+
+#[test]
+fn pictures_of_16_bits_keep_them() {
+    let dir = tempfile::tempdir().unwrap();
+    // 12 bits in 16, of PNG by its header and of TIFF by its pixels.
+    let value = |x: u32, y: u32| (4095 - 97 * (5 * y + x)) as u16;
+    for name in ["a.png", "b.tiff"] {
+        let picture = image::ImageBuffer::from_fn(5, 4, |x, y| image::Luma([value(x, y)]));
+        picture.save(dir.path().join(name)).unwrap();
+    }
+    let expected = |scale: f32| -> Vec<f32> {
+        let one: Vec<f32> = (0..20).map(|i| f32::from(value(i % 5, i / 5)) / scale).collect();
+        [one.clone(), one].concat()
+    };
+    let reading = |full_scale| Reading { full_scale, ..Reading::default() };
+    let opened = |full_scale| open_as(text(dir.path()), Split::Test, None, &reading(full_scale));
+    for (full_scale, scale) in [(None, 65535.0), (Some(FullScale::Value(4095.0)), 4095.0), (Some(FullScale::None), 1.0)]
+    {
+        let source = opened(full_scale).unwrap();
+        assert_eq!((source.full_scale(), pixels(&all(&*source))), (65535.0, expected(scale)), "{full_scale:?}");
+        let warned = source.notes().iter().any(|n| n.contains("--full-scale 4095, if they have 12 bits"));
+        assert_eq!(warned, full_scale.is_none(), "{:?}", source.notes());
+    }
+    // One scale for both depths would be wrong for one of them.
+    image::GrayImage::from_fn(5, 4, |x, y| image::Luma([(12 * (5 * y + x)) as u8]))
+        .save(dir.path().join("c.png"))
+        .unwrap();
+    let error = opened(Some(FullScale::Value(4095.0))).err().unwrap();
+    let line = error.to_string();
+    assert_eq!((error.exit_code(), line.lines().count()), (2, 1), "{line}");
+    assert!(
+        line.contains("c.png: expected 16 bits a value like \"a.png\"") && line.ends_with("8 bits a value"),
+        "{line}"
+    );
+    let mixed = pixels(&all(&*opened(None).unwrap()));
+    assert_eq!((&mixed[..40], mixed[59]), (&expected(65535.0)[..], 228.0 / 255.0));
 }

@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, SubsetRandomSampler, TensorDataset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    RandomSampler,
+    Subset,
+    SubsetRandomSampler,
+    TensorDataset,
+)
 
 import pullback as pb
 
@@ -52,6 +61,13 @@ SOURCES = {
         batch_size=3,
         collate_fn=lambda b: {"image": torch.stack([i for i, _ in b]), "label": torch.stack([t for _, t in b])},
     ),
+    "loader with a batch_sampler": lambda x: DataLoader(
+        TensorDataset(x, LABELS), batch_sampler=BatchSampler(RandomSampler(x), 3, drop_last=False)
+    ),
+    "labels [n, 1]": lambda x: DataLoader(TensorDataset(x, LABELS[:, None]), batch_size=3),
+    "labels in a list": lambda x: DataLoader(
+        TensorDataset(x, LABELS), collate_fn=lambda b: (torch.stack([i for i, _ in b]), [int(t) for _, t in b])
+    ),
     "stream": Stream,
     "loader of a stream": lambda x: DataLoader(Stream(x), batch_size=3),
 }
@@ -69,6 +85,61 @@ def test_sources_give_the_same(conv, images, name):
         assert found.labels is None
 
 
+def test_what_a_loader_chooses_is_scored(conv, images):
+    data = TensorDataset(images, LABELS)
+    half = lambda b: (torch.stack([i for i, _ in b]) / 2, torch.stack([t for _, t in b]))
+    chosen = _score(conv, DataLoader(data, batch_sampler=[[6, 1], [4]], collate_fn=half))
+    assert torch.equal(chosen.labels, LABELS[[1, 4, 6]]) and torch.equal(chosen.index, torch.arange(3))
+    assert torch.allclose(chosen.spectrum, _score(conv, images[[1, 4, 6]] / 2).spectrum, rtol=1e-6)
+    # Positions are among the chosen: a report must not take them for the data set's.
+    named = [_score(conv, DataLoader(data, sampler=s)).attributes["dataset"] for s in ([0, 1], [0, 2])]
+    assert named[0] != named[1] and all(name.startswith("2 of TensorDataset ") for name in named)
+    assert len(_score(conv, DataLoader(data, sampler=RandomSampler(data, num_samples=3))).index) == 3
+    assert (
+        len(_score(conv, DataLoader(data, sampler=RandomSampler(data, replacement=True, num_samples=11))).index) == 11
+    )
+    alone = DataLoader(data, batch_size=None, collate_fn=lambda item: (item[0] / 2, item[1]))
+    assert torch.allclose(_score(conv, alone).spectrum, _score(conv, images / 2).spectrum, rtol=1e-6)
+
+
+def test_names_tell_data_apart(conv, images):
+    def name(data):
+        return _score(conv, data).attributes["dataset"]
+
+    assert name(images) == name(images.clone()) != name(images.flip(0))
+    assert name(TensorDataset(images)) == name(TensorDataset(images, LABELS)) != name(TensorDataset(images.flip(0)))
+    assert name(images).startswith("Tensor [8, 1, 12, 12] ")
+
+
+@pytest.mark.parametrize(
+    ("labels", "found"),
+    [
+        (torch.ones(8, 40, dtype=torch.int64), r"int64 \[40\]"),
+        (torch.rand(8), r"float32 \[\]"),
+        (["cat"] * 8, "str"),
+        ([1, None] * 4, "none of some"),
+    ],
+)
+def test_labels_that_are_no_classes_are_left_out(conv, images, labels, found):
+    class Beside(Stream):
+        def __iter__(self):
+            return iter(zip(self.images, labels, strict=True))
+
+    with pytest.warns(pb.PullbackWarning, match=f"labels are left out: .*, found {found}") as told:
+        assert _score(conv, Beside(images)).labels is None
+    assert told[0].filename == __file__
+    if isinstance(labels, torch.Tensor):
+        for data in (TensorDataset(images, labels), DataLoader(TensorDataset(images, labels), batch_size=3)):
+            with pytest.warns(pb.PullbackWarning, match="labels are left out"):
+                assert _score(conv, data).labels is None
+
+
+def test_labels_that_some_samples_lack(conv, images):
+    data = [(x, 1 if i < 7 else None) for i, x in enumerate(images)]
+    with pytest.raises(ValueError, match="expected one class of each sample, as the first has"):
+        _score(conv, data)
+
+
 def test_bytes_words_and_bool(conv, images):
     rough = (images * 255).round()
     expected = _score(conv, rough / 255).spectrum
@@ -76,6 +147,11 @@ def test_bytes_words_and_bool(conv, images):
     assert torch.equal(_score(conv, rough.byte().numpy()).spectrum, expected)
     words = (rough.numpy() * 257).astype(np.uint16)
     assert torch.allclose(_score(conv, words).spectrum, expected, rtol=1e-5)
+    for same in (torch.from_numpy(words), words.astype(">u2"), TensorDataset(torch.from_numpy(words), LABELS)):
+        assert torch.equal(_score(conv, same).spectrum, _score(conv, words).spectrum)
+    big = images.numpy().astype(">f4")
+    for same in (big, [(x, 0) for x in big]):
+        assert torch.equal(_score(conv, same).spectrum, _score(conv, images).spectrum)
     assert torch.allclose(_score(conv, rough.int(), full_scale=255).spectrum, expected, rtol=1e-6)
     assert torch.equal(_score(conv, images > 0.5).spectrum, _score(conv, (images > 0.5).float()).spectrum)
 

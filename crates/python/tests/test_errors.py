@@ -44,6 +44,35 @@ def test_keys_of_the_yaml(conv, images):
     assert pb.score(conv, images, set={"score.top": 2}, quiet=True).directions.shape[1] == 2
 
 
+@pytest.mark.parametrize(
+    ("text", "keys", "line"),
+    [
+        ("", {"interface.posterior": "std"}, r"interface.posterior: expected None, as pb.Model was given, found std"),
+        ("", {"interface.input_range": (-1, 1)}, r"interface.input_range: expected \(0.0, 1.0\), .*, found \[-1, 1\]"),
+        ("interface: {outputs: [0, 1]}", {}, r"interface.outputs: expected None, .*, found \[0, 1\]"),
+        ("score: {top: 1}\ninterface:\n  input_range:\n  - -1\n  - 1\n", {}, "interface.input_range: expected"),
+    ],
+)
+def test_only_the_model_says_how_it_is_read(conv, images, tmp_path, text, keys, line):
+    (tmp_path / "run.yaml").write_text(text)
+    with pytest.raises(ValueError, match=line) as raised:
+        pb.score(conv, images, config=tmp_path / "run.yaml", set=keys, quiet=True)
+    assert "\n" not in str(raised.value)
+
+
+def test_the_same_interface_may_be_said_and_is_stored(conv, images, tmp_path):
+    (tmp_path / "run.yaml").write_text(
+        "# interface: {posterior: var}\ninterface: {input_range: [-1, 1], posterior: logvar}\n"
+    )
+    model = pb.Model(conv, input_range=(-1, 1), posterior="logvar", outputs=(0, 1))
+    expected = pb.score(model, images, quiet=True)
+    found = pb.score(model, images, config=tmp_path / "run.yaml", quiet=True)
+    assert torch.equal(found.spectrum, expected.spectrum)
+    for scores in (expected, found):
+        told = " ".join(scores.attributes["config"].split())
+        assert "input_range: - -1.0 - 1.0" in told and "outputs: - 0 - 1" in told
+
+
 def test_a_typo_is_python_s_own_error(conv, images):
     with pytest.raises(TypeError, match="metrics"):
         pb.score(conv, images, metrics="mean")

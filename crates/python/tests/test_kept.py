@@ -45,6 +45,61 @@ def test_models_are_left_as_found(conv, images, precision):
     assert seen and all(p.grad is None for p in conv.parameters())
 
 
+def _precisions():
+    said = [pb._keep._precision(*setting) for setting in pb._keep._PRECISIONS]
+    for older in (torch.get_float32_matmul_precision, lambda: torch.backends.cudnn.allow_tf32):
+        try:
+            said.append(older())
+        except RuntimeError:
+            said.append("raises")
+    return said
+
+
+@pytest.fixture
+def as_before():
+    undo = pb._keep._exact()
+    for put, values in undo:
+        put(*values)
+    yield
+    for put, values in undo:
+        put(*values)
+
+
+PRECISIONS = {
+    "generic tf32": lambda: setattr(torch.backends, "fp32_precision", "tf32"),
+    "generic bf16": lambda: setattr(torch.backends, "fp32_precision", "bf16"),
+    "cuda": lambda: setattr(torch.backends.cudnn, "fp32_precision", "tf32"),
+    "cuda products": lambda: setattr(torch.backends.cuda.matmul, "fp32_precision", "tf32"),
+    "cuda convolutions": lambda: setattr(torch.backends.cudnn.conv, "fp32_precision", "ieee"),
+    "oneDNN products": lambda: setattr(torch.backends.mkldnn.matmul, "fp32_precision", "bf16"),
+    "oneDNN convolutions": lambda: setattr(torch.backends.mkldnn.conv, "fp32_precision", "bf16"),
+    "medium": lambda: torch.set_float32_matmul_precision("medium"),
+    "high": lambda: torch.set_float32_matmul_precision("high"),
+    "no TF32": lambda: setattr(torch.backends.cudnn, "allow_tf32", False),
+}
+
+
+@pytest.mark.parametrize("name", PRECISIONS)
+def test_products_are_exact_and_their_settings_left(conv, images, name, as_before):
+    wide = torch.nn.Sequential(torch.nn.Conv2d(1, 32, 3, padding=1), torch.nn.Flatten(), torch.nn.Linear(4608, 64))
+    model = pb.Model(wide, encode=wide, decode=lambda z: z[:, :1].repeat(1, 144).view(-1, 1, 12, 12))
+    expected = pb.score(model, images, metric="mean", quiet=True).spectrum
+    PRECISIONS[name]()
+    before = _precisions()
+    seen = []
+    conv.head.register_forward_hook(lambda *a: seen.append(_precisions()))
+    assert torch.allclose(pb.score(model, images, metric="mean", quiet=True).spectrum, expected, rtol=1e-5, atol=1e-9)
+    pb.score(conv, images, metric="mean", quiet=True)
+    assert _precisions() == before
+    # What followed another setting still does.
+    torch.backends.fp32_precision = "none"
+    alone = _precisions()
+    PRECISIONS[name]()
+    torch.backends.fp32_precision = "none"
+    assert alone == _precisions()
+    assert seen and all(said[:9] == ["ieee"] * 9 and said[9:] == ["highest", False] for said in seen)
+
+
 def test_also_after_an_exception(conv, images):
     before = _state(conv)
     with pytest.raises(ValueError, match="RuntimeError: mat1 and mat2"):

@@ -2,6 +2,8 @@
 
 import collections
 import dataclasses
+import re
+import runpy
 
 import pytest
 import torch
@@ -89,6 +91,46 @@ def test_names_in_the_source_tell():
     model = pb.Model(Named())
     pb.score(model, torch.rand(3, 1, 3, 4), quiet=True)
     assert "outputs 1 and 2, read as mu and std (the code calls it z_std)" in str(model)
+
+
+@pytest.mark.parametrize(
+    ("returned", "code"),
+    [("mu, z", 0), ("z, mu", 1), ("mu, self.reparameterize(mu)", 0), ("log_var, mu_2", 0), ("mu, sample", 0)],
+)
+def test_names_of_no_scale_are_asked_for(returned, code, tmp_path):
+    (tmp_path / f"named_{code}.py").write_text(
+        "import torch\n"
+        "class Named(torch.nn.Linear):\n"
+        "    def reparameterize(self, mu):\n"
+        "        return mu - 1\n"
+        "    def encode(self, x):\n"
+        "        mu = self(x.flatten(1))\n"
+        "        z = sample = mu_2 = log_var = mu - 1\n"
+        f"        return {returned}\n"
+        "    def decode(self, z):\n"
+        "        return z.repeat(1, 6).view(-1, 1, 3, 4)\n"
+    )
+    space = runpy.run_path(str(tmp_path / f"named_{code}.py"))
+    vae, x = space["Named"](12, 2), torch.rand(3, 1, 3, 4)
+    with pytest.raises(
+        ValueError, match=rf"mu and a scale, or mu alone, found 2 outputs \({re.escape(returned.split(', ')[0])}"
+    ) as raised:
+        pb.score(vae, x, quiet=True)
+    assert f"outputs=({code},)" in str(raised.value) and "\n" not in str(raised.value)
+    # What the caller says goes before names.
+    pb.score(pb.Model(vae, outputs=(code,)), x, metric="mean", quiet=True)
+    pb.score(pb.Model(vae, posterior="logvar"), x, quiet=True)
+
+
+@pytest.mark.parametrize("scale", ["std", "var", "logvar"])
+def test_the_scale_that_is_said_is_the_one_that_is_read(scale):
+    parts, into, encode, decode = _vae(lambda m, v: Bag(mean=m, logvar=v, std=(v / 2).exp(), var=v.exp()))
+    model = pb.Model(into, encode=encode, decode=decode, posterior=scale)
+    x = torch.rand(4, 1, 3, 4)
+    exact = lambda x: tuple(t.double() for t in parts(x.float()))  # noqa: E731
+    found = pb.score(model, x, metric="stochastic", quiet=True)
+    assert f".mean and .{scale}, read as {scale}" in _reading(model)
+    spectra_agree(found.spectrum, eigenvalues(exact, decode, x, "stochastic"), 1e-5)
 
 
 @pytest.mark.parametrize(

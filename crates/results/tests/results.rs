@@ -15,4 +15,5 @@ mod files; //  where the tests find what they read
 mod parsers; // bytes and texts that are read by hand
 #[path = "../../../tests/python.rs"]
 mod python; // what Python's libraries say of a file
+mod report; // which files belong together
 mod store; //  HDF5 files as h5py reads them

@@ -14,6 +14,8 @@ pub(super) struct Cells<'a> {
     pub folders: &'a [PathBuf],
     /// The samples that each file must have: those of the first file.
     index: Option<Vec<u64>>,
+    /// The hash of their data.
+    data: Option<String>,
     open: HashMap<(usize, String), Rc<Reader>>,
     /// The last file beyond these.
     last: Option<((usize, String), Rc<Reader>)>,
@@ -21,7 +23,7 @@ pub(super) struct Cells<'a> {
 
 impl<'a> Cells<'a> {
     pub fn new(folders: &'a [PathBuf]) -> Self {
-        Self { folders, index: None, open: HashMap::new(), last: None }
+        Self { folders, index: None, data: None, open: HashMap::new(), last: None }
     }
 
     /// A file of a cell.
@@ -39,6 +41,11 @@ impl<'a> Cells<'a> {
         if reader.index() != *self.index.get_or_insert_with(|| reader.index().to_vec()) {
             let found = format!("{} others", reader.index().len());
             return Err(Error::request(path.display().to_string(), "the samples of the sweep's other models", found));
+        }
+        let data = &reader.header().data_sha256;
+        if data != self.data.get_or_insert_with(|| data.clone()) {
+            let shown = path.display().to_string();
+            return Err(Error::request(shown, "the data of the sweep's other models", "results on other data"));
         }
         let reader = Rc::new(reader);
         if self.open.len() < OPEN {

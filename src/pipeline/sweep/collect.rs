@@ -9,7 +9,7 @@ use crate::config::{Cell, SweepSpec};
 use crate::device;
 use crate::error::{Error, Result};
 use crate::ffi;
-use crate::store::{self, Block, Column, FileKind, Header, Overwrite, Reader, Values, Writer};
+use crate::store::{self, Block, Column, FileKind, Header, Reader, Values, Writer};
 use sha2::{Digest, Sha256};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -52,8 +52,8 @@ pub(super) fn write(
     if spec.pictures > 0 {
         fixed.extend(pictures(&folders, &cells.reader(0, &attack_file(""))?.attacks())?);
     }
-    let mut writer = Writer::create(path, &header, index.clone(), &fixed, Overwrite::Yes)?;
     // A sweep's file is made quickly, so pieces of an earlier attempt are not reused.
+    let mut writer = Writer::anew(path, &header, index.clone(), &fixed)?;
     let width: usize = parts.iter().map(|part| part.width(&mut cells)).sum::<Result<usize>>()?;
     let step = (PIECE / (width * rows.len()).max(1)).clamp(1, index.len().max(1));
     let mut start = 0;

@@ -14,6 +14,15 @@ use std::path::PathBuf;
 use std::time::Instant;
 use tch::Device;
 
+/// True if models may be trained at once. Those of a fleet are begun together, so that none of them can be left to another process.
+pub(super) fn may_be(spec: &SweepSpec, device: Device) -> bool {
+    match spec.together {
+        Together::Off => false,
+        Together::Fixed(n) => n > 1,
+        Together::Auto => device.is_cuda(),
+    }
+}
+
 /// How many models are trained at once; 1 means that each worker trains its own.
 pub(super) fn size(spec: &SweepSpec, device: Device, pending: usize) -> Result<usize> {
     let most = match spec.together {

@@ -24,6 +24,7 @@ use crate::model::write_atomically;
 use crate::report;
 use crate::store::Overwrite;
 use relate::Related;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -100,9 +101,11 @@ pub fn run(request: &SweepRequest, observer: &dyn Observer) -> Result<Option<Swe
     // first. Models that are trained at once are begun at once.
     let mine: Vec<Cell> = all.iter().copied().skip(share.part - 1).step_by(share.of).collect();
     let claims = output.join(CELLS);
-    let alone = mine.is_empty() || models(spec, &mine, device, observer, &folder, Some(&claims))?;
+    if !mine.is_empty() {
+        models(spec, &mine, device, observer, &folder, Some(&claims))?;
+    }
     let others: Vec<Cell> = all.iter().rev().copied().filter(|cell| !mine.contains(cell)).collect();
-    if alone && lock::is_shared(&claims) && unfinished(spec, &others, &folder)? > 0 {
+    if !fleet::may_be(spec, device) && lock::is_shared(&claims) && unfinished(spec, &others, &folder)? > 0 {
         models(spec, &others, device, observer, &folder, Some(&claims))?;
     }
     let left = unfinished(spec, &all, &folder)?;
@@ -139,7 +142,7 @@ fn unfinished(spec: &SweepSpec, cells: &[Cell], folder: &impl Fn(&Cell) -> PathB
     Ok(states.collect::<Result<Vec<_>>>()?.iter().filter(|state| !state.done).count())
 }
 
-/// Does the remaining work of `cells`, of those that nobody else has if there is a folder of `claims`. True if each is trained by itself.
+/// Does the remaining work of `cells`, of those that nobody else has if there is a folder of `claims`.
 fn models(
     spec: &SweepSpec,
     cells: &[Cell],
@@ -147,7 +150,7 @@ fn models(
     observer: &dyn Observer,
     folder: &(impl Fn(&Cell) -> PathBuf + Sync),
     claims: Option<&Path>,
-) -> Result<bool> {
+) -> Result<()> {
     let mut pending = Vec::new();
     let mut epochs = 0;
     for cell in cells {
@@ -173,7 +176,7 @@ fn models(
     let trained = if together > 1 { fleet::work(spec, &pending, together, &whole, folder) } else { Ok(vec![]) };
     let worked = trained.and_then(|failed| work(spec, &pending, failed, cells.len(), workers, &whole, folder, claims));
     observer.on(Event::End);
-    worked.map(|()| together <= 1)
+    worked
 }
 
 /// Puts the results of all models together, and makes the page.
@@ -226,6 +229,8 @@ fn prepare(output: &Path, spec: &SweepSpec, cells: &[Cell], overwrite: Overwrite
                 ));
             }
             (_, Overwrite::Yes) => {
+                // Parts of the sweep hold its folder for moments only, and their models while they work on them.
+                let _theirs = claimed(output, there.cells().iter().chain(cells))?;
                 for cell in there.cells().iter().chain(cells) {
                     cell::clear(&output.join(CELLS).join(cell.name()), &there)?;
                     cell::clear(&output.join(CELLS).join(cell.name()), spec)?;
@@ -239,6 +244,21 @@ fn prepare(output: &Path, spec: &SweepSpec, cells: &[Cell], overwrite: Overwrite
     }
     std::fs::create_dir_all(output.join(CELLS)).map_err(|e| Error::io(output, e))?;
     write_atomically(&config, spec.to_yaml()?.as_bytes())
+}
+
+/// The locks of all models of `cells` that exist.
+///
+/// # Errors
+/// A wrong request if another process works on one.
+fn claimed<'a>(output: &Path, cells: impl Iterator<Item = &'a Cell>) -> Result<Vec<FolderLock>> {
+    let claims = output.join(CELLS);
+    let names: BTreeSet<String> = cells.map(Cell::name).filter(|name| claims.join(name).is_dir()).collect();
+    let mut held = Vec::with_capacity(2 * names.len());
+    for name in names {
+        held.push(FolderLock::of_work(&claims, &name)?);
+        held.push(FolderLock::of(&claims.join(name))?);
+    }
+    Ok(held)
 }
 
 /// How many models are worked on at a time.

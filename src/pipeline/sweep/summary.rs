@@ -138,8 +138,9 @@ fn losses(path: &Path) -> Result<Vec<(&'static str, f64)>> {
     ])
 }
 
+/// The mean over the samples that have a value: lost ones have none, and neither have those that a universal attack was fitted on.
 fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len() as f64
+    ScoreSummary::of("", values).mean
 }
 
 impl fmt::Display for CellSummary {
@@ -186,4 +187,15 @@ pub(super) fn table(f: &mut fmt::Formatter<'_>, rows: &[CellSummary]) -> fmt::Re
         )?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mean_is_of_those_that_have_a_value() {
+        assert_eq!(mean(&[1.0, f64::NAN, 3.0]), 2.0);
+        assert!(mean(&[f64::NAN]).is_nan());
+    }
 }

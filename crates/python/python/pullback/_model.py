@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import hashlib
+import os
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ._families import Family, family_of, uncompiled, unwrapped
+from ._identity import Identity
 from ._outputs import SCALES, Ask, Reading, image_of, log_variance, reading_of
 
 
@@ -79,7 +80,7 @@ class Model:
         self._own = tuple(f and uncompiled(f) for f in (encode, decode))
         if self._own != (encode, decode):
             self._notes.append("torch.compile: the function that it compiles is asked, uncompiled")
-        self._outputs = None if outputs is None else tuple(outputs)
+        self.outputs = None if outputs is None else tuple(outputs)
         self._family = self._asked(self.vae)
         self.posterior = posterior or self._family.posterior
         self.posterior_of_library = posterior is None and self._family.posterior is not None
@@ -88,6 +89,7 @@ class Model:
         self._image: tuple[Callable[[Any], Tensor], str] | None = None
         self._copies: dict[torch.dtype, Any] = {}
         self._lock = threading.Lock()
+        self._unlike()
 
     def _asked(self, vae: Any) -> Family:
         encode, decode = self._own
@@ -129,22 +131,27 @@ class Model:
 
     @property
     def sha256(self) -> str:
-        """What the model is, in hex: of its weights, its classes and how it is read. An unfinished result goes on only with the same."""
-        seen = hashlib.sha256()
+        """What the model is, in hex: of its weights, its classes, its functions and how it is read. An unfinished result goes on only with
+        the same; where weights or functions cannot be read, with none."""
+        seen = Identity()
         for told in (
             type(self.vae).__qualname__,
             self.posterior,
-            self._outputs,
+            self.outputs,
             self.input_range,
             self._family.encode_words,
             self._family.decode_words,
         ):
-            seen.update(repr(told).encode())
-        if self.module is None:
-            # Nothing tells two functions apart: a result of one is never gone on with.
-            seen.update(repr([id(f) for f in self._own]).encode())
-        else:
-            hash_weights(seen, self.module)
+            seen.put(repr(told))
+        if self.module is not None:
+            seen.module(self.module)
+        elif self.vae is not None:
+            seen.asked(self.vae)
+        for function in self._own:
+            if function is not None:
+                seen.asked(function)
+        if not seen.told:
+            seen.put(self._chance)
         return seen.hexdigest()
 
     def reader(self, double: bool) -> Reader:
@@ -172,6 +179,10 @@ class Model:
                 self._copies[dtype] = self._asked(twin), twin
             family, twin = self._copies[dtype]
             return Reader(self, family, dtype, twin if isinstance(twin, torch.nn.Module) else None)
+
+    def _unlike(self) -> None:
+        """From now on this model is another, where nothing tells what it is: what was begun is not gone on with."""
+        self._chance = os.urandom(16)
 
     def _forget(self) -> None:
         """Copies are of the weights as they were."""
@@ -215,7 +226,7 @@ class Reader:
         low, high = model.input_range
         output = self._family.encode(x if (low, high) == (0.0, 1.0) else x * (high - low) + low)
         if model._reading is None:
-            reading = reading_of(output, model.name, self._family.encode, model.posterior, model._outputs)
+            reading = reading_of(output, model.name, self._family.encode, model.posterior, model.outputs)
             if model.posterior_of_library:
                 reading = dataclasses.replace(
                     reading, words=reading.words.replace("as you said", "as the library says")
@@ -303,14 +314,6 @@ class Reader:
             raise Ask(
                 f"{name}: {'encode' if what == 'mu' else what}: expected a tensor [{given.shape[0]}, ...] for {given.shape[0]} sample(s), found {found}"
             )
-
-
-def hash_weights(seen: Any, module: torch.nn.Module) -> None:
-    """Adds names, types, shapes and values of a module's tensors to a hash of hashlib's."""
-    for key, tensor in module.state_dict(keep_vars=True).items():
-        if isinstance(tensor, Tensor):
-            seen.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            seen.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
 
 
 def _range(pair: Sequence[float]) -> tuple[float, float]:

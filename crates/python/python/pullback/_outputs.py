@@ -55,6 +55,10 @@ _IMAGES = (
 _DRESS = re.compile(
     r"^(self_)?(fc|linear|layer|head|conv|to|get|compute|dense|quant)_|_(layer|head|fc|linear|conv|net)$"
 )
+# Names of what is no scale, beside those of means.
+_OTHERS = re.compile(
+    r"sampl|reparam|recon|quantized|^(z|zs|h|hidden|x|x_hat|features?|skips?|loss|kl|kld|indices|eps|noise)$|^z_q$"
+)
 
 
 class Ask(ValueError):
@@ -76,19 +80,27 @@ class Reading:
     words: str
 
 
-def scale_of(name: str) -> str | None:
-    """Which scale a name means; None where it means none."""
+def _undressed(name: str) -> str:
     plain = name.lower()
     while (undressed := _DRESS.sub("", plain)) != plain:
         plain = undressed
+    return plain
+
+
+def scale_of(name: str) -> str | None:
+    """Which scale a name means; None where it means none."""
+    plain = _undressed(name)
     return next((scale for scale, pattern in _PATTERNS if re.search(pattern, plain)), None)
 
 
 def is_mean(name: str) -> bool:
-    plain = name.lower()
-    while (undressed := _DRESS.sub("", plain)) != plain:
-        plain = undressed
-    return plain in _MEANS[:10]
+    return _undressed(name) in _MEANS[:10]
+
+
+def is_no_scale(name: str) -> bool:
+    """Whether a name is known to be another thing's than a scale's."""
+    plain = _undressed(name)
+    return scale_of(name) is None and (plain in _MEANS or _OTHERS.search(plain) is not None)
 
 
 def reading_of(
@@ -213,7 +225,7 @@ def _named(output: Any, fields: Mapping[str, Any], model: str, posterior: str | 
     scales = {
         scale_of(n): n for n in reversed(list(tensors)) if scale_of(n) and tensors[n].shape == tensors[mean].shape
     }
-    scale = next((s for s in SCALES if s in scales), None)
+    scale = posterior if posterior in scales else next((s for s in SCALES if s in scales), None)
     if getattr(output, "deterministic", False) or scale is None:
         get = _getter(output, mean)
         return Reading(lambda o: (get(o), None), None, f".{mean}, a code without a variance")
@@ -233,19 +245,25 @@ def _sequence(output: Sequence[Any], model: str, encode: Callable[..., Any], pos
         return Reading(lambda o: inner.pick(o[0]), inner.scale, f"{inner.words}, the first of {len(output)}")
     names = _returned(encode, len(output))
     mean = scale = None
+    code = 0
     if names:
         named = [i for i in tensors if is_mean(names[i])]
         scales = [i for i in tensors if scale_of(names[i])]
         # A sample z beside its mean is not the mean.
         better = [i for i in named if names[i].lower() not in ("z", "latent", "code")] or named
+        code = better[0] if len(better) == 1 else 0
         if len(better) == 1 and len(scales) == 1:
             mean, scale = better[0], scales[0]
-    if mean is None and len(output) == 2 and len(tensors) == 2 and output[0].shape == output[1].shape:
+    # What the caller says of the second output goes before what the names say.
+    other = names is not None and posterior is None and (is_no_scale(names[-1]) or scale_of(names[0]) is not None)
+    if mean is None and len(output) == 2 and len(tensors) == 2 and output[0].shape == output[1].shape and not other:
         mean, scale = 0, 1
     if mean is None or scale is None:
         found = ", ".join(f"{list(v.shape)}" if isinstance(v, Tensor) else _kind(v) for v in output)
+        if names and all(names):
+            found = f"{', '.join(names)}: {found}"
         raise Ask(
-            f"{model}: encode: expected mu and a scale, or mu alone, found {len(output)} outputs ({found}) (outputs=(0, 1) says which are mean and scale, outputs=(0,) that the first is a code)"
+            f"{model}: encode: expected mu and a scale, or mu alone, found {len(output)} outputs ({found}) (outputs=(0, 1) says which are mean and scale, outputs=({code},) that {f'output {code}' if code else 'the first'} is a code)"
         )
     kind, why = _judged(output[scale], names[scale] if names else None, model, posterior)
     m, s = mean, scale

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -13,11 +14,12 @@ from torch import Tensor
 
 from . import _native
 from ._data import is_path, rows_of
+from ._interface import interface_of, refuse_other
 from ._judge import Judge
 from ._keep import kept
 from ._model import Model
 from ._outputs import Ask
-from ._progress import Listener
+from ._progress import Listener, PullbackWarning
 from ._results import Attack, Scores
 
 Metric = Literal["mean", "stochastic", "fisher", "output", "output-stochastic", "decoder"]
@@ -65,7 +67,7 @@ def score(
         labels: Classes [N], beside a tensor or an array.
         out: A result file, the same as the command line's. An unfinished one is gone on with. Without it results are in memory.
         force: Replace ``out`` where it is there.
-        config, set: A YAML file and single keys of it, ``{"score.top": 3}``.
+        config, set: A YAML file and single keys of it, ``{"score.top": 3}``. How a model in Python is read only :class:`Model` says.
         batch: Samples a pass, or "auto".
         limit, sample: The first so many samples, or a draw of so many.
         split, shard, layout, full_scale, background: As the command line's.
@@ -317,7 +319,12 @@ def _evaluate(
         raise Ask(
             f"device: expected {asked.device}, where the model lies, found {device} (model.to({str(device)!r}) moves it)"
         )
+    if asked is not None:
+        refuse_other(asked, options["--config"], options["--set"])
     rows = None if is_path(images) else rows_of(images, labels, options["--limit"], None)
+    if rows is not None and rows.warning is not None:
+        # This function, the public one, its caller.
+        warnings.warn(rows.warning, PullbackWarning, stacklevel=3)
     folder = tempfile.mkdtemp(prefix="pullback-") if out is None else None
     path = Path(out) if folder is None else Path(folder, f"{command}.h5")
     told = {
@@ -327,8 +334,8 @@ def _evaluate(
         "--force": force or None,
         "--device": device if of_path else _device(asked),  # type: ignore[arg-type]
     }
-    if asked is not None and asked.posterior is not None:
-        told["--posterior"] = asked.posterior
+    if asked is not None:
+        told |= interface_of(asked)
     arguments = _arguments(command, {**told, **options})
     try:
         with kept(asked.module if asked is not None else None), kept(judge.module if judge is not None else None):
@@ -339,6 +346,8 @@ def _evaluate(
             error.finished = _finished(path)  # type: ignore[attr-defined]
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
+        elif asked is not None:
+            asked._unlike()
         raise
     finally:
         if asked is not None:

@@ -95,6 +95,12 @@ impl Header {
         )
     }
 
+    /// True if the run's samples were drawn from all (`sample` in its request), so that they may have any positions.
+    pub(super) fn is_draw(&self) -> bool {
+        let request = serde_yaml::from_str::<serde_yaml::Value>(&self.config);
+        request.is_ok_and(|request| request.get("sample").is_some_and(|sample| !sample.is_null()))
+    }
+
     /// Every attribute in text: name, value.
     pub(super) fn attributes(&self, version: &str) -> Vec<(String, String)> {
         let own = [

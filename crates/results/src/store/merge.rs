@@ -78,9 +78,18 @@ fn ensure_whole(header: &Header, rows: &[Row]) -> Result<()> {
         0 => rows.last().map_or(0, |r| r.index + 1),
         samples => samples,
     };
-    // A draw can have its samples anywhere in the data set.
     if rows.len() as u64 == total {
         return Ok(());
+    }
+    let wrong = |found: String| {
+        Err(Error::request("shards to merge", format!("every sample of the run, {total} in all"), found))
+    };
+    // A draw can have its samples anywhere in the data set: nobody knows which are missing.
+    if header.is_draw() || rows.last().is_some_and(|last| last.index >= total) {
+        return wrong(match total.checked_sub(rows.len() as u64) {
+            Some(missing) => format!("{missing} missing"),
+            None => format!("{} in all", rows.len()),
+        });
     }
     let mut gaps: Vec<Range<u64>> = Vec::new();
     let mut next = 0;
@@ -95,14 +104,7 @@ fn ensure_whole(header: &Header, rows: &[Row]) -> Result<()> {
         1 => gap.start.to_string(),
         _ => format!("{} to {}", gap.start, gap.end - 1),
     };
-    if gaps.is_empty() {
-        return Ok(());
-    }
-    Err(Error::request(
-        "shards to merge",
-        format!("every sample of the run, {total} in all"),
-        format!("{missing} missing: {}", gaps.iter().take(5).map(shown).collect::<Vec<_>>().join(", ")),
-    ))
+    wrong(format!("{missing} missing: {}", gaps.iter().take(5).map(shown).collect::<Vec<_>>().join(", ")))
 }
 
 /// Checks that two shards belong to one run.

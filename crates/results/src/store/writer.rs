@@ -102,6 +102,14 @@ impl Writer {
         Self::begin(Target::new(path, overwrite)?, header, samples.into(), fixed, Partial::Resume)
     }
 
+    /// [`Writer::create`] that goes on with no earlier attempt: for what is made quickly, in place of an older file.
+    ///
+    /// # Errors
+    /// As [`Writer::create`], except for files that are there.
+    pub fn anew(path: &Path, header: &Header, samples: impl Into<Samples>, fixed: &[Column]) -> Result<Self> {
+        Self::begin(Target::new(path, Overwrite::Yes)?, header, samples.into(), fixed, Partial::Discard)
+    }
+
     pub(super) fn begin(
         mut target: Target,
         header: &Header,

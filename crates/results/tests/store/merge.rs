@@ -110,6 +110,26 @@ fn shards_of_another_run_are_refused() {
 }
 
 #[test]
+fn a_draw_that_lacks_samples_says_how_many() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("merged.h5");
+    let refused = |header: &Header, index: &[u64]| {
+        let path = shard(folder.path(), "shard.h5", header, index);
+        let error = merge(std::slice::from_ref(&path), &output, Overwrite::No).unwrap_err();
+        std::fs::remove_file(path).unwrap();
+        assert_eq!(error.exit_code(), 2);
+        error.to_string()
+    };
+    let of = |config: &str| Header { config: config.to_owned(), samples: 6, ..header(FileKind::Scores) };
+    let all = "shards to merge: expected every sample of the run, 6 in all, found ";
+    // Positions that the draw never had are not missing, whether some lie beyond its size or none.
+    assert_eq!(refused(&of("sample: 6\n"), &[3, 900, 20_000]), format!("{all}3 missing"));
+    assert_eq!(refused(&of("sample: 6\n"), &[0, 3, 4]), format!("{all}3 missing"));
+    assert_eq!(refused(&of("of a version that wrote another request"), &[3, 900]), format!("{all}4 missing"));
+    assert_eq!(refused(&of("sample: null\n"), &[0, 3, 4]), format!("{all}3 missing: 1 to 2, 5"));
+}
+
+#[test]
 fn large_shards_are_joined_in_pieces() {
     // 3 MB a row: a piece of 32 MiB holds 10 of the 24 rows.
     let folder = tempfile::tempdir().unwrap();

@@ -52,6 +52,25 @@ fn an_unfinished_run_goes_on_where_it_stopped() {
 }
 
 #[test]
+fn what_is_made_anew_goes_on_with_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let header = header(FileKind::Attack);
+    let path = folder.path().join("attack.h5");
+    for _ in 0..2 {
+        // The second attempt finds what the first one left.
+        Writer::anew(&path, &header, 12, &[eps()]).unwrap().put(&attacks(&[0, 1])).unwrap();
+        assert!(!path.exists() && partial(&path).exists());
+    }
+    for _ in 0..2 {
+        // The second one replaces a finished file.
+        let mut writer = Writer::anew(&path, &header, 12, &[eps()]).unwrap();
+        writer.put(&attacks(&[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11])).unwrap();
+        writer.finish().unwrap();
+    }
+    assert_eq!(python(CHECK, &[&path]).unwrap(), "ok 12\n");
+}
+
+#[test]
 fn finished_rows_of_another_run_are_never_lost_without_force() {
     let folder = tempfile::tempdir().unwrap();
     let own = header(FileKind::Attack);

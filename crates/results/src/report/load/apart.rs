@@ -153,6 +153,11 @@ pub(super) fn subjects(subjects: &mut [Subject]) {
         if twins.iter().any(|t| t.origin.split != subject.origin.split) {
             name.push_str(&format!(", {}", subject.origin.split));
         }
+        // Other contents under the same name: the contents themselves distinguish them.
+        let (set, data) = ((&subject.origin.dataset, &subject.origin.split), &subject.origin.data);
+        if twins.iter().any(|t| (&t.origin.dataset, &t.origin.split) == set && t.origin.data != *data) {
+            name.push_str(&format!(" ({})", data.chars().take(7).collect::<String>()));
+        }
         names.push(name);
     }
     // Names that are still equal are numbered.

@@ -1,6 +1,7 @@
 //! Stored results -> [`Study`]. Only [`crate::store`] opens the files.
 
 mod apart; //   distinguishes files of one model, and models of one name
+mod asked; //   the request behind an attack file
 mod format1; // the composed names of earlier files
 mod effort; //  flags, passes and the goal's value of attacks
 mod history; // history.csv
@@ -13,7 +14,7 @@ mod worst; // the samples that are hit hardest
 
 pub(super) use sweep::evenly;
 
-use super::study::Study;
+use super::study::{Study, Trial};
 use super::words;
 use crate::error::{Error, Result};
 use crate::store::{FileKind, Reader};
@@ -66,6 +67,9 @@ pub(super) fn study(inputs: &[PathBuf]) -> Result<Study> {
     for path in &histories {
         study.histories.push(history::read(path)?);
     }
+    // Pages take the first trial that fits: one of the model as it is, where there is one.
+    let special = |trial: &Trial| ["through", "target", "eot"].iter().filter(|k| trial.asked.contains_key(**k)).count();
+    study.subjects.iter_mut().for_each(|subject| subject.trials.sort_by_key(special));
     apart::facets(&mut study.subjects);
     apart::trials(&mut study.subjects);
     apart::subjects(&mut study.subjects);

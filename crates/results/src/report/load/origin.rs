@@ -1,5 +1,6 @@
 //! What a file says about itself and about the settings of its run.
 
+use super::asked;
 use crate::report::study::{Origin, StepScale};
 use crate::store::Reader;
 
@@ -13,6 +14,7 @@ pub(super) fn origin(reader: &Reader) -> Origin {
         sha256: header.model_sha256.clone(),
         dataset: header.dataset.clone(),
         data: header.data_sha256.clone(),
+        limit: asked::limit(header),
         split: header.split.clone(),
         device: header.device.clone(),
         precision: header.precision.clone(),

@@ -2,7 +2,7 @@
 
 use super::origin::{origin, setting, step_scale};
 use super::picture::{ON_SHOW, pictures, wrong_shape};
-use super::{effort, worst};
+use super::{asked, effort, worst};
 use crate::error::Result;
 use crate::report::figure::{Picture, number};
 use crate::report::study::{
@@ -33,20 +33,19 @@ fn shown(study: &Study) -> Option<Vec<u64>> {
 
 /// The subject with the same weights and the same data, whatever their names, or a new one.
 pub(super) fn subject(study: &mut Study, origin: Origin) -> &mut Subject {
-    let same_data = |a: &Origin, b: &Origin| {
-        let alike = words::dataset(&a.dataset) == words::dataset(&b.dataset);
-        a.split == b.split && (a.dataset == b.dataset || alike && !a.data.is_empty() && a.data == b.data)
-    };
-    let same =
-        |subject: &Subject| subject.origin.identity() == origin.identity() && same_data(&subject.origin, &origin);
-    let place = study.subjects.iter().position(same).unwrap_or_else(|| {
-        study.subjects.push(Subject { origin, ..Subject::default() });
+    let place = study.subjects.iter().position(|subject| subject.has(&origin)).unwrap_or_else(|| {
+        study.subjects.push(Subject { origin: origin.clone(), ..Subject::default() });
         study.subjects.len() - 1
     });
-    &mut study.subjects[place]
+    let subject = &mut study.subjects[place];
+    if subject.origin != origin && !subject.others.contains(&origin) {
+        subject.others.push(origin);
+    }
+    subject
 }
 
-/// Adds a file's attacks to a trial with the same samples, sizes and norm but other attacks. Otherwise the file becomes a trial of its own.
+/// Adds a file's attacks to a trial with the same samples, sizes, norm and request but other attacks. Otherwise the file becomes a trial of
+/// its own.
 fn join(trials: &mut Vec<Trial>, mut new: Trial) {
     let beside = |old: &&mut Trial| {
         // Two metrics may differ if one of them belongs to no attack.
@@ -54,6 +53,7 @@ fn join(trials: &mut Vec<Trial>, mut new: Trial) {
         (&old.norm, old.scale, &old.index, &old.eps) == (&new.norm, new.scale, &new.index, &new.eps)
             && metrics
             && old.goal == new.goal
+            && old.asked == new.asked
             && new.attacks.iter().all(|a| old.attack(&a.name).is_none())
             && old.gallery.is_some() == new.gallery.is_some()
     };
@@ -227,7 +227,7 @@ fn trial(reader: &Reader, show: Option<Vec<u64>>) -> Result<Trial> {
     let metric = reader.header().metric.clone().unwrap_or_default();
     let own = [if metric.is_empty() { String::new() } else { format!("along {metric} directions") }];
     let goals = [setting(reader, &[], "goal"), scale.words().to_owned(), format!("{} sizes", eps.len())];
-    let aspects = own.into_iter().chain(aspects(reader)).chain(goals).collect();
+    let aspects = own.into_iter().chain(asked::aspects(reader)).chain(aspects(reader)).chain(goals).collect();
     let label = String::new();
     let shapeless = !has_pictures(reader);
     let labels = match reader.info("/label") {
@@ -242,6 +242,7 @@ fn trial(reader: &Reader, show: Option<Vec<u64>>) -> Result<Trial> {
         label,
         metric,
         aspects,
+        asked: asked::asked(reader.header()),
         norm,
         scale,
         index,

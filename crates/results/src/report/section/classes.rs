@@ -1,6 +1,6 @@
 //! Damage by class: which classes of the data are hit hardest, by attack and size.
 
-use super::Section;
+use super::{Section, called};
 use crate::report::figure::{Cell, Table, number};
 use crate::report::stats::Quartiles;
 use crate::report::study::{Study, Trial};
@@ -20,9 +20,10 @@ pub fn section(study: &Study) -> Option<Section> {
     for subject in &study.subjects {
         for trial in &subject.trials {
             let before = table.rows.len();
-            rows(&mut table, &subject.name, trial);
+            let name = called(subject, trial);
+            rows(&mut table, &name, trial);
             if table.rows.len() > before {
-                section.findings.extend(finding(&subject.name, trial).map(|words| (words, "classes".to_owned())));
+                section.findings.extend(finding(&name, trial).map(|words| (words, "classes".to_owned())));
             }
         }
     }

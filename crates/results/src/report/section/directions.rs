@@ -5,7 +5,7 @@ use super::{Facet, Section, each_in, facets};
 use crate::error::Result;
 use crate::report::figure::{Figure, Panel, Picture, Table, Width, number};
 use crate::report::stats::Quartiles;
-use crate::report::study::{Directions, Study};
+use crate::report::study::{Directions, Origin, Study};
 
 /// Directions of the samples in galleries: one figure for each facet, one row for each rank.
 pub fn section(study: &Study) -> Result<Option<Section>> {
@@ -23,7 +23,7 @@ fn figure(study: &Study, facet: &Facet<'_>) -> Result<Option<Figure>> {
     let mut panels = Vec::new();
     let mut aligned = Vec::new();
     for (_, subject, scores) in facet.subjects.iter().filter(|(_, _, s)| !s.directions.is_empty()) {
-        let originals = originals(study, &subject.origin.dataset, &scores.directions);
+        let originals = originals(study, &subject.origin, &scores.directions);
         panels.push(panel(&subject.name, &scores.directions, originals)?);
         aligned.push((subject.name.as_str(), Quartiles::of(&scores.alignment).median));
         for sample in &scores.directions {
@@ -53,8 +53,8 @@ fn figure(study: &Study, facet: &Facet<'_>) -> Result<Option<Figure>> {
 }
 
 /// The images themselves, if some attack file of that data set contains all of them.
-fn originals(study: &Study, dataset: &str, directions: &[Directions]) -> Option<Vec<Picture>> {
-    let subjects = study.subjects.iter().filter(|a| a.origin.dataset == dataset);
+fn originals(study: &Study, origin: &Origin, directions: &[Directions]) -> Option<Vec<Picture>> {
+    let subjects = study.subjects.iter().filter(|a| a.origin.same_data(origin));
     let galleries = subjects.flat_map(|a| &a.trials).filter_map(|t| t.gallery.as_ref());
     for gallery in galleries {
         let find = |index: u64| {

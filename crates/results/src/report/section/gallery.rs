@@ -1,7 +1,7 @@
 //! Images before and after the attacks, with their reconstructions; the samples are the same for every model.
 
 use super::rows::{Look, Rows, picker, sample_words};
-use super::{Headline, Section};
+use super::{Headline, Section, called};
 use crate::error::Result;
 use crate::report::figure::{Cell, Figure, Panel, Picture, Table, Width, number};
 use crate::report::markup::element;
@@ -38,8 +38,7 @@ pub fn section(study: &Study) -> Result<Option<Section>> {
     let mut table = Table::new(&["model", "attack", "eps", "index", "label", "measure", "value"]);
     let mut panels = Vec::new();
     for (subject, trial, gallery) in &shown {
-        let set = if trial.label.is_empty() { String::new() } else { format!(" ({})", trial.label) };
-        let name = format!("{}{set}", subject.name);
+        let name = called(subject, trial);
         panels.push(panel(&name, trial, gallery)?);
         tabulate(&mut table, &name, trial, gallery);
     }

@@ -103,6 +103,12 @@ fn facets(study: &Study) -> Vec<Facet<'_>> {
     names.into_iter().enumerate().map(facet).collect()
 }
 
+/// The name of a model, with what distinguishes one of its trials from others.
+fn called(subject: &Subject, trial: &Trial) -> String {
+    let set = if trial.label.is_empty() { String::new() } else { format!(" ({})", trial.label) };
+    format!("{}{set}", subject.name)
+}
+
 /// One legend entry for each model.
 fn legend(subjects: impl IntoIterator<Item = (usize, String)>, marker: impl Fn(usize) -> Marker) -> Vec<Key> {
     let keys: Vec<Key> = subjects
@@ -123,8 +129,9 @@ fn of_largest(trial: &Trial, at: usize) -> Vec<f64> {
 }
 
 /// "0.1 for plain and 0.2 for mixup"; for more than four models only the least and the largest.
-pub(crate) fn each(values: &[(&str, f64)]) -> String {
-    each_in(values, |_, v| number::short(v))
+pub(crate) fn each<S: AsRef<str>>(values: &[(S, f64)]) -> String {
+    let values: Vec<(&str, f64)> = values.iter().map(|(name, value)| (name.as_ref(), *value)).collect();
+    each_in(&values, |_, v| number::short(v))
 }
 
 /// [`each`], with values worded by `say`.

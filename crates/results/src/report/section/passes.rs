@@ -1,6 +1,6 @@
 //! Damage over passes: what share of the most that is known each attack had found after so many passes.
 
-use super::{legend, of_largest};
+use super::{called, legend, of_largest};
 use crate::report::figure::{Axis, AxisScale, Curve, Figure, Ink, Mark, Marker, Plot, Point, Stroke, Table, number};
 use crate::report::study::{Effort, Study, Trial};
 use crate::report::words;
@@ -14,7 +14,7 @@ pub(super) fn figure(study: &Study) -> Figure {
         for trial in &subject.trials {
             let Some(at) = trial.largest() else { continue };
             let best = of_largest(trial, at);
-            let mut marks = Vec::new();
+            let (mut marks, model) = (Vec::new(), called(subject, trial));
             for effort in trial.efforts.iter().filter(|e| is_shown(e)) {
                 let points = points(effort, at, &best);
                 if points.is_empty() {
@@ -28,7 +28,7 @@ pub(super) fn figure(study: &Study) -> Figure {
                 seen.extend(points.iter().map(|(passes, _, _)| *passes));
                 for (passes, mean, share) in &points {
                     table.row([
-                        (&subject.name).into(),
+                        (&model).into(),
                         (&trial.norm).into(),
                         (&attack).into(),
                         trial.eps[at].into(),
@@ -58,7 +58,7 @@ pub(super) fn figure(study: &Study) -> Figure {
                 }));
             }
             if !marks.is_empty() {
-                panels.push((panel_title(&subject.name, trial, at), marks));
+                panels.push((panel_title(&model, trial, at), marks));
             }
         }
     }

@@ -1,6 +1,6 @@
 //! The smallest perturbation that does the required damage: the share of the images that each size reaches.
 
-use super::{Headline, Section, each, legend};
+use super::{Headline, Section, called, each, legend};
 use crate::report::figure::{Axis, AxisScale, Curve, Figure, Ink, Mark, Marker, Plot, Point, Stroke, Table, number};
 use crate::report::stats::quantile;
 use crate::report::study::{Smallest, Study, Trial};
@@ -31,12 +31,15 @@ pub fn section(study: &Study) -> Option<Section> {
 fn figure(study: &Study, norm: &str) -> Figure {
     let mut table = Table::new(&["model", "attack", "index", "smallest"]);
     let (mut marks, mut sizes, mut medians, mut shown) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let of_norm = |trial: &&Trial| trial.norm == norm && !trial.smallest.is_empty();
+    let several =
+        study.subjects.len() > 1 || study.subjects.iter().any(|s| s.trials.iter().filter(of_norm).count() > 1);
     for (ink, subject) in study.subjects.iter().enumerate() {
-        let of_norm = |trial: &&Trial| trial.norm == norm && !trial.smallest.is_empty();
         for trial in subject.trials.iter().filter(of_norm) {
+            let name = called(subject, trial);
             for Smallest { attack, values } in &trial.smallest {
                 for (index, value) in trial.index.iter().zip(values) {
-                    table.row([(&subject.name).into(), attack.into(), (*index as i64).into(), (*value).into()]);
+                    table.row([(&name).into(), attack.into(), (*index as i64).into(), (*value).into()]);
                 }
                 let mut reached: Vec<f64> = values.iter().copied().filter(|v| v.is_finite()).collect();
                 reached.sort_by(f64::total_cmp);
@@ -46,8 +49,7 @@ fn figure(study: &Study, norm: &str) -> Figure {
                     y: share(at + 1),
                     band: None,
                     tip: format!(
-                        "{}\n{} of the images at {}",
-                        subject.name,
+                        "{name}\n{} of the images at {}",
                         number::percent(share(at + 1)),
                         number::short(*size)
                     ),
@@ -57,7 +59,7 @@ fn figure(study: &Study, norm: &str) -> Figure {
                 // If less than half of the images were reached, the median lies beyond the sizes.
                 if 2 * reached.len() > values.len() {
                     let half = (values.len() as f64 / 2.0) / reached.len() as f64;
-                    medians.push((subject.name.as_str(), quantile(&reached, half)));
+                    medians.push((name.clone(), quantile(&reached, half)));
                 }
                 sizes.extend(reached);
                 if !shown.iter().any(|(seen, _)| *seen == ink) {
@@ -67,7 +69,7 @@ fn figure(study: &Study, norm: &str) -> Figure {
                     ink: Ink::Series(ink),
                     stroke: Stroke::series(ink),
                     marker: Marker::None,
-                    label: if study.subjects.len() > 1 { subject.name.clone() } else { String::new() },
+                    label: if several { name.clone() } else { String::new() },
                     points,
                 }));
             }

@@ -1,6 +1,6 @@
 //! Whether an evaluation can be trusted: the raised flags, and each attack's share of the largest damage found, with its cost.
 
-use super::{Headline, Section, of_largest, passes};
+use super::{Headline, Section, called, of_largest, passes};
 use crate::report::figure::{Cell, Table};
 use crate::report::markup::element;
 use crate::report::study::{Effort, Study, Trial};
@@ -18,13 +18,16 @@ pub fn section(study: &Study) -> Option<Section> {
         ..Section::default()
     };
     let trials = || {
-        study.subjects.iter().flat_map(|subject| subject.trials.iter().map(move |trial| (subject.name.as_str(), trial)))
+        study
+            .subjects
+            .iter()
+            .flat_map(|subject| subject.trials.iter().map(move |trial| (called(subject, trial), trial)))
     };
     let mut flags = Table::new(&["model", "attack", "flag", "images", "of", "share", "what it means"]);
     for (model, trial) in trials() {
         for raised in trial.flags.iter().filter(|f| f.count > 0) {
             flags.row([
-                Cell::from(model),
+                Cell::from(&model),
                 Cell::from(&words::attack(&raised.attack)),
                 Cell::from(&raised.flag),
                 Cell::from(raised.count),
@@ -53,7 +56,7 @@ pub fn section(study: &Study) -> Option<Section> {
     ];
     let mut efforts = Table::new(&columns);
     for (model, trial) in trials() {
-        rows(&mut efforts, model, trial);
+        rows(&mut efforts, &model, trial);
     }
     if !efforts.rows.is_empty() {
         section.body.push(element("h3").text("What each attack found"));

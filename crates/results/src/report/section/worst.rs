@@ -1,7 +1,7 @@
 //! The worst case: for each image the most that any attack of a file did, by size and model, and the images on which it is largest.
 
 use super::rows::{Look, Rows, sample_words};
-use super::{Headline, Section, each, legend, spread_point, spread_row, spread_table, spread_words};
+use super::{Headline, Section, called, each, legend, spread_point, spread_row, spread_table, spread_words};
 use crate::error::Result;
 use crate::report::figure::{
     Axis, AxisScale, Cell, Curve, Figure, Ink, Mark, Marker, Panel, Plot, Stroke, Table, Width, number,
@@ -52,24 +52,24 @@ fn anchor(parts: &[&str]) -> String {
 fn curves(entries: &[(usize, &Subject, &Trial)], norm: &str, goal: &str) -> Figure {
     let mut table = spread_table(&["model", "eps"]);
     let (mut marks, mut sizes, mut seen, mut shown) = (vec![], vec![], vec![], vec![]);
-    let mut last: Vec<(&str, f64)> = vec![];
+    let mut last: Vec<(String, f64)> = vec![];
     let common =
         entries.iter().map(|(_, _, t)| t.eps.iter().copied().fold(0.0, f64::max)).fold(f64::INFINITY, f64::min);
     for (ink, subject, trial) in entries {
         let mut order: Vec<usize> = (0..trial.eps.len()).collect();
         order.sort_by(|a, b| trial.eps[*a].total_cmp(&trial.eps[*b]));
-        let mut points = vec![];
+        let (mut points, name) = (vec![], called(subject, trial));
         for at in order {
             let Some(cases) = trial.worst_case(at) else { continue };
             let values: Vec<f64> = cases.iter().map(|case| case.map_or(f64::NAN, |(damage, _)| damage)).collect();
             let (summary, eps) = (Quartiles::of(&values), trial.eps[at]);
-            let tip = format!("{}\nε = {}\n{}", subject.name, number::plain(eps), spread_words(&summary));
+            let tip = format!("{name}\nε = {}\n{}", number::plain(eps), spread_words(&summary));
             points.push(spread_point(eps, &summary, tip));
-            table.row(spread_row([(&subject.name).into(), eps.into()], &summary));
+            table.row(spread_row([(&name).into(), eps.into()], &summary));
             seen.extend([summary.low, summary.median, summary.high]);
             sizes.push(eps);
             if eps == common {
-                last.push((&subject.name, summary.median));
+                last.push((name.clone(), summary.median));
             }
         }
         if !shown.iter().any(|(seen, _)| seen == ink) {
@@ -79,7 +79,7 @@ fn curves(entries: &[(usize, &Subject, &Trial)], norm: &str, goal: &str) -> Figu
             ink: Ink::Series(*ink),
             stroke: Stroke::series(*ink),
             marker: Marker::series(*ink),
-            label: if entries.len() > 1 { subject.name.clone() } else { String::new() },
+            label: if entries.len() > 1 { name } else { String::new() },
             points,
         }));
     }
@@ -110,8 +110,7 @@ fn gallery(entries: &[(usize, &Subject, &Trial)]) -> Result<Option<Figure>> {
     let mut panels = Vec::new();
     for (_, subject, trial) in entries {
         let (Some(worst), Some(largest)) = (&trial.worst, trial.largest()) else { continue };
-        let set = if trial.label.is_empty() { String::new() } else { format!(" ({})", trial.label) };
-        let name = format!("{}{set}", subject.name);
+        let name = called(subject, trial);
         panels.push(panel(&name, worst)?);
         for ((sample, attack), damage) in worst.samples.iter().zip(&worst.attacks).zip(&worst.damage) {
             table.row([

@@ -3,6 +3,7 @@
 use super::step::StepScale;
 use crate::report::figure::Picture;
 use crate::report::words;
+use std::collections::BTreeMap;
 
 /// The origin of numbers: a file's name and root attributes.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -19,6 +20,8 @@ pub struct Origin {
     pub dataset: String,
     /// SHA-256 of its samples; empty if the file does not say.
     pub data: String,
+    /// The number of samples from the first that the run was limited to: the hash is of these alone.
+    pub limit: Option<u64>,
     /// `train` or `test`.
     pub split: String,
     /// `cpu`, `cuda:0`.
@@ -43,6 +46,19 @@ impl Origin {
     /// Distinguishes models: their weights, wherever they lie; the path if a file does not contain their hash.
     pub fn identity(&self) -> &str {
         if self.sha256.is_empty() { &self.model } else { &self.sha256 }
+    }
+
+    /// Whether both files are of the same part of a data set: by its name, or by the last part of a path and the contents.
+    pub fn same_data(&self, other: &Self) -> bool {
+        let alike = words::dataset(&self.dataset) == words::dataset(&other.dataset);
+        let same = alike && !self.data.is_empty() && self.data == other.data;
+        self.split == other.split && (same || self.dataset == other.dataset && !self.other_contents(other))
+    }
+
+    /// Whether both files are known to be of other contents. Hashes of runs with other limits tell nothing.
+    pub fn other_contents(&self, other: &Self) -> bool {
+        let known = !self.data.is_empty() && !other.data.is_empty();
+        known && self.limit == other.limit && self.data != other.data
     }
 }
 
@@ -83,6 +99,8 @@ pub struct Subject {
     pub name: String,
     /// Its identity, weights and data, and the path by which the model was first found.
     pub origin: Origin,
+    /// What its other files say of themselves.
+    pub others: Vec<Origin>,
     /// Its spectra and scores, one entry for each facet.
     pub scores: Vec<Scores>,
     /// Its attacks, one entry for each file.
@@ -90,6 +108,13 @@ pub struct Subject {
 }
 
 impl Subject {
+    /// Whether a file belongs to it: the same weights and the same data, whatever their names.
+    pub fn has(&self, file: &Origin) -> bool {
+        self.origin.identity() == file.identity()
+            && self.origin.same_data(file)
+            && !self.others.iter().any(|other| other.other_contents(file))
+    }
+
     /// Its spectra and scores of one facet.
     pub fn facet(&self, facet: &str) -> Option<&Scores> {
         self.scores.iter().find(|s| s.facet == facet)
@@ -155,6 +180,8 @@ pub struct Trial {
     pub metric: String,
     /// What may distinguish two files of one norm, the most informative first.
     pub aspects: Vec<String>,
+    /// The rest of the request, by key: what is the same for all attacks of a trial.
+    pub asked: BTreeMap<String, String>,
     /// `l2`, `linf` or `l1`; empty if the file does not say.
     pub norm: String,
     /// The scale of a step along a direction.
