@@ -5,6 +5,7 @@ use crate::data::listing::Entry;
 use crate::data::rows::{self, first_line, wrong};
 use crate::data::{Batch, ImageShape, Reading, Source, Split};
 use crate::error::{Error, Result};
+use hdf5::plist::dataset_create::Layout;
 use hdf5::types::{FloatSize, IntSize, TypeDescriptor};
 use hdf5::{Dataset, File, Group, H5Type, Hyperslab, Selection, SliceOrIndex};
 use ndarray::IxDyn;
@@ -96,6 +97,7 @@ impl Hdf5 {
             return Err(Error::request(place, "integers, bool or floating point", stored));
         };
         let scale = numbers.full_scale(&place, &stored, reading)?;
+        ensure_stored(&images, path, &place)?;
         let mut notes: Vec<String> = axes.note(reading).into_iter().map(|note| format!("{place}: {note}")).collect();
         let labels = match named {
             None => group.link_exists("labels").then(|| "labels".to_owned()),
@@ -166,6 +168,37 @@ fn ensure_readable(images: &Dataset, place: &str) -> Result<()> {
         let expected = "axes as h5py writes them";
         let found = "a MATLAB file, whose axes are reversed (in Python: h5py.File('NEW.h5', 'w')['images'] = h5py.File('OLD.mat')[NAME][:].T)";
         return Err(Error::request(place, expected, found));
+    }
+    Ok(())
+}
+
+/// The most that packing saves: gzip makes a thousandth of zeros.
+const PACKED: u64 = 1100;
+/// A data set of at most so many bytes may lack its values, for which HDF5 has one to fill in.
+const UNWRITTEN: u64 = 1 << 20;
+/// The most chunks in one row: HDF5 holds kilobytes for each chunk of a read.
+const CHUNKS: usize = 1 << 16;
+
+/// Refuses a data set of which the file cannot hold what its header says: sizes are not believed where memory depends on them.
+fn ensure_stored(data: &Dataset, path: &Path, place: &str) -> Result<()> {
+    let (shape, width) = (data.shape(), data.dtype().map_or(8, |t| t.size() as u64));
+    let declared = shape.iter().fold(width, |n, d| n.saturating_mul(*d as u64));
+    // Virtual and external data sets lie in other files.
+    let here = matches!(data.layout(), Layout::Compact | Layout::Contiguous | Layout::Chunked)
+        && data.dcpl().is_ok_and(|plist| plist.external().is_empty());
+    let file = std::fs::metadata(path).map_err(|e| Error::io(path, e))?.len();
+    let held = data.storage_size().min(file);
+    if here && declared > UNWRITTEN.saturating_add(held.saturating_mul(PACKED)) {
+        let found = format!("{held} in the file (damaged, or never written?)");
+        return Err(Error::request(place, format!("{declared} bytes of values, or their packed form"), found));
+    }
+    let chunk = data.chunk().unwrap_or_else(|| shape.clone());
+    let along = shape.iter().zip(&chunk).skip(1).map(|(n, size)| n.div_ceil((*size).max(1)));
+    let chunks = along.fold(1, usize::saturating_mul);
+    if chunks > CHUNKS {
+        let expected =
+            format!("at most {CHUNKS} chunks for each sample (rewrite it: h5repack -l CHUNK=... OLD.h5 NEW.h5)");
+        return Err(Error::request(place, expected, chunks.to_string()));
     }
     Ok(())
 }
@@ -256,6 +289,7 @@ fn labels_of(group: &Group, path: &Path, name: &str, len: usize, notes: &mut Vec
     match labels.dtype().and_then(|t| t.to_descriptor()) {
         Ok(TypeDescriptor::Unsigned(_) | TypeDescriptor::Integer(_)) if is_one_each(&shape, len) => {
             ensure_readable(&labels, &place)?;
+            ensure_stored(&labels, path, &place)?;
             Ok(Some(labels))
         }
         Ok(other) => {

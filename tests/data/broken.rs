@@ -141,6 +141,10 @@ fn broken_hdf5() {
     // Nothing is stored of these; memory must not be asked for them either.
     refuse_hdf5(|f| put::<u8>(f, "images", &[1, 3, 1 << 20, 1 << 20], &[]), &["1 to 268435456 values", "1048576"]);
     refuse_hdf5(|f| put::<u8>(f, "images", &[1, 1 << 31, 1 << 30], &[]), &["1 to 268435456 values"]);
+    let words = ["/images", "17592186044416 bytes of values", "found 0 in the file (damaged, or never written?)"];
+    refuse_hdf5(|f| put::<u8>(f, "images", &[1 << 40, 4, 4], &[]), &words);
+    let crumbs = |f: &hdf5::File| f.new_dataset::<u8>().chunk((1, 1, 1, 1)).shape((1, 1, 512, 512)).create("images");
+    refuse_hdf5(|f| crumbs(f).map(drop), &["/images", "65536 chunks for each sample", "found 262144"]);
     for (value, shown) in [(1.5f32, "1.5"), (-1e-6, "-0.000001"), (f32::NAN, "NaN"), (f32::INFINITY, "inf")] {
         let mut values = [0.5f32; 8];
         values[6] = value;
@@ -155,6 +159,20 @@ fn broken_hdf5() {
     refuse_hdf5(|f| labelled(f).and_then(|()| put(f, "labels", &[3], &[0i64; 3])), &["/labels", "[2]", "found [3]"]);
     let only_train = |f: &hdf5::File| put(&f.create_group("train")?, "images", shape, &[0u8; 8]);
     refuse_hdf5(only_train, &["/test/images", "only the other split"]);
+}
+
+/// Images of one grey, of which gzip leaves a thousandth: what the file holds is enough.
+#[test]
+fn what_is_packed_is_there() {
+    let dir = folder(&[]);
+    let path = dir.path().join("data.h5");
+    {
+        let file = hdf5::File::create(&path).unwrap();
+        let images = file.new_dataset::<u8>().chunk((256, 1, 28, 28)).deflate(9).shape((8192, 1, 28, 28));
+        images.create("images").unwrap().write_raw(&vec![200u8; 8192 * 28 * 28]).unwrap();
+    }
+    assert!(std::fs::metadata(&path).unwrap().len() < 20_000);
+    assert_eq!(open(text(&path), Split::Test, None).unwrap().len(), 8192);
 }
 
 #[test]
