@@ -290,8 +290,9 @@ fn half(bits: u16) -> f64 {
 
 /// The longest header that is read; NumPy's headers have some hundred bytes.
 const LONGEST: u64 = 1 << 20;
-/// The deepest nesting of brackets in a header; the types of records have a depth of four.
-const DEEPEST: usize = 16;
+/// The deepest nesting of brackets in a header; the types of records have a depth of four, of records in records six. The parser takes twice as
+/// long and more for each level, because it tries several meanings of a bracket.
+const DEEPEST: usize = 6;
 
 /// Signature, version, length and text of a header, as far as they exist.
 fn head(mut reader: impl Read) -> std::io::Result<Vec<u8>> {
