@@ -5,6 +5,7 @@ use crate::data::listing::Entry;
 use crate::data::rows::{self, first_line, wrong};
 use crate::data::{Batch, ImageShape, Reading, Source, Split};
 use crate::error::{Error, Result};
+use crate::store::heap_is_whole;
 use hdf5::plist::dataset_create::Layout;
 use hdf5::types::{FloatSize, IntSize, TypeDescriptor};
 use hdf5::{Dataset, File, Group, H5Type, Hyperslab, Selection, SliceOrIndex};
@@ -146,6 +147,9 @@ impl Hdf5 {
 
 /// The file, opened without locks, as all data are.
 fn opened(path: &Path, cache: usize) -> Result<File> {
+    if !heap_is_whole(path)? {
+        return Err(wrong(path, "a readable HDF5 file", "a damaged heap"));
+    }
     File::with_options()
         .with_fapl(|plist| plist.chunk_cache(12_421, cache, 0.75).file_locking(false))
         .open(path)

@@ -18,11 +18,15 @@ pub(super) fn starts_as_hdf5(path: &Path) -> Result<bool> {
     Ok(first == MAGIC)
 }
 
-/// False if a global heap, which holds the text of attributes, has a hole: HDF5 2.0 reads such a heap for ever.
+/// False if HDF5 2.0 would read a heap for ever: a global one, which holds the text of attributes, with a hole, or a local one, which holds
+/// names, with free space that goes round in a circle, for which it takes all memory.
 ///
-/// A power failure or an interrupted copy leaves zeros in place of data. The heaps of result files lie at their beginning, so only this
-/// part is checked.
-pub(super) fn heap_is_whole(path: &Path) -> Result<bool> {
+/// A power failure or an interrupted copy leaves zeros in place of data. The heaps of most files lie at their beginning, so only this part is
+/// checked.
+///
+/// # Errors
+/// If the file cannot be read.
+pub fn heap_is_whole(path: &Path) -> Result<bool> {
     use std::io::Read;
     // Format: HDF5 File Format Specification 3.0, III.E "Global Heap".
     const SIGNATURE: &[u8] = b"GCOL\x01\0\0\0";
@@ -34,6 +38,21 @@ pub(super) fn heap_is_whole(path: &Path) -> Result<bool> {
         let bytes = first.get(at..at.checked_add(width)?)?;
         usize::try_from(bytes.iter().rev().fold(0u64, |n, byte| n << 8 | u64::from(*byte))).ok()
     };
+    // III.D "Local Heap": signature and version, the size of the segment, the first free block, the segment's address.
+    for start in (0..first.len().saturating_sub(32)).filter(|at| first[*at..].starts_with(b"HEAP\0\0\0\0")) {
+        let (Some(size), Some(free), Some(segment)) =
+            (number(start + 8, 8), number(start + 16, 8), number(start + 24, 8))
+        else {
+            continue;
+        };
+        // A free block begins with the offset of the next one, or 1 if it is the last, and has 16 bytes at least.
+        let next = |offset: &usize| number(segment.checked_add(*offset)?, 8);
+        let blocks = std::iter::successors(Some(free), next).take_while(|offset| *offset != 1);
+        let most = size.min(first.len()) / 16;
+        if blocks.take(most + 2).count() > most {
+            return Ok(false);
+        }
+    }
     for start in (0..first.len().saturating_sub(SIGNATURE.len())).filter(|at| first[*at..].starts_with(SIGNATURE)) {
         let Some(end) = number(start + 8, 8).and_then(|size| start.checked_add(size)) else {
             return Ok(false);
@@ -44,7 +63,11 @@ pub(super) fn heap_is_whole(path: &Path) -> Result<bool> {
                 break;
             };
             // Object 0 is the free space, with its own header; the others are padded to 8 bytes.
-            let step = if object == 0 { Some(size) } else { size.checked_next_multiple_of(8).map(|n| n + HEADER) };
+            let step = if object == 0 {
+                Some(size)
+            } else {
+                size.checked_next_multiple_of(8).and_then(|n| n.checked_add(HEADER))
+            };
             match step.and_then(|step| at.checked_add(step)) {
                 Some(next) if next >= at + HEADER && next <= end => at = next,
                 _ => return Ok(false),
