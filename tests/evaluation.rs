@@ -179,6 +179,19 @@ fn targets_are_named_in_four_ways() {
     }
 }
 
+/// `--metric` is for every attack that goes along a metric's directions.
+#[test]
+fn a_metric_reaches_every_attack_along_its_directions() {
+    let folder = trained();
+    let at = folder.path();
+    let line = "attack -m m -d strokes --attack spectral,spectral-iterated --steps 2 --eps 1 --limit 3 -q";
+    succeeds(at, &format!("{line} -o a.h5 --metric output"));
+    let config = File::open(at.join("a.h5")).unwrap().attr("config").unwrap();
+    let config = config.read_scalar::<hdf5::types::VarLenUnicode>().unwrap();
+    assert_eq!(config.matches("metric: output\n").count(), 2, "{config}");
+    assert!(!config.contains("metric: stochastic"), "{config}");
+}
+
 /// Each flag that a model trips, and a sound one that does not.
 #[test]
 fn a_doubtful_evaluation_is_flagged() {
