@@ -2,13 +2,12 @@
 
 use super::job::Job;
 use crate::config::Target;
-use crate::data::{self, Source};
+use crate::data;
 use crate::error::{Error, Result};
 use crate::model::shift::Reading;
 use crate::model::{Posterior, Vae};
 use crate::seed::{self, Stage};
 use rand::Rng;
-use std::sync::Arc;
 use tch::Tensor;
 
 /// A stream of [`Stage::Others`]; stream 1 belongs to the images that attacks may move towards.
@@ -18,8 +17,13 @@ const SHUFFLE: u64 = 2;
 pub(super) enum Aimed {
     Zero,
     Shuffle,
-    /// [1, C, H, W], one for all samples.
-    Image(Tensor),
+    /// One for all samples.
+    Image {
+        /// [1, C, H, W].
+        image: Tensor,
+        /// The hash of one in a file of its own: a run that goes on, and every part of it, must have the same one.
+        sha256: Option<String>,
+    },
 }
 
 impl Job<'_> {
@@ -38,32 +42,19 @@ impl Job<'_> {
                 let last = self.source.len().saturating_sub(1);
                 Err(Error::request("target", format!("a position from 0 to {last}"), index.to_string()))
             }
-            Target::Index(index) => Ok(Aimed::Image(self.read(*index)?)),
+            Target::Index(index) => Ok(Aimed::Image { image: self.read(*index)?, sha256: None }),
             Target::File(file) => {
-                let source = self.target_file(file)?;
+                let subject = self.subject();
+                let source = data::open_as(file, subject.split, Some(1), &subject.reading)?;
                 let (found, wanted) = (source.shape(), self.shape);
                 if found != wanted {
                     let told = |s: data::ImageShape| format!("{}x{}x{}", s.channels, s.height, s.width);
                     return Err(Error::request(format!("target {file}"), told(wanted), told(found)));
                 }
                 let image = source.read(&[0])?.images.f_to_device(self.device)?.f_to_kind(self.kind)?;
-                Ok(Aimed::Image(image))
+                Ok(Aimed::Image { image, sha256: Some(data::fingerprint(source.as_ref())?) })
             }
         }
-    }
-
-    /// The data set whose first image is a target.
-    fn target_file(&self, file: &str) -> Result<Arc<dyn Source>> {
-        let subject = self.subject();
-        data::open_as(file, subject.split, Some(1), &subject.reading)
-    }
-
-    /// The hash of a target in a file of its own: a run that goes on, and every part of it, must have the same one.
-    ///
-    /// # Errors
-    /// If it cannot be read.
-    pub(super) fn target_fingerprint(&self, file: &str) -> Result<String> {
-        data::fingerprint(self.target_file(file)?.as_ref())
     }
 
     /// The positions of the target images, one for each sample at the positions `index`, if samples have targets of their own.
@@ -84,7 +75,7 @@ impl Job<'_> {
     pub(super) fn target_images(&self, aimed: &Aimed, index: &[u64]) -> Result<Option<Tensor>> {
         match aimed {
             Aimed::Zero => Ok(None),
-            Aimed::Image(image) => {
+            Aimed::Image { image, .. } => {
                 let mut size = image.size();
                 size[0] = index.len() as i64;
                 Ok(Some(image.f_expand(size.as_slice(), false)?.f_contiguous()?))

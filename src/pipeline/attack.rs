@@ -1,5 +1,6 @@
 //! `attack`: images to attacked images and the damage done.
 
+use super::aim::{self, Aimed};
 use super::block::Block;
 use super::finder::Finder;
 use super::flow::{Asked, joined, positions};
@@ -10,7 +11,7 @@ use super::parts::Stage;
 use super::pictures::Pictures;
 use super::provided::Provided;
 use super::told::{Told, has_damage};
-use super::{aim, flags, universal};
+use super::{flags, universal};
 use crate::attack::{
     self, AttackSpec, Attacked, BUDGETS, Budget, Crew, Doubts, Family, Loops, Norm, Others, Passes, Universal, Victim,
 };
@@ -175,8 +176,8 @@ pub fn attack_with(request: &AttackRequest, provided: &Provided, observer: &dyn 
     if let Some(judge) = request.judge.as_ref().filter(|_| provided.judge.is_none()) {
         attributes.insert("judge_sha256".to_owned(), sha256(judge)?);
     }
-    if let Some(Target::File(file)) = &request.target {
-        attributes.insert("target_sha256".to_owned(), job.target_fingerprint(file)?);
+    if let Some(Aimed::Image { sha256: Some(hash), .. }) = &aimed {
+        attributes.insert("target_sha256".to_owned(), hash.clone());
     }
     if let Some(suite) = request.attacks.iter().find(|a| matches!(a, AttackSpec::Suite(_))) {
         attributes.insert(suite.name().to_owned(), attack::SUITE.to_owned());

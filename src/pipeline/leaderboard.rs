@@ -1,6 +1,6 @@
 //! `leaderboard`: the suite's results on several models, as one table that others can extend.
 //!
-//! An entry states what a comparison needs: suite, norm, sizes, goal and data. Entries that agree in these share a table. JSON that this
+//! An entry states what a comparison needs: suite, norm, sizes, goal, setting and data. Entries that agree in these share a table. JSON that this
 //! command wrote is an input as well, so that a table can be extended without its models.
 
 use super::AttackRequest;
@@ -157,9 +157,12 @@ fn setting(request: &AttackRequest, reader: &Reader) -> String {
     }));
     told.extend(request.eot.map(|draws| format!("{draws} draws of the code")));
     told.extend(request.through.iter().map(|defence| format!("through {defence}")));
-    if request.judge.is_some() {
-        told.push(format!("judge of the {:?}{}", request.judge_reads, hash("judge_sha256")).to_lowercase());
-    }
+    told.extend(request.judge.as_ref().map(|judge| {
+        // One that is a function has a name that tells it apart.
+        let judge = known("judge_sha256").unwrap_or_else(|| judge.display().to_string());
+        let of = if request.judge_reads.is_default() { "reconstruction" } else { "latent" };
+        format!("judge of the {of} ({judge})")
+    }));
     if !request.layers.is_empty() {
         told.push(format!("layers {}", request.layers.join(", ")));
     }

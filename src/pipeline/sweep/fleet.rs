@@ -25,12 +25,12 @@ pub(super) fn may_be(spec: &SweepSpec, device: Device) -> bool {
 
 /// How many models are trained at once; 1 means that each worker trains its own.
 pub(super) fn size(spec: &SweepSpec, device: Device, pending: usize) -> Result<usize> {
+    if !may_be(spec, device) || pending < 2 {
+        return Ok(1);
+    }
     let most = match spec.together {
-        Together::Off => 1,
         Together::Fixed(n) => n,
-        Together::Auto if device == Device::Cpu => 1,
-        Together::Auto if pending < 2 => 1,
-        Together::Auto => {
+        Together::Off | Together::Auto => {
             // A step of one model is measured; each of several models that are trained together takes as much.
             let mut model = spec.model.clone();
             model.resolve(train::shape(&spec.data)?)?;
