@@ -1,5 +1,11 @@
 //! Which files belong together on a page: to one model, to one experiment.
 
+mod compare; //  models under one question
+mod output; //   where a page may be written
+mod pictures; // images of several files
+mod sizes; //    sizes in any order
+mod towards; //  damage that is minus a distance
+
 use pullback_results::report::render;
 use pullback_results::store::{Block, Column, FileKind, Header, Overwrite, Values, Writer};
 use std::path::{Path, PathBuf};
@@ -28,18 +34,56 @@ fn header(kind: FileKind, config: &str) -> Header {
 }
 
 fn write(path: PathBuf, header: &Header, fixed: &[Column], columns: Vec<Column>) -> PathBuf {
-    let mut writer = Writer::create(&path, header, SAMPLES, fixed, Overwrite::No).unwrap();
-    writer.put(&Block { index: (0..SAMPLES as u64).collect(), labels: None, columns }).unwrap();
+    write_from(0, path, header, fixed, columns)
+}
+
+/// A file of the samples from `first` on.
+fn write_from(first: u64, path: PathBuf, header: &Header, fixed: &[Column], columns: Vec<Column>) -> PathBuf {
+    let index: Vec<u64> = (first..first + SAMPLES as u64).collect();
+    let mut writer = Writer::create(&path, header, index.clone(), fixed, Overwrite::No).unwrap();
+    writer.put(&Block { index, labels: None, columns }).unwrap();
     writer.finish().unwrap();
     path
 }
 
+/// The same request of another model.
+fn of_model(name: &str, header: Header) -> Header {
+    Header { model: format!("{name}.pt"), model_sha256: name.repeat(64), ..header }
+}
+
+fn sizes_of(eps: &[f64]) -> Column {
+    Column { path: "/eps".to_owned(), shape: vec![eps.len()], sample_axis: 0, values: Values::F64(eps.to_vec()) }
+}
+
+/// A measure: what `of` says of a size and a sample.
+fn by_size(path: &str, eps: &[f64], of: impl Fn(f64, usize) -> f64) -> Column {
+    let row = |e: &f64| (0..SAMPLES).map(|i| of(*e, i)).collect::<Vec<_>>();
+    let values = Values::F64(eps.iter().flat_map(row).collect());
+    Column { path: path.to_owned(), shape: vec![eps.len(), SAMPLES], sample_axis: 1, values }
+}
+
+/// Images, by size if there are `eps`, each as bright as its size.
+fn shades(path: &str, eps: &[f64]) -> Column {
+    let (lead, sizes) = if eps.is_empty() { (vec![], vec![0.5]) } else { (vec![eps.len()], eps.to_vec()) };
+    let values = sizes.iter().flat_map(|e| vec![*e as f32 / 10.0; SAMPLES * 16]).collect();
+    let axis = lead.len();
+    let shape = [lead, vec![SAMPLES, 1, 4, 4]].concat();
+    Column { path: path.to_owned(), shape, sample_axis: axis, values: Values::F32(values) }
+}
+
+/// What a figure's CSV file holds, row by row.
+fn csv(html: &str, name: &str) -> Vec<Vec<String>> {
+    let start = format!("download=\"{name}.csv\" href=\"data:text/csv;charset=utf-8,");
+    let text = html.split(&start).nth(1).and_then(|t| t.split('"').next()).unwrap_or_default();
+    let text = text.replace("%20", " ").replace("%0A", "\n");
+    text.lines().skip(1).map(|line| line.split(',').map(str::to_owned).collect()).collect()
+}
+
 /// A file of one attack at one size.
 fn attacked(folder: &Path, name: &str, attack: &str, header: &Header) -> PathBuf {
-    let eps = Column { path: "/eps".to_owned(), shape: vec![1], sample_axis: 0, values: Values::F64(vec![0.5]) };
     let paths = [format!("/attack/{attack}/latent_l2"), format!("/damage/{attack}")];
     let columns = paths.iter().map(|path| column(path, &[1, SAMPLES], 1.0)).collect();
-    write(folder.join(format!("{name}.h5")), header, &[eps], columns)
+    write(folder.join(format!("{name}.h5")), header, &[sizes_of(&[0.5])], columns)
 }
 
 fn scored(folder: &Path, header: &Header) -> PathBuf {

@@ -37,6 +37,11 @@ impl Law {
         }
     }
 
+    /// Whether it holds for attacks of this norm: its length is Euclidean. A file that does not say its norm is taken to be in L2.
+    pub fn is_of_norm(norm: &str) -> bool {
+        matches!(norm, "" | "l2")
+    }
+
     /// Whether the prediction needs D.
     pub fn needs_dim(&self) -> bool {
         matches!(self.shape, Shape::MeanSquare)

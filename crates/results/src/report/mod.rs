@@ -15,12 +15,12 @@ pub mod words; //   names in files -> words
 
 use crate::error::{Error, Result};
 use crate::lock::TEMPORARY;
-use crate::store::Overwrite;
+use crate::store::{self, Overwrite, ensure_free};
 use section::{
     Section, classes, compare, damage, directions, gallery, overview, prediction, scores, smallest, spectra, sweep,
     training, trust, worst,
 };
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 /// Writes the report of `inputs` (result files, or run folders with `*.h5` and `history.csv` at any depth) to `output`.
@@ -28,31 +28,12 @@ use std::path::{Path, PathBuf};
 /// The page appears under its name only when it is complete.
 ///
 /// # Errors
-/// [`Error::Request`] if `output` exists and may not be overwritten, its folder does not exist, an input holds no result or a damaged one;
-/// [`Error::Io`] if reading or writing fails.
+/// [`Error::Request`] if `output` exists and may not be overwritten, or is no regular file, if its folder does not exist, or an input holds
+/// no result or a damaged one; [`Error::Io`] if reading or writing fails.
 pub fn write(inputs: &[PathBuf], output: &Path, overwrite: Overwrite) -> Result<()> {
     // This is checked before any work.
-    ready(output, overwrite)?;
+    ensure_free(output, overwrite)?;
     publish(&render(inputs)?, output, overwrite)
-}
-
-/// The folder of an output that may be written.
-fn ready(output: &Path, overwrite: Overwrite) -> Result<&Path> {
-    let shown = output.display().to_string();
-    if output.is_dir() {
-        return Err(Error::request(shown, "the name of a file to write", "a folder"));
-    }
-    if output.exists() && overwrite == Overwrite::No {
-        return Err(Error::request(&shown, "a new file (or --force)", "one that exists"));
-    }
-    let folder = match output.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    if !folder.is_dir() {
-        return Err(Error::request(&shown, format!("an existing folder {}", folder.display()), "nothing there"));
-    }
-    Ok(folder)
 }
 
 /// Writes a complete text: it appears under its name only when it is complete.
@@ -60,17 +41,23 @@ fn ready(output: &Path, overwrite: Overwrite) -> Result<&Path> {
 /// # Errors
 /// As [`write()`].
 pub fn publish(page: &str, output: &Path, overwrite: Overwrite) -> Result<()> {
-    let folder = ready(output, overwrite)?;
-    let taken = || Error::request(output.display().to_string(), "a new file (or --force)", "one that exists");
-    let mut file = builder().tempfile_in(folder).map_err(|e| Error::io(folder, e))?;
+    ensure_free(output, overwrite)?;
+    let folder = store::folder(output);
+    let mut file = builder().tempfile_in(&folder).map_err(|e| Error::io(&folder, e))?;
     file.write_all(page.as_bytes()).map_err(|e| Error::io(output, e))?;
+    // A name that survives a power failure must not be that of an empty file.
+    file.as_file().sync_data().map_err(|e| Error::io(output, e))?;
     let kept = match overwrite {
         Overwrite::Yes => file.persist(output),
         Overwrite::No => file.persist_noclobber(output),
     };
-    kept.map(|_| ()).map_err(|e| {
-        if e.error.kind() == std::io::ErrorKind::AlreadyExists { taken() } else { Error::io(output, e.error) }
-    })
+    kept.map_err(|e| match ensure_free(output, overwrite) {
+        // Another process has made it meanwhile.
+        Err(taken) if e.error.kind() == ErrorKind::AlreadyExists => taken,
+        _ => Error::io(output, e.error),
+    })?;
+    store::sync_name(output);
+    Ok(())
 }
 
 /// Temporary files are private by default; others may read a report, within the user's umask.

@@ -20,12 +20,13 @@ use std::path::{Path, PathBuf};
 /// A wrong request if the shards are not of one run (the request, weights, data, seed, data sets and those without a row for each sample,
 /// such as `/eps`, must agree), if a sample is in two of them, or if one is missing.
 pub fn merge(shards: &[PathBuf], output: &Path, overwrite: Overwrite) -> Result<()> {
-    let readers = shards.iter().map(|path| Reader::open(path)).collect::<Result<Vec<_>>>()?;
+    let readers = shards.iter().map(|path| Reader::open_resting(path)).collect::<Result<Vec<_>>>()?;
     let Some(first) = readers.first() else {
         return Err(Error::request("shards to merge", "at least one file", "none"));
     };
     for other in &readers[1..] {
         agree(first, other)?;
+        other.rest();
     }
     if first.header().kind == FileKind::Sweep {
         let path = first.path().display().to_string();
@@ -167,11 +168,21 @@ fn block(readers: &[Reader], per_sample: &[&DatasetInfo], piece: &[Row]) -> Resu
         .filter_map(|run| Some((run.first()?.shard, run.first()?.row..run.last()?.row + 1)))
         .collect();
     let mut block = Block { index: piece.iter().map(|r| r.index).collect(), labels: None, columns: vec![] };
-    for info in per_sample.iter().filter(|d| d.path != INDEX && d.path != checksum::ROWS) {
-        let parts = runs
-            .iter()
-            .map(|(shard, rows)| readers[*shard].read_rows(&info.path, rows.clone()))
-            .collect::<Result<Vec<Column>>>()?;
+    let read: Vec<&DatasetInfo> =
+        per_sample.iter().copied().filter(|d| d.path != INDEX && d.path != checksum::ROWS).collect();
+    let mut parts: Vec<Vec<Column>> = vec![vec![]; read.len()];
+    // One shard after the other, so that no more than one is open.
+    for own in runs.chunk_by(|a, b| a.0 == b.0) {
+        for (shard, rows) in own {
+            for (info, parts) in read.iter().zip(&mut parts) {
+                parts.push(readers[*shard].read_rows(&info.path, rows.clone())?);
+            }
+        }
+        if let [(shard, _), ..] = own {
+            readers[*shard].rest();
+        }
+    }
+    for (info, parts) in read.into_iter().zip(parts) {
         let Some(column) = Column::join(&parts) else {
             return Err(Error::request(format!("column {}", info.path), "one type in all shards", "several"));
         };

@@ -12,6 +12,7 @@ use hdf5::File;
 use hdf5::file::OpenMode;
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -19,7 +20,10 @@ use std::sync::{Mutex, PoisonError};
 #[derive(Debug)]
 pub struct Reader {
     path: PathBuf,
-    file: File,
+    /// `None` while it rests.
+    file: Mutex<Option<File>>,
+    /// Which file it is: another may get its name.
+    identity: Identity,
     stored: Stored,
     datasets: Vec<DatasetInfo>,
     index: Vec<u64>,
@@ -36,6 +40,27 @@ pub fn is_result(path: &Path) -> bool {
         && columns::open(path, OpenMode::Read).is_ok_and(|f| f.attr("pullback_format").is_ok())
 }
 
+/// Device, number and length of a file.
+type Identity = (u64, u64, u64);
+
+fn identity(path: &Path) -> Result<Identity> {
+    let found = std::fs::metadata(path).map_err(|e| Error::io(path, e))?;
+    Ok((found.dev(), found.ino(), found.len()))
+}
+
+/// Opens a file for reading. Where too many are open, the file is not to blame.
+fn open(path: &Path) -> Result<File> {
+    let no_room = |source: &std::io::Error| matches!(source.raw_os_error(), Some(libc::EMFILE | libc::ENFILE));
+    columns::open(path, OpenMode::Read).map_err(|error| match fault(path, error) {
+        Error::Io { path, source } if no_room(&source) => Error::Io { path, source },
+        _ => Error::request(
+            path.display().to_string(),
+            "a readable HDF5 file",
+            "one that is cut short, damaged or being written",
+        ),
+    })
+}
+
 impl Reader {
     /// Opens a result file and checks that it is one: HDF5, of this format, finished, its rows of one length.
     pub fn open(path: &Path) -> Result<Self> {
@@ -49,9 +74,7 @@ impl Reader {
         if !heap_is_whole(path)? {
             return Err(Error::request(shown, "a readable HDF5 file", "one that is damaged"));
         }
-        let file = columns::open(path, OpenMode::Read).map_err(|_| {
-            Error::request(&shown, "a readable HDF5 file", "one that is cut short, damaged or being written")
-        })?;
+        let (file, identity) = (open(path)?, identity(path)?);
         let broken = |error| match error {
             Error::Hdf5 { .. } => Error::request(&shown, "a readable HDF5 file", "one that is damaged"),
             other => other,
@@ -59,7 +82,8 @@ impl Reader {
         let stored = Header::read(&file, path).map_err(broken)?;
         let datasets = datasets(&file, path).map_err(broken)?;
         let unasked = Mutex::default();
-        let mut reader = Self { path: path.to_owned(), file, stored, datasets, index: vec![], unasked };
+        let held = Mutex::new(Some(file.clone()));
+        let mut reader = Self { path: path.to_owned(), file: held, identity, stored, datasets, index: vec![], unasked };
         let journal = match reader.info(INDEX) {
             Some(_) => reader.read_i64(INDEX)?.1,
             None => vec![],
@@ -74,13 +98,43 @@ impl Reader {
         }
         reader.index = journal.iter().map(|i| *i as u64).collect();
         reader.check()?;
-        let mut sums = checksum::check(&reader.file, path, &reader.stored, &reader.datasets)?;
+        let mut sums = checksum::check(&file, path, &reader.stored, &reader.datasets)?;
         // It was read before its checksum was known.
         if sums.remove(INDEX).is_some_and(|sum| sum != checksum::of_values(&Values::I64(journal))) {
             return Err(reader.disagrees(INDEX));
         }
         reader.unasked = Mutex::new(sums);
         Ok(reader)
+    }
+
+    /// [`Reader::open`], then [`Reader::rest`]: for one of many files.
+    ///
+    /// # Errors
+    /// As [`Reader::open`].
+    pub fn open_resting(path: &Path) -> Result<Self> {
+        let reader = Self::open(path)?;
+        reader.rest();
+        Ok(reader)
+    }
+
+    /// Closes the file until something is read again. A process may have only so many files open, usually 1024.
+    pub fn rest(&self) {
+        *self.file.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// The file, which is opened again if it rests.
+    fn awake(&self) -> Result<File> {
+        let mut held = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(file) = held.as_ref() {
+            return Ok(file.clone());
+        }
+        let file = open(&self.path)?;
+        if identity(&self.path)? != self.identity {
+            let found = "another in its place";
+            return Err(Error::request(self.path.display().to_string(), "the file that was there before", found));
+        }
+        *held = Some(file.clone());
+        Ok(file)
     }
 
     /// The file's path.
@@ -235,8 +289,9 @@ impl Reader {
                 return Err(Error::request(subject(), format!("rows below {length}"), format!("{rows:?}")));
             }
         }
-        self.check_size(info, dtype)?;
-        let dataset = self.file.dataset(path).map_err(|e| fault(&self.path, e))?;
+        let file = self.awake()?;
+        self.check_size(&file, info, dtype)?;
+        let dataset = file.dataset(path).map_err(|e| fault(&self.path, e))?;
         let unreadable = |_| Error::request(subject(), "readable values", "a data set that is damaged or cut short");
         let in_part = rows.is_some();
         let column = columns::read(&dataset, path, dtype, axis.unwrap_or(0), rows).map_err(unreadable)?;
@@ -261,9 +316,9 @@ impl Reader {
     }
 
     /// Refuses a data set that cannot fit in its file, before memory is requested for it.
-    fn check_size(&self, info: &DatasetInfo, dtype: Dtype) -> Result<()> {
+    fn check_size(&self, file: &File, info: &DatasetInfo, dtype: Dtype) -> Result<()> {
         let bytes = size_of_shape(&info.shape).and_then(|n| n.checked_mul(dtype.width()));
-        let most = self.file.size().saturating_mul(MOST_COMPRESSION);
+        let most = file.size().saturating_mul(MOST_COMPRESSION);
         match bytes {
             Some(bytes) if bytes as u64 <= most => Ok(()),
             _ => Err(Error::request(

@@ -144,11 +144,15 @@ impl Target {
                 Err(_) => fs::rename(&self.partial, &self.path).map_err(|e| Error::io(&self.path, e))?,
             },
         }
-        // The name itself must also survive a power failure; not every file system can sync a folder.
-        if let Ok(folder) = File::open(folder(&self.path)) {
-            let _ = folder.sync_all();
-        }
+        sync_name(&self.path);
         Ok(())
+    }
+}
+
+/// Makes the disk store the name of a file: it must also survive a power failure. Not every file system can sync a folder.
+pub(crate) fn sync_name(path: &Path) {
+    if let Ok(folder) = File::open(folder(path)) {
+        let _ = folder.sync_all();
     }
 }
 
@@ -181,7 +185,7 @@ impl Drop for Target {
 }
 
 /// The folder of `path`, `.` for a bare name.
-fn folder(path: &Path) -> PathBuf {
+pub(crate) fn folder(path: &Path) -> PathBuf {
     match path.parent() {
         Some(p) if !p.as_os_str().is_empty() => p.to_owned(),
         _ => PathBuf::from("."),

@@ -165,3 +165,71 @@ print('ok')
 "#;
     assert_eq!(python(script, &[&output]).unwrap(), "ok\n");
 }
+
+#[test]
+fn a_resting_file_is_closed_and_must_stay_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = shard(folder.path(), "scores.h5", &header(FileKind::Scores), &[0, 1, 2]).canonicalize().unwrap();
+    let is_open = || {
+        let mut open = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+        open.any(|entry| std::fs::read_link(entry.path()).is_ok_and(|to| to == path))
+    };
+    let reader = Reader::open(&path).unwrap();
+    assert!(is_open());
+    reader.rest();
+    assert!(!is_open());
+    let before = reader.read_f64("/scores/root").unwrap();
+    assert!(is_open());
+    reader.rest();
+    assert_eq!(reader.read_f64("/scores/root").unwrap(), before);
+    reader.rest();
+    let other = folder.path().join("other.h5");
+    std::fs::copy(&path, &other).unwrap();
+    std::fs::rename(&other, &path).unwrap();
+    let error = reader.read_f64("/scores/root").unwrap_err();
+    assert_eq!(error.exit_code(), 2);
+    assert!(error.to_string().contains("another in its place"), "{error}");
+}
+
+/// More than a process may have open where the test below limits it.
+const MANY: usize = 60;
+
+/// Not a test of its own: the process whose open files the next test limits.
+#[test]
+#[ignore = "run by the test below"]
+fn child_reads_many() {
+    let Some(folder) = std::env::var_os("PULLBACK_TEST_MANY").map(PathBuf::from) else {
+        return;
+    };
+    let shards: Vec<PathBuf> = (0..MANY).map(|n| folder.join(format!("{n}.h5"))).collect();
+    merge(&shards, &folder.join("whole.h5"), Overwrite::No).unwrap();
+    pullback_results::report::render(&shards).unwrap();
+}
+
+#[test]
+fn more_files_are_joined_and_reported_than_may_be_open() {
+    let folder = tempfile::tempdir().unwrap();
+    for n in 0..MANY {
+        // Interleaved, so that neighbours lie in different files.
+        let mut block = scores(&[n as u64, (MANY + n) as u64]);
+        block.columns.truncate(1);
+        let path = folder.path().join(format!("{n}.h5"));
+        let mut writer =
+            Writer::create(&path, &header(FileKind::Scores), block.index.clone(), &[], Overwrite::No).unwrap();
+        writer.put(&block).unwrap();
+        writer.finish().unwrap();
+    }
+    let limited = ["-c", "ulimit -n 40; exec \"$@\"", "limited"];
+    let output = std::process::Command::new("bash")
+        .args(limited)
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "store::merge::child_reads_many", "--ignored", "--nocapture", "--test-threads", "1"])
+        .env("PULLBACK_TEST_MANY", folder.path())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let whole = Reader::open(&folder.path().join("whole.h5")).unwrap();
+    let (_, root) = whole.read_f64("/scores/root").unwrap();
+    assert_eq!(whole.index(), (0..2 * MANY as u64).collect::<Vec<_>>());
+    assert!(root.iter().enumerate().all(|(i, value)| *value == (i as f64).sqrt() + 0.1), "{root:?}");
+}

@@ -34,6 +34,8 @@ pub struct Axis {
     pub low: f64,
     /// Upper end of the range.
     pub high: f64,
+    /// The least of its values, before room is added.
+    least: f64,
 }
 
 /// The largest numbers of an axis.
@@ -43,6 +45,11 @@ const SMALLEST: f64 = 1e-300;
 const MOST_TICKS: f64 = 100.0;
 
 impl Axis {
+    /// An axis of this range, for values that are bounded by definition.
+    pub fn between(label: impl Into<String>, scale: AxisScale, low: f64, high: f64) -> Self {
+        Self { label: label.into(), scale, low, high, least: low }
+    }
+
     /// An axis for all showable `values`, with a little room at both ends.
     pub fn fit(label: impl Into<String>, scale: AxisScale, values: impl IntoIterator<Item = f64>) -> Self {
         let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
@@ -60,7 +67,7 @@ impl Axis {
         if low > high {
             (low, high) = if scale == AxisScale::Log { (0.1, 10.0) } else { (0.0, 1.0) };
         }
-        let mut axis = Self { label: label.into(), scale, low, high };
+        let mut axis = Self::between(label, scale, low, high);
         match scale {
             AxisScale::Linear => {
                 let room = if high > low { 0.04 * (high - low) } else { 0.5 * low.abs().max(1.0) };
@@ -76,9 +83,9 @@ impl Axis {
         axis
     }
 
-    /// The same axis, from zero: for lengths and counts on a linear scale.
+    /// The same axis, from zero: for lengths and counts on a linear scale. With values below zero by more than rounding it stays as it is.
     pub fn from_zero(mut self) -> Self {
-        if self.scale == AxisScale::Linear && self.high > 0.0 {
+        if self.scale == AxisScale::Linear && self.high > 0.0 && self.least >= -1e-9 * self.high {
             self.low = 0.0;
         }
         self
@@ -121,10 +128,11 @@ impl Axis {
                     .map(|e| (10f64.powi(e), decade(e)))
                     .collect();
             }
+            let powers = self.high >= 2e5 || self.low < 5e-4;
             let fine: Vec<(f64, String)> = (first..=last)
                 .flat_map(|e| [1.0, 2.0, 5.0].map(|m| m * 10f64.powi(e)))
                 .filter(within)
-                .map(|v| (v, if self.high >= 2e5 || self.low < 5e-4 { power(v) } else { number::plain(v) }))
+                .map(|v| (v, if powers { power(v, exponent(v)) } else { number::plain(v) }))
                 .collect();
             if fine.len() >= 2 {
                 return fine;
@@ -141,12 +149,13 @@ impl Axis {
         }
         let first = (self.low / step).ceil() as i64;
         let last = (self.high / step).floor() as i64;
-        let decimals = (-step.log10().floor()).max(0.0) as usize;
-        (first..=last)
-            .map(|i| i as f64 * step)
-            .filter(|v| self.scale == AxisScale::Linear || *v > 0.0)
-            .map(|v| (v, tick_text(v, decimals)))
-            .collect()
+        let values = (first..=last).map(|i| i as f64 * step);
+        let values: Vec<f64> = values.filter(|v| self.scale == AxisScale::Linear || *v > 0.0).collect();
+        let texts = tick_texts(&values, step);
+        let mut ticks: Vec<(f64, String)> = values.into_iter().zip(texts).collect();
+        // A step that is finer than the numbers themselves gives equal neighbours.
+        ticks.dedup_by(|a, b| a.1 == b.1);
+        ticks
     }
 }
 
@@ -169,23 +178,37 @@ fn round_step(raw: f64) -> f64 {
         }
 }
 
-fn tick_text(value: f64, decimals: usize) -> String {
-    if value == 0.0 {
-        "0".to_owned()
-    } else if value.abs() >= 1e5 || decimals > 4 {
-        number::plain(value)
-    } else {
-        format!("{value:.decimals$}").replace('-', "−")
+/// The labels of multiples of `step`, with as many digits as tell neighbours apart: all in figures, or all in powers of ten.
+fn tick_texts(values: &[f64], step: f64) -> Vec<String> {
+    let finest = exponent(step);
+    let largest = values.iter().filter(|v| **v != 0.0).map(|v| exponent(*v)).max().unwrap_or(0);
+    let decimals = (-finest).max(0) as usize;
+    let in_figures = largest < 5 && (decimals <= 4 || largest >= -3);
+    let text = |value: &f64| match *value {
+        0.0 => "0".to_owned(),
+        v if in_figures => format!("{v:.decimals$}").replace('-', "−"),
+        v => power(v, finest),
+    };
+    values.iter().map(text).collect()
+}
+
+/// 2×10⁵, with digits down to the power of ten `finest`, so that an axis does not mix plain figures and powers.
+fn power(value: f64, finest: i32) -> String {
+    let exponent = exponent(value);
+    let decimals = (exponent - finest).max(0) as usize;
+    // Not powi, which goes through the reciprocal and so through infinity.
+    let mantissa = format!("{:.decimals$}", value / 10f64.powf(f64::from(exponent)));
+    let power = format!("10{}", number::superscript(exponent));
+    match mantissa.as_str() {
+        "1" => power,
+        "-1" => format!("−{power}"),
+        other => format!("{}×{power}", other.replace('-', "−")),
     }
 }
 
-/// 2×10⁵, so that an axis does not mix plain figures and powers.
-fn power(value: f64) -> String {
-    let exponent = (value.log10() + 1e-9).floor();
-    match (value / 10f64.powf(exponent)).round() {
-        1.0 => format!("10{}", number::superscript(exponent as i32)),
-        mantissa => format!("{mantissa}×10{}", number::superscript(exponent as i32)),
-    }
+/// The power of ten of a number's first digit. A hair below a power counts as that power.
+fn exponent(value: f64) -> i32 {
+    (value.abs().log10() + 1e-9).floor() as i32
 }
 
 /// A power of ten: in figures if they are few, otherwise as 10 to the power.
@@ -223,5 +246,36 @@ mod tests {
             }
         }
         assert!(start.elapsed() < Duration::from_secs(5));
+    }
+
+    #[test]
+    fn neighbouring_ticks_have_short_labels_of_their_own() {
+        let labels = |low: f64, high: f64| -> Vec<String> {
+            let ticks = Axis::fit("x", AxisScale::Linear, [low, high]).ticks(6);
+            ticks.into_iter().map(|(_, words)| words).collect()
+        };
+        assert_eq!(labels(0.0123, 0.01235), ["0.01230", "0.01231", "0.01232", "0.01233", "0.01234", "0.01235"]);
+        assert_eq!(labels(-0.01235, -0.0123), ["−0.01235", "−0.01234", "−0.01233", "−0.01232", "−0.01231", "−0.01230"]);
+        assert_eq!(labels(1e6, 1.004e6), ["1.000×10⁶", "1.001×10⁶", "1.002×10⁶", "1.003×10⁶", "1.004×10⁶"]);
+        assert_eq!(labels(0.0, 5e-9), ["0", "10⁻⁹", "2×10⁻⁹", "3×10⁻⁹", "4×10⁻⁹", "5×10⁻⁹"]);
+        for (low, high) in [(1.0, 1.0 + 5e-9), (-1.004e6, -1e6), (-2e-9, 3e-9), (0.0, 123_456.0), (1.0, 1.0 + 1e-15)] {
+            let found = labels(low, high);
+            let mut distinct = found.clone();
+            distinct.dedup();
+            assert_eq!(found, distinct);
+            assert!(!found.is_empty() && found.iter().all(|words| words.chars().count() <= 18), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn an_axis_from_zero_shows_what_lies_below() {
+        let axis = |values: [f64; 2]| Axis::fit("x", AxisScale::Linear, values).from_zero();
+        let below = axis([-3.0, 1.0]);
+        assert!(below.place(-3.0) > Some(0.0) && below.place(-3.0) < below.place(-2.0), "{below:?}");
+        assert!(axis([-3.0, -1.0]).place(-3.0) > Some(0.0));
+        // Rounding below zero is no value below zero.
+        for values in [[0.0, 4.0], [1.0, 4.0], [0.0, 0.0], [-1e-12, 4.0]] {
+            assert!(axis(values).low == 0.0, "{values:?}");
+        }
     }
 }

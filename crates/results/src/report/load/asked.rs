@@ -48,6 +48,19 @@ pub(super) fn asked(header: &Header) -> BTreeMap<String, String> {
     found
 }
 
+/// The settings of one attack in the request, in one text; empty if the file does not say. The parts of an attack have its settings.
+pub(super) fn of_attack(header: &Header, name: &str) -> String {
+    let kind = match name {
+        part if words::direction(part).is_some() => "spectral",
+        part if part.starts_with("suite-") => "suite",
+        own => own,
+    };
+    let request: Value = serde_yaml::from_str(&header.config).unwrap_or_default();
+    let attacks = request.get("attacks").and_then(Value::as_sequence);
+    let settings = attacks.and_then(|all| all.iter().find(|a| a.get("kind").and_then(Value::as_str) == Some(kind)));
+    settings.and_then(|settings| serde_json::to_string(settings).ok()).unwrap_or_default()
+}
+
 fn target_of(request: &Mapping) -> Option<&str> {
     request.get("target")?.as_str()
 }

@@ -8,6 +8,7 @@ mod history; // history.csv
 mod origin; //  what a file says about itself and its run
 mod picture; // pictures in result files
 mod run; //     scores and attack files
+mod sizes; //   sizes, smallest first
 mod sweep; //   sweep files
 mod sweep_pictures; // their images
 mod worst; // the samples that are hit hardest
@@ -41,7 +42,7 @@ pub(super) fn study(inputs: &[PathBuf]) -> Result<Study> {
     let mut first = |path: &PathBuf| seen.insert(path.canonicalize().unwrap_or_else(|_| path.clone()));
     results.retain(&mut first);
     histories.retain(&mut first);
-    let readers = results.iter().map(|p| Reader::open(p)).collect::<Result<Vec<_>>>()?;
+    let readers = results.iter().map(|p| Reader::open_resting(p)).collect::<Result<Vec<_>>>()?;
     let mut study = Study::default();
     // The untreated model comes first, whatever its name is: the others are compared with it.
     let mut readers: Vec<&Reader> = readers.iter().collect();
@@ -59,10 +60,12 @@ pub(super) fn study(inputs: &[PathBuf]) -> Result<Study> {
         // Attacks are read first, because they decide which samples a gallery shows.
         for reader in runs().filter(|r| r.header().kind == kind) {
             run::add(reader, &mut study)?;
+            reader.rest();
         }
     }
     for reader in readers.iter().filter(|r| r.header().kind == FileKind::Sweep) {
         study.sweeps.push(sweep::read(reader)?);
+        reader.rest();
     }
     for path in &histories {
         study.histories.push(history::read(path)?);

@@ -2,7 +2,7 @@
 
 use super::origin::{origin, setting, step_scale};
 use super::picture::{ON_SHOW, pictures, wrong_shape};
-use super::{asked, effort, worst};
+use super::{asked, effort, sizes, worst};
 use crate::error::Result;
 use crate::report::figure::{Picture, number};
 use crate::report::study::{
@@ -16,8 +16,9 @@ const ALIGNED: usize = 48;
 
 /// Adds the file to the subject of its model.
 pub(super) fn add(reader: &Reader, study: &mut Study) -> Result<()> {
-    let show = shown(study);
-    let subject = subject(study, origin(reader));
+    let origin = origin(reader);
+    let show = shown(study, &origin, reader.index());
+    let subject = subject(study, origin);
     match reader.header().kind {
         FileKind::Attack => join(&mut subject.trials, trial(reader, show)?),
         _ => subject.scores.push(scores(reader, show)?),
@@ -25,10 +26,17 @@ pub(super) fn add(reader: &Reader, study: &mut Study) -> Result<()> {
     Ok(())
 }
 
-/// The samples in the first gallery, so that all galleries show the same.
-fn shown(study: &Study) -> Option<Vec<u64>> {
-    let gallery = study.subjects.iter().flat_map(|a| &a.trials).find_map(|t| t.gallery.as_ref())?;
-    Some(gallery.samples.iter().map(|s| s.index).collect())
+/// The samples that galleries of the same data show already, for a file of the samples `index`: those of a file of the same samples, as the
+/// two may become one trial, or of the first that has some of them.
+fn shown(study: &Study, origin: &Origin, index: &[u64]) -> Option<Vec<u64>> {
+    let subjects = study.subjects.iter().filter(|subject| subject.origin.same_data(origin));
+    let trials: Vec<&Trial> = subjects.flat_map(|subject| &subject.trials).collect();
+    let of = |trial: &Trial| -> Option<Vec<u64>> {
+        let shown: Vec<u64> = trial.gallery.as_ref()?.samples.iter().map(|s| s.index).collect();
+        shown.iter().any(|i| index.contains(i)).then_some(shown)
+    };
+    let alike = trials.iter().filter(|trial| trial.index == index);
+    alike.chain(&trials).find_map(|trial| of(trial))
 }
 
 /// The subject with the same weights and the same data, whatever their names, or a new one.
@@ -71,6 +79,8 @@ fn join(trials: &mut Vec<Trial>, mut new: Trial) {
         old.attacks.extend(new.attacks);
         old.attacks.sort_by_key(|a| words::attack_order(&a.name));
     }
+    let parts = [old.worst.take(), new.worst];
+    old.worst = worst::joined(old, parts);
 }
 
 /// What may distinguish a file from others of its model, the most informative first: how many images and which, the precision, the seed,
@@ -216,7 +226,8 @@ fn trial(reader: &Reader, show: Option<Vec<u64>>) -> Result<Trial> {
             measures.push(Measure { name, by_eps });
         }
         measures.sort_by_key(|m| words::order(&m.name));
-        attacks.push(Outcome { name: attack, measures });
+        let asked = asked::of_attack(reader.header(), &attack);
+        attacks.push(Outcome { name: attack, asked, measures });
     }
     attacks.sort_by_key(|a| words::attack_order(&a.name));
     let (flags, efforts) = (effort::flags(reader)?, effort::efforts(reader)?);
@@ -258,6 +269,8 @@ fn trial(reader: &Reader, show: Option<Vec<u64>>) -> Result<Trial> {
     };
     trial.gallery = gallery(reader, &trial, show)?;
     trial.worst = worst::worst(reader, &trial)?;
+    // Only now: rows of pictures are in the order of the file.
+    sizes::sort(&mut trial);
     Ok(trial)
 }
 
@@ -312,7 +325,7 @@ fn gallery(reader: &Reader, trial: &Trial, show: Option<Vec<u64>>) -> Result<Opt
 /// The damage by which the gallery's samples are chosen: that of the first attack at its largest size.
 fn damage(trial: &Trial) -> &[f64] {
     let measure = trial.attacks.first().and_then(|a| a.measures.first());
-    measure.and_then(|m| m.by_eps.last()).map_or(&[], Vec::as_slice)
+    measure.and_then(|m| m.by_eps.get(trial.largest()?)).map_or(&[], Vec::as_slice)
 }
 
 /// Rows evenly spaced over the ranks of `values`, least first; evenly spaced over the file if there are no values.

@@ -3,6 +3,7 @@
 use super::format1;
 use super::origin::{origin, setting, step_scale};
 use super::run::{is_picture, spread};
+use super::sizes;
 use super::sweep_pictures;
 use crate::error::{Error, Result};
 use crate::report::law::{Law, law};
@@ -18,11 +19,12 @@ const SHOWN_BETAS: usize = 5;
 /// The number of sizes that galleries show.
 const SHOWN_EPS: usize = 4;
 
-/// A sweep's file, and the models of each point.
+/// A sweep's file, the models of each point, and the positions of the sizes, smallest first.
 struct Grid<'a> {
     reader: &'a Reader,
     models: usize,
     members: Vec<Vec<usize>>,
+    sizes: Vec<usize>,
 }
 
 /// Reads a sweep.
@@ -47,7 +49,9 @@ pub(super) fn read(reader: &Reader) -> Result<Sweep> {
         ));
     }
     let (mut points, members) = pool(&beta, &mixup);
-    let grid = Grid { reader, models: beta.len(), members };
+    let sizes = sizes::ascending(&eps);
+    let eps: Vec<f64> = sizes.iter().map(|at| eps[*at]).collect();
+    let grid = Grid { reader, models: beta.len(), members, sizes };
     let metric = reader.header().metric.clone().unwrap_or_else(|| setting(reader, &[], "metric"));
     let held = held(reader);
     let sets = sets(reader, &held, &metric);
@@ -59,7 +63,8 @@ pub(super) fn read(reader: &Reader) -> Result<Sweep> {
     let ranks = points.first().and_then(|p| p.score("spectral_radius")).unwrap_or(&[]);
     let rows = spread(ranks.get(..reader.samples()).unwrap_or(&[]), reader.samples());
     let first: Vec<usize> = grid.members.iter().map(|m| m[0]).collect();
-    sweep_pictures::add(reader, &mut points, &shown, &first, grid.models, &shown_eps, &rows)?;
+    let in_file: Vec<usize> = shown_eps.iter().map(|at| grid.sizes[*at]).collect();
+    sweep_pictures::add(reader, &mut points, &shown, &first, grid.models, &in_file, &rows)?;
     let mut origin = origin(reader);
     origin.metric = metric;
     Ok(Sweep {
@@ -211,7 +216,7 @@ impl Grid<'_> {
             let Some(set) = sets.iter().find(|s| s.key == attack.set) else { continue };
             let names: Vec<&str> = held.iter().filter(|a| a.set == set.key).map(|a| a.name.as_str()).collect();
             let along = direction(&attack.name, &names);
-            let law = law(&set.metric).filter(|l| !l.needs_dim() || dim.is_some());
+            let law = law(&set.metric).filter(|l| Law::is_of_norm(&set.norm) && (!l.needs_dim() || dim.is_some()));
             // The first metric gives the scores their plain names.
             let radius =
                 if set.metric == metric { String::new() } else { format!("{}.", set.metric) } + "spectral_radius";
@@ -235,9 +240,11 @@ impl Grid<'_> {
                 for (i, point) in points.iter_mut().enumerate() {
                     // [models, E, N] to [E][models * N].
                     let part = self.pooled(i, shape[0] * shape[1], &values);
-                    let by_eps: Vec<Vec<f64>> = (0..eps.len())
+                    let by_eps: Vec<Vec<f64>> = self
+                        .sizes
+                        .iter()
                         .map(|e| {
-                            let rows = part.chunks_exact(shape[1].max(1)).skip(e).step_by(eps.len());
+                            let rows = part.chunks_exact(shape[1].max(1)).skip(*e).step_by(eps.len());
                             rows.flatten().copied().collect()
                         })
                         .collect();

@@ -2,8 +2,10 @@
 
 use super::picture::{ON_SHOW, pictures};
 use crate::error::Result;
+use crate::report::figure::Picture;
 use crate::report::study::{Sample, Trial, Worst};
 use crate::store::Reader;
+use std::collections::HashSet;
 
 /// The samples with the largest worst-case damage at the largest size, the worst first, with the images of the attack that did it; nothing
 /// if the file has no images, or its attacks have several goals.
@@ -33,4 +35,35 @@ pub(super) fn worst(reader: &Reader, trial: &Trial) -> Result<Option<Worst>> {
         found.attacked_recon.extend(at(format!("/attack/{attack}/recon"), largest)?);
     }
     Ok((!found.samples.is_empty()).then_some(found))
+}
+
+/// The samples with the largest damage in the files of one trial, which knows the damage of all of them. Each file has its own first
+/// samples, so that the first of the trial are among these.
+pub(super) fn joined(trial: &Trial, parts: [Option<Worst>; 2]) -> Option<Worst> {
+    let cases = trial.worst_case(trial.largest()?)?;
+    let parts: Vec<Worst> = parts.into_iter().flatten().collect();
+    let mut order: Vec<(&Worst, usize)> =
+        parts.iter().flat_map(|part| (0..part.samples.len()).map(move |at| (part, at))).collect();
+    let row = |(part, at): &(&Worst, usize)| part.samples[*at].row;
+    // An attack of another file may have done more and left no images.
+    let most = |case: &(&Worst, usize)| cases.get(row(case)).copied().flatten().map_or(f64::NAN, |(damage, _)| damage);
+    order.retain(|case| case.0.damage[case.1] >= most(case));
+    order.sort_by(|a, b| b.0.damage[b.1].total_cmp(&a.0.damage[a.1]));
+    let mut seen = HashSet::new();
+    order.retain(|case| seen.insert(row(case)));
+    order.truncate(ON_SHOW);
+    // A row of pictures is shown only if every sample has one.
+    let pictures = |of: fn(&Worst) -> &[Picture]| -> Vec<Picture> {
+        order.iter().map(|(part, at)| of(part).get(*at).cloned()).collect::<Option<_>>().unwrap_or_default()
+    };
+    let found = Worst {
+        samples: order.iter().map(|(part, at)| part.samples[*at]).collect(),
+        attacks: order.iter().map(|(part, at)| part.attacks[*at].clone()).collect(),
+        damage: order.iter().map(|(part, at)| part.damage[*at]).collect(),
+        originals: pictures(|part| &part.originals),
+        recon: pictures(|part| &part.recon),
+        attacked: pictures(|part| &part.attacked),
+        attacked_recon: pictures(|part| &part.attacked_recon),
+    };
+    (!found.samples.is_empty()).then_some(found)
 }

@@ -47,9 +47,15 @@ pub fn section(study: &Study) -> Option<Section> {
     let value = |i: &usize| by.median(*i).unwrap_or(f64::INFINITY);
     order.sort_by(|a, b| value(a).total_cmp(&value(b)));
 
+    let unlike = if attacked(study).len() > 1 && Attack::common(study).is_none() {
+        " No attack was asked for alike of all attacked models, with the same goal, settings and size, so models are not compared by their \
+         damage."
+    } else {
+        ""
+    };
     let told = format!(
         "A row a model, sorted by {}, best first. Medians over the images; best and worst of each column are marked: \
-         less error, less shift and a smaller λ₁ are better.",
+         less error, less shift and a smaller λ₁ are better.{unlike}",
         by.spoken
     );
     let mut figure = spread_table(&["quantity", "model"]);
@@ -78,6 +84,11 @@ pub fn section(study: &Study) -> Option<Section> {
     };
     section.add(figure, Headline::Yes);
     section.filled()
+}
+
+/// The models with attacks.
+fn attacked(study: &Study) -> Vec<&Subject> {
+    study.subjects.iter().filter(|subject| !subject.trials.is_empty()).collect()
 }
 
 /// The quantities by which models are compared.
@@ -130,45 +141,45 @@ fn columns(study: &Study) -> Vec<Column> {
     columns
 }
 
-/// The attack under which models are compared: the strongest that all attacked models have, at the largest size of that norm that all have.
-struct Attack {
-    name: String,
-    norm: String,
+/// The attack under which models are compared: the strongest that all attacked models have, asked for alike, at the largest size of that
+/// norm that all have.
+struct Attack<'a> {
+    trial: &'a Trial,
+    name: &'a str,
     eps: f64,
 }
 
-impl Attack {
-    fn common(study: &Study) -> Option<Self> {
-        let subjects: Vec<&Subject> = study.subjects.iter().filter(|a| !a.trials.is_empty()).collect();
+impl<'a> Attack<'a> {
+    fn common(study: &'a Study) -> Option<Self> {
+        let subjects = attacked(study);
         let first = *subjects.first().filter(|_| subjects.len() > 1)?;
         let mut tried: Vec<Self> = Vec::new();
         for trial in &first.trials {
             for outcome in &trial.attacks {
-                let made = |eps: &f64| Self { name: outcome.name.clone(), norm: trial.norm.clone(), eps: *eps };
-                tried.extend(trial.eps.iter().map(made));
+                tried.extend(trial.eps.iter().map(|eps| Self { trial, name: &outcome.name, eps: *eps }));
             }
         }
-        let rank = |a: &Self| words::strength(&a.name);
+        let rank = |a: &Self| words::strength(a.name);
         tried.retain(|a| subjects.iter().all(|subject| a.trial(subject).is_some()));
         tried
             .into_iter()
             .min_by(|a, b| (rank(a), -a.eps).partial_cmp(&(rank(b), -b.eps)).unwrap_or(std::cmp::Ordering::Equal))
     }
 
-    fn trial<'a>(&self, subject: &'a Subject) -> Option<(&'a Trial, usize)> {
+    fn trial<'b>(&self, subject: &'b Subject) -> Option<(&'b Trial, usize)> {
         subject.trials.iter().find_map(|t| {
             let at = t.eps.iter().position(|e| *e == self.eps)?;
-            (t.norm == self.norm && t.attack(&self.name).is_some()).then_some((t, at))
+            self.trial.asks_as(t, self.name).then_some((t, at))
         })
     }
 
     fn of(&self, subject: &Subject, key: &str) -> Option<Quartiles> {
         let (trial, at) = self.trial(subject)?;
-        Some(Quartiles::of(trial.attack(&self.name)?.measure(key)?.by_eps.get(at)?))
+        Some(Quartiles::of(trial.attack(self.name)?.measure(key)?.by_eps.get(at)?))
     }
 
     fn norm(&self) -> String {
-        match self.norm.as_str() {
+        match self.trial.norm.as_str() {
             "" | "l2" => String::new(),
             other => format!(" {}", words::norm_sign(other)),
         }
@@ -176,12 +187,12 @@ impl Attack {
 
     /// Its words in a title.
     fn words(&self) -> String {
-        format!("{}{}, ε\u{a0}=\u{a0}{}", words::attack(&self.name), self.norm(), number::plain(self.eps))
+        format!("{}{}, ε\u{a0}=\u{a0}{}", words::attack(self.name), self.norm(), number::plain(self.eps))
     }
 
     /// Its words in a sentence.
     fn spoken(&self) -> String {
-        format!("{} attack at{} ε\u{a0}=\u{a0}{}", words::attack(&self.name), self.norm(), number::plain(self.eps))
+        format!("{} attack at{} ε\u{a0}=\u{a0}{}", words::attack(self.name), self.norm(), number::plain(self.eps))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Damage by size of the attack: medians with their quartiles, one panel for each model, then the models compared.
 
-use super::{Headline, Section, each, spread_point, spread_row, spread_table, spread_words, times};
+use super::{Headline, Section, each, each_in, spread_point, spread_row, spread_table, spread_words, times};
 use crate::report::figure::{Axis, AxisScale, Curve, Figure, Ink, Mark, Marker, Panel, Plot, Point, Stroke, number};
 use crate::report::stats::Quartiles;
 use crate::report::study::{Measure, Study, Subject, Trial};
@@ -136,8 +136,11 @@ fn figure(study: &Study, kind: &Kind, key: &str, several: bool) -> Option<Figure
         })
         .collect();
     let strongest = strongest(&entries[0], key)?;
-    if entries.len() > 1 {
-        let compared = curves.iter().filter(|(_, attack, _)| *attack == strongest).map(|(ink, _, curve)| {
+    let alike: Vec<usize> =
+        entries.iter().filter(|e| entries[0].trial.asks_as(e.trial, &strongest)).map(|e| e.ink).collect();
+    if alike.len() > 1 {
+        let of_all = |(ink, attack, _): &&(usize, String, Curve)| *attack == strongest && alike.contains(ink);
+        let compared = curves.iter().filter(of_all).map(|(ink, _, curve)| {
             let label = study.subjects[*ink].name.clone();
             Mark::Curve(Curve { label, stroke: Stroke::series(*ink), marker: Marker::series(*ink), ..curve.clone() })
         });
@@ -199,14 +202,14 @@ fn strongest(entry: &Entry, key: &str) -> Option<String> {
     named.or_else(|| held().next()).map(|a| a.name.clone())
 }
 
-/// Model against model, under the strongest attack that all have, at the largest size that all have.
+/// Model against model, under the strongest attack that all were asked for alike, at the largest size that all have.
 fn comparison(study: &Study, kind: &Kind, key: &str) -> Option<String> {
     let trials: Vec<(&str, &Trial)> =
         study.subjects.iter().filter_map(|a| Some((a.name.as_str(), kind.trial(a)?))).collect();
     let (_, first) = trials.first().filter(|_| trials.len() > 1)?;
-    let attack = ["suite", "race", "pgd", "spectral"]
-        .into_iter()
-        .find(|a| trials.iter().all(|(_, t)| t.attack(a).is_some_and(|o| o.measure(key).is_some())))?;
+    let attack = ["suite", "race", "pgd", "spectral"].into_iter().find(|a| {
+        trials.iter().all(|(_, t)| first.asks_as(t, a) && t.attack(a).is_some_and(|o| o.measure(key).is_some()))
+    })?;
     let eps = first
         .eps
         .iter()
@@ -231,20 +234,33 @@ fn comparison(study: &Study, kind: &Kind, key: &str) -> Option<String> {
 
 /// What the medians show: spectral against random if both exist, otherwise model against model.
 fn finding(entries: &[Entry], key: &str) -> String {
-    let middle = |measure: &Measure, entry: &Entry| -> Option<f64> {
-        let at = entry.trial.eps.len() / 2;
-        measure.by_eps.get(at).map(|v| Quartiles::of(v).median)
-    };
-    let size =
-        |entry: &Entry| number::plain(entry.trial.eps.get(entry.trial.eps.len() / 2).copied().unwrap_or(f64::NAN));
-    let ratios: Vec<f64> = entries
+    let both: Vec<(&Entry, [&Measure; 2])> = entries
         .iter()
         .filter_map(|e| {
-            let of = |name: &str| middle(e.trial.attack(name)?.measure(key)?, e);
-            Some(of("spectral")? / of("random")?)
+            let of = |name: &str| e.trial.attack(name)?.measure(key);
+            Some((e, [of("spectral")?, of("random")?]))
         })
-        .filter(|r| r.is_finite())
         .collect();
+    // The middle one of the sizes that all have; if there is none, each has its own.
+    let common: Vec<f64> = both.first().map_or(vec![], |(first, _)| {
+        let held = |eps: &f64| both.iter().all(|(e, _)| e.trial.eps.contains(eps));
+        first.trial.eps.iter().copied().filter(held).collect()
+    });
+    let size = |entry: &Entry| {
+        let own = &entry.trial.eps;
+        let sizes = if common.is_empty() { own } else { &common };
+        sizes.get(sizes.len() / 2).copied().unwrap_or(f64::NAN)
+    };
+    let ratio = |(entry, measures): &(&Entry, [&Measure; 2])| -> Option<(f64, f64)> {
+        let at = entry.trial.eps.iter().position(|e| *e == size(entry))?;
+        let [spectral, random] = measures.map(|m| m.by_eps.get(at).map(|v| Quartiles::of(v).median));
+        Some((size(entry), spectral? / random?)).filter(|(_, ratio)| ratio.is_finite())
+    };
+    let named: Vec<(&str, f64, f64)> = both
+        .iter()
+        .filter_map(|pair| ratio(pair).map(|(size, ratio)| (pair.0.subject.name.as_str(), size, ratio)))
+        .collect();
+    let ratios: Vec<f64> = named.iter().map(|(_, _, ratio)| *ratio).collect();
     let low = ratios.iter().copied().fold(f64::INFINITY, f64::min);
     let high = ratios.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     if ratios.is_empty() {
@@ -255,7 +271,12 @@ fn finding(entries: &[Entry], key: &str) -> String {
     } else {
         format!("{} to {}", number::significant(low, 2), times(high))
     };
-    let tail = format!("a random one of the same size (ε\u{a0}=\u{a0}{})", size(&entries[0]));
+    let sizes: Vec<(&str, f64)> = named.iter().map(|(name, size, _)| (*name, *size)).collect();
+    let at = match sizes.as_slice() {
+        [(_, size), others @ ..] if others.iter().all(|(_, other)| other == size) => number::plain(*size),
+        several => each_in(several, |_, size| number::plain(size)),
+    };
+    let tail = format!("a random one of the same size (ε\u{a0}=\u{a0}{at})");
     let none = high < 1.02;
     match key {
         "latent_l2" if none => format!("A spectral step moves the code no farther than {tail}"),

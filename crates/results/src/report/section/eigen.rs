@@ -43,12 +43,8 @@ impl Spectra {
 
     /// The axis of the eigenvalues' numbers.
     pub fn ranks(&self) -> Axis {
-        Axis {
-            label: "i, from the most sensitive direction".to_owned(),
-            scale: AxisScale::Linear,
-            low: 0.5,
-            high: self.widest.max(1) as f64 + 0.5,
-        }
+        let high = self.widest.max(1) as f64 + 0.5;
+        Axis::between("i, from the most sensitive direction", AxisScale::Linear, 0.5, high)
     }
 
     /// The axis of the eigenvalues.

@@ -1,4 +1,4 @@
-//! Images before and after the attacks, with their reconstructions; the samples are the same for every model.
+//! Images before and after the attacks, with their reconstructions; the samples are the same for every model on the same data.
 
 use super::rows::{Look, Rows, picker, sample_words};
 use super::{Headline, Section, called};
@@ -23,7 +23,7 @@ pub fn section(study: &Study) -> Result<Option<Section>> {
         .flat_map(|a| a.trials.iter().map(move |t| (a, t)))
         .filter_map(|(a, t)| Some((a, t, t.gallery.as_ref().filter(|g| !g.originals.is_empty())?)))
         .collect();
-    let Some((_, first, gallery)) = shown.first() else {
+    let Some((model, first, gallery)) = shown.first() else {
         section.body.push(
             element("p")
                 .class("note")
@@ -43,13 +43,29 @@ pub fn section(study: &Study) -> Result<Option<Section>> {
         tabulate(&mut table, &name, trial, gallery);
     }
     let same = shown.iter().all(|(_, t, _)| t.eps == first.eps);
+    let alike = shown.iter().all(|(subject, _, other)| {
+        let indices = |gallery: &Gallery| gallery.samples.iter().map(|s| s.index).collect::<Vec<_>>();
+        model.origin.same_data(&subject.origin) && indices(gallery) == indices(other)
+    });
+    let (count, columns) = if alike {
+        (
+            format!("{} images", gallery.samples.len()),
+            "Columns are the same images under every model, evenly spaced over the ranks of damage by the first attack at its largest size \
+             under the first model.",
+        )
+    } else {
+        (
+            "Images".to_owned(),
+            "Columns are the same images only where models have the same samples of the same data: evenly spaced over the ranks of damage by \
+             the first attack at its largest size under the first of these models.",
+        )
+    };
     let figure = Figure {
         id: "gallery-images".to_owned(),
-        title: format!("{} images, from the least to the most damaged", gallery.samples.len()),
-        caption: "Columns are the same images under every model, evenly spaced over the ranks of damage by the \
-                  first attack at its largest size under the first model. Each attack has its attacked inputs, and \
-                  below them what the model reconstructs from these."
-            .to_owned(),
+        title: format!("{count}, from the least to the most damaged"),
+        caption: format!(
+            "{columns} Each attack has its attacked inputs, and below them what the model reconstructs from these."
+        ),
         controls: if same { picker(&first.eps, "gallery-images", "ε") } else { vec![] },
         panels,
         width: Width::Pictures,

@@ -128,6 +128,15 @@ fn of_largest(trial: &Trial, at: usize) -> Vec<f64> {
     (0..trial.index.len()).map(most).collect()
 }
 
+/// Stands in tables in place of a share where there is none.
+const NO_SHARE: &str = "none";
+
+/// Whether damage can be told as a share of `best`, the most that is known: not where it is minus the distance to a target.
+fn has_shares(trial: &Trial, best: &[f64]) -> bool {
+    let is_distance = best.iter().any(|most| *most < 0.0) && !best.iter().any(|most| *most > 0.0);
+    !trial.is_towards() && !is_distance
+}
+
 /// "0.1 for plain and 0.2 for mixup"; for more than four models only the least and the largest.
 pub(crate) fn each<S: AsRef<str>>(values: &[(S, f64)]) -> String {
     let values: Vec<(&str, f64)> = values.iter().map(|(name, value)| (name.as_ref(), *value)).collect();

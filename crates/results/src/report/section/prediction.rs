@@ -3,7 +3,7 @@
 
 use super::{Facet, Headline, Section, facets, legend, spread_point, spread_words, theory};
 use crate::report::figure::{Axis, AxisScale, Curve, Figure, Ink, Mark, Marker, Panel, Plot, Stroke, Table, number};
-use crate::report::law::law;
+use crate::report::law::{Law, law};
 use crate::report::stats::{Quartiles, median, spearman};
 use crate::report::study::{Scores, Study, Subject, Trial};
 use crate::report::words;
@@ -48,9 +48,9 @@ pub fn section(study: &Study) -> Option<Section> {
 fn pairs<'a>(ink: usize, subject: &'a Subject, scores: &'a Scores) -> Option<Pairs<'a>> {
     let law = law(&scores.metric)?;
     let radius = scores.column("spectral_radius")?;
-    // The law holds for Euclidean lengths, and for steps along the directions of its own metric.
+    // The law holds for steps along the directions of its own metric.
     let usable = |t: &&Trial| {
-        matches!(t.norm.as_str(), "" | "l2")
+        Law::is_of_norm(&t.norm)
             && (t.metric.is_empty() || t.metric == scores.metric)
             && attacked(t, law.measure).is_some()
     };

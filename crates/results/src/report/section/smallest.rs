@@ -76,7 +76,7 @@ fn figure(study: &Study, norm: &str) -> Figure {
         }
     }
     let x = Axis::fit(words::size_axis(norm), AxisScale::Linear, sizes).from_zero();
-    let y = Axis { label: "share of the images".to_owned(), scale: AxisScale::Linear, low: 0.0, high: 1.0 };
+    let y = Axis::between("share of the images", AxisScale::Linear, 0.0, 1.0);
     let title = match medians.len() {
         0 => "Less than half of the images were reached".to_owned(),
         _ => format!("Half of the images are reached at ε = {}", each(&medians)),

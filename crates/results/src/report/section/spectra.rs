@@ -97,7 +97,7 @@ fn figure(facet: &Facet<'_>) -> Option<Figure> {
     let share = Plot::new(
         "Share of the trace in the first i",
         spectra.ranks(),
-        Axis { label: "cumulative share".to_owned(), scale: AxisScale::Linear, low: 0.0, high: 1.0 },
+        Axis::between("cumulative share", AxisScale::Linear, 0.0, 1.0),
         shares,
     );
     Some(Figure {

@@ -1,10 +1,14 @@
 //! Whether an evaluation can be trusted: the raised flags, and each attack's share of the largest damage found, with its cost.
 
-use super::{Headline, Section, called, of_largest, passes};
+use super::{Headline, NO_SHARE, Section, called, has_shares, of_largest, passes};
 use crate::report::figure::{Cell, Table};
 use crate::report::markup::element;
 use crate::report::study::{Effort, Study, Trial};
 use crate::report::words;
+
+/// Why there is no share.
+const TOWARDS: &str = "Towards a target, damage is minus the distance that is left, so the most is the nearest to 0. A share of it would \
+                       mean nothing: there is no optimality.";
 
 /// Raised flags, and the share of each attack in the worst case; nothing for files that contain neither.
 pub fn section(study: &Study) -> Option<Section> {
@@ -62,6 +66,9 @@ pub fn section(study: &Study) -> Option<Section> {
         section.body.push(element("h3").text("What each attack found"));
         section.body.push(efforts.element());
         section.body.push(efforts.download("optimality", "what each attack found"));
+        if efforts.rows.iter().any(|row| matches!(&row[5], Cell::Text(text) if text == NO_SHARE)) {
+            section.body.push(element("p").class("note").text(TOWARDS));
+        }
     }
     section.add(passes::figure(study), Headline::No);
     section.filled()
@@ -95,6 +102,8 @@ fn rows(table: &mut Table, model: &str, trial: &Trial) {
     }
     for (at, eps) in trial.eps.iter().enumerate() {
         let best = of_largest(trial, at);
+        let has_shares = has_shares(trial, &best);
+        let share = |value: f64| if has_shares { Cell::from(value) } else { Cell::from(NO_SHARE) };
         for effort in &efforts {
             let pairs = || effort.damage[at].iter().zip(&best).filter(|(d, b)| d.is_finite() && b.is_finite());
             let shares: Vec<f64> = pairs().filter(|(_, b)| **b > 0.0).map(|(d, b)| d / b).collect();
@@ -108,8 +117,8 @@ fn rows(table: &mut Table, model: &str, trial: &Trial) {
                 Cell::from(&words::attack(&effort.attack)),
                 Cell::from(*eps),
                 Cell::from(mean),
-                Cell::from(optimality),
-                Cell::from(shares.iter().copied().fold(f64::NAN, f64::min)),
+                share(optimality),
+                share(shares.iter().copied().fold(f64::NAN, f64::min)),
                 Cell::from(credited),
                 Cell::from(effort.forward),
                 Cell::from(effort.backward),

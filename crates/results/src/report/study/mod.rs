@@ -1,8 +1,9 @@
 //! The contents of a report: stored results as typed values; each model is a subject, each metric a facet of it.
 
-mod run; //   one model: scores, attacks, images
-mod step; //  sets of attacks, lengths of steps
-mod sweep; // grids of beta
+mod question; // what two files asked of their models
+mod run; //      one model: scores, attacks, images
+mod step; //     sets of attacks, lengths of steps
+mod sweep; //    grids of beta
 
 pub use run::{
     AttackedImages, Directions, Effort, Gallery, Matrix, Measure, Named, Origin, Outcome, Raised, Sample, Scores,

@@ -194,7 +194,7 @@ pub struct Trial {
     pub labels: Vec<i64>,
     /// Names of the classes 0, 1, ..., where they are known.
     pub classes: Vec<String>,
-    /// Sizes of the perturbation.
+    /// Sizes of the perturbation, ascending.
     pub eps: Vec<f64>,
     /// `/clean/<measure>`.
     pub clean: Vec<Named>,
@@ -281,6 +281,8 @@ pub struct Effort {
 pub struct Outcome {
     /// Its name in the file.
     pub name: String,
+    /// Its own settings, in one text; empty if the file does not say.
+    pub asked: String,
     /// Its measures.
     pub measures: Vec<Measure>,
 }

@@ -18,7 +18,7 @@ pub struct Sweep {
     pub losses: Vec<String>,
     /// The sets of attacks, the main one first.
     pub sets: Vec<StepSet>,
-    /// Sizes of the perturbation, the same in every set.
+    /// Sizes of the perturbation, ascending, the same in every set.
     pub eps: Vec<f64>,
     /// One entry for each beta and strength of mixup, by strength, then ascending in beta. Models that differ only in their seed are one
     /// point: their samples are pooled.

@@ -270,7 +270,7 @@ fn within(view: &View<'_>) -> Option<Figure> {
         if drawn {
             marks.insert(0, Mark::Level(0.0, String::new()));
             let label = format!("ρ with {}", quantity(view, damage));
-            let y = Axis { label, scale: AxisScale::Linear, low: -1.0, high: 1.0 };
+            let y = Axis::between(label, AxisScale::Linear, -1.0, 1.0);
             panels.push(Plot::new(words::title(&score), view.beta_axis(), y, marks).sized(360.0, 250.0).draw());
         }
     }

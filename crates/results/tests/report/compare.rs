@@ -1,0 +1,35 @@
+//! Models are compared under an attack only where it was asked for alike.
+
+use super::{attacked, header, of_model};
+use pullback_results::report::render;
+use pullback_results::store::FileKind;
+
+#[test]
+fn only_attacks_of_one_question_compare_models() {
+    let compared = |ours: &str, theirs: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        let of = |name: &str, config: &str| {
+            attacked(folder.path(), name, "pgd", &of_model(name, header(FileKind::Attack, config)))
+        };
+        let html = render(&[of("a", ours), of("b", theirs)]).unwrap();
+        assert_eq!(html.contains("Latent shift under the PGD attack"), html.contains("id=\"compare-table\""));
+        html.contains("id=\"compare-table\"")
+    };
+    let plain = "attacks: [{kind: pgd, steps: 20, goal: latent}]\nbox: 'on'\n";
+    for other in [
+        "attacks: [{kind: random}, {kind: pgd, steps: 20, goal: latent}]\nbox: 'on'\nseed: 2\nlimit: 8\n",
+        "attacks: [{kind: pgd, steps: 20, goal: latent}]\nbox: 'on'\ninterface: {input_range: [-1, 1]}\n",
+    ] {
+        assert!(compared(plain, other), "{other}");
+    }
+    for other in [
+        plain.replace("20", "200"),
+        plain.replace("latent", "recon"),
+        plain.replace("'on'", "'off'"),
+        format!("{plain}through: ['jpeg:75']\n"),
+        format!("{plain}target: zero\n"),
+        format!("{plain}eot: 16\n"),
+    ] {
+        assert!(!compared(plain, &other) && !compared(&other, plain), "{other}");
+    }
+}
