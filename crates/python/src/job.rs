@@ -2,12 +2,13 @@
 
 use crate::failure::{Error, Failure};
 use pullback::event::{self, Event, Observer};
+use pyo3::exceptions::PyKeyboardInterrupt;
 use pyo3::prelude::*;
 use pyo3::types::{IntoPyDict, PyCFunction, PyDict, PyTuple};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How often the caller's thread looks for signals.
@@ -15,8 +16,67 @@ const LOOK: Duration = Duration::from_millis(50);
 /// How long work that was told to stop is waited for; what is not at a pause by then ends by itself later.
 const GRACE: Duration = Duration::from_millis(1500);
 
-/// Jobs that have not ended, those that nobody waits for any more included.
-static RUNNING: AtomicUsize = AtomicUsize::new(0);
+/// Whether a job was told to stop.
+#[derive(Clone, Debug, Default)]
+pub struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    fn request(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+
+    fn requested(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    /// [`pullback::Error::Interrupted`] once the job was told to stop.
+    pub fn ensure_wanted(&self) -> pullback::Result<()> {
+        if self.requested() { Err(pullback::Error::Interrupted) } else { Ok(()) }
+    }
+}
+
+/// The stops of jobs that have not ended, those that nobody waits for any more included. While the process is told to stop, each of them is.
+static RUNNING: Mutex<Vec<Stop>> = Mutex::new(Vec::new());
+
+fn running() -> MutexGuard<'static, Vec<Stop>> {
+    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Puts a job among those that run, once all that were told to stop have ended: they may still ask the same model.
+fn enter(py: Python<'_>, stop: &Stop) -> PyResult<()> {
+    while !entered(stop) {
+        py.allow_threads(|| std::thread::sleep(LOOK));
+        py.check_signals()?;
+    }
+    Ok(())
+}
+
+fn entered(stop: &Stop) -> bool {
+    let mut running = running();
+    let free = !running.iter().any(Stop::requested);
+    if free {
+        running.push(stop.clone());
+    }
+    free
+}
+
+/// Takes a job from among those that run; the last takes the process's stop back.
+fn leave(stop: &Stop) {
+    let mut running = running();
+    running.retain(|other| !Arc::ptr_eq(&other.0, &stop.0));
+    if running.is_empty() {
+        event::withdraw_stop();
+    }
+}
+
+/// Tells all jobs to stop, also in the engine's low layers, which know of the process alone.
+fn stop_all() {
+    let running = running();
+    running.iter().for_each(Stop::request);
+    if !running.is_empty() {
+        event::request_stop();
+    }
+}
 
 /// What a thread tells the one that waits.
 enum Told {
@@ -33,7 +93,7 @@ enum Told {
 /// The observer of a job.
 struct Teller {
     to: Mutex<Sender<Told>>,
-    stop: Arc<AtomicBool>,
+    stop: Stop,
 }
 
 impl Teller {
@@ -59,48 +119,45 @@ impl Observer for Teller {
     }
 
     fn interrupted(&self) -> bool {
-        self.stop.load(Ordering::SeqCst) || event::stop_requested()
+        self.stop.requested()
     }
 }
 
-/// Does `work` and raises what goes wrong. `listener` (a `pullback._progress.Listener`) hears of it on the caller's thread.
+/// Does `work` and raises what goes wrong. `listener` (a `pullback._progress.Listener`) hears of it on the caller's thread. `stop`, a new
+/// one, tells `work` that nobody waits for it any more.
 pub fn run(
     py: Python<'_>,
     listener: &Bound<'_, PyAny>,
     failure: &Failure,
+    stop: &Stop,
     work: impl FnOnce(&dyn Observer) -> anyhow::Result<()> + Send + 'static,
 ) -> PyResult<()> {
-    await_stopped(py)?;
+    enter(py, stop)?;
     let (to, from) = channel();
     // A receiver is no thread's to share; one at a time asks it.
     let from = Mutex::new(from);
-    let stop = Arc::new(AtomicBool::new(false));
     let teller = Teller { to: Mutex::new(to), stop: stop.clone() };
-    RUNNING.fetch_add(1, Ordering::SeqCst);
     let body = move || {
         let done = catch_unwind(AssertUnwindSafe(|| work(&teller)));
         // Before it is told: who is told may begin the next job at once.
-        if RUNNING.fetch_sub(1, Ordering::SeqCst) == 1 {
-            event::withdraw_stop();
-        }
+        leave(&teller.stop);
         teller.tell(done.map_or_else(|_| Told::Panicked(last_panic()), Told::Done));
     };
     if let Err(error) = start(py, body) {
-        RUNNING.fetch_sub(1, Ordering::SeqCst);
+        leave(stop);
         return Err(error);
     }
-    let listened = listen(py, listener, &from, failure);
-    let Err(why) = listened else { return Ok(()) };
-    if !matches!(why, Ended::Done(_)) {
-        stop.store(true, Ordering::SeqCst);
-        event::request_stop();
-        // No job may have been left to take this back.
-        if RUNNING.load(Ordering::SeqCst) == 0 {
-            event::withdraw_stop();
-        }
-        py.allow_threads(|| wait(&from));
+    let error = match listen(py, listener, &from, failure) {
+        Ok(()) => return Ok(()),
+        Err(Ended::Done(error)) => return Err(error),
+        Err(Ended::Left(error)) => error,
+    };
+    stop.request();
+    // Ctrl-C is for the whole process; a warning that is an error, or what another signal's handler raises, is for its caller.
+    if error.is_instance_of::<PyKeyboardInterrupt>(py) {
+        stop_all();
     }
-    let (Ended::Done(error) | Ended::Left(error)) = why;
+    py.allow_threads(|| wait(&from));
     Err(error)
 }
 
@@ -175,21 +232,12 @@ fn wait(from: &Mutex<Receiver<Told>>) {
     }
 }
 
-/// A stop is the process's: new work waits for what was told to stop.
-fn await_stopped(py: Python<'_>) -> PyResult<()> {
-    while event::stop_requested() && RUNNING.load(Ordering::SeqCst) > 0 {
-        py.allow_threads(|| std::thread::sleep(LOOK));
-        py.check_signals()?;
-    }
-    Ok(())
-}
-
 /// Waits until no job is left, for at most so many seconds: an interpreter that ends must not meet one.
 pub fn await_all(py: Python<'_>, seconds: f64) {
     let start = Instant::now();
     py.allow_threads(|| {
-        while RUNNING.load(Ordering::SeqCst) > 0 && start.elapsed().as_secs_f64() < seconds {
-            event::request_stop();
+        while !running().is_empty() && start.elapsed().as_secs_f64() < seconds {
+            stop_all();
             std::thread::sleep(LOOK);
         }
     });

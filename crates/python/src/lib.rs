@@ -8,13 +8,16 @@ mod tensor; //  tensors across the border
 mod vae; //     models that Python holds
 
 use failure::Failure;
+use job::Stop;
 use pullback::cli::{Requested, requested};
+use pullback::config::Tree;
 use pullback::data::{Source, of_rows, open_as};
 use pullback::model::{Judge, Model, View, viewed};
 use pullback::pipeline::{Provided, attack_with, score_with};
 use pullback::tch::{Device, Kind};
 use pyo3::prelude::*;
 use rows::PythonRows;
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -33,11 +36,11 @@ fn evaluate(
     judge: Option<PyObject>,
     listener: Bound<'_, PyAny>,
 ) -> PyResult<()> {
-    let failure = Failure::default();
+    let (failure, stop) = (Failure::default(), Stop::default());
     let rows = rows.map(|rows| PythonRows::new(rows.bind(py), failure.clone())).transpose()?;
-    let model = model.map(|model| Offered::new(model.bind(py), failure.clone())).transpose()?;
-    let asked = failure.clone();
-    job::run(py, &listener, &failure, move |observer| {
+    let model = model.map(|model| Offered::new(model.bind(py), failure.clone(), stop.clone())).transpose()?;
+    let of_judge = (failure.clone(), stop.clone());
+    job::run(py, &listener, &failure, &stop, move |observer| {
         let request = requested(arguments)?;
         let subject = match &request {
             Requested::Score(request) => &request.subject,
@@ -52,7 +55,8 @@ fn evaluate(
         let judge = judge.map(|judge| {
             move |_, _| {
                 let judge = Python::with_gil(|py| judge.clone_ref(py));
-                Ok(Box::new(PythonJudge::new(judge, asked.clone())) as Box<dyn Judge>)
+                let (failure, stop) = of_judge.clone();
+                Ok(Box::new(PythonJudge::new(judge, failure, stop)) as Box<dyn Judge>)
             }
         });
         let provided = Provided {
@@ -84,18 +88,43 @@ fn read_images(py: Python<'_>, arguments: Vec<OsString>) -> PyResult<(PyObject, 
     Ok((to_python(py, &images)?, labels))
 }
 
+/// What a YAML file, and assignments `key.path=value` after it, say of how a model is read: the keys of `interface` that they have, each with
+/// its value in JSON.
+#[pyfunction]
+fn said_of_interface(
+    py: Python<'_>,
+    config: Option<PathBuf>,
+    assignments: Vec<String>,
+) -> PyResult<BTreeMap<String, String>> {
+    let said = || -> anyhow::Result<BTreeMap<String, String>> {
+        let mut tree = config.as_deref().map_or_else(|| Ok(Tree::default()), Tree::read)?;
+        for assignment in &assignments {
+            tree.set(assignment)?;
+        }
+        let mut said = BTreeMap::new();
+        for key in ["input_range", "posterior", "outputs"] {
+            if let Some(value) = tree.get(&format!("interface.{key}")) {
+                said.insert(key.to_owned(), serde_json::to_string(value)?);
+            }
+        }
+        Ok(said)
+    };
+    py.allow_threads(said).map_err(|error| failure::of_engine(&error))
+}
+
 /// A model in Python that was offered to the engine.
 struct Offered {
     model: PyObject,
     name: String,
     sha256: String,
     failure: Failure,
+    stop: Stop,
 }
 
 impl Offered {
-    fn new(model: &Bound<'_, PyAny>, failure: Failure) -> PyResult<Self> {
+    fn new(model: &Bound<'_, PyAny>, failure: Failure, stop: Stop) -> PyResult<Self> {
         let (name, sha256) = (model.getattr("name")?.extract()?, model.getattr("sha256")?.extract()?);
-        Ok(Self { model: model.clone().unbind(), name, sha256, failure })
+        Ok(Self { model: model.clone().unbind(), name, sha256, failure, stop })
     }
 
     /// The model for samples that are seen as a view says: a reader of its own each time.
@@ -109,7 +138,7 @@ impl Offered {
             })
         })?;
         pullback::ffi::exact_math()?;
-        let vae = Box::new(PythonVae::new(reader, self.name.clone(), self.failure.clone()));
+        let vae = Box::new(PythonVae::new(reader, self.name.clone(), self.failure.clone(), self.stop.clone()));
         Ok(Model {
             vae: viewed(vae, view),
             image: None,
@@ -136,6 +165,7 @@ fn _native(py: Python<'_>, module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("LIBTORCH", pullback::ffi::LIBTORCH)?;
     module.add("Error", py.get_type::<failure::Error>())?;
     module.add_function(wrap_pyfunction!(evaluate, module)?)?;
+    module.add_function(wrap_pyfunction!(said_of_interface, module)?)?;
     module.add_function(wrap_pyfunction!(await_all, module)?)?;
     module.add_function(wrap_pyfunction!(read_images, module)?)?;
     results::add(module)

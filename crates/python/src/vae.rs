@@ -1,8 +1,8 @@
 //! A model in Python as the engine asks it.
 
 use crate::failure::{Failure, told};
+use crate::job::Stop;
 use crate::tensor::{of_python, to_python};
-use pullback::event;
 use pullback::model::Judge;
 use pullback::tch::Tensor;
 use pullback::{Error, Posterior, Vae};
@@ -19,15 +19,16 @@ pub struct PythonVae {
     /// For messages.
     name: String,
     failure: Failure,
+    stop: Stop,
     lone: Cell<bool>,
     /// Whether layers are watched; if not, Python is not asked for what they give.
     watched: bool,
 }
 
 impl PythonVae {
-    /// The model behind `reader`; what it raises is kept in `failure`.
-    pub fn new(reader: PyObject, name: String, failure: Failure) -> Self {
-        Self { reader, name, failure, lone: Cell::new(false), watched: false }
+    /// The model behind `reader`; what it raises is kept in `failure`, and it is asked until `stop`.
+    pub fn new(reader: PyObject, name: String, failure: Failure, stop: Stop) -> Self {
+        Self { reader, name, failure, stop, lone: Cell::new(false), watched: false }
     }
 
     fn call<T>(
@@ -36,7 +37,7 @@ impl PythonVae {
         input: &Tensor,
         read: impl FnOnce(&Bound<'_, PyAny>) -> PyResult<T>,
     ) -> pullback::Result<T> {
-        ask(&self.reader, &self.name, method, input, &self.failure, read)
+        ask(&self.reader, &self.name, method, input, &self.failure, &self.stop, read)
     }
 }
 
@@ -47,10 +48,11 @@ fn ask<T>(
     method: &'static str,
     input: &Tensor,
     failure: &Failure,
+    stop: &Stop,
     read: impl FnOnce(&Bound<'_, PyAny>) -> PyResult<T>,
 ) -> pullback::Result<T> {
     // Who waited has perhaps put the model back into training mode: nothing is asked, and no answer is taken, from then on.
-    event::ensure_wanted()?;
+    stop.ensure_wanted()?;
     let answer = Python::with_gil(|py| {
         let answer = to_python(py, input)
             .and_then(|input| object.bind(py).call_method1(method, (input,)))
@@ -67,25 +69,26 @@ fn ask<T>(
             Error::request(format!("{name}: {method}"), expected, text)
         })
     });
-    event::ensure_wanted().and(answer)
+    stop.ensure_wanted().and(answer)
 }
 
 /// A `pullback._judge.Judge`. Like a model it is not shared between threads.
 pub struct PythonJudge {
     judge: PyObject,
     failure: Failure,
+    stop: Stop,
 }
 
 impl PythonJudge {
-    /// The judge in Python; what it raises is kept in `failure`.
-    pub fn new(judge: PyObject, failure: Failure) -> Self {
-        Self { judge, failure }
+    /// The judge in Python; what it raises is kept in `failure`, and it is asked until `stop`.
+    pub fn new(judge: PyObject, failure: Failure, stop: Stop) -> Self {
+        Self { judge, failure, stop }
     }
 }
 
 impl Judge for PythonJudge {
     fn of(&self, output: &Tensor) -> pullback::Result<Tensor> {
-        ask(&self.judge, "judge", "answer", output, &self.failure, of_python)
+        ask(&self.judge, "judge", "answer", output, &self.failure, &self.stop, of_python)
     }
 }
 

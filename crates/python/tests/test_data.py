@@ -1,5 +1,7 @@
 """Images as people have them, and how they are read."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -44,6 +46,15 @@ class Stream(IterableDataset):
         return iter(zip(self.images, LABELS, strict=True))
 
 
+class Buffered(Stream):
+    """Each item in the place of the one before."""
+
+    def __iter__(self):
+        buffer = torch.empty_like(self.images[0])
+        for image, label in zip(self.images, LABELS, strict=True):
+            yield buffer.copy_(image), label
+
+
 SOURCES = {
     "tensor": lambda x: x,
     "double tensor that needs a gradient": lambda x: x.double().requires_grad_(),
@@ -53,6 +64,8 @@ SOURCES = {
     "TensorDataset": lambda x: TensorDataset(x, LABELS),
     "items without labels": lambda x: Items(x, lambda image, label: image),
     "dicts": lambda x: Items(x, lambda image, label: {"pixel_values": image, "label": label}),
+    "pair with whole numbers as floats": lambda x: (x, LABELS.float()),
+    "arrays as items, an axis of length 1 backwards": lambda x: Items(x, lambda i, label: (i.numpy()[::-1], label)),
     "arrays as items": lambda x: Items(x, lambda image, label: (image.numpy(), label)),
     "loader": lambda x: DataLoader(TensorDataset(x, LABELS), batch_size=3),
     "shuffled loader": lambda x: DataLoader(TensorDataset(x, LABELS), batch_size=3, shuffle=True),
@@ -69,6 +82,7 @@ SOURCES = {
         TensorDataset(x, LABELS), collate_fn=lambda b: (torch.stack([i for i, _ in b]), [int(t) for _, t in b])
     ),
     "stream": Stream,
+    "stream by one buffer": Buffered,
     "loader of a stream": lambda x: DataLoader(Stream(x), batch_size=3),
 }
 
@@ -134,6 +148,25 @@ def test_labels_that_are_no_classes_are_left_out(conv, images, labels, found):
                 assert _score(conv, data).labels is None
 
 
+@pytest.mark.parametrize(("labels", "found"), [(torch.full((8,), 0.5), "float"), (["cat"] * 8, "str")])
+def test_labels_beside_images_that_are_no_classes_are_left_out(conv, images, labels, found):
+    with pytest.warns(pb.PullbackWarning, match=f"labels are left out: .*, found {found}"):
+        assert _score(conv, images, labels=labels).labels is None
+
+
+def test_arrays_that_are_read_only_draw_no_warning(conv, images):
+    array = images.numpy().copy()
+    array.flags.writeable = False
+    always = torch.is_warn_always_enabled()
+    torch.set_warn_always(True)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message="The given NumPy array is not writable")
+            _score(conv, list(array))
+    finally:
+        torch.set_warn_always(always)
+
+
 def test_labels_that_some_samples_lack(conv, images):
     data = [(x, 1 if i < 7 else None) for i, x in enumerate(images)]
     with pytest.raises(ValueError, match="expected one class of each sample, as the first has"):
@@ -190,6 +223,7 @@ def test_a_path_is_the_command_lines(conv, images, tmp_path):
         (lambda x: x[:0], "expected at least one sample, found none"),
         (lambda x: x[:, 0, 0, 0], "expected \\[N, ...\\], one sample a row"),
         (lambda x: x + 0j, "dense tensor of real numbers"),
+        (lambda x: x.to_sparse(), "expected a dense tensor, found one of layout sparse_coo"),
         (lambda x: x[None, None], "expected \\[N, H, W\\]"),
         (lambda x: (x, LABELS[:3]), "labels: expected one for each of 8 images, found 3"),
         (lambda x: "nowhere", 'data "nowhere": expected `strokes`'),
@@ -204,12 +238,24 @@ def test_data_that_are_wrong(conv, images, data, line):
     assert "\n" not in str(raised.value)
 
 
-def test_a_data_set_that_fails_is_the_cause(conv, images):
+@pytest.mark.parametrize("broken", [0, 2])
+def test_a_data_set_that_fails_is_the_cause(conv, images, broken):
     def give(image, label):
-        if label == 2:
+        if label == broken:
             raise RuntimeError("a broken file")
         return image
 
     with pytest.raises(ValueError, match="samples that can be read, found RuntimeError: a broken file") as raised:
         _score(conv, Items(images, give))
+    assert isinstance(raised.value.__cause__, RuntimeError)
+
+
+def test_a_stream_that_fails_is_the_cause(conv, images):
+    class Broken(Stream):
+        def __iter__(self):
+            yield from super().__iter__()
+            raise RuntimeError("a broken file")
+
+    with pytest.raises(ValueError, match="samples that can be read, found RuntimeError: a broken file") as raised:
+        _score(conv, Broken(images))
     assert isinstance(raised.value.__cause__, RuntimeError)

@@ -1,5 +1,7 @@
 """Wrong requests, faults and warnings, as Python has them."""
 
+import tempfile
+import time
 import warnings
 
 import pytest
@@ -73,6 +75,16 @@ def test_the_same_interface_may_be_said_and_is_stored(conv, images, tmp_path):
         assert "input_range: - -1.0 - 1.0" in told and "outputs: - 0 - 1" in told
 
 
+def test_only_keys_of_the_interface_say_how_a_model_is_read(conv, images, tmp_path):
+    (tmp_path / "run.yaml").write_text('data: {source: "a posterior: std"}\ninterface: {input_range: &range [0, 1]}\n')
+    model = pb.Model(conv, input_range=(-1, 1))
+    said = {"interface.input_range.0": -1}
+    found = pb.score(model, images, config=tmp_path / "run.yaml", set=said, quiet=True)
+    assert torch.equal(found.spectrum, pb.score(model, images, quiet=True).spectrum)
+    with pytest.raises(ValueError, match=r"interface.input_range: expected \(-1.0, 1.0\), .*, found \[0, 1\]"):
+        pb.score(model, images, config=tmp_path / "run.yaml", quiet=True)
+
+
 def test_a_typo_is_python_s_own_error(conv, images):
     with pytest.raises(TypeError, match="metrics"):
         pb.score(conv, images, metrics="mean")
@@ -88,6 +100,42 @@ def test_warnings_are_pythons_and_name_the_callers_line(conv, images):
         pb.score(model, images, quiet=True)
     # What a warning has stopped does not stop what comes next.
     pb.score(conv, images, quiet=True)
+
+
+def test_a_call_that_is_refused_leaves_no_folder(conv, images, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(ValueError, match="found it on meta"):
+        pb.score(conv.to("meta"), images, quiet=True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_call_that_fails_closes_its_bar(conv, images, monkeypatch):
+    bars = []
+
+    class Bar:
+        def __init__(self, **_):
+            self.open = True
+            bars.append(self)
+
+        def update(self, units):
+            pass
+
+        def write(self, line, file):
+            pass
+
+        def close(self):
+            self.open = False
+
+    def encode(x):
+        time.sleep(0.02)
+        if bars:
+            raise RuntimeError("lost")
+        return conv.encode(x)
+
+    monkeypatch.setattr(pb._progress, "tqdm", Bar)
+    with pytest.raises(ValueError, match="RuntimeError: lost"):
+        pb.score(pb.Model(conv, encode=encode), images.repeat(4, 1, 1, 1), batch=1)
+    assert bars and not any(bar.open for bar in bars)
 
 
 def test_a_folder_that_is_not_there(conv, images, tmp_path):

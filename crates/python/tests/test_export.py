@@ -22,6 +22,16 @@ def test_a_file_gives_what_the_model_gives(conv, images, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["vae.pt"]
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, lambda: torch.device("meta")])
+def test_a_file_is_written_in_any_mode(conv, images, tmp_path, mode):
+    with mode():
+        pb.export(conv, tmp_path / "vae.pt", images[:2])
+    with torch.inference_mode():
+        made = images[:2].clone()
+        pb.export(conv, tmp_path / "vae.pt", made, force=True)
+    assert conv.training and conv.head.weight.requires_grad
+
+
 def test_a_models_own_range_and_scale_are_in_the_file(conv, images, tmp_path):
     conv.eval()
     model = pb.Model(

@@ -1,6 +1,7 @@
 """Goals that look inside a model: its layers by name, and a judge that is a callable."""
 
 import copy
+import threading
 
 import pytest
 import torch
@@ -30,6 +31,23 @@ def test_layers_are_what_hooks_see(conv, images):
         assert torch.allclose(found.damage[name][0], change, rtol=1e-4), name
     assert (found.damage["pgd"] > found.damage["random"]).all()
     assert conv.training and not conv.down[0]._forward_hooks
+
+
+def test_passes_of_other_threads_are_not_watched(conv, images):
+    others = []
+
+    def encode(x):
+        # Of another size, and of the size that is watched.
+        thread = threading.Thread(target=lambda: others.extend(conv.up(torch.zeros(n, 5)) for n in (3, len(x))))
+        thread.start()
+        thread.join()
+        return conv.encode(x)
+
+    reader = pb.Model(conv.eval(), encode=encode).reader(False)
+    reader.watch(["up"])
+    (seen,) = reader.features(images)
+    assert torch.equal(seen, outputs_of(conv, ["up"], images)[0])
+    assert [len(other) for other in others] == [3, 8]
 
 
 def test_layers_that_are_none_are_named(conv, images):

@@ -111,6 +111,56 @@ def test_also_after_an_exception(conv, images):
     _same(before, _state(conv))
 
 
+def test_what_fails_half_way_is_put_back(conv, images):
+    class Stuck(torch.nn.Identity):
+        @property
+        def training(self):
+            return True
+
+        @training.setter
+        def training(self, on):
+            if not on:
+                raise RuntimeError("always in training mode")
+
+    conv.up.append(Stuck())
+    before = _state(conv)
+    with pytest.raises(RuntimeError, match="always in training mode"):
+        pb.score(conv, images, quiet=True)
+    _same(before, _state(conv))
+    assert not pb._keep._held
+
+
+def test_a_model_that_inference_mode_made(conv, images):
+    with torch.inference_mode():
+        vae = type(conv)()
+    before = _state(vae)
+    with pytest.raises(ValueError, match="Inference tensors cannot be saved"):
+        pb.score(vae, images, quiet=True)
+    _same(before, _state(vae))
+
+
+def test_parts_that_two_models_share(conv):
+    whole, part = pb._keep.kept(conv), pb._keep.kept(conv.down)
+    whole.__enter__()
+    part.__enter__()
+    whole.__exit__(None, None, None)
+    assert conv.head.training and conv.head.weight.requires_grad
+    assert not conv.down[0].training and not conv.down[0].weight.requires_grad
+    part.__exit__(None, None, None)
+    assert all(m.training for m in conv.modules()) and all(p.requires_grad for p in conv.parameters())
+
+
+@pytest.mark.parametrize("on", [True, False])
+def test_profiling_of_torchscript_is_as_before(conv, images, tmp_path, on):
+    pb.export(conv, tmp_path / "vae.pt", images[:2])
+    before = torch._C._jit_set_profiling_mode(on)
+    try:
+        pb.score(tmp_path / "vae.pt", images, quiet=True)
+    finally:
+        after = torch._C._jit_set_profiling_mode(before)
+    assert after is on
+
+
 def test_training_goes_on(conv, images):
     twin = copy.deepcopy(conv)
 

@@ -5,7 +5,9 @@ import re
 import subprocess
 import typing
 
+import numpy as np
 import pytest
+import torch
 
 import pullback as pb
 
@@ -37,3 +39,26 @@ def test_named_values_are_the_programs(program, command):
             assert own == values, argument
             checked += 1
     assert checked >= 4
+
+
+def test_a_no_goes_before_the_file(conv, images, tmp_path):
+    (tmp_path / "run.yaml").write_text("attack: {images: yes}\n")
+
+    def kept(**options):
+        return bool(pb.attack(conv, images, attacks=["random"], eps=0.5, quiet=True, **options).images)
+
+    config = tmp_path / "run.yaml"
+    assert kept(config=config, out=tmp_path / "a.h5")
+    assert not kept(config=config, out=tmp_path / "b.h5", save_images=False)
+    assert not kept(set={"attack.images": "yes"}, save_images=False)
+    assert kept(out=tmp_path / "c.h5", save_images=np.bool_(True))
+
+
+@pytest.mark.parametrize("eps", [0.5, np.float32(0.5), np.array(0.5), torch.tensor(0.5), [0.5], torch.tensor([0.5])])
+def test_one_size_or_several(conv, images, eps):
+    assert pb.attack(conv, images, attacks=["random"], eps=eps, quiet=True).eps.tolist() == [0.5]
+
+
+@pytest.mark.parametrize("keys", [{"score.top": 2, "score.margin": None}, {"score": {"top": 2, "margin": None}}])
+def test_values_of_keys_are_pythons(conv, images, keys):
+    assert pb.score(conv, images, set=keys, quiet=True).directions.shape[1] == 2

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 
 import pytest
 import torch
@@ -82,6 +83,79 @@ except KeyboardInterrupt:
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (0, "stopped\n"), done.stderr
+
+
+def _beside(conv, images, end):
+    """What a call in another thread comes to, whose model waits while `end` lets a call in this thread fail."""
+    asked, goes_on, came = threading.Event(), threading.Event(), []
+
+    def encode(x):
+        asked.set()
+        assert goes_on.wait(60)
+        return conv.encode(x)
+
+    def work():
+        try:
+            came.append(pb.score(pb.Model(conv, encode=encode), images, quiet=True))
+        except BaseException as error:  # noqa: BLE001
+            came.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        assert asked.wait(60)
+        end()
+    finally:
+        goes_on.set()
+        thread.join(60)
+    return came[0]
+
+
+def test_a_warning_that_is_an_error_stops_its_own_call_alone(conv, images):
+    loud = pb.Model(conv, decode=lambda z: 5 * conv.decode(z))
+
+    def end():
+        with warnings.catch_warnings(), pytest.raises(pb.PullbackWarning):
+            warnings.filterwarnings("error", message=".*well outside")
+            pb.score(loud, images, quiet=True)
+
+    other = _beside(conv, images, end)
+    assert isinstance(other, pb.Scores), other
+
+
+def test_ctrl_c_stops_the_calls_of_all_threads(conv, images):
+    def end():
+        _interrupt_after(0.5)
+        with pytest.raises(KeyboardInterrupt):
+            pb.score(_slow(conv, 0.05), images.repeat(100, 1, 1, 1), batch=2, quiet=True)
+
+    assert isinstance(_beside(conv, images, end), KeyboardInterrupt)
+    pb.score(conv, images, quiet=True)
+
+
+def test_a_model_is_not_asked_once_a_signal_has_ended_its_call(conv, images):
+    asked = [0]
+    conv.eval()
+
+    def encode(x):
+        asked[0] += 1
+        time.sleep(0.05)
+        return conv.encode(x)
+
+    def ends(*_):
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGUSR1, ends)
+    try:
+        threading.Timer(0.8, os.kill, (os.getpid(), signal.SIGUSR1)).start()
+        with pytest.raises(TimeoutError):
+            pb.attack(pb.Model(conv, encode=encode), images, attacks=["pgd"], steps=400, eps=[0.5], quiet=True)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    # It may be in training mode again.
+    count = asked[0]
+    time.sleep(0.3)
+    assert asked[0] == count
 
 
 def test_two_threads_with_two_models(conv, images):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, RandomSampler, SequentialSampler
 
-from ._outputs import Ask
+from ._outputs import Ask, told
 
 _IMAGES = ("image", "images", "pixel_values", "img", "imgs", "x", "data")
 _LABELS = ("label", "labels", "target", "targets", "y", "class")
@@ -36,8 +37,9 @@ class Rows:
         self._count, self._read = count, read
         if count == 0:
             raise Ask(f"{self.name}: expected at least one sample, found none")
-        values, labels = read([0])
-        first, self.numbers, self.type_name = _numbers(values, self.name)
+        with _readable(self.name):
+            values, labels = read([0])
+            first, self.numbers, self.type_name = _numbers(values, self.name)
         self.axes = [count, *first.shape[1:]]
         self.has_labels = _classes(labels, 1) is not None
         #: What is to be warned of.
@@ -74,15 +76,19 @@ def rows_of(images: Any, labels: Any, limit: int | None, name: str | None) -> Ro
     ):
         images, labels = images
     if isinstance(images, (Tensor, np.ndarray)):
+        if isinstance(images, Tensor) and images.layout != torch.strided:
+            raise Ask(f"images: expected a dense tensor, found one of layout {str(images.layout).removeprefix('torch.')}")
         if images.ndim < 2:
             raise Ask(f"images: expected [N, ...], one sample a row, found {list(images.shape)}")
         beside = None if labels is None else _array(labels).reshape(-1)
         if beside is not None and len(beside) != len(images):
             raise Ask(f"labels: expected one for each of {len(images)} images, found {len(beside)}")
+        if beside is not None and beside.dtype.kind == "f" and (np.isfinite(beside) & (beside == np.rint(beside))).all():
+            beside = beside.astype(np.int64)
         held = images.detach() if isinstance(images, Tensor) else images
 
         def read(index: Sequence[int]) -> tuple[Any, Any]:
-            return held[list(index)], None if beside is None else [int(beside[i]) for i in index]
+            return held[list(index)], None if beside is None else beside[list(index)].tolist()
 
         return Rows(name, f"{type(images).__name__} {list(images.shape)}", len(images), read)
     if labels is not None:
@@ -147,23 +153,26 @@ def _of_iterable(stream: Any, limit: int | None, name: str | None, kind: str, ba
     labels: list[int] = []
     others: list[Any] = []
     count = 0
-    for item in stream:
-        values, own = _parts(item)
-        tensor = _tensor(values)
-        if not batched:
-            tensor, own = tensor[None], None if own is None else [own]
-        images.append(tensor)
-        classes = _classes(own, len(tensor))
-        if classes is None:
-            others.append(own)
-        else:
-            labels += classes
-        count += len(tensor)
-        if limit is not None and count >= limit:
-            break
+    with _readable(name or kind):
+        for item in stream:
+            values, own = _parts(item)
+            tensor = _tensor(values)
+            if not batched:
+                tensor, own = tensor[None], None if own is None else [own]
+            # A stream may fill the same buffer again for its next item.
+            images.append(tensor.clone())
+            classes = _classes(own, len(tensor))
+            if classes is None:
+                others.append(own)
+            else:
+                labels += classes
+            count += len(tensor)
+            if limit is not None and count >= limit:
+                break
     if not images:
         raise Ask(f"{name or kind}: expected at least one sample, found none")
-    held = torch.cat(images)
+    with _readable(name or kind):
+        held = torch.cat(images)
     known = None if others else labels
     rows = Rows(
         name, kind, len(held), lambda index: (held[list(index)], None if known is None else [known[i] for i in index])
@@ -171,6 +180,17 @@ def _of_iterable(stream: Any, limit: int | None, name: str | None, kind: str, ba
     if labels and others or any(own is not None for own in others):
         rows.warning = _left_out(next((own for own in others if own is not None), None))
     return rows
+
+
+@contextlib.contextmanager
+def _readable(name: str) -> Iterator[None]:
+    """What a data set raises is the cause of one line, as that of samples that the engine asks for later is."""
+    try:
+        yield
+    except Ask:
+        raise
+    except Exception as error:
+        raise Ask(f"{name}: expected samples that can be read, found {told(error)}") from error
 
 
 def _parts(item: Any) -> tuple[Any, Any]:
@@ -225,8 +245,9 @@ def _tensor(values: Any) -> Tensor:
     if isinstance(values, Tensor):
         return values.detach().cpu()
     array = np.asarray(values)
-    # Torch takes this machine's order of bytes and no negative strides.
-    return torch.from_numpy(np.asarray(array, dtype=array.dtype.newbyteorder("="), order="C"))
+    # A copy: torch takes this machine's order of bytes and no negative strides, which an axis of length 1 may have even in an array that is in
+    # order, and it warns of an array that is read-only.
+    return torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="), order="C"))
 
 
 def _stacked(parts: list[tuple[Any, Any]]) -> tuple[Any, Any]:

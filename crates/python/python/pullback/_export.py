@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ._keep import kept
 from ._model import Model, Reader
-from ._outputs import Ask
+from ._outputs import Ask, told
 
 #: Batches that a file is tried on, beside the one that it was traced with.
 _OTHERS = (1, 3, 5)
@@ -60,10 +60,16 @@ def export(vae: Any, path: str | os.PathLike[str], images: Tensor, *, force: boo
     model = vae if isinstance(vae, Model) else Model(vae)
     if not isinstance(images, Tensor) or images.ndim < 2 or len(images) == 0 or not images.is_floating_point():
         raise Ask("images: expected a tensor [B, ...] of pixels in [0, 1]")
-    x = images.detach().to(model.device, torch.float32)
     try:
-        # What libtorch makes of derivatives from the second call on is not the model's.
-        with kept(model.module), torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
+        # Gradients are compared, whatever mode the caller is in. What libtorch makes of them from the second call on is not the model's.
+        with (
+            kept(model.module),
+            torch.inference_mode(False),
+            torch.enable_grad(),
+            torch.jit.optimized_execution(False),  # type: ignore[attr-defined]
+        ):
+            # A copy: a tensor that inference mode made cannot be differentiated by.
+            x = images.detach().to(model.device, torch.float32).clone()
             reader = model.reader(False)
             passes = _Passes(reader, model.module if model.dtype == torch.float32 else None)
             # kept() has put the modules in this mode already; the one around them has to say so too.
@@ -83,10 +89,7 @@ def _traced(passes: _Passes, model: Model, x: Tensor) -> torch.jit.ScriptModule:
         try:
             traced = torch.jit.trace_module(passes, {"encode": x, "decode": mean}, check_trace=False)
         except Exception as error:
-            line = str(error).strip().splitlines()[0] if str(error).strip() else ""
-            raise Ask(
-                f"{model.name}: expected a model that torch.jit.trace takes, found {type(error).__name__}: {line}"
-            ) from error
+            raise Ask(f"{model.name}: expected a model that torch.jit.trace takes, found {told(error)}") from error
         with tempfile.TemporaryDirectory(prefix="pullback-") as folder:
             # What is compared is what a file holds.
             place = os.path.join(folder, "vae.pt")
@@ -96,11 +99,10 @@ def _traced(passes: _Passes, model: Model, x: Tensor) -> torch.jit.ScriptModule:
 
 def _compared(file: torch.jit.ScriptModule, passes: _Passes, model: Model, x: Tensor) -> None:
     for count in (len(x), *_OTHERS):
-        rows = x[torch.arange(count) % len(x)]
-        # Other images too: what a trace has taken for constant shows.
-        rows = (
-            0.9 * rows + 0.1 * torch.rand(rows.shape, generator=torch.Generator().manual_seed(count)).to(rows)
-        ).requires_grad_()
+        rows = x[torch.arange(count, device=x.device) % len(x)]
+        # Other images too: what a trace has taken for constant shows. Devices are named, since torch may have another default.
+        noise = torch.rand(rows.shape, generator=torch.Generator("cpu").manual_seed(count), device="cpu")
+        rows = (0.9 * rows + 0.1 * noise.to(rows)).requires_grad_()
         try:
             found, wanted = _answers(file, rows), _answers(passes, rows)
         except RuntimeError as error:
@@ -122,9 +124,8 @@ def _answers(vae: Any, x: Tensor) -> tuple[Tensor | None, ...]:
     given = vae.encode(x)
     mean, scale = (given, None) if isinstance(given, Tensor) else given
     image = vae.decode(mean)
-    (gradient,) = torch.autograd.grad(
-        (image * torch.linspace(0.5, 1.5, image.numel()).to(image).view_as(image)).sum(), x, allow_unused=True
-    )
+    weights = torch.linspace(0.5, 1.5, image.numel(), device=image.device).to(image).view_as(image)
+    (gradient,) = torch.autograd.grad((image * weights).sum(), x, allow_unused=True)
     return mean.detach(), None if scale is None else scale.detach(), image.detach(), gradient
 
 

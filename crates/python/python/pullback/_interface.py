@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import re
+import json
 from collections.abc import Sequence
-from typing import Any
 
+from . import _native
 from ._model import Model
 from ._outputs import Ask
-
-# The keys of `interface` in a YAML file (no other section has keys of these names), each with its value on a line or as a list.
-_KEY = re.compile(
-    r"""(?<![\w.])["']?(input_range|posterior|outputs)["']?\s*:[ \t]*(\[[^\]]*\]|(?:\s*-\s+\S+)+|[^\s,}\]]+)?"""
-)
 
 
 def interface_of(model: Model) -> dict[str, str]:
@@ -30,40 +24,10 @@ def interface_of(model: Model) -> dict[str, str]:
 
 def refuse_other(model: Model, config: str | None, assignments: Sequence[str] | None) -> None:
     """Refuses keys `interface.*` of a YAML file or of `set=` that say something else than the model was opened with: nothing reads them."""
-    for key, text in _said(config, assignments).items():
-        own: Any = getattr(model, key)
-        if _value(key, text) != own:
+    for key, text in _native.said_of_interface(config, list(assignments or ())).items():
+        said, own = json.loads(text), getattr(model, key)
+        if (tuple(said) if isinstance(said, list) else said) != own:
+            shown = said if isinstance(said, str) else json.dumps(said)
             raise Ask(
-                f"interface.{key}: expected {own!r}, as pb.Model was given, found {text} (pb.Model(..., {key}=...) alone says how a model in Python is read)"
+                f"interface.{key}: expected {own!r}, as pb.Model was given, found {shown} (pb.Model(..., {key}=...) alone says how a model in Python is read)"
             )
-
-
-def _said(config: str | None, assignments: Sequence[str] | None) -> dict[str, str]:
-    """Keys of `interface` and what is said of them; `set=` goes before the file."""
-    lines = []
-    if config is not None and os.path.isfile(config):
-        with open(config, encoding="utf-8", errors="replace") as file:
-            lines.append(re.sub(r"(^|\s)#.*", "", file.read(), flags=re.MULTILINE))
-    for assignment in assignments or ():
-        path, _, value = assignment.partition("=")
-        match path.strip().split("."):
-            case ["interface"]:
-                lines.append(value)
-            case ["interface", key]:
-                lines.append(f"{key}: {value}")
-            case ["interface", key, *_]:
-                lines.append(f"{key}: {assignment}")
-    return {key: " ".join(text.split()) for key, text in _KEY.findall("\n".join(lines))}
-
-
-def _value(key: str, text: str) -> Any:
-    """A value as the model has it; the text where it is none."""
-    if key == "posterior":
-        return text.strip("\"'")
-    if text in ("", "null", "~"):
-        return None
-    words = [word for word in re.split(r"[\s,\[\]]+", text) if word not in ("", "-")]
-    try:
-        return tuple(int(word) if key == "outputs" else float(word) for word in words)
-    except ValueError:
-        return text

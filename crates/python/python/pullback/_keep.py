@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch._functorch import config as functorch
 
 _lock = threading.Lock()
+# By id of a module, a parameter or None: how many hold it, and how it is put back.
 _held: dict[int, tuple[int, list[Any]]] = {}
 
 # torch's settings of the precision of float32, each after the one that "none" lets it follow. Not by torch.backends, where
@@ -23,11 +25,16 @@ _put_precision = torch._C._set_fp32_precision_setter
 def _settings() -> list[tuple[Any, bool]]:
     """The settings of libtorch that exact derivatives change, each with what it is."""
     cuda = torch.backends.cuda
+    profiling = torch._C._jit_set_profiling_mode
+    # Only setting it tells what it was. The engine switches it off with each TorchScript file that it loads.
+    profiled = profiling(False)
+    profiling(profiled)
     return [
         (cuda.enable_flash_sdp, cuda.flash_sdp_enabled()),
         (cuda.enable_mem_efficient_sdp, cuda.mem_efficient_sdp_enabled()),
         (cuda.enable_cudnn_sdp, cuda.cudnn_sdp_enabled()),
         (cuda.enable_math_sdp, cuda.math_sdp_enabled()),
+        (profiling, profiled),
         (lambda on: setattr(functorch, "donated_buffer", on), functorch.donated_buffer),
     ]
 
@@ -58,45 +65,52 @@ def _allow_tf32(on: bool) -> None:
     torch.backends.cudnn.allow_tf32 = on
 
 
-def _begin(module: torch.nn.Module | None) -> list[Any]:
-    if module is None:
-        settings: list[Any] = [*((put, (value,)) for put, value in _settings()), *_exact()]
+def _begin(thing: torch.nn.Module | Tensor | None, before: list[Any]) -> None:
+    """Puts a thing into the state in which it is asked; `before` gets how it is put back."""
+    if thing is None:
+        before += [(put, (value,)) for put, value in _settings()]
+        before += _exact()
         # A compiled module inside the model may then be asked for several rows.
         functorch.donated_buffer = False
-        return settings
-    before: list[Any] = [
-        (lambda m, on: setattr(m, "training", on), (m, m.training)) for m in module.modules() if m.training
-    ]
-    # Gradients are taken of the images: the parameters' would only cost time.
-    wanted = [p for p in module.parameters() if p.requires_grad and p.is_leaf]
-    before += [(lambda p: p.requires_grad_(True), (p,)) for p in wanted]
-    for sub in module.modules():
-        # Not eval(), which classes may override.
-        sub.training = False
-    for parameter in wanted:
-        parameter.requires_grad_(False)
-    return before
+    elif isinstance(thing, torch.nn.Module):
+        # Not eval() and train(), which classes may override. A frozen file's module has no such mode.
+        if getattr(thing, "training", False):
+            before.append((lambda m: setattr(m, "training", True), (thing,)))
+            thing.training = False
+    # Gradients are taken of the images: the parameters' would only cost time. A tensor of inference mode would not take its flag back.
+    elif thing.requires_grad and thing.is_leaf and not thing.is_inference():
+        before.append((lambda p: p.requires_grad_(True), (thing,)))
+        thing.requires_grad_(False)
+
+
+def _hold(thing: torch.nn.Module | Tensor | None, stack: contextlib.ExitStack) -> None:
+    count, before = _held.get(id(thing), (0, []))
+    _held[id(thing)] = (count + 1, before)
+    # Before the thing is changed: what fails half way is put back too.
+    stack.callback(_let_go, thing)
+    if count == 0:
+        _begin(thing, before)
+
+
+def _let_go(thing: torch.nn.Module | Tensor | None) -> None:
+    with _lock:
+        count, before = _held.pop(id(thing))
+        if count > 1:
+            _held[id(thing)] = (count - 1, before)
+            return
+        for undo, arguments in before:
+            undo(*arguments)
 
 
 @contextlib.contextmanager
 def kept(module: torch.nn.Module | None) -> Iterator[None]:
     """Puts a module into evaluation mode and lets its parameters need no gradient; afterwards all is as before, settings of libtorch too.
 
-    Several threads may hold one module: the last that leaves puts it back."""
-    held = [module] if module is not None else []
-    # The key None is that of libtorch's settings.
-    for thing in (None, *held):
+    Several threads may hold one module, or modules that share parts: each part is put back by the last that leaves it."""
+    parts = [] if module is None else [*module.modules(), *module.parameters()]
+    with contextlib.ExitStack() as stack:
         with _lock:
-            count, before = _held.get(id(thing), (0, None))
-            _held[id(thing)] = (count + 1, _begin(thing) if before is None else before)
-    try:
+            # The key None is that of libtorch's settings.
+            for thing in (None, *parts):
+                _hold(thing, stack)
         yield
-    finally:
-        for thing in (*held, None):
-            with _lock:
-                count, before = _held.pop(id(thing))
-                if count > 1:
-                    _held[id(thing)] = (count - 1, before)
-                    continue
-                for undo, arguments in before:
-                    undo(*arguments)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ._families import Family, family_of, uncompiled, unwrapped
 from ._identity import Identity
-from ._outputs import SCALES, Ask, Reading, image_of, log_variance, reading_of
+from ._outputs import SCALES, Ask, Reading, image_of, log_variance, reading_of, told
 
 
 class Model:
@@ -172,7 +172,7 @@ class Model:
                     twin = copy.deepcopy(self.vae).to(dtype).requires_grad_(False)
                 except Exception as error:
                     raise Ask(
-                        f"{self.name}: expected a model that can be copied, because it is in {shown}, found {type(error).__name__}: {error}"
+                        f"{self.name}: expected a model that can be copied, because it is in {shown}, found {told(error)}"
                     ) from error
                 for sub in twin.modules():
                     sub.training = False
@@ -281,9 +281,13 @@ class Reader:
         if not self._watched or self._module is None:
             return []
         seen: dict[str, list[Tensor]] = {layer: [] for layer in self._watched}
+        here = threading.get_ident()
 
         def keeper(layer: str) -> Callable[..., None]:
             def keep(_module: Any, _inputs: Any, output: Any) -> None:
+                # Another thread may ask the same module meanwhile.
+                if threading.get_ident() != here:
+                    return
                 if not isinstance(output, Tensor) or output.ndim == 0 or output.shape[0] != x.shape[0]:
                     found = list(output.shape) if isinstance(output, Tensor) else type(output).__name__
                     raise Ask(f"{self._model.name}: {layer}: expected a layer that gives one tensor [B, ...], found {found}")
@@ -291,8 +295,10 @@ class Reader:
 
             return keep
 
-        hooks = [self._module.get_submodule(layer).register_forward_hook(keeper(layer)) for layer in self._watched]
+        hooks: list[Any] = []
         try:
+            for layer in self._watched:
+                hooks.append(self._module.get_submodule(layer).register_forward_hook(keeper(layer)))
             self.decode(self.encode(x)[0])
         finally:
             for hook in hooks:

@@ -68,6 +68,12 @@ class Ask(ValueError):
     _of_pullback = True
 
 
+def told(error: BaseException) -> str:
+    """`RuntimeError: mat1 and mat2 shapes cannot be multiplied`: an exception on one line."""
+    line = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return f"{type(error).__name__}: {line}" if line else type(error).__name__
+
+
 @dataclasses.dataclass(frozen=True)
 class Reading:
     """How an encoder's output is read."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
@@ -176,11 +177,12 @@ def attack(
     """
     named = [attacks] if isinstance(attacks, str) else attacks
     defences = [through] if isinstance(through, str) else through
-    sizes = [eps] if isinstance(eps, (int, float)) else eps
+    # Numbers of numpy and tensors without axes are one size too.
+    sizes: Any = [eps] if isinstance(eps, (int, float)) or getattr(eps, "ndim", None) == 0 else eps
     inside = [layers] if isinstance(layers, str) else layers
     asked = judge if judge is None or isinstance(judge, (str, os.PathLike)) else Judge(judge)
     kept_images = out is None if save_images is None else save_images
-    options = {
+    options: dict[str, Any] = {
         "--attack": None if named is None else ",".join(named),
         "--norm": norm,
         "--eps": None if sizes is None else ",".join(repr(float(e)) for e in sizes),
@@ -204,11 +206,14 @@ def attack(
         "--reach": reach,
         "--universal-on": universal_on,
         "--box": None if box is None else "on" if box else "off",
-        "--save-images": kept_images or None,
+        "--save-images": True if kept_images else None,
         "--save-png": None if save_png is None else os.fspath(save_png),
         "--precision": precision,
         **_shared(config, set, batch, limit, sample, split, shard, seed, layout, full_scale, background),
     }
+    if save_images is not None and not save_images:
+        # No flag says it: an assignment does, and the last one counts.
+        options["--set"] = [*(options["--set"] or ()), "attack.images=no"]
     own = asked if isinstance(asked, Judge) else None
     return _evaluate(Attack, "attack", model, images, labels, out, force, device, options, quiet, verbose, own)
 
@@ -273,10 +278,15 @@ def _shared(
 
 
 def _yaml(value: Any) -> str:
+    if value is None:
+        return "null"
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (list, tuple)):
         return f"[{', '.join(_yaml(v) for v in value)}]"
+    if isinstance(value, Mapping):
+        # JSON is YAML, with words in quotes.
+        return json.dumps(dict(value), ensure_ascii=False, default=str)
     return str(value)
 
 
@@ -325,21 +335,21 @@ def _evaluate(
     if rows is not None and rows.warning is not None:
         # This function, the public one, its caller.
         warnings.warn(rows.warning, PullbackWarning, stacklevel=3)
-    folder = tempfile.mkdtemp(prefix="pullback-") if out is None else None
-    path = Path(out) if folder is None else Path(folder, f"{command}.h5")
     told = {
         "--model": os.fspath(model) if of_path else asked.name,  # type: ignore[union-attr]
         "--data": rows.name if rows is not None else os.fspath(images),
-        "--output": os.fspath(path),
         "--force": force or None,
         "--device": device if of_path else _device(asked),  # type: ignore[arg-type]
     }
     if asked is not None:
         told |= interface_of(asked)
-    arguments = _arguments(command, {**told, **options})
+    listener = Listener(quiet, verbose)
+    folder = tempfile.mkdtemp(prefix="pullback-") if out is None else None
+    path = Path(out) if folder is None else Path(folder, f"{command}.h5")
     try:
+        arguments = _arguments(command, {**told, "--output": os.fspath(path), **options})
         with kept(asked.module if asked is not None else None), kept(judge.module if judge is not None else None):
-            _native.evaluate(arguments, asked, rows, judge, Listener(quiet, verbose))
+            _native.evaluate(arguments, asked, rows, judge, listener)
         return made(path, folder)
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
@@ -350,6 +360,8 @@ def _evaluate(
             asked._unlike()
         raise
     finally:
+        # Work that ended early has not closed its bar.
+        listener.end()
         if asked is not None:
             asked._forget()
 
