@@ -31,6 +31,14 @@ const char* pb_fused_adam(void** params, void** grads, void** exp_avgs, void** e
     at::_foreach_add_(s, 1);
     at::_fused_adam_(p, g, m, v, /*max_exp_avg_sqs=*/{}, s, tensor(lr), beta1, beta2, weight_decay, eps, /*amsgrad=*/false,
                      /*maximize=*/false);
+    // The operator changes the parameters without saying so, and what is kept for a weight (weights.h) knows a change by its version.
+    for (const auto& t : p) t.unsafeGetTensorImpl()->bump_version();
+  });
+}
+
+const char* pb_changed(void** tensors, int64_t n) {
+  return protect([&] {
+    for (const auto& t : list(tensors, n)) t.unsafeGetTensorImpl()->bump_version();
   });
 }
 }

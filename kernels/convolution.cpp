@@ -78,10 +78,14 @@ Tensor convolved(const Tensor& x, const Tensor& w, const std::optional<Tensor>& 
                     x.size(1) == w.size(1) && x.numel() > 0;
   if (!ours) return theirs();
   Sizes s{w.size(2), w.size(3), x.size(2), x.size(3), 0, 0};
+  // Whatever libtorch refuses is refused in its own words: a stride of 0, or a kernel larger than the padded image.
+  const auto fits = [&](int64_t side, int64_t k, int d) {
+    return stride[d] >= 1 && dilation[d] >= 1 && padding[d] >= 0 && k >= 1 && side + 2 * padding[d] >= dilation[d] * (k - 1) + 1;
+  };
+  if (!fits(s.height, s.kh, 0) || !fits(s.width, s.kw, 1)) return theirs();
   s.out_height = (s.height + 2 * padding[0] - dilation[0] * (s.kh - 1) - 1) / stride[0] + 1;
   s.out_width = (s.width + 2 * padding[1] - dilation[1] * (s.kw - 1) - 1) / stride[1] + 1;
-  const bool close = dilation[0] == 1 && dilation[1] == 1, pads = std::min(padding[0], padding[1]) >= 0;
-  if (!pads || s.out_height < 1 || s.out_width < 1 || stride[0] < 1 || stride[1] < 1) return theirs();
+  const bool close = dilation[0] == 1 && dilation[1] == 1;
   Tensor result;
   {
     at::AutoDispatchBelowADInplaceOrView below;

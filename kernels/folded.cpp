@@ -137,9 +137,12 @@ Rows pull(const Walk& way, const at::Tensor& out, const Edge& target, Rows given
     waiting.erase(found);
     if (node == target.function.get()) return rows.size() > target.input_nr ? std::move(rows[target.input_nr]) : Rows{};
     auto below = apply_rule(node, std::move(rows), slice);
-    for (size_t i = 0; i < below.size() && i < node->num_outputs(); ++i) {
+    for (size_t i = 0; i < node->num_outputs(); ++i) {
       Node* next = node->next_edge(i).function.get();
-      if (next == nullptr || on_the_way.count(next) == 0 || !below[i].values.defined()) continue;
+      if (next == nullptr || on_the_way.count(next) == 0) continue;
+      // Such as a weight that is computed from the image: its part of the derivative must not be left out.
+      TORCH_CHECK(i < below.size(), "folded: ", node->name(), " depends on the image in several ways");
+      if (!below[i].values.defined()) continue;
       const auto sizes = sizes_behind(node, i);
       TORCH_CHECK(below[i].values.dim() == static_cast<int64_t>(sizes.size()) + 1 &&
                       std::equal(sizes.begin() + 1, sizes.end(), below[i].values.sizes().begin() + 2),

@@ -54,6 +54,12 @@ const char* pb_settings(int* tf32, int* deterministic);
 const char* pb_fused_adam(void** params, void** grads, void** exp_avgs, void** exp_avg_sqs, void** steps, int64_t n,
                           const void* lr, double beta1, double beta2, double weight_decay, double eps);
 
+// Notes that `n` tensors were changed where libtorch could not see it, as by the replay of a captured step: their versions increase.
+const char* pb_changed(void** tensors, int64_t n);
+
+// Forgets the layouts that are kept for weights (weights.h).
+void pb_forget_weights();
+
 // A trace (trace.cpp): everything between begin and end, on all threads, and on CUDA devices too if `cuda` is nonzero, goes to the file as
 // JSON in Chrome's trace format. One trace at a time.
 const char* pb_trace_begin(int cuda);

@@ -321,7 +321,9 @@ std::vector<Rows> apply_rule(Node* node, std::vector<Rows> given, const Slice& s
   if (auto* n = dynamic_cast<generated::AddmmBackward0*>(node)) {
     TORCH_CHECK(n->alpha.equal(1) && rows.values.dim() == 3, "folded: a scaled product");
     const Tensor map = n->mat2_.unpack().detach().t();
-    return {{}, {rows.first, on_batch(rows.values, [&](const Tensor& g) { return at::mm(g, map); }), true}};
+    // What is added to the product may depend on the image, too.
+    Rows added{rows.first, n->beta.equal(1) ? rows.values : rows.values * n->beta, false};
+    return {std::move(added), {rows.first, on_batch(rows.values, [&](const Tensor& g) { return at::mm(g, map); }), true}};
   }
   if (auto* n = dynamic_cast<generated::MmBackward0*>(node)) {
     const Tensor map = n->mat2_.unpack().detach().t();

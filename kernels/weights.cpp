@@ -2,6 +2,7 @@
 #include "weights.h"
 
 #include "onto.h"
+#include "pullback.h"
 
 #include <ATen/ATen.h>
 #include <c10/util/intrusive_ptr.h>
@@ -66,4 +67,9 @@ at::Tensor laid_out(const at::Tensor& weight, const Form& form) {
   at::Tensor& laid = found->second.forms[form];
   if (!laid.defined()) laid = lay_out(weight.detach(), form);
   return laid;
+}
+
+extern "C" void pb_forget_weights() {
+  std::lock_guard<std::mutex> lock(mutex);
+  kept().clear();
 }

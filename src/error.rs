@@ -155,7 +155,12 @@ impl Error {
 
     /// True if memory ran out: the messages of libtorch, on the CPU and on CUDA, and of its libraries for a failed allocation.
     pub fn is_out_of_memory(&self) -> bool {
-        wording::OUT_OF_MEMORY.is_in(&self.to_string())
+        // Of a failure within TorchScript the first line, which is shown, says only that something failed.
+        match self {
+            Self::Native { message, .. } => wording::OUT_OF_MEMORY.is_in(message),
+            Self::Torch(error) => wording::OUT_OF_MEMORY.is_in(&error.to_string()),
+            other => wording::OUT_OF_MEMORY.is_in(&other.to_string()),
+        }
     }
 
     /// True if one way of computing something was refused or gave wrong numbers, so that another way may succeed.
@@ -227,6 +232,7 @@ mod tests {
             "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
             "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
             "DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes.",
+            "The following operation failed in the TorchScript interpreter.\nTraceback:\nRuntimeError: CUDA out of memory.",
         ] {
             let error = native(&format!("{message}\nException raised from somewhere"));
             assert!(error.is_out_of_memory() && !error.is_of_the_way(), "{message}");

@@ -255,6 +255,11 @@ const WRONG: &[(&str, &[&str])] = &[
     ("train -c ok.yaml -o r --set seed=-1", &["--set seed", ">= 0", "-1"]),
     ("train -c ok.yaml -o r --set device=gpu", &["--set device", "cuda:N", "gpu"]),
     ("train -c ok.yaml -o r --device cuda:7", &["cuda:7"]),
+    ("train -c ok.yaml -o r --batch auto", &["--batch", "a number, the samples of a step", "auto"]),
+    (
+        "train -c ok.yaml -o r --set model.hidden=[1048576,1048576]",
+        &["model: expected widths of at most 4294967296 numbers", "[1048576, 1048576]"],
+    ),
     ("train -c ok.yaml -o text.txt", &["text.txt", "a folder", "a file"]),
     ("score -m none -d strokes -o x.h5", &["none", "that exists", "nothing there"]),
     ("score -m text.txt -d strokes -o x.h5", &["text.txt"]),
@@ -355,6 +360,31 @@ fn every_command_has_help() {
             });
         }
     });
+}
+
+/// The help of a command, in one line.
+fn help(command: &str) -> String {
+    let text = stdout(&succeeds(Path::new("."), &format!("{command} --help")));
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// A flag says what it does for the command that has it.
+#[test]
+fn help_is_true() {
+    for (command, told) in [
+        ("", "but for the summaries and pages that `sweep` and `demo` make anew"),
+        ("attack", "decoder, whose directions are codes, is for scores only [default: stochastic]"),
+        ("attack", "pgd [default: 40], apgd and universal [default: 100], spectral-iterated and minimal [default: 10]"),
+        ("attack", "Ascents of pgd and apgd [default: 1] and universal [default: 3]"),
+        ("score", "--metric <METRIC> The pullback metric [default: stochastic]"),
+        ("score", "auto decides by the model's sizes alone"),
+        ("sweep", "--seed <S> In place of `seeds`; the grids of `also` keep their own"),
+        ("train", "--seed <S> Seed of everything random"),
+    ] {
+        let help = help(command);
+        assert!(help.contains(told), "{command}: {told} in {help}");
+    }
+    assert!(help("score").contains("--split <SPLIT>") && !help("bench").contains("--split"), "{}", help("bench"));
 }
 
 #[test]
@@ -744,6 +774,66 @@ fn a_model_that_draws_noise_is_refused_by_every_command_that_would_hear_it() {
         }
         assert!(!folder.path().join("x.h5").exists());
     }
+    for work in ["pgd", "search"] {
+        let model = model.display();
+        let line = format!("bench -m {model} -d strokes:size=12 --limit 3 --work {work} --steps 1 --repeat 1 -q");
+        let out = type_in(folder.path(), &line);
+        assert_eq!(out.status.code(), Some(2), "{line}: {}", stderr(&out));
+        assert!(stderr(&out).contains("the model's decoder"), "{line}: {}", stderr(&out));
+    }
     // The encoder draws none, and what asks it alone works.
     succeeds(folder.path(), &with("score --metric stochastic"));
+}
+
+/// An encoder of one tensor: what needs a variance is refused, and what is named in its place works.
+#[test]
+fn what_needs_no_variance_is_named_and_works() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let values: Vec<f32> = (0..4 * 6).map(|i| 0.1 + 0.8 * ((i * 29 % 97) as f32 / 96.0)).collect();
+    let images = hdf5::File::create(at.join("images.h5")).unwrap();
+    images.new_dataset::<f32>().shape([4, 1, 2, 3]).create("images").unwrap().write_raw(&values).unwrap();
+    drop(images);
+    let model = crate::files::root().join("tests/models/one_tensor.pt");
+    let with = |what: &str| format!("{what} -m {} -d images.h5 -o x.h5 -q", model.display());
+    for (what, told) in [
+        ("score --metric fisher", "metric fisher: expected mean or output, or decoder (--metric mean), found"),
+        ("attack --attack spectral", "metric stochastic: expected mean or output (--metric mean), found"),
+        (
+            "attack --attack random --goal kl",
+            "goal kl: expected latent, cosine, recon, recon-mse, hide, layers or judge (--goal latent), found",
+        ),
+    ] {
+        let out = type_in(at, &with(what));
+        assert_eq!(out.status.code(), Some(2), "{what}: {}", stderr(&out));
+        assert!(stderr(&out).contains(told), "{what}: {}", stderr(&out));
+    }
+    succeeds(at, &with("score --metric decoder"));
+    for goal in ["latent", "cosine", "recon", "recon-mse", "hide"] {
+        succeeds(at, &with(&format!("attack --attack random --eps 0.1 --goal {goal} --force")));
+    }
+}
+
+/// The same weights under another activation are another model.
+#[test]
+fn rows_of_other_models_with_the_same_weights_are_not_mixed() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    fs::create_dir(at.join("m")).unwrap();
+    for name in ["model.safetensors", "config.yaml"] {
+        fs::copy(DESK.path().join("run").join(name), at.join("m").join(name)).unwrap();
+    }
+    let line = |part: u8| format!("score -m m -d strokes --limit 6 --shard {part}/2 -o s{part}.h5 -q");
+    succeeds(at, &line(1));
+    let config = fs::read_to_string(at.join("m/config.yaml")).unwrap();
+    assert!(config.contains("activation: relu"), "{config}");
+    fs::write(at.join("m/config.yaml"), config.replace("activation: relu", "activation: tanh")).unwrap();
+    succeeds(at, &line(2));
+    let refused = type_in(at, "merge s1.h5 s2.h5 -o s.h5 -q");
+    assert_eq!(refused.status.code(), Some(2), "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("model_spec") && !at.join("s.h5").exists(), "{}", stderr(&refused));
+    // With the model as it was, the parts are of one run.
+    fs::write(at.join("m/config.yaml"), config).unwrap();
+    succeeds(at, &format!("{} --force", line(2)));
+    succeeds(at, "merge s1.h5 s2.h5 -o s.h5 -q");
 }

@@ -152,6 +152,26 @@ fn every_config_is_loaded() {
     }
 }
 
+/// A key that nobody reads is refused at any depth, also of a kind that has no settings.
+#[test]
+fn keys_within_the_model_are_known() {
+    for (text, said) in [
+        (
+            "model: {kind: mlp, likelihood: {kind: bernoulli, sigma: 2}}",
+            r#"a.yaml: model.likelihood.sigma: expected no further key, found unknown key "sigma""#,
+        ),
+        (
+            "model: {kind: mlp, image: {channels: 1, height: 2, width: 2, depth: 3}}",
+            r#"a.yaml: model.image.depth: expected one of channels, height, width, found unknown key "depth""#,
+        ),
+    ] {
+        let error = RunConfig::parse(&Tree::text("a.yaml", text).unwrap()).unwrap_err();
+        assert_eq!((error.to_string().as_str(), error.exit_code()), (said, 2));
+    }
+    let bare = "model: {kind: mlp, likelihood: {kind: bernoulli}}";
+    assert_eq!(RunConfig::parse(&Tree::text("a.yaml", bare).unwrap()).unwrap(), RunConfig::default());
+}
+
 #[test]
 fn a_difference_names_its_key() {
     let base = RunConfig::default();

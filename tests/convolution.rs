@@ -1,9 +1,12 @@
 //! Convolutions by products and channels last against libtorch's own, values and derivatives.
 
 use crate::roundoff::apart;
-use crate::toy::rand;
+use crate::toy::{Collapsed, rand};
+use pullback::ffi::adam::{AdamStep, changed, fused_adam, lr_kind};
 use pullback::ffi::convolution::conv2d;
+use pullback::metric::MetricKind;
 use pullback::model::{self, Vae};
+use pullback::spectrum::Spectra;
 use tch::{Device, Kind, Tensor};
 
 /// Channels in and out, side of an image and of the kernel, stride, padding: of one channel, of three, of many; of a map of a few
@@ -64,6 +67,55 @@ fn a_weight_that_changed_is_laid_out_anew() {
         let theirs = x.conv2d(&weight, Some(&bias), [2, 2], [1, 1], [1, 1], 1);
         assert!((ours - theirs).abs().max().double_value(&[]) < 1e-5, "{seed}");
     }
+}
+
+/// Whether the convolution of `x` is libtorch's: whether it uses the weight as it is now.
+fn is_current(x: &Tensor, weight: &Tensor) -> bool {
+    let bias = Tensor::zeros([3], (Kind::Float, Device::Cpu));
+    let ours = conv2d(x, weight, &bias, 2, 1).unwrap();
+    (ours - x.conv2d(weight, Some(&bias), [2, 2], [1, 1], [1, 1], 1)).abs().max().double_value(&[]) < 1e-5
+}
+
+#[test]
+fn a_step_of_training_lays_weights_out_anew() {
+    let x = rand(&[2, 1, 8, 8], 1).to_kind(Kind::Float);
+    let weight = rand(&[3, 1, 4, 4], 2).to_kind(Kind::Float);
+    assert!(is_current(&x, &weight));
+    let like = || [weight.zeros_like()];
+    let lr = Tensor::from(0.5).to_kind(lr_kind(Device::Cpu));
+    let step = AdamStep { beta1: 0.9, beta2: 0.999, weight_decay: 0.0, eps: 1e-8 };
+    let steps = [Tensor::zeros([], (Kind::Float, Device::Cpu))];
+    let params = [weight.shallow_clone()];
+    fused_adam(&params, &[weight.ones_like()], &like(), &like(), &steps, &lr, step).unwrap();
+    assert!(is_current(&x, &weight));
+    // A replay of a captured step writes without libtorch's knowledge.
+    let _ = weight.data().g_mul_scalar_(2.0);
+    assert!(!is_current(&x, &weight));
+    changed(&params).unwrap();
+    assert!(is_current(&x, &weight));
+}
+
+#[test]
+fn an_evaluation_begins_with_the_weights_of_now() {
+    let x = rand(&[2, 1, 8, 8], 1).to_kind(Kind::Float);
+    let weight = rand(&[3, 1, 4, 4], 2).to_kind(Kind::Float);
+    assert!(is_current(&x, &weight));
+    // `.data` in Python: the version does not show the change.
+    let _ = weight.data().g_mul_scalar_(2.0);
+    assert!(!is_current(&x, &weight));
+    Spectra::of(&Collapsed, &x, MetricKind::Mean, 0).unwrap();
+    assert!(is_current(&x, &weight));
+}
+
+#[test]
+fn what_libtorch_refuses_is_refused() {
+    let bias = Tensor::zeros([3], (Kind::Float, Device::Cpu));
+    let weight = rand(&[3, 1, 4, 4], 2).to_kind(Kind::Float);
+    let conv =
+        |side: i64, stride: i64| conv2d(&rand(&[2, 1, side, side], 1).to_kind(Kind::Float), &weight, &bias, stride, 0);
+    assert!(conv(3, 2).unwrap_err().to_string().contains("Kernel size"));
+    assert!(conv(8, 0).unwrap_err().to_string().contains("stride"));
+    assert!(conv(4, 2).is_ok());
 }
 
 #[test]

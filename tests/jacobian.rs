@@ -469,6 +469,10 @@ fn folded_passes_know_the_common_operations() {
     fold("mean of windows", &dense(&mean, 4, 9), &x, &[18, 120, 4]);
     let two_ways = dense(&x, 6, 3) + dense(&x, 6, 7);
     fold("two products of one image", &dense(&two_ways, 4, 9), &x, &[144, 6, 4]);
+    // What is added to a product may depend on the image, too.
+    let (skip, map) = (dense(&x, 4, 3).tanh(), weight(&[6, 4], 5));
+    let added = |beta: f64| skip.addmm(&dense(&x, 6, 7).tanh(), &map) + &skip * beta;
+    fold("a sum and a product", &added(0.5), &x, &[144, 6, 4]);
     // Heads cut out of one: pairs[:, :, 0] and [:, :, 1], halves, chunks.
     let head = dense(&x.tanh(), 6, 3);
     let pairs = head.view([-1, 3, 2]);
@@ -489,6 +493,14 @@ fn folded_passes_refuse_what_they_do_not_know() {
     let wavy = x.sin().flatten(1, -1);
     let mixed = x.reshape([2, 144]).tanh().reshape([4, 72]);
     let squared = (&x * &x).flatten(1, -1);
+    // A weight that is computed from the image.
+    let one = leaf(&[1, 2, 6, 6], 1);
+    let weighted = one.conv2d(&one.narrow(2, 0, 3).narrow(3, 0, 3), None::<Tensor>, [1, 1], [1, 1], [1, 1], 1);
+    let multiplied = one.reshape([1, 72]).tanh().mm(&one.reshape([72, 1]).tanh().expand([72, 3], false));
+    for (name, output) in [("several ways", weighted.flatten(1, -1)), ("several ways", multiplied)] {
+        let error = jacobian::rows(&output.narrow(1, 0, 3), &one, Mode::Folded).unwrap_err();
+        assert!(error.is_of_the_way() && error.to_string().contains(name), "{error}");
+    }
     for (name, output) in [("SinBackward0", wavy), ("mixed", mixed), ("MulBackward0", squared)] {
         let error = jacobian::rows(&output.narrow(1, 0, 3), &x, Mode::Folded).unwrap_err();
         assert!(error.is_of_the_way() && error.to_string().contains("folded: "), "{name}: {error}");

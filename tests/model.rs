@@ -3,8 +3,8 @@
 use crate::roundoff;
 use pullback::data::ImageShape;
 use pullback::model::{
-    self, Activation, ConvSpec, Gaussian, Likelihood, Mean, MlpSpec, ModelSpec, Network, Normalization, Phase,
-    Posterior, Role, Sigma, Vae,
+    self, Activation, Architecture, ConvSpec, Gaussian, Likelihood, Mean, MlpSpec, ModelSpec, Network, Normalization,
+    Phase, Posterior, Role, Sigma, Vae,
 };
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -235,6 +235,31 @@ fn what_is_saved_is_opened_again() {
     model::save(temp.path(), &network).unwrap();
     assert_eq!(std::fs::read_to_string(temp.path().join("config.yaml")).unwrap(), text);
     model::open(temp.path(), CPU, Kind::Double).unwrap();
+
+    // Weights are not saved beside the description of another model, which they would be read as.
+    let ModelSpec::Conv(conv) = &spec else { unreachable!() };
+    let other = ModelSpec::Conv(ConvSpec { activation: Activation::Tanh, ..conv.clone() });
+    let before = std::fs::read(temp.path().join("model.safetensors")).unwrap();
+    let other = Network::new(&other, 4, CPU, Kind::Float).unwrap();
+    let told = message(model::save(temp.path(), &other));
+    assert!(told.contains("config.yaml: expected the model whose weights are saved beside it"), "{told}");
+    assert!(std::fs::read(temp.path().join("model.safetensors")).unwrap() == before);
+}
+
+#[test]
+fn widths_that_ask_for_too_much_together_are_refused() {
+    let wide = |hidden: &[i64]| ModelSpec::Mlp(MlpSpec { hidden: hidden.to_vec(), ..mlp() });
+    let told = message(Network::new(&wide(&[1 << 20, 1 << 20]), 0, CPU, Kind::Float));
+    assert!(
+        told.starts_with("model: expected widths of at most 4294967296 numbers in all tensors, found 2199"),
+        "{told}"
+    );
+    assert!(told.ends_with("of shape [1048576, 1048576]"), "{told}");
+    // Nor do products that no integer holds pass.
+    let conv =
+        ConvSpec { image: image(16, 4096, 4096), channels: vec![1 << 20], hidden: 1 << 20, ..ConvSpec::default() };
+    message(Architecture::new(&ModelSpec::Conv(conv)));
+    Architecture::new(&wide(&[1 << 14, 1 << 14])).unwrap();
 }
 
 /// Read by numpy, with the format taken from its description.

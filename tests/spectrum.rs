@@ -2,11 +2,14 @@
 
 use crate::roundoff::{apart, eigenvalues_apart};
 use crate::toy::{Collapsed, TanhMlp, rand};
-use pullback::jacobian::{BatchSize, Mode, Ways};
+use pullback::Error;
+use pullback::ffi::kernels::Algorithm;
+use pullback::jacobian::{self, BatchSize, Mode, Ways};
 use pullback::linalg;
-use pullback::metric::{Metric, MetricKind};
+use pullback::metric::{MatrixFree, Metric, MetricKind, Operator};
 use pullback::model::{Posterior, Vae};
-use pullback::spectrum::{Engine, Spectrum};
+use pullback::spectrum::{Engine, LeadingEngine, Solver, Spectrum, SpectrumSpec};
+use std::cell::Cell;
 use tch::{Device, Kind, Tensor};
 
 const WAYS: Ways = Ways { rows: Mode::Vmapped(usize::MAX), columns: Mode::Looped };
@@ -177,4 +180,124 @@ fn factorisations_are_lapacks_whatever_the_batch() {
     assert!(linalg::eigvalsh(&broken).is_err());
     assert!(linalg::eigvalsh(&Tensor::eye(6, (Kind::Double, Device::Cpu)).expand([8, 6, 6], false)).is_ok());
     assert_eq!(linalg::eigvalsh(&rand(&[2, 3, 4], 1)).unwrap_err().exit_code(), 2);
+}
+
+/// A network whose Jacobian is finite where its code is not: libtorch takes the derivative of ReLU at NaN to be 1, folded passes take 0.
+struct ReluMlp {
+    hidden: Tensor,
+    mean: Tensor,
+}
+
+impl ReluMlp {
+    fn new() -> Self {
+        let weight = |rows: i64, columns: i64, seed: u64| (rand(&[rows, columns], seed) - 0.5) * 2.0;
+        Self { hidden: weight(9, 12, 1), mean: weight(3, 9, 2) }
+    }
+}
+
+impl Vae for ReluMlp {
+    fn encode(&self, x: &Tensor) -> pullback::Result<Posterior> {
+        let hidden = x.flatten(1, -1).linear(&self.hidden, None::<&Tensor>).relu();
+        let mean = hidden.linear(&self.mean, None::<&Tensor>);
+        Ok(Posterior { log_var: &mean * 0.5, mean })
+    }
+    fn decode(&self, z: &Tensor) -> pullback::Result<Tensor> {
+        let hidden = z.linear(&self.mean.transpose(0, 1).contiguous(), None::<&Tensor>).relu();
+        Ok(hidden.linear(&self.hidden.transpose(0, 1).contiguous(), None::<&Tensor>).reshape([-1, 1, 3, 4]))
+    }
+}
+
+/// Five images, of which the second and the fourth have no finite code.
+fn two_without_a_code() -> Tensor {
+    let x = rand(&[5, 1, 3, 4], 7);
+    let _ = x.get(1).get(0).get(1).get(2).fill_(f64::NAN);
+    let _ = x.get(3).fill_(f64::INFINITY);
+    x
+}
+
+/// Whether [5, ...] is NaN in the rows without a code, and finite in the others.
+fn loses_two(t: &Tensor) -> bool {
+    (0..5).all(|row| {
+        let values = t.get(row);
+        let wanted = if matches!(row, 1 | 3) { values.isnan() } else { values.isfinite() };
+        bool::try_from(wanted.all()).unwrap()
+    })
+}
+
+#[test]
+fn a_code_that_is_not_finite_has_no_spectrum() {
+    let (vae, x) = (ReluMlp::new(), two_without_a_code());
+    let place = (Device::Cpu, Kind::Double);
+    let spec = SpectrumSpec { pairs: 2, probes: 4, steps: 6, ..SpectrumSpec::default() };
+    for kind in MetricKind::ALL.into_iter().chain([MetricKind::Decoder]) {
+        let mut engine = Engine::new(kind, 1, place.0, place.1, BatchSize::Fixed(5)).unwrap();
+        let found = engine.spectra(&vae, &x).unwrap();
+        assert!(loses_two(&found.values) && loses_two(&found.directions.unwrap()), "{kind}");
+        let bound = kind.rows(3).min(kind.dim(12, 3));
+        let mut engine = LeadingEngine::new(kind, spec.clone(), 2, bound, 1, place, BatchSize::Fixed(5)).unwrap();
+        let found = engine.leading(&vae, &x, &[0, 1, 2, 3, 4]).unwrap();
+        assert!(loses_two(&found.values) && loses_two(&found.directions), "{kind}");
+    }
+}
+
+#[test]
+fn all_that_is_computed_from_a_jacobian_tells_that_there_is_no_code() {
+    let (vae, x) = (ReluMlp::new(), two_without_a_code());
+    for rows in [Mode::Looped, Mode::Vmapped(usize::MAX), Mode::Folded] {
+        let ways = Ways { rows, columns: Mode::Looped };
+        let metric = Metric::at(&vae, &x, MetricKind::Mean, ways).unwrap();
+        // The Jacobian alone does not tell.
+        let leaf = x.detach().set_requires_grad(true);
+        let alone = jacobian::rows(&vae.encode(&leaf).unwrap().mean, &leaf, rows).unwrap();
+        assert!(bool::try_from(alone.isfinite().all()).unwrap(), "{rows:?}");
+        let v = rand(&[5, 12, 2], 3);
+        for products in [metric.gram(), metric.factor(), metric.push_forward(&v), metric.apply(&v)] {
+            assert!(loses_two(&products.unwrap()), "{rows:?}");
+        }
+        for solver in [Solver::Torch, Solver::Fused(Algorithm::Jacobi), Solver::Separate(Algorithm::Tridiagonal)] {
+            let found = Spectrum::by(&metric, 2, solver).unwrap();
+            assert!(loses_two(&found.values) && loses_two(&found.directions.unwrap()), "{rows:?} {solver:?}");
+        }
+    }
+    let free = MatrixFree::at(&vae, &x, MetricKind::Mean, WAYS).unwrap();
+    assert!(loses_two(&free.forward(&rand(&[5, 12, 2], 3)).unwrap()));
+    assert!(loses_two(&free.adjoint(&rand(&[5, 3, 2], 4)).unwrap()));
+}
+
+/// mu = 2 x and logvar = 400 x: where x is 1/2, sigma is beyond single precision. So many of these samples are computed in double, one by
+/// one; then the user wants it to stop.
+struct Spread {
+    left: Cell<usize>,
+}
+
+impl Vae for Spread {
+    fn encode(&self, x: &Tensor) -> pullback::Result<Posterior> {
+        // Whoever finds out which they are does not differentiate.
+        if x.size()[0] == 1 && x.requires_grad() && x.max().double_value(&[]) > 0.25 {
+            self.left.set(self.left.get().checked_sub(1).ok_or(Error::Interrupted)?);
+        }
+        let x = x.flatten(1, -1);
+        Ok(Posterior { mean: &x * 2.0, log_var: &x * 400.0 })
+    }
+    fn decode(&self, z: &Tensor) -> pullback::Result<Tensor> {
+        Ok(z.reshape([-1, 1, 1, 3]))
+    }
+}
+
+#[test]
+fn a_stop_leaves_the_samples_before_the_one_that_double_is_to_rescue() {
+    let x = Tensor::zeros([5, 1, 1, 3], (Kind::Float, Device::Cpu));
+    for row in [2, 4] {
+        let _ = x.get(row).fill_(0.5);
+    }
+    for (left, kept) in [(9, 5), (1, 4), (0, 2)] {
+        let vae = Spread { left: Cell::new(left) };
+        let batch = BatchSize::Fixed(5);
+        let mut engine = Engine::new(MetricKind::Stochastic, 1, Device::Cpu, Kind::Float, batch).unwrap();
+        let Spectrum { values, directions } = engine.spectra(&vae, &x).unwrap();
+        for found in [values, directions.unwrap()] {
+            assert_eq!(found.size()[0], kept, "{left}");
+            assert!(bool::try_from(found.isfinite().all()).unwrap(), "{left}: {found:?}");
+        }
+    }
 }

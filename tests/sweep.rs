@@ -304,6 +304,33 @@ fn a_tiny_study_is_whole() {
     assert_eq!(difference(&contents(&moved), &before, CONTRACT), None);
 }
 
+/// They are made of the models, which stay as they are.
+#[test]
+fn the_number_of_pictures_may_change() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("run");
+    let few = TINY.replace("beta: [0.1, 1, 8]", "beta: [1]");
+    let written = |name: &str| output.join("cells/1-0-0").join(name).metadata().unwrap().modified().unwrap();
+    let kept = ["model.safetensors", "scores.h5", "attack.h5"];
+    run(&request(&few, &output), &Silent).unwrap();
+    let before = kept.map(written);
+    for pictures in [2, 6] {
+        run(&request(&format!("{few}\npictures: {pictures}"), &output), &Silent).unwrap();
+        let reader = Reader::open(&output.join("sweep.h5")).unwrap();
+        for (path, axis) in
+            [("/pictures/clean/images", 0), ("/pictures/attack/u1/recon", 2), ("/pictures/spectrum/directions", 1)]
+        {
+            assert_eq!(reader.info(path).unwrap().shape[axis], pictures, "{path}");
+        }
+    }
+    assert_eq!(kept.map(written), before);
+    // Those of another model are not replaced.
+    let file = output.join("cells/1-0-0/pictures.h5");
+    std::fs::copy(output.join("cells/1-0-0/attack.h5"), &file).unwrap();
+    let error = run(&request(&few, &output), &Silent).unwrap_err();
+    assert!(error.exit_code() == 2 && error.to_string().contains("pictures.h5"), "{error}");
+}
+
 #[test]
 fn killed_anywhere_it_ends_the_same() {
     let folder = tempfile::tempdir().unwrap();

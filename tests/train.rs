@@ -5,6 +5,7 @@ mod fleet; // many models at once
 use crate::device::{here, on_each_device};
 use crate::model::{close, distance};
 use crate::roundoff;
+use pullback::config::{RunConfig, Tree};
 use pullback::data::{Batch, ImageShape, Source};
 use pullback::event::{Event, Observer, Silent};
 use pullback::ffi::adam::{AdamStep, fused_adam};
@@ -12,7 +13,9 @@ use pullback::model::{
     self, Activation, ConvSpec, Gaussian, Likelihood, Mean, MlpSpec, ModelSpec, Network, Normalization, Phase, Sigma,
     Stack, Vae,
 };
+use pullback::pipeline::{self, train::TrainRequest};
 use pullback::seed::{self, Stage};
+use pullback::store::Overwrite;
 use pullback::train::{self, History, Loss, Mix, Mixes, Mixing, MixupSpec, Pairing, Schedule, TrainSpec, fit};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -59,6 +62,12 @@ fn images(n: usize, name: &'static str) -> Arc<dyn Source> {
     let images = ((noise.narrow(1, 0, 1) * 3.0 + &pixels).sin() * noise.narrow(1, 1, 1) * 2.0).sigmoid();
     let memory = Memory { images: images.reshape([n as i64, 1, 6, 5]), name };
     Arc::new(Shared(Mutex::new(memory), SHAPE, n))
+}
+
+/// The same images mirrored.
+fn mirrored(n: usize, name: &'static str) -> Arc<dyn Source> {
+    let images = images(n, name).read(&(0..n as u64).collect::<Vec<_>>()).unwrap().images.flip([3]);
+    Arc::new(Shared(Mutex::new(Memory { images, name }), SHAPE, n))
 }
 
 fn mlp() -> ModelSpec {
@@ -490,6 +499,86 @@ fn a_state_of_another_run_is_refused() {
     std::fs::write(&file, &bytes[..bytes.len() / 2]).unwrap();
     let error = run(&spec(1), 7, Kind::Float, 40).unwrap_err().to_string();
     assert!(error.contains("train.safetensors"), "{error}");
+}
+
+/// The shortest digits of a number are read as that number, and no other.
+#[test]
+fn a_run_goes_on_with_any_beta() {
+    let folder = tempfile::tempdir().unwrap();
+    // Of configs/paper.yaml.
+    let spec = TrainSpec { beta: 0.011513953993264475, ..spec(1) };
+    let run = || {
+        let mut network = Network::new(&mlp(), 3, CPU, Kind::Float).unwrap();
+        fit(&mut network, images(40, "train"), None, &spec, 7, Some(folder.path()), &Silent)
+    };
+    let first = run().unwrap();
+    assert_eq!(run().unwrap(), first);
+}
+
+#[test]
+fn a_run_knows_its_data_by_their_contents() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |train: Arc<dyn Source>, valid: Arc<dyn Source>| {
+        let mut network = Network::new(&mlp(), 3, CPU, Kind::Float).unwrap();
+        fit(&mut network, train, Some(valid), &spec(1), 7, Some(folder.path()), &Silent)
+    };
+    let first = run(images(40, "here"), images(10, "valid")).unwrap();
+    assert_eq!(run(images(40, "moved"), images(10, "moved too")).unwrap(), first);
+    let refused = |train, valid, told: &str| {
+        let error = run(train, valid).unwrap_err();
+        assert!(error.exit_code() == 2 && error.to_string().contains(told), "{error}");
+    };
+    refused(mirrored(40, "here"), images(10, "valid"), "data.sha256 = ");
+    refused(images(40, "here"), mirrored(10, "valid"), "data.valid.sha256 = ");
+    refused(images(40, "here"), images(9, "valid"), "data.valid.samples = 10");
+
+    // A state of version 0.1.0 knows their name and number alone.
+    let file = folder.path().join(train::STATE_FILE);
+    let model::Contents { tensors, metadata } = model::read_tensors(&file).unwrap();
+    let mut settings: serde_json::Value = serde_json::from_str(&metadata["settings"]).unwrap();
+    settings["data"] = serde_json::json!({ "name": "here", "samples": 40 });
+    let metadata = std::collections::HashMap::from([("settings".to_owned(), settings.to_string())]);
+    model::write_tensors(&file, &tensors, Some(metadata)).unwrap();
+    refused(images(40, "moved"), images(10, "valid"), "data.name = \"here\"");
+    assert_eq!(run(images(40, "here"), images(10, "valid")).unwrap(), first);
+}
+
+/// By a request, whose config names them: the same data may lie elsewhere, other data may not take their place.
+#[test]
+fn a_run_goes_on_where_its_data_were_moved() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let write = |name: &str, shift: usize| {
+        let values: Vec<f32> = (0..40 * 30).map(|i| ((i * 29 + shift) % 97) as f32 / 96.0).collect();
+        let file = hdf5::File::create(at(name)).unwrap();
+        file.new_dataset::<f32>().shape([40, 1, 6, 5]).create("images").unwrap().write_raw(&values).unwrap();
+    };
+    let run = |data: &str, observer: &dyn Observer| {
+        let yaml = format!(
+            "{{device: cpu, data: {{source: {}, valid: 0}}, model: {{kind: mlp, hidden: [4], latent: 2}}, train: {{epochs: 3, batch: 16}}}}",
+            at(data).display()
+        );
+        let config = RunConfig::parse(&Tree::text("run.yaml", &yaml).unwrap()).unwrap();
+        pipeline::train::run(&TrainRequest { config, output: at("run"), overwrite: Overwrite::No }, observer)
+    };
+    let config = || std::fs::read_to_string(at("run/config.yaml")).unwrap();
+    let refused = |data: &str, told: &str| {
+        let before = config();
+        let error = run(data, &Silent).unwrap_err();
+        assert!(error.exit_code() == 2 && error.to_string().contains(told), "{error}");
+        assert_eq!(config(), before);
+    };
+    write("a.h5", 0);
+    write("other.h5", 5);
+    // Three batches an epoch: within the second.
+    run("a.h5", &Impatient(AtomicU64::new(0), 4)).unwrap_err();
+    refused("other.h5", "data.sha256");
+    std::fs::rename(at("a.h5"), at("b.h5")).unwrap();
+    assert_eq!(run("b.h5", &Silent).unwrap().epochs.len(), 3);
+    assert!(config().contains("b.h5"), "{}", config());
+    // What is finished is of the data that its config names.
+    refused("b.h5", "a finished one of this config");
+    refused("other.h5", "another data.source there");
 }
 
 #[test]

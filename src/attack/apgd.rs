@@ -146,7 +146,8 @@ impl State {
         let direction = budget.steepest(&self.gradient)?;
         let mut next = budget.contract(x0, &self.x.f_add(&direction.f_mul(&length)?)?)?;
         if !first {
-            let moved = (next - &self.x) * ALPHA + (&self.x - &self.before) * (1.0 - ALPHA);
+            let ahead = next.f_sub(&self.x)?.f_mul_scalar(ALPHA)?;
+            let moved = ahead.f_add(&self.x.f_sub(&self.before)?.f_mul_scalar(1.0 - ALPHA)?)?;
             next = budget.contract(x0, &self.x.f_add(&moved)?)?;
         }
         let (value, gradient) = goal.value_and_gradient(victim, &next)?;

@@ -176,11 +176,11 @@ impl Budget {
         let outwards = match self.norm {
             Norm::Linf => taken.f_gt_tensor(radius)?,
             Norm::L2 => {
-                let excess = self.size(&taken)?.f_square()?.f_sub(&(radius * (1.0 + ROUNDING)).f_square()?)?;
+                let excess = self.size(&taken)?.f_square()?.f_sub(&radius.f_mul_scalar(1.0 + ROUNDING)?.f_square()?)?;
                 enough(&taken.f_square()?.f_sub(&distance(&inner)?.f_square()?)?, &excess)?
             }
             Norm::L1 => {
-                let excess = self.size(&taken)?.f_sub(&(radius * (1.0 + ROUNDING)))?;
+                let excess = self.size(&taken)?.f_sub(&radius.f_mul_scalar(1.0 + ROUNDING)?)?;
                 enough(&taken.f_sub(&distance(&inner)?)?, &excess)?
             }
         };

@@ -140,12 +140,12 @@ pub fn signs(results: &[Attacked]) -> Result<Vec<((String, Flag), Tensor)>> {
         add(Flag::Overstepped, r.overstepped.shallow_clone());
         if let Some(short) = results.iter().find(|o| r.name == LONG && o.name == SHORT) {
             let more = r.damage.f_sub(&short.damage)?;
-            add(Flag::Rising, more.f_gt_tensor(&(short.damage.f_abs()? * RISE))?);
+            add(Flag::Rising, more.f_gt_tensor(&short.damage.f_abs()?.f_mul_scalar(RISE)?)?);
         }
         for other in results.iter().filter(|o| should_lose(o.family, r.family) && o.goal == r.goal) {
             // Only results of equal size are compared, and the eigen scale has its own size. A difference within rounding does not count.
             let equal = other.radius.f_eq_tensor(&r.radius)?;
-            let stronger = other.damage.f_sub(&r.damage)?.f_gt_tensor(&(r.damage.f_abs()? * 1e-4))?;
+            let stronger = other.damage.f_sub(&r.damage)?.f_gt_tensor(&r.damage.f_abs()?.f_mul_scalar(1e-4)?)?;
             add(Flag::WeakerThan(other.name.clone()), equal.f_logical_and(&stronger)?);
         }
     }

@@ -22,9 +22,9 @@ impl Budget {
         ensure_shape("the perturbed images", x, &x0.size())?;
         let radius = radius.f_to_kind(Kind::Double)?.f_view([-1, 1])?;
         let flat = |t: &Tensor| -> Result<Tensor> { Ok(t.f_flatten(1, -1)?.f_to_kind(Kind::Double)?) };
-        let (origin, moved) = (flat(x0)? * LEVELS, flat(x)? * LEVELS);
+        let (origin, moved) = (flat(x0)?.f_mul_scalar(LEVELS)?, flat(x)?.f_mul_scalar(LEVELS)?);
         let home = origin.f_round()?;
-        let limit = &radius * (LEVELS * (1.0 + 0.5 * TOLERANCE));
+        let limit = radius.f_mul_scalar(LEVELS * (1.0 + 0.5 * TOLERANCE))?;
         let levels = match self.norm {
             Norm::Linf => {
                 let (low, high) = (origin.f_sub(&limit)?.f_ceil()?, origin.f_add(&limit)?.f_floor()?);
@@ -37,9 +37,9 @@ impl Budget {
             Some((low, high)) => levels.f_clamp((low * LEVELS).ceil(), (high * LEVELS).floor())?,
             None => levels,
         };
-        let images = (levels / LEVELS).f_to_kind(x0.kind())?.f_view_as(x0)?;
+        let images = levels.f_div_scalar(LEVELS)?.f_to_kind(x0.kind())?.f_view_as(x0)?;
         let size = self.measure(x0, &images)?.f_unsqueeze(1)?;
-        if size.f_le_tensor(&(&radius * (1.0 + TOLERANCE)))?.f_all()?.f_int64_value(&[])? == 1 {
+        if size.f_le_tensor(&radius.f_mul_scalar(1.0 + TOLERANCE)?)?.f_all()?.f_int64_value(&[])? == 1 {
             return Ok(images);
         }
         let least = size.f_max()?.f_double_value(&[])?;

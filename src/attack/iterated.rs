@@ -65,7 +65,7 @@ impl Attack for Iterated {
         for step in 0..steps {
             crate::event::ensure_wanted()?;
             let v = victim.leading_at(metric, &x)?;
-            let way = budget.along(&v)? * (budget.epsilon * self.0.length(step));
+            let way = budget.along(&v)?.f_mul_scalar(budget.epsilon * self.0.length(step))?;
             let delta = x.f_sub(x0)?;
             let mut ahead = Best::default();
             for moved in [delta.f_add(&way)?, delta.f_sub(&way)?] {

@@ -92,7 +92,7 @@ impl Attack for Minimal {
         let mut low = high.f_zeros_like()?;
         for _ in 0..HALVINGS {
             crate::event::ensure_wanted()?;
-            let radius = (&low + &high) * 0.5;
+            let radius = low.f_add(&high)?.f_mul_scalar(0.5)?;
             let (image, done) = self.climb(victim, budget, &shrunk(x0, &found, &radius, &high)?, &radius, steps)?;
             // If even the whole ball has no success, nothing can be made smaller.
             let done = done.f_logical_and(&reached)?;
@@ -138,7 +138,7 @@ impl Minimal {
             done = done.f_logical_or(&first)?;
             let Some(gradient) = gradient else { break };
             let length = 0.5 * (1.0 - step as f64 / steps as f64);
-            let way = budget.along(&budget.admissible(&x, &gradient)?)? * length;
+            let way = budget.along(&budget.admissible(&x, &gradient)?)?.f_mul_scalar(length)?;
             x = victim.fair(budget, &x.f_add(&way.f_mul(&wide)?)?, radius)?;
         }
         Ok((kept, done))

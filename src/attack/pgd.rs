@@ -142,14 +142,14 @@ fn random_start(victim: &Victim, budget: &Budget, trial: usize) -> Result<Tensor
     let step = match budget.norm {
         Norm::L2 | Norm::L1 => budget.along(&noise)?,
         // The error function makes a uniform number on (-1, 1) of a normal one.
-        Norm::Linf => (noise * std::f64::consts::FRAC_1_SQRT_2).f_erf()?,
+        Norm::Linf => noise.f_mul_scalar(std::f64::consts::FRAC_1_SQRT_2)?.f_erf()?,
     };
-    budget.contract(victim.images(), &victim.images().f_add(&(step * budget.epsilon))?)
+    budget.contract(victim.images(), &victim.images().f_add(&step.f_mul_scalar(budget.epsilon)?)?)
 }
 
 fn spectral_start(victim: &Victim, budget: &Budget, trial: usize, goal: Goal) -> Result<Tensor> {
     let (v, _) = victim.direction(trial + 1)?;
-    let step = budget.along(&v)? * budget.epsilon;
+    let step = budget.along(&v)?.f_mul_scalar(budget.epsilon)?;
     let mut best = Best::default();
     for x in super::spectral::both_signs(victim.images(), &step)? {
         let x = budget.contract(victim.images(), &x)?;

@@ -49,7 +49,7 @@ impl Attack for Random {
     fn propose(&self, victim: &Victim, budget: &Budget, trial: usize) -> Result<Proposal> {
         let noise =
             seed::normal_stream(victim.seed(), Stage::RandomDirection, trial as u64, victim.index(), victim.dim())?;
-        let step = budget.along(&victim.shaped(&noise)?)? * budget.epsilon;
+        let step = budget.along(&victim.shaped(&noise)?)?.f_mul_scalar(budget.epsilon)?;
         Ok(Proposal { candidates: both_signs(victim.images(), &step)?, stalled: None, curve: Curve::default() })
     }
 }

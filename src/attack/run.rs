@@ -103,7 +103,7 @@ pub fn judge(name: &str, attack: &dyn Attack, victim: &Victim, budget: &Budget) 
                 let some = known.f_flatten(1, -1)?.f_any_dim(1, false)?;
                 lost = lost.f_logical_and(&some.f_logical_not()?)?;
                 let size = budget.measure(x, candidate)?;
-                let beyond = size.f_le_tensor(&(&radius * 1.01))?.f_logical_not()?;
+                let beyond = size.f_le_tensor(&radius.f_mul_scalar(1.01)?)?.f_logical_not()?;
                 overstepped = overstepped.f_logical_or(&beyond)?;
                 let finite = candidate.f_where_self(&known, x)?;
                 let fair = victim.fair(budget, &finite, &radius)?;
@@ -210,7 +210,7 @@ pub fn worst(name: &str, family: Family, results: &[Attacked]) -> Result<Attacke
 /// Checks what every stored result promises; fails on NaN. This is the only number that is copied to the host.
 fn ensure_within(name: &str, budget: &Budget, x: &Tensor, images: &Tensor, radius: &Tensor) -> Result<()> {
     let size = budget.measure(x, images)?;
-    let within = size.f_le_tensor(&(radius * (1.0 + TOLERANCE)))?.f_all()?;
+    let within = size.f_le_tensor(&radius.f_mul_scalar(1.0 + TOLERANCE)?)?.f_all()?;
     if within.f_int64_value(&[])? == 1 {
         return Ok(());
     }

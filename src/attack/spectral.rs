@@ -94,7 +94,7 @@ impl Attack for Spectral {
         let (v, _) = victim.direction(self.i)?;
         let step = match self.radius(victim, budget)? {
             Some(size) => v.f_mul(&size.f_to_kind(v.kind())?.f_reshape([-1, 1, 1, 1])?)?,
-            None => budget.along(&v)? * budget.epsilon,
+            None => budget.along(&v)?.f_mul_scalar(budget.epsilon)?,
         };
         Ok(Proposal { candidates: both_signs(victim.images(), &step)?, stalled: None, curve: Curve::default() })
     }
@@ -110,7 +110,7 @@ impl Attack for Spectral {
             StepScale::Eigen => victim.direction(self.i)?.1,
             StepScale::Singular => victim.direction(self.i)?.1.f_sqrt()?,
         };
-        Ok(Some((size * budget.epsilon).f_to_kind(Kind::Double)?))
+        Ok(Some(size.f_mul_scalar(budget.epsilon)?.f_to_kind(Kind::Double)?))
     }
 }
 

@@ -77,8 +77,9 @@ impl Attack for Square {
                 }
                 // The size of the window in proportion to its share of the whole budget.
                 Norm::L2 | Norm::L1 => {
-                    let patch = budget.along(&signs.f_mul(&inside.f_to_kind(x0.kind())?)?)? * budget.epsilon;
-                    budget.surface(x0, &(delta + patch * share(query, queries).sqrt()))?
+                    let patch = budget.along(&signs.f_mul(&inside.f_to_kind(x0.kind())?)?)?;
+                    let patch = patch.f_mul_scalar(budget.epsilon)?.f_mul_scalar(share(query, queries).sqrt())?;
+                    budget.surface(x0, &delta.f_add(&patch)?)?
                 }
             };
             let value = goal.value(victim, &next)?;

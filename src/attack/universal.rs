@@ -283,7 +283,8 @@ impl<'a> Fitting<'a> {
             let gradient = self.gradient(budget, &delta, &batch)?;
             stalled = stalled || vanishes(&gradient)?.f_any()?.f_int64_value(&[])? == 1;
             let length = budget.epsilon * (first + (last - first) * step as f64 / (steps.max(2) - 1) as f64);
-            let moved = delta.f_add(&(space.steepest(&space.admissible(&delta, &gradient)?)? * length))?;
+            let way = space.steepest(&space.admissible(&delta, &gradient)?)?.f_mul_scalar(length)?;
+            let moved = delta.f_add(&way)?;
             delta = match budget.norm {
                 Norm::L2 => space.surface(&self.zero, &moved)?,
                 Norm::Linf | Norm::L1 => space.contract(&self.zero, &moved)?,

@@ -1,19 +1,16 @@
 //! What was typed (the low-level arguments). This file opens no file and no device; `request.rs` resolves the arguments.
 
 use super::examples;
-use crate::attack::{AttackSpec, Goal, Norm, Schedule, Start, StepScale};
-use crate::config::Precision;
-use crate::config::{PixelBox, ShardChoice, Target};
-use crate::data::{Background, FullScale, Layout, Split};
-use crate::device::DeviceChoice;
-use crate::jacobian::BatchSize;
+use super::flags::{count, parsed, positive, whole};
+use crate::config::ShardChoice;
 use crate::metric::MetricKind;
-use crate::model::{Defence, InputRange, JudgeReads, Outputs, PosteriorScale};
 use crate::pipeline::bench::Work;
-use crate::spectrum::SpectrumMode;
-use clap::{ArgAction, Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use std::path::PathBuf;
+
+pub use super::attack::Attack;
+pub use super::flags::{Compute, Evaluate, Read};
 
 const AFTER: &str = "\
 DATA is recognised by what it is: `strokes` (generated digits, embedded), a folder with IDX files, a CIFAR-10 binary
@@ -22,7 +19,8 @@ MODEL is a folder that `train` wrote, or a TorchScript file (*.pt) with encode(x
 decode(z). docs/data.md and docs/models.md say what is read, and by which flag.
 
 Exit code 0: done. 2: the request was wrong. 75: stopped by TERM, USR1 or USR2, as schedulers stop a job; the same command
-goes on. 1: anything else. Nothing that exists is overwritten without --force.
+goes on. 1: anything else. Nothing that exists is overwritten without --force, but for the summaries and pages that `sweep`
+and `demo` make anew of the results in their own folder.
 
 Examples:
   pullback demo
@@ -118,43 +116,6 @@ pub enum Command {
     Man(Man),
 }
 
-/// How data are read, where they do not say it.
-#[derive(Clone, Debug, Default, clap::Args)]
-pub struct Read {
-    /// Order of the axes of an array of images; found by its shape unless given
-    #[arg(long, value_name = "nchw|nhwc")]
-    pub layout: Option<Layout>,
-    /// The stored value that means 1 (by type unless given: 255, 65535, 1), or none: values as they are, no box
-    #[arg(long, value_name = "V|none", allow_negative_numbers = true, value_parser = parsed::<FullScale>)]
-    pub full_scale: Option<FullScale>,
-    /// What lies under transparent pixels
-    #[arg(long, value_name = "black|white")]
-    pub background: Option<Background>,
-}
-
-/// Flags of every command that computes.
-#[derive(Clone, Debug, Default, clap::Args)]
-pub struct Compute {
-    /// Where to compute: auto, cpu, cuda, cuda:N
-    #[arg(long, value_name = "DEVICE", value_parser = parsed::<DeviceChoice>)]
-    pub device: Option<DeviceChoice>,
-    /// Samples a pass: auto (measured) or a number; in training, samples a step
-    #[arg(long, value_name = "auto|N", allow_negative_numbers = true, value_parser = parsed::<BatchSize>)]
-    pub batch: Option<BatchSize>,
-    /// Use the first N samples only
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = count)]
-    pub limit: Option<usize>,
-    /// Which part of the data
-    #[arg(long, value_name = "SPLIT")]
-    pub split: Option<Split>,
-    /// Seed of everything random
-    #[arg(long, value_name = "S", allow_negative_numbers = true, value_parser = seed)]
-    pub seed: Option<u64>,
-    /// Override a key of the YAML, as in --set train.epochs=3 (repeatable; flags win over it)
-    #[arg(long, value_name = "KEY.PATH=VALUE", action = ArgAction::Append)]
-    pub set: Vec<String>,
-}
-
 /// `pullback demo`.
 #[derive(Debug, clap::Args)]
 pub struct Demo {
@@ -203,59 +164,6 @@ pub struct Leaderboard {
     pub force: bool,
 }
 
-/// Flags that `score` and `attack` share.
-#[derive(Debug, clap::Args)]
-pub struct Evaluate {
-    /// A folder that `train` wrote, or a TorchScript file
-    #[arg(short, long, value_name = "MODEL")]
-    pub model: PathBuf,
-    /// Images (see `pullback --help`)
-    #[arg(short, long, value_name = "DATA")]
-    pub data: String,
-    /// The result, HDF5
-    #[arg(short, long, value_name = "FILE.h5")]
-    pub output: PathBuf,
-    /// YAML to start from
-    #[arg(short, long, value_name = "CONFIG")]
-    pub config: Option<PathBuf>,
-    /// The pullback metric [default: stochastic]
-    #[arg(long, value_name = "METRIC")]
-    pub metric: Option<MetricKind>,
-    /// Every eigenvalue, or the top ones by products with the Jacobian and estimates of the rest: auto asks whether the
-    /// factor fits the memory (see docs/mathematics.md, section 8) [default: auto]
-    #[arg(long, value_name = "SPECTRUM")]
-    pub spectrum: Option<SpectrumMode>,
-    /// Floating-point precision of the pass [default: f32]
-    #[arg(long, value_name = "PRECISION")]
-    pub precision: Option<Precision>,
-    /// Do part I of N of the samples only; any/N: parts of N that no other process has, one after another; `merge` joins the parts.
-    /// Unless given, in turn with the ranks that srun, mpirun or torchrun started, or the part of a job array (docs/cluster.md); rank: the
-    /// launcher's part, fixed; none: all samples
-    #[arg(long, value_name = "I/N|any/N|rank|none", value_parser = parsed::<ShardChoice>)]
-    pub shard: Option<ShardChoice>,
-    /// A draw of N samples, by the seed, in place of the first N
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = count, conflicts_with = "limit")]
-    pub sample: Option<usize>,
-    /// What the model sees for pixels of 0 and 1 [default: 0,1]
-    #[arg(long, value_name = "LOW,HIGH", allow_hyphen_values = true, value_parser = parsed::<InputRange>)]
-    pub input_range: Option<InputRange>,
-    /// What the encoder's second output is [default: logvar]
-    #[arg(long, value_name = "KIND")]
-    pub posterior: Option<PosteriorScale>,
-    /// Which of the encoder's outputs are mean and scale, from 0; or the mean alone
-    #[arg(long, value_name = "I,J", value_parser = parsed::<Outputs>)]
-    pub outputs: Option<Outputs>,
-    #[command(flatten)]
-    #[allow(missing_docs)]
-    pub read: Read,
-    /// Overwrite the result
-    #[arg(long)]
-    pub force: bool,
-    #[command(flatten)]
-    #[allow(missing_docs)]
-    pub compute: Compute,
-}
-
 /// `pullback score`.
 #[derive(Debug, clap::Args)]
 pub struct Score {
@@ -270,85 +178,9 @@ pub struct Score {
     pub margin: Option<f64>,
 }
 
-/// `pullback attack`.
-#[derive(Debug, clap::Args)]
-pub struct Attack {
-    #[command(flatten)]
-    #[allow(missing_docs)]
-    pub evaluate: Evaluate,
-    /// The attacks, comma-separated [default: spectral,random,race]
-    #[arg(long, value_name = "ATTACK,...", value_delimiter = ',', value_parser = parsed::<AttackSpec>)]
-    pub attack: Option<Vec<AttackSpec>>,
-    /// The norm that bounds a perturbation [default: l2]
-    #[arg(long, value_name = "NORM")]
-    pub norm: Option<Norm>,
-    /// Sizes of the perturbation, comma-separated [default: 0.5,1,2,4 in l2, 0.05,0.1,0.2 in linf, 5,10,20,40 in l1]
-    #[arg(long, value_name = "E1,E2,...", value_delimiter = ',', allow_negative_numbers = true, value_parser = positive)]
-    pub eps: Option<Vec<f64>>,
-    /// Eigenvectors that the spectral attack tries [default: 1]
-    #[arg(long, value_name = "K", allow_negative_numbers = true, value_parser = count)]
-    pub top: Option<usize>,
-    /// Spectral attack: step epsilon, or epsilon times the eigenvalue (l2 only) [default: unit]
-    #[arg(long, value_name = "SCALE")]
-    pub scale: Option<StepScale>,
-    /// What counts as damage [default: latent]
-    #[arg(long, value_name = "GOAL")]
-    pub goal: Option<Goal>,
-    /// Steps of the attacks pgd [default: 40] and universal [default: 100]
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = count)]
-    pub steps: Option<usize>,
-    /// Ascents of pgd from different starts, of which the worst counts [default: 1]
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = count)]
-    pub restarts: Option<usize>,
-    /// What an ascent of pgd begins along [default: random]
-    #[arg(long, value_name = "START")]
-    pub start: Option<Start>,
-    /// How the steps of pgd change on the way [default: constant]
-    #[arg(long, value_name = "SCHEDULE")]
-    pub schedule: Option<Schedule>,
-    /// What the steps of pgd keep of the direction of those before, 0 to 1 [default: 0]
-    #[arg(long, value_name = "M", allow_negative_numbers = true)]
-    pub momentum: Option<f64>,
-    /// Forward and backward passes a sample, of the attacks race and minimal [default: 120]
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = count)]
-    pub budget: Option<usize>,
-    /// Damage, in units of the goal, that the attack minimal does with as small a perturbation as it can
-    #[arg(long, value_name = "DAMAGE", allow_negative_numbers = true)]
-    pub reach: Option<f64>,
-    /// Samples that the attack universal is fitted on; the others judge it [default: half, at most 512]
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = count)]
-    pub universal_on: Option<usize>,
-    /// Lead towards the code 0, another image for each, the image at a position, or the first of a data set
-    #[arg(long, value_name = "zero|shuffle|N|DATA", value_parser = parsed::<Target>)]
-    pub target: Option<Target>,
-    /// Draws of the latent code over which goals of the reconstruction take the mean; unless given, the code is mu
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = count)]
-    pub eot: Option<usize>,
-    /// Defences in front of the model, which clean and attacked images go through
-    #[arg(long, value_name = "jpeg[:Q],resize[:S]", value_delimiter = ',', value_parser = parsed::<Defence>)]
-    pub through: Option<Vec<Defence>>,
-    /// A TorchScript file whose forward judges codes or reconstructions; the goal is then what it says (goal judge)
-    #[arg(long, value_name = "FILE")]
-    pub judge: Option<PathBuf>,
-    /// What the judge is given [default: reconstruction]
-    #[arg(long, value_name = "OUTPUT", requires = "judge")]
-    pub judge_reads: Option<JudgeReads>,
-    /// Layers of the model, by name; the goal is then the change of their outputs (goal layers)
-    #[arg(long, value_name = "NAME,...", value_delimiter = ',', conflicts_with = "judge")]
-    pub layers: Option<Vec<String>>,
-    /// Clip attacked images to [0, 1] [default: on]
-    #[arg(long = "box", value_name = "on|off")]
-    pub pixels: Option<PixelBox>,
-    /// Keep the attacked images
-    #[arg(long)]
-    pub save_images: bool,
-    /// Write the attacked images as 8-bit PNG files; they are judged as rounded
-    #[arg(long, value_name = "DIR")]
-    pub save_png: Option<PathBuf>,
-}
-
 /// `pullback sweep`.
 #[derive(Debug, clap::Args)]
+#[command(mut_arg("seed", |seed| seed.help("In place of `seeds`; the grids of `also` keep their own")))]
 pub struct Sweep {
     /// YAML of the grid
     #[arg(short, long, value_name = "CONFIG")]
@@ -384,6 +216,7 @@ pub struct Report {
 
 /// `pullback bench`.
 #[derive(Debug, clap::Args)]
+#[command(mut_arg("split", |split| split.hide(true)))]
 pub struct Bench {
     /// YAML of the model to time, besides the built-in ones
     #[arg(short, long, value_name = "CONFIG")]
@@ -456,31 +289,4 @@ pub struct Man {
     /// Overwrite pages
     #[arg(long)]
     pub force: bool,
-}
-
-/// A value by its own `FromStr`.
-fn parsed<T: std::str::FromStr<Err = crate::Error>>(text: &str) -> Result<T, crate::Error> {
-    text.parse()
-}
-
-fn count(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(n) if n > 0 => Ok(n),
-        _ => Err(format!("expected a whole number >= 1, found {text:?}")),
-    }
-}
-
-fn whole(text: &str) -> Result<usize, String> {
-    text.parse().map_err(|_| format!("expected a whole number >= 0, found {text:?}"))
-}
-
-fn seed(text: &str) -> Result<u64, String> {
-    text.parse().map_err(|_| format!("expected a whole number from 0 to {}, found {text:?}", u64::MAX))
-}
-
-fn positive(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(x) if x.is_finite() && x > 0.0 => Ok(x),
-        _ => Err(format!("expected a number > 0, found {text:?}")),
-    }
 }

@@ -1,7 +1,9 @@
 //! The command line: what was typed ([`args`]) becomes a request (`request`), which a pipeline carries out.
 
 pub mod args;
+mod attack; // the flags of one command
 mod examples;
+mod flags; //  what several commands share
 mod launch;
 mod pages;
 mod progress;

@@ -30,8 +30,13 @@ pub fn train(typed: &Train) -> Result<TrainRequest> {
     let mut tree = Tree::read(&typed.config)?;
     apply(&mut tree, &typed.compute, &["data"])?;
     read(&mut tree, &typed.read)?;
-    if let Some(BatchSize::Fixed(n)) = typed.compute.batch {
-        tree.put("--batch", "train.batch", &n)?;
+    match typed.compute.batch {
+        Some(BatchSize::Fixed(n)) => tree.put("--batch", "train.batch", &n)?,
+        Some(BatchSize::Auto) => {
+            let expected = "a number, the samples of a step: only scoring and attacking measure theirs";
+            return Err(Error::request("--batch", expected, "auto"));
+        }
+        None => {}
     }
     let config = RunConfig::parse(&tree)?;
     Ok(TrainRequest { config, output: typed.output.clone(), overwrite: overwrite(typed.force) })
@@ -294,21 +299,53 @@ pub fn bench(typed: &Bench) -> Result<BenchRequest> {
         }
         RunConfig::parse(&tree)
     };
+    let config = typed.config.as_ref().map(tree).transpose()?;
+    let (device, batch, seed) = config.as_ref().map(|c| (c.device, c.batch, c.seed)).unwrap_or_default();
     let metrics = match &typed.metric[..] {
         [] => vec![MetricKind::Mean, MetricKind::Stochastic, MetricKind::Output],
         chosen => chosen.to_vec(),
     };
     Ok(BenchRequest {
         model: typed.model.clone(),
-        config: typed.config.as_ref().map(tree).transpose()?,
+        config,
         data: typed.data.clone(),
         metrics,
         works: typed.work.clone(),
         steps: typed.steps,
         images: typed.compute.limit.unwrap_or(256),
         repeat: typed.repeat,
-        device: typed.compute.device.unwrap_or_default(),
-        batch: typed.compute.batch.unwrap_or_default(),
-        seed: typed.compute.seed.unwrap_or_default(),
+        device: typed.compute.device.unwrap_or(device),
+        batch: typed.compute.batch.unwrap_or(batch),
+        seed: typed.compute.seed.unwrap_or(seed),
     })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::super::args::{Args, Command};
+    use super::*;
+    use crate::device::DeviceChoice;
+    use clap::Parser;
+
+    fn bench_of(line: &str) -> BenchRequest {
+        let command = Args::try_parse_from(line.split_whitespace()).unwrap().command;
+        let Command::Bench(typed) = command else { unreachable!("{line}") };
+        bench(&typed).unwrap()
+    }
+
+    #[test]
+    fn a_benchmark_is_as_its_configuration_says_but_for_flags() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("c.yaml");
+        std::fs::write(&path, "{device: cpu, batch: 7, seed: 5}").unwrap();
+        let line = format!("pullback bench -c {}", path.display());
+        let of = |line: &str| {
+            let BenchRequest { device, batch, seed, .. } = bench_of(line);
+            (device, batch, seed)
+        };
+        assert_eq!(of(&line), (DeviceChoice::Cpu, BatchSize::Fixed(7), 5));
+        assert_eq!(of(&format!("{line} --set batch=9 --seed 6")), (DeviceChoice::Cpu, BatchSize::Fixed(9), 6));
+        assert_eq!(of("pullback bench"), (DeviceChoice::Auto, BatchSize::Auto, 0));
+    }
 }

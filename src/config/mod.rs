@@ -1,7 +1,7 @@
 //! The YAML of a run; it consists of the specs that stand beside the code that they configure.
 //!
-//! Every key has a default, unknown keys are refused, and errors name the file and key. Precedence: defaults, the file,
-//! `--set`, flags.
+//! Every key has a default, except for `kind` and the keys of an image's shape, of a further grid and of a race's heats. Unknown keys are
+//! refused, and errors name the file and key. Precedence: defaults, the file, `--set`, flags.
 
 mod evaluate;
 pub mod launcher; // the part of this process, by what launched it

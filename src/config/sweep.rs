@@ -53,11 +53,12 @@ pub struct SweepSpec {
     pub score: SweepScore,
     /// How to attack.
     pub attack: SweepAttack,
-    /// Further attacks with the same `eps`, stored as `<key>-<attack>`: another scale, another metric.
+    /// Further attacks with the same `eps`, stored under `/further/<key>/attack`: another scale, another metric.
     pub further: BTreeMap<String, SweepAttack>,
     /// Which measures of the attacks `sweep.h5` holds; the models' own files hold all.
     pub measures: Vec<String>,
-    /// The number of samples for which `sweep.h5` holds images: clean, attacked along v_1, reconstructed, and directions.
+    /// The number of samples for which `sweep.h5` holds images: clean, attacked along v_1, reconstructed, and directions. Of a finished
+    /// sweep it may be changed: these images are made again.
     pub pictures: usize,
     /// Bootstrap of the correlations.
     pub correlate: Bootstrap,
@@ -325,8 +326,8 @@ impl SweepSpec {
         std::iter::once(main).chain(further).collect()
     }
 
-    /// The first key in which `other` computes something different for a model; the choice of models, the device, how many at a time and
-    /// the bootstrap do not count.
+    /// The first key in which `other` computes something different for a model; the choice of models, the device, how many at a time,
+    /// the bootstrap, and what of the models' results `sweep.h5` holds do not count.
     pub fn difference(&self, other: &Self) -> Result<Option<String>> {
         let what = |spec: &Self| -> Result<Tree> {
             let of_models = Self {

@@ -257,7 +257,8 @@ fn show(value: &Value) -> String {
 fn unknown(message: &str) -> Option<(&str, String)> {
     let (key, rest) = message.strip_prefix("unknown field `")?.split_once('`')?;
     let known = rest.trim_start_matches(", ").replace("expected ", "").replace('`', "");
-    Some((key, if known.is_empty() { "no further key".to_owned() } else { known }))
+    let none = known.is_empty() || known == "there are no fields";
+    Some((key, if none { "no further key".to_owned() } else { known }))
 }
 
 /// serde's message in our wording: (expected, found).

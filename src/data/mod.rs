@@ -32,6 +32,7 @@ use tch::Tensor;
 
 /// Shape of one image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ImageShape {
     /// C.
     pub channels: i64,

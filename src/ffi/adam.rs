@@ -23,6 +23,7 @@ pub struct AdamStep {
 }
 
 unsafe extern "C" {
+    fn pb_changed(tensors: *mut *mut c_void, n: i64) -> *const c_char;
     fn pb_fused_adam(
         params: *mut *mut c_void,
         grads: *mut *mut c_void,
@@ -117,6 +118,17 @@ pub fn fused_adam(
         )
     };
     super::check(ROUTINE, message)
+}
+
+/// Notes that `tensors` were changed by a captured step: a replay writes to memory that libtorch does not watch, and what is kept for a
+/// weight knows a change by its version.
+///
+/// # Errors
+/// If one of them is undefined.
+pub fn changed(tensors: &[Tensor]) -> Result<()> {
+    let mut pointers: Vec<*mut c_void> = tensors.iter().map(|t| t.as_ptr().cast_mut().cast()).collect();
+    // SAFETY: an array of live tensors, whose version counters alone are changed; the routine keeps no pointer.
+    super::check("changed", unsafe { pb_changed(pointers.as_mut_ptr(), pointers.len() as i64) })
 }
 
 fn mismatch(message: String) -> Error {

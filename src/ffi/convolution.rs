@@ -15,6 +15,14 @@ unsafe extern "C" {
         stride: i64,
         padding: i64,
     ) -> *const c_char;
+    fn pb_forget_weights();
+}
+
+/// Forgets the layouts that are kept for weights. A weight that is changed in place is known by its version; one that is changed through
+/// another door (`.data` in Python, memory shared with NumPy) is not, so every evaluation begins with this.
+pub fn forget_weights() {
+    // SAFETY: takes no argument; a lock guards what is forgotten, and passes that use a layout hold it themselves.
+    unsafe { pb_forget_weights() }
 }
 
 /// The convolution of images `x` [B, I, H, W] with `weight` [O, I, kh, kw] and `bias` \[O\], as in libtorch: [B, O, h, w], perhaps with

@@ -61,10 +61,42 @@ fn independent(part: &str, a: &Tensor, b: &Tensor) -> Result<()> {
 /// NaN counts as agreement here; it is reported later, with its sample.
 fn agree(part: &str, a: &Tensor, b: &Tensor, expected: &str, found: impl Fn(f64) -> String) -> Result<()> {
     let (a, b) = (a.f_narrow(0, 0, 1)?, b.f_narrow(0, 0, 1)?);
+    crate::error::ensure_shape(&format!("the model's {part} when it is asked again"), &b, &a.size())?;
     let scale = a.f_abs()?.f_max()?.f_double_value(&[])?;
-    let gap = (&a - &b).f_abs()?.f_max()?.f_double_value(&[])?;
+    let gap = a.f_sub(&b)?.f_abs()?.f_max()?.f_double_value(&[])?;
     if gap > TOLERANCE * scale.max(1e-30) && gap > f64::from(f32::MIN_POSITIVE) {
         return Err(Error::request(format!("the model's {part}"), expected, found(gap)));
     }
     Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::model::Posterior;
+    use std::cell::Cell;
+    use tch::{Device, Kind};
+
+    /// Its code is longer each time.
+    struct Growing(Cell<i64>);
+
+    impl Vae for Growing {
+        fn encode(&self, x: &Tensor) -> Result<Posterior> {
+            self.0.set(self.0.get() + 1);
+            let code = Tensor::f_zeros([x.size()[0], self.0.get()], (x.kind(), x.device()))?;
+            Ok(Posterior { mean: code.shallow_clone(), log_var: code })
+        }
+        fn decode(&self, z: &Tensor) -> Result<Tensor> {
+            Ok(z.shallow_clone())
+        }
+    }
+
+    #[test]
+    fn a_code_of_another_shape_is_refused() {
+        let x = Tensor::zeros([1, 1, 2, 2], (Kind::Float, Device::Cpu));
+        let error = ensure_independent(&Growing(Cell::new(1)), &x, Reach::Encoder).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        assert!(error.to_string().contains("the model's encoder when it is asked again"), "{error}");
+    }
 }

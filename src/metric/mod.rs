@@ -5,6 +5,7 @@
 
 mod footprint; // the memory of a pass
 mod independence;
+mod known; //    samples without a code
 mod operator;
 mod scales; //   variances beyond the precision of the pass
 mod stem; // encoders that begin with a linear map
@@ -19,6 +20,7 @@ use crate::jacobian::{self, Reach, Ways};
 use crate::linalg;
 use crate::model::{Posterior, Vae};
 use crate::ops::Reduce;
+use known::Known;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
@@ -102,6 +104,8 @@ pub struct Metric {
     weights: Option<Tensor>,
     /// Q^T, [H, D] f64 with orthonormal rows; the identity if absent.
     basis: Option<Tensor>,
+    /// Which samples have a code; all of them if absent. The others have NaN in all that is computed from J.
+    known: Option<Known>,
 }
 
 /// Bytes of J in double that are formed at a time on a CPU: a core's second-level cache holds them.
@@ -131,12 +135,14 @@ impl Metric {
         if kind == MetricKind::Decoder {
             let q = tch::no_grad(|| vae.encode(x))?;
             let l = latent(&q.mean, &q.log_var)?;
-            return Self::from_factor(triangle(&decoder_jacobian(vae, &q.mean, ways)?, l)?);
+            let known = Some(Known::of(&q.mean)?);
+            return Ok(Self { known, ..Self::from_factor(triangle(&decoder_jacobian(vae, &q.mean, ways)?, l)?)? });
         }
         let x = x.f_detach()?.f_set_requires_grad(true)?;
         let q = vae.encode(&x)?;
         let l = latent(&q.mean, &q.log_var)?;
         let output = encoder_output(&q, kind)?;
+        let known = Some(Known::of(&q.mean)?);
         let weights = match kind {
             MetricKind::Mean | MetricKind::Stochastic | MetricKind::Fisher | MetricKind::Decoder => None,
             MetricKind::Output => Some(triangle(&decoder_jacobian(vae, &q.mean, ways)?, l)?),
@@ -151,31 +157,33 @@ impl Metric {
         };
         let factors = stem.map(|stem| stem.factors(&output, &x)).transpose()?.flatten();
         let Some((triangle, basis)) = factors else {
-            return Ok(Self { rows: jacobian::rows(&output, &x, ways.rows)?, weights, basis: None });
+            return Ok(Self { rows: jacobian::rows(&output, &x, ways.rows)?, weights, basis: None, known });
         };
         // The rows are a view of [P, B, H]; multiplied in this order, they form one large matrix.
         let rows = jacobian::rows_by(By::Stem, &output, &x, ways.rows)?.f_transpose(0, 1)?;
-        Ok(Self { rows: stem::times(&rows, &triangle)?.f_transpose(0, 1)?, weights, basis: Some(basis) })
+        Ok(Self { rows: stem::times(&rows, &triangle)?.f_transpose(0, 1)?, weights, basis: Some(basis), known })
     }
 
     /// A metric from its factor A [B, R, D].
     pub fn from_factor(factor: Tensor) -> Result<Self> {
         crate::error::ensure_shape("factor of a metric", &factor, &[-1, -1, -1])?;
-        Ok(Self { rows: factor, weights: None, basis: None })
+        Ok(Self { rows: factor, weights: None, basis: None, known: None })
     }
 
     /// A, [B, R, D] f64, formed whole.
     pub fn factor(&self) -> Result<Tensor> {
-        self.by_pieces(|j, at| {
+        let made = self.by_pieces(|j, at| {
             let a = match self.weights_at(at)? {
                 None => j.f_detach_copy()?,
                 Some(t) => t.f_bmm(j)?,
             };
             self.widened(a)
-        })
+        })?;
+        self.if_known(made)
     }
 
-    /// J, [B, P, D] or [B, P, H], contiguous and in the model's precision.
+    /// J, [B, P, D] or [B, P, H], contiguous and in the model's precision. Samples without a code are not marked in it, since it may share
+    /// its memory with the model's tensors; [`Metric::if_known`] marks what is computed from it.
     pub fn jacobian(&self) -> Result<Tensor> {
         Ok(self.rows.f_contiguous()?)
     }
@@ -212,19 +220,20 @@ impl Metric {
     pub fn push_forward(&self, v: &Tensor) -> Result<Tensor> {
         crate::error::ensure_shape("vectors for a metric", v, &[self.rows.size()[0], self.dimensions().1, -1])?;
         let v = self.narrowed(v)?;
-        self.by_pieces(|j, at| {
+        let pushed = self.by_pieces(|j, at| {
             let u = j.f_bmm(&v.f_narrow(0, at.0, at.1)?)?;
             Ok(match self.weights_at(at)? {
                 None => u,
                 Some(t) => t.f_bmm(&u)?,
             })
-        })
+        })?;
+        self.if_known(pushed)
     }
 
     /// A^T u for K vectors of R numbers for each sample, u [B, K, R]: [B, K, D] f64.
     pub fn pull_back(&self, u: &Tensor) -> Result<Tensor> {
         crate::error::ensure_shape("vectors to pull back", u, &[self.rows.size()[0], -1, self.dimensions().0])?;
-        let u = u.f_to_kind(Kind::Double)?;
+        let u = self.if_known(u.f_to_kind(Kind::Double)?)?;
         let made = self.by_pieces(|j, at| {
             let u = u.f_narrow(0, at.0, at.1)?;
             Ok(match self.weights_at(at)? {
@@ -244,7 +253,7 @@ impl Metric {
         } else {
             self.by_pieces(|j, _| Ok(j.f_bmm(&j.f_transpose(1, 2)?)?))?
         };
-        Ok(match &self.weights {
+        self.if_known(match &self.weights {
             None => gram,
             Some(t) => t.f_bmm(&gram)?.f_bmm(&t.f_transpose(1, 2)?)?,
         })
@@ -256,7 +265,7 @@ impl Metric {
     /// # Errors
     /// If libtorch fails.
     pub fn log_lengths(&self) -> Result<Tensor> {
-        Ok(self.factor()?.f_square()?.sum_over([1])?.f_log()? * 0.5)
+        Ok(self.factor()?.f_square()?.sum_over([1])?.f_log()?.f_mul_scalar(0.5)?)
     }
 
     /// (R, D).
@@ -280,6 +289,14 @@ impl Metric {
         match &self.basis {
             None => Ok(rows),
             Some(basis) => Ok(rows.f_matmul(basis)?),
+        }
+    }
+
+    /// `values` [B, *, *] with NaN for the samples without a code.
+    pub(crate) fn if_known(&self, values: Tensor) -> Result<Tensor> {
+        match &self.known {
+            None => Ok(values),
+            Some(known) => known.times(&values),
         }
     }
 

@@ -1,6 +1,7 @@
 //! A metric as an operator: products with its factor A and with A^T. They come from the factor itself or, if it is too large to hold, from
 //! the model's derivatives.
 
+use super::known::Known;
 use super::{Metric, MetricKind, decoded, encoder_output, latent};
 use crate::error::{Result, ensure_shape};
 use crate::ffi::memory::peak_bytes;
@@ -76,6 +77,8 @@ pub struct MatrixFree {
     noise: Option<Tensor>,
     /// Factors of the rows of mu and logvar, [B, 2L, 1] f64, if the encoder's output does not contain them.
     pub(super) scales: Option<Tensor>,
+    /// Which samples have a code; the others have NaN in every product.
+    known: Known,
     latent: i64,
     rank_bound: i64,
 }
@@ -103,11 +106,13 @@ impl MatrixFree {
             let latent = latent(&q.mean, &q.log_var)?;
             let encoder = decoder(vae, &q.mean, ways)?;
             let (_, rows, dim) = encoder.shape();
-            return Ok(Self { encoder, decoder: None, noise: None, scales: None, latent, rank_bound: rows.min(dim) });
+            let (known, rank_bound) = (Known::of(&q.mean)?, rows.min(dim));
+            return Ok(Self { encoder, decoder: None, noise: None, scales: None, known, latent, rank_bound });
         }
         let x = x.f_detach()?.f_set_requires_grad(true)?;
         let q = vae.encode(&x)?;
         let l = latent(&q.mean, &q.log_var)?;
+        let known = Known::of(&q.mean)?;
         let decoder = match kind {
             MetricKind::Output | MetricKind::OutputStochastic => Some(decoder(vae, &q.mean, ways)?),
             MetricKind::Mean | MetricKind::Stochastic | MetricKind::Fisher | MetricKind::Decoder => None,
@@ -118,7 +123,7 @@ impl MatrixFree {
         };
         let encoder = Products::at(rows(&q)?, x, ways.rows)?;
         let (_, rows, dim) = encoder.shape();
-        Ok(Self { encoder, decoder, noise, scales: None, latent: l, rank_bound: rows.min(dim) })
+        Ok(Self { encoder, decoder, noise, scales: None, known, latent: l, rank_bound: rows.min(dim) })
     }
 
     /// The memory of a pass for each sample, from the first of `x` [B, C, H, W] and one vector in each direction, and the sizes of its A;
@@ -166,33 +171,33 @@ impl Operator for MatrixFree {
     fn forward(&self, v: &Tensor) -> Result<Tensor> {
         let code = self.encoder.push(v)?;
         let Some(decoder) = &self.decoder else {
-            return self.scaled(&code, 0, code.size()[1]);
+            return self.known.times(&self.scaled(&code, 0, code.size()[1])?);
         };
         let image = decoder.push(&code.f_narrow(1, 0, self.latent)?)?;
         match &self.noise {
-            None => Ok(image),
+            None => self.known.times(&image),
             Some(noise) => {
                 let sigma = self.scaled(&code.f_narrow(1, self.latent, self.latent)?, self.latent, self.latent)?;
                 let sigma = sigma.f_mul(&noise.f_to_kind(sigma.kind())?)?;
-                Ok(Tensor::f_cat(&[self.scaled(&image, 0, 1)?, sigma], 1)?)
+                self.known.times(&Tensor::f_cat(&[self.scaled(&image, 0, 1)?, sigma], 1)?)
             }
         }
     }
 
     fn adjoint(&self, u: &Tensor) -> Result<Tensor> {
         let Some(decoder) = &self.decoder else {
-            return self.pull(&self.scaled(u, 0, u.size()[1])?);
+            return self.known.times(&self.pull(&self.scaled(u, 0, u.size()[1])?)?);
         };
         let Shape { batch, rows, .. } = self.shape();
         ensure_shape("covectors for a metric", u, &[batch, rows, -1])?;
         let code = decoder.pull(&u.f_narrow(1, 0, self.outputs())?)?;
         match &self.noise {
-            None => self.encoder.pull(&code),
+            None => self.known.times(&self.encoder.pull(&code)?),
             Some(noise) => {
                 let code = self.scaled(&code, 0, 1)?;
                 let sigma = u.f_narrow(1, self.outputs(), self.latent)?.f_mul(noise)?;
                 let sigma = self.scaled(&sigma, self.latent, self.latent)?.f_to_kind(code.kind())?;
-                self.pull(&Tensor::f_cat(&[code, sigma], 1)?)
+                self.known.times(&self.pull(&Tensor::f_cat(&[code, sigma], 1)?)?)
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Metrics whose scales are outside the precision of the model's pass: sigma = exp(logvar / 2) leaves single precision beyond logvar =
 //! +-177, and double precision only beyond +-1419.
 
+use super::known::Known;
 use super::{MatrixFree, Metric, MetricKind, decoder_jacobian, latent, triangle};
 use crate::error::Result;
 use crate::jacobian::{self, Ways};
@@ -29,7 +30,7 @@ impl Metric {
             Ok(Tensor::f_cat(&[mean, log_var], 1)?.f_diag_embed(0, 1, 2)?)
         };
         let weights = match kind {
-            MetricKind::Fisher => diagonal(&sigma.f_reciprocal()?, &(one * FRAC_1_SQRT_2))?,
+            MetricKind::Fisher => diagonal(&sigma.f_reciprocal()?, &one.f_mul_scalar(FRAC_1_SQRT_2)?)?,
             MetricKind::OutputStochastic => {
                 let c = triangle(&decoder_jacobian(vae, &q.mean, ways)?, l)?;
                 let lengths = c.f_square()?.sum_over([1])?.f_sqrt()?;
@@ -39,7 +40,7 @@ impl Metric {
             }
             _ => diagonal(&one, &half)?,
         };
-        Ok(Self { rows, weights: Some(weights), basis: None })
+        Ok(Self { rows, weights: Some(weights), basis: None, known: Some(Known::of(&q.mean)?) })
     }
 }
 
@@ -54,7 +55,7 @@ impl MatrixFree {
         let sigma = q.log_var.f_to_kind(Kind::Double)?.f_mul_scalar(0.5)?.f_exp()?;
         let one = sigma.f_ones_like()?;
         let (mean, log_var) = match kind {
-            MetricKind::Fisher => (sigma.f_reciprocal()?, one * FRAC_1_SQRT_2),
+            MetricKind::Fisher => (sigma.f_reciprocal()?, one.f_mul_scalar(FRAC_1_SQRT_2)?),
             _ => (one, sigma.f_mul_scalar(0.5)?),
         };
         let scales = Tensor::f_cat(&[mean, log_var], 1)?;

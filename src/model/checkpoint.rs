@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::ffi;
 use sha2::{Digest, Sha256};
 use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
 
@@ -86,36 +87,59 @@ pub fn open_as(path: &Path, device: Device, kind: Kind, interface: &Interface, s
             let expected = "no --input-range, --posterior or --outputs: a run folder says itself how it is read";
             return Err(Error::request(path.display().to_string(), expected, "one of them"));
         }
-        let network = network(path, device, kind)?;
+        let (network, sha256) = with_sha256(&weights_of(path)?, || network(path, device, kind))?;
         Ok(Model {
             image: network.spec().image(),
             latent: Some(network.spec().latent()),
             spec: Some(network.spec().clone()),
-            sha256: sha256(&path.join(WEIGHTS_FILE))?,
+            sha256,
             path: path.to_owned(),
             vae: Box::new(network),
         })
     } else {
-        let script = TorchScript::load(path, device, kind, interface)?;
+        let (script, sha256) = with_sha256(path, || TorchScript::load(path, device, kind, interface))?;
         let vae: Box<dyn Vae> = match (interface.is_default(), sample) {
             (true, None) => Box::new(script),
             (_, sample) => Box::new(Adapted::new(script, interface, sample)),
         };
-        Ok(Model { vae, image: None, latent: None, spec: None, sha256: sha256(path)?, path: path.to_owned() })
+        Ok(Model { vae, image: None, latent: None, spec: None, sha256, path: path.to_owned() })
     }
+}
+
+/// What `read` makes of a file, and the SHA-256 of the same bytes.
+///
+/// # Errors
+/// A wrong request if the file changes meanwhile: a result would name other weights than those that it is of.
+fn with_sha256<T>(path: &Path, read: impl FnOnce() -> Result<T>) -> Result<(T, String)> {
+    let stamp = || {
+        let found = std::fs::metadata(path).map_err(|e| Error::io(path, e))?;
+        Ok::<_, Error>((found.dev(), found.ino(), found.len(), found.mtime(), found.mtime_nsec()))
+    };
+    let before = stamp()?;
+    let (made, sha256) = (read()?, sha256(path)?);
+    if stamp()? == before {
+        return Ok((made, sha256));
+    }
+    Err(Error::request(path.display().to_string(), "a file that stays as it is while it is read", "another since"))
+}
+
+/// The weights of a run folder.
+fn weights_of(folder: &Path) -> Result<PathBuf> {
+    let weights = folder.join(WEIGHTS_FILE);
+    if weights.is_file() {
+        return Ok(weights);
+    }
+    Err(Error::request(
+        folder.display().to_string(),
+        format!("a run folder with {WEIGHTS_FILE} and {CONFIG_FILE}"),
+        format!("no {WEIGHTS_FILE}"),
+    ))
 }
 
 /// Opens a run folder as a network that can be trained further.
 pub fn network(folder: &Path, device: Device, kind: Kind) -> Result<Network> {
     ffi::exact_math()?;
-    let weights = folder.join(WEIGHTS_FILE);
-    if !weights.is_file() {
-        return Err(Error::request(
-            folder.display().to_string(),
-            format!("a run folder with {WEIGHTS_FILE} and {CONFIG_FILE}"),
-            format!("no {WEIGHTS_FILE}"),
-        ));
-    }
+    let weights = weights_of(folder)?;
     let spec = read_spec(&folder.join(CONFIG_FILE))?;
     let architecture = Architecture::new(&spec)?;
     let contents = safetensors::read(&weights)?;
@@ -125,8 +149,12 @@ pub fn network(folder: &Path, device: Device, kind: Kind) -> Result<Network> {
 }
 
 /// Writes the weights into a run folder, and a `config.yaml` with only the model if there is none.
+///
+/// # Errors
+/// A wrong request if the `config.yaml` that is there describes another model; if a file cannot be written.
 pub fn save(folder: &Path, network: &Network) -> Result<()> {
     std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
+    ensure_own(folder, network.spec())?;
     let config = folder.join(CONFIG_FILE);
     if !config.exists() {
         let text = serde_yaml::to_string(&serde_json::json!({ "model": network.spec() }))
@@ -136,6 +164,19 @@ pub fn save(folder: &Path, network: &Network) -> Result<()> {
     let tensors: Vec<(&str, Tensor)> =
         network.parameters().iter().map(|(slot, tensor)| (slot.name.as_str(), tensor.shallow_clone())).collect();
     safetensors::write(&folder.join(WEIGHTS_FILE), &tensors, None)
+}
+
+/// Checks that the `config.yaml` in a folder, if there is one, describes this model: weights beside the description of another would be read
+/// as that one.
+///
+/// # Errors
+/// A wrong request if it describes another model, or none.
+pub(crate) fn ensure_own(folder: &Path, spec: &ModelSpec) -> Result<()> {
+    let config = folder.join(CONFIG_FILE);
+    if !config.exists() || read_spec(&config)? == *spec {
+        return Ok(());
+    }
+    Err(Error::request(config.display().to_string(), "the model whose weights are saved beside it", "another model"))
 }
 
 /// The `model` key of a `config.yaml`.
@@ -165,4 +206,26 @@ pub fn sha256(path: &Path) -> Result<String> {
 
 fn first_line(text: &str) -> &str {
     text.lines().next().unwrap_or_default()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hash_is_of_the_bytes_that_were_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("weights");
+        std::fs::write(&path, "first").unwrap();
+        let (text, sha256) = with_sha256(&path, || Error::read_text(&path)).unwrap();
+        assert_eq!((text.as_str(), sha256), ("first", super::sha256(&path).unwrap()));
+        let changed = with_sha256(&path, || {
+            let text = Error::read_text(&path)?;
+            std::fs::write(&path, "the second").map_err(|e| Error::io(&path, e))?;
+            Ok(text)
+        });
+        let error = changed.unwrap_err();
+        assert!(error.exit_code() == 2 && error.to_string().contains("weights: expected a file that stays"), "{error}");
+    }
 }

@@ -119,14 +119,7 @@ pub fn open_judge(path: &Path, device: Device, kind: Kind) -> Result<Box<dyn Jud
 
 impl Judge for TorchScriptJudge {
     fn of(&self, output: &Tensor) -> Result<Tensor> {
-        let returned = self.module.call("forward", output).map_err(|error| match &error {
-            Error::Native { message, .. } if !error.is_out_of_memory() => Error::request(
-                self.subject.clone(),
-                format!("to take {:?} {:?}", output.kind(), output.size()),
-                foreign::raised(message, output.device() == Device::Cpu),
-            ),
-            _ => error,
-        })?;
+        let returned = self.module.call("forward", output).map_err(|e| raised(e, self.subject.clone(), output))?;
         let unexpected = |found: String| Error::request(self.subject.clone(), "one tensor from forward", found);
         match returned {
             Returned::Tensors(tensors) => {
@@ -144,6 +137,22 @@ impl Judge for TorchScriptJudge {
     }
 }
 
+/// The error of a module's method on `input`: what the module raises is the file's fault, memory that it does not get is not.
+pub(super) fn raised(error: Error, subject: String, input: &Tensor) -> Error {
+    let full = error.is_out_of_memory();
+    match error {
+        Error::Native { routine, message } => {
+            let line = foreign::raised(&message, input.device() == Device::Cpu);
+            if full {
+                // The line that is shown is the first, and the interpreter's own says only that something failed.
+                return Error::Native { routine, message: format!("{line}\n{message}") };
+            }
+            Error::request(subject, format!("to take {:?} {:?}", input.kind(), input.size()), line)
+        }
+        other => other,
+    }
+}
+
 /// The names of a model's layers, for messages: the first ones, if there are many.
 pub(super) fn named(names: &[String]) -> String {
     const SHOWN: usize = 20;
@@ -156,5 +165,27 @@ pub(super) fn named(names: &[String]) -> String {
             .cloned()
             .collect::<Vec<_>>()
             .join(" or "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+
+    #[test]
+    fn memory_that_runs_out_within_a_module_is_not_its_fault() {
+        let input = Tensor::zeros([2, 3], (Kind::Float, Device::Cpu));
+        let said = |last: &str| {
+            let trace = "The following operation failed in the TorchScript interpreter.\nTraceback of TorchScript:";
+            let message = format!("{trace}\n  File \"m.py\", line 3, in encode\nRuntimeError: {last}");
+            raised(Error::Native { routine: "module", message }, "m.pt: encode".to_owned(), &input)
+        };
+        let full = said("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes.");
+        assert_eq!((full.kind(), full.exit_code()), (ErrorKind::OutOfMemory, 1));
+        assert!(full.to_string().starts_with("module: RuntimeError: DefaultCPUAllocator: can't allocate"), "{full}");
+        let wrong = said("mat1 and mat2 shapes cannot be multiplied");
+        let text = "m.pt: encode: expected to take Float [2, 3], found RuntimeError: mat1 and mat2";
+        assert!(wrong.exit_code() == 2 && wrong.to_string().starts_with(text), "{wrong}");
     }
 }

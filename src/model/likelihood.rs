@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::ops::Reduce;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use tch::{Reduction, Tensor};
 
 /// The observation model.
@@ -11,9 +11,18 @@ use tch::{Reduction, Tensor};
 pub enum Likelihood {
     /// Independent Bernoulli pixels, on grey values in [0, 1] as usual; g(z) = sigmoid(decoder).
     #[default]
+    #[serde(deserialize_with = "no_keys")]
     Bernoulli,
     /// Independent Gaussian pixels with one variance; g(z) as [`Gaussian::mean`] says.
     Gaussian(Gaussian),
+}
+
+/// Deserialises a kind that has no settings. Of such a kind serde passes over keys, so that settings of another kind would be ignored.
+fn no_keys<'de, D: Deserializer<'de>>(from: D) -> Result<(), D::Error> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Nothing {}
+    Nothing::deserialize(from).map(|Nothing {}| ())
 }
 
 /// Independent Gaussian pixels.

@@ -22,6 +22,7 @@ pub mod similarity; // PSNR, SSIM, MS-SSIM
 
 pub(crate) use atomic::write_atomically;
 pub use batched::Stack;
+pub(crate) use checkpoint::ensure_own;
 pub use checkpoint::{CONFIG_FILE, Model, WEIGHTS_FILE, network, open, open_as, save, sha256};
 pub use interface::{InputRange, Interface, Outputs, PosteriorScale, View, viewed};
 pub use judged::{Judge, JudgeReads, Judged, open_judge};
@@ -51,7 +52,7 @@ pub struct Posterior {
 impl Posterior {
     /// sigma = exp(log_var / 2), [B, L].
     pub fn std(&self) -> Result<Tensor> {
-        Ok((&self.log_var * 0.5).f_exp()?)
+        Ok(self.log_var.f_mul_scalar(0.5)?.f_exp()?)
     }
 
     /// z = mu + sigma * noise, [B, L], for noise [B, L].

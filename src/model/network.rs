@@ -29,8 +29,15 @@ pub struct Architecture {
     flat: bool,
 }
 
+/// Most numbers in the tensors of a model: widths that are fine one by one must not ask for more than a machine has, because that ends the
+/// process.
+const LARGEST: f64 = 4_294_967_296.0;
+
 impl Architecture {
     /// The architecture of a specification whose image shape is known.
+    ///
+    /// # Errors
+    /// A wrong request if a value of `spec` is out of range, its image shape is not set, or its tensors together are too large.
     pub fn new(spec: &ModelSpec) -> Result<Self> {
         spec.validate()?;
         let image =
@@ -48,6 +55,7 @@ impl Architecture {
             slots.push(Slot { name: "log_sigma".to_owned(), shape: vec![1], role: Role::Constant(start) });
             slots.len() - 1
         });
+        ensure_size(&slots)?;
         let flat = matches!(spec, ModelSpec::Mlp(_));
         Ok(Self { slots, encoder, mean, log_var, decoder, log_sigma, image, latent, flat })
     }
@@ -139,6 +147,20 @@ impl Architecture {
     /// ln sigma of the likelihood, \[1\], if it is learned.
     pub fn log_sigma<'a>(&self, tensors: &'a [Tensor]) -> Option<&'a Tensor> {
         self.log_sigma.and_then(|at| tensors.get(at))
+    }
+}
+
+/// Refuses tensors of more than [`LARGEST`] numbers in all, counted in floating point because their products may exceed 64 bits.
+fn ensure_size(slots: &[Slot]) -> Result<()> {
+    let numbers = |slot: &Slot| slot.shape.iter().map(|n| *n as f64).product::<f64>();
+    let total: f64 = slots.iter().map(numbers).sum();
+    let widest = slots.iter().max_by(|a, b| numbers(a).total_cmp(&numbers(b)));
+    match widest {
+        Some(slot) if total > LARGEST => {
+            let found = format!("{total}, most of them in {} of shape {:?}", slot.name, slot.shape);
+            Err(Error::request("model", format!("widths of at most {LARGEST} numbers in all tensors"), found))
+        }
+        _ => Ok(()),
     }
 }
 

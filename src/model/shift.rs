@@ -164,15 +164,15 @@ pub fn latent_reverse_kl(clean: &Posterior, moved: &Posterior) -> Result<Tensor>
 /// (KL(q' || q) + KL(q || q')) / 2, `[B]` f64, nats.
 pub fn latent_skl(clean: &Posterior, moved: &Posterior) -> Result<Tensor> {
     let sum = latent_kl(clean, moved)?.f_add(&latent_reverse_kl(clean, moved)?)?;
-    Ok(sum * 0.5)
+    Ok(sum.f_mul_scalar(0.5)?)
 }
 
 /// sqrt(|mu' - mu|^2 + |sigma' - sigma|^2), `[B]` f64. Its gradient at q' = q is taken as 0.
 pub fn latent_w2(clean: &Posterior, moved: &Posterior) -> Result<Tensor> {
     let means = difference(&clean.mean, &moved.mean)?;
     // sigma' - sigma = sigma (e^{delta/2} - 1) stays accurate if the two are close.
-    let half_delta = difference(&clean.log_var, &moved.log_var)? * 0.5;
-    let stds = (double(&clean.log_var)? * 0.5).f_exp()?.f_mul(&half_delta.f_expm1()?)?;
+    let half_delta = difference(&clean.log_var, &moved.log_var)?.f_mul_scalar(0.5)?;
+    let stds = double(&clean.log_var)?.f_mul_scalar(0.5)?.f_exp()?.f_mul(&half_delta.f_expm1()?)?;
     norm(&Tensor::f_cat(&[means, stds], 1)?)
 }
 
@@ -186,12 +186,12 @@ pub fn latent_cosine(clean: &Posterior, moved: &Posterior) -> Result<Tensor> {
         Ok(mean.f_div(&length.f_masked_fill(&length.f_eq(0.0)?, 1.0)?)?)
     };
     let apart = unit(&moved.mean)?.f_sub(&unit(&clean.mean)?)?;
-    Ok(apart.f_square()?.sum_over([1])? * 0.5)
+    Ok(apart.f_square()?.sum_over([1])?.f_mul_scalar(0.5)?)
 }
 
 /// Mean over the latents of ln sigma' - ln sigma, `[B]` f64.
 pub fn latent_width(clean: &Posterior, moved: &Posterior) -> Result<Tensor> {
-    let grown = difference(&clean.log_var, &moved.log_var)? * 0.5;
+    let grown = difference(&clean.log_var, &moved.log_var)?.f_mul_scalar(0.5)?;
     grown.mean_over([1])
 }
 
@@ -215,7 +215,7 @@ fn divergence(p: &Posterior, q: &Posterior) -> Result<Tensor> {
     let precision = double(&q.log_var)?.f_neg()?.f_exp()?;
     let spread = delta.f_expm1()?.f_sub(&delta)?;
     let terms = means.f_square()?.f_mul(&precision)?.f_add(&spread)?;
-    Ok(terms.sum_over([1])? * 0.5)
+    Ok(terms.sum_over([1])?.f_mul_scalar(0.5)?)
 }
 
 /// b - a, flattened to [B, n] f64.

@@ -23,7 +23,7 @@ const WEIGHTS: [f64; 5] = [0.0448, 0.2856, 0.3001, 0.2363, 0.1333];
 pub fn psnr(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let (a, b) = pair(a, b)?;
     let mse = a.f_sub(&b)?.f_square()?.mean_over([1, 2, 3])?;
-    Ok(mse.f_log10()? * -10.0)
+    Ok(mse.f_log10()?.f_mul_scalar(-10.0)?)
 }
 
 /// Structural similarity of `a` and `b` [B, C, H, W]: mean over positions and channels.
@@ -90,10 +90,15 @@ fn compare(a: &Tensor, b: &Tensor) -> Result<(Tensor, Tensor)> {
     let var_a = maa?.f_sub(&square_a)?;
     let var_b = mbb?.f_sub(&square_b)?;
     let covariance = mab?.f_sub(&cross)?;
-    let contrast = (covariance * 2.0 + C2).f_div(&(var_a.f_add(&var_b)? + C2))?;
-    let luminance = (cross * 2.0 + C1).f_div(&(square_a.f_add(&square_b)? + C1))?;
+    let contrast = ratio(&covariance, &var_a.f_add(&var_b)?, C2)?;
+    let luminance = ratio(&cross, &square_a.f_add(&square_b)?, C1)?;
     let over = |map: &Tensor| map.mean_over([2, 3]);
     Ok((over(&luminance.f_mul(&contrast)?)?, over(&contrast)?))
+}
+
+/// (2 a + c) / (b + c).
+fn ratio(a: &Tensor, b: &Tensor, c: f64) -> Result<Tensor> {
+    Ok(a.f_mul_scalar(2.0)?.f_add_scalar(c)?.f_div(&b.f_add_scalar(c)?)?)
 }
 
 /// The largest odd number <= n, at least 1.

@@ -243,7 +243,7 @@ impl Jpeg {
     /// `x` [B, C, H, W] in [0, 1], coded and decoded; of its kind.
     fn coded(&self, x: &Tensor) -> Result<Tensor> {
         let (_, channels, height, width) = x.size4()?;
-        let bytes = byte(&(x.f_to_kind(Kind::Double)? * 255.0))?;
+        let bytes = byte(&x.f_to_kind(Kind::Double)?.f_mul_scalar(255.0)?)?;
         let planes = match &self.colors {
             Some(colors) => byte(&mixed(colors, &bytes, 0.0, 128.0)?)?,
             None => bytes,
@@ -252,16 +252,16 @@ impl Jpeg {
         let padded = planes.f_replication_pad2d([0, to_block(width), 0, to_block(height)])?;
         let (rows, columns) = (padded.size()[2] / SIDE, padded.size()[3] / SIDE);
         let blocks = padded.f_view([-1, channels, rows, SIDE, columns, SIDE])?.f_permute([0, 1, 2, 4, 3, 5])?;
-        let found = self.cosines.f_matmul(&(blocks - 128.0))?.f_matmul(&self.cosines.f_tr()?)?;
+        let found = self.cosines.f_matmul(&blocks.f_sub_scalar(128.0)?)?.f_matmul(&self.cosines.f_tr()?)?;
         let kept = nearest(&found.f_div(&self.table)?)?.f_mul(&self.table)?;
-        let blocks = self.cosines.f_tr()?.f_matmul(&kept)?.f_matmul(&self.cosines)? + 128.0;
+        let blocks = self.cosines.f_tr()?.f_matmul(&kept)?.f_matmul(&self.cosines)?.f_add_scalar(128.0)?;
         let planes = blocks.f_permute([0, 1, 2, 4, 3, 5])?.f_reshape(padded.size())?;
         let planes = byte(&planes.f_narrow(2, 0, height)?.f_narrow(3, 0, width)?)?;
         let bytes = match &self.back {
             Some(back) => byte(&mixed(back, &planes, -128.0, 0.0)?)?,
             None => planes,
         };
-        Ok((bytes / 255.0).f_to_kind(x.kind())?)
+        Ok(bytes.f_div_scalar(255.0)?.f_to_kind(x.kind())?)
     }
 }
 

@@ -1,6 +1,6 @@
 //! A model exported from PyTorch: TorchScript with `encode(x) -> (mu, logvar)` and `decode(z) -> x_hat`.
 
-use super::judged::named;
+use super::judged::{named, raised};
 use super::{Interface, Posterior, Vae, archive, foreign};
 use crate::error::{Error, Result};
 use crate::ffi;
@@ -72,14 +72,8 @@ impl TorchScript {
 
     /// Calls a method; an error that the module raises is the file's fault, an error of the machine is not.
     fn call(&self, method: &str, input: &Tensor, expected: &str) -> Result<Vec<Tensor>> {
-        let returned = self.module.call(method, input).map_err(|error| match &error {
-            Error::Native { message, .. } if !error.is_out_of_memory() => Error::request(
-                format!("{}: {method}", self.subject),
-                format!("to take {:?} {:?}", input.kind(), input.size()),
-                foreign::raised(message, input.device() == Device::Cpu),
-            ),
-            _ => error,
-        })?;
+        let subject = || format!("{}: {method}", self.subject);
+        let returned = self.module.call(method, input).map_err(|error| raised(error, subject(), input))?;
         match returned {
             Returned::Tensors(tensors) => Ok(tensors),
             Returned::Other(kind) => Err(self.unexpected(method, expected, kind)),

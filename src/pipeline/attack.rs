@@ -1,108 +1,31 @@
 //! `attack`: images to attacked images and the damage done.
 
-use super::aim::{self, Aimed};
+use super::aim::Aimed;
+use super::attack_request::AttackRequest;
 use super::block::Block;
 use super::finder::Finder;
-use super::flow::{Asked, joined, positions};
+use super::flow::joined;
 use super::halves::Halves;
-use super::job::{Job, Subject};
+use super::job::Job;
 use super::others;
 use super::parts::Stage;
 use super::pictures::Pictures;
 use super::provided::Provided;
-use super::told::{Told, has_damage};
-use super::{flags, universal};
-use crate::attack::{
-    self, AttackSpec, Attacked, BUDGETS, Budget, Crew, Doubts, Family, Loops, Norm, Others, Passes, Universal, Victim,
-};
-use crate::config::{AttackConfig, HandOut, PixelBox, SaveImages, Target};
+use super::search::{Given, Search, Wish};
+use super::told::has_damage;
+use super::universal;
+use crate::attack::{self, AttackSpec, BUDGETS, Budget, Crew, Loops, Universal};
+use crate::config::{HandOut, PixelBox};
 use crate::error::{Error, Result};
 use crate::event::{Event, Observer, Silent};
 use crate::jacobian::{BatchSize, Reach};
-use crate::metric::{MetricKind, ensure_independent};
-use crate::model::{Defence, JudgeReads, Judged, Vae, open_judge, sha256};
-use crate::spectrum::{Spectrum, SpectrumSpec};
+use crate::metric::ensure_independent;
+use crate::model::{Defence, Judged, Vae, open_judge, sha256};
 use crate::store::{self, Column, FileKind, Values};
-use serde::{Deserialize, Serialize};
 use std::cell::Cell;
-use std::collections::BTreeMap;
 use std::ops::Range;
-use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::{Mutex, PoisonError};
-use tch::{Device, Kind, Tensor};
-
-/// The request of `attack`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct AttackRequest {
-    /// The model, the data and the result file.
-    #[serde(flatten)]
-    pub subject: Subject,
-    /// The attacks, each once.
-    pub attacks: Vec<AttackSpec>,
-    /// The norm of epsilon.
-    pub norm: Norm,
-    /// Sizes of the perturbation.
-    pub eps: Vec<f64>,
-    /// What the attacks lead towards, if they do not lead away.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub target: Option<Target>,
-    /// Draws of the latent code over which goals of the reconstruction take the mean, if the code is not mu.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub eot: Option<usize>,
-    /// Defences in front of the model.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub through: Vec<Defence>,
-    /// The judge of the goal `judge`, and what it is given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub judge: Option<PathBuf>,
-    /// Which output of the model the judge is given.
-    #[serde(default, skip_serializing_if = "JudgeReads::is_default")]
-    pub judge_reads: JudgeReads,
-    /// The layers of the goal `layers`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub layers: Vec<String>,
-    /// The metric whose directions the spectral attack takes.
-    pub metric: MetricKind,
-    /// How they are found.
-    #[serde(default, skip_serializing_if = "SpectrumSpec::is_default")]
-    pub spectrum: SpectrumSpec,
-    /// Clip to [0, 1] or not.
-    #[serde(rename = "box")]
-    pub pixels: PixelBox,
-    /// Store images or not.
-    pub images: SaveImages,
-    /// Pixels of attacked images are multiples of 1/255.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub rounded: bool,
-    /// A folder for 8-bit pictures of the attacked images.
-    #[serde(skip)]
-    pub pictures: Option<PathBuf>,
-}
-
-impl AttackRequest {
-    /// The request that the `attack` key makes for a subject.
-    pub fn of(subject: Subject, spec: &AttackConfig) -> Self {
-        Self {
-            subject,
-            attacks: spec.attacks.clone(),
-            norm: spec.norm,
-            eps: spec.eps(),
-            target: spec.target.clone(),
-            eot: spec.eot,
-            through: spec.through.clone(),
-            judge: spec.judge.clone(),
-            judge_reads: spec.judge_reads,
-            layers: spec.layers.clone(),
-            metric: spec.metric,
-            spectrum: spec.spectrum.clone(),
-            pixels: spec.pixels,
-            images: spec.images,
-            rounded: spec.rounded,
-            pictures: None,
-        }
-    }
-}
+use tch::{Device, Kind};
 
 /// Samples that an attack handles at once, if the user did not say.
 const AUTO_BATCH: (usize, usize) = (256, 2048);
@@ -271,123 +194,6 @@ fn prepared(
     Ok(Box::new(Judged::new(vae, judge, request.judge_reads)))
 }
 
-/// The targets for the attacks on some samples.
-enum Wish {
-    Away,
-    Zero,
-    Images(Tensor),
-}
-
-/// Samples and what belongs to them.
-struct Given {
-    images: Tensor,
-    target: Wish,
-    index: Vec<u64>,
-    spectrum: Option<Spectrum>,
-    /// Passes that the spectrum took for each sample.
-    cost: Passes,
-    others: Option<Others>,
-    universal: Option<Universal>,
-    /// Positions of the targets, if samples have targets of their own.
-    partners: Option<Vec<u64>>,
-}
-
-/// What is done to every block, on any thread.
-struct Search<'a> {
-    request: &'a AttackRequest,
-    budgets: &'a [Budget],
-    told: Told<'a>,
-    files: Option<Pictures>,
-    observer: &'a dyn Observer,
-    doubts: Mutex<Doubts>,
-}
-
-impl<'a> Search<'a> {
-    fn new(
-        request: &'a AttackRequest,
-        budgets: &'a [Budget],
-        job: &'a Job,
-        files: Option<Pictures>,
-        observer: &'a dyn Observer,
-    ) -> Self {
-        // Else the judge has draws of its own, or images that were rounded after the search.
-        let curves = request.eot.is_none() && !request.rounded;
-        let told = Told::of(job, request.images, curves);
-        Self { request, budgets, told, files, observer, doubts: Mutex::default() }
-    }
-
-    /// The results of every attack at every budget on some samples, as columns.
-    fn block<'v>(&self, loops: Rc<Loops<'v>>, given: &'v Given, listener: &'v dyn Observer) -> Result<Vec<Asked>> {
-        let Given { images, target, index, spectrum, cost, others, universal, partners } = given;
-        let seed = self.request.subject.seed;
-        let mut victim = Victim::among(loops, images, index, seed, spectrum.as_ref())?
-            .with_observer(listener)
-            .for_passes(*cost)
-            .rounded(self.request.rounded);
-        let vae = victim.vae();
-        let target = match target {
-            Wish::Away => None,
-            Wish::Zero => Some(aim::reading(vae, images, None)?),
-            Wish::Images(target) => Some(aim::reading(vae, images, Some(target))?),
-        };
-        if let Some(target) = target {
-            victim = victim.towards(target)?;
-        }
-        if let Some(draws) = self.request.eot {
-            victim = victim.expecting(draws)?;
-        }
-        if let Some(others) = others {
-            victim = victim.beside(others)?;
-        }
-        let mut fitted = None;
-        if let Some(universal) = universal {
-            victim = victim.carrying(universal)?;
-            fitted = Some(universal::fitted(universal, index, images.device())?);
-        }
-        let mut columns = self.told.clean(&victim)?;
-        columns.extend(partners.as_ref().map(|index| positions("/target", index)).transpose()?);
-        // The smaller budgets come first: their results are starts for the larger ones.
-        let mut order: Vec<usize> = (0..self.budgets.len()).collect();
-        order.sort_by(|a, b| self.budgets[*a].epsilon.total_cmp(&self.budgets[*b].epsilon));
-        let mut ascending = Vec::with_capacity(order.len());
-        for place in &order {
-            self.observer.check()?;
-            let budget = self.budgets[*place];
-            let mut at_budget = Vec::new();
-            for spec in &self.request.attacks {
-                at_budget.extend(attack::run(spec, &victim, &budget)?);
-            }
-            ascending.push((budget, at_budget));
-        }
-        let flagged = flags::of(&victim, &ascending, self.request.metric)?;
-        columns.extend(flags::columns(&flagged)?);
-        let flagged: Vec<_> = flagged.into_iter().collect();
-        self.doubts.lock().unwrap_or_else(PoisonError::into_inner).count(&flagged)?;
-        let mut results: BTreeMap<String, BTreeMap<usize, Attacked>> = BTreeMap::new();
-        for (place, (_, at_budget)) in order.into_iter().zip(ascending) {
-            for attacked in at_budget {
-                results.entry(attacked.name.clone()).or_default().insert(place, attacked);
-            }
-        }
-        for (name, by_eps) in results {
-            let by_eps: Vec<Attacked> = by_eps.into_values().collect();
-            if let Some(files) = &self.files {
-                for (attacked, budget) in by_eps.iter().zip(self.budgets) {
-                    files.write(&name, budget.epsilon, index, &attacked.images)?;
-                }
-            }
-            // What was fitted on a sample is not judged by it.
-            let known = fitted.as_ref().filter(|_| by_eps.iter().all(|a| a.family == Family::Universal));
-            columns.extend(self.told.attack(&name, &by_eps, known)?);
-        }
-        Ok(columns)
-    }
-
-    fn doubts(&self) -> Vec<String> {
-        self.doubts.lock().unwrap_or_else(PoisonError::into_inner).lines()
-    }
-}
-
 /// One budget for each epsilon; refuses settings that are out of range before any work.
 fn budgets(request: &AttackRequest) -> Result<Vec<Budget>> {
     attack::distinct(&request.attacks)?;
@@ -412,17 +218,18 @@ fn ensure_scales(request: &AttackRequest, job: &Job) -> Result<()> {
     for spec in &request.attacks {
         let goal = spec.goal();
         if goal.needs_scale() {
-            job.ensure_scale(&format!("goal {goal}"), "latent, recon or recon-mse (--goal latent)")?;
+            let expected = "latent, cosine, recon, recon-mse, hide, layers or judge (--goal latent)";
+            job.ensure_scale(&format!("goal {goal}"), expected)?;
         }
         if request.eot.is_some() && !goal.reads_reconstruction() {
             let expected = "a goal that reads the reconstruction, such as recon, whose code is drawn";
             return Err(Error::request("attack.eot (--eot)", expected, format!("goal {goal}")));
         }
         if spec.wishes() > 0 {
-            job.ensure_metric(request.metric)?;
+            job.ensure_directions(request.metric)?;
         }
         if let AttackSpec::SpectralIterated(own) = spec {
-            job.ensure_metric(own.metric)?;
+            job.ensure_directions(own.metric)?;
         }
     }
     Ok(())

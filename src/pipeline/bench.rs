@@ -8,9 +8,9 @@ use crate::error::{Error, Result};
 use crate::event::{Event, Observer};
 use crate::ffi;
 use crate::ffi::kernels::{self, Algorithm};
-use crate::jacobian::BatchSize;
+use crate::jacobian::{BatchSize, Reach};
 use crate::linalg;
-use crate::metric::MetricKind;
+use crate::metric::{MetricKind, ensure_independent};
 use crate::model::{self, ConvSpec, MlpSpec, ModelSpec, Network, Vae};
 use crate::spectrum::{Engine, Solver};
 use serde::Serialize;
@@ -279,6 +279,8 @@ fn eigen(request: &BenchRequest, case: &Case, metric: MetricKind, device: Device
 /// PGD in L2 on all images at once; a step of one image is the unit.
 fn pgd(request: &BenchRequest, case: &Case, device: Device, work: Work) -> Result<Timing> {
     let baseline_bytes = resident("VmRSS");
+    // As `attack` asks.
+    ensure_independent(case.vae.as_ref(), &case.images, Reach::EncoderAndDecoder)?;
     let index: Vec<u64> = (0..request.images as u64).collect();
     let victim = Victim::new(case.vae.as_ref(), &case.images, &index, request.seed, None)?;
     let spec = AttackSpec::Pgd(PgdSpec { steps: request.steps, ..PgdSpec::default() });

@@ -34,7 +34,7 @@ pub(super) fn of(victim: &Victim, ascending: &[(Budget, Vec<Attacked>)], metric:
             // An attack that wants a small perturbation does not fill its budget.
             if budget.pixels.is_some() && attacked.smallest.is_none() {
                 let size = budget.measure(victim.images(), &attacked.images)?;
-                let short = size.f_lt_tensor(&(&attacked.radius * 0.5))?;
+                let short = size.f_lt_tensor(&attacked.radius.f_mul_scalar(0.5)?)?;
                 add((attacked.name.clone(), Flag::Boxed), short)?;
             }
             // Of several directions, only the first is used.
@@ -48,7 +48,7 @@ pub(super) fn of(victim: &Victim, ascending: &[(Budget, Vec<Attacked>)], metric:
             let smaller = place.checked_sub(1).map(|before| &ascending[before].1);
             if let Some(before) = smaller.and_then(|all| all.iter().find(|b| b.name == attacked.name)) {
                 let fall = before.damage.f_sub(&attacked.damage)?;
-                let falls = fall.f_gt_tensor(&(before.damage.f_abs()? * FALL))?;
+                let falls = fall.f_gt_tensor(&before.damage.f_abs()?.f_mul_scalar(FALL)?)?;
                 // A single step can miss a maximum, so only searches count here.
                 if matches!(attacked.family, Family::Gradient | Family::Blind) {
                     add((attacked.name.clone(), Flag::Falling), falls)?;
@@ -80,8 +80,8 @@ fn bent(victim: &Victim, attacked: &Attacked, budget: &Budget, metric: MetricKin
     }
     // The box may have shortened the step.
     let predicted = slope.f_mul(&budget.measure(victim.images(), &attacked.images)?)?;
-    let less = found.f_lt_tensor(&(&predicted * 0.5))?;
-    Ok(Some(less.f_logical_or(&found.f_gt_tensor(&(&predicted * 2.0))?)?))
+    let less = found.f_lt_tensor(&predicted.f_mul_scalar(0.5)?)?;
+    Ok(Some(less.f_logical_or(&found.f_gt_tensor(&predicted.f_mul_scalar(2.0)?)?)?))
 }
 
 /// As columns: `/flags/<attack>.<flag>`, `[n]` u8.

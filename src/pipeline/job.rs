@@ -200,11 +200,20 @@ impl<'a> Job<'a> {
         Err(Error::request(wants, expected, found))
     }
 
-    /// [`Job::ensure_scale`] for a metric.
+    /// [`Job::ensure_scale`] for a metric that is measured.
     pub fn ensure_metric(&self, metric: MetricKind) -> Result<()> {
+        self.ensure_one_of(metric, "mean or output, or decoder (--metric mean)")
+    }
+
+    /// [`Job::ensure_scale`] for a metric whose directions are images, which those of `decoder` are not.
+    pub fn ensure_directions(&self, metric: MetricKind) -> Result<()> {
+        self.ensure_one_of(metric, "mean or output (--metric mean)")
+    }
+
+    fn ensure_one_of(&self, metric: MetricKind, without_scale: &str) -> Result<()> {
         match metric {
             MetricKind::Mean | MetricKind::Output | MetricKind::Decoder => Ok(()),
-            _ => self.ensure_scale(&format!("metric {metric}"), "mean or output (--metric mean)"),
+            _ => self.ensure_scale(&format!("metric {metric}"), without_scale),
         }
     }
 
@@ -228,14 +237,15 @@ impl<'a> Job<'a> {
         match tch::no_grad(|| self.model.vae.encode(&pair)) {
             Ok(q) if q.mean.size().first() == Some(&2) => Ok(()),
             Ok(q) => Err(found(format!("a posterior of shape {:?} for two images", q.mean.size()))),
-            Err(Error::Interrupted) => Err(Error::Interrupted),
+            // Neither says anything of the model.
+            Err(error) if error.is_out_of_memory() || matches!(error, Error::Interrupted) => Err(error),
             Err(error) => {
                 let alone = tch::no_grad(|| self.model.vae.encode(&self.sample()?));
                 let why = match alone {
-                    Ok(_) if !error.is_out_of_memory() => {
+                    Ok(_) => {
                         "it takes one image, but not two: traced with that number built in? export it by torch.jit.script".to_owned()
                     }
-                    _ => error.to_string(),
+                    Err(_) => error.to_string(),
                 };
                 Err(found(why))
             }
@@ -260,7 +270,8 @@ impl<'a> Job<'a> {
         Ok(self.first.get_or_init(|| first).shallow_clone())
     }
 
-    /// Further root attributes of a file: names of classes, and samples that are not pictures.
+    /// Further root attributes of a file: names of classes, samples that are not pictures, and what the weights of a run folder are the
+    /// weights of. The same weights under another activation are another model, and rows of both must not be in one file.
     pub fn described(&self, mut extra: BTreeMap<String, String>) -> Result<BTreeMap<String, String>> {
         if !self.pictures {
             extra.insert("pictures".to_owned(), "no".to_owned());
@@ -268,6 +279,60 @@ impl<'a> Job<'a> {
         // An attribute in HDF5 holds at most 64 KiB.
         let classes = self.source.classes().map(|names| names.join("\n")).filter(|names| names.len() < 60_000);
         extra.extend(classes.map(|names| ("classes".to_owned(), names)));
+        if let Some(spec) = &self.model.spec {
+            let text = serde_json::to_string(spec).map_err(|e| Error::internal("pipeline", e.to_string()))?;
+            extra.insert("model_spec".to_owned(), text);
+        }
         Ok(extra)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+    use crate::event::Silent;
+    use crate::model::{Posterior, View};
+
+    /// A model without room for any image.
+    struct Full;
+
+    impl Vae for Full {
+        fn encode(&self, _: &Tensor) -> Result<Posterior> {
+            let message = "the interpreter failed\nRuntimeError: CUDA out of memory.".to_owned();
+            Err(Error::Native { routine: "encode", message })
+        }
+        fn decode(&self, z: &Tensor) -> Result<Tensor> {
+            Ok(z.shallow_clone())
+        }
+    }
+
+    #[test]
+    fn memory_that_runs_out_is_no_fault_of_the_request() {
+        let subject = Subject {
+            model: "full".into(),
+            data: "strokes:size=8".to_owned(),
+            split: Split::default(),
+            limit: Some(2),
+            sample: None,
+            reading: Reading::default(),
+            interface: Interface::default(),
+            shard: None,
+            precision: Precision::F32,
+            seed: 0,
+            device: DeviceChoice::Cpu,
+            batch: BatchSize::default(),
+            output: PathBuf::new(),
+            overwrite: Overwrite::No,
+            hand_out: HandOut::default(),
+        };
+        let open = |_: Device, _: Kind, _: Option<View>| -> Result<Model> {
+            let (sha256, path) = (String::new(), PathBuf::from("full"));
+            Ok(Model { vae: Box::new(Full), image: None, latent: None, spec: None, sha256, path })
+        };
+        let provided = Provided { model: Some(&open), ..Provided::default() };
+        let error = Job::open(&subject, &provided, &Silent).map(drop).unwrap_err();
+        assert_eq!((error.kind(), error.exit_code()), (ErrorKind::OutOfMemory, 1), "{error}");
     }
 }

@@ -4,13 +4,17 @@
 //! command wrote is an input as well, so that a table can be extended without its models.
 
 use super::AttackRequest;
-use crate::config::{PixelBox, Target};
+use crate::config::{PixelBox, Precision, Target};
 use crate::correlate::{Bootstrap, interval};
 use crate::error::{Error, Result, one_of};
+use crate::metric::MetricKind;
 use crate::report;
 use crate::report::markup::{Element, element};
+use crate::spectrum::SpectrumSpec;
 use crate::store::{FileKind, Overwrite, Reader};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -36,7 +40,8 @@ pub struct Entry {
     pub norm: String,
     /// The goal that was increased.
     pub goal: String,
-    /// What else a comparison needs, where it is not the default: target, draws, defences, judge, layers, box, the samples' choice.
+    /// What else a comparison needs, where it is not the default: target, draws, defences, judge, layers, metric and spectrum of the
+    /// directions, precision, box, the samples' choice.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub setting: String,
     /// Sizes of the perturbations, ascending.
@@ -134,7 +139,7 @@ fn of(reader: &Reader) -> Result<Entry> {
         suite: header.extra.get(SUITE).cloned().unwrap_or_else(|| SUITE.to_owned()),
         norm: request.norm.to_string(),
         goal: request.attacks.iter().find(|a| a.name() == SUITE).map(|a| a.goal().to_string()).unwrap_or_default(),
-        setting: setting(&request, reader),
+        setting: setting(&request, &header.extra),
         damage: intervals?,
         recon_mse: recon.iter().map(|values| mean(values)).collect(),
         clean_mse: mean(&clean),
@@ -146,9 +151,9 @@ fn of(reader: &Reader) -> Result<Entry> {
     })
 }
 
-/// The settings of a run, beside norm, sizes and goal, without which its numbers do not compare.
-fn setting(request: &AttackRequest, reader: &Reader) -> String {
-    let known = |name: &str| reader.header().extra.get(name).map(|value| short(value));
+/// The settings of a run, beside norm, sizes and goal, without which its numbers do not compare; `extra` are its file's further attributes.
+fn setting(request: &AttackRequest, extra: &BTreeMap<String, String>) -> String {
+    let known = |name: &str| extra.get(name).map(|value| short(value));
     let hash = |name: &str| known(name).map_or_else(String::new, |hash| format!(" ({hash})"));
     let mut told = vec![];
     told.extend(request.target.as_ref().map(|target| match target {
@@ -166,6 +171,13 @@ fn setting(request: &AttackRequest, reader: &Reader) -> String {
     if !request.layers.is_empty() {
         told.push(format!("layers {}", request.layers.join(", ")));
     }
+    if request.metric != MetricKind::default() {
+        told.push(format!("directions of the metric {}", request.metric));
+    }
+    told.extend(changed(&request.spectrum).into_iter().map(|(key, value)| format!("spectrum.{key} {value}")));
+    if request.subject.precision != Precision::default() {
+        told.push(request.subject.precision.to_string());
+    }
     if request.pixels == PixelBox::Off {
         told.push("no box".to_owned());
     }
@@ -176,6 +188,22 @@ fn setting(request: &AttackRequest, reader: &Reader) -> String {
         told.push(format!("{drawn} samples drawn by seed {}", request.subject.seed));
     }
     told.join("; ")
+}
+
+/// The keys of a spectrum's settings that are not the default, with their values.
+fn changed(spec: &SpectrumSpec) -> BTreeMap<String, String> {
+    let values = |spec: &SpectrumSpec| -> BTreeMap<String, String> {
+        match serde_json::to_value(spec) {
+            Ok(Value::Object(map)) => map.into_iter().map(|(key, value)| (key, text(&value))).collect(),
+            _ => BTreeMap::new(),
+        }
+    };
+    let default = values(&SpectrumSpec::default());
+    values(spec).into_iter().filter(|(key, value)| default.get(key) != Some(value)).collect()
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 /// The area under the line through (0, 0) and the damage at each size, by trapezoids, divided by the largest size.
@@ -331,6 +359,21 @@ fn html(tables: &[Vec<Entry>]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_changes_the_attack_is_a_setting() {
+        let of = |more: &str| {
+            let common =
+                "model: m, data: d, split: test, limit: 8, shard: null, seed: 0, attacks: [{kind: suite}], norm: l2";
+            let text = format!("{{{common}, eps: [1.0], box: on, images: no, {more}}}");
+            setting(&serde_yaml::from_str(&text).unwrap(), &BTreeMap::new())
+        };
+        assert_eq!(of("metric: stochastic, precision: f32"), "");
+        assert_eq!(
+            of("metric: mean, precision: f64, spectrum: {mode: top, pairs: 3}"),
+            "directions of the metric mean; spectrum.mode top; spectrum.pairs 3; f64"
+        );
+    }
 
     #[test]
     fn areas_are_those_of_lines() {

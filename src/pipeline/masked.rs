@@ -30,7 +30,7 @@ impl Masked {
             let noise = seed::normal_stream(0, Stage::Probe, STREAM, &index[row as usize..=row as usize], dim)?;
             let noise = noise.f_to_device(x.device())?.f_to_kind(x.kind())?.f_reshape(own.size())?;
             let moved = tch::no_grad(|| -> Result<bool> {
-                let (a, b) = (vae.encode(&own)?, vae.encode(&own.f_add(&(noise * NOISE))?)?);
+                let (a, b) = (vae.encode(&own)?, vae.encode(&own.f_add(&noise.f_mul_scalar(NOISE)?)?)?);
                 Ok(!(a.mean.f_equal(&b.mean)? && a.log_var.f_equal(&b.log_var)?))
             })?;
             if moved {

@@ -2,6 +2,7 @@
 
 mod aim; //         the targets of attacks
 mod attack; //      images -> attacked images and the damage
+mod attack_request; // what it is asked for
 mod block; //       how many samples are processed together
 mod provided; //    a model and data that need not be opened
 pub mod bench; //   throughput on this machine
@@ -21,6 +22,7 @@ mod halves; //      smaller pieces where memory runs out
 mod parts; //       which samples this process does, and their files
 mod pictures; //    attacked images as PNG files
 mod score; //       images -> spectra and scores
+mod search; //      what an attack does to a block of samples
 pub mod sweep; //   the paper's study: a grid of models, and their correlations
 pub mod train; //   config -> run folder
 mod told; //        what a file tells of attacked samples
@@ -28,7 +30,8 @@ mod universal; //   the perturbation for all images
 mod train_log; //   its curves and pictures, for TensorBoard
 
 pub use crate::config::Shard;
-pub use attack::{AttackRequest, attack, attack_with};
+pub use attack::{attack, attack_with};
+pub use attack_request::AttackRequest;
 pub use job::Subject;
 pub use provided::{Opener, Provided};
 pub use score::{ScoreRequest, score, score_with};

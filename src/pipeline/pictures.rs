@@ -50,7 +50,7 @@ impl Pictures {
     pub fn write(&self, attack: &str, epsilon: f64, index: &[u64], images: &Tensor) -> Result<()> {
         let folder = self.folder.join(attack).join(format!("eps-{epsilon}"));
         std::fs::create_dir_all(&folder).map_err(|e| Error::io(&folder, e))?;
-        let bytes = (images.f_permute([0, 2, 3, 1])? * 255.0).f_round()?.f_clamp(0.0, 255.0)?;
+        let bytes = images.f_permute([0, 2, 3, 1])?.f_mul_scalar(255.0)?.f_round()?.f_clamp(0.0, 255.0)?;
         let bytes = bytes.f_to_kind(Kind::Uint8)?.f_to_device(Device::Cpu)?.f_contiguous()?.f_view([-1])?;
         let bytes: Vec<u8> = Vec::try_from(&bytes)?;
         let (width, height) = self.size;

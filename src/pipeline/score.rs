@@ -9,8 +9,8 @@ use super::provided::Provided;
 use crate::error::{Error, Result};
 use crate::event::{Event, Observer};
 use crate::jacobian::{Planner, Reach};
-use crate::metric::MetricKind;
-use crate::score;
+use crate::metric::{MetricKind, ensure_independent};
+use crate::score::{self, Margins};
 use crate::spectrum::{Found, Leading, Spectra, Spectrum, SpectrumMode, SpectrumSpec, Wanted};
 use crate::store::FileKind;
 use serde::{Deserialize, Serialize};
@@ -72,9 +72,14 @@ pub fn score_with(request: &ScoreRequest, provided: &Provided, observer: &dyn Ob
     let wanted = Wanted { spec: spec.clone(), top: *top, pairs: None, seed: subject.seed, batch: subject.batch };
     let vae = job.model.vae.as_ref();
     let mut spectra = Spectra::wanted(vae, &job.sample()?, request.metric, &wanted)?;
-    if request.margin.is_some() && spectra.mode() == SpectrumMode::Top {
-        return Err(Error::request("score.margin (--margin)", "whole spectra (--spectrum full)", "leading pairs"));
+    if request.margin.is_some() {
+        if spectra.mode() == SpectrumMode::Top {
+            return Err(Error::request("score.margin (--margin)", "whole spectra (--spectrum full)", "leading pairs"));
+        }
+        // The spectra of `mean` ask the encoder alone.
+        ensure_independent(vae, &job.sample()?, Reach::EncoderAndDecoder)?;
     }
+    let mut margins = request.margin.map(|r| Margins::new(subject.seed, r));
     let kept = match spectra.mode() {
         SpectrumMode::Top => {
             let pairs = spec.leading(*top, spectra.bound());
@@ -98,7 +103,16 @@ pub fn score_with(request: &ScoreRequest, provided: &Provided, observer: &dyn Ob
     let stage = Stage { kind, task: "scoring", metric, extra, fixed: &[], block, tells: has_spectrum };
     let of = |subject| ScoreRequest { subject, ..request.clone() };
     job.carry_out(stage, of, observer, |images, index| {
-        let found = spectra.find(vae, images, index)?;
+        let mut found = spectra.find(vae, images, index)?;
+        let mut margin = None;
+        if let (Some(margins), Found::Whole(spectrum)) = (&mut margins, &mut found) {
+            let squares = spectrum.values.f_sum_dim_intlist([1i64].as_slice(), false, Kind::Double)?;
+            let most = spectra.planner().next(index.len()).samples;
+            let own = margins.at(vae, images, index, &squares, most)?;
+            // After a stop, the samples that are finished.
+            *spectrum = spectrum.narrow(0, own.radius.size()[0])?;
+            margin = Some(own);
+        }
         let mut columns = match &found {
             Found::Whole(spectrum) => columns(spectrum, axes)?,
             Found::Leading(leading) => leading_columns(leading, *top, axes)?,
@@ -106,12 +120,7 @@ pub fn score_with(request: &ScoreRequest, provided: &Provided, observer: &dyn Ob
         if let Some(lengths) = spectra.log_lengths() {
             columns.push(doubles("/spectrum/log_lengths", lengths, 0)?);
         }
-        if let Some(r) = request.margin {
-            // After a stop, the samples of the passes that are finished.
-            let kept = found.values().size()[0];
-            let (images, index) = (images.f_narrow(0, 0, kept)?, &index[..kept as usize]);
-            let squares = found.values().f_sum_dim_intlist([1i64].as_slice(), false, Kind::Double)?;
-            let margin = score::margin(vae, &images, index, subject.seed, &squares, r)?;
+        if let Some(margin) = &margin {
             columns.push(doubles("/margin/probability", &margin.probability, 0)?);
             columns.push(doubles("/margin/radius", &margin.radius, 0)?);
         }

@@ -38,7 +38,7 @@ pub enum Progress {
 /// Trains into `request.output`: `config.yaml`, `model.safetensors`, `history.csv`, `tensorboard/` and the
 /// state for a resume.
 ///
-/// An unfinished run of an equal config continues where it stopped.
+/// An unfinished run of an equal config continues where it stopped, on the same data wherever they lie.
 ///
 /// # Errors
 /// A wrong request if the config does not fit the data, or the folder holds a finished run, a run of another config or other files, and may
@@ -50,7 +50,9 @@ pub fn run(request: &TrainRequest, observer: &dyn Observer) -> Result<History> {
     let (config, mut network, _alone) = prepare(request, source.shape(), observer)?;
     let mut log = log(request, &config, &source, valid.as_ref())?;
     let keep = Keep { folder: Some(&request.output), follower: Some(&mut log) };
-    train::fit(&mut network, source, valid, &config.train, config.seed, keep, observer)
+    let history = train::fit(&mut network, source, valid, &config.train, config.seed, keep, observer)?;
+    write_config(&request.output, &config)?;
+    Ok(history)
 }
 
 /// [`run`] for several models as one batched program: requests that differ only in seed, `train.beta` and `train.mixup`. Each folder then
@@ -94,7 +96,11 @@ pub fn together(requests: &[(TrainRequest, &dyn Observer)]) -> Result<Vec<Result
         let keep = Keep { folder: Some(&request.output), follower: Some(log) };
         members.push(Member { network, beta, mixup, seed: config.seed, keep, observer: *observer });
     }
-    train::together(members, source, valid, &first.config.train)
+    let histories = train::together(members, source, valid, &first.config.train)?;
+    for ((request, _), config) in requests.iter().zip(&configs) {
+        write_config(&request.output, config)?;
+    }
+    Ok(histories)
 }
 
 type Data = Arc<dyn Source>;
@@ -143,8 +149,20 @@ fn prepare(
     if request.overwrite == Overwrite::Yes {
         clear_run(folder)?;
     }
-    model::write_atomically(&folder.join(CONFIG_FILE), config.to_yaml()?.as_bytes())?;
+    // A state says whether it goes on with this config; until it has, the one that is there is not replaced.
+    if !folder.join(STATE_FILE).exists() {
+        write_config(folder, &config)?;
+    }
     Ok((config, network, lock))
+}
+
+/// Writes the config into a run folder that does not have it yet.
+fn write_config(folder: &Path, config: &RunConfig) -> Result<()> {
+    let (path, text) = (folder.join(CONFIG_FILE), config.to_yaml()?);
+    if std::fs::read(&path).is_ok_and(|there| there == text.as_bytes()) {
+        return Ok(());
+    }
+    model::write_atomically(&path, text.as_bytes())
 }
 
 /// The log of a run. It shows validation images if there are any, otherwise training images.
@@ -176,12 +194,16 @@ pub fn progress(folder: &Path, config: &RunConfig) -> Result<Progress> {
     if let (None, Some(image)) = (config.model.image(), there.model.image()) {
         config.model.resolve(image)?;
     }
+    let done = epochs(folder)?;
+    let finished = done >= config.train.epochs as usize && folder.join(WEIGHTS_FILE).exists();
+    // A state knows its data by their contents, so that a run goes on where they were moved.
+    if !finished && folder.join(STATE_FILE).exists() {
+        config.data.source.clone_from(&there.data.source);
+    }
     if let Some(key) = there.difference(&config)? {
         let found = format!("another {key} there");
         return Err(Error::request(file.display().to_string(), "the config of this run, or --force", found));
     }
-    let done = epochs(folder)?;
-    let finished = done >= config.train.epochs as usize && folder.join(WEIGHTS_FILE).exists();
     Ok(if finished { Progress::Finished } else { Progress::Unfinished })
 }
 

@@ -123,9 +123,12 @@ fn host(images: &Tensor) -> Result<Tensor> {
     Ok(images.f_to_device(tch::Device::Cpu)?.f_to_kind(Kind::Float)?)
 }
 
-/// Adds images [M, C, H, W] as one image, `columns` in a row, with a black line between them.
+/// Adds images [M, C, H, W] as one image, `columns` in a row, with a black line between them. TensorBoard shows one channel or three: of
+/// other numbers of channels it gets the first.
 fn show(step: &mut Step, tag: &str, images: &Tensor, columns: usize) -> Result<()> {
     let [m, c, h, w] = images.size()[..] else { return Ok(()) };
+    let c = if c == 3 { 3 } else { 1 };
+    let images = images.f_narrow(1, 0, c)?;
     let rows = (m as usize).div_ceil(columns.max(1)) as i64;
     // Adds one pixel to the right of each image and below it, then joins rows of images.
     let padded = images.f_clamp(0.0, 1.0)?.f_mul_scalar(255.0)?.f_round()?.f_constant_pad_nd([0, 1, 0, 1])?;
@@ -144,4 +147,25 @@ fn show(step: &mut Step, tag: &str, images: &Tensor, columns: usize) -> Result<(
     sheet.f_copy_data(&mut pixels, sheet.numel())?;
     step.image(tag, &pixels, (columns as i64 * (w + 1)) as u32, (rows * (h + 1)) as u32, c as u32)?;
     Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_of_any_number_of_channels_are_shown() {
+        let shown = |images: &Tensor| {
+            let mut step = Step::new(1);
+            show(&mut step, "images", images, 2).unwrap();
+            format!("{step:?}")
+        };
+        let images = Tensor::rand([3, 5, 4, 6], (Kind::Float, tch::Device::Cpu));
+        let first = shown(&images.narrow(1, 0, 1));
+        for channels in [2, 4, 5] {
+            assert_eq!(shown(&images.narrow(1, 0, channels)), first, "{channels} channels");
+        }
+        assert_ne!(shown(&images.narrow(1, 0, 3)), first);
+    }
 }

@@ -10,7 +10,7 @@ mod margin; //   how far an image may move before its reconstruction changes
 
 pub use estimate::{Estimate, estimates};
 pub use found::of;
-pub use margin::{MARGIN_DRAWS, Margin, margin};
+pub use margin::{MARGIN_DRAWS, Margin, Margins, margin};
 
 use crate::error::Result;
 use crate::ffi::kernels;

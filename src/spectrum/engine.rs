@@ -87,26 +87,31 @@ impl Engine {
         }
         self.log_lengths = if lengths.is_empty() { None } else { Some(Tensor::f_cat(&lengths, 0)?) };
         let directions = if self.dense.top == 0 { None } else { Some(Tensor::f_cat(&directions, 0)?) };
-        let spectrum = Spectrum { values: Tensor::f_cat(&values, 0)?, directions };
-        self.rescue(vae, &images, &spectrum)?;
-        Ok(spectrum)
+        self.rescue(vae, &images, Spectrum { values: Tensor::f_cat(&values, 0)?, directions })
     }
 
     /// Samples whose eigenvalues are NaN because a variance does not fit single precision are computed again, one by one, with their scales
-    /// in double.
-    fn rescue(&self, vae: &dyn Vae, images: &Tensor, spectrum: &Spectrum) -> Result<()> {
+    /// in double. If the process is asked to stop, only the samples before the one that comes next are returned.
+    fn rescue(&self, vae: &dyn Vae, images: &Tensor, spectrum: Spectrum) -> Result<Spectrum> {
         for row in extreme::rows(vae, images, &spectrum.values, self.dense.metric)? {
-            crate::event::ensure_wanted()?;
-            let x = images.f_narrow(0, row, 1)?;
-            let ways = Ways { rows: Mode::Looped, columns: Mode::Looped };
-            let metric = Metric::scaled_in_double(vae, &x, self.dense.metric, ways)?;
-            let Spectrum { values, directions } = Spectrum::by(&metric, self.dense.top, Solver::Torch)?;
-            spectrum.values.f_narrow(0, row, 1)?.f_copy_(&values)?;
-            if let (Some(all), Some(own)) = (&spectrum.directions, directions) {
+            let own = match self.in_double(vae, &images.f_narrow(0, row, 1)?) {
+                Err(Error::Interrupted) if row > 0 => return spectrum.narrow(0, row),
+                own => own?,
+            };
+            spectrum.values.f_narrow(0, row, 1)?.f_copy_(&own.values)?;
+            if let (Some(all), Some(own)) = (&spectrum.directions, own.directions) {
                 all.f_narrow(0, row, 1)?.f_copy_(&own)?;
             }
         }
-        Ok(())
+        Ok(spectrum)
+    }
+
+    /// The spectrum of one sample, with its scales in double.
+    fn in_double(&self, vae: &dyn Vae, x: &Tensor) -> Result<Spectrum> {
+        crate::event::ensure_wanted()?;
+        let ways = Ways { rows: Mode::Looped, columns: Mode::Looped };
+        let metric = Metric::scaled_in_double(vae, x, self.dense.metric, ways)?;
+        Spectrum::by(&metric, self.dense.top, Solver::Torch)
     }
 
     /// [`Metric::log_lengths`] of the last images, [N, D] f64, if the metric is the decoder's.

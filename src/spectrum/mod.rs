@@ -137,7 +137,7 @@ fn directions(v: &Tensor, values: &Tensor, all: &Tensor) -> Result<Tensor> {
     let length = v.f_square()?.sum_kept([-1])?.f_sqrt()?;
     let peak = v.f_abs()?.f_argmax(-1, true)?;
     let sign = v.f_gather(-1, &peak, false)?.f_sign()?;
-    let counted = values.f_gt_tensor(&(all.f_narrow(1, 0, 1)? * RANK_CUT))?.f_unsqueeze(-1)?;
+    let counted = values.f_gt_tensor(&all.f_narrow(1, 0, 1)?.f_mul_scalar(RANK_CUT)?)?.f_unsqueeze(-1)?;
     let scale = sign.f_div(&length.f_clamp_min(f64::MIN_POSITIVE)?)?;
     let defined = v.f_mul(&scale)?.f_where_self(&counted, &Tensor::f_zeros([1], (Kind::Double, v.device()))?)?;
     Ok(defined.f_masked_fill(&all.f_narrow(1, 0, 1)?.f_isnan()?.f_unsqueeze(-1)?, f64::NAN)?)

@@ -112,7 +112,9 @@ impl std::fmt::Display for Solver {
 /// Eigenpairs of the Gram matrices of `metric`, `top` vectors each, by a kernel.
 pub(super) fn by_kernel(metric: &Metric, top: usize, fused: bool, way: Algorithm) -> Result<Eigenpairs> {
     if fused && metric.is_jacobian() {
-        kernels::factor_eigh(&metric.jacobian()?, top, way)
+        let found = kernels::factor_eigh(&metric.jacobian()?, top, way)?;
+        let values = metric.if_known(found.values.f_unsqueeze(2)?)?.f_squeeze_dim(2)?;
+        Ok(Eigenpairs { values, vectors: metric.if_known(found.vectors)?, ..found })
     } else {
         kernels::eigh(&metric.gram()?, top, way)
     }

@@ -90,6 +90,7 @@ impl Spectra {
     /// As [`Spectra::of`]; a wrong request if a setting is out of range.
     pub fn wanted(vae: &dyn Vae, sample: &Tensor, metric: MetricKind, wanted: &Wanted) -> Result<Self> {
         crate::ffi::exact_math()?;
+        crate::ffi::convolution::forget_weights();
         crate::error::ensure_shape("images", sample, &[-1, -1, -1, -1])?;
         if sample.size()[0] == 0 {
             return Err(Error::request("images", "at least one", "none"));

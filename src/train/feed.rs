@@ -53,6 +53,11 @@ impl Feed {
         self.source.name()
     }
 
+    /// The hash by which the data set is known ([`data::fingerprint`]).
+    pub(crate) fn fingerprint(&self) -> Result<String> {
+        data::fingerprint(self.source.as_ref())
+    }
+
     /// Reads the data set once, in the given order and steps of `batch`.
     pub(crate) fn pass(&self, order: &[u64], batch: usize) -> Result<Pass<'_>> {
         let rows = match &self.held {

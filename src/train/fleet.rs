@@ -8,7 +8,7 @@ use super::feed::{self, Feed};
 use super::history::{Epoch, History};
 use super::lesson::{Bench, Lesson};
 use super::loss::loss;
-use super::run::{Member, Run};
+use super::run::{self, Member, Run};
 use super::spec::TrainSpec;
 use super::state::Adam;
 use super::times::Times;
@@ -18,6 +18,7 @@ use crate::error::{Error, Result};
 use crate::event::{Event, Observer};
 use crate::ffi::{Products, memory};
 use crate::model::{Network, Normalization, Phase, Stack, shape_text};
+use serde_json::Value;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -89,7 +90,10 @@ pub fn together(
     }
     let batch = spec.batch.max(least);
     let steps = feed::steps(train.len(), batch, least);
-    let mut fleet = Fleet { runs, steps, batch, train, valid, epochs: spec.epochs };
+    // Only states hold what the data are.
+    let kept = runs.iter().any(|run| run.member.keep.folder.is_some());
+    let data = if kept { run::data(&train, valid.as_ref())? } else { Value::Null };
+    let mut fleet = Fleet { runs, steps, batch, train, valid, data, epochs: spec.epochs };
     fleet.all()?;
     Ok(fleet.runs.into_iter().map(|run| run.failure.map_or(Ok(run.history), Err)).collect())
 }
@@ -124,6 +128,8 @@ struct Fleet<'a> {
     runs: Vec<Run<'a>>,
     train: Feed,
     valid: Option<Feed>,
+    /// What states say of both.
+    data: Value,
     batch: usize,
     steps: Vec<Range<usize>>,
     epochs: u32,
@@ -133,7 +139,7 @@ impl Fleet<'_> {
     fn all(&mut self) -> Result<()> {
         let per_epoch = self.steps.len() as u64;
         for run in &mut self.runs {
-            run.resume(&self.train)?;
+            run.resume(&self.data)?;
             run.member.observer.on(Event::Training {
                 total: u64::from(self.epochs) * per_epoch,
                 done: u64::from(run.epochs()) * per_epoch,
@@ -204,7 +210,7 @@ impl Fleet<'_> {
     fn save(&mut self, active: &[usize]) -> Result<()> {
         for &i in active {
             if self.runs[i].failure.is_none() {
-                self.runs[i].save(&self.train)?;
+                self.runs[i].save(&self.data)?;
             }
         }
         Ok(())

@@ -13,7 +13,7 @@ use super::times::Times;
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::ffi::Replay;
-use crate::ffi::adam::{AdamStep, lr_kind};
+use crate::ffi::adam::{AdamStep, changed, lr_kind};
 use crate::model::{Phase, Stack};
 use crate::ops::Reduce;
 use crate::seed::Stage;
@@ -22,7 +22,7 @@ use tch::{Device, Kind, Tensor};
 
 /// Replaces the epoch in the keys of the validation's noise, which is the same in every epoch.
 const VALIDATION: u32 = u32::MAX;
-/// Samples in a validation step.
+/// Most samples in a validation step.
 const VALIDATION_BATCH: usize = 512;
 /// Steps between two checks of the loss: a check makes a GPU wait.
 const LOOK_EVERY: usize = 50;
@@ -131,7 +131,9 @@ impl Lesson<'_, '_> {
                     return self.step(&params, &drawn, sums, spec);
                 }
                 buffers.load(&drawn)?;
-                step.run(|| self.step(&params, buffers, sums, spec))
+                step.run(|| self.step(&params, buffers, sums, spec))?;
+                // The replay of a captured step changes them unseen.
+                changed(&params)
             })?;
             if (i + 1) % LOOK_EVERY == 0 || i + 1 == self.steps.len() {
                 times.look.of(|| self.look(sums, epoch, i, &mut failures))?;
@@ -165,9 +167,10 @@ impl Lesson<'_, '_> {
         let beta = Tensor::f_ones([self.stack.models()], (kind, device))?;
         let mut sums = Tensor::f_zeros([self.stack.models(), 4], (Kind::Double, device))?;
         let _no_grad = tch::no_grad_guard();
-        let mut pass = feed.pass(&order, VALIDATION_BATCH)?;
+        let batch = self.validation_batch();
+        let mut pass = feed.pass(&order, batch)?;
         let shared = vec![0; self.runs.len()];
-        for range in feed::steps(n, VALIDATION_BATCH, 1) {
+        for range in feed::steps(n, batch, 1) {
             self.runs.iter().try_for_each(|run| run.member.observer.check())?;
             let x = spread(&shared, |_| pass.images(range.clone()))?;
             let eps = spread(&which, |u| noises[u].rows(range.clone()))?;
@@ -176,6 +179,12 @@ impl Lesson<'_, '_> {
         }
         let valid = |[_, reconstruction, kl, _]: [f64; 4]| Valid { elbo: -reconstruction - kl, reconstruction, kl };
         Ok(host(&sums.f_div_scalar(n as f64)?)?.into_iter().map(valid).collect())
+    }
+
+    /// Samples in a validation step. The number of models that are trained together is what fits the memory in a training step, so with
+    /// several models a validation step is no larger.
+    fn validation_batch(&self) -> usize {
+        if self.runs.len() > 1 { VALIDATION_BATCH.min(self.batch) } else { VALIDATION_BATCH }
     }
 
     fn place(&self) -> Result<(Device, Kind)> {

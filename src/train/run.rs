@@ -9,7 +9,7 @@ use super::{HISTORY_FILE, Keep};
 use crate::error::{Error, Result};
 use crate::event::Observer;
 use crate::model::{self, Network};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// A model to train, and all settings in which it may differ from the models that are trained with it.
 pub struct Member<'a> {
@@ -27,6 +27,16 @@ pub struct Member<'a> {
     pub observer: &'a dyn Observer,
 }
 
+/// What a state says of the data: their contents, by which a run knows them again wherever they lie, and the name of the training data.
+pub(super) fn data(train: &Feed, valid: Option<&Feed>) -> Result<Value> {
+    let valid = match valid {
+        Some(feed) => Some(json!({ "samples": feed.len(), "sha256": feed.fingerprint()? })),
+        None => None,
+    };
+    let sha256 = train.fingerprint()?;
+    Ok(json!({ "name": train.name(), "samples": train.len(), "sha256": sha256, "valid": valid }))
+}
+
 /// One model in training.
 pub(super) struct Run<'a> {
     pub(super) member: Member<'a>,
@@ -42,22 +52,24 @@ impl Run<'_> {
         self.history.epochs.len() as u32
     }
 
-    /// The settings that must not change between a run's beginning and its resume.
-    fn settings(&self, data: &Feed) -> serde_json::Value {
+    /// The settings that must not change between a run's beginning and its resume; `data` is what [`data`] says.
+    fn settings(&self, data: &Value) -> Value {
         json!({
             "model": self.member.network.spec(),
             "train": TrainSpec { hold_mib: 0, ..self.spec.clone() },
             "seed": self.member.seed,
             "kind": format!("{:?}", self.member.network.kind()),
-            "data": { "name": data.name(), "samples": data.len() },
+            "data": data,
         })
     }
 
     /// Loads the state in its folder, if there is one.
-    pub(super) fn resume(&mut self, data: &Feed) -> Result<()> {
+    pub(super) fn resume(&mut self, data: &Value) -> Result<()> {
         let Some(folder) = self.member.keep.folder else {
             return self.follow();
         };
+        // Before any work, because the weights are saved beside the configuration that is there.
+        model::ensure_own(folder, self.member.network.spec())?;
         let file = folder.join(STATE_FILE);
         if file.exists() {
             let settings = self.settings(data);
@@ -69,7 +81,7 @@ impl Run<'_> {
         if self.epochs() > 0 { self.save_others() } else { self.follow() }
     }
 
-    pub(super) fn save(&mut self, data: &Feed) -> Result<()> {
+    pub(super) fn save(&mut self, data: &Value) -> Result<()> {
         let Some(folder) = self.member.keep.folder else {
             return self.follow();
         };

@@ -13,6 +13,9 @@ use tch::{Device, Kind, Tensor};
 pub const STATE_FILE: &str = "train.safetensors";
 /// Key of the settings in that file's header.
 const SETTINGS: &str = "settings";
+/// Keys of the data in the settings: what tells where data lie, and what tells what they are.
+const PLACE: &[&str] = &["name"];
+const CONTENTS: &[&str] = &["sha256", "valid"];
 
 /// Adam's moments, one pair for each trained parameter: of one model, or of several models after the same number of steps.
 pub(crate) struct Adam {
@@ -108,7 +111,10 @@ impl State<'_> {
         let settings = contents.metadata.get(SETTINGS).and_then(|text| serde_json::from_str::<Value>(text).ok());
         let settings = settings
             .ok_or_else(|| Error::request(subject.clone(), "the state of a training run", "no settings in it"))?;
-        if let Some((key, before, now)) = difference("", &settings, self.settings) {
+        // States of version 0.1.0 know their data by name and number; later ones go on wherever the same data lie.
+        let known = settings.pointer("/data/sha256").is_some();
+        let left_out = if known { PLACE } else { CONTENTS };
+        if let Some((key, before, now)) = difference("", &less(&settings, left_out), &less(self.settings, left_out)) {
             return Err(Error::request(
                 subject,
                 format!("the settings that this run began with, {key} = {before}"),
@@ -128,6 +134,15 @@ impl State<'_> {
         rows.f_to_device(Device::Cpu)?.f_to_kind(Kind::Double)?.f_copy_data(&mut numbers, rows.numel())?;
         Ok(History::from_rows(&numbers))
     }
+}
+
+/// The settings without these keys of the data.
+fn less(settings: &Value, keys: &[&str]) -> Value {
+    let mut settings = settings.clone();
+    if let Some(data) = settings.get_mut("data").and_then(Value::as_object_mut) {
+        data.retain(|key, _| !keys.contains(&key.as_str()));
+    }
+    settings
 }
 
 /// The first place where two settings differ: key path and both values.

@@ -5,12 +5,12 @@ use crate::device::{here, on_each_device};
 use crate::model::distance;
 use crate::roundoff;
 use pullback::Error;
-use pullback::data::{ImageShape, Source};
+use pullback::data::{Batch, ImageShape, Source};
 use pullback::event::{Observer, Silent};
 use pullback::model::{self, ConvSpec, MlpSpec, ModelSpec, Network};
 use pullback::train::{HISTORY_FILE, History, Keep, Member, MixupSpec, Pairing, STATE_FILE, TrainSpec, fit, together};
 use std::path::Path;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 use tch::{Kind, Tensor};
@@ -204,6 +204,50 @@ fn a_model_fails_alone() {
             }
         }
     });
+}
+
+/// Remembers the most samples that were read at once.
+struct Counted(Arc<dyn Source>, AtomicUsize);
+
+impl Source for Counted {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+    fn shape(&self) -> ImageShape {
+        self.0.shape()
+    }
+    fn has_labels(&self) -> bool {
+        self.0.has_labels()
+    }
+    fn read(&self, index: &[u64]) -> pullback::Result<Batch> {
+        self.1.fetch_max(index.len(), Ordering::Relaxed);
+        self.0.read(index)
+    }
+}
+
+/// How many models there are together is measured by a training step.
+#[test]
+fn a_fleet_is_validated_in_steps_of_its_training() {
+    let (owns, spec) = (owns(), TrainSpec { hold_mib: 0, ..settings(1) });
+    for (count, most) in [(1, 40), (3, 16)] {
+        let counted = Arc::new(Counted(images(40, "v"), AtomicUsize::new(0)));
+        let valid: Arc<dyn Source> = counted.clone();
+        let mut networks: Vec<Network> = owns[..count].iter().map(|own| network(&mlp(), own, Kind::Float)).collect();
+        let members = networks.iter_mut().zip(&owns).map(|(network, own)| Member {
+            network,
+            beta: own.0,
+            mixup: own.1,
+            seed: own.2,
+            keep: Keep::default(),
+            observer: &Silent,
+        });
+        let histories = together(members.collect(), images(40, "x"), Some(valid), &spec).unwrap();
+        assert!(histories.iter().all(Result::is_ok));
+        assert_eq!(counted.1.load(Ordering::Relaxed), most, "{count} models");
+    }
 }
 
 #[test]

@@ -118,6 +118,8 @@ fn scores(spec: &SweepSpec, cell: Cell, folder: &Path) -> Vec<ScoreRequest> {
     if spec.pictures > 0 {
         let mut subject = subject(spec, cell, folder, spec.attack.precision, DIRECTIONS_FILE.to_owned());
         subject.limit = Some(pictures(spec));
+        // Made again where the number of images has changed: it takes no time, and the models' results are not touched.
+        subject.overwrite = Overwrite::Yes;
         let top = DIRECTIONS.min(spec.model.latent().max(0) as usize);
         let spectrum = SpectrumSpec::default();
         requests.push(ScoreRequest { subject, metric: spec.attack.metric, top, spectrum, margin: None });
@@ -139,6 +141,7 @@ fn attacks(spec: &SweepSpec, cell: Cell, folder: &Path) -> Vec<AttackRequest> {
     if let (Some(shown), Some(main)) = (shown, requests.first().filter(|_| spec.pictures > 0)) {
         let mut request = AttackRequest { attacks: vec![shown], images: SaveImages::Yes, ..main.clone() };
         request.subject.limit = Some(pictures(spec));
+        request.subject.overwrite = Overwrite::Yes;
         request.subject.output = folder.join(PICTURES_FILE);
         requests.push(request);
     }

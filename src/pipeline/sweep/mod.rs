@@ -127,7 +127,7 @@ fn soon_alone(output: &Path, observer: &dyn Observer) -> Result<FolderLock> {
     let start = Instant::now();
     loop {
         match FolderLock::of(output) {
-            Err(_) if start.elapsed() < PATIENCE => {
+            Err(error) if error.is_in_use() && start.elapsed() < PATIENCE => {
                 observer.check()?;
                 std::thread::sleep(Duration::from_millis(50));
             }
@@ -356,6 +356,17 @@ impl fmt::Display for SweepOutcome {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_others_hold_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let start = Instant::now();
+        let error = soon_alone(&file, &crate::event::Silent).unwrap_err();
+        assert!(error.exit_code() == 2 && error.to_string().contains("a folder"), "{error}");
+        assert!(start.elapsed() < PATIENCE / 2);
+    }
 
     #[test]
     fn a_gpu_has_one_worker() {
