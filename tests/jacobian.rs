@@ -550,3 +550,21 @@ fn a_model_that_can_be_folded_is() {
     planner.survive(pass_of(&planner), refused).unwrap();
     assert_ne!(pass_of(&planner).ways.rows, Mode::Folded);
 }
+
+#[test]
+fn brief_passes_grow_beyond_the_usual_size() {
+    let largest = |seconds: fn(Pass) -> f64| {
+        let mut planner = Planner::new(BatchSize::Auto, 1 << 40, Reach::Encoder).folding().at_most(256);
+        let mut largest = 0;
+        while planner.is_exploring() {
+            let pass = pass_of(&planner);
+            largest = largest.max(pass.samples);
+            planner.record(pass, Duration::from_secs_f64(seconds(pass)), 1000);
+        }
+        (largest, pass_of(&planner).samples)
+    };
+    // A millisecond of operations that are started, and little else.
+    assert_eq!(largest(|pass| 1e-3 + 5e-6 * pass.samples as f64), (1024, 1024));
+    // Where the work itself counts, larger passes would only take memory.
+    assert_eq!(largest(|pass| 1e-3 + 5e-5 * pass.samples as f64), (256, 256));
+}

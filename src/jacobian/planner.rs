@@ -54,6 +54,8 @@ pub struct Planner {
     idle: u32,
     /// Passes never exceed this; it is lowered if a pass runs out of memory nevertheless.
     ceiling: usize,
+    /// The ceiling that is raised once if passes of this size are brief.
+    usual: Option<usize>,
     /// Ways that this model does not support, each with the reason.
     refused: Vec<String>,
 }
@@ -72,6 +74,8 @@ const PATIENCE: u32 = 2;
 const CLEAR: f64 = 1.25;
 /// Passes shorter than this, in seconds, are measured twice.
 const SHORT: f64 = 0.2;
+/// Passes shorter than this, in seconds, are so short that starting their operations counts.
+const BRIEF: f64 = 0.008;
 
 impl Planner {
     /// A planner for passes that may take `budget` bytes.
@@ -97,6 +101,7 @@ impl Planner {
             finals: Finals::default(),
             idle: 0,
             ceiling: usize::MAX,
+            usual: None,
             refused: vec![],
         }
     }
@@ -115,11 +120,13 @@ impl Planner {
         self
     }
 
-    /// The same planner, but its own choice of samples never exceeds `most`.
+    /// The same planner, but its own choice of samples never exceeds `most`, or four times as many if a pass of `most` is brief: then the
+    /// overhead of its operations still counts.
     #[must_use]
     pub fn at_most(mut self, most: usize) -> Self {
         if self.batch == BatchSize::Auto {
             self.ceiling = self.ceiling.min(most.max(1));
+            self.usual = Some(self.ceiling);
         }
         self
     }
@@ -327,6 +334,9 @@ impl Planner {
         } else {
             self.idle + 1
         };
+        if self.usual == Some(self.ceiling) && self.size == self.ceiling && fastest * (self.size as f64) < BRIEF {
+            self.ceiling = next;
+        }
         let can_grow = next <= self.ceiling && self.candidates.iter().any(|c| next <= self.fitting(c.ways));
         if matches!(self.batch, BatchSize::Fixed(_)) || self.idle >= PATIENCE || !can_grow {
             self.phase = Phase::Final;
