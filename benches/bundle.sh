@@ -1,9 +1,10 @@
 #!/bin/bash
 # Packs what benches/gpu.py needs on a machine with CUDA but without cargo or network: `make gpu-bundle` calls this.
 #
-#   CARGO=cargo benches/bundle.sh FOLDER          makes FOLDER and FOLDER.tar.gz
+#   CARGO=cargo benches/bundle.sh FOLDER [LIBTORCH_LIB PATH...]      makes FOLDER and FOLDER.tar.gz; .ci/trim takes the PATHs out of the programs
 set -euo pipefail
 folder=${1:?folder}
+shift
 limit=$((60 * 1000 * 1000))
 
 # The executable that cargo names in its messages.
@@ -24,6 +25,12 @@ git ls-files -co --exclude-standard Makefile benches configs kernels tests | tar
 strip -o "$folder/pullback" "$binary"
 strip -o "$folder/tests-executable" "$tests"
 strip -o "$folder/units-executable" "$units"
+if [ $# -gt 0 ]; then
+    for program in pullback tests-executable units-executable; do
+        "${PYTHON:-python3}" .ci/trim "$folder/$program" "$@"
+        "${PYTHON:-python3}" .ci/trim --check "$folder/$program" "$@"
+    done
+fi
 git describe --always --dirty --abbrev=12 > "$folder/COMMIT"
 tar -czf "$folder.tar.gz" -C "$(dirname "$folder")" "$(basename "$folder")"
 

@@ -12,9 +12,9 @@ from gpu_journal import row
 from gpu_processes import Late
 
 HERE = Path(__file__).resolve().parent
-# Modules of the tests whose bodies run on each device, the quickest first.
-MODULES = ["lane::", "replay::", "cli::on_cuda", "kernels::scores", "kernels::gram", "kernels::ascent", "kernels::solver", "kernels::eigh",
-           "stem::", "jacobian::", "train::", "leading::", "golden::"]
+# Modules of the tests whose bodies run on each device, the quickest first. tests/harness.rs looks for each, and for one that is missing.
+MODULES = ["lane::", "replay::", "cli::on_cuda", "kernels::scores", "kernels::gram", "kernels::step", "kernels::solver", "kernels::eigh",
+           "attack::run::the_device", "stem::", "jacobian::", "train::", "leading::", "golden::"]
 # One small eigenproblem a kernel, under compute-sanitizer.
 SANITIZED = "kernels::solver::spectra_are_the_same_by_every_solver"
 # Largest difference between the devices, as a share of the largest value: twice what single precision promises of a spectrum; that

@@ -1,6 +1,8 @@
 """Large sets: a 2-million-image file scored end to end, its page, two ranks, and a rank at half speed.
 
-    python benches/load.py PULLBACK FOLDER set|score|report|ranks|slow ...
+    python benches/load.py PULLBACK FOLDER set|score|million|report|ranks|slow ...
+
+`set` comes first: the others read its images and its model. `million` makes a result file of a million rows, for `report million.h5`.
 
 FOLDER keeps what the steps share; each step prints a line of JSON and appends it to FOLDER/load.jsonl. The interpreter needs h5py and the
 package `pullback` (crates/python). Wall times mean little on a machine that others use, so a process's own CPU time stands beside each.
@@ -16,7 +18,7 @@ import subprocess
 import sys
 import time
 
-COUNT = 2_000_000
+COUNT, ROWS = 2_000_000, 1_000_000
 CONFIG = """
 data: {source: strokes, limit: 2000, valid: 0}
 model: {kind: mlp, hidden: [16], latent: 4}
@@ -118,9 +120,20 @@ def score(binary, folder, options):
          times=[d for d in details if "waiting for images" in d][-1:])
 
 
+def million(binary, folder, options):
+    """A result file of a million rows, whose page `report million.h5` then makes."""
+    run = Run([binary, "score", "-m", folder / "model", "-d", folder / "images.h5", "--limit", ROWS, "-o", folder / "million.h5", "--force",
+               "--metric", options.metric, "-q"], log=folder / "million.log")
+    if not run.ended():
+        raise SystemExit(f"score: exit code {run.process.returncode}, {folder / 'million.log'} says why")
+    told(folder, step="million", rows=ROWS, seconds=round(run.seconds, 1), cpu=round(run.cpu, 1), peak_mb=run.peak >> 20,
+         gb=round((folder / "million.h5").stat().st_size / 1e9, 2))
+
+
 def report(binary, folder, options):
-    page = folder / "page.html"
-    run = Run([binary, "report", options.file, "-o", page, "--force"])
+    # A name alone is that of a file of FOLDER, such as million.h5.
+    file, page = folder / options.file, folder / "page.html"
+    run = Run([binary, "report", file if file.exists() else options.file, "-o", page, "--force"])
     ok = run.ended(0.02)
     said = run.process.stderr.read().strip()
     size = page.stat().st_size if page.exists() else 0
@@ -217,6 +230,7 @@ def main():
         step.add_argument("--batch", default="auto" if name == "score" else "256")
         if name == "slow":
             step.add_argument("--period", type=float, default=0.2)
+    steps.add_parser("million").add_argument("--metric", default="stochastic")
     steps.add_parser("report").add_argument("file")
     options = parser.parse_args()
     binary, folder = options.binary.resolve(), options.folder.resolve()
@@ -227,7 +241,7 @@ def main():
         subprocess.run([binary, "train", "-c", folder / "model.yaml", "-o", folder / "model", "--force", "-q"], check=True)
         told(folder, step="set", images=options.count, gb=round((folder / "images.h5").stat().st_size / 1e9, 2))
     else:
-        {"score": score, "report": report, "ranks": ranks, "slow": slow}[options.step](binary, folder, options)
+        {"score": score, "million": million, "report": report, "ranks": ranks, "slow": slow}[options.step](binary, folder, options)
 
 
 if __name__ == "__main__":

@@ -128,6 +128,8 @@ class Setup:
         }
         self.ours = ["pullback"] if binary else []
         self.threads = len(cores)
+        # Seconds of the fastest reference product so far.
+        self.gemm = float("inf")
         subprocess.run([sys.executable, Path(__file__).with_name("peer.py"), "prepare", folder], check=True)
         self.networks = json.loads((Path(folder) / "networks.json").read_text())
 
@@ -167,7 +169,7 @@ def check_damage(peers, what):
 def timed(setup, model, metric, batch, names, rounds, repeat):
     """Rows of the table for one case."""
     what = f"{model} {metric} B={batch}"
-    print(f"... {what}", file=sys.stderr)
+    print(f"... {what}", file=sys.stderr, flush=True)
     peers = [Peer(name, model, metric, batch, setup) for name in [*names, *setup.ours]]
     worst = check_damage(peers, what) if metric == "pgd" else check(peers, what)
     peers.append(Peer("gemm", model, metric, batch, setup))
@@ -183,10 +185,13 @@ def timed(setup, model, metric, batch, names, rounds, repeat):
     medians = {peer.name: statistics.median(peer.seconds) for peer in peers}
     spread = {peer.name: (min(peer.seconds), max(peer.seconds)) for peer in peers}
     rows = []
+    # One rate for all cases of a run, the best of them: a floor is not to fall with a busy moment.
+    setup.gemm = min(setup.gemm, spread["gemm"][0])
     if metric in OPERATIONS:
-        rate = GEMM_OPERATIONS / medians["gemm"]
-        floor = 2 * setup.networks[model]["products"] * batch * OPERATIONS[metric](setup.networks[model]["latent"]) / rate
-        # The floor is judged with the peers: what is nearer to it than 1.25 need not be twice the best.
+        operations = 2 * setup.networks[model]["products"] * batch * OPERATIONS[metric](setup.networks[model]["latent"])
+        # In products of the reference's size; `floored` makes seconds of it. The floor is judged with the peers: what is nearer to it than
+        # 1.25 need not be twice the best.
+        floor = operations / GEMM_OPERATIONS
         medians["floor"], spread["floor"], peaks["floor"] = floor, (floor, floor), 0
         names = [*names, "floor"]
     for name in [*names, *setup.ours]:
@@ -197,6 +202,16 @@ def timed(setup, model, metric, batch, names, rounds, repeat):
                  target=TARGETS.get((model, metric, name)), agreement=worst)
         )
     return rows
+
+
+def floored(times, gemm):
+    """The floors in seconds, by the rate of the product that took `gemm` seconds."""
+    for row in times:
+        if row["peer"] == "floor":
+            row["seconds"] *= gemm
+            row["fastest"] = row["slowest"] = row["seconds"]
+            ours = [r["seconds"] for r in times if r["case"] == row["case"] and r["peer"] == "pullback"]
+            row["ratio"] = row["seconds"] / ours[0] if ours else None
 
 
 def weighed(setup, model, metric):
@@ -278,10 +293,16 @@ def main():
         times, memory = [], []
         for model, metric, batch, names in TIMED:
             if options.only in f"{model} {metric} B={batch}":
-                times += timed(setup, model, metric, batch, names, options.rounds, options.repeat)
+                rows = timed(setup, model, metric, batch, names, options.rounds, options.repeat)
+                # A run may be stopped: what is measured is told at once.
+                for r in rows:
+                    if r["peer"] != "floor":
+                        print(f"    {r['peer']:16s} {1e3 * r['seconds']:10.1f} ms, {number(r['ratio'], '.2f')} x pullback", file=sys.stderr, flush=True)
+                times += rows
         for model, metric in [] if options.no_memory else WEIGHED:
             if options.only in f"{model} {metric} B={LARGE}":
                 memory += weighed(setup, model, metric)
+    floored(times, setup.gemm)
     print(f"{platform.machine()}, {setup.threads} threads, {options.rounds} rounds; "
           f"eigenvalues agree to {max((r['agreement'] for r in times), default=0):.0e} of lambda_1\n")
     show(times, memory)

@@ -92,6 +92,28 @@ fn the_worst_case_and_the_classes_are_told() {
         html.split("Worst case at").nth(1).map(|t| t.chars().take(90).collect::<String>())
     );
 
+    // The interval of the mean, by the same draws in Python; damage grows with the size, so the area is the damage at 1.
+    let near = |found: f64, expected: f64| (found - expected).abs() < 1e-9 * expected;
+    let (low, high) = (59.0 / 6.0, 127.0 / 6.0);
+    assert!(near(number(row, 4), 15.0) && near(number(row, 8), low) && near(number(row, 9), high), "{row:?}");
+    let board = csv(&html, "board-l2-latent");
+    assert_eq!(board.len(), 2 * 5, "{board:?}");
+    let soft: Vec<(&str, &str, &str)> =
+        board[5..].iter().map(|r| (r[0].as_str(), r[1].as_str(), r[2].as_str())).collect();
+    let kinds = [("damage", ""), ("damage", ""), ("area", ""), ("credited", "race"), ("credited", "universal")];
+    assert_eq!(soft, kinds.map(|(quantity, attack)| ("soft", quantity, attack)), "the least area first");
+    let area = &board[7];
+    assert!(near(number(area, 4), 7.5) && near(number(area, 5), low / 2.0) && near(number(area, 6), high / 2.0));
+    assert_eq!((number(&board[8], 4), number(&board[9], 4)), (11.0 / 12.0, 1.0 / 12.0));
+    let shown = "<td>soft</td><td>7.50 [4.92, 10.6]</td><td>15 [9.83, 21.2]</td><td>7.50 [4.92, 10.6]</td>\
+                 <td>race 92 %, universal 8 %</td>";
+    assert!(
+        html.contains(shown),
+        "{:?}",
+        html.split("Worst case over").nth(1).map(|t| t.chars().take(600).collect::<String>())
+    );
+    assert!(html.contains("Least area first"));
+
     // The pictures: sample 7 by the universal perturbation, then 11, 10, ... by the race.
     let shown = csv(&html, "worst-images");
     let soft: Vec<(&str, &str, f64)> =

@@ -5,6 +5,7 @@ mod output; //   where a page may be written
 mod pictures; // images of several files
 mod sizes; //    sizes in any order
 mod towards; //  damage that is minus a distance
+mod trust; //    flags, shares of the largest damage, the worst case as a table
 
 use pullback_results::report::render;
 use pullback_results::store::{Block, Column, FileKind, Header, Overwrite, Values, Writer};

@@ -1,5 +1,6 @@
 //! The parts of the page: each turns a [`Study`] into figures, or into nothing if the files contain no data for it.
 
+mod board; //          the worst case as a table
 pub mod classes; //    damage by class
 pub mod compare; //    models at a glance, best first
 pub mod damage; //     damage by size of the attack
@@ -23,7 +24,7 @@ pub mod worst; //      the worst case of all attacks
 use super::figure::{Cell, Figure, Ink, Key, Marker, Point, Stroke, Table, number};
 use super::markup::Element;
 use super::stats::Quartiles;
-use super::study::{Effort, Scores, Study, Subject, Trial};
+use super::study::{Scores, Study, Subject, Trial};
 use super::words;
 
 /// A part of the page.
@@ -118,14 +119,16 @@ fn legend(subjects: impl IntoIterator<Item = (usize, String)>, marker: impl Fn(u
     if keys.len() < 2 { Vec::new() } else { keys }
 }
 
-/// For each sample the most damage of all of a trial's attacks at the size `at`, \[N\]; NaN where none has a value. `minimal` stops at the
-/// damage that was asked for, so it does not count.
+/// For each sample the most damage of all of a trial's attacks at the size `at`, \[N\]; NaN where none has a value.
 fn of_largest(trial: &Trial, at: usize) -> Vec<f64> {
-    let fits = |e: &&Effort| e.damage.len() == trial.eps.len() && e.attack != "minimal";
-    let most = |i: usize| {
-        trial.efforts.iter().filter(fits).filter_map(|e| e.damage[at].get(i)).copied().fold(f64::NAN, f64::max)
-    };
+    let most = |i: usize| trial.searches().filter_map(|e| e.damage[at].get(i)).copied().fold(f64::NAN, f64::max);
     (0..trial.index.len()).map(most).collect()
+}
+
+/// "l2-latent" of letters that an anchor may have.
+fn anchor(parts: &[&str]) -> String {
+    let letters = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
+    parts.join("-").chars().map(letters).collect()
 }
 
 /// Stands in tables in place of a share where there is none.

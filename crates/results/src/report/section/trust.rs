@@ -94,9 +94,7 @@ fn finding(flags: &Table) -> String {
 
 /// Rows of each attack at each size; the suite's own row is the worst of its parts, which are compared with it.
 fn rows(table: &mut Table, model: &str, trial: &Trial) {
-    // `minimal` stops at the damage that was asked for.
-    let fits = |e: &&Effort| e.damage.len() == trial.eps.len() && e.attack != "minimal";
-    let efforts: Vec<&Effort> = trial.efforts.iter().filter(fits).collect();
+    let efforts: Vec<&Effort> = trial.searches().collect();
     if efforts.len() < 2 {
         return;
     }

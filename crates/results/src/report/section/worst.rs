@@ -1,12 +1,13 @@
 //! The worst case: for each image the most that any attack of a file did, by size and model, and the images on which it is largest.
 
+use super::board;
 use super::rows::{Look, Rows, sample_words};
-use super::{Headline, Section, called, each, legend, spread_point, spread_row, spread_table, spread_words};
+use super::{Headline, Section, anchor, called, each, legend, spread_point, spread_row, spread_table, spread_words};
 use crate::error::Result;
 use crate::report::figure::{
     Axis, AxisScale, Cell, Curve, Figure, Ink, Mark, Marker, Panel, Plot, Stroke, Table, Width, number,
 };
-use crate::report::stats::Quartiles;
+use crate::report::stats::{MeanInterval, Quartiles};
 use crate::report::study::{Study, Subject, Trial, Worst};
 use crate::report::words;
 
@@ -35,6 +36,8 @@ pub fn section(study: &Study) -> Result<Option<Section>> {
     for (norm, goal) in &kinds {
         let own: Vec<_> = entries.iter().filter(|(_, _, t)| t.norm == *norm && t.goal == *goal).copied().collect();
         section.add(curves(&own, norm, goal), Headline::Yes);
+        let rows: Vec<(&Subject, &Trial)> = own.iter().map(|(_, subject, trial)| (*subject, *trial)).collect();
+        section.body.extend(board::table(&rows, norm, goal));
     }
     if let Some(figure) = gallery(&entries)? {
         section.add(figure, Headline::No);
@@ -42,15 +45,10 @@ pub fn section(study: &Study) -> Result<Option<Section>> {
     Ok(section.filled())
 }
 
-/// "mods-l2-latent" of letters that an anchor may have.
-fn anchor(parts: &[&str]) -> String {
-    let letters = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
-    parts.join("-").chars().map(letters).collect()
-}
-
 /// Medians and middle halves over the images, by size, a curve for each file.
 fn curves(entries: &[(usize, &Subject, &Trial)], norm: &str, goal: &str) -> Figure {
     let mut table = spread_table(&["model", "eps"]);
+    table.columns.extend(["mean_low", "mean_high"].map(str::to_owned));
     let (mut marks, mut sizes, mut seen, mut shown) = (vec![], vec![], vec![], vec![]);
     let mut last: Vec<(String, f64)> = vec![];
     let common =
@@ -63,9 +61,10 @@ fn curves(entries: &[(usize, &Subject, &Trial)], norm: &str, goal: &str) -> Figu
             let Some(cases) = trial.worst_case(at) else { continue };
             let values: Vec<f64> = cases.iter().map(|case| case.map_or(f64::NAN, |(damage, _)| damage)).collect();
             let (summary, eps) = (Quartiles::of(&values), trial.eps[at]);
+            let mean = MeanInterval::of(&values);
             let tip = format!("{name}\nε = {}\n{}", number::plain(eps), spread_words(&summary));
             points.push(spread_point(eps, &summary, tip));
-            table.row(spread_row([(&name).into(), eps.into()], &summary));
+            table.row(spread_row([(&name).into(), eps.into()], &summary).chain([mean.low.into(), mean.high.into()]));
             seen.extend([summary.low, summary.median, summary.high]);
             sizes.push(eps);
             if eps == common {
@@ -95,7 +94,8 @@ fn curves(entries: &[(usize, &Subject, &Trial)], norm: &str, goal: &str) -> Figu
             number::plain(common),
             each(&last)
         ),
-        caption: "The most that any attack of the file did to an image: median over the images (line) and middle half (band)."
+        caption: "The most that any attack of the file did to an image: median over the images (line) and middle half (band). \
+                  The numbers have the bootstrap interval of the mean, too."
             .to_owned(),
         legend: legend(shown, Marker::series),
         panels: vec![Plot::new("", x, y, marks).sized(560.0, 300.0).x_ticks(ticks).draw()],

@@ -225,11 +225,15 @@ impl Trial {
         (0..self.eps.len()).max_by(|a, b| self.eps[*a].total_cmp(&self.eps[*b]))
     }
 
+    /// The attacks that do as much damage as they can, and tell it at every size; `minimal` stops at the damage that was asked for.
+    pub fn searches(&self) -> impl Iterator<Item = &Effort> {
+        self.efforts.iter().filter(|e| e.damage.len() == self.eps.len() && e.attack != "minimal")
+    }
+
     /// For each sample the largest damage of all attacks at the size `at`, and which attack did it; `None` for a sample that no attack has a
     /// value for. Nothing if the file does not tell the damage, or by several goals. An attack that stops at a given damage does not count.
     pub fn worst_case(&self, at: usize) -> Option<Vec<Option<(f64, &str)>>> {
-        let fits = |e: &&Effort| e.damage.len() == self.eps.len() && e.attack != "minimal";
-        let efforts: Vec<&Effort> = self.efforts.iter().filter(fits).collect();
+        let efforts: Vec<&Effort> = self.searches().collect();
         if efforts.is_empty() || self.goal.is_empty() || self.goal.contains(',') {
             return None;
         }
