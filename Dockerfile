@@ -12,6 +12,7 @@
 #
 # BUILDER, BASE    the images to begin with: Debian 12, one with cargo
 # TORCH_FROM=pypi  for the CPU variant where the index of CPU builds is out of reach
+# SOURCE, REVISION where the sources are, and their commit, for the image's labels: --build-arg REVISION="$(git rev-parse HEAD)"
 
 ARG BUILDER=rust:1.95.0-slim-bookworm
 ARG BASE=debian:12.12-slim
@@ -92,6 +93,12 @@ WORKDIR /data
 RUN ["pullback", "--version"]
 # For those who keep a container up: the program starts, and finds its libraries.
 HEALTHCHECK --interval=60s --timeout=20s --retries=2 CMD ["pullback", "--version"]
+
+# Last, so that another commit renews no layer.
+ARG SOURCE=""
+ARG REVISION=""
+LABEL org.opencontainers.image.source="${SOURCE}" \
+      org.opencontainers.image.revision="${REVISION}"
 
 ENTRYPOINT ["pullback"]
 CMD ["--help"]

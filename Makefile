@@ -4,6 +4,7 @@
 #   make demo          the main job: train, score, attack, report on generated digits (runs/demo/report.html)
 #   make test          all tests, those in the documentation too
 #   make python        the Python package, built and installed in .venv
+#   make test-libraries  its tests of models of pythae, diffusers, MONAI and Lightning, which they install beside .venv
 #   make test-results  those of the crate that needs no libtorch, which they run without
 #   make test-stranger a crate of somebody else's that uses this one (minutes: it builds this crate again)
 #   make test-isa      the numeric ones under other instruction sets and numbers of threads (ISA=all: one mixture more)
@@ -12,6 +13,7 @@
 #   make msrv          a check by the oldest compiler that Cargo.toml promises, where rustup has it
 #   make bench         criterion benches, then the engine's own
 #   make peers         the same work by the authors' way, PyTorch and JAX: one table of ratios
+#   make check-trim    after make build TRIM=1: the program names no folder of this machine but libtorch's
 #   make gpu           on a CUDA machine: the tests of the device and the peers there, in parts of under 8 minutes
 #                      (ONLY=first: begin with this; ONLY=eigen,pgd: these; PEERS=jax: only these; REHEARSE=1: tiny, on the CPU)
 #   make gpu-bundle    packs that for a CUDA machine without cargo or network: target/gpu-bundle.tar.gz
@@ -32,22 +34,24 @@ DEPS          := .deps
 # A libtorch of the user's own is remembered in .deps/libtorch; changing LIBTORCH makes the link anew.
 LIBTORCH_KEY  := $(DEPS)/.libtorch-$(if $(LIBTORCH),$(shell printf %s '$(LIBTORCH)' | cksum | cut -d' ' -f1),pypi)
 TEST_PACKAGES := numpy h5py tensorboard pillow
-# What builds the Python package, and what its tests need.
-PYTHON_PACKAGES := "maturin>=1.9,<2" "pytest>=8" pandas tqdm safetensors nbmake ipykernel
+# What builds the Python package, and what its tests and its lint need.
+PYTHON_PACKAGES := "maturin>=1.9,<2" "pytest>=8" pandas tqdm safetensors nbmake ipykernel "mypy>=1.15,<2" "ruff>=0.12,<1"
+# The libraries whose models the package reads: the versions that docs/bring-your-model.md names.
+LIBRARIES := pythae==0.1.2 "diffusers==0.42.*" "monai==1.6.*" "lightning==2.6.*"
 PIP           := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 # The variables of .cargo/config.toml yield to the caller's own: clear them so that every target uses .deps.
 CARGO          = $(MAPPED)env -u LIBTORCH -u LIBTORCH_USE_PYTORCH cargo
 
 # Locations in messages of panics, of HDF5 and of libtorch's headers, which compilers take from paths: dependencies below crates/, libtorch's
 # below libtorch/, the rest from this folder. What compilers do not map is taken out of the program (.ci/trim).
+CRATES  := $(or $(CARGO_HOME),$(HOME)/.cargo)
+TRIMMED  = "$(realpath $(DEPS)/libtorch/lib)" "$(CRATES)" "$(CURDIR)" "$(realpath $(DEPS)/libtorch)" $(filter-out / /root,$(HOME))
 ifneq ($(TRIM),)
-CRATES := $(or $(CARGO_HOME),$(HOME)/.cargo)
 MAPS    = $(CRATES)/registry/src=crates $(CURDIR)=. $(addsuffix =libtorch,$(realpath $(DEPS)/libtorch))
 MAPPED  = RUSTFLAGS="$(MAPS:%=--remap-path-prefix=%)" CFLAGS="$(MAPS:%=-ffile-prefix-map=%)" CXXFLAGS="$(MAPS:%=-ffile-prefix-map=%)" #
-TRIMMED = "$(realpath $(DEPS)/libtorch/lib)" "$(CRATES)" "$(CURDIR)" "$(realpath $(DEPS)/libtorch)" $(filter-out / /root,$(HOME))
 endif
 
-.PHONY: all setup preflight preflight-python build demo test python python-setup test-python test-results test-isa test-stranger lint site msrv version bench peers gpu gpu-bundle clean
+.PHONY: all setup preflight preflight-python build check-trim demo test python python-setup test-python test-libraries test-results test-isa test-stranger lint site msrv version bench peers gpu gpu-bundle clean
 all: build
 
 setup: preflight $(LIBTORCH_KEY) $(DEPS)/.cmake $(DEPS)/.nvcc
@@ -102,6 +106,10 @@ build: setup
 	$(CARGO) build --release
 	$(if $(TRIM),$(PYTHON) .ci/trim $(BIN) $(TRIMMED))
 
+# The program itself, after make build TRIM=1.
+check-trim:
+	$(PYTHON) .ci/trim --check $(BIN) $(TRIMMED)
+
 # Everything that the run needs is checked by the program itself: what is up to date is not done again.
 demo: build
 	$(BIN) demo
@@ -141,8 +149,23 @@ test-python: setup
 	@if $(HAS_PYTHON); then set -e; \
 	  $(MAKE) --no-print-directory python; $(CARGO) test --no-run --quiet; \
 	  cd crates/python; ../../$(VENV)/bin/python -m pytest; \
+  ../../$(VENV)/bin/python -m mypy.stubtest pullback._native --ignore-missing-stub --mypy-config-file pyproject.toml; \
   ../../$(VENV)/bin/python -m pytest --quiet --nbmake ../../docs/first-look.ipynb; \
 	else $(NO_PYTHON); fi
+
+# The tests of other libraries' models, none of them skipped: in an environment of their own, since these bring many packages. .venv is behind
+# it, by a .pth file, with its torch and the package itself.
+LIBRARY_PYTHON := $(DEPS)/libraries/bin/python
+PURELIB        := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
+$(DEPS)/libraries/.made: Makefile $(LIBTORCH_KEY) $(DEPS)/.python $(DEPS)/.test-python
+	$(VENV)/bin/python -m venv --clear $(DEPS)/libraries
+	cd $(VENV) && bin/python $(PURELIB) > "$$(../$(LIBRARY_PYTHON) $(PURELIB))/venv.pth"
+	$(LIBRARY_PYTHON) -m pip install --quiet --disable-pip-version-check $(LIBRARIES)
+	touch $@
+
+test-libraries: export OMP_NUM_THREADS ?= 1
+test-libraries: python $(DEPS)/libraries/.made
+	cd crates/python; PULLBACK_REQUIRE_LIBRARIES=1 ../../$(LIBRARY_PYTHON) -m pytest tests/test_libraries.py tests/test_kinds.py::test_a_lightning_module
 
 # Of crates/results alone: neither libtorch nor the compiler of the kernels is asked for.
 test-results: preflight $(DEPS)/.cmake $(DEPS)/.test-python
@@ -158,10 +181,11 @@ test-isa: setup $(DEPS)/.test-python
 	env -u LIBTORCH -u LIBTORCH_USE_PYTORCH bash .ci/isa
 
 DENY = $(CARGO) deny --log-level error
-lint: setup
+lint: setup $(DEPS)/.python $(DEPS)/.test-python
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --all-targets -- -D warnings
-	@if $(HAS_PYTHON); then set -x; PYO3_PYTHON="$(CURDIR)/$(VENV)/bin/python" $(CARGO) clippy --package pullback-python -- -D warnings; \
+	@if $(HAS_PYTHON); then set -ex; PYO3_PYTHON="$(CURDIR)/$(VENV)/bin/python" $(CARGO) clippy --package pullback-python -- -D warnings; \
+	  cd crates/python; ../../$(VENV)/bin/python -m ruff check --quiet; ../../$(VENV)/bin/python -m mypy; \
 	else $(NO_PYTHON); fi
 	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --no-deps
 	@if $(DENY) --version >/dev/null 2>&1; then set -ex; $(DENY) check --hide-inclusion-graph licenses bans sources; \
@@ -210,7 +234,7 @@ GPU_BUNDLE := target/gpu-bundle
 GPU_FLAGS   = $(if $(REHEARSE),--rehearse) $(if $(ONLY),--only $(ONLY)) $(if $(PEERS),--peers $(PEERS))
 
 gpu-bundle: setup
-	CARGO="$(CARGO)" benches/bundle.sh $(GPU_BUNDLE)
+	CARGO="$(CARGO)" PYTHON="$(PYTHON)" benches/bundle.sh $(GPU_BUNDLE) $(TRIMMED)
 
 $(DEPS)/.gpu-peers: Makefile $(VENV)/.made | $(DEPS)
 	$(PIP) $(if $(REHEARSE),'jax>=0.4','jax[cuda13]' cupy-cuda13x) h5py numpy scipy

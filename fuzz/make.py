@@ -73,6 +73,13 @@ for name, (kind, shape, size) in tensors.items():
 text = json.dumps(header).encode()
 put("safetensors", "two", struct.pack("<Q", len(text)) + text + bytes(range(at)))
 
+entry = {"model": "a.pt", "model_sha256": "ab" * 32, "dataset": "mnist", "data_sha256": "cd" * 32, "samples": 100, "suite": "suite-2", "norm": "l2",
+         "goal": "latent", "eps": [0.5, 1.0], "damage": [[1.0, 0.9, 1.1], [2.0, 1.8, 2.2]], "recon_mse": [0.05, 0.1], "clean_mse": 0.01,
+         "area": [1.25, 1.1, 1.4], "passes": [900.0, 850.0], "seed": 0, "version": "0.2.0"}
+other = {**entry, "model": "b.pt", "model_sha256": "ef" * 32, "area": [0.5, 0.4, 0.6]}
+elsewhere = {**other, "norm": "linf", "setting": "target zero", "eps": [0.1], "damage": [[3.0, 2.0, 4.0]], "recon_mse": [0.2]}
+put("leaderboard", "three", (json.dumps([entry, other, elsewhere], indent=2) + "\n").encode())
+
 for path in (pathlib.Path(__file__).parent.parent / "configs").glob("*.yaml"):
     put("config", path.stem, path.read_bytes())
 for path in sys.argv[1:]:

@@ -1,8 +1,8 @@
 // One step of a projected gradient ascent: the best iterate is kept, then come the gradient's admissible part, its steepest direction, the
 // move, the ball, the box. One block for each sample; what later phases read again is in the cache.
 //
-// The same as `Budget::admissible`, `steepest` and `contract` of src/attack/budget.rs one after the other, with sums in double. L1: the
-// steepest direction is the largest entry; soft thresholding reaches the ball. Sphere: the other pixels make up for what the box cuts off.
+// The same as `Budget::uphill` and `contract` of src/attack/budget.rs one after the other, with sums in double. L1: the largest entries
+// take the step, each as far as its wall; soft thresholding reaches the ball. Sphere: the other pixels make up for what the box cuts off.
 // Source: Duchi et al. 2008 (projection onto the simplex); Michelot 1986 (the threshold; its active set only shrinks, so that it is exact
 // after finitely many passes).
 #pragma once
@@ -103,11 +103,37 @@ PB_BODY void step_within(Team& team, Step<T> move, int d, const T* x0, const T* 
     return;
   }
 
-  // L1: along the first of the largest entries.
-  const int first = peak > T(0) ? d - team.template max<int>(d, [&](int i) { return fabs(usable(i)) == peak ? d - i : 0; }) : -1;
+  // L1: pixels move in the order of their gradients, each as far as its wall, until the step has its length. A single pixel would be cut
+  // off by the box, after the ball has already made room for all of it.
+  const double reach = move.reach;
+  const auto room = [&](int i) {
+    const T v = usable(i);
+    const double wall = v > T(0) ? double(move.high) - x[i] : v < T(0) ? double(x[i]) - move.low : 0.0;
+    return smaller(wall, reach);
+  };
+  const auto beyond = [&](T least) {
+    return team.template sum<double>(d, [&](int i) { return fabs(usable(i)) > least ? room(i) : 0.0; });
+  };
+  // The least gradient that moves: an interval around it is halved until its ends are neighbouring numbers.
+  T least = T(0);
+  if (beyond(least) >= reach) {
+    T below = T(0);
+    least = peak;
+    for (T middle = peak / T(2); middle > below && middle < least; middle = below + (least - below) / T(2)) {
+      if (beyond(middle) < reach) {
+        least = middle;
+      } else {
+        below = middle;
+      }
+    }
+  }
+  const double left = reach - beyond(least);
+  const double tied = team.template sum<double>(d, [&](int i) { return fabs(usable(i)) == least ? room(i) : 0.0; });
+  const double share = tied > 0.0 ? smaller(left / tied, 1.0) : 0.0;
   const auto step = [&](int i) {
-    const T way = i == first ? copysign(T(1), g[i]) : T(0);
-    return x[i] + way * move.reach - x0[i];
+    const T v = fabs(usable(i));
+    const double part = v > least ? 1.0 : v == least ? share : 0.0;
+    return x[i] + copysign(T(part * room(i)), g[i]) - x0[i];
   };
   double threshold = 0.0;
   const double total = team.template sum<double>(d, [&](int i) { return fabs(double(step(i))); });

@@ -64,8 +64,13 @@ impl DeviceChoice {
     /// The choice of process `local` (from 0) among several on one machine: where the user left it open, each takes a device of its own, as
     /// far as there are so many.
     pub fn of_local(self, local: usize) -> Self {
-        match (self, cuda::found().devices) {
-            (Self::Auto, seen @ 1..) => Self::Cuda(local % seen),
+        self.among(local, cuda::found().devices)
+    }
+
+    /// [`DeviceChoice::of_local`] on a machine with so many devices.
+    fn among(self, local: usize, seen: usize) -> Self {
+        match (self, seen) {
+            (Self::Auto, 1..) => Self::Cuda(local % seen),
             _ => self,
         }
     }
@@ -129,5 +134,21 @@ pub fn memory_budget(device: Device) -> Result<u64> {
     match device {
         Device::Cuda(n) => crate::ffi::memory::cuda_memory(n).map(|(free, _)| free / 5 * 4),
         _ => Ok(crate::memory::left().unwrap_or(2 << 30) / 2),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::DeviceChoice::{Auto, Cpu, Cuda};
+
+    #[test]
+    fn processes_of_one_machine_take_its_devices_in_turn() {
+        let taken = |seen| [0, 1, 2, 3, 4].map(|local| Auto.among(local, seen));
+        assert_eq!(taken(2), [0, 1, 0, 1, 0].map(Cuda));
+        assert_eq!(taken(8), [0, 1, 2, 3, 4].map(Cuda));
+        // Without a device all compute on the host.
+        assert_eq!(taken(0), [Auto; 5]);
+        // What the user has chosen stays.
+        assert_eq!((Cpu.among(3, 2), Cuda(1).among(2, 2)), (Cpu, Cuda(1)));
     }
 }

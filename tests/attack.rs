@@ -15,6 +15,8 @@ mod race;
 mod run;
 mod scaled;
 mod spec;
+mod starts;
 pub(crate) mod toy;
 mod through;
 mod universal;
+mod walls;

@@ -375,7 +375,7 @@ fn help_is_true() {
         ("", "but for the summaries and pages that `sweep` and `demo` make anew"),
         ("attack", "decoder, whose directions are codes, is for scores only [default: stochastic]"),
         ("attack", "pgd [default: 40], apgd and universal [default: 100], spectral-iterated and minimal [default: 10]"),
-        ("attack", "Ascents of pgd and apgd [default: 1] and universal [default: 3]"),
+        ("attack", "Searches of pgd, apgd, square, spectral-iterated [default: 1] and universal [default: 3]"),
         ("score", "--metric <METRIC> The pullback metric [default: stochastic]"),
         ("score", "auto decides by the model's sizes alone"),
         ("sweep", "--seed <S> In place of `seeds`; the grids of `also` keep their own"),

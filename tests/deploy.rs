@@ -1,10 +1,13 @@
 //! The scripts of deploy/: every command of ours in them is one that the program takes, and each file is what it says.
 
-use crate::files::root;
+use crate::child;
+use crate::files::{binary, on_cpu, program, root};
 use clap::Parser;
 use pullback::cli::args::Args;
 use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
 fn file(name: &str) -> String {
     fs::read_to_string(root().join("deploy").join(name)).unwrap()
@@ -118,11 +121,109 @@ fn a_trimmed_program_names_no_folder_but_libtorchs() {
     let program = folder.path().join("p");
     let text = b"\0/b/x/torch/lib\0/b/x/torch/lib/a.h\0in /b/x/src/a.c:3, -map=/b/x=.\0/b/x\0/b/xylophone\0/b/x.y\0/c/.cargo/d.rs\0";
     fs::write(&program, text).unwrap();
-    let mut command = Command::new(crate::files::interpreter());
-    command.arg(root().join(".ci/trim")).arg(&program).args(["/b/x/torch/lib", "/b/x", "/c/.cargo/"]);
-    let done = command.output().unwrap();
-    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let trim = |flags: &[&str]| {
+        let mut command = Command::new(crate::files::interpreter());
+        command.arg(root().join(".ci/trim")).args(flags).arg(&program);
+        let done = command.args(["/b/x/torch/lib", "/b/x", "/c/.cargo/"]).output().unwrap();
+        (done.status.success(), String::from_utf8_lossy(&done.stderr).into_owned())
+    };
+    let (clean, said) = trim(&["--check"]);
+    assert!(!clean && said.contains("/c/.cargo/d.rs") && said.contains("paths of this machine"), "{said}");
+    let (done, said) = trim(&[]);
+    assert!(done, "{said}");
+    assert_eq!(trim(&["--check"]), (true, String::new()));
     let trimmed = String::from_utf8(fs::read(&program).unwrap()).unwrap();
     let expected = "\0/b/x/torch/lib\0/non/torch/lib/a.h\0in /non/src/a.c:3, -map=/non=.\0/non\0/b/xylophone\0/b/x.y\0/nonexist/d.rs\0";
     assert_eq!(trimmed, expected);
+}
+
+#[test]
+fn the_label_of_the_image_is_the_version_of_the_program() {
+    let text = fs::read_to_string(root().join("Dockerfile")).unwrap();
+    let named = |key: &str| -> Vec<String> {
+        let label = format!("org.opencontainers.image.{key}=\"");
+        let after = text.split(&label).skip(1);
+        after.map(|rest| rest.split('"').next().unwrap_or_default().to_owned()).collect()
+    };
+    assert_eq!(named("version"), [env!("CARGO_PKG_VERSION")]);
+    assert_eq!((named("source"), named("revision")), (vec!["${SOURCE}".to_owned()], vec!["${REVISION}".to_owned()]));
+}
+
+/// A program that this machine may have, beside the interpreter or on PATH.
+fn tool(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut all: Vec<PathBuf> = vec![crate::files::interpreter().with_file_name(name)];
+    all.extend(std::env::split_paths(&path).map(|folder| folder.join(name)));
+    all.into_iter().find(|file| file.is_file())
+}
+
+#[test]
+fn the_jobs_have_no_key_that_kubernetes_does_not_know() {
+    let Some(validate) = tool("kubernetes-validate") else {
+        println!("skipped: kubernetes-validate is not here (.venv/bin/python -m pip install kubernetes-validate)");
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let accepted = |text: &str| {
+        let at = folder.path().join("jobs.yaml");
+        fs::write(&at, text).unwrap();
+        let done = Command::new(&validate).arg("--strict").arg(&at).output().unwrap();
+        let said = [done.stdout, done.stderr].concat();
+        (done.status.success(), String::from_utf8_lossy(&said).into_owned())
+    };
+    let jobs = file("kubernetes.yaml");
+    let (good, said) = accepted(&jobs);
+    assert!(good, "{said}");
+    let misspelt = jobs.replace("backoffLimitPerIndex", "backoffLimitPerindex");
+    assert!(misspelt != jobs && !accepted(&misspelt).0, "a misspelt key passes");
+}
+
+/// A launcher for two processes, its arguments and the variables that it needs where root starts it.
+type Launcher = (&'static str, &'static [&'static str], &'static [(&'static str, &'static str)]);
+
+const LAUNCHERS: [Launcher; 2] = [
+    (
+        "mpirun",
+        &["-n", "2", "--oversubscribe"],
+        &[("OMPI_ALLOW_RUN_AS_ROOT", "1"), ("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")],
+    ),
+    ("torchrun", &["--standalone", "--no-python", "--nproc-per-node", "2"], &[]),
+];
+
+#[test]
+fn launchers_divide_a_run_whose_parts_are_the_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let yaml = "data: {source: strokes, limit: 8}\nmodel: {kind: mlp, hidden: [4], latent: 2}\ntrain: {epochs: 1}\n";
+    fs::write(at.join("a.yaml"), yaml).unwrap();
+    let line = "score -m run -d strokes --limit 32 --batch 1 --precision f64 -q -o".split(' ');
+    let succeeds = |command: &mut Command, what: &str| {
+        command.current_dir(at).env("OMP_NUM_THREADS", "1");
+        let done = child::within(Duration::from_secs(120), command).unwrap_or_else(|| panic!("{what} hangs"));
+        assert!(done.status.success(), "{what}: {}", String::from_utf8_lossy(&done.stderr));
+    };
+    let found = |name: &str| {
+        let reader = pullback::store::Reader::open(&at.join(name)).unwrap();
+        reader.read_f64("/spectrum/eigenvalues").unwrap().1
+    };
+    succeeds(program().args("train -c a.yaml -o run -q".split(' ')), "training");
+    succeeds(program().args(line.clone()).arg("whole.h5"), "a single run");
+    let whole = found("whole.h5");
+    for (name, args, variables) in LAUNCHERS {
+        let Some(launcher) = tool(name) else {
+            println!("skipped: {name} is not here");
+            continue;
+        };
+        let mut launched = Command::new(launcher);
+        launched.args(args).arg(binary()).args(line.clone()).arg(format!("{name}.h5"));
+        succeeds(on_cpu(&mut launched).envs(variables.iter().copied()), name);
+        let parts = fs::read_dir(at).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut parts: Vec<String> = parts.filter(|part| part.starts_with(&format!("{name}.shard-"))).collect();
+        parts.sort();
+        assert!(parts.len() > 1, "{name}: {parts:?}");
+        succeeds(program().arg("merge").args(&parts).args(["-o", &format!("{name}.h5")]), name);
+        let joined = found(&format!("{name}.h5"));
+        let near = |(a, b): (&f64, &f64)| (a - b).abs() <= 1e-9 * b.abs().max(1.0);
+        assert!(joined.len() == whole.len() && joined.iter().zip(&whole).all(near), "{name}: {joined:?} {whole:?}");
+    }
 }

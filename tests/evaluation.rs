@@ -179,6 +179,93 @@ fn targets_are_named_in_four_ways() {
     }
 }
 
+/// Values of `shape` as NumPy stores them.
+fn npy(shape: &[usize], values: &[f32]) -> Vec<u8> {
+    let axes = shape.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
+    let header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({axes}), }}");
+    let header = format!("{header:<117}\n");
+    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+    bytes.extend((header.len() as u16).to_le_bytes());
+    bytes.extend(header.into_bytes());
+    bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+    bytes
+}
+
+/// One code for all samples, or one for each by its position, from any file of arrays.
+#[test]
+fn codes_of_a_file_are_targets() {
+    let folder = trained();
+    let at = folder.path();
+    let write = |name: &str, shape: &[usize], values: &[f32]| {
+        std::fs::write(at.join(name), npy(shape, values)).unwrap();
+    };
+    // Samples 0, 2 and 4 are led to 0, the others to 5.
+    let each: Vec<f32> = (0..18).map(|place| if place / 3 % 2 == 0 { 0.0 } else { 5.0 }).collect();
+    write("zero.npy", &[1, 3], &[0.0; 3]);
+    write("each.npy", &[6, 3], &each);
+    let file = File::create(at.join("codes.h5")).unwrap();
+    file.new_dataset::<f32>().shape([6, 3]).create("z").unwrap().write_raw(&each).unwrap();
+    drop(file);
+    let line = "attack -m m -d strokes --attack race --budget 40 --eps 2 --limit 6 -q";
+    let attack = |name: &str, rest: &str| succeeds(at, &format!("{line} -o {name} {rest}"));
+    attack("a.h5", "--target zero");
+    attack("b.h5", "--target code:zero.npy");
+    assert_eq!(doubles(at, "a.h5", "damage/race"), doubles(at, "b.h5", "damage/race"));
+    attack("c.h5", "--target code:each.npy");
+    attack("d.h5", "--target code:codes.h5:z --shard 2/2");
+    let (zero, own) = (doubles(at, "a.h5", "clean/target_latent_l2"), doubles(at, "c.h5", "clean/target_latent_l2"));
+    assert!(
+        zero.iter().zip(&own).enumerate().all(|(i, (zero, own))| (zero == own) == (i % 2 == 0)),
+        "{zero:?} {own:?}"
+    );
+    let after = doubles(at, "c.h5", "attack/race/target_latent_l2");
+    let closer = own.iter().zip(&after).filter(|(before, after)| after < before).count();
+    // A code that is 0 already has nowhere to go.
+    assert!(closer >= 5, "{own:?} {after:?}");
+    // A part has its own samples' codes.
+    for (a, b) in doubles(at, "d.h5", "clean/target_latent_l2").iter().zip(&own[3..]) {
+        assert!((a - b).abs() <= 1e-5 * b, "{a} {b}");
+    }
+    let hash = |name: &str| {
+        let found = File::open(at.join(name)).unwrap().attr("target_sha256").unwrap();
+        found.read_scalar::<hdf5::types::VarLenUnicode>().unwrap().to_string()
+    };
+    assert!(hash("c.h5") == hash("d.h5") && hash("b.h5") != hash("c.h5"));
+    write("long.npy", &[1, 4], &[0.0; 4]);
+    write("few.npy", &[5, 3], &[0.0; 15]);
+    write("nan.npy", &[1, 3], &[0.0, f32::NAN, 0.0]);
+    for (wrong, text) in [
+        ("code:long.npy", "target code:long.npy: expected [1, 3], or [6, 3] with a code for each sample, found [1, 4]"),
+        ("code:few.npy", "target code:few.npy: expected [1, 3], or [6, 3] with a code for each sample, found [5, 3]"),
+        ("code:nan.npy", "target code:nan.npy: expected finite numbers, found NaN"),
+        ("code:", "code:FILE"),
+        ("code:zero.npy --layers encoder.0", "an image, because the goal layers has no value for a code alone"),
+    ] {
+        let (code, said) = pullback(at, &format!("{line} -o w.h5 --target {wrong}"));
+        assert_eq!((code, said.lines().count()), (Some(2), 1), "{said}");
+        assert!(said.contains(text) && !at.join("w.h5").exists(), "{said}");
+    }
+}
+
+/// Spectra at iterates are found as those at the samples: the whole factor, or products with it.
+#[test]
+fn the_way_to_spectra_reaches_every_iterate() {
+    let folder = trained();
+    let at = folder.path();
+    let line = "attack -m m -d strokes --attack spectral-iterated --metric mean --steps 2 --eps 1 --limit 3 -q";
+    succeeds(at, &format!("{line} -o full.h5 --spectrum full"));
+    succeeds(at, &format!("{line} -o top.h5 --spectrum top"));
+    let backward = |file: &str| doubles(at, file, "passes/spectral-iterated/backward")[0];
+    // Three rows of the factor a step; of products, two passes each.
+    assert_eq!(backward("full.h5"), 6.0);
+    assert!(backward("top.h5") != 6.0, "{}", backward("top.h5"));
+    for (a, b) in
+        doubles(at, "full.h5", "damage/spectral-iterated").iter().zip(doubles(at, "top.h5", "damage/spectral-iterated"))
+    {
+        assert!((a - b).abs() < 1e-2 * b, "{a} {b}");
+    }
+}
+
 /// `--metric` is for every attack that goes along a metric's directions.
 #[test]
 fn a_metric_reaches_every_attack_along_its_directions() {
@@ -213,21 +300,29 @@ fn a_doubtful_evaluation_is_flagged() {
     )
     .unwrap();
     succeeds(at, "train -c fresh.yaml -o fresh -q");
-    succeeds(at, "attack -m fresh -d strokes -o fresh.h5 --attack race --budget 20 --eps 1 --limit 8 -q");
+    let said = succeeds(at, "attack -m fresh -d strokes -o fresh.h5 --attack race --budget 20 --eps 1 --limit 8 -q");
+    let line = "attack model: on 8 of 8 attacked images the reconstruction is no better than a grey image";
+    assert!(said.contains(line), "{said}");
     assert!(flags("fresh.h5").contains(&"model.untrained".to_owned()), "{:?}", flags("fresh.h5"));
     // The box leaves little of an epsilon that is as large as the image.
-    succeeds(at, "attack -m m -d strokes -o wide.h5 --attack race --budget 20 --eps 100 --limit 8 -q");
+    let said = succeeds(at, "attack -m m -d strokes -o wide.h5 --attack race --budget 20 --eps 100 --limit 8 -q");
     assert!(flags("wide.h5").contains(&"race.boxed".to_owned()), "{:?}", flags("wide.h5"));
+    assert!(said.contains("attack race: on 8 of 8 attacked images the box leaves less than half of epsilon"), "{said}");
+    // Of a small one it leaves all.
+    let said = succeeds(at, "attack -m m -d strokes -o room.h5 --attack race --budget 20 --eps 0.01 --limit 8 -q");
+    let boxed = File::open(at.join("room.h5")).unwrap().dataset("flags/race.boxed").unwrap().read_raw::<u8>().unwrap();
+    assert!(boxed == [0; 8] && !said.contains("the box leaves"), "{boxed:?} {said}");
     // A step that is far too long for units that saturate.
     let config =
         std::fs::read_to_string(at.join("c.yaml")).unwrap().replace("kind: mlp", "kind: mlp, activation: tanh");
     std::fs::write(at.join("tanh.yaml"), config).unwrap();
     succeeds(at, "train -c tanh.yaml -o tanh -q");
-    succeeds(
+    let said = succeeds(
         at,
         "attack -m tanh -d strokes -o far.h5 --attack spectral --metric mean --box off --eps 300 --limit 8 -q",
     );
     assert!(flags("far.h5").contains(&"spectral.bent".to_owned()), "{:?}", flags("far.h5"));
+    assert!(said.contains("attacked images the smallest step along v_1 does less than half"), "{said}");
     // A short one says what it should, and a sound search raises nothing.
     succeeds(
         at,

@@ -2,6 +2,7 @@
 
 use crate::child;
 use crate::files::{interpreter, root};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -110,4 +111,95 @@ fn a_stop_loses_no_row_and_leaves_no_child() {
         assert!(text.contains("quick ") && text.contains(&told), "{text}");
         assert!(!lives(&fs::read_to_string(folder.path().join("child")).unwrap()), "{signal}");
     }
+}
+
+/// A function of a file of tests, with all that follows it up to the next one.
+struct Function {
+    /// With its module: `kernels::step::name`.
+    path: String,
+    name: String,
+    test: bool,
+    text: String,
+}
+
+fn functions(module: &str, text: &str) -> Vec<Function> {
+    let mut found: Vec<Function> = Vec::new();
+    let mut test = false;
+    for line in text.lines() {
+        test |= line == "#[test]";
+        if let Some(rest) = line.strip_prefix("pub ").unwrap_or(line).strip_prefix("fn ") {
+            let name: String = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+            found.push(Function { path: format!("{module}::{name}"), name, test, text: String::new() });
+            test = false;
+        }
+        if let Some(last) = found.last_mut() {
+            last.text.push_str(line);
+            last.text.push('\n');
+        }
+    }
+    found
+}
+
+/// Every file of tests below `folder`, as its functions.
+fn files(folder: &Path) -> Vec<Vec<Function>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            let below = path.strip_prefix(root().join("tests")).unwrap().with_extension("");
+            let module: Vec<&str> = below.iter().map(|part| part.to_str().unwrap()).collect();
+            found.push(functions(&module.join("::"), &fs::read_to_string(&path).unwrap()));
+        }
+    }
+    found
+}
+
+/// The tests of a file that ask for a device, by themselves or by another function of the file.
+fn on_devices(file: &[Function]) -> Vec<&Function> {
+    let calls = |text: &str, name: &str| {
+        let begins = |at: usize| !text[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_');
+        text.match_indices(&format!("{name}(")).any(|(at, _)| begins(at))
+    };
+    let mut asking: BTreeSet<&str> = ["on_each_device", "devices", "device::cuda"].into();
+    loop {
+        let found = file.iter().filter(|f| asking.iter().any(|name| calls(&f.text, name)));
+        let more: BTreeSet<&str> = found.map(|f| f.name.as_str()).chain(asking.iter().copied()).collect();
+        if more.len() == asking.len() {
+            break;
+        }
+        asking = more;
+    }
+    file.iter().filter(|f| f.test && asking.contains(f.name.as_str())).collect()
+}
+
+/// The strings that `name = ` gives in a file of Python's: a list on some lines, or one string.
+fn given(text: &str, name: &str) -> Vec<String> {
+    let after = text.split_once(&format!("\n{name} = ")).unwrap().1;
+    let end = if after.starts_with('[') { ']' } else { '\n' };
+    let listed = after.split(end).next().unwrap();
+    listed.split('"').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+#[test]
+fn every_test_of_a_device_is_among_those_that_are_run_on_one() {
+    let text = fs::read_to_string(root().join("benches/gpu_first.py")).unwrap();
+    let (modules, sanitized) = (given(&text, "MODULES"), given(&text, "SANITIZED"));
+    assert!(modules.len() > 10 && sanitized.len() == 1, "{modules:?} {sanitized:?}");
+    let all: Vec<Vec<Function>> = files(&root().join("tests"));
+    let tests = || all.iter().flatten().filter(|f| f.test);
+    // The tests are filtered by these names, so that one that nobody has would run none.
+    for module in &modules {
+        assert!(tests().any(|f| f.path.contains(module)), "{module}: no test has this name");
+    }
+    assert!(tests().any(|f| f.path == sanitized[0]), "{sanitized:?}: no test has this name");
+    let mut count = 0;
+    for file in all.iter().filter(|file| file.first().is_none_or(|f| !f.path.starts_with("device::"))) {
+        for test in on_devices(file) {
+            assert!(modules.iter().any(|module| test.path.contains(module)), "{} runs on no device", test.path);
+            count += 1;
+        }
+    }
+    assert!(count > 40, "{count}: the reader of these files sees too few");
 }

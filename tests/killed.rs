@@ -2,7 +2,8 @@
 //! name is whole at every moment.
 //!
 //! The suite kills some commands once. Many kills, a hundred of each command (PULLBACK_KILLS and PULLBACK_KILLED say otherwise: a number, and
-//! names of commands): `cargo test --test tests -- --ignored --nocapture killed::`
+//! names of commands): `cargo test --test tests -- --ignored --nocapture killed::`. PULLBACK_SEED=N draws the moments of an earlier run again,
+//! which told its seed; where within the work a moment falls depends on the machine still.
 
 pub mod files; // what is whole, and what is the same
 
@@ -164,15 +165,34 @@ fn survive(job: &Job, at: &Path, kills: usize, dice: &mut Dice) -> Tally {
     tally
 }
 
+/// Fewer kills than this say little of how many find work.
+const MANY: usize = 20;
+
 fn all(kills: usize, wanted: &str) {
     let folder = desk();
-    let mut dice = Dice(std::process::id().into());
-    println!("seed {}", dice.0);
+    let seed = std::env::var("PULLBACK_SEED").ok().map(|seed| seed.parse::<u64>().expect("PULLBACK_SEED: a number"));
+    let mut dice = Dice(seed.unwrap_or_else(|| std::process::id().into()));
+    // The output of a test that fails is shown.
+    println!("PULLBACK_SEED={}", dice.0);
+    assert!(wanted.split(',').all(|name| JOBS.iter().any(|job| job.name == name)), "{wanted}: an unknown command");
     for job in JOBS.iter().filter(|job| wanted.split(',').any(|name| name == job.name)) {
         let start = Instant::now();
         let tally = survive(job, folder.path(), kills, &mut dice);
         println!("{}: {tally:?} in {:.0} s", job.name, start.elapsed().as_secs_f64());
+        assert_eq!(tally.kills, kills, "{}", job.name);
+        assert!(kills < MANY || interrupts(&tally), "{}: {tally:?}: few kills found work under way", job.name);
     }
+}
+
+/// Whether at least half of the kills found work under way: those that come before it begins show nothing.
+fn interrupts(tally: &Tally) -> bool {
+    tally.working * 2 >= tally.kills
+}
+
+#[test]
+fn kills_before_the_work_begins_do_not_count() {
+    let of = |working| Tally { kills: 100, working, ..Tally::default() };
+    assert!(interrupts(&of(50)) && !interrupts(&of(49)));
 }
 
 #[test]

@@ -267,3 +267,19 @@ fn the_program_names_lost_samples_and_goes_on() {
     assert_eq!(code, Some(2), "{said}");
     assert!(said.contains("expected finite numbers"), "{said}");
 }
+
+/// Its columns are NaN for the samples that it was fitted on as well, which are not lost.
+#[test]
+fn the_universal_attack_alone_names_lost_samples() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    crate::python::python(IMAGES, &[at]).unwrap();
+    std::fs::copy(crate::files::root().join("tests/models/standardised.pt"), at.join("m.pt")).unwrap();
+    for (data, lost) in [("one", true), ("clean", false)] {
+        let line = format!("attack -m m.pt -d {data}.h5 -o {data}.u.h5 --attack universal --steps 3 --eps 1");
+        let (code, said) = pullback(at, &line);
+        assert_eq!(code, Some(0), "{line}: {said}");
+        let named = said.contains("1 of 100 samples is not finite and NaN in the file: sample 70");
+        assert!(named == lost && said.contains("not finite and NaN") == lost, "{said}");
+    }
+}

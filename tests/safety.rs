@@ -1,5 +1,8 @@
 //! What may happen around a run: a full disk, another process, data that change meanwhile. Each done for real.
 
+mod lies; //  headers that claim more than there is
+mod whole; // studies, and parts that are joined
+
 use crate::child;
 use crate::files::{binary, on_cpu, program};
 use std::path::{Path, PathBuf};
@@ -10,6 +13,21 @@ const CONFIG: &str = "\
 data: {source: strokes, limit: 32, valid: 0}
 model: {kind: mlp, hidden: [12], latent: 3}
 train: {epochs: 1, batch: 16}
+";
+
+/// One small model, for `sweep`.
+const STUDY: &str = "\
+beta: [1]
+mixup: [0]
+device: cpu
+workers: 1
+data: {source: strokes, limit: 32, valid: 0}
+model: {kind: mlp, hidden: [12], latent: 3}
+train: {epochs: 1, batch: 16}
+samples: 8
+score: {metrics: [stochastic]}
+attack: {attacks: [{kind: random}], eps: [1]}
+correlate: {resamples: 100}
 ";
 
 fn command(folder: &Path, line: &str) -> Command {
@@ -47,6 +65,7 @@ fn refused(folder: &Path, line: &str, parts: &[&str]) {
 fn desk() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("a.yaml"), CONFIG).unwrap();
+    std::fs::write(folder.path().join("study.yaml"), STUDY).unwrap();
     succeeds(folder.path(), "train -c a.yaml -o run -q");
     folder
 }
@@ -140,6 +159,10 @@ fn a_file_that_may_not_grow_is_an_error_and_no_sudden_end() {
         ("attack -m run -d strokes --limit 16 --attack random --eps 1 --save-images -o a.h5 -q", &["a.h5"]),
         ("merge 1.h5 2.h5 -o m.h5", &["m.h5"]),
         ("report 1.h5 -o r.html", &["r.html"]),
+        (
+            "sweep -c study.yaml -o study -q",
+            &["study/sweep.h5", "study/report.html", "study/cells/1-0-0/model.safetensors"],
+        ),
         ("train -c a.yaml -o two -q", &["two/model.safetensors", "two/train.safetensors", "two/history.csv"]),
     ] {
         let mut limited = Command::new("bash");

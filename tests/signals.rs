@@ -93,6 +93,32 @@ fn every_stopping_signal_stops_soon_and_keeps_what_is_finished() {
     assert!(done > 0);
 }
 
+/// Commands beside `score`, each with minutes of work: the line, and what exists once it works.
+const OTHERS: [(&str, &str, &str); 3] = [
+    ("TERM", "train -c a.yaml --set train.epochs=100000 -o long", "long/history.csv"),
+    ("USR1", "attack -m run -d strokes --attack pgd --steps 400 --eps 1 -o a.h5", "a.h5.partial"),
+    ("USR2", "sweep -c study.yaml -o study", "study/cells/1-0-0/history.csv"),
+];
+
+#[test]
+fn every_command_that_schedulers_stop_says_that_it_goes_on_later() {
+    let folder = folder();
+    let at = folder.path();
+    let config = std::fs::read_to_string(at.join("a.yaml")).unwrap().replace("epochs: 1", "epochs: 100000");
+    std::fs::write(at.join("study.yaml"), format!("{config}beta: [1]\nmixup: [0]\n")).unwrap();
+    for (signal, line, sign) in OTHERS {
+        let mut child = begun(at, line, "");
+        wait_for(&at.join(sign), &mut child);
+        wait_for_handlers(&mut child);
+        let since = Instant::now();
+        child::signal(child.id(), signal);
+        let (code, took, said) = ended(child, since);
+        assert_eq!(code, Some(75), "{line}: {said}");
+        assert!(took < 2.0, "{line}: {took} s");
+        assert!(said.trim_end().ends_with("interrupted; what was finished is kept"), "{line}: {said}");
+    }
+}
+
 #[test]
 fn a_second_signal_ends_the_process_at_once() {
     let folder = folder();

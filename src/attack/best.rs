@@ -30,11 +30,6 @@ impl Best {
         self.damage.as_ref()
     }
 
-    /// What was kept, [B, C, H, W], and its damage, `[B]`; `None` if nothing was offered.
-    pub(super) fn into_parts(self) -> Option<(Tensor, Tensor)> {
-        self.images.zip(self.damage)
-    }
-
     /// What was kept, [B, C, H, W]; `None` if nothing was offered.
     pub(super) fn into_images(self) -> Option<Tensor> {
         self.images

@@ -105,6 +105,34 @@ impl Budget {
         }
     }
 
+    /// The step from `x` [B, ...] of size `length` by which a linear function of this gradient grows most: along the steepest direction of
+    /// the gradient's admissible part. In L1 pixels take the step in the order of their gradients, each as far as its wall; without a box
+    /// the first takes all of it. `length` is `[1]` or [B, 1, ...] of the kind of `x`.
+    pub(super) fn uphill(&self, x: &Tensor, gradient: &Tensor, length: &Tensor) -> Result<Tensor> {
+        let gradient = self.admissible(x, gradient)?;
+        if self.norm != Norm::L1 {
+            return Ok(self.steepest(&gradient)?.f_mul(length)?);
+        }
+        let g = rows(&gradient.f_nan_to_num(0.0, 0.0, 0.0)?, gradient.kind())?;
+        let (size, length) = (g.f_abs()?, length.f_to_kind(Kind::Double)?.f_view([-1, 1])?);
+        let (low, high) = self.pixels.unwrap_or((f64::NEG_INFINITY, f64::INFINITY));
+        let x = rows(x, Kind::Double)?;
+        let wall = x.f_rsub_scalar(high)?.f_where_self(&g.f_gt(0.0)?, &x.f_sub_scalar(low)?)?;
+        let room = wall.f_minimum(&length)?.f_masked_fill(&g.f_eq(0.0)?, 0.0)?;
+        let (sorted, order) = size.f_sort(1, true)?;
+        let in_order = room.f_gather(1, &order, false)?;
+        let before = in_order.f_cumsum(1, Kind::Double)?.f_sub(&in_order)?;
+        let moving = before.f_lt_tensor(&length)?.count_kept([1])?;
+        // Pixels with the least gradient that moves share what the others leave.
+        let least = sorted.f_gather(1, &moving.f_sub_scalar(1)?.f_clamp_min(0)?, false)?;
+        let whole = room.f_masked_fill(&size.f_le_tensor(&least)?, 0.0)?;
+        let tied = room.f_masked_fill(&size.f_ne_tensor(&least)?, 0.0)?;
+        let left = length.f_sub(&whole.sum_kept([1])?)?;
+        let share = left.f_div(&tied.sum_kept([1])?)?.f_nan_to_num(0.0, 0.0, 0.0)?.f_clamp(0.0, 1.0)?;
+        let step = whole.f_add(&tied.f_mul(&share)?)?.f_to_kind(g.kind())?;
+        Ok(step.f_copysign(&g)?.f_view_as(&gradient)?)
+    }
+
     /// `gradient` without the pixels that sit on a wall of the box at `x` and that the step would push through the wall.
     pub fn admissible(&self, x: &Tensor, gradient: &Tensor) -> Result<Tensor> {
         let Some((low, high)) = self.pixels else {

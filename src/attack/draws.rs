@@ -10,7 +10,7 @@ use tch::{Kind, Tensor};
 /// The number of fresh draws by which an attack is judged.
 pub(super) const FRESH: usize = 64;
 
-/// Whose draws they are; each is a range of streams of [`Stage::Query`], of which stream 0 belongs to blind searches.
+/// Whose draws they are; each is a range of streams of [`Stage::Query`], of which the multiples of 2^33 belong to blind searches.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Of {
     Search,

@@ -45,6 +45,11 @@ pub enum Goal {
     ///
     /// Source: GRILL (arXiv:2505.03646, 2025), which weighs layers by their condition; here all count alike.
     Layers,
+    /// The change of the layers, as for `layers`, times the mean square change of the reconstruction.
+    ///
+    /// Source: GRILL (arXiv:2505.03646, 2025) multiplies by the output's change, so that gradients of layers count where the output's own
+    /// vanishes on the way. Differs: all layers count alike, and changes are mean squares.
+    Grill,
     /// What a judge says: j(x') - j(x) of its one value, or |j(x') - j(x)|_2 of its K values.
     Judge,
 }
@@ -55,6 +60,8 @@ enum View {
     Image(fn(&Reading, &Tensor, &Tensor) -> Result<Tensor>),
     /// What the model's features are, here and there, and whether the goal is to come closer.
     Features(fn(&[Tensor], &[Tensor], bool) -> Result<Tensor>),
+    /// The model's features there, and the reconstruction.
+    Inside(fn(&Reading, &[Tensor], &Tensor) -> Result<Tensor>),
 }
 
 impl Goal {
@@ -74,9 +81,10 @@ impl Goal {
                 let before = shift::mean_square(&clean.images, &clean.reconstruction)?;
                 Ok(before.f_sub(&shift::mean_square(x, r)?)?)
             }),
-            Self::Layers => View::Features(|clean, moved, _| {
-                let changes = clean.iter().zip(moved).map(|(a, b)| shift::mean_square(a, b));
-                changes.reduce(|sum, change| Ok(sum?.f_add(&change?)?)).unwrap_or_else(|| Err(lacks(Self::Layers)))
+            Self::Layers => View::Features(|clean, moved, _| inside(Self::Layers, clean, moved)),
+            Self::Grill => View::Inside(|clean, moved, r| {
+                let layers = inside(Self::Grill, &clean.features, moved)?;
+                Ok(shift::mean_square(&clean.reconstruction, r)?.f_mul(&layers)?)
             }),
             Self::Judge => View::Features(|clean, moved, towards| match (clean, moved) {
                 ([before], [after]) => judged(before, after, towards),
@@ -92,7 +100,7 @@ impl Goal {
 
     /// Whether the goal reads what a model has only if its layers are watched or it has a judge.
     pub fn needs_features(self) -> bool {
-        matches!(self, Self::Layers | Self::Judge)
+        matches!(self, Self::Layers | Self::Grill | Self::Judge)
     }
 
     /// Whether it is a distance between two readings, which can be made small as well as large; what a judge says is one if it is led to a
@@ -121,6 +129,10 @@ impl Goal {
 
     /// How often the goal runs the model.
     pub(super) fn draws(self, aim: Aim<'_>) -> usize {
+        // Once for the layers, once for the reconstruction.
+        if matches!(self.view(), View::Inside(_)) {
+            return 2;
+        }
         let draws = aim.draws.filter(|_| self.reads_reconstruction());
         draws.map_or(1, |draws| draws.size()[0].max(1) as usize)
     }
@@ -136,6 +148,7 @@ impl Goal {
                 drawn.map_or_else(|| seen(&posterior.mean), Ok)?
             }
             View::Features(change) => change(&aim.reference.features, &vae.features(x)?, aim.towards)?,
+            View::Inside(change) => change(aim.reference, &vae.features(x)?, &vae.decode(&vae.encode(x)?.mean)?)?,
         };
         aim.signed(value)
     }
@@ -152,6 +165,7 @@ impl Goal {
                 drawn.map_or_else(|| damage(aim.reference, &moved.images, &moved.reconstruction), Ok)?
             }
             View::Features(change) => change(&aim.reference.features, &moved.features, aim.towards)?,
+            View::Inside(change) => change(aim.reference, &moved.features, &moved.reconstruction)?,
         };
         aim.signed(value)
     }
@@ -176,24 +190,16 @@ impl Goal {
             let x = leaf(x)?;
             match self.view() {
                 View::Features(change) => {
-                    let features = vae.features(&x)?;
-                    let seen: Vec<Tensor> = features.iter().map(leaf).collect::<Result<_>>()?;
-                    let value = aim.signed(change(&aim.reference.features, &seen, aim.towards)?)?;
-                    // All features are one output, for one backward pass.
-                    let mut rows = (Vec::new(), Vec::new());
-                    let found = each_gradient(&value, &seen.iter().collect::<Vec<_>>())?;
-                    for (feature, cotangent) in features.iter().zip(found) {
-                        if let Some(cotangent) = cotangent {
-                            rows.0.push(feature.f_reshape([x.size()[0], -1])?);
-                            rows.1.push(cotangent.f_reshape([x.size()[0], -1])?);
-                        }
-                    }
-                    let gradient = if rows.0.is_empty() {
-                        x.f_zeros_like()?
-                    } else {
-                        folding.pull_back(&Tensor::f_cat(&rows.0, 1)?, &x, &Tensor::f_cat(&rows.1, 1)?)?
-                    };
-                    Ok((value.f_detach()?, gradient.f_detach()?))
+                    let value = |seen: &[Tensor]| aim.signed(change(&aim.reference.features, seen, aim.towards)?);
+                    joint(&vae.features(&x)?, &x, folding, value)
+                }
+                View::Inside(change) => {
+                    let mut outputs = vae.features(&x)?;
+                    outputs.push(vae.decode(&vae.encode(&x)?.mean)?);
+                    joint(&outputs, &x, folding, |seen| match seen {
+                        [features @ .., image] => aim.signed(change(aim.reference, features, image)?),
+                        [] => Err(lacks(self)),
+                    })
                 }
                 View::Latent(distance) => {
                     let posterior = vae.encode(&x)?;
@@ -223,6 +229,38 @@ impl Goal {
             }
         })
     }
+}
+
+/// What `value` says of several outputs of the model at `x`, a leaf, and its gradient there.
+fn joint(
+    outputs: &[Tensor],
+    x: &Tensor,
+    folding: &Folding,
+    value: impl Fn(&[Tensor]) -> Result<Tensor>,
+) -> Result<(Tensor, Tensor)> {
+    let seen: Vec<Tensor> = outputs.iter().map(leaf).collect::<Result<_>>()?;
+    let value = value(&seen)?;
+    // All outputs are one, for one backward pass.
+    let mut rows = (Vec::new(), Vec::new());
+    let found = each_gradient(&value, &seen.iter().collect::<Vec<_>>())?;
+    for (output, cotangent) in outputs.iter().zip(found) {
+        if let Some(cotangent) = cotangent {
+            rows.0.push(output.f_reshape([x.size()[0], -1])?);
+            rows.1.push(cotangent.f_reshape([x.size()[0], -1])?);
+        }
+    }
+    let gradient = if rows.0.is_empty() {
+        x.f_zeros_like()?
+    } else {
+        folding.pull_back(&Tensor::f_cat(&rows.0, 1)?, x, &Tensor::f_cat(&rows.1, 1)?)?
+    };
+    Ok((value.f_detach()?, gradient.f_detach()?))
+}
+
+/// The sum over the layers of the mean square change of their outputs, `[B]` f64.
+fn inside(goal: Goal, clean: &[Tensor], moved: &[Tensor]) -> Result<Tensor> {
+    let changes = clean.iter().zip(moved).map(|(a, b)| shift::mean_square(a, b));
+    changes.reduce(|sum, change| Ok(sum?.f_add(&change?)?)).unwrap_or_else(|| Err(lacks(goal)))
 }
 
 /// The mean over draws of the code of what `damage` says of the reconstruction, and its gradient at `x`, a leaf.

@@ -6,6 +6,7 @@
 
 use super::best::Best;
 use super::least::at_least_one;
+use super::start::Origin;
 use super::{Attack, Budget, Curve, Family, Goal, Proposal, Victim};
 use crate::error::Result;
 use crate::metric::MetricKind;
@@ -17,6 +18,8 @@ use serde::{Deserialize, Serialize};
 pub struct IteratedSpec {
     /// Steps; each computes its own spectrum (>= 1).
     pub steps: usize,
+    /// Searches, of which the worst result is kept (>= 1): the first begins at the image, the others along noise.
+    pub restarts: usize,
     /// The metric whose leading eigenvector is taken.
     pub metric: MetricKind,
     /// The goal that chooses the sign and the best iterate.
@@ -25,14 +28,15 @@ pub struct IteratedSpec {
 
 impl Default for IteratedSpec {
     fn default() -> Self {
-        Self { steps: 10, metric: MetricKind::default(), goal: Goal::default() }
+        Self { steps: 10, restarts: 1, metric: MetricKind::default(), goal: Goal::default() }
     }
 }
 
 impl IteratedSpec {
     pub(super) fn check(&self) -> Result<()> {
         self.metric.ensure_of_images("metric of the spectral-iterated attack")?;
-        at_least_one("steps of the spectral-iterated attack", self.steps)
+        at_least_one("steps of the spectral-iterated attack", self.steps)?;
+        at_least_one("restarts of the spectral-iterated attack", self.restarts)
     }
 
     /// Length of step `t`, as a multiple of epsilon; it falls in equal parts.
@@ -54,13 +58,16 @@ impl Attack for Iterated {
     }
 
     fn trials(&self) -> usize {
-        1
+        self.0.restarts
     }
 
-    fn propose(&self, victim: &Victim, budget: &Budget, _: usize) -> Result<Proposal> {
-        let IteratedSpec { steps, metric, goal } = self.0;
+    fn propose(&self, victim: &Victim, budget: &Budget, trial: usize) -> Result<Proposal> {
+        let IteratedSpec { steps, metric, goal, .. } = self.0;
         let x0 = victim.images();
-        let mut x = x0.shallow_clone();
+        let mut x = match trial.checked_sub(1) {
+            None => x0.shallow_clone(),
+            Some(k) => Origin::Noise(k).image(victim, budget, None)?,
+        };
         let mut best = Best::default();
         for step in 0..steps {
             crate::event::ensure_wanted()?;
@@ -69,12 +76,16 @@ impl Attack for Iterated {
             let delta = x.f_sub(x0)?;
             let mut ahead = Best::default();
             for moved in [delta.f_add(&way)?, delta.f_sub(&way)?] {
-                let image = budget.surface(x0, &moved)?;
+                let image = super::spectral::unless_lost(budget.surface(x0, &moved)?, &v)?;
                 let value = goal.value(victim, &image)?;
                 ahead.offer(image.shallow_clone(), value.shallow_clone())?;
                 best.offer(image, value)?;
             }
-            x = ahead.into_images().unwrap_or(x);
+            // The next spectra are asked of finite images; a sample without directions keeps its own.
+            x = match ahead.into_images() {
+                Some(images) => images.f_where_self(&images.f_isfinite()?, &x)?,
+                None => x,
+            };
         }
         Ok(Proposal { candidates: best.into_images().into_iter().collect(), stalled: None, curve: Curve::default() })
     }

@@ -10,7 +10,7 @@ use crate::ffi::step::Iterate;
 use crate::metric::MetricKind;
 use crate::model::shift::Reading;
 use crate::model::{Posterior, Vae};
-use crate::spectrum::{Spectra, Wanted};
+use crate::spectrum::{Spectra, SpectrumSpec, Wanted};
 use std::cell::RefCell;
 use tch::{Device, Kind, Tensor};
 
@@ -18,6 +18,8 @@ use tch::{Device, Kind, Tensor};
 pub struct Loops<'a> {
     vae: &'a dyn Vae,
     kept: RefCell<Vec<Loop>>,
+    /// How leading eigenvectors at iterates are found.
+    spec: SpectrumSpec,
     /// The solvers that find the leading eigenvectors at iterates, one for each metric.
     spectra: RefCell<Vec<(MetricKind, Spectra)>>,
 }
@@ -25,7 +27,12 @@ pub struct Loops<'a> {
 impl<'a> Loops<'a> {
     /// An empty store of loops for the model `vae`.
     pub fn on(vae: &'a dyn Vae) -> Self {
-        Self { vae, kept: RefCell::default(), spectra: RefCell::default() }
+        Self { vae, kept: RefCell::default(), spec: SpectrumSpec::default(), spectra: RefCell::default() }
+    }
+
+    /// The same, where the leading eigenvectors at iterates are found as `spec` says; by default as the model's sizes suggest.
+    pub fn finding(self, spec: &SpectrumSpec) -> Self {
+        Self { spec: spec.clone(), ..self }
     }
 
     /// The model.
@@ -46,7 +53,7 @@ impl<'a> Loops<'a> {
         let at = match kept.iter().position(|(kind, _)| *kind == metric) {
             Some(at) => at,
             None => {
-                let wanted = Wanted { top: 1, pairs: Some(1), seed, ..Wanted::default() };
+                let wanted = Wanted { spec: self.spec.clone(), top: 1, pairs: Some(1), seed, ..Wanted::default() };
                 kept.push((metric, Spectra::wanted(self.vae, images, metric, &wanted)?));
                 kept.len() - 1
             }

@@ -3,7 +3,7 @@
 //! For each sample the radius is bisected between one without a success and one with a success. At each radius the last successful image is
 //! moved into the smaller ball and ascends again. The result is an upper bound of the smallest epsilon.
 
-use super::best::Best;
+use super::best::exceeds;
 use super::least::at_least_one;
 use super::race::{Race, RaceSpec};
 use super::{Attack, Budget, Curve, Family, Goal, Proposal, Victim};
@@ -71,6 +71,10 @@ impl Attack for Minimal {
         1
     }
 
+    fn directions(&self) -> usize {
+        self.0.race().directions()
+    }
+
     fn propose(&self, victim: &Victim, budget: &Budget, _: usize) -> Result<Proposal> {
         let MinimalSpec { reach, steps, goal, .. } = self.0;
         let reach = reach.unwrap_or(f64::INFINITY);
@@ -78,17 +82,26 @@ impl Attack for Minimal {
         let race = Race { spec: self.0.race(), name: "minimal", skipped: 0 };
         let Proposal { candidates, stalled, .. } = race.propose(victim, budget, 0)?;
         let whole = Tensor::f_full([x0.size()[0]], budget.epsilon, (Kind::Double, x0.device()))?;
-        let mut best = Best::default();
+        let mut best: Option<Kept> = None;
         for candidate in &candidates {
             let image = victim.fair(budget, candidate, &whole)?;
             let value = goal.value(victim, &image)?;
-            best.offer(image, value)?;
+            let new = Kept::of(victim, budget, image, value, reach)?;
+            best = Some(match best {
+                Some(kept) => kept.or(&new)?,
+                None => new,
+            });
         }
-        let Some((mut found, most)) = best.into_parts() else {
+        let Some(best) = best else {
             return Ok(Proposal { candidates, stalled, curve: Curve::default() });
         };
-        let reached = most.f_ge(reach)?;
-        let mut high = budget.measure(x0, &found)?.f_where_self(&reached, &whole)?;
+        // Some samples need no perturbation. Where x does less it is no result.
+        let still = victim.fair(budget, x0, &whole)?;
+        let value = goal.value(victim, &still)?;
+        let value = value.f_masked_fill(&value.f_ge(reach)?.f_logical_not()?, f64::NAN)?;
+        let best = best.or(&Kept::of(victim, budget, still, value, reach)?)?;
+        let Kept { image: mut found, reached, size, .. } = best;
+        let mut high = size.f_where_self(&reached, &whole)?;
         let mut low = high.f_zeros_like()?;
         for _ in 0..HALVINGS {
             crate::event::ensure_wanted()?;
@@ -142,6 +155,37 @@ impl Minimal {
             x = victim.fair(budget, &x.f_add(&way.f_mul(&wide)?)?, radius)?;
         }
         Ok((kept, done))
+    }
+}
+
+/// One image of each sample, [B, C, H, W]; the rest is `[B]`.
+struct Kept {
+    image: Tensor,
+    value: Tensor,
+    /// Whether it does the damage.
+    reached: Tensor,
+    size: Tensor,
+}
+
+impl Kept {
+    fn of(victim: &Victim, budget: &Budget, image: Tensor, value: Tensor, reach: f64) -> Result<Self> {
+        Ok(Self { reached: value.f_ge(reach)?, size: budget.measure(victim.images(), &image)?, image, value })
+    }
+
+    /// The smaller of both where both do the damage; the only one that does; the one that does more where none does.
+    fn or(&self, other: &Self) -> Result<Self> {
+        let both = self.reached.f_logical_and(&other.reached)?;
+        let none = self.reached.f_logical_or(&other.reached)?.f_logical_not()?;
+        let smaller = both.f_logical_and(&other.size.f_lt_tensor(&self.size)?)?;
+        let only = other.reached.f_logical_and(&self.reached.f_logical_not()?)?;
+        let more = none.f_logical_and(&exceeds(&other.value, &self.value)?)?;
+        let better = smaller.f_logical_or(&only)?.f_logical_or(&more)?;
+        Ok(Self {
+            image: other.image.f_where_self(&pixels(&better)?, &self.image)?,
+            value: other.value.f_where_self(&better, &self.value)?,
+            reached: self.reached.f_logical_or(&other.reached)?,
+            size: other.size.f_where_self(&better, &self.size)?,
+        })
     }
 }
 

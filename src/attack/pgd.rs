@@ -148,7 +148,7 @@ fn random_start(victim: &Victim, budget: &Budget, trial: usize) -> Result<Tensor
 }
 
 fn spectral_start(victim: &Victim, budget: &Budget, trial: usize, goal: Goal) -> Result<Tensor> {
-    let (v, _) = victim.direction(trial + 1)?;
+    let v = Origin::Eigen(trial + 1, true).direction(victim, None)?;
     let step = budget.along(&v)?.f_mul_scalar(budget.epsilon)?;
     let mut best = Best::default();
     for x in super::spectral::both_signs(victim.images(), &step)? {

@@ -21,7 +21,7 @@ const BUDGET: usize = 120;
 const LEAST: usize = 12;
 
 /// The share of the previous steps' direction that a step keeps in L2 and Linf; it averages over the kinks of ReLU networks. Steps in L1
-/// change single pixels and keep nothing.
+/// change few pixels and keep nothing.
 const MOMENTUM: f64 = 0.3;
 
 /// A budget below this has three heats, a larger one four.
@@ -160,16 +160,17 @@ fn plan(budget: usize, norm: Norm) -> Vec<Heat> {
             ],
             (1.0, 0.02),
         ),
+        // The ball takes from a start what a step in L1 adds: one of epsilon or more leaves nothing of it.
         Norm::L1 if budget < FEW => {
-            (&[(starts, 0.27, (1.5, 0.7), 1.0), (starts / 3.0, 0.2, (1.0, 0.4), 1.0)], (1.0, 0.02))
+            (&[(starts, 0.27, (0.5, 0.25), 1.0), (starts / 3.0, 0.2, (0.4, 0.2), 1.0)], (0.5, 0.02))
         }
         Norm::L1 => (
             &[
-                (starts, 0.38, (1.5, 0.7), 1.0),
-                (starts / 4.0, 0.24, (1.0, 0.4), 1.0),
-                (starts / 13.0, 0.22, (0.8, 0.2), 1.0),
+                (starts, 0.38, (0.5, 0.25), 1.0),
+                (starts / 4.0, 0.24, (0.4, 0.2), 1.0),
+                (starts / 13.0, 0.22, (0.3, 0.1), 1.0),
             ],
-            (1.0, 0.02),
+            (0.5, 0.02),
         ),
         Norm::Linf if budget < FEW => {
             (&[(starts, 0.27, (1.0, 0.5), 1.0), (starts / 3.0, 0.2, (0.6, 0.3), 1.0)], (0.5, 0.01))

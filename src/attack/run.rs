@@ -35,7 +35,7 @@ pub struct Attacked {
     pub spectrum: Passes,
     /// Damage over the passes of the search.
     pub curve: Curve,
-    /// `[B]` bool: before it was moved back, a proposal was more than 1 % too large, or not a finite number.
+    /// `[B]` bool: before it was moved back, a proposal was more than 1 % too large.
     pub overstepped: Tensor,
 }
 
@@ -104,7 +104,7 @@ pub fn judge(name: &str, attack: &dyn Attack, victim: &Victim, budget: &Budget) 
                 lost = lost.f_logical_and(&some.f_logical_not()?)?;
                 let size = budget.measure(x, candidate)?;
                 let beyond = size.f_le_tensor(&radius.f_mul_scalar(1.01)?)?.f_logical_not()?;
-                overstepped = overstepped.f_logical_or(&beyond)?;
+                overstepped = overstepped.f_logical_or(&beyond.f_logical_and(&some)?)?;
                 let finite = candidate.f_where_self(&known, x)?;
                 let fair = victim.fair(budget, &finite, &radius)?;
                 let damage = if lone { size } else { attack.goal().value(victim, &fair)? };

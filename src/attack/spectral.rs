@@ -94,7 +94,7 @@ impl Attack for Spectral {
         let (v, _) = victim.direction(self.i)?;
         let step = match self.radius(victim, budget)? {
             Some(size) => v.f_mul(&size.f_to_kind(v.kind())?.f_reshape([-1, 1, 1, 1])?)?,
-            None => budget.along(&v)?.f_mul_scalar(budget.epsilon)?,
+            None => unless_lost(budget.along(&v)?.f_mul_scalar(budget.epsilon)?, &v)?,
         };
         Ok(Proposal { candidates: both_signs(victim.images(), &step)?, stalled: None, curve: Curve::default() })
     }
@@ -139,7 +139,8 @@ impl Attack for Directions {
         }
         let (v, _) = victim.direction(trial + 1)?;
         let images = victim.images();
-        let candidates = vec![budget.surface(images, &v)?, budget.surface(images, &v.f_neg()?)?];
+        let ends = [budget.surface(images, &v)?, budget.surface(images, &v.f_neg()?)?];
+        let candidates = ends.into_iter().map(|end| unless_lost(end, &v)).collect::<Result<Vec<_>>>()?;
         Ok(Proposal { candidates, stalled: None, curve: Curve::default() })
     }
 
@@ -151,4 +152,11 @@ impl Attack for Directions {
 /// x + step and x - step.
 pub(super) fn both_signs(x: &Tensor, step: &Tensor) -> Result<Vec<Tensor>> {
     Ok(vec![x.f_add(step)?, x.f_sub(step)?])
+}
+
+/// `moved` [B, C, H, W], NaN for the samples whose direction `v` is not finite: what has no spectrum has no damage along it, not the damage
+/// 0.
+pub(super) fn unless_lost(moved: Tensor, v: &Tensor) -> Result<Tensor> {
+    let lost = v.f_isfinite()?.f_flatten(1, -1)?.f_logical_not()?.f_any_dim(1, false)?;
+    Ok(moved.f_masked_fill(&lost.f_view([-1, 1, 1, 1])?, f64::NAN)?)
 }

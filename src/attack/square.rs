@@ -24,21 +24,24 @@ const HALVINGS: [f64; 9] = [10.0, 50.0, 200.0, 500.0, 1000.0, 2000.0, 4000.0, 60
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SquareSpec {
-    /// Forward passes for each sample (>= 1).
+    /// Forward passes for each sample and search (>= 1).
     pub queries: usize,
+    /// Searches with other draws, of which the worst result is kept (>= 1).
+    pub restarts: usize,
     /// What is driven up.
     pub goal: Goal,
 }
 
 impl Default for SquareSpec {
     fn default() -> Self {
-        Self { queries: 500, goal: Goal::default() }
+        Self { queries: 500, restarts: 1, goal: Goal::default() }
     }
 }
 
 impl SquareSpec {
     pub(super) fn check(&self) -> Result<()> {
-        at_least_one("queries of the square attack", self.queries)
+        at_least_one("queries of the square attack", self.queries)?;
+        at_least_one("restarts of the square attack", self.restarts)
     }
 }
 
@@ -55,13 +58,13 @@ impl Attack for Square {
     }
 
     fn trials(&self) -> usize {
-        1
+        self.0.restarts
     }
 
-    fn propose(&self, victim: &Victim, budget: &Budget, _: usize) -> Result<Proposal> {
-        let SquareSpec { queries, goal } = self.0;
+    fn propose(&self, victim: &Victim, budget: &Budget, trial: usize) -> Result<Proposal> {
+        let SquareSpec { queries, goal, .. } = self.0;
         let x0 = victim.images();
-        let mut windows = Windows::of(victim);
+        let mut windows = Windows::of(victim, trial);
         let mut best = budget.surface(x0, &windows.stripes()?)?;
         let mut damage = goal.value(victim, &best)?;
         let (each, mut curve) = (goal.draws(victim.aim()) as f64, Curve::default());
@@ -108,9 +111,11 @@ struct Windows<'a> {
 }
 
 impl<'a> Windows<'a> {
-    fn of(victim: &'a Victim) -> Self {
+    fn of(victim: &'a Victim, trial: usize) -> Self {
         let size = victim.images().size();
-        let rngs = victim.index().iter().map(|i| seed::generator(victim.seed(), Stage::Query, *i, 0)).collect();
+        // The streams between belong to draws of the code.
+        let stream = (trial as u64) << 33;
+        let rngs = victim.index().iter().map(|i| seed::generator(victim.seed(), Stage::Query, *i, stream)).collect();
         Self { images: victim.images(), rngs, channels: size[1], height: size[2], width: size[3] }
     }
 

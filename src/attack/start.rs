@@ -3,6 +3,7 @@
 //! No family of starts suffices alone. On one published VAE eigenvectors alone find 70 % of the known damage, noise alone 97 %; on the
 //! worst image of another VAE noise finds 27 %, while directions towards other images find 69 %.
 
+use super::step::vanishes;
 use super::{Budget, Victim};
 use crate::error::Result;
 use crate::seed::{self, Stage};
@@ -69,23 +70,38 @@ pub(super) fn origins(victim: &Victim, families: &[Start], count: usize, skipped
     all
 }
 
+/// Streams of the noise that replaces directions; the streams below belong to [`Origin::Noise`].
+const REPLACED: usize = 1 << 16;
+
 impl Origin {
     /// The image where the ascent begins, [B, C, H, W], on the surface of the ball.
     pub(super) fn image(self, victim: &Victim, budget: &Budget, smaller: Option<&Tensor>) -> Result<Tensor> {
+        budget.surface(victim.images(), &self.direction(victim, smaller)?)
+    }
+
+    /// Where it lies, [B, C, H, W]. Noise of its own where that is nowhere: eigenvectors beyond the rank are 0, and so is the way to an
+    /// image that occurs twice.
+    pub(super) fn direction(self, victim: &Victim, smaller: Option<&Tensor>) -> Result<Tensor> {
         let x = victim.images();
-        let direction = match self {
+        let (direction, stream) = match self {
             Self::Eigen(i, positive) => {
                 let (v, _) = victim.direction(i)?;
-                if positive { v } else { v.f_neg()? }
+                if positive { (v, 4 * i) } else { (v.f_neg()?, 4 * i + 1) }
             }
-            Self::Other(k) => victim.other(k)?.f_sub(x)?,
-            Self::Noise(k) => noise(victim, k)?,
+            Self::Other(k) => (victim.other(k)?.f_sub(x)?, 4 * k + 2),
+            Self::Noise(k) => return noise(victim, k),
             Self::Smaller => match smaller {
-                Some(image) => image.f_sub(x)?,
-                None => noise(victim, 0)?,
+                Some(image) => (image.f_sub(x)?, 3),
+                None => return noise(victim, 0),
             },
         };
-        budget.surface(x, &direction)
+        let nowhere = vanishes(&direction)?;
+        // Noise is drawn on the host, so it is drawn only where it is needed.
+        if nowhere.f_any()?.f_int64_value(&[])? == 0 {
+            return Ok(direction);
+        }
+        let instead = noise(victim, REPLACED + stream)?;
+        Ok(instead.f_where_self(&nowhere.f_view([-1, 1, 1, 1])?, &direction)?)
     }
 }
 

@@ -14,15 +14,16 @@ pub enum Landing {
     /// In the ball.
     Ball,
     /// In L2 on its surface ([`Budget::surface`]). In the other norms in the ball: Linf steps are at its corners anyway, and L1 steps
-    /// change single pixels.
+    /// change few pixels.
     Surface,
 }
 
 impl Budget {
     /// One step along `gradient` [B, ...] from the current iterate of an ascent from `x0`. First the iterate replaces the best where its
-    /// damage `value` `[B]` f64 is larger. Then it moves along the steepest direction of the gradient's admissible part, and then into the
-    /// ball around `x0` and the box ([`Budget::contract`]), or onto the ball's surface. `lengths` `[2]` f64 are the step's length and the
-    /// ball's radius. The radius replaces epsilon here, so that a captured step can be replayed with other numbers.
+    /// damage `value` `[B]` f64 is larger. Then it moves along the steepest direction of the gradient's admissible part (in L1 along several
+    /// pixels, each as far as its wall), and then into the ball around `x0` and the box ([`Budget::contract`]), or onto the ball's surface.
+    /// `lengths` `[2]` f64 are the step's length and the ball's radius. The radius replaces epsilon here, so that a captured step can be
+    /// replayed with other numbers.
     ///
     /// # Errors
     /// If shapes, kinds or devices differ, or a written tensor is not contiguous.
@@ -65,8 +66,7 @@ impl Budget {
         keep_best(best, damage, x, value)?;
         let _ = stalled.f_logical_or_(&vanishes(gradient)?)?;
         let lengths = lengths.f_to_kind(x.f_kind()?)?;
-        let direction = self.steepest(&self.admissible(x, gradient)?)?;
-        let moved = x.f_add(&direction.f_mul(&lengths.f_narrow(0, 0, 1)?)?)?;
+        let moved = x.f_add(&self.uphill(x, gradient, &lengths.f_narrow(0, 0, 1)?)?)?;
         let landed = self.land_at(x0, &moved, &lengths.f_narrow(0, 1, 1)?, landing)?;
         Ok(x.f_copy_(&landed)?)
     }

@@ -42,7 +42,7 @@ impl SuiteSpec {
             Box::new(Race { spec, name: NAME, skipped })
         };
         let random = RandomSpec { draws: 10, goal };
-        let square = SquareSpec { queries: 60, goal };
+        let square = SquareSpec { queries: 60, restarts: 1, goal };
         vec![
             (format!("{NAME}-spectral"), Box::new(spectral)),
             (format!("{NAME}-random"), Box::new(Random(random))),

@@ -27,7 +27,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
-/// Images that go through the model together on a CPU, whatever the number of threads: sums have one order then.
+/// The most images that go through the model together on a CPU, whatever the number of threads: sums have one order then.
 const TOGETHER: usize = 16;
 
 /// The stream of [`Stage::AttackStart`] of the first start; streams below belong to the samples' own starts.
@@ -195,8 +195,7 @@ struct Fitting<'a> {
     parts: Vec<Part>,
     /// Shape [1, C, H, W], kind and device of the perturbation.
     zero: Tensor,
-    /// Images of the largest part, and of all.
-    together: usize,
+    /// Images of all parts.
     count: usize,
     seed: u64,
     folding: Folding,
@@ -206,8 +205,9 @@ impl<'a> Fitting<'a> {
     fn new(vae: &'a dyn Vae, spec: &'a UniversalSpec, ground: &Ground, seed: u64) -> Result<Self> {
         let (images, count) = (&ground.images, ground.index.len());
         let device = images.device();
-        let together = if device == Device::Cpu { TOGETHER } else { spec.batch };
-        let together = together.min(spec.batch).min(count);
+        // Equal parts, which make up a batch.
+        let parts = if device == Device::Cpu { spec.batch.div_ceil(TOGETHER) } else { 1 };
+        let together = spec.batch.div_ceil(parts).min(count);
         let slices = (0..count).step_by(together).map(|at| (at as i64, together.min(count - at) as i64));
         let part = |(start, length): (i64, i64)| -> Result<Part> {
             let clean = Reading::of(vae, &images.f_narrow(0, start, length)?.f_contiguous()?)?;
@@ -222,7 +222,6 @@ impl<'a> Fitting<'a> {
             spec,
             parts: slices.map(part).collect::<Result<_>>()?,
             zero: images.f_narrow(0, 0, 1)?.f_zeros_like()?,
-            together,
             count,
             seed,
             folding: Folding::on(device),
@@ -231,9 +230,18 @@ impl<'a> Fitting<'a> {
 
     /// The perturbation, of all ascents, whose mean damage is largest.
     fn best(&self, budget: Budget, smaller: Option<&Tensor>) -> Result<Fit> {
-        let mut passes = 0.0;
-        let mut stalled = false;
+        let (mut passes, mut asked, mut stalled) = (0.0, 0.0, false);
         let mut best: Option<(f64, Tensor, Tensor)> = None;
+        let mut offer = |delta: Tensor| -> Result<()> {
+            // Between ascents and at the end: the whole set is asked.
+            let damage = self.damage(&budget, &delta)?;
+            asked += (self.count * self.draws()) as f64;
+            let mean = damage.f_nanmean([0i64].as_slice(), false, Kind::Double)?.f_double_value(&[])?;
+            if best.as_ref().is_none_or(|(before, ..)| mean > *before || before.is_nan()) {
+                best = Some((mean, delta, damage));
+            }
+            Ok(())
+        };
         for trial in 0..self.spec.restarts + usize::from(smaller.is_some()) {
             let start = match smaller {
                 Some(smaller) if trial == self.spec.restarts => smaller.shallow_clone(),
@@ -242,17 +250,15 @@ impl<'a> Fitting<'a> {
             let (delta, images, flat) = self.ascend(&budget, &start, trial)?;
             passes += (images * self.draws()) as f64;
             stalled |= flat;
-            // Between ascents and at the end: the whole set is asked.
-            let damage = self.damage(&budget, &delta)?;
-            let mean = damage.f_nanmean([0i64].as_slice(), false, Kind::Double)?.f_double_value(&[])?;
-            if best.as_ref().is_none_or(|(before, ..)| mean > *before || before.is_nan()) {
-                best = Some((mean, delta, damage));
-            }
+            offer(delta)?;
         }
-        let asked = (self.spec.restarts + usize::from(smaller.is_some())) * self.count * self.draws();
+        // A larger budget holds all that a smaller one does.
+        if let Some(smaller) = smaller {
+            offer(smaller.shallow_clone())?;
+        }
         let lacking = || Error::internal("attack::universal", "no ascent was made");
         let (_, perturbation, damage) = best.ok_or_else(lacking)?;
-        let passes = Passes { forward: passes + asked as f64, backward: passes };
+        let passes = Passes { forward: passes + asked, backward: passes };
         Ok(Fit { budget, perturbation, damage, passes, stalled })
     }
 
@@ -274,17 +280,18 @@ impl<'a> Fitting<'a> {
             Norm::Linf => (0.5, 0.01),
         };
         let mut delta = space.surface(&self.zero, start)?;
-        let mut order = Order::new(self.parts.len(), self.seed, trial);
+        let sizes = (0..self.parts.len()).map(|part| self.size(part)).collect();
+        let mut order = Order::new(sizes, self.seed, trial);
         let (mut images, mut stalled) = (0, false);
         for step in 0..steps {
             crate::event::ensure_wanted()?;
-            let batch = order.next((self.spec.batch / self.together).max(1));
+            let batch = order.next(self.spec.batch);
             images += batch.iter().map(|part| self.size(*part)).sum::<usize>();
             let gradient = self.gradient(budget, &delta, &batch)?;
             stalled = stalled || vanishes(&gradient)?.f_any()?.f_int64_value(&[])? == 1;
             let length = budget.epsilon * (first + (last - first) * step as f64 / (steps.max(2) - 1) as f64);
-            let way = space.steepest(&space.admissible(&delta, &gradient)?)?.f_mul_scalar(length)?;
-            let moved = delta.f_add(&way)?;
+            let length = Tensor::f_full([1], length, (delta.kind(), delta.device()))?;
+            let moved = delta.f_add(&space.uphill(&delta, &gradient, &length)?)?;
             delta = match budget.norm {
                 Norm::L2 => space.surface(&self.zero, &moved)?,
                 Norm::Linf | Norm::L1 => space.contract(&self.zero, &moved)?,
@@ -356,22 +363,34 @@ impl Part {
 /// The parts in a random order, anew whenever all have had their turn.
 struct Order {
     left: Vec<usize>,
-    parts: usize,
+    /// Images of each part.
+    sizes: Vec<usize>,
     rng: ChaCha8Rng,
 }
 
 impl Order {
-    fn new(parts: usize, seed: u64, trial: usize) -> Self {
+    fn new(sizes: Vec<usize>, seed: u64, trial: usize) -> Self {
         let rng = seed::generator(seed, Stage::AttackStart, 0, 2 * STARTS + trial as u64);
-        Self { left: vec![], parts, rng }
+        Self { left: vec![], sizes, rng }
     }
 
-    /// The next parts, at most `count` and at least one.
-    fn next(&mut self, count: usize) -> Vec<usize> {
-        if self.left.is_empty() {
-            self.left.extend(0..self.parts);
-            self.left.shuffle(&mut self.rng);
+    /// The next parts, none of them twice, with at least `images` images, or all that there are. What the last parts of a round lack comes
+    /// from the next round: a step is as long for few images as for many.
+    fn next(&mut self, images: usize) -> Vec<usize> {
+        let wanted = images.min(self.sizes.iter().sum());
+        let (mut taken, mut found) = (vec![], 0);
+        while found < wanted {
+            if self.left.is_empty() {
+                self.left.extend(0..self.sizes.len());
+                self.left.shuffle(&mut self.rng);
+                // What this step has already waits: the last of them comes first.
+                self.left.sort_by_key(|part| !taken.contains(part));
+            }
+            let Some(part) = self.left.pop() else { break };
+            found += self.sizes[part];
+            taken.push(part);
         }
-        self.left.split_off(self.left.len().saturating_sub(count))
+        taken.reverse();
+        taken
     }
 }

@@ -38,12 +38,18 @@ pub struct Attack {
     /// Steps of the attacks pgd [default: 40], apgd and universal [default: 100], spectral-iterated and minimal [default: 10]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = count)]
     pub steps: Option<usize>,
-    /// Ascents of pgd and apgd [default: 1] and universal [default: 3] from different starts, of which the worst counts
+    /// Length of the first step of pgd, in epsilon [default: 2.5 / steps if constant, 2 if linear]
+    #[arg(long, value_name = "S", allow_negative_numbers = true, value_parser = positive)]
+    pub step: Option<f64>,
+    /// Searches of pgd, apgd, square, spectral-iterated [default: 1] and universal [default: 3], of which the worst counts
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = count)]
     pub restarts: Option<usize>,
     /// What an ascent of pgd and apgd begins along [default: random]
     #[arg(long, value_name = "START")]
     pub start: Option<Start>,
+    /// What the ascents of race begin along, in turn, comma-separated [default: spectral,others,random]
+    #[arg(long, value_name = "START,...", value_delimiter = ',')]
+    pub starts: Option<Vec<Start>>,
     /// How the steps of pgd change on the way [default: constant]
     #[arg(long, value_name = "SCHEDULE")]
     pub schedule: Option<Schedule>,
@@ -53,14 +59,20 @@ pub struct Attack {
     /// Forward and backward passes a sample, of the attacks race and minimal [default: 120]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = count)]
     pub budget: Option<usize>,
+    /// Directions that random draws, both signs of each [default: 1]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = count)]
+    pub draws: Option<usize>,
+    /// Forward passes a sample, of each search of square [default: 500]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = count)]
+    pub queries: Option<usize>,
     /// Damage, in units of the goal, that the attack minimal does with as small a perturbation as it can
     #[arg(long, value_name = "DAMAGE", allow_negative_numbers = true)]
     pub reach: Option<f64>,
     /// Samples that the attack universal is fitted on; the others judge it [default: half, at most 512]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = count)]
     pub universal_on: Option<usize>,
-    /// Lead towards the code 0, another image for each, the image at a position, or the first of a data set
-    #[arg(long, value_name = "zero|shuffle|N|DATA", value_parser = parsed::<Target>)]
+    /// Lead towards the code 0, another image for each, the image at a position, a file's codes, or the first of a data set
+    #[arg(long, value_name = "zero|shuffle|N|code:FILE|DATA", value_parser = parsed::<Target>)]
     pub target: Option<Target>,
     /// Draws of the latent code over which goals of the reconstruction take the mean; unless given, the code is mu
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = count)]
@@ -74,7 +86,7 @@ pub struct Attack {
     /// What the judge is given [default: reconstruction]
     #[arg(long, value_name = "OUTPUT", requires = "judge")]
     pub judge_reads: Option<JudgeReads>,
-    /// Layers of the model, by name; the goal is then the change of their outputs (goal layers)
+    /// Layers of the model, by name; the goal is then the change of their outputs (goal layers, unless it is grill)
     #[arg(long, value_name = "NAME,...", value_delimiter = ',', conflicts_with = "judge")]
     pub layers: Option<Vec<String>>,
     /// Clip attacked images to [0, 1] [default: on]

@@ -170,13 +170,17 @@ fn knobs(typed: &Attack) -> Result<Vec<Knob>> {
     let all = [
         knob("--goal", "goal", &goal),
         knob("--steps", "steps", &typed.steps),
+        knob("--step", "step", &typed.step),
         knob("--scale", "scale", &typed.scale),
         knob("--top", "top", &typed.top),
         knob("--restarts", "restarts", &typed.restarts),
         knob("--start", "start", &typed.start),
+        knob("--starts", "starts", &typed.starts),
         knob("--schedule", "schedule", &typed.schedule),
         knob("--momentum", "momentum", &typed.momentum),
         knob("--budget", "budget", &typed.budget),
+        knob("--draws", "draws", &typed.draws),
+        knob("--queries", "queries", &typed.queries),
         knob("--reach", "reach", &typed.reach),
         knob("--universal-on", "fit", &typed.universal_on),
     ];
@@ -332,6 +336,47 @@ mod tests {
         let command = Args::try_parse_from(line.split_whitespace()).unwrap().command;
         let Command::Bench(typed) = command else { unreachable!("{line}") };
         bench(&typed).unwrap()
+    }
+
+    fn attacks_of(line: &str) -> Result<AttackRequest> {
+        let words = format!("pullback attack -m m -d strokes -o a.h5 {line}");
+        let command = Args::try_parse_from(words.split_whitespace()).unwrap().command;
+        let Command::Attack(typed) = command else { unreachable!("{line}") };
+        attack(&typed)
+    }
+
+    #[test]
+    fn layers_are_for_the_goals_that_read_them() {
+        let request = attacks_of("--attack pgd --goal grill --layers encoder.0").unwrap();
+        assert_eq!(request.attacks[0].goal(), Goal::Grill);
+        assert_eq!(attacks_of("--attack pgd --layers encoder.0").unwrap().attacks[0].goal(), Goal::Layers);
+        for (line, text) in [
+            ("--goal grill", "attack.layers (--layers): expected names of layers, for the goal grill, found none"),
+            ("--attack pgd --goal w2 --layers a", "expected an attack with the goal layers or grill, found w2"),
+            ("--attack pgd --goal grill --layers a --target zero", "the goal grill has no value for a code alone"),
+        ] {
+            let error = attacks_of(line).unwrap_err();
+            assert!(error.exit_code() == 2 && error.to_string().contains(text), "{error}");
+        }
+    }
+
+    #[test]
+    fn settings_of_attacks_are_flags() {
+        let chosen = "--attack random,square,pgd,race,spectral-iterated";
+        let flags = "--draws 3 --queries 20 --step 0.5 --starts random,others --restarts 2";
+        let yaml = "[{kind: random, draws: 3}, {kind: square, queries: 20, restarts: 2}, {kind: pgd, step: 0.5, restarts: 2}, \
+                    {kind: race, starts: [random, others]}, {kind: spectral-iterated, restarts: 2}]";
+        let expected: Vec<AttackSpec> = serde_yaml::from_str(yaml).unwrap();
+        assert_eq!(attacks_of(&format!("{chosen} {flags}")).unwrap().attacks, expected);
+        for (flag, owner) in
+            [("--draws 3", "random"), ("--queries 20", "square"), ("--step 0.5", "pgd"), ("--starts random", "race")]
+        {
+            let error = attacks_of(&format!("--attack suite {flag}")).unwrap_err();
+            assert!(
+                error.exit_code() == 2 && error.to_string().contains(&format!("the attack {owner} among")),
+                "{error}"
+            );
+        }
     }
 
     #[test]

@@ -79,7 +79,7 @@ pub struct AttackConfig {
     pub norm: Norm,
     /// Sizes of the perturbation; if absent, 0.5, 1, 2 and 4 in L2, 0.05, 0.1 and 0.2 in Linf, 5, 10, 20 and 40 in L1.
     pub eps: Option<Vec<f64>>,
-    /// What the attacks lead towards, if they do not lead away: `zero`, `shuffle`, a position or a data set.
+    /// What the attacks lead towards, if they do not lead away: `zero`, `shuffle`, a position, `code:FILE` or a data set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<Target>,
     /// Draws of the latent code over which goals of the reconstruction take the mean; if absent, the code is mu.
@@ -93,7 +93,7 @@ pub struct AttackConfig {
     pub judge: Option<PathBuf>,
     /// Which of them the judge is given: `latent` or `reconstruction`.
     pub judge_reads: JudgeReads,
-    /// Names of layers in the model (`encoder.0`) whose outputs the goal `layers` changes.
+    /// Names of layers in the model (`encoder.0`) whose outputs the goals `layers` and `grill` change.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub layers: Vec<String>,
     /// The metric whose eigenvectors the spectral attack takes.
@@ -189,28 +189,30 @@ impl AttackConfig {
     }
     /// A judge and layers are given where a goal reads them, and only there.
     fn fits_goals(&self) -> Result<()> {
-        let wanted = |goal| self.attacks.iter().any(|attack| attack.goal() == goal);
-        let needs = [
-            (Goal::Judge, self.judge.is_some(), "attack.judge (--judge)", "a TorchScript file"),
-            (Goal::Layers, !self.layers.is_empty(), "attack.layers (--layers)", "names of layers"),
+        let needs: [(&[Goal], _, _, _); 2] = [
+            (&[Goal::Judge], self.judge.is_some(), "attack.judge (--judge)", "a TorchScript file"),
+            (&[Goal::Layers, Goal::Grill], !self.layers.is_empty(), "attack.layers (--layers)", "names of layers"),
         ];
-        for (goal, given, key, expected) in needs {
-            match (wanted(goal), given) {
-                (true, false) => {
+        for (goals, given, key, expected) in needs {
+            let wanted = self.attacks.iter().map(AttackSpec::goal).find(|goal| goals.contains(goal));
+            match (wanted, given) {
+                (Some(goal), false) => {
                     return Err(Error::request(key, format!("{expected}, for the goal {goal}"), "none"));
                 }
-                (false, true) => {
-                    let goals: Vec<String> = self.attacks.iter().map(|attack| attack.goal().to_string()).collect();
-                    return Err(Error::request(key, format!("an attack with the goal {goal}"), goals.join(", ")));
+                (None, true) => {
+                    let names: Vec<String> = goals.iter().map(Goal::to_string).collect();
+                    let found: Vec<String> = self.attacks.iter().map(|attack| attack.goal().to_string()).collect();
+                    let expected = format!("an attack with the goal {}", names.join(" or "));
+                    return Err(Error::request(key, expected, found.join(", ")));
                 }
                 _ => {}
             }
         }
         let reads = self.attacks.iter().find(|attack| attack.goal().needs_features());
         match (reads, &self.target) {
-            (Some(attack), Some(Target::Zero)) => {
+            (Some(attack), Some(target @ (Target::Zero | Target::Code(_)))) => {
                 let expected = format!("an image, because the goal {} has no value for a code alone", attack.goal());
-                Err(Error::request("attack.target", expected, "zero"))
+                Err(Error::request("attack.target", expected, target.to_string()))
             }
             _ => Ok(()),
         }

@@ -8,10 +8,15 @@ use crate::model::shift::Reading;
 use crate::model::{Posterior, Vae};
 use crate::seed::{self, Stage};
 use rand::Rng;
-use tch::Tensor;
+use sha2::{Digest, Sha256};
+use std::sync::Arc;
+use tch::{Kind, Tensor};
 
 /// A stream of [`Stage::Others`]; stream 1 belongs to the images that attacks may move towards.
 const SHUFFLE: u64 = 2;
+
+/// Codes of a file that are looked at together.
+const ROWS: usize = 4096;
 
 /// A target after look-up: the source of the target images.
 pub(super) enum Aimed {
@@ -24,6 +29,45 @@ pub(super) enum Aimed {
         /// The hash of one in a file of its own: a run that goes on, and every part of it, must have the same one.
         sha256: Option<String>,
     },
+    /// One code for all samples, or one for each.
+    Code {
+        /// [1, L] or [N, L].
+        source: Arc<dyn data::Source>,
+        /// The hash of all of them.
+        sha256: String,
+    },
+}
+
+impl Aimed {
+    /// The hash of targets that lie in a file of their own.
+    pub(super) fn sha256(&self) -> Option<&str> {
+        match self {
+            Self::Image { sha256, .. } => sha256.as_deref(),
+            Self::Code { sha256, .. } => Some(sha256),
+            Self::Zero | Self::Shuffle => None,
+        }
+    }
+}
+
+/// The targets of some samples, one for each.
+pub(super) enum Ends {
+    /// [n, C, H, W].
+    Images(Tensor),
+    /// [n, L].
+    Codes(Tensor),
+}
+
+impl Ends {
+    /// Those of `count` samples from `start`.
+    ///
+    /// # Errors
+    /// If there are fewer.
+    pub(super) fn narrow(&self, start: i64, count: i64) -> Result<Self> {
+        Ok(match self {
+            Self::Images(images) => Self::Images(images.f_narrow(0, start, count)?),
+            Self::Codes(codes) => Self::Codes(codes.f_narrow(0, start, count)?),
+        })
+    }
 }
 
 impl Job<'_> {
@@ -54,7 +98,37 @@ impl Job<'_> {
                 let image = source.read(&[0])?.images.f_to_device(self.device)?.f_to_kind(self.kind)?;
                 Ok(Aimed::Image { image, sha256: Some(data::fingerprint(source.as_ref())?) })
             }
+            Target::Code(file) => self.codes(file),
         }
+    }
+
+    /// The codes of a file, all of which are checked and hashed: a part of a run reads some of them only.
+    fn codes(&self, file: &str) -> Result<Aimed> {
+        let (subject, named) = (self.subject(), format!("target code:{file}"));
+        // A code has values of any size.
+        let reading = data::Reading { full_scale: Some(data::FullScale::None), ..data::Reading::default() };
+        let source = data::open_as(file, subject.split, None, &reading)?;
+        let latents = tch::no_grad(|| self.model.vae.encode(&self.sample()?))?.mean.size()[1];
+        let (count, samples, axes) = (source.len(), self.source.len(), source.sample());
+        // With --limit the data set, and so the file, may be longer.
+        let enough = count == 1 || count == samples || (subject.limit.is_some() && count > samples);
+        if axes != [latents] || !enough {
+            let expected = format!("[1, {latents}], or [{samples}, {latents}] with a code for each sample");
+            let found: Vec<i64> = std::iter::once(count as i64).chain(axes).collect();
+            return Err(Error::request(named, expected, format!("{found:?}")));
+        }
+        let mut hash = Sha256::new();
+        hash.update((count as i64).to_le_bytes());
+        for start in (0..count as u64).step_by(ROWS) {
+            let index: Vec<u64> = (start..(start + ROWS as u64).min(count as u64)).collect();
+            let values = Vec::<f32>::try_from(source.read(&index)?.images.f_to_kind(Kind::Float)?.f_flatten(0, -1)?)?;
+            if let Some(wrong) = values.iter().find(|value| !value.is_finite()) {
+                return Err(Error::request(named, "finite numbers", wrong.to_string()));
+            }
+            values.iter().for_each(|value| hash.update(value.to_le_bytes()));
+        }
+        let sha256 = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(Aimed::Code { source, sha256 })
     }
 
     /// The positions of the target images, one for each sample at the positions `index`, if samples have targets of their own.
@@ -68,38 +142,49 @@ impl Job<'_> {
         matches!(aimed, Aimed::Shuffle).then(|| index.iter().map(partner).collect())
     }
 
-    /// The target images for the samples at positions `index`, [n, C, H, W]; `None` for the code 0.
+    /// The targets for the samples at positions `index`; `None` for the code 0.
     ///
     /// # Errors
     /// If they cannot be read.
-    pub(super) fn target_images(&self, aimed: &Aimed, index: &[u64]) -> Result<Option<Tensor>> {
+    pub(super) fn target_images(&self, aimed: &Aimed, index: &[u64]) -> Result<Option<Ends>> {
         match aimed {
             Aimed::Zero => Ok(None),
             Aimed::Image { image, .. } => {
                 let mut size = image.size();
                 size[0] = index.len() as i64;
-                Ok(Some(image.f_expand(size.as_slice(), false)?.f_contiguous()?))
+                Ok(Some(Ends::Images(image.f_expand(size.as_slice(), false)?.f_contiguous()?)))
             }
             Aimed::Shuffle => {
                 let partners = self.partners(aimed, index).unwrap_or_default();
                 let images = self.source.read(&partners)?.images;
-                Ok(Some(images.f_to_device(self.device)?.f_to_kind(self.kind)?))
+                Ok(Some(Ends::Images(images.f_to_device(self.device)?.f_to_kind(self.kind)?)))
+            }
+            Aimed::Code { source, .. } => {
+                let rows = if source.len() == 1 { source.read(&[0]) } else { source.read(index) };
+                let codes = rows?.images.f_flatten(1, -1)?.f_to_device(self.device)?.f_to_kind(self.kind)?;
+                let size = [index.len() as i64, codes.size()[1]];
+                Ok(Some(Ends::Codes(codes.f_expand(size, false)?.f_contiguous()?)))
             }
         }
     }
 }
 
-/// The model's outputs for the targets of the samples `x` [B, C, H, W]: for `images`, or for the code 0.
+/// The model's outputs for the targets of the samples `x` [B, C, H, W]: for `ends`, or for the code 0.
 ///
 /// # Errors
 /// If the model cannot take them.
-pub(super) fn reading(vae: &dyn Vae, x: &Tensor, images: Option<&Tensor>) -> Result<Reading> {
-    if let Some(images) = images {
-        return Reading::of(vae, images);
-    }
+pub(super) fn reading(vae: &dyn Vae, x: &Tensor, ends: Option<&Ends>) -> Result<Reading> {
+    let codes = match ends {
+        Some(Ends::Images(images)) => return Reading::of(vae, images),
+        Some(Ends::Codes(codes)) => Some(codes),
+        None => None,
+    };
     tch::no_grad(|| {
         let posterior = vae.encode(x)?;
-        let mean = posterior.mean.f_zeros_like()?;
+        let mean = match codes {
+            Some(codes) => codes.shallow_clone(),
+            None => posterior.mean.f_zeros_like()?,
+        };
         let reconstruction = vae.decode(&mean)?;
         let images = reconstruction.shallow_clone();
         // The prior's variance.

@@ -99,8 +99,8 @@ pub fn attack_with(request: &AttackRequest, provided: &Provided, observer: &dyn 
     if let Some(judge) = request.judge.as_ref().filter(|_| provided.judge.is_none()) {
         attributes.insert("judge_sha256".to_owned(), sha256(judge)?);
     }
-    if let Some(Aimed::Image { sha256: Some(hash), .. }) = &aimed {
-        attributes.insert("target_sha256".to_owned(), hash.clone());
+    if let Some(hash) = aimed.as_ref().and_then(Aimed::sha256) {
+        attributes.insert("target_sha256".to_owned(), hash.to_owned());
     }
     if let Some(suite) = request.attacks.iter().find(|a| matches!(a, AttackSpec::Suite(_))) {
         attributes.insert(suite.name().to_owned(), attack::SUITE.to_owned());
@@ -112,7 +112,7 @@ pub fn attack_with(request: &AttackRequest, provided: &Provided, observer: &dyn 
         BatchSize::Auto if job.shape.dim() <= SMALL => Block { unit: 1, first: AUTO_BATCH.0, most: AUTO_BATCH.0 },
         BatchSize::Auto => Block { unit: 1, first: 64, most: AUTO_BATCH.0 },
     };
-    let (loops, halves) = (Rc::new(Loops::on(vae)), Halves::default());
+    let (loops, halves) = (loops_on(vae, request), Halves::default());
     let crew = Crew::of(vae, job.device);
     let search = Search::new(request, &budgets, &job, files, observer);
     let first = Cell::new(true);
@@ -139,7 +139,7 @@ pub fn attack_with(request: &AttackRequest, provided: &Provided, observer: &dyn 
             let target = match &targets {
                 None => Wish::Away,
                 Some(None) => Wish::Zero,
-                Some(Some(images)) => Wish::Images(images.f_narrow(0, start, count)?),
+                Some(Some(ends)) => Wish::At(ends.narrow(start, count)?),
             };
             Ok(Given {
                 images,
@@ -155,12 +155,12 @@ pub fn attack_with(request: &AttackRequest, provided: &Provided, observer: &dyn 
         halves.of(index.len(), |range| {
             let within = |own: Range<usize>| part(range.start + own.start..range.start + own.end);
             let divided =
-                crew.divide(range.len(), within, |vae, given| search.block(Rc::new(Loops::on(vae)), &given, &Silent))?;
+                crew.divide(range.len(), within, |vae, given| search.block(loops_on(vae, request), &given, &Silent))?;
             match divided {
                 Some(parts) => joined(parts),
                 // The buffers of loops that did not fit would be in the way of smaller ones.
                 None if range.len() < index.len() => {
-                    search.block(Rc::new(Loops::on(vae)), &part(range.clone())?, listener)
+                    search.block(loops_on(vae, request), &part(range.clone())?, listener)
                 }
                 None => search.block(loops.clone(), &part(range.clone())?, listener),
             }
@@ -170,6 +170,11 @@ pub fn attack_with(request: &AttackRequest, provided: &Provided, observer: &dyn 
         observer.on(Event::Warning(&line));
     }
     Ok(())
+}
+
+/// An empty store of loops, with eigenvectors that are found as the request says.
+fn loops_on<'v>(vae: &'v dyn Vae, request: &AttackRequest) -> Rc<Loops<'v>> {
+    Rc::new(Loops::on(vae).finding(&request.spectrum))
 }
 
 /// The model with what its goals read: layers that are watched, or a judge.

@@ -1,14 +1,15 @@
-//! Whether a result already exists for this request, by a model with these weights.
+//! Whether a result already exists for this request, by a model with these weights, of the data as they are.
 
 use super::job::Subject;
+use crate::data;
 use crate::error::{Error, Result};
-use crate::store::{Overwrite, Reader};
+use crate::store::{Header, Overwrite, Reader};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_yaml::Value;
 
-/// True if the subject's file holds the results of `request` by the model with these weights, wherever the folder was; `whole` names the
-/// job that the request is a part of. A file that may be replaced, and is of other samples alone, is none.
+/// True if the subject's file holds the results of `request` by the model with these weights, wherever the folder was, of data with these
+/// contents; `whole` names the job that the request is a part of. A file that may be replaced, and is of other samples alone, is none.
 ///
 /// # Errors
 /// A wrong request if the file holds something else.
@@ -34,14 +35,24 @@ pub(super) fn is_done<R: Serialize + DeserializeOwned>(
         let same = there.as_ref().is_some_and(|there| without(there, left_out) == without(&asked, left_out));
         same && header.model_sha256 == sha256
     };
-    if alike(&[MODEL]) {
+    let same = alike(&[MODEL]);
+    if same && is_of(subject, header)? {
         return Ok(true);
     }
     if subject.overwrite == Overwrite::Yes && alike(&[MODEL, LIMIT]) {
         return Ok(false);
     }
     let expected = format!("a result of this {whole}, or --force");
-    Err(Error::request(file.display().to_string(), expected, "a result of another model or request"))
+    let found = if same { "a result of other data" } else { "a result of another model or request" };
+    Err(Error::request(file.display().to_string(), expected, found))
+}
+
+/// Whether a result is of the subject's data as they are now. Results stay valid where the data are no longer at hand.
+fn is_of(subject: &Subject, header: &Header) -> Result<bool> {
+    match data::open_as(&subject.data, subject.split, subject.limit, &subject.reading) {
+        Ok(source) => Ok(data::fingerprint(source.as_ref())? == header.data_sha256),
+        Err(_) => Ok(true),
+    }
 }
 
 /// Keys of a request: the path of its model, and the number of samples from the first.
@@ -57,4 +68,80 @@ fn without(request: &Value, keys: &[&str]) -> Value {
         }
     }
     request
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::config::{HandOut, Precision};
+    use crate::data::{Reading, Split};
+    use crate::device::DeviceChoice;
+    use crate::jacobian::BatchSize;
+    use crate::model::Interface;
+    use crate::store::{Block, Column, FileKind, Values, Writer};
+    use std::path::Path;
+
+    /// Six pictures of 4 x 4 as a NumPy file.
+    fn pictures(path: &Path, least: u8) {
+        let header = "{'descr': '|u1', 'fortran_order': False, 'shape': (6, 4, 4), }\n";
+        let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+        bytes.extend((header.len() as u16).to_le_bytes());
+        bytes.extend(header.as_bytes());
+        bytes.extend((0..96u8).map(|pixel| pixel + least));
+        std::fs::write(path, bytes).unwrap();
+    }
+
+    #[test]
+    fn a_result_of_data_that_have_changed_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("x.npy");
+        pictures(&data, 0);
+        let subject = Subject {
+            model: "m.pt".into(),
+            data: data.display().to_string(),
+            split: Split::default(),
+            limit: None,
+            sample: None,
+            reading: Reading::default(),
+            interface: Interface::default(),
+            shard: None,
+            precision: Precision::default(),
+            seed: 0,
+            device: DeviceChoice::default(),
+            batch: BatchSize::default(),
+            output: folder.path().join("s.h5"),
+            overwrite: Overwrite::No,
+            hand_out: HandOut::default(),
+        };
+        let weights = "5e".repeat(32);
+        let is_done = || is_done(&subject, &subject, &weights, "sweep");
+        assert!(!is_done().unwrap());
+        let source = data::open_as(&subject.data, subject.split, subject.limit, &subject.reading).unwrap();
+        let header = Header {
+            kind: FileKind::Scores,
+            config: serde_yaml::to_string(&subject).unwrap(),
+            model: "m.pt".to_owned(),
+            model_sha256: weights.clone(),
+            dataset: source.name().to_owned(),
+            data_sha256: data::fingerprint(source.as_ref()).unwrap(),
+            split: "test".to_owned(),
+            device: "cpu".to_owned(),
+            precision: "f32".to_owned(),
+            ..Header::default()
+        };
+        let mut writer = Writer::create(&subject.output, &header, 1, &[], Overwrite::No).unwrap();
+        let values = Values::F64(vec![2.0, 1.0]);
+        let column = Column { path: "/spectrum/eigenvalues".to_owned(), shape: vec![1, 2], sample_axis: 0, values };
+        writer.put(&Block { index: vec![0], labels: None, columns: vec![column] }).unwrap();
+        writer.finish().unwrap();
+        assert!(is_done().unwrap());
+        pictures(&data, 1);
+        let error = is_done().unwrap_err();
+        assert!(error.exit_code() == 2 && error.to_string().contains("a result of other data"), "{error}");
+        pictures(&data, 0);
+        assert!(is_done().unwrap());
+        std::fs::remove_file(&data).unwrap();
+        assert!(is_done().unwrap());
+    }
 }

@@ -158,6 +158,7 @@ fn setting(request: &AttackRequest, extra: &BTreeMap<String, String>) -> String 
     let mut told = vec![];
     told.extend(request.target.as_ref().map(|target| match target {
         Target::File(_) => format!("target image{}", hash("target_sha256")),
+        Target::Code(_) => format!("target codes{}", hash("target_sha256")),
         target => format!("target {target}"),
     }));
     told.extend(request.eot.map(|draws| format!("{draws} draws of the code")));

@@ -8,10 +8,13 @@ use crate::store::{Block, Sink, Values};
 /// Passes blocks on and looks for NaN in the columns that `tells` accepts.
 pub(super) struct Watched<S> {
     sink: S,
-    /// Accepts the columns, by path, in which NaN means a lost sample.
+    /// Accepts the columns, by path, in which NaN or a flag means a lost sample.
     tells: fn(&str) -> bool,
     lost: Vec<u64>,
+    /// Samples that came here. What an earlier process stored is not among them, nor are those that it lost.
     seen: usize,
+    /// Samples that the sink had before.
+    done: usize,
     total: usize,
 }
 
@@ -23,7 +26,7 @@ const NAMED: usize = 10;
 impl<S: Sink> Watched<S> {
     /// Watches the samples that go to `sink`, which has `done` of them already; the whole run, of which they may be a part, has `total`.
     pub fn new(sink: S, done: usize, total: usize, tells: fn(&str) -> bool) -> Self {
-        Self { sink, tells, lost: vec![], seen: done, total }
+        Self { sink, tells, lost: vec![], seen: 0, done, total }
     }
 
     /// Reports which samples were lost; returns the sink.
@@ -31,8 +34,9 @@ impl<S: Sink> Watched<S> {
         if !self.lost.is_empty() {
             let (count, seen) = (self.lost.len(), self.seen);
             let are = if count == 1 { "is" } else { "are" };
+            let samples = if self.done == 0 { "samples" } else { "new samples" };
             let line =
-                format!("{task}: {count} of {seen} samples {are} not finite and NaN in the file: {}", self.names());
+                format!("{task}: {count} of {seen} {samples} {are} not finite and NaN in the file: {}", self.names());
             observer.on(Event::Warning(&line));
         }
         self.sink
@@ -50,19 +54,20 @@ impl<S: Sink> Sink for Watched<S> {
     fn put(&mut self, block: &Block) -> Result<(), ResultsError> {
         let mut lost = vec![false; block.index.len()];
         for column in block.columns.iter().filter(|c| (self.tells)(&c.path)) {
-            let Values::F64(values) = &column.values else { continue };
             let inner: usize = column.shape[column.sample_axis + 1..].iter().product();
-            for (place, value) in values.iter().enumerate() {
-                if value.is_nan() {
-                    lost[place / inner.max(1) % block.index.len()] = true;
-                }
+            let mut look = |place: usize, is_lost: bool| lost[place / inner.max(1) % block.index.len()] |= is_lost;
+            match &column.values {
+                Values::F64(values) => values.iter().enumerate().for_each(|(place, v)| look(place, v.is_nan())),
+                Values::U8(flags) => flags.iter().enumerate().for_each(|(place, flag)| look(place, *flag != 0)),
+                _ => {}
             }
         }
         self.lost.extend(block.index.iter().zip(&lost).filter(|(_, lost)| **lost).map(|(index, _)| *index));
         self.seen += block.index.len();
         if 2 * self.lost.len() > self.seen && (self.seen >= ENOUGH || self.seen >= self.total) {
+            let from = if self.done == 0 { "first" } else { "next" };
             return Err(ResultsError::request(
-                format!("the model at {} of the first {} samples ({})", self.lost.len(), self.seen, self.names()),
+                format!("the model at {} of the {from} {} samples ({})", self.lost.len(), self.seen, self.names()),
                 "finite numbers in its Jacobian and codes",
                 "NaN or infinity (weights that are not finite? pixels in another range?)",
             ));
@@ -145,5 +150,20 @@ mod tests {
         // A part of a run, and the rest of one that was stopped, are no reason to stop.
         assert!(Watched::new(Count(0), 0, 100, |path| path == "/told").put(&block(0..1, &[0])).is_ok());
         assert!(Watched::new(Count(0), 99, 100, |path| path == "/told").put(&block(99..100, &[99])).is_ok());
+        // What was stored before says nothing of the samples since.
+        let mut resumed = Watched::new(Count(0), 1000, 1200, |path| path == "/told");
+        let error = resumed.put(&block(1000..1100, &(1000..1060).collect::<Vec<_>>())).unwrap_err();
+        assert!(error.to_string().contains("60 of the next 100 samples"), "{error}");
+    }
+
+    #[test]
+    fn a_flag_tells_of_lost_samples_as_well() {
+        let flag = Column { path: "/told".into(), shape: vec![3], sample_axis: 0, values: Values::U8(vec![0, 1, 0]) };
+        let mut watched = Watched::new(Count(0), 5, 8, |path| path == "/told");
+        watched.put(&Block { index: vec![5, 6, 7], labels: None, columns: vec![flag] }).unwrap();
+        let lines = Lines::default();
+        watched.told("attacking", &lines);
+        let expected = "attacking: 1 of 3 new samples is not finite and NaN in the file: sample 6";
+        assert_eq!(*lines.0.lock().unwrap(), [expected]);
     }
 }

@@ -4,7 +4,9 @@ use super::job::Job;
 use crate::error::{Error, Result};
 use crate::store::Overwrite;
 use image::{ExtendedColorType, ImageFormat};
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use tch::{Device, Kind, Tensor};
 
 /// The folder for attacked images.
@@ -12,6 +14,10 @@ pub(super) struct Pictures {
     folder: PathBuf,
     color: ExtendedColorType,
     size: (u32, u32),
+    /// The run's samples, if it replaces what an earlier run left.
+    replacing: Option<HashSet<u64>>,
+    /// Folders from which other samples were removed.
+    cleared: Mutex<HashSet<PathBuf>>,
 }
 
 impl Pictures {
@@ -40,7 +46,9 @@ impl Pictures {
             return Err(Error::request(format!("--save-png {}", folder.display()), expected, "files"));
         }
         std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
-        Ok(Self { folder: folder.to_owned(), color, size: (shape.width as u32, shape.height as u32) })
+        let replacing = (subject.overwrite == Overwrite::Yes).then(|| job.positions().iter().copied().collect());
+        let size = (shape.width as u32, shape.height as u32);
+        Ok(Self { folder: folder.to_owned(), color, size, replacing, cleared: Mutex::default() })
     }
 
     /// Writes `images` [n, C, H, W], multiples of 1/255 in [0, 1], of the samples `index`: FOLDER/ATTACK/eps-E/INDEX.png.
@@ -50,15 +58,81 @@ impl Pictures {
     pub fn write(&self, attack: &str, epsilon: f64, index: &[u64], images: &Tensor) -> Result<()> {
         let folder = self.folder.join(attack).join(format!("eps-{epsilon}"));
         std::fs::create_dir_all(&folder).map_err(|e| Error::io(&folder, e))?;
+        self.clear(&folder)?;
         let bytes = images.f_permute([0, 2, 3, 1])?.f_mul_scalar(255.0)?.f_round()?.f_clamp(0.0, 255.0)?;
         let bytes = bytes.f_to_kind(Kind::Uint8)?.f_to_device(Device::Cpu)?.f_contiguous()?.f_view([-1])?;
         let bytes: Vec<u8> = Vec::try_from(&bytes)?;
         let (width, height) = self.size;
         for (pixels, index) in bytes.chunks(bytes.len() / index.len().max(1)).zip(index) {
-            let path = folder.join(format!("{index:06}.png"));
+            let path = folder.join(name_of(*index));
             image::save_buffer_with_format(&path, pixels, width, height, self.color, ImageFormat::Png)
                 .map_err(|e| Error::io(&path, std::io::Error::other(e)))?;
         }
         Ok(())
+    }
+
+    /// Removes the pictures of samples that are not of this run from `folder`, so that old and new ones do not lie side by side. Nothing
+    /// else: this run writes its own anew, and other processes of it write there as well.
+    fn clear(&self, folder: &Path) -> Result<()> {
+        let Some(samples) = &self.replacing else { return Ok(()) };
+        if !self.cleared.lock().unwrap_or_else(PoisonError::into_inner).insert(folder.to_owned()) {
+            return Ok(());
+        }
+        for entry in std::fs::read_dir(folder).map_err(|e| Error::io(folder, e))? {
+            let path = entry.map_err(|e| Error::io(folder, e))?.path();
+            if path.is_file() && sample_of(&path).is_some_and(|index| !samples.contains(&index)) {
+                std::fs::remove_file(&path).map_err(|e| Error::io(&path, e))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The name of a sample's picture.
+fn name_of(index: u64) -> String {
+    format!("{index:06}.png")
+}
+
+/// The sample whose picture has this name; `None` for any other file.
+fn sample_of(path: &Path) -> Option<u64> {
+    let name = path.file_name()?.to_str()?;
+    let index = name.strip_suffix(".png")?.parse::<u64>().ok()?;
+    (name_of(index) == name).then_some(index)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pictures_of_other_samples_give_way_and_other_files_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("race/eps-0.5");
+        std::fs::create_dir_all(&place).unwrap();
+        let others = ["7.png", "notes.txt", "000007.png.bak", "0000007.png", "x00007.png"];
+        for name in others.into_iter().chain(["000001.png", "000007.png", "1000007.png"]) {
+            std::fs::write(place.join(name), "old").unwrap();
+        }
+        let pictures = |replacing: Option<HashSet<u64>>| Pictures {
+            folder: folder.path().to_owned(),
+            color: ExtendedColorType::L8,
+            size: (2, 3),
+            replacing,
+            cleared: Mutex::default(),
+        };
+        let images = Tensor::zeros([1, 1, 3, 2], (Kind::Float, Device::Cpu));
+        let there = |name: &str| place.join(name).exists();
+        pictures(None).write("race", 0.5, &[0], &images).unwrap();
+        assert!(there("000007.png") && there("1000007.png"));
+        let replacing = pictures(Some([0, 1].into()));
+        replacing.write("race", 0.5, &[0], &images).unwrap();
+        // Sample 1 may be one that a stopped run has done.
+        assert!(there("000000.png") && there("000001.png") && !there("000007.png") && !there("1000007.png"));
+        assert!(others.iter().all(|name| there(name)));
+        // Once for each folder, and not below another attack.
+        std::fs::write(place.join("000008.png"), "another process").unwrap();
+        replacing.write("race", 0.5, &[1], &images).unwrap();
+        assert!(there("000008.png"));
     }
 }

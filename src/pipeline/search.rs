@@ -1,16 +1,17 @@
 //! What an attack does to every block of samples, on any thread: all attacks at all budgets, and their results as columns.
 
+use super::aim::{self, Ends};
 use super::attack_request::AttackRequest;
 use super::flow::{Asked, positions};
 use super::job::Job;
 use super::pictures::Pictures;
 use super::told::Told;
-use super::{aim, flags, universal};
-use crate::attack::{self, Attacked, Budget, Doubts, Family, Loops, Others, Passes, Universal, Victim};
+use super::{flags, universal};
+use crate::attack::{self, Attacked, Budget, Doubts, Family, Flag, Loops, Others, Passes, Universal, Victim};
 use crate::error::Result;
 use crate::event::Observer;
 use crate::spectrum::Spectrum;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::rc::Rc;
 use std::sync::{Mutex, PoisonError};
 use tch::Tensor;
@@ -19,7 +20,7 @@ use tch::Tensor;
 pub(super) enum Wish {
     Away,
     Zero,
-    Images(Tensor),
+    At(Ends),
 }
 
 /// Samples and what belongs to them.
@@ -43,7 +44,7 @@ pub(super) struct Search<'a> {
     told: Told<'a>,
     files: Option<Pictures>,
     observer: &'a dyn Observer,
-    doubts: Mutex<Doubts>,
+    counted: Mutex<Counted>,
 }
 
 impl<'a> Search<'a> {
@@ -57,7 +58,7 @@ impl<'a> Search<'a> {
         // Else the judge has draws of its own, or images that were rounded after the search.
         let curves = request.eot.is_none() && !request.rounded;
         let told = Told::of(job, request.images, curves);
-        Self { request, budgets, told, files, observer, doubts: Mutex::default() }
+        Self { request, budgets, told, files, observer, counted: Mutex::default() }
     }
 
     /// The results of every attack at every budget on some samples, as columns.
@@ -72,7 +73,7 @@ impl<'a> Search<'a> {
         let target = match target {
             Wish::Away => None,
             Wish::Zero => Some(aim::reading(vae, images, None)?),
-            Wish::Images(target) => Some(aim::reading(vae, images, Some(target))?),
+            Wish::At(ends) => Some(aim::reading(vae, images, Some(ends))?),
         };
         if let Some(target) = target {
             victim = victim.towards(target)?;
@@ -106,7 +107,6 @@ impl<'a> Search<'a> {
         let flagged = flags::of(&victim, &ascending, self.request.metric)?;
         columns.extend(flags::columns(&flagged)?);
         let flagged: Vec<_> = flagged.into_iter().collect();
-        self.doubts.lock().unwrap_or_else(PoisonError::into_inner).count(&flagged)?;
         let mut results: BTreeMap<String, BTreeMap<usize, Attacked>> = BTreeMap::new();
         for (place, (_, at_budget)) in order.into_iter().zip(ascending) {
             for attacked in at_budget {
@@ -124,11 +124,59 @@ impl<'a> Search<'a> {
             let known = fitted.as_ref().filter(|_| by_eps.iter().all(|a| a.family == Family::Universal));
             columns.extend(self.told.attack(&name, &by_eps, known)?);
         }
+        // Last: where memory runs out before, the samples come again.
+        self.counted.lock().unwrap_or_else(PoisonError::into_inner).note(index, &flagged)?;
         Ok(columns)
     }
 
     /// What the user is told of doubtful results, in the end.
     pub fn doubts(&self) -> Vec<String> {
-        self.doubts.lock().unwrap_or_else(PoisonError::into_inner).lines()
+        self.counted.lock().unwrap_or_else(PoisonError::into_inner).doubts.lines()
+    }
+}
+
+/// Doubts about samples, each of which counts once.
+#[derive(Default)]
+struct Counted {
+    doubts: Doubts,
+    samples: HashSet<u64>,
+}
+
+impl Counted {
+    /// Counts flagged samples at the positions `index`: masks `[B]` bool. Where memory runs out in one part of a block, all parts come
+    /// again, those that were counted as well.
+    fn note(&mut self, index: &[u64], flagged: &[((String, Flag), Tensor)]) -> Result<()> {
+        let new: Vec<i64> =
+            (0i64..).zip(index).filter(|(_, sample)| !self.samples.contains(sample)).map(|(place, _)| place).collect();
+        if new.len() == index.len() {
+            self.doubts.count(flagged)?;
+        } else if !new.is_empty() {
+            let places = Tensor::f_from_slice(&new)?;
+            let some = flagged.iter().map(|(key, mask)| {
+                let places = places.f_to_device(mask.device())?;
+                Ok((key.clone(), mask.f_index_select(0, &places)?))
+            });
+            self.doubts.count(&some.collect::<Result<Vec<_>>>()?)?;
+        }
+        self.samples.extend(index);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sample_that_comes_again_counts_once() {
+        let mut counted = Counted::default();
+        let flagged = |mask: &[bool]| vec![(("pgd".to_owned(), Flag::NotANumber), Tensor::from_slice(mask))];
+        counted.note(&[4, 5], &flagged(&[true, false])).unwrap();
+        counted.note(&[4, 5], &flagged(&[true, false])).unwrap();
+        // A larger block with the same and with others.
+        counted.note(&[3, 4, 6], &flagged(&[false, true, true])).unwrap();
+        let lines = counted.doubts.lines();
+        assert!(lines.len() == 1 && lines[0].contains("on 2 of 4 attacked images"), "{lines:?}");
     }
 }

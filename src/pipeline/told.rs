@@ -106,9 +106,26 @@ impl<'a> Told<'a> {
     }
 }
 
-/// Columns that are NaN if an attack's damage to a sample is not known. The universal attack's are NaN for samples that are well known.
+/// Columns that say that an attack's damage to a sample is not known: they are NaN, or a flag. The universal attack's own are NaN for
+/// samples that are well known, so that its flag says it.
 pub(super) fn has_damage(path: &str) -> bool {
-    path.starts_with("/attack/")
-        && !path.starts_with("/attack/universal/")
-        && (path.ends_with("/latent_l2") || path.ends_with("/recon_mse"))
+    path == "/flags/universal.not-a-number"
+        || (path.starts_with("/attack/")
+            && !path.starts_with("/attack/universal/")
+            && (path.ends_with("/latent_l2") || path.ends_with("/recon_mse")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::has_damage;
+
+    #[test]
+    fn every_attack_has_a_column_that_tells_of_lost_samples() {
+        for path in ["/attack/pgd/latent_l2", "/attack/pgd/recon_mse", "/flags/universal.not-a-number"] {
+            assert!(has_damage(path), "{path}");
+        }
+        for path in ["/attack/universal/latent_l2", "/flags/universal.vanishing", "/clean/recon_mse"] {
+            assert!(!has_damage(path), "{path}");
+        }
+    }
 }

@@ -189,3 +189,77 @@ fn bad_budgets_are_wrong_requests() {
     assert_eq!(Budget::new(Norm::L2, 1.0, Some((1.0, 0.0))).unwrap_err().exit_code(), 2);
     assert_eq!(Budget::new(Norm::L2, 1.0, Some((0.0, f64::NAN))).unwrap_err().exit_code(), 2);
 }
+
+/// A point of a convex set is the nearest where no other point of the set lies on the far side of it.
+#[test]
+fn ball_and_box_alone_are_reached_by_the_shortest_way() {
+    let shaped = |key: u64| normal(key, 8, D).view([8, 1, 28, 28]) * 0.5;
+    let x0 = images(Kind::Double);
+    let x = &x0 + shaped(14);
+    for norm in NORMS {
+        let small = match norm {
+            Norm::L2 => 3.0,
+            Norm::Linf => 0.2,
+            Norm::L1 => 40.0,
+        };
+        // A ball without a box, and a box within a ball.
+        for (epsilon, pixels) in [(small, None), (1e6, Some((0.0, 1.0)))] {
+            let budget = Budget::new(norm, epsilon, pixels).unwrap();
+            let near = budget.project(&x0, &x).unwrap();
+            let again = budget.project(&x0, &near).unwrap();
+            assert!((again - &near).abs().max().double_value(&[]) < 1e-12, "{norm} {pixels:?}");
+            for key in 20..30 {
+                for from in [&x0, &x] {
+                    let y = budget.project(&x0, &(from + shaped(key))).unwrap();
+                    let beyond = ((&x - &near) * (y - &near)).flatten(1, -1);
+                    let beyond = beyond.sum_dim_intlist(1i64, false, Kind::Double).max().double_value(&[]);
+                    assert!(beyond < 1e-9, "{norm} {pixels:?}: {beyond:e}");
+                }
+            }
+        }
+    }
+}
+
+/// The nearest point to `x` of the L2 ball and the box together, by Dykstra's algorithm.
+fn nearest(x0: &[f64], x: &[f64], epsilon: f64) -> Vec<f64> {
+    let (mut y, mut p, mut q) = (x.to_vec(), vec![0.0; x.len()], vec![0.0; x.len()]);
+    for _ in 0..2000 {
+        let a: Vec<f64> = y.iter().zip(&p).map(|(y, p)| y + p).collect();
+        let shrink = (epsilon / distance(&a, x0)).min(1.0);
+        let b: Vec<f64> = x0.iter().zip(&a).map(|(o, a)| o + shrink * (a - o)).collect();
+        p = a.iter().zip(&b).map(|(a, b)| a - b).collect();
+        let c: Vec<f64> = b.iter().zip(&q).map(|(b, q)| b + q).collect();
+        y = c.iter().map(|c| c.clamp(0.0, 1.0)).collect();
+        q = c.iter().zip(&y).map(|(c, y)| c - y).collect();
+    }
+    y
+}
+
+fn distance(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum::<f64>().sqrt()
+}
+
+/// First the ball, then the box: within both, and it stays; but where the box cuts, another point of both is nearer.
+#[test]
+fn ball_then_box_is_not_the_nearest_of_both() {
+    let bright = super::toy::images(71, 6);
+    for (x0, cut) in [((&bright - 0.45).clamp(0.0, 1.0), true), (bright.shallow_clone(), false)] {
+        // Of the second images no pixel comes near a wall.
+        let epsilon = if cut { 0.8 } else { 0.15 };
+        let budget = Budget::new(Norm::L2, epsilon, Some((0.0, 1.0))).unwrap();
+        let x = &x0 + normal(72, 6, 16).view([6, 1, 4, 4]);
+        let found = budget.project(&x0, &x).unwrap();
+        let again = budget.project(&x0, &found).unwrap();
+        assert!((again - &found).abs().max().double_value(&[]) < 1e-12);
+        let (origins, points, found) = (list(&x0), list(&x), list(&found));
+        let mut gaps = vec![];
+        for ((x0, x), found) in origins.chunks(16).zip(points.chunks(16)).zip(found.chunks(16)) {
+            let best = nearest(x0, x, epsilon);
+            assert!(distance(&best, x0) < epsilon + 1e-6 && best.iter().all(|p| (0.0..=1.0).contains(p)));
+            gaps.push(distance(found, x) - distance(&best, x));
+        }
+        assert!(gaps.iter().all(|gap| *gap > -1e-6), "{gaps:?}");
+        let largest = gaps.iter().copied().fold(0.0, f64::max);
+        assert_eq!(largest > 1e-3, cut, "{gaps:?}");
+    }
+}

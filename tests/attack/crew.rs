@@ -1,13 +1,36 @@
 //! Attacks divided among threads are those of the whole batch.
 
 use super::toy::{Toy, images};
+use crate::child;
 use pullback::attack::{AttackSpec, Attacked, Budget, Crew, Norm, PgdSpec, Victim, run};
 use pullback::data::ImageShape;
 use pullback::model::{ConvSpec, ModelSpec, Network};
+use std::time::Duration;
 use tch::{Device, Kind, Tensor};
+
+/// Not a test of its own: libtorch's number of threads is the whole process's.
+#[test]
+#[ignore = "run by the test beside it"]
+fn child_divides() {
+    let Ok(threads) = std::env::var("PULLBACK_TEST_CREW") else { return };
+    tch::set_num_threads(threads.parse().unwrap());
+    divided();
+    println!("\nall compared");
+}
 
 #[test]
 fn parts_are_attacked_as_the_whole() {
+    for threads in ["2", "3"] {
+        let mut command = child::test("attack::crew::child_divides");
+        let done = child::within(Duration::from_secs(120), command.env("PULLBACK_TEST_CREW", threads));
+        let done = done.unwrap_or_else(|| panic!("{threads} threads: still running after two minutes"));
+        let said = String::from_utf8_lossy(&done.stdout).into_owned();
+        assert!(said.contains("all compared"), "{threads} threads: {said}\n{}", String::from_utf8_lossy(&done.stderr));
+    }
+}
+
+/// Compares the attack on all samples with the attack on parts of them, on as many threads as there are.
+fn divided() {
     let image = Some(ImageShape { channels: 1, height: 12, width: 12 });
     let spec = ConvSpec { image, latent: 3, channels: vec![4, 8], hidden: 0, ..ConvSpec::default() };
     let network = Network::new(&ModelSpec::Conv(spec), 7, Device::Cpu, Kind::Float).unwrap();
@@ -25,11 +48,7 @@ fn parts_are_attacked_as_the_whole() {
     };
     let crew = Crew::of(&network, Device::Cpu);
     let parts = crew.divide(21, part, |vae, (x, index)| attacked(vae, &x, &index)).unwrap();
-    let Some(parts) = parts else {
-        let threads = tch::get_num_threads();
-        assert!(threads == 1 || threads > 5, "nothing was divided among {threads} threads");
-        return;
-    };
+    let parts = parts.expect("nothing was divided");
     assert_eq!(parts.len(), tch::get_num_threads() as usize);
     let images: Vec<&Tensor> = parts.iter().map(|p| &p.images).collect();
     // Three steps of 0.2 along unit directions, each off by rounding.

@@ -5,12 +5,13 @@ use hdf5::File;
 use pullback::attack::{AttackSpec, Norm};
 use pullback::config::{AttackConfig, HandOut, PixelBox, Precision};
 use pullback::data::{Reading, Split};
-use pullback::event::Silent;
+use pullback::event::{Event, Observer};
 use pullback::jacobian::BatchSize;
 use pullback::model::{Interface, Model, Posterior, Vae};
 use pullback::pipeline::{AttackRequest, Provided, Subject, attack_with};
 use pullback::store::Overwrite;
 use std::collections::BTreeMap;
+use std::sync::Mutex;
 use tch::{Kind, Tensor};
 
 const SAMPLES: usize = 4;
@@ -63,13 +64,65 @@ impl Vae for Rugged {
     }
 }
 
-/// What `attacks` find of a model, without a box: `/damage/` [E, N] and `/flags/` [N] by name.
-fn attacked(
-    make: impl Fn() -> Box<dyn Vae>,
-    x: &Tensor,
-    attacks: &[&str],
-    eps: &[f64],
-) -> (BTreeMap<String, Vec<f64>>, BTreeMap<String, usize>) {
+/// The roots of what is left to a wall, beyond which there are no numbers. Patched, it has numbers there, and gradients that are none.
+struct Walled {
+    wall: f64,
+    patched: bool,
+}
+
+impl Vae for Walled {
+    fn encode(&self, x: &Tensor) -> pullback::Result<Posterior> {
+        let flat = x.flatten(1, -1);
+        let root = (self.wall - &flat).sqrt();
+        let mean = if self.patched { flat.where_self(&flat.gt(self.wall), &root) } else { root };
+        Ok(Posterior { log_var: mean.zeros_like(), mean })
+    }
+    fn decode(&self, z: &Tensor) -> pullback::Result<Tensor> {
+        Ok(decoded(z))
+    }
+}
+
+/// The code is the image, and so is the reconstruction.
+struct Faithful;
+
+impl Vae for Faithful {
+    fn encode(&self, x: &Tensor) -> pullback::Result<Posterior> {
+        let mean = x.flatten(1, -1);
+        Ok(Posterior { log_var: mean.zeros_like(), mean })
+    }
+    fn decode(&self, z: &Tensor) -> pullback::Result<Tensor> {
+        Ok(z.view([-1, 1, 4, 4]))
+    }
+}
+
+/// Keeps what the user is warned of.
+#[derive(Default)]
+struct Warned(Mutex<Vec<String>>);
+
+impl Observer for Warned {
+    fn on(&self, event: Event<'_>) {
+        if let Event::Warning(line) = event {
+            self.0.lock().unwrap().push(line.to_owned());
+        }
+    }
+}
+
+/// `/damage/` [E, N], how many samples `/flags/` has, both by name, and the warnings.
+struct Outcome {
+    damage: BTreeMap<String, Vec<f64>>,
+    flags: BTreeMap<String, usize>,
+    told: Vec<String>,
+}
+
+impl Outcome {
+    /// Whether there is a warning with this text.
+    fn tells(&self, text: &str) -> bool {
+        self.told.iter().any(|line| line.contains(text))
+    }
+}
+
+/// What `attacks` find of a model, without a box.
+fn attacked(make: impl Fn() -> Box<dyn Vae>, x: &Tensor, attacks: &[&str], eps: &[f64]) -> Outcome {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("images.h5");
     let pixels: Vec<f32> = list(x).into_iter().map(|p| p as f32).collect();
@@ -104,7 +157,8 @@ fn attacked(
         Ok(Model { vae: make(), image: None, latent: None, spec: None, sha256: String::new(), path: "toy".into() })
     };
     let request = AttackRequest::of(subject, &config);
-    attack_with(&request, &Provided { model: Some(&open), ..Provided::default() }, &Silent).unwrap();
+    let warned = Warned::default();
+    attack_with(&request, &Provided { model: Some(&open), ..Provided::default() }, &warned).unwrap();
     let file = File::open(&request.subject.output).unwrap();
     let names = |group: &str| file.group(group).unwrap().member_names().unwrap();
     let damage = names("damage").into_iter().map(|name| {
@@ -115,14 +169,14 @@ fn attacked(
         let rows = file.dataset(&format!("flags/{name}")).unwrap().read_raw::<u8>().unwrap();
         (name, rows.iter().filter(|row| **row == 1).count())
     });
-    (damage.collect(), flags.collect())
+    Outcome { damage: damage.collect(), flags: flags.collect(), told: warned.0.into_inner().unwrap() }
 }
 
 #[test]
 fn masked_gradients_are_found_by_who_needs_none() {
     let x = images(33, SAMPLES);
     let attacks = ["{kind: pgd}", "{kind: apgd, steps: 40}", "{kind: race}", "{kind: square, queries: 200}"];
-    let (damage, flags) = attacked(|| Box::new(Misled(Toy::tanh(Kind::Float))), &x, &attacks, &[0.3]);
+    let Outcome { damage, flags, .. } = attacked(|| Box::new(Misled(Toy::tanh(Kind::Float))), &x, &attacks, &[0.3]);
     for name in ["pgd", "apgd", "race"] {
         let beaten = damage[name].iter().zip(&damage["square"]).filter(|(g, s)| s > g).count();
         assert!(beaten >= SAMPLES / 2, "{name}: {damage:?}");
@@ -130,7 +184,7 @@ fn masked_gradients_are_found_by_who_needs_none() {
         assert_eq!(flags[&format!("{name}.vanishing")], 0, "the gradients are there, and wrong");
     }
     let sound = ["{kind: pgd, schedule: linear, restarts: 4}", attacks[1], attacks[2], attacks[3]];
-    let (_, flags) = attacked(|| Box::new(Toy::linear(Kind::Float)), &x, &sound, &[0.3]);
+    let Outcome { flags, .. } = attacked(|| Box::new(Toy::linear(Kind::Float)), &x, &sound, &[0.3]);
     let raised: Vec<&String> =
         flags.iter().filter(|(name, n)| **n > 0 && !name.starts_with("model.")).map(|(n, _)| n).collect();
     assert_eq!(raised, Vec::<&String>::new());
@@ -140,25 +194,70 @@ fn masked_gradients_are_found_by_who_needs_none() {
 fn damage_that_falls_with_epsilon_is_flagged() {
     let x = (images(34, SAMPLES) - 0.5) * 0.05 + 0.5;
     let short = ["{kind: pgd, steps: 1}"];
-    let (damage, flags) = attacked(|| Box::new(Bump), &x, &short, &[3.0, 0.3]);
-    let (large, small) = damage["pgd"].split_at(SAMPLES);
-    assert!(large.iter().zip(small).all(|(large, small)| *large < 0.9 * small), "{damage:?}");
-    assert_eq!(flags["pgd.falling"], SAMPLES);
+    let found = attacked(|| Box::new(Bump), &x, &short, &[3.0, 0.3]);
+    let (large, small) = found.damage["pgd"].split_at(SAMPLES);
+    assert!(large.iter().zip(small).all(|(large, small)| *large < 0.9 * small), "{:?}", found.damage);
+    assert_eq!(found.flags["pgd.falling"], SAMPLES);
+    let line = "attack pgd: on 4 of 4 attacked images a larger epsilon does less damage";
+    assert!(found.tells(line), "{:?}", found.told);
     // A race carries over what it found.
-    let (damage, flags) = attacked(|| Box::new(Bump), &x, &["{kind: race}"], &[3.0, 0.3]);
-    let (large, small) = damage["race"].split_at(SAMPLES);
-    assert!(large.iter().zip(small).all(|(large, small)| large >= small), "{damage:?}");
-    assert_eq!(flags["race.falling"], 0);
+    let found = attacked(|| Box::new(Bump), &x, &["{kind: race}"], &[3.0, 0.3]);
+    let (large, small) = found.damage["race"].split_at(SAMPLES);
+    assert!(large.iter().zip(small).all(|(large, small)| large >= small), "{:?}", found.damage);
+    assert_eq!(found.flags["race.falling"], 0);
+    assert!(!found.tells("a larger epsilon does less damage"), "{:?}", found.told);
 }
 
 #[test]
 fn damage_that_rises_with_passes_is_flagged() {
     let x = images(35, SAMPLES);
-    let (damage, flags) = attacked(|| Box::new(Rugged), &x, &["{kind: suite}"], &[1.0]);
-    let more =
-        damage["suite-race"].iter().zip(&damage["suite-short"]).filter(|(long, short)| **long > 1.05 * **short).count();
-    assert!(more > 0, "{damage:?}");
-    assert_eq!(flags["suite-race.rising"], more);
-    let (_, flags) = attacked(|| Box::new(Toy::linear(Kind::Float)), &x, &["{kind: suite}"], &[1.0]);
-    assert_eq!(flags["suite-race.rising"], 0);
+    let found = attacked(|| Box::new(Rugged), &x, &["{kind: suite}"], &[1.0]);
+    let (long, short) = (&found.damage["suite-race"], &found.damage["suite-short"]);
+    let more = long.iter().zip(short).filter(|(long, short)| **long > 1.05 * **short).count();
+    assert!(more > 0, "{:?}", found.damage);
+    assert_eq!(found.flags["suite-race.rising"], more);
+    // A quarter of the samples is not worth a warning.
+    let line = format!("attack suite-race: on {more} of 4 attacked images twice the passes find over 5 % more");
+    assert_eq!(found.tells(&line), 4 * more > SAMPLES, "{:?}", found.told);
+    let found = attacked(|| Box::new(Toy::linear(Kind::Float)), &x, &["{kind: suite}"], &[1.0]);
+    assert_eq!(found.flags["suite-race.rising"], 0);
+    assert!(!found.tells("twice the passes"), "{:?}", found.told);
+}
+
+/// Two bright images, which a step takes beyond the wall, and two dark ones, which find better than that.
+#[test]
+fn what_is_no_number_is_flagged() {
+    let dim = (images(36, SAMPLES) - 0.2) * 0.1;
+    let x = Tensor::cat(&[dim.narrow(0, 0, 2) + 0.75, dim.narrow(0, 2, 2) + 0.1], 0);
+    let found = |wall: f64, patched: bool| {
+        attacked(|| Box::new(Walled { wall, patched }), &x, &["{kind: pgd, steps: 5}"], &[0.6])
+    };
+    let broken = found(0.85, false);
+    assert_eq!(broken.flags["pgd.not-a-number"], 2, "{:?}", broken.damage);
+    assert!(broken.damage["pgd"][..2].iter().all(|d| d.is_nan()), "{:?}", broken.damage);
+    let line = "attack pgd: on 2 of 4 attacked images the goal is not a number";
+    assert!(broken.tells(line), "{:?}", broken.told);
+    // Numbers everywhere, and gradients that are none beyond the wall.
+    let patched = found(0.85, true);
+    assert_eq!(patched.flags["pgd.not-a-number"], 0, "{:?}", patched.damage);
+    assert!(patched.damage["pgd"].iter().all(|d| d.is_finite()), "{:?}", patched.damage);
+    assert!(patched.flags["pgd.vanishing"] >= 2, "{:?}", patched.flags);
+    assert!(patched.tells("attacked images the gradient vanished on the way"), "{:?}", patched.told);
+    // The wall is far away.
+    for patched in [false, true] {
+        let sound = found(10.0, patched);
+        assert_eq!((sound.flags["pgd.not-a-number"], sound.flags["pgd.vanishing"]), (0, 0), "{:?}", sound.damage);
+        assert!(!sound.tells("attack pgd"), "{:?}", sound.told);
+    }
+}
+
+#[test]
+fn a_model_that_reconstructs_is_not_untrained() {
+    let (x, attacks) = (images(37, SAMPLES), ["{kind: random}"]);
+    let grey = attacked(|| Box::new(Bump), &x, &attacks, &[0.3]);
+    assert_eq!(grey.flags["model.untrained"], SAMPLES, "a reconstruction of one grey");
+    assert!(grey.tells("attack model: on 4 of 4 attacked images the reconstruction is no better than a grey image"));
+    let sound = attacked(|| Box::new(Faithful), &x, &attacks, &[0.3]);
+    assert_eq!(sound.flags["model.untrained"], 0);
+    assert!(!sound.tells("untrained") && !sound.tells("grey image"), "{:?}", sound.told);
 }

@@ -63,7 +63,7 @@ fn sizes(norm: Norm, x: &[f64], moved: &[f64], pixels: usize) -> Vec<f64> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 12, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 16, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn every_attack_obeys_its_budget(
         shape in [1i64..=3, 1i64..=7, 1i64..=7],
@@ -73,6 +73,7 @@ proptest! {
         double in any::<bool>(),
         rounded in any::<bool>(),
         seed in 0u64..1000,
+        goal in prop_oneof![Just("latent"), Just("w2"), Just("recon"), Just("recon-mse")],
     ) {
         let kind = if double { Kind::Double } else { Kind::Float };
         let net = Net::new(shape, 2, seed, kind);
@@ -92,7 +93,9 @@ proptest! {
         let victim = Victim::new(&net, &x, &index, seed, Some(&spectrum)).unwrap();
         let victim = victim.beside(&others).unwrap().carrying(&universal).unwrap().rounded(rounded && boxed);
         let values = |t: &Tensor| Vec::<f64>::try_from(t.to_kind(Kind::Double).flatten(0, -1)).unwrap();
+        let goal = Knob::new("--goal", "goal", goal).unwrap();
         for spec in all() {
+            let spec = spec.with(&goal).unwrap().unwrap();
             for hit in run(&spec, &victim, &budget).unwrap() {
                 let moved = values(&hit.images);
                 for size in sizes(norm, &values(&x), &moved, pixels) {

@@ -86,6 +86,7 @@ fn passes_are_counted_as_they_are_made() {
         ("{kind: pgd, steps: 7, restarts: 2}", false),
         ("{kind: apgd, steps: 9}", false),
         ("{kind: square, queries: 11}", false),
+        ("{kind: square, queries: 5, restarts: 2}", false),
         ("{kind: random, draws: 3}", false),
     ] {
         toy.encoded.set(0);
@@ -182,22 +183,82 @@ fn a_larger_budget_is_never_worse() {
     let x = images(76, 16);
     let index: Vec<u64> = (0..16).collect();
     let eigen = spectrum(&jacobian(&toy, &x));
-    for yaml in [
-        "{kind: race, budget: 12}",
-        "{kind: suite}",
-        "{kind: pgd, steps: 2, restarts: 2}",
-        "{kind: apgd, steps: 3, restarts: 2}",
-    ] {
-        let victim = Victim::new(&toy, &x, &index, 3, Some(&eigen)).unwrap();
-        let mut before = vec![0.0; 16];
-        for epsilon in [0.2, 0.25, 0.5, 0.55, 1.5] {
-            let budget = Budget::new(Norm::L2, epsilon, Some((0.0, 1.0))).unwrap();
-            let found = list(&run(&spec(yaml), &victim, &budget).unwrap()[0].damage);
-            let falls = found.iter().zip(&before).filter(|(now, then)| **now < **then * (1.0 - 1e-9)).count();
-            assert_eq!(falls, 0, "{yaml} {epsilon}: {found:?} after {before:?}");
-            before = found;
+    let sizes = [
+        (Norm::L2, [0.2, 0.25, 0.5, 0.55, 1.5]),
+        (Norm::Linf, [0.05, 0.06, 0.15, 0.16, 0.4]),
+        (Norm::L1, [0.5, 0.6, 1.5, 1.6, 4.0]),
+    ];
+    for (norm, sizes) in sizes {
+        for yaml in [
+            "{kind: race, budget: 12}",
+            "{kind: pgd, steps: 2, restarts: 2}",
+            "{kind: apgd, steps: 3, restarts: 2}",
+            "{kind: suite}",
+        ] {
+            // It has nothing else in the other norms, and takes long.
+            if norm != Norm::L2 && yaml.contains("suite") {
+                continue;
+            }
+            let victim = Victim::new(&toy, &x, &index, 3, Some(&eigen)).unwrap();
+            let mut before = vec![0.0; 16];
+            for epsilon in sizes {
+                let budget = Budget::new(norm, epsilon, Some((0.0, 1.0))).unwrap();
+                let found = list(&run(&spec(yaml), &victim, &budget).unwrap()[0].damage);
+                let falls = found.iter().zip(&before).filter(|(now, then)| **now < **then * (1.0 - 1e-9)).count();
+                assert_eq!(falls, 0, "{yaml} {norm} {epsilon}: {found:?} after {before:?}");
+                before = found;
+            }
         }
     }
+}
+
+/// The first of several searches is the only one of one; the worst of each sample is kept, and every pass is counted.
+#[test]
+fn restarts_keep_the_worst_of_each_sample() {
+    let (toy, x) = (Toy::tanh(Kind::Double), images(80, 8));
+    let index: Vec<u64> = (0..8).collect();
+    let victim = Victim::new(&toy, &x, &index, 3, None).unwrap();
+    let budget = Budget::new(Norm::L2, 0.8, Some((0.0, 1.0))).unwrap();
+    for search in ["square, queries: 30", "spectral-iterated, steps: 3, metric: mean"] {
+        let once = &run(&spec(&format!("{{kind: {search}}}")), &victim, &budget).unwrap()[0];
+        let thrice = &run(&spec(&format!("{{kind: {search}, restarts: 3}}")), &victim, &budget).unwrap()[0];
+        let (one, three) = (list(&once.damage), list(&thrice.damage));
+        assert!(one.iter().zip(&three).all(|(one, three)| *three >= one * (1.0 - 1e-9)), "{search}: {one:?} {three:?}");
+        // To compare them the judge asks once for each.
+        assert_eq!(thrice.search.forward, 3.0 * (once.search.forward + 1.0), "{search}");
+        assert_eq!(thrice.search.backward, 3.0 * once.search.backward, "{search}");
+        if search.starts_with("square") {
+            assert!(one.iter().zip(&three).any(|(one, three)| three > one), "the searches differ: {one:?}");
+        }
+    }
+    for yaml in ["{kind: square, restarts: 0}", "{kind: spectral-iterated, restarts: 0}"] {
+        let error = run(&spec(yaml), &victim, &budget).unwrap_err();
+        assert!(error.exit_code() == 2 && error.to_string().contains("restarts of the "), "{error}");
+    }
+}
+
+/// In the mean over samples; on one of them a single search may be luckier.
+#[test]
+fn the_suite_is_no_weaker_than_one_search_of_as_many_passes() {
+    let (toy, x) = (Toy::tanh(Kind::Double), images(81, 20));
+    let index: Vec<u64> = (0..20).collect();
+    let eigen = spectrum(&jacobian(&toy, &x));
+    let others = Others { images: images(82, 12), index: (100..112).collect() };
+    let victim = Victim::new(&toy, &x, &index, 3, Some(&eigen)).unwrap().beside(&others).unwrap();
+    let budget = Budget::new(Norm::L2, 0.8, Some((0.0, 1.0))).unwrap();
+    let found = |yaml: &str| run(&spec(yaml), &victim, &budget).unwrap().remove(0);
+    let mean = |found: &Attacked| list(&found.damage).iter().sum::<f64>() / 20.0;
+    let suite = found("{kind: suite}");
+    for yaml in
+        ["{kind: pgd, steps: 950, schedule: linear}", "{kind: apgd, steps: 950}", "{kind: square, queries: 950}"]
+    {
+        let single = found(yaml);
+        assert!((single.search.forward - suite.search.forward).abs() < 50.0, "{yaml}: {:?}", suite.search);
+        assert!(mean(&suite) > 0.99 * mean(&single), "{yaml}: {} against {}", mean(&suite), mean(&single));
+    }
+    // A race is most of the suite: what it loses to a longer one is little.
+    let race = found("{kind: race, budget: 950}");
+    assert!(mean(&suite) > 0.97 * mean(&race), "{} against {}", mean(&suite), mean(&race));
 }
 
 /// Steps are of unit gradients, and choices by comparison: a model times a number is attacked by the same images.

@@ -157,6 +157,37 @@ fn results_do_not_depend_on_the_batch() {
     }
 }
 
+/// Searches that choose between images on their way, in a precision in which rounding decides nothing.
+#[test]
+fn choices_do_not_depend_on_the_batch() {
+    let (toy, x) = (Toy::tanh(Kind::Double), images(52, 6));
+    let index: Vec<u64> = (200..206).collect();
+    let eigen = spectrum(&jacobian(&toy, &x));
+    let others = Others { images: images(53, 5), index: (300..305).collect() };
+    let budget = Budget::new(Norm::L2, 0.2, Some((0.0, 1.0))).unwrap();
+    let whole = Victim::new(&toy, &x, &index, 9, Some(&eigen)).unwrap().beside(&others).unwrap();
+    for yaml in [
+        "{kind: apgd, steps: 10, restarts: 2}",
+        "{kind: spectral-iterated, steps: 3, metric: mean, restarts: 2}",
+        "{kind: square, queries: 40, restarts: 2}",
+        "{kind: race, budget: 24}",
+        "{kind: minimal, reach: 0.3, budget: 12, steps: 2}",
+    ] {
+        let spec: AttackSpec = serde_yaml::from_str(yaml).unwrap();
+        let expected = &run(&spec, &whole, &budget).unwrap()[0];
+        for rows in [vec![5i64, 2], vec![3], vec![0, 1, 4]] {
+            let select = Tensor::from_slice(&rows);
+            let some = x.index_select(0, &select);
+            let ids: Vec<u64> = rows.iter().map(|r| 200 + *r as u64).collect();
+            let eigen = part(&eigen, &select);
+            let victim = Victim::new(&toy, &some, &ids, 9, Some(&eigen)).unwrap().beside(&others).unwrap();
+            let found = &run(&spec, &victim, &budget).unwrap()[0];
+            let gap = (&found.images - expected.images.index_select(0, &select)).abs().max().double_value(&[]);
+            assert!(gap < 1e-6, "{yaml} {rows:?}: {gap}");
+        }
+    }
+}
+
 #[test]
 fn a_spectral_attack_reports_each_direction_and_the_worst() {
     let toy = Toy::tanh(Kind::Double);

@@ -4,6 +4,7 @@ use super::toy::{Collapsed, Toy, images, list, spectrum};
 use crate::roundoff::apart;
 use pullback::attack::*;
 use pullback::model::shift::Reading;
+use pullback::model::{Posterior, Vae};
 use tch::{Kind, Tensor};
 
 fn ground(x: &Tensor) -> Ground {
@@ -140,4 +141,49 @@ fn where_nothing_can_be_fitted_it_says_so() {
         let error = UniversalSpec { fit, ..UniversalSpec::default() }.fitted(samples).unwrap_err();
         assert_eq!((error.exit_code(), error.to_string().as_str()), (2, text));
     }
+}
+
+/// Its code is 0 away from the middle of the cube.
+struct Near;
+
+impl Vae for Near {
+    fn encode(&self, x: &Tensor) -> pullback::Result<Posterior> {
+        let centred = x.flatten(1, -1) - 0.5;
+        let inside = (-centred.square().sum_dim_intlist([1i64].as_slice(), true, Kind::Double) + 3.0).relu();
+        let mean = centred.sum_dim_intlist([1i64].as_slice(), true, Kind::Double) * inside;
+        Ok(Posterior { log_var: mean.zeros_like(), mean })
+    }
+    fn decode(&self, z: &Tensor) -> pullback::Result<Tensor> {
+        Ok(z.view([-1, 1, 1, 1]).repeat([1, 1, 4, 4]))
+    }
+}
+
+/// Far away the gradient is 0, so that the larger budget finds nothing by itself.
+#[test]
+fn a_larger_budget_does_not_do_less() {
+    let x = images(67, 12);
+    let spec = UniversalSpec { steps: 10, batch: 12, restarts: 1, ..UniversalSpec::default() };
+    let budgets = [10.0, 0.3].map(|epsilon| Budget::new(Norm::L2, epsilon, None).unwrap());
+    let found = Universal::fit(&Near, &spec, &ground(&x), &budgets, 1, 3).unwrap();
+    let [large, small] = [0, 1].map(|place| mean(&list(&found.fits[place].damage)));
+    assert!(large >= small * (1.0 - 1e-12) && small > 0.0, "{large}, {small}");
+    // One ascent from noise, one from the smaller, and the smaller itself.
+    let passes = [1, 0].map(|place| (found.fits[place].passes.forward, found.fits[place].passes.backward));
+    assert_eq!(passes, [(120.0 + 12.0, 120.0), (240.0 + 36.0, 240.0)]);
+}
+
+#[test]
+fn a_step_has_as_many_images_as_asked() {
+    let toy = Toy::linear(Kind::Double);
+    let budget = Budget::new(Norm::L2, 0.1, None).unwrap();
+    let images_of = |count: usize, batch: usize| {
+        let spec = UniversalSpec { steps: 10, batch, restarts: 1, ..UniversalSpec::default() };
+        let found = Universal::fit(&toy, &spec, &ground(&images(68, count)), &[budget], 1, 3).unwrap();
+        found.fits[0].passes.backward
+    };
+    assert_eq!(images_of(48, 24), 240.0);
+    // More than there are.
+    assert_eq!(images_of(9, 24), 90.0);
+    // Parts of 16 and of 5 images.
+    assert!(images_of(21, 16) >= 160.0);
 }

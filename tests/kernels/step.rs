@@ -57,17 +57,27 @@ fn plainly(step: &Step, (reach, radius): (f64, f64), x0: &[f64], x: &[f64], g: &
         .map(|(g, x)| if !g.is_finite() || (*g < 0.0 && *x <= low) || (*g > 0.0 && *x >= high) { 0.0 } else { *g })
         .collect();
     let largest = usable.iter().fold(0.0f64, |m, g| m.max(g.abs()));
-    let first = usable.iter().position(|g| g.abs() == largest);
     let norm = usable.iter().map(|g| (g / largest).powi(2)).sum::<f64>().sqrt() * largest;
     let direction = |i: usize| match step.ball {
         _ if largest == 0.0 => 0.0,
         Ball::L2 | Ball::Sphere => usable[i] / norm,
         Ball::Linf if usable[i] == 0.0 => 0.0,
         Ball::Linf => usable[i].signum(),
-        Ball::L1 if Some(i) == first => usable[i].signum(),
         Ball::L1 => 0.0,
     };
-    let moved: Vec<f64> = (0..x.len()).map(|i| x[i] + reach * direction(i) - x0[i]).collect();
+    let mut moved: Vec<f64> = (0..x.len()).map(|i| x[i] + reach * direction(i) - x0[i]).collect();
+    if step.ball == Ball::L1 {
+        // The largest entries first, each as far as its wall.
+        let mut order: Vec<usize> = (0..x.len()).filter(|i| usable[*i] != 0.0).collect();
+        order.sort_by(|a, b| usable[*b].abs().total_cmp(&usable[*a].abs()));
+        let mut left = reach;
+        for i in order {
+            let wall = if usable[i] > 0.0 { high - x[i] } else { x[i] - low };
+            let part = wall.min(left);
+            moved[i] += part * usable[i].signum();
+            left -= part;
+        }
+    }
     let length = moved.iter().map(|m| m * m).sum::<f64>().sqrt();
     let within = match step.ball {
         Ball::L2 => moved.iter().map(|m| m * (radius / length).min(1.0)).collect(),

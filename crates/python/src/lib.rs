@@ -156,6 +156,15 @@ fn await_all(py: Python<'_>, seconds: f64) {
     job::await_all(py, seconds);
 }
 
+/// Panics on the thread that works, where tests see what becomes of it. A build for use has no such function.
+#[allow(clippy::panic)] // what it is for
+#[cfg(debug_assertions)]
+#[pyfunction]
+#[pyo3(name = "_panic")]
+fn panic_at_work(py: Python<'_>, listener: Bound<'_, PyAny>) -> PyResult<()> {
+    job::run(py, &listener, &Failure::default(), &Stop::default(), |_| std::panic::panic_any("as asked for"))
+}
+
 /// The module.
 #[pymodule]
 fn _native(py: Python<'_>, module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -168,5 +177,7 @@ fn _native(py: Python<'_>, module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(said_of_interface, module)?)?;
     module.add_function(wrap_pyfunction!(await_all, module)?)?;
     module.add_function(wrap_pyfunction!(read_images, module)?)?;
+    #[cfg(debug_assertions)]
+    module.add_function(wrap_pyfunction!(panic_at_work, module)?)?;
     results::add(module)
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 import subprocess
@@ -17,6 +18,13 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parents[3]
 SHARED = ROOT.parent / "shared"
+
+
+def library(name: str) -> None:
+    """Skips the test where a library is not installed; with PULLBACK_REQUIRE_LIBRARIES=1 it fails."""
+    if importlib.util.find_spec(name) is None:
+        missing = pytest.fail if os.environ.get("PULLBACK_REQUIRE_LIBRARIES") == "1" else pytest.skip
+        missing(f"{name} is not installed")
 
 
 class Conv(nn.Module):

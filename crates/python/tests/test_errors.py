@@ -143,6 +143,80 @@ def test_a_folder_that_is_not_there(conv, images, tmp_path):
         pb.score(conv, images, out=tmp_path / "no/where.h5", quiet=True)
 
 
+# What the two allocators of libtorch say.
+FULL = {
+    "cpu": lambda: RuntimeError(
+        "[enforce fail at alloc_cpu.cpp:121] . DefaultCPUAllocator: can't allocate memory: you tried to allocate 9000000000 bytes."
+    ),
+    "cuda": lambda: torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 8.38 GiB."),
+}
+
+
+@pytest.mark.parametrize("kind", FULL)
+@pytest.mark.parametrize("batch", ["auto", 8])
+def test_memory_that_runs_out(conv, images, kind, batch):
+    conv.eval()
+
+    def holding(count):
+        def encode(x):
+            if len(x) > count:
+                raise FULL[kind]()
+            return conv.encode(x)
+
+        return pb.Model(conv, encode=encode, posterior="logvar")
+
+    # Smaller batches are tried first; at the smallest there is no other way.
+    expected = pb.score(conv, images, quiet=True).spectrum
+    assert torch.allclose(pb.score(holding(2), images, batch=batch, quiet=True).spectrum, expected, rtol=1e-5, atol=1e-9)
+    with pytest.raises(MemoryError, match="allocate") as raised:
+        pb.score(holding(0), images, batch=batch, quiet=True)
+    assert isinstance(raised.value.__cause__, RuntimeError) and "\n" not in str(raised.value)
+    assert len(pb.score(conv, images, quiet=True).index) == 8
+
+
+class Lost(torch.autograd.Function):
+    """The identity, which cannot be differentiated."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x):
+        return x.clone()
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        pass
+
+    @staticmethod
+    def backward(ctx, gradient):
+        raise RuntimeError("lost on the way back")
+
+
+def test_a_computation_that_fails(conv, images):
+    conv.eval()
+    lost = pb.Model(conv, encode=lambda x: conv.encode(Lost.apply(x)), posterior="logvar")
+    for asked in (
+        lambda: pb.score(lost, images, quiet=True),
+        lambda: pb.attack(lost, images, attacks=["pgd"], eps=[0.5], quiet=True),
+        lambda: pb.attack(conv, images, attacks=["pgd"], eps=[0.5], judge=lambda x: Lost.apply(x).mean((1, 2, 3)), quiet=True),
+    ):
+        with pytest.raises(pb.Error, match="lost on the way back") as raised:
+            asked()
+        assert isinstance(raised.value, RuntimeError) and "\n" not in str(raised.value)
+    assert len(pb.score(conv, images, quiet=True).index) == 8
+
+
+def test_a_panic_is_an_exception(conv, images, capfd):
+    if not hasattr(pb._native, "_panic"):
+        pytest.skip("a build without debug assertions has nothing that panics when asked to")
+    for _ in range(2):
+        with pytest.raises(pb.Error, match="a fault of pullback's own, please report it: panicked at .*: as asked for"):
+            pb._native._panic(pb._progress.Listener(quiet=True))
+    assert capfd.readouterr() == ("", "")
+    # No job is left that the next would wait for.
+    assert len(pb.score(conv, images, quiet=True).index) == 8
+
+
 def test_numbers_that_are_none(conv, images):
     conv.eval()
     lost = pb.Model(conv, encode=lambda x: tuple(t / torch.zeros(1) for t in conv.encode(x)), posterior="logvar")

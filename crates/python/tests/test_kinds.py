@@ -1,11 +1,10 @@
 """Models that are wrapped, compiled, of other types or without what is needed: they work, or one line says what to do."""
 
-import importlib.util
-
 import pytest
 import torch
 
 import pullback as pb
+from conftest import library
 
 
 def _score(vae, images, **options):
@@ -77,8 +76,7 @@ def test_wrapped_for_several_devices(conv, images):
 
 
 def test_a_lightning_module(conv, images):
-    if importlib.util.find_spec("lightning") is None:
-        pytest.skip("lightning is not installed")
+    library("lightning")
     import lightning
 
     class Lit(lightning.LightningModule):

@@ -41,6 +41,22 @@ def test_named_values_are_the_programs(program, command):
     assert checked >= 4
 
 
+@pytest.mark.parametrize(
+    ("attack", "options", "stored"),
+    [
+        ("random", {"draws": 3}, "draws: 3"),
+        ("square", {"queries": 20}, "queries: 20"),
+        ("pgd", {"step": 0.5}, "step: 0.5"),
+        ("race", {"starts": ["random", "others"]}, "starts: - random - others"),
+        ("race", {"starts": "random"}, "starts: - random"),
+    ],
+)
+def test_settings_of_attacks(conv, images, attack, options, stored):
+    found = pb.attack(conv, images, attacks=[attack], eps=[0.5], quiet=True, **options)
+    said = " ".join(found.attributes["config"].split())
+    assert found.names == [attack] and stored in said and "- spectral" not in said
+
+
 def test_a_no_goes_before_the_file(conv, images, tmp_path):
     (tmp_path / "run.yaml").write_text("attack: {images: yes}\n")
 

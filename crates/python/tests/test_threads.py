@@ -25,17 +25,54 @@ def _slow(conv, seconds):
     return pb.Model(conv, encode=encode)
 
 
+# Seconds from Ctrl-C to its exception, as the documents say, and what a machine with other work may take besides.
+PROMISED, SLACK = 2.0, 0.5
+
+
 def _interrupt_after(seconds):
-    threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT)).start()
+    """Sends Ctrl-C; the list gets when."""
+    sent = []
+
+    def send():
+        sent.append(time.monotonic())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Timer(seconds, send).start()
+    return sent
+
+
+def _in_time(sent):
+    return time.monotonic() - sent[0] < PROMISED + SLACK
+
+
+class Wide(torch.nn.Module):
+    """A VAE of images 1x12x12 that takes its time: 200 latents."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(144, 1500), torch.nn.Tanh(), torch.nn.Linear(1500, 400))
+        self.back = torch.nn.Linear(200, 144)
+
+    def encode(self, x):
+        mu, logvar = self.body(x).chunk(2, 1)
+        return mu, logvar
+
+    def decode(self, z):
+        return self.back(z).sigmoid().view(-1, 1, 12, 12)
+
+
+@pytest.fixture
+def wide():
+    torch.manual_seed(0)
+    return Wide()
 
 
 def test_ctrl_c_stops_and_keeps_what_is_done(conv, images):
     x = images.repeat(100, 1, 1, 1)
-    start = time.monotonic()
-    _interrupt_after(2.5)
+    sent = _interrupt_after(2.5)
     with pytest.raises(KeyboardInterrupt) as raised:
         pb.score(_slow(conv, 0.05), x, batch=2, quiet=True)
-    assert time.monotonic() - start < 4.5
+    assert _in_time(sent)
     done = raised.value.finished
     count = len(done["/index"])
     assert 0 < count < len(x) and done["/index"].tolist() == list(range(count))
@@ -59,13 +96,35 @@ def test_the_same_call_goes_on(conv, images, tmp_path, capsys):
 
 
 def test_a_call_that_does_not_end_is_left(conv, images):
-    start = time.monotonic()
-    _interrupt_after(0.5)
+    sent = _interrupt_after(0.5)
     with pytest.raises(KeyboardInterrupt):
         pb.score(_slow(conv, 4.0), images, quiet=True)
-    assert time.monotonic() - start < 2.8
+    assert _in_time(sent)
     # The next call waits for it, and is not stopped.
     assert len(pb.score(conv, images, quiet=True).index) == 8
+
+
+# What would take minutes.
+LONG = {
+    "score": lambda vae, x: pb.score(vae, x.repeat(1000, 1, 1, 1), metric="output-stochastic", quiet=True),
+    "pgd": lambda vae, x: pb.attack(vae, x.repeat(100, 1, 1, 1), attacks=["pgd"], eps=[0.5], steps=100_000, quiet=True),
+    "race": lambda vae, x: pb.attack(vae, x.repeat(1000, 1, 1, 1), attacks=["race"], eps=[0.1, 0.5, 1, 2], quiet=True),
+}
+
+
+@pytest.mark.parametrize("kind", ["module", "file"])
+@pytest.mark.parametrize("work", LONG)
+def test_ctrl_c_stops_any_work_in_time(wide, images, tmp_path, kind, work):
+    vae = wide
+    if kind == "file":
+        vae = tmp_path / "vae.pt"
+        pb.export(wide, vae, images[:2])
+    sent = _interrupt_after(1.0)
+    with pytest.raises(KeyboardInterrupt):
+        LONG[work](vae, images)
+    assert _in_time(sent)
+    # The next call is not stopped.
+    assert len(pb.score(vae, images[:2], metric="mean", quiet=True).index) == 2
 
 
 def test_an_interpreter_ends_while_a_call_does_not(tmp_path):
@@ -191,11 +250,7 @@ def test_two_threads_with_one_model(conv, images):
     )
 
 
-def test_the_gil_is_free_while_the_engine_computes(images):
-    torch.manual_seed(0)
-    wide = torch.nn.Sequential(
-        torch.nn.Flatten(), torch.nn.Linear(144, 1500), torch.nn.Tanh(), torch.nn.Linear(1500, 400)
-    )
+def test_the_gil_is_free_while_the_engine_computes(wide, images):
     counted, ends = [0], threading.Event()
 
     def count():
@@ -205,15 +260,16 @@ def test_the_gil_is_free_while_the_engine_computes(images):
 
     thread = threading.Thread(target=count)
     thread.start()
-    start = time.monotonic()
-    pb.score(
-        pb.Model(wide, encode=wide, decode=lambda z: z[:, :144].view(-1, 1, 12, 12)),
-        images.repeat(8, 1, 1, 1),
-        metric="mean",
-        quiet=True,
-    )
-    seconds = time.monotonic() - start
-    ends.set()
-    thread.join()
+    seconds, copies = 0.0, 8
+    try:
+        # A call that is long enough for another thread to be kept out of, on whatever machine.
+        while seconds < 0.5:
+            x, copies = images.repeat(copies, 1, 1, 1), 2 * copies
+            before, start = counted[0], time.monotonic()
+            pb.score(wide, x, metric="mean", quiet=True)
+            seconds, turns = time.monotonic() - start, counted[0] - before
+    finally:
+        ends.set()
+        thread.join()
     # A thread that waited for the lock would have counted next to nothing.
-    assert seconds < 0.3 or counted[0] > 50 * seconds, (seconds, counted)
+    assert turns > 50 * seconds, (turns, seconds)

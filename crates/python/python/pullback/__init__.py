@@ -1,10 +1,11 @@
 """How robust is a VAE? The local geometry of its encoder tells.
 
->>> import torch, pullback as pb
->>> vae = pb.load("strokes-model")  # doctest: +SKIP
->>> scores = pb.score(vae, images, metric="stochastic", top=5)  # doctest: +SKIP
->>> attack = pb.attack(vae, images, attacks=["spectral", "race"], eps=[0.5, 1])  # doctest: +SKIP
->>> pb.report([scores, attack], "report.html")  # doctest: +SKIP
+>>> import pullback as pb
+>>> vae = pb.load("runs/strokes")  # of `pullback train`; any nn.Module with encode(x) and decode(z) will do
+>>> images, labels = pb.images("strokes", limit=4)
+>>> scores = pb.score(vae, images, metric="stochastic", top=5, quiet=True)
+>>> attack = pb.attack(vae, images, attacks=["spectral", "race"], eps=[0.5, 1], quiet=True)
+>>> pb.report([scores, attack], "report.html")
 
 See docs/python.md and docs/bring-your-model.md.
 """

@@ -53,6 +53,16 @@ def export(vae: Any, path: str | os.PathLike[str], images: Tensor, *, force: boo
         FileExistsError: Where it is there, without ``force``.
         ValueError: Where the model cannot be exported, or its file gives something else; the message says what.
         OSError: Where writing fails.
+
+    >>> import torch, pullback as pb
+    >>> vae = torch.nn.Module()
+    >>> vae.encoder = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 3))
+    >>> vae.decoder = torch.nn.Sequential(torch.nn.Linear(3, 784), torch.nn.Sigmoid(), torch.nn.Unflatten(1, (1, 28, 28)))
+    >>> x, labels = pb.images("strokes", limit=4)
+    >>> pb.export(vae, "vae.pt", x[:2])
+    >>> ours, theirs = (pb.score(m, x, metric="mean", quiet=True).spectrum for m in (vae, "vae.pt"))
+    >>> torch.allclose(ours, theirs, rtol=1e-5)
+    True
     """
     path = os.fspath(path)
     if os.path.exists(path) and not force:

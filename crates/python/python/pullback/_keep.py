@@ -107,7 +107,7 @@ def kept(module: torch.nn.Module | None) -> Iterator[None]:
     """Puts a module into evaluation mode and lets its parameters need no gradient; afterwards all is as before, settings of libtorch too.
 
     Several threads may hold one module, or modules that share parts: each part is put back by the last that leaves it."""
-    parts = [] if module is None else [*module.modules(), *module.parameters()]
+    parts: list[torch.nn.Module | Tensor] = [] if module is None else [*module.modules(), *module.parameters()]
     with contextlib.ExitStack() as stack:
         with _lock:
             # The key None is that of libtorch's settings.

@@ -63,6 +63,13 @@ def load(folder: str | os.PathLike[str]) -> Network:
     Raises:
         FileNotFoundError: Where there is no such folder.
         ValueError: Where it is no run folder, or its weights do not fit its configuration.
+
+    >>> import pullback as pb
+    >>> vae = pb.load("runs/strokes")  # of `pullback train`
+    >>> x, labels = pb.images("strokes", limit=4)
+    >>> mu, logvar = vae.encode(x)
+    >>> mu.shape == logvar.shape == (4, vae.latent), vae(x).shape == x.shape
+    (True, True)
     """
     if not os.path.exists(folder):
         raise FileNotFoundError(f"{os.fspath(folder)}: expected a run folder, found nothing there")

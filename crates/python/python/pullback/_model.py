@@ -134,7 +134,7 @@ class Model:
         """What the model is, in hex: of its weights, its classes, its functions and how it is read. An unfinished result goes on only with
         the same; where weights or functions cannot be read, with none."""
         seen = Identity()
-        for told in (
+        for part in (
             type(self.vae).__qualname__,
             self.posterior,
             self.outputs,
@@ -142,7 +142,7 @@ class Model:
             self._family.encode_words,
             self._family.decode_words,
         ):
-            seen.put(repr(told))
+            seen.put(repr(part))
         if self.module is not None:
             seen.module(self.module)
         elif self.vae is not None:

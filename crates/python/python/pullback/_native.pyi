@@ -1,6 +1,6 @@
 from collections.abc import Sequence
 from os import PathLike
-from typing import Any
+from typing import Any, final
 
 from torch import Tensor
 
@@ -10,6 +10,7 @@ LIBTORCH: str
 class Error(RuntimeError):
     """What went wrong and is neither the caller's request (ValueError) nor files (OSError)."""
 
+@final
 class ResultFile:
     def __new__(cls, path: str | PathLike[str]) -> ResultFile: ...
     @property

@@ -23,6 +23,16 @@ def report(results: Any, path: str | os.PathLike[str], *, force: bool = False) -
     Raises:
         FileExistsError: Where it is there, without ``force``.
         ValueError: Where an input holds no result or a damaged one.
+
+    >>> import torch, pullback as pb
+    >>> vae = torch.nn.Module()
+    >>> vae.encoder = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 3))
+    >>> vae.decoder = torch.nn.Sequential(torch.nn.Linear(3, 784), torch.nn.Sigmoid(), torch.nn.Unflatten(1, (1, 28, 28)))
+    >>> x, labels = pb.images("strokes", limit=4)
+    >>> scores = pb.score(vae, x, metric="mean", quiet=True)
+    >>> pb.report(scores, "scores.html")
+    >>> open("scores.html", encoding="utf-8").read(15)
+    '<!DOCTYPE html>'
     """
     _native.write_report(paths(results), os.fspath(path), force)
 
@@ -36,6 +46,15 @@ def figure(results: Any, name: str | None = None) -> Figure:
 
     Raises:
         ValueError: Where there is no such figure; the message names those that there are.
+
+    >>> import torch, pullback as pb
+    >>> vae = torch.nn.Module()
+    >>> vae.encoder = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 3))
+    >>> vae.decoder = torch.nn.Sequential(torch.nn.Linear(3, 784), torch.nn.Sigmoid(), torch.nn.Unflatten(1, (1, 28, 28)))
+    >>> x, labels = pb.images("strokes", limit=4)
+    >>> figure = pb.figure(pb.score(vae, x, metric="mean", quiet=True))
+    >>> figure.svg[:4], len(figure.panels) > 0
+    ('<svg', True)
     """
     page = _native.render_report(paths(results))
     # The page is XML as well, but for its first line.

@@ -193,6 +193,17 @@ def open(path: str | os.PathLike[str]) -> Results:  # noqa: A001 - pb.open reads
     Raises:
         FileNotFoundError: Where there is none.
         ValueError: Where it is no result, an unfinished one, or damaged.
+
+    >>> import torch, pullback as pb
+    >>> vae = torch.nn.Module()
+    >>> vae.encoder = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 3))
+    >>> vae.decoder = torch.nn.Sequential(torch.nn.Linear(3, 784), torch.nn.Sigmoid(), torch.nn.Unflatten(1, (1, 28, 28)))
+    >>> x, labels = pb.images("strokes", limit=4)
+    >>> scores = pb.score(vae, x, metric="mean", out="scores.h5", quiet=True)
+    >>> pb.open("scores.h5")
+    <pullback.Scores: 4 samples of Tensor [4, 1, 28, 28] ..., Module, in scores.h5>
+    >>> torch.equal(pb.open("scores.h5").spectrum, scores.spectrum)
+    True
     """
     kind = _native.ResultFile(Path(path)).attributes["kind"]
     made = {"scores": Scores, "attack": Attack}.get(kind, Results)

@@ -86,6 +86,17 @@ def score(
         pullback.Error: Where the computation fails.
         KeyboardInterrupt: On Ctrl-C. Its attribute ``finished`` has the columns of the samples that are done, by path; with ``out`` the same
             call goes on after them.
+
+    >>> import torch, pullback as pb
+    >>> vae = torch.nn.Module()
+    >>> vae.encoder = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 3))
+    >>> vae.decoder = torch.nn.Sequential(torch.nn.Linear(3, 784), torch.nn.Sigmoid(), torch.nn.Unflatten(1, (1, 28, 28)))
+    >>> x, labels = pb.images("strokes", limit=4)
+    >>> scores = pb.score(vae, x, labels=labels, metric="mean", top=2, quiet=True)
+    >>> scores.spectrum.shape, scores.directions.shape
+    (torch.Size([4, 3]), torch.Size([4, 2, 1, 28, 28]))
+    >>> torch.allclose(scores["trace"], scores.spectrum.sum(1))
+    True
     """
     options = {
         "--metric": metric,
@@ -117,11 +128,15 @@ def attack(
     top: int | None = None,
     scale: str | None = None,
     steps: int | None = None,
+    step: float | None = None,
     restarts: int | None = None,
     start: str | None = None,
+    starts: str | Sequence[str] | None = None,
     schedule: str | None = None,
     momentum: float | None = None,
     budget: int | None = None,
+    draws: int | None = None,
+    queries: int | None = None,
     reach: float | None = None,
     universal_on: int | None = None,
     box: bool | None = None,
@@ -155,7 +170,7 @@ def attack(
         eps: Sizes of the perturbation, of pixel values from 0 to 1: [0.5, 1, 2, 4] in l2, [0.05, 0.1, 0.2] in linf, [5, 10, 20, 40] in l1
             unless given.
         goal: What counts as damage: "latent" (the default) and others (docs/attacks.md).
-        target: Lead towards "zero", "shuffle", the image at a position, or the first of a data set.
+        target: Lead towards "zero", "shuffle", the image at a position, codes of a file ("code:FILE"), or the first of a data set.
         eot: Draws of the latent code over which goals of the reconstruction take the mean; unless given, the code is mu.
         through: Defences in front of the model, such as ["jpeg:75", "resize:14"].
         judge: A differentiable callable (an nn.Module or a function), or the path of a TorchScript file: from reconstructions [B, ...] in
@@ -164,8 +179,8 @@ def attack(
         judge_reads: What the judge is given: "reconstruction" (the default) or "latent".
         layers: Names of modules inside the model, such as ["encoder.down_blocks.0"]: attacks change their outputs. The goal is then
             "layers".
-        top, scale, steps, restarts, start, schedule, momentum, budget, reach, universal_on: Settings of the
-            attacks, as the command line's.
+        top, scale, steps, step, restarts, start, starts, schedule, momentum, budget, draws, queries, reach, universal_on: Settings of the
+            attacks, as the command line's; ``starts`` is a list.
         box: Clip attacked images to [0, 1]; True unless given.
         save_images: Keep the attacked images; True unless given where results are in memory, False with ``out``.
         save_png: A folder for the attacked images as 8-bit PNG files; they are judged as rounded.
@@ -174,6 +189,17 @@ def attack(
 
     Returns:
         :class:`Attack`: ``.images[name]`` [E, N, ...], ``.damage[name]`` [E, N], ``.measure(name, "latent_l2")``, ``.frame()``.
+
+    >>> import torch, pullback as pb
+    >>> vae = torch.nn.Module()
+    >>> vae.encoder = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 3))
+    >>> vae.decoder = torch.nn.Sequential(torch.nn.Linear(3, 784), torch.nn.Sigmoid(), torch.nn.Unflatten(1, (1, 28, 28)))
+    >>> x, labels = pb.images("strokes", limit=4)
+    >>> found = pb.attack(vae, x, attacks=["spectral", "random"], metric="mean", eps=[0.5, 1], quiet=True)
+    >>> found.names, found.images["spectral"].shape
+    (['random', 'spectral'], torch.Size([2, 4, 1, 28, 28]))
+    >>> bool((found.damage["spectral"] > found.damage["random"]).all())
+    True
     """
     named = [attacks] if isinstance(attacks, str) else attacks
     defences = [through] if isinstance(through, str) else through
@@ -198,11 +224,15 @@ def attack(
         "--top": top,
         "--scale": scale,
         "--steps": steps,
+        "--step": step,
         "--restarts": restarts,
         "--start": start,
+        "--starts": starts if starts is None or isinstance(starts, str) else ",".join(starts),
         "--schedule": schedule,
         "--momentum": momentum,
         "--budget": budget,
+        "--draws": draws,
+        "--queries": queries,
         "--reach": reach,
         "--universal-on": universal_on,
         "--box": None if box is None else "on" if box else "off",
