@@ -183,7 +183,7 @@ impl Metric {
     }
 
     /// J, [B, P, D] or [B, P, H], contiguous and in the model's precision. Samples without a code are not marked in it, since it may share
-    /// its memory with the model's tensors; [`Metric::if_known`] marks what is computed from it.
+    /// its memory with the model's tensors; what is computed from it is marked.
     pub fn jacobian(&self) -> Result<Tensor> {
         Ok(self.rows.f_contiguous()?)
     }
