@@ -83,7 +83,9 @@ def first(options, folder, name, metric):
     assert process.wait() == 0
     spans = [(b[0] - a[0], b[1] - a[1], a[0]) for a, b in zip(events, events[1:]) if b[0] > a[0]]
     half = events[-1][0] / 2
-    late = [s for s in spans if s[2] >= half]
+    if not spans:
+        return f"{events[-1][0]} images in one block"
+    late = [s for s in spans if s[2] >= half] or spans[-1:]
     settled = sum(s[1] for s in late) / sum(s[0] for s in late)
     worst = max((s[1] / s[0] / settled for s in spans if s[2] >= SETTLED), default=0)
     return f"settled {1e3 * settled:.3f} ms an image of {events[-1][0]}; the dearest block after the first {SETTLED} images {worst:.2f} times"
