@@ -137,7 +137,7 @@ def report(binary, folder, options):
     ok = run.ended(0.02)
     said = run.process.stderr.read().strip()
     size = page.stat().st_size if page.exists() else 0
-    told(folder, step="report", file=options.file, ok=ok, said=said, seconds=round(run.seconds, 2), cpu=round(run.cpu, 2), peak_mb=run.peak >> 20, page_kb=size >> 10)
+    told(folder, step="report", file=file.name, ok=ok, said=said, seconds=round(run.seconds, 2), cpu=round(run.cpu, 2), peak_mb=run.peak >> 20, page_kb=size >> 10)
 
 
 def clear(folder, stem):
