@@ -9,6 +9,21 @@ fn named(variable: &str) -> Option<OsString> {
     std::env::var_os(variable).filter(|value| !value.is_empty())
 }
 
+/// The file of a `sweep` of one small model.
+pub const ONE_MODEL: &str = "\
+beta: [1]
+mixup: [0]
+device: cpu
+workers: 1
+data: {source: strokes, limit: 32, valid: 0}
+model: {kind: mlp, hidden: [12], latent: 3}
+train: {epochs: 1, batch: 16}
+samples: 8
+score: {metrics: [stochastic], precision: f64}
+attack: {attacks: [{kind: random}], eps: [1], precision: f64}
+correlate: {resamples: 100}
+";
+
 /// The checkout, or what stands in for it: PULLBACK_TESTS_ROOT.
 pub fn root() -> PathBuf {
     named("PULLBACK_TESTS_ROOT").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into()).into()

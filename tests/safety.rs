@@ -4,7 +4,7 @@ mod lies; //  headers that claim more than there is
 mod whole; // studies, and parts that are joined
 
 use crate::child;
-use crate::files::{binary, on_cpu, program};
+use crate::files::{ONE_MODEL, binary, on_cpu, program};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
@@ -13,21 +13,6 @@ const CONFIG: &str = "\
 data: {source: strokes, limit: 32, valid: 0}
 model: {kind: mlp, hidden: [12], latent: 3}
 train: {epochs: 1, batch: 16}
-";
-
-/// One small model, for `sweep`.
-const STUDY: &str = "\
-beta: [1]
-mixup: [0]
-device: cpu
-workers: 1
-data: {source: strokes, limit: 32, valid: 0}
-model: {kind: mlp, hidden: [12], latent: 3}
-train: {epochs: 1, batch: 16}
-samples: 8
-score: {metrics: [stochastic]}
-attack: {attacks: [{kind: random}], eps: [1]}
-correlate: {resamples: 100}
 ";
 
 fn command(folder: &Path, line: &str) -> Command {
@@ -65,7 +50,7 @@ fn refused(folder: &Path, line: &str, parts: &[&str]) {
 fn desk() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("a.yaml"), CONFIG).unwrap();
-    std::fs::write(folder.path().join("study.yaml"), STUDY).unwrap();
+    std::fs::write(folder.path().join("study.yaml"), ONE_MODEL).unwrap();
     succeeds(folder.path(), "train -c a.yaml -o run -q");
     folder
 }

@@ -2,7 +2,7 @@
 //! folder that is moved meanwhile.
 
 use crate::child;
-use crate::files::{binary, on_cpu, program};
+use crate::files::{ONE_MODEL, binary, on_cpu, program};
 use crate::killed::files::same;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -13,21 +13,6 @@ const CONFIG: &str = "\
 data: {source: strokes, limit: 32, valid: 8}
 model: {kind: mlp, hidden: [12], latent: 3}
 train: {epochs: 2, batch: 16}
-";
-
-/// One model, for `sweep`.
-const SWEEP: &str = "\
-beta: [1]
-mixup: [0]
-device: cpu
-workers: 1
-data: {source: strokes, limit: 32, valid: 0}
-model: {kind: mlp, hidden: [12], latent: 3}
-train: {epochs: 1, batch: 16}
-samples: 8
-score: {metrics: [stochastic], precision: f64}
-attack: {attacks: [{kind: random}], eps: [1], precision: f64}
-correlate: {resamples: 100}
 ";
 
 /// The jobs, with absolute paths: `{d}` is the desk, `{o}` the folder of the results.
@@ -61,7 +46,7 @@ fn succeeds(command: &mut Command) {
 fn desk() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("a.yaml"), CONFIG).unwrap();
-    std::fs::write(folder.path().join("sweep.yaml"), SWEEP).unwrap();
+    std::fs::write(folder.path().join("sweep.yaml"), ONE_MODEL).unwrap();
     succeeds(program().args(line("train -c {d}/a.yaml -o {o} -q", folder.path(), "model")));
     folder
 }
@@ -189,7 +174,7 @@ fn a_folder_that_is_moved_away_is_told_and_nothing_in_it_is_lost() {
     let at = folder.path();
     let config = CONFIG.replace("epochs: 2", "epochs: 200");
     std::fs::write(at.join("long.yaml"), config).unwrap();
-    std::fs::write(at.join("study.yaml"), SWEEP.replace("epochs: 1", "epochs: 20")).unwrap();
+    std::fs::write(at.join("study.yaml"), ONE_MODEL.replace("epochs: 1", "epochs: 20")).unwrap();
     let jobs = [
         ("score -m model -d strokes --limit 4000 --metric output --precision f64 -o d/s.h5 -q", "s.h5.partial"),
         ("train -c long.yaml -o d/run -q", "run/history.csv"),

@@ -10,6 +10,7 @@ use crate::error::{Error, Result, one_of};
 use crate::metric::MetricKind;
 use crate::report;
 use crate::report::markup::{Element, element};
+use crate::report::stats;
 use crate::spectrum::SpectrumSpec;
 use crate::store::{FileKind, Overwrite, Reader};
 use serde::{Deserialize, Serialize};
@@ -128,7 +129,7 @@ fn of(reader: &Reader) -> Result<Entry> {
     let eps: Vec<f64> = order.iter().map(|i| eps[*i]).collect();
     let (_, clean) = reader.read_f64("/clean/recon_mse")?;
     let most = |path: String| -> Result<f64> { Ok(reader.read_f64(&path)?.1.into_iter().fold(0.0, f64::max)) };
-    let area: Vec<f64> = (0..reader.samples()).map(|i| area(&eps, |e| damage[e][i])).collect();
+    let area: Vec<f64> = (0..reader.samples()).map(|i| stats::area(&eps, |e| damage[e][i])).collect();
     let intervals: Result<Vec<_>> = damage.iter().map(|values| interval_of(values, header.seed)).collect();
     Ok(Entry {
         model: header.model.clone(),
@@ -205,17 +206,6 @@ fn changed(spec: &SpectrumSpec) -> BTreeMap<String, String> {
 
 fn text(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
-}
-
-/// The area under the line through (0, 0) and the damage at each size, by trapezoids, divided by the largest size.
-fn area(eps: &[f64], damage: impl Fn(usize) -> f64) -> f64 {
-    let (mut sum, mut at, mut height) = (0.0, 0.0, 0.0);
-    for (i, e) in eps.iter().enumerate() {
-        let next = damage(i);
-        sum += 0.5 * (height + next) * (e - at);
-        (at, height) = (*e, next);
-    }
-    if at > 0.0 { sum / at } else { f64::NAN }
 }
 
 /// The mean of the values that are numbers.
@@ -374,13 +364,6 @@ mod tests {
             of("metric: mean, precision: f64, spectrum: {mode: top, pairs: 3}"),
             "directions of the metric mean; spectrum.mode top; spectrum.pairs 3; f64"
         );
-    }
-
-    #[test]
-    fn areas_are_those_of_lines() {
-        // damage = 3 epsilon: half of 3 * 2.
-        assert!((area(&[0.5, 1.0, 2.0], |i| 3.0 * [0.5, 1.0, 2.0][i]) - 3.0).abs() < 1e-12);
-        assert!(area(&[], |_| 0.0).is_nan());
     }
 
     #[test]

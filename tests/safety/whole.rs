@@ -1,7 +1,8 @@
 //! What is made of other results: a study of several runs, and parts that are joined.
 
-use super::{Disk, STUDY, command, desk, stderr, succeeds};
+use super::{Disk, command, desk, stderr, succeeds};
 use crate::child;
+use crate::files::ONE_MODEL;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,7 @@ fn errors(said: &str) -> Vec<&str> {
 fn a_study_on_a_full_disk_is_an_error_in_one_line_and_goes_on_later() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
-    std::fs::write(at.join("study.yaml"), STUDY).unwrap();
+    std::fs::write(at.join("study.yaml"), ONE_MODEL).unwrap();
     let line = "sweep -c study.yaml -o disk/o -q";
     // Full at the training, at its table, at the measured results.
     let mut full = 0;
