@@ -3,10 +3,13 @@
 #[path = "../fuzz/parsers.rs"]
 mod parsers;
 
+use crate::child;
 use crate::files::root;
-use rand::{Rng, SeedableRng};
+use rand::{Rng, RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::fs;
+use std::path::Path;
+use std::time::Duration;
 
 #[test]
 fn every_file_of_the_corpora_has_an_answer() {
@@ -98,4 +101,78 @@ fn damaged_files_have_an_answer() {
             }
         }
     }
+}
+
+/// Room that a parser has whatever the file is: HDF5's caches, and what the allocator keeps.
+const ROOM: u64 = 24 << 20;
+
+/// Bytes of this process in /proc/self/status, in a line such as VmHWM.
+fn status(line: &str) -> u64 {
+    let text = fs::read_to_string("/proc/self/status").unwrap();
+    let found =
+        text.lines().find_map(|l| l.strip_prefix(line)?.strip_prefix(':')?.split_whitespace().next()?.parse().ok());
+    1024 * found.unwrap_or(0u64)
+}
+
+/// How many bytes more than before `work` takes at its peak.
+fn growth(work: impl FnOnce()) -> u64 {
+    // The peak counts from here on.
+    let _ = fs::write("/proc/self/clear_refs", "5");
+    let before = status("VmRSS");
+    work();
+    status("VmHWM").saturating_sub(before)
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn parsers_take_no_more_memory_than_twice_the_file() {
+    let child = child::within(Duration::from_secs(300), &mut child::test("fuzzed::memory_of_parsers")).unwrap();
+    let said = String::from_utf8_lossy(&child.stdout);
+    assert!(child.status.success(), "{said}\n{}", String::from_utf8_lossy(&child.stderr));
+    println!("{said}");
+}
+
+/// In a process of its own, because memory is a process's.
+#[test]
+#[ignore = "a part of parsers_take_no_more_memory_than_twice_the_file"]
+fn memory_of_parsers() {
+    let scratch = tempfile::tempdir().unwrap();
+    for (name, parser) in parsers::PARSERS {
+        let place = tempfile::tempdir_in(scratch.path()).unwrap();
+        let mut most = 0;
+        for entry in fs::read_dir(root().join("fuzz/corpus").join(name)).unwrap() {
+            let file = entry.unwrap().path();
+            let bytes = fs::read(&file).unwrap();
+            for case in 0..4 {
+                let bytes =
+                    if case == 0 { bytes.clone() } else { damaged(&bytes, &mut ChaCha8Rng::seed_from_u64(case)) };
+                let took = growth(|| drop(parser(&bytes, place.path())));
+                assert!(took <= ROOM + 2 * bytes.len() as u64, "{}, case {case}: {took} bytes", file.display());
+                most = most.max(took);
+            }
+        }
+        println!("{name}: at most {} KiB", most >> 10);
+    }
+    // Large files, whose values do not pack.
+    let mut rng = ChaCha8Rng::seed_from_u64(0);
+    let mut values = vec![0u8; 100_000 * 28 * 28];
+    rng.fill_bytes(&mut values);
+    let npy = [&b"\x93NUMPY\x01\0\x76\0"[..], &header(), &values].concat();
+    let idx = [&[0, 0, 8, 3, 0, 1, 0x86, 0xa0, 0, 0, 0, 28, 0, 0, 0, 28][..], &values].concat();
+    for (name, parser, bytes) in [("npy", parsers::npy as fn(&[u8], &Path) -> _, npy), ("idx", parsers::idx, idx)] {
+        let place = tempfile::tempdir_in(scratch.path()).unwrap();
+        let mut answer: pullback::Result<()> = Ok(());
+        let took = growth(|| answer = parser(&bytes, place.path()));
+        assert!(answer.is_ok(), "{name}: {answer:?}");
+        println!("{name} of {} MiB: {} KiB", bytes.len() >> 20, took >> 10);
+        assert!(took <= ROOM + 2 * bytes.len() as u64, "{name}: {took} bytes of {}", bytes.len());
+    }
+}
+
+/// The header of 100,000 images in NumPy's format, 118 bytes.
+fn header() -> Vec<u8> {
+    let mut text = "{'descr': '|u1', 'fortran_order': False, 'shape': (100000, 28, 28), }".to_owned().into_bytes();
+    text.resize(117, b' ');
+    text.push(b'\n');
+    text
 }

@@ -5,7 +5,7 @@ use crate::data::listing::Entry;
 use crate::data::rows::{self, first_line, wrong};
 use crate::data::{Batch, ImageShape, Reading, Source, Split};
 use crate::error::{Error, Result};
-use crate::store::heap_is_whole;
+use crate::store::{checksums_are_whole, heap_is_whole};
 use hdf5::plist::dataset_create::Layout;
 use hdf5::types::{FloatSize, IntSize, TypeDescriptor};
 use hdf5::{Dataset, File, Group, H5Type, Hyperslab, Selection, SliceOrIndex};
@@ -167,6 +167,11 @@ fn ensure_readable(images: &Dataset, place: &str) -> Result<()> {
     if let Some(filter) = images.filters().iter().find(|filter| !filter.is_available()) {
         let found = format!("the filter {filter:?} (rewrite it: h5repack -f GZIP=1 OLD.h5 NEW.h5)");
         return Err(Error::request(place, "values plain or packed by gzip, shuffle or LZF", found));
+    }
+    if !checksums_are_whole(images) {
+        let expected = "checksums (fletcher32) as the last filter, in every chunk";
+        let found = "others (damaged? otherwise: h5repack -f GZIP=1 OLD.h5 NEW.h5)";
+        return Err(Error::request(place, expected, found));
     }
     if images.attr("MATLAB_class").is_ok() {
         let expected = "axes as h5py writes them";

@@ -32,6 +32,7 @@ def put(name, **of):
             f.create_dataset(key, data=value, **options)
 five = np.concatenate([c, c[:, :2]], 1)
 put('last.h5', images=x, labels=y); put('five.h5', images=five); put('lzf.h5', images=(x, dict(chunks=(2, 6, 5, 3), compression='lzf', shuffle=True)))
+put('checked.h5', images=(x, dict(chunks=(2, 6, 5, 3), compression=1, shuffle=True, fletcher32=True)))
 put('ints.h5', images=x.astype('i8')); put('bits.h5', images=x > 99); put('words.h5', images=x.astype('u2') * 257)
 put('pcam.h5', x=x, y=y[:, None, None, None]); put('deep.h5', **{'a/b/pictures': x})
 put('chunk.h5', images=(np.zeros((70, 1, 1000, 1000), 'u1') + np.arange(70, dtype='u1')[:, None, None, None], dict(chunks=(70, 1, 1000, 1000), compression=1)))
@@ -44,6 +45,9 @@ with h5py.File('matlab.mat', 'w') as f:
 p = h5py.h5p.create(h5py.h5p.DATASET_CREATE); p.set_chunk((7, 6, 5, 3)); p.set_filter(32015, h5py.h5z.FLAG_OPTIONAL, (3,))
 with h5py.File('zstd.h5', 'w') as f:
     h5py.h5d.create(f.id, b'images', h5py.h5t.NATIVE_UINT8, h5py.h5s.create_simple(x.shape), p)
+p = h5py.h5p.create(h5py.h5p.DATASET_CREATE); p.set_chunk((7, 6, 5, 3)); p.set_fletcher32(); p.set_deflate(1)
+with h5py.File('tables.h5', 'w') as f:
+    h5py.h5d.create(f.id, b'images', h5py.h5t.NATIVE_UINT8, h5py.h5s.create_simple(x.shape), p).write(h5py.h5s.ALL, h5py.h5s.ALL, x)
 import struct
 def idx(name, kind, array, dtype):
     open(name, 'wb').write(struct.pack('>BBBB', 0, 0, kind, array.ndim) + struct.pack('>' + 'I' * array.ndim, *array.shape) + array.astype(dtype).tobytes())
@@ -126,6 +130,7 @@ fn every_type_and_layout_gives_the_same_pixels() {
         ("other.npz:a", of(None, None), 0.0),
         ("last.h5", of(None, None), 0.0),
         ("lzf.h5", of(None, None), 0.0),
+        ("checked.h5", of(None, None), 0.0),
         ("ints.h5", of(None, Some(255.0)), 0.0),
         ("words.h5", of(None, None), f32::EPSILON),
         ("pcam.h5:/x", of(None, None), 0.0),
@@ -260,6 +265,7 @@ fn what_would_be_wrong_is_refused_with_its_remedy() {
         ("pcam.h5:/z", &["a dataset /z", "/x, /y"]),
         ("matlab.mat:/X", &["MATLAB", "h5py"]),
         ("zstd.h5", &["h5repack"]),
+        ("tables.h5", &["fletcher32", "h5repack"]),
     ] {
         let error = open(text(&folder.join(name)), Split::Test, None).map(drop).unwrap_err();
         let line = error.to_string();
