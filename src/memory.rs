@@ -9,6 +9,11 @@ pub fn left() -> Option<u64> {
     left_by(Path::new("/proc"), Path::new("/sys/fs/cgroup"))
 }
 
+/// Bytes of memory that this process has; `None` if the system does not say.
+pub fn resident() -> Option<u64> {
+    kibibytes(Path::new("/proc/self/status"), "VmRSS:")
+}
+
 /// [`left`] from the files below `proc` and `cgroups`.
 fn left_by(proc: &Path, cgroups: &Path) -> Option<u64> {
     let own = proc.join("self");

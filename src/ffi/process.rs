@@ -1,4 +1,6 @@
-//! The end of the process.
+//! The process: its memory, the libraries that it loads, its end.
+
+use std::sync::{Mutex, PoisonError};
 
 /// Ends the process without destructors or exit handlers, because those of libtorch and HDF5 may free what other threads still use.
 /// Everything that should be written must be written before.
@@ -20,13 +22,63 @@ pub fn load_no_plugins() {
 }
 
 /// Makes the process's allocator keep the memory that is freed: every pass needs the same memory again, and pages that the system must
-/// clear again cost a third of a short pass. Call it before threads are started.
+/// clear again cost a third of a short pass.
 pub fn keep_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: sets two numbers of the C library's allocator; if it refuses, it works as before.
+    // SAFETY: sets numbers of the C library's allocator; if it refuses one, it works as before.
     unsafe {
-        // The largest value that it accepts.
-        libc::mallopt(libc::M_MMAP_THRESHOLD, 32 << 20);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED);
         libc::mallopt(libc::M_TRIM_THRESHOLD, libc::c_int::MAX);
+        // Threads but the first have memory in pieces of this size, and keep a free piece only if as much is to be in reserve.
+        libc::mallopt(libc::M_TOP_PAD, 2 * MAPPED);
+    }
+}
+
+/// The size from which the allocator asks the system for each piece of memory by itself: the largest that it accepts, and what it comes to
+/// by itself where such a piece is freed.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+const MAPPED: libc::c_int = 32 << 20;
+
+/// What may be left free in a process of somebody else's, in bytes. The next call needs it again.
+const LEFT: u64 = 256 << 20;
+
+/// How many [`MemoryKept`] there are, and the process's resident bytes before the first.
+static KEEPERS: Mutex<(usize, u64)> = Mutex::new((0, 0));
+
+/// [`keep_memory`] in a process of somebody else's, until the last of these is dropped. The allocator is then what it would be had it never
+/// been told, and gives back what is free, unless that is little.
+#[derive(Debug)]
+pub struct MemoryKept(());
+
+impl MemoryKept {
+    /// From now on.
+    pub fn begin() -> Self {
+        let mut keepers = KEEPERS.lock().unwrap_or_else(PoisonError::into_inner);
+        if keepers.0 == 0 {
+            keepers.1 = crate::memory::resident().unwrap_or(0);
+            keep_memory();
+        }
+        keepers.0 += 1;
+        Self(())
+    }
+}
+
+impl Drop for MemoryKept {
+    fn drop(&mut self) {
+        let mut keepers = KEEPERS.lock().unwrap_or_else(PoisonError::into_inner);
+        keepers.0 -= 1;
+        if keepers.0 > 0 {
+            return;
+        }
+        let more = crate::memory::resident().unwrap_or(u64::MAX).saturating_sub(keepers.1);
+        #[cfg(all(target_os = "linux", target_env = "gnu"))]
+        // SAFETY: sets numbers of the C library's allocator, to which it comes by itself, and has it give back what is free.
+        unsafe {
+            libc::mallopt(libc::M_TRIM_THRESHOLD, 2 * MAPPED);
+            libc::mallopt(libc::M_TOP_PAD, 128 << 10);
+            if more > LEFT {
+                libc::malloc_trim(0);
+            }
+        }
     }
 }

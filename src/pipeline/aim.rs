@@ -86,7 +86,7 @@ impl Job<'_> {
                 let last = self.source.len().saturating_sub(1);
                 Err(Error::request("target", format!("a position from 0 to {last}"), index.to_string()))
             }
-            Target::Index(index) => Ok(Aimed::Image { image: self.read(*index)?, sha256: None }),
+            Target::Index(index) => Ok(Aimed::Image { image: self.read(&[*index])?, sha256: None }),
             Target::File(file) => {
                 let subject = self.subject();
                 let source = data::open_as(file, subject.split, Some(1), &subject.reading)?;

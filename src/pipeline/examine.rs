@@ -6,8 +6,8 @@ use crate::event::{Event, Observer};
 use crate::jacobian::Reach;
 use crate::model::PosteriorScale;
 
-/// Number of samples that are examined, one by one.
-const LOOKED_AT: u64 = 8;
+/// Number of samples that are examined: together where memory allows.
+const LOOKED_AT: usize = 8;
 /// How far outside [0, 1] a reconstruction must lie to count.
 const MARGIN: f64 = 0.1;
 
@@ -16,27 +16,17 @@ impl Job<'_> {
     pub(super) fn examine(&self, reach: Reach, observer: &dyn Observer) -> Result<()> {
         let interface = &self.subject().interface;
         let vae = self.model.vae.as_ref();
-        let mut wide = vec![];
-        let (mut outside, mut seen) = (0, 0);
-        for index in self.positions().iter().take(LOOKED_AT as usize) {
-            let x = self.read(*index)?;
-            let (lowest, range) = tch::no_grad(|| -> Result<_> {
-                let q = vae.encode(&x)?;
-                let lowest = q.log_var.f_min()?.f_double_value(&[])?;
-                let image = match vae.decode(&q.mean) {
-                    // A decoder that is not used may fail; its pixels are still examined.
-                    Err(_) if reach == Reach::Encoder => return Ok((lowest, None)),
-                    image => image?,
-                };
-                Ok((lowest, Some((image.f_min()?.f_double_value(&[])?, image.f_max()?.f_double_value(&[])?))))
-            })?;
-            wide.push(lowest > 0.0);
-            if let Some((low, high)) = range {
-                outside += usize::from(low < -MARGIN || high > 1.0 + MARGIN);
+        let positions = &self.positions()[..self.positions().len().min(LOOKED_AT)];
+        let looks = match self.look(positions, reach) {
+            Err(error) if error.is_out_of_memory() => {
+                let alone = positions.iter().map(|position| self.look(std::slice::from_ref(position), reach));
+                alone.collect::<Result<Vec<_>>>()?.concat()
             }
-            seen += 1;
-        }
-        if vae.has_scale() && interface.posterior == PosteriorScale::Logvar && wide.iter().all(|w| *w) {
+            all => all?,
+        };
+        let seen = looks.len();
+        let outside = looks.iter().filter(|look| look.outside).count();
+        if vae.has_scale() && interface.posterior == PosteriorScale::Logvar && looks.iter().all(|look| look.wide) {
             let text = "logvar is above 0 for every latent of the first samples: is the encoder's second output sigma, its logarithm or \
                         sigma squared? (--posterior std, logstd or var)";
             observer.on(Event::Warning(text));
@@ -48,4 +38,41 @@ impl Job<'_> {
         }
         Ok(())
     }
+
+    /// What the model makes of some samples, in one pass.
+    fn look(&self, positions: &[u64], reach: Reach) -> Result<Vec<Look>> {
+        let vae = self.model.vae.as_ref();
+        let x = self.read(positions)?;
+        tch::no_grad(|| {
+            let q = vae.encode(&x)?;
+            let wide = Vec::<bool>::try_from(
+                q.log_var.f_reshape([x.size()[0], -1])?.f_amin([1i64].as_slice(), false)?.f_gt(0.0)?,
+            )?;
+            let outside = match vae.decode(&q.mean) {
+                // A decoder that is not used may fail, also by itself in one sample; then nothing of it is looked at.
+                Err(error) if reach == Reach::Encoder && (x.size()[0] == 1 || !error.is_out_of_memory()) => {
+                    vec![false; wide.len()]
+                }
+                // What has no row for each sample is refused later, by its shape.
+                image => match image?.f_reshape([x.size()[0], -1]) {
+                    Err(_) => vec![false; wide.len()],
+                    Ok(pixels) => {
+                        let low = pixels.f_amin([1i64].as_slice(), false)?.f_lt(-MARGIN)?;
+                        let high = pixels.f_amax([1i64].as_slice(), false)?.f_gt(1.0 + MARGIN)?;
+                        Vec::<bool>::try_from(low.f_logical_or(&high)?)?
+                    }
+                },
+            };
+            Ok(wide.into_iter().zip(outside).map(|(wide, outside)| Look { wide, outside }).collect())
+        })
+    }
+}
+
+/// What is seen of one sample.
+#[derive(Clone, Copy, Debug)]
+struct Look {
+    /// Every variance is above 1.
+    wide: bool,
+    /// The reconstruction has pixels outside [0, 1].
+    outside: bool,
 }

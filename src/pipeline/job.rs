@@ -252,12 +252,12 @@ impl<'a> Job<'a> {
         }
     }
 
-    /// The sample at a position, [1, C, H, W], in the model's form.
-    pub fn read(&self, position: u64) -> Result<Tensor> {
-        if self.positions.first() == Some(&position) {
+    /// The n samples at some positions, [n, C, H, W], in the model's form.
+    pub fn read(&self, positions: &[u64]) -> Result<Tensor> {
+        if positions.len() == 1 && self.positions.first() == positions.first() {
             return self.sample();
         }
-        Ok(self.source.read(&[position])?.images.f_to_device(self.device)?.f_to_kind(self.kind)?)
+        Ok(self.source.read(positions)?.images.f_to_device(self.device)?.f_to_kind(self.kind)?)
     }
 
     /// The first sample, [1, C, H, W], in the model's form; it is read only once.

@@ -2,6 +2,7 @@
 
 use crate::failure::{Error, Failure};
 use pullback::event::{self, Event, Observer};
+use pullback::ffi::process::MemoryKept;
 use pyo3::exceptions::PyKeyboardInterrupt;
 use pyo3::prelude::*;
 use pyo3::types::{IntoPyDict, PyCFunction, PyDict, PyTuple};
@@ -138,7 +139,9 @@ pub fn run(
     let from = Mutex::new(from);
     let teller = Teller { to: Mutex::new(to), stop: stop.clone() };
     let body = move || {
+        let kept = MemoryKept::begin();
         let done = catch_unwind(AssertUnwindSafe(|| work(&teller)));
+        drop(kept);
         // Before it is told: who is told may begin the next job at once.
         leave(&teller.stop);
         teller.tell(done.map_or_else(|_| Told::Panicked(last_panic()), Told::Done));

@@ -88,7 +88,8 @@ def rows_of(images: Any, labels: Any, limit: int | None, name: str | None) -> Ro
         held = images.detach() if isinstance(images, Tensor) else images
 
         def read(index: Sequence[int]) -> tuple[Any, Any]:
-            return held[list(index)], None if beside is None else beside[list(index)].tolist()
+            rows = _run(index)
+            return held[rows], None if beside is None else beside[rows].tolist()
 
         return Rows(name, f"{type(images).__name__} {list(images.shape)}", len(images), read)
     if labels is not None:
@@ -104,6 +105,12 @@ def rows_of(images: Any, labels: Any, limit: int | None, name: str | None) -> Ro
     raise Ask(
         f"images: expected a tensor, a numpy array, a Dataset, a DataLoader or a path, found {type(images).__name__}"
     )
+
+
+def _run(index: Sequence[int]) -> slice | list[int]:
+    """Positions that follow each other as a slice, which needs no copy of a tensor's rows."""
+    follow = list(index) == list(range(index[0], index[0] + len(index)))
+    return slice(index[0], index[-1] + 1) if follow else list(index)
 
 
 def is_path(images: Any) -> bool:
@@ -175,7 +182,7 @@ def _of_iterable(stream: Any, limit: int | None, name: str | None, kind: str, ba
         held = torch.cat(images)
     known = None if others else labels
     rows = Rows(
-        name, kind, len(held), lambda index: (held[list(index)], None if known is None else [known[i] for i in index])
+        name, kind, len(held), lambda index: (held[_run(index)], None if known is None else [known[i] for i in index])
     )
     if labels and others or any(own is not None for own in others):
         rows.warning = _left_out(next((own for own in others if own is not None), None))
