@@ -18,5 +18,6 @@ mod spec;
 mod starts;
 pub(crate) mod toy;
 mod through;
+mod transfer;
 mod universal;
 mod walls;

@@ -30,6 +30,11 @@ impl Best {
         self.damage.as_ref()
     }
 
+    /// What is kept so far, [B, C, H, W]; `None` if nothing was offered.
+    pub(super) fn images(&self) -> Option<&Tensor> {
+        self.images.as_ref()
+    }
+
     /// What was kept, [B, C, H, W]; `None` if nothing was offered.
     pub(super) fn into_images(self) -> Option<Tensor> {
         self.images

@@ -20,7 +20,7 @@ pub enum Flag {
     Overstepped,
     /// An attack that knows less about the model did more damage.
     WeakerThan(String),
-    /// The longer race of the suite found more than the shorter one.
+    /// The longer of the suite's two searches from other images' perturbations found more than the shorter one.
     Rising,
     /// A larger epsilon did less damage.
     Falling,
@@ -67,7 +67,7 @@ impl Flag {
             Self::Vanishing => "the gradient vanished on the way".to_owned(),
             Self::Overstepped => "the attack ignored its budget and was brought back".to_owned(),
             Self::WeakerThan(other) => format!("{other} does more damage: more steps or restarts may help"),
-            Self::Rising => "twice the passes find over 5 % more: a larger budget (--attack race --budget 3000) finds more still".to_owned(),
+            Self::Rising => "twice the passes find over 5 % more: a larger budget (--attack transfer --budget 3000) finds more still".to_owned(),
             Self::Falling => "a larger epsilon does less damage: more steps or restarts may help".to_owned(),
             Self::Boxed => "the box leaves less than half of epsilon: epsilon says little there".to_owned(),
             Self::Bent => {

@@ -21,6 +21,7 @@ mod loops;
 mod others;
 mod passes;
 mod pgd;
+mod pool; // what was found for some images of the data set
 mod race;
 mod random;
 mod run;
@@ -30,6 +31,7 @@ mod square;
 mod start;
 mod suite;
 mod surface;
+mod transfer;
 mod universal; // one perturbation for all images, as it is fitted
 mod victim;
 
@@ -45,6 +47,7 @@ pub use minimal::MinimalSpec;
 pub use others::Others;
 pub use passes::Passes;
 pub use pgd::{PgdSpec, Schedule};
+pub use pool::Pool;
 pub use race::{Heat, RaceSpec};
 pub use random::RandomSpec;
 pub use run::{Attacked, judge, run, worst};
@@ -54,6 +57,7 @@ pub use square::SquareSpec;
 pub use start::Start;
 pub use step::Landing;
 pub use suite::{SuiteSpec, VERSION as SUITE};
+pub use transfer::TransferSpec;
 pub use universal::{Fit, Ground, Universal, UniversalSpec};
 pub use victim::Victim;
 

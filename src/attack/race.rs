@@ -228,12 +228,41 @@ impl Attack for Race {
         let origins = origins(victim, &self.spec.starts, heats[0].rows, self.skipped, smaller.is_some());
         let first = heats[0].ball(budget);
         let starts = origins.into_iter().map(|origin| origin.image(victim, &first, smaller.as_ref()));
-        let mut iterates = starts.collect::<Result<Vec<_>>>()?;
         let mut found = Findings::default();
+        found.race(victim, budget, self.spec.goal, &heats, starts.collect::<Result<_>>()?)?;
+        found.proposal(smaller)
+    }
+}
+
+/// What a race has found so far.
+#[derive(Default)]
+pub(super) struct Findings {
+    best: Best,
+    stalled: Option<Tensor>,
+    /// Damage over passes, and the passes so far.
+    curve: Curve,
+    passes: f64,
+}
+
+impl Findings {
+    /// Counts passes for each sample that were no heat's.
+    pub(super) fn spend(&mut self, passes: f64) {
+        self.passes += passes;
+    }
+
+    /// Runs all `heats` from the starts `iterates` [B, C, H, W].
+    pub(super) fn race(
+        &mut self,
+        victim: &Victim,
+        budget: &Budget,
+        goal: Goal,
+        heats: &[Heat],
+        mut iterates: Vec<Tensor>,
+    ) -> Result<()> {
         for (i, heat) in heats.iter().enumerate() {
             let following = heats.get(i + 1);
             let ball = heat.ball(budget);
-            let (ends, damages) = found.heat(victim, &ball, self.spec.goal, &iterates, heat, following.is_none())?;
+            let (ends, damages) = self.heat(victim, &ball, goal, &iterates, heat, following.is_none())?;
             if let Some(following) = following {
                 let next = following.ball(budget);
                 iterates = survivors(&ends, &damages, following.rows)?;
@@ -243,23 +272,15 @@ impl Attack for Race {
                 }
             }
         }
-        // A smaller budget allows this image, so this budget allows it as well.
-        let candidates = found.best.into_images().into_iter().chain(smaller).collect();
-        Ok(Proposal { candidates, stalled: found.stalled, curve: found.curve })
+        Ok(())
     }
-}
 
-/// What a race has found so far.
-#[derive(Default)]
-struct Findings {
-    best: Best,
-    stalled: Option<Tensor>,
-    /// Damage over passes, and the passes so far.
-    curve: Curve,
-    passes: f64,
-}
+    /// What was found, and the image `smaller` that a smaller budget allows, so that this budget allows it as well.
+    pub(super) fn proposal(self, smaller: Option<Tensor>) -> Result<Proposal> {
+        let candidates = self.best.into_images().into_iter().chain(smaller).collect();
+        Ok(Proposal { candidates, stalled: self.stalled, curve: self.curve })
+    }
 
-impl Findings {
     /// Ascends from each of `iterates` [B, C, H, W] in the ball of the heat; returns where each ends, and the most damage on its way, `[B]` f64.
     fn heat(
         &mut self,
@@ -304,7 +325,7 @@ impl Findings {
 
 impl Heat {
     /// The ball in which the heat runs.
-    fn ball(&self, budget: &Budget) -> Budget {
+    pub(super) fn ball(&self, budget: &Budget) -> Budget {
         Budget { epsilon: budget.epsilon * self.radius, ..*budget }
     }
 

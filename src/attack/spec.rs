@@ -11,6 +11,7 @@ use super::spectral::SpectralSpec;
 use super::square::{Square, SquareSpec};
 use super::start::Start;
 use super::suite::SuiteSpec;
+use super::transfer::{Transfer, TransferSpec};
 use super::universal::UniversalSpec;
 use super::{Attack, Family, Goal, Norm};
 use crate::error::{Error, Result};
@@ -33,6 +34,8 @@ pub enum AttackSpec {
     Pgd(PgdSpec),
     /// Many short ascents; the best of them continue.
     Race(RaceSpec),
+    /// From what was found for other images of the data set.
+    Transfer(TransferSpec),
     /// Along the leading eigenvector of the metric at each iterate.
     SpectralIterated(IteratedSpec),
     /// A gradient ascent that finds its own step.
@@ -150,6 +153,7 @@ impl AttackSpec {
             Self::Random(s) => s.goal,
             Self::Pgd(s) => s.goal,
             Self::Race(s) => s.goal,
+            Self::Transfer(s) => s.goal,
             Self::SpectralIterated(s) => s.goal,
             Self::Apgd(s) => s.goal,
             Self::Square(s) => s.goal,
@@ -180,10 +184,19 @@ impl AttackSpec {
             Self::Pgd(s) => s.start == Start::Others,
             Self::Apgd(s) => s.start == Start::Others,
             Self::Race(s) => s.starts.contains(&Start::Others),
-            Self::Minimal(_) | Self::Suite(_) => true,
+            Self::Minimal(_) | Self::Transfer(_) | Self::Suite(_) => true,
             Self::Spectral(_) | Self::Random(_) | Self::SpectralIterated(_) | Self::Square(_) | Self::Universal(_) => {
                 false
             }
+        }
+    }
+
+    /// The goal for which it needs a pool of perturbations, if it needs one.
+    pub fn pooled(&self) -> Option<Goal> {
+        match self {
+            Self::Transfer(s) => Some(s.goal),
+            Self::Suite(s) => Some(s.goal),
+            _ => None,
         }
     }
 
@@ -214,6 +227,7 @@ impl AttackSpec {
             Self::Random(s) => s.check(),
             Self::Pgd(s) => s.check(),
             Self::Race(s) => s.check(),
+            Self::Transfer(s) => s.check(),
             Self::SpectralIterated(s) => s.check(),
             Self::Apgd(s) => s.check(),
             Self::Square(s) => s.check(),
@@ -243,6 +257,9 @@ impl AttackSpec {
             Self::Random(s) => self.alone(Random(s.clone())),
             Self::Pgd(s) => self.alone(Pgd(s.clone())),
             Self::Race(s) => self.alone(Race { spec: s.clone(), name: self.name(), skipped: 0 }),
+            Self::Transfer(s) => {
+                self.alone(Transfer { spec: s.clone(), name: self.name(), skipped: 0, perturbations: None })
+            }
             Self::SpectralIterated(s) => self.alone(Iterated(s.clone())),
             Self::Apgd(s) => self.alone(Apgd(s.clone())),
             Self::Square(s) => self.alone(Square(s.clone())),

@@ -7,11 +7,12 @@ use super::race::{Race, RaceSpec};
 use super::random::{Random, RandomSpec};
 use super::spectral::Directions;
 use super::square::{Square, SquareSpec};
+use super::transfer::{Transfer, TransferSpec};
 use super::{Attack, Goal};
 use serde::{Deserialize, Serialize};
 
 /// Names the set of parts; the number changes when they change.
-pub const VERSION: &str = "suite-2";
+pub const VERSION: &str = "suite-3";
 
 /// The name under which the worst is stored.
 const NAME: &str = "suite";
@@ -24,9 +25,9 @@ pub struct SuiteSpec {
     pub goal: Goal,
 }
 
-/// Its two races.
+/// Its two searches from what was found for other images.
 pub(super) const SHORT: &str = "suite-short";
-pub(super) const LONG: &str = "suite-race";
+pub(super) const LONG: &str = "suite-transfer";
 
 /// Number of directions in its spectral part.
 const DIRECTIONS: usize = 5;
@@ -36,10 +37,10 @@ impl SuiteSpec {
     pub(super) fn parts(&self) -> Vec<(String, Box<dyn Attack>)> {
         let goal = self.goal;
         let spectral = Directions { top: DIRECTIONS, goal };
-        let race = |budget, skipped| {
-            let spec = RaceSpec { budget, goal, ..RaceSpec::default() };
-            // At a larger epsilon it begins with the result of the whole suite at a smaller one.
-            Box::new(Race { spec, name: NAME, skipped })
+        // At a larger epsilon the searches begin with the result of the whole suite at a smaller one.
+        let race = Race { spec: RaceSpec { budget: 120, goal, ..RaceSpec::default() }, name: NAME, skipped: 0 };
+        let transfer = |budget, skipped| {
+            Box::new(Transfer { spec: TransferSpec { budget, goal }, name: NAME, skipped, perturbations: None })
         };
         let random = RandomSpec { draws: 10, goal };
         let square = SquareSpec { queries: 60, restarts: 1, goal };
@@ -47,9 +48,10 @@ impl SuiteSpec {
             (format!("{NAME}-spectral"), Box::new(spectral)),
             (format!("{NAME}-random"), Box::new(Random(random))),
             (format!("{NAME}-square"), Box::new(Square(square))),
-            // Two races from different starts: if the longer one finds much more, damage still grows with passes.
-            (SHORT.to_owned(), race(280, 0)),
-            (LONG.to_owned(), race(580, 8)),
+            (format!("{NAME}-race"), Box::new(race)),
+            // Two searches from different starts: if the longer one finds much more, damage still grows with passes.
+            (SHORT.to_owned(), transfer(160, 0)),
+            (LONG.to_owned(), transfer(340, 7)),
         ]
     }
 }

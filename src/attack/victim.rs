@@ -4,8 +4,9 @@ use super::aim::Aim;
 use super::draws::{self, Of};
 use super::others::Others;
 use super::passes::{Counter, Passes};
+use super::pool::Pool;
 use super::universal::{Fit, Universal};
-use super::{Budget, Loops};
+use super::{Budget, Goal, Loops};
 use crate::error::{Error, Result, ensure_shape};
 use crate::event::{Event, Observer, Silent};
 use crate::ffi;
@@ -30,6 +31,8 @@ pub struct Victim<'a> {
     others: Option<&'a Others>,
     /// Perturbations that were fitted on other samples.
     universal: Option<&'a Universal>,
+    /// Perturbations that were found for other samples.
+    pool: Option<&'a Pool>,
     /// The target; without one, attacks lead away from the clean images.
     target: Option<Reading>,
     /// Noise of the draws of the code that searches see, [N, B, L]; `None`: the code is mu.
@@ -113,6 +116,7 @@ impl<'a> Victim<'a> {
             spectrum_passes: Passes::default(),
             others: None,
             universal: None,
+            pool: None,
             target: None,
             draws: None,
             rounded: false,
@@ -164,6 +168,19 @@ impl<'a> Victim<'a> {
             ensure_shape("perturbation for all images", &fit.perturbation, &size)?;
         }
         Ok(Self { universal: Some(universal), ..self })
+    }
+
+    /// The same, with perturbations that were found for some images of the data set.
+    ///
+    /// # Errors
+    /// If shapes do not fit together.
+    pub fn pooling(self, pool: &'a Pool) -> Result<Self> {
+        let mut size = self.images().size();
+        size[0] = pool.index.len() as i64;
+        for perturbations in pool.shapes() {
+            ensure_shape("perturbations of a pool", perturbations, &size)?;
+        }
+        Ok(Self { pool: Some(pool), ..self })
     }
 
     /// The same, with targets: a goal is then minus the distance from the model's output for `target`, which has the victim's shapes.
@@ -290,6 +307,11 @@ impl<'a> Victim<'a> {
     /// The perturbation for all images that was fitted to a budget, if one was, and the passes for each sample that this took.
     pub(super) fn universal(&self, budget: &Budget) -> Option<(&Fit, Passes)> {
         self.universal?.at(budget)
+    }
+
+    /// The pool's perturbations for a goal within a budget, [M, C, H, W], if there is a pool, and the passes for each sample that they took.
+    pub(super) fn pooled(&self, goal: Goal, budget: &Budget) -> Option<(&Tensor, Passes)> {
+        self.pool?.at(goal, budget)
     }
 
     /// v_1 of `metric` at `x` in the images' shape.

@@ -56,7 +56,7 @@ pub struct Attack {
     /// What the steps of pgd keep of the direction of those before, 0 to below 1 [default: 0]
     #[arg(long, value_name = "M", allow_negative_numbers = true)]
     pub momentum: Option<f64>,
-    /// Forward and backward passes a sample, of the attacks race and minimal [default: 120]
+    /// Forward and backward passes a sample, of the attacks race and minimal [default: 120] and transfer [default: 552]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = count)]
     pub budget: Option<usize>,
     /// Directions that random draws, both signs of each [default: 1]

@@ -10,11 +10,12 @@ use super::job::Job;
 use super::others;
 use super::parts::Stage;
 use super::pictures::Pictures;
+use super::pool;
 use super::provided::Provided;
 use super::search::{Given, Search, Wish};
 use super::told::has_damage;
 use super::universal;
-use crate::attack::{self, AttackSpec, BUDGETS, Budget, Crew, Loops, Universal};
+use crate::attack::{self, AttackSpec, BUDGETS, Budget, Crew, Loops, Pool, Universal};
 use crate::config::{HandOut, PixelBox};
 use crate::error::{Error, Result};
 use crate::event::{Event, Observer, Silent};
@@ -81,6 +82,11 @@ pub fn attack_with(request: &AttackRequest, provided: &Provided, observer: &dyn 
     let fits = universal::asked(&request.attacks)
         .map(|spec| job.universal(spec, &budgets, aimed.as_ref(), request.eot, observer))
         .transpose()?;
+    // Towards a target each sample has a way of its own, which no other image shares.
+    let pool = match others.as_ref().filter(|_| aimed.is_none()) {
+        Some(others) => job.pool(&request.attacks, &budgets, others, request.eot, observer)?,
+        None => None,
+    };
     let budgets_told = Column {
         path: "/curve/passes".to_owned(),
         shape: vec![BUDGETS.len()],
@@ -88,6 +94,7 @@ pub fn attack_with(request: &AttackRequest, provided: &Provided, observer: &dyn 
         values: Values::F64(BUDGETS.iter().map(|passes| *passes as f64).collect()),
     };
     let mut fixed: Vec<Column> = [eps, budgets_told].into_iter().chain(others.as_ref().map(others::column)).collect();
+    fixed.extend(pool.as_ref().map(pool::column));
     fixed.extend(fits.as_ref().map(|fits| job.universal_columns(fits)).transpose()?.into_iter().flatten());
     let mut attributes = finder.attributes();
     attributes.extend(attack::told(request.norm, &request.attacks));
@@ -149,6 +156,7 @@ pub fn attack_with(request: &AttackRequest, provided: &Provided, observer: &dyn 
                 spectrum,
                 others: others.as_ref().map(others::shared),
                 universal: fits.as_ref().map(Universal::handle),
+                pool: pool.as_ref().map(Pool::handle),
                 partners: partners.as_ref().map(|all| all[range.clone()].to_vec()),
             })
         };

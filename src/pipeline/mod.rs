@@ -21,6 +21,7 @@ mod job; //         what scoring and attacking share: model, data, device, sampl
 mod halves; //      smaller pieces where memory runs out
 mod parts; //       which samples this process does, and their files
 mod pictures; //    attacked images as PNG files
+mod pool; //        perturbations of other images that attacks begin from
 mod score; //       images -> spectra and scores
 mod search; //      what an attack does to a block of samples
 pub mod sweep; //   the paper's study: a grid of models, and their correlations

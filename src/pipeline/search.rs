@@ -7,7 +7,7 @@ use super::job::Job;
 use super::pictures::Pictures;
 use super::told::Told;
 use super::{flags, universal};
-use crate::attack::{self, Attacked, Budget, Doubts, Family, Flag, Loops, Others, Passes, Universal, Victim};
+use crate::attack::{self, Attacked, Budget, Doubts, Family, Flag, Loops, Others, Passes, Pool, Universal, Victim};
 use crate::error::Result;
 use crate::event::Observer;
 use crate::spectrum::Spectrum;
@@ -33,6 +33,7 @@ pub(super) struct Given {
     pub cost: Passes,
     pub others: Option<Others>,
     pub universal: Option<Universal>,
+    pub pool: Option<Pool>,
     /// Positions of the targets, if samples have targets of their own.
     pub partners: Option<Vec<u64>>,
 }
@@ -63,7 +64,7 @@ impl<'a> Search<'a> {
 
     /// The results of every attack at every budget on some samples, as columns.
     pub fn block<'v>(&self, loops: Rc<Loops<'v>>, given: &'v Given, listener: &'v dyn Observer) -> Result<Vec<Asked>> {
-        let Given { images, target, index, spectrum, cost, others, universal, partners } = given;
+        let Given { images, target, index, spectrum, cost, others, universal, pool, partners } = given;
         let seed = self.request.subject.seed;
         let mut victim = Victim::among(loops, images, index, seed, spectrum.as_ref())?
             .with_observer(listener)
@@ -83,6 +84,9 @@ impl<'a> Search<'a> {
         }
         if let Some(others) = others {
             victim = victim.beside(others)?;
+        }
+        if let Some(pool) = pool {
+            victim = victim.pooling(pool)?;
         }
         let mut fitted = None;
         if let Some(universal) = universal {

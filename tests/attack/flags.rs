@@ -212,15 +212,15 @@ fn damage_that_falls_with_epsilon_is_flagged() {
 fn damage_that_rises_with_passes_is_flagged() {
     let x = images(35, SAMPLES);
     let found = attacked(|| Box::new(Rugged), &x, &["{kind: suite}"], &[1.0]);
-    let (long, short) = (&found.damage["suite-race"], &found.damage["suite-short"]);
+    let (long, short) = (&found.damage["suite-transfer"], &found.damage["suite-short"]);
     let more = long.iter().zip(short).filter(|(long, short)| **long > 1.05 * **short).count();
     assert!(more > 0, "{:?}", found.damage);
-    assert_eq!(found.flags["suite-race.rising"], more);
+    assert_eq!(found.flags["suite-transfer.rising"], more);
     // A quarter of the samples is not worth a warning.
-    let line = format!("attack suite-race: on {more} of 4 attacked images twice the passes find over 5 % more");
+    let line = format!("attack suite-transfer: on {more} of 4 attacked images twice the passes find over 5 % more");
     assert_eq!(found.tells(&line), 4 * more > SAMPLES, "{:?}", found.told);
     let found = attacked(|| Box::new(Toy::linear(Kind::Float)), &x, &["{kind: suite}"], &[1.0]);
-    assert_eq!(found.flags["suite-race.rising"], 0);
+    assert_eq!(found.flags["suite-transfer.rising"], 0);
     assert!(!found.tells("twice the passes"), "{:?}", found.told);
 }
 

@@ -109,7 +109,7 @@ fn bad_settings_are_wrong_requests() {
     let error = "fgsm".parse::<AttackSpec>().unwrap_err();
     assert_eq!(
         error.to_string(),
-        "attack: expected spectral, random, pgd, race, spectral-iterated, apgd, square, minimal, universal or suite, found fgsm"
+        "attack: expected spectral, random, pgd, race, transfer, spectral-iterated, apgd, square, minimal, universal or suite, found fgsm"
     );
     for yaml in
         ["{kind: fgsm}", "{kind: pgd, stepz: 3}", "{kind: pgd, goal: harm}", "{steps: 3}", "{kind: pgd, steps: -1}"]

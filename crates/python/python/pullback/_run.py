@@ -164,7 +164,7 @@ def attack(
     """Attacks each image and measures the damage.
 
     Args:
-        attacks: Names, such as ["spectral", "random", "race"] (the default), "pgd", "apgd", "spectral-iterated",
+        attacks: Names, such as ["spectral", "random", "race"] (the default), "transfer", "pgd", "apgd", "spectral-iterated",
             "square", "minimal", "universal" or "suite" (docs/attacks.md).
         norm: The norm that bounds a perturbation: "l2" (the default), "linf" or "l1".
         eps: Sizes of the perturbation, of pixel values from 0 to 1: [0.5, 1, 2, 4] in l2, [0.05, 0.1, 0.2] in linf, [5, 10, 20, 40] in l1

@@ -135,7 +135,8 @@ pub fn direction(name: &str) -> Option<usize> {
 }
 
 /// Searches by gradients, usually the strongest first.
-const STRONG: [&str; 7] = ["suite", "race", "suite-race", "pgd", "apgd", "spectral-iterated", "spectral"];
+const STRONG: [&str; 9] =
+    ["suite", "transfer", "suite-transfer", "race", "suite-race", "pgd", "apgd", "spectral-iterated", "spectral"];
 
 /// Whether an attack has this name.
 pub fn is_attack(name: &str) -> bool {

@@ -1,0 +1,153 @@
+//! Starts from what was found for other images: the perturbations of a [`Pool`] that do most to a sample continue as a race.
+//!
+//! An encoder's landscape has summits that many images share: on published VAEs a perturbation that was found for another image often does
+//! more damage, as it is, than a search of hundreds of passes finds from eigenvectors, noise and ways to other images (docs/evaluation.md).
+//! That adversarial perturbations transfer between images is known of classifiers (Moosavi-Dezfooli, Fawzi, Fawzi & Frossard 2017).
+//!
+//! [`Pool`]: super::Pool
+
+use super::least::at_least_one;
+use super::race::{Findings, Heat, Race, RaceSpec};
+use super::start::{Start, origins};
+use super::step::Landing;
+use super::{Attack, Budget, Family, Goal, Norm, Proposal, Victim};
+use crate::error::Result;
+use serde::{Deserialize, Serialize};
+use tch::Tensor;
+
+/// The default number of passes for each sample.
+const BUDGET: usize = 552;
+
+/// `{kind: transfer}` in the YAML.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TransferSpec {
+    /// Forward and backward passes for each sample, without those of the pool (>= 1).
+    pub budget: usize,
+    /// What is driven up.
+    pub goal: Goal,
+}
+
+impl Default for TransferSpec {
+    fn default() -> Self {
+        Self { budget: BUDGET, goal: Goal::default() }
+    }
+}
+
+impl TransferSpec {
+    pub(super) fn check(&self) -> Result<()> {
+        at_least_one("budget of the transfer attack", self.budget)
+    }
+
+    /// The heats, with steps that suit the norm: few starts with few passes. In L2 the first is in a larger ball, as a race's are.
+    pub fn plan(&self, norm: Norm) -> Vec<Heat> {
+        let share = self.budget as f64 / BUDGET as f64;
+        let (first, second, third, radius) = match norm {
+            Norm::L2 => ((1.0, 0.5), (1.0, 0.1), (1.0, 0.02), 1.5),
+            Norm::Linf => ((1.0, 0.5), (0.6, 0.2), (0.5, 0.01), 1.0),
+            Norm::L1 => ((0.5, 0.25), (0.4, 0.15), (0.4, 0.02), 1.0),
+        };
+        let heat = |rows: f64, passes: f64, lengths, radius| {
+            let rows = (rows * share.powf(0.7)).round().max(1.0);
+            let steps = (passes * share / rows).round().max(1.0);
+            Heat { rows: rows as usize, steps: steps as usize, lengths, radius }
+        };
+        vec![heat(16.0, 192.0, first, radius), heat(6.0, 180.0, second, 1.0), heat(2.0, 180.0, third, 1.0)]
+    }
+}
+
+/// The search.
+pub(super) struct Transfer {
+    pub spec: TransferSpec,
+    /// The name under which its results at smaller budgets are found.
+    pub name: &'static str,
+    /// How many of the best starts another search has already used. The first search of a pool counts its passes.
+    pub skipped: usize,
+    /// The perturbations, [M, C, H, W]; unless given, those of the victim's pool.
+    pub perturbations: Option<Tensor>,
+}
+
+impl Attack for Transfer {
+    fn family(&self) -> Family {
+        Family::Gradient
+    }
+
+    fn goal(&self) -> Goal {
+        self.spec.goal
+    }
+
+    fn trials(&self) -> usize {
+        1
+    }
+
+    fn propose(&self, victim: &Victim, budget: &Budget, trial: usize) -> Result<Proposal> {
+        let (goal, heats) = (self.spec.goal, self.spec.plan(budget.norm));
+        let (rows, first) = (heats[0].rows, heats[0].ball(budget));
+        let mut found = Findings::default();
+        let given = match (&self.perturbations, victim.pooled(goal, budget)) {
+            (Some(given), _) => given.shallow_clone(),
+            (None, Some((given, share))) => {
+                if self.skipped == 0 {
+                    victim.passes().add(share);
+                    found.spend(share.larger());
+                }
+                given.shallow_clone()
+            }
+            (None, None) => return self.alone().propose(victim, budget, trial),
+        };
+        found.spend((given.size()[0] as usize * goal.draws(victim.aim())) as f64);
+        let mut starts = screened(victim, &first, budget, goal, &given, self.skipped + rows)?;
+        starts.drain(..self.skipped.min(starts.len()));
+        // What a small pool lacks.
+        let more = origins(victim, &[Start::Others, Start::Random], rows - starts.len(), self.skipped, false);
+        for origin in more {
+            starts.push(origin.image(victim, &first, None)?);
+        }
+        let smaller = victim.smaller(self.name, budget);
+        if let Some(smaller) = &smaller {
+            // It takes the place of the last one.
+            if starts.len() > 1 {
+                starts.pop();
+            }
+            starts.push(first.surface(victim.images(), &smaller.f_sub(victim.images())?)?);
+        }
+        found.race(victim, budget, goal, &heats, starts)?;
+        found.proposal(smaller)
+    }
+}
+
+impl Transfer {
+    /// What it is without a pool: towards a target, each sample has a way of its own. The passes of the pool are the race's.
+    fn alone(&self) -> Race {
+        let spec = RaceSpec { budget: (self.spec.budget * 7 / 5).max(12), goal: self.spec.goal, ..RaceSpec::default() };
+        Race { spec, name: self.name, skipped: self.skipped + LEFT_OUT }
+    }
+}
+
+/// Starts of each family that a race beside it in the suite has already used.
+const LEFT_OUT: usize = 4;
+
+/// The `count` of `perturbations` [M, C, H, W] that do most to each sample at `budget`, as images [B, C, H, W] on the surface of the ball
+/// `first`; the worst first.
+fn screened(
+    victim: &Victim,
+    first: &Budget,
+    budget: &Budget,
+    goal: Goal,
+    perturbations: &Tensor,
+    count: usize,
+) -> Result<Vec<Tensor>> {
+    let x = victim.images();
+    let many = perturbations.size()[0];
+    let mut values = Vec::with_capacity(many.max(0) as usize);
+    for one in perturbations.f_split(1, 0)? {
+        crate::event::ensure_wanted()?;
+        let image = budget.land(x, &x.f_add(&one)?, Landing::Surface)?;
+        values.push(goal.value(victim, &image)?);
+    }
+    let values = Tensor::f_stack(&values, 0)?;
+    let values = values.f_masked_fill(&values.f_isnan()?, f64::NEG_INFINITY)?;
+    let (_, places) = values.f_topk((count as i64).min(many), 0, true, true)?;
+    let start = |places: Tensor| first.land(x, &x.f_add(&perturbations.f_index_select(0, &places)?)?, Landing::Surface);
+    places.f_unbind(0)?.into_iter().map(start).collect()
+}

@@ -1,0 +1,121 @@
+//! Searches from what was found for other images, and the pool of it.
+
+use super::toy::{Toy, images, list};
+use pullback::attack::*;
+use pullback::model::{Posterior, Vae};
+use pullback::{Error, Result};
+use tch::{Kind, Tensor};
+
+const SEED: u64 = 7;
+
+fn others() -> Others {
+    Others { images: images(91, 12).to_kind(Kind::Float), index: (100..112).collect() }
+}
+
+/// The pool of `vae` on six images, for the goal `latent` within `budgets`.
+fn pool(vae: &dyn Vae, budgets: &[Budget]) -> Result<Pool> {
+    let ground =
+        Ground { images: images(90, 6).to_kind(Kind::Float), index: (50..56).collect(), target: None, draws: None };
+    Pool::search(vae, &ground, &others(), &[Goal::Latent], budgets, (12, SEED), &|| {})
+}
+
+/// What `transfer` with so many passes finds from a pool.
+fn found(vae: &dyn Vae, x: &Tensor, index: &[u64], pool: &Pool, budgets: &[Budget], passes: usize) -> Vec<Attacked> {
+    let others = others();
+    let victim = Victim::new(vae, x, index, SEED, None).unwrap().beside(&others).unwrap().pooling(pool).unwrap();
+    let spec = AttackSpec::Transfer(TransferSpec { budget: passes, ..TransferSpec::default() });
+    budgets.iter().map(|budget| run(&spec, &victim, budget).unwrap().remove(0)).collect()
+}
+
+#[test]
+fn transfer_finds_the_summit_of_a_linear_encoder() {
+    let toy = Toy::linear(Kind::Float);
+    let x = images(92, 5).to_kind(Kind::Float);
+    let budget = Budget::new(Norm::L2, 0.1, None).unwrap();
+    let hit = found(&toy, &x, &[1, 2, 3, 4, 5], &pool(&toy, &[budget]).unwrap(), &[budget], 60).remove(0);
+    let (_, slopes, _) = toy.mean.to_kind(Kind::Double).svd(true, true);
+    let most = 0.1 * slopes.double_value(&[0]);
+    for damage in list(&hit.damage) {
+        assert!((damage / most - 1.0).abs() < 1e-4, "{damage} of {most}");
+    }
+}
+
+/// Of each image of the pool, with no search at all, no perturbation does more than what is found.
+#[test]
+fn what_is_found_is_no_less_than_the_best_of_the_pool() {
+    let toy = Toy::tanh(Kind::Float);
+    let x = images(93, 5).to_kind(Kind::Float);
+    let budgets: Vec<_> = [(Norm::L2, 1.0), (Norm::Linf, 0.3), (Norm::L1, 2.0)]
+        .into_iter()
+        .map(|(norm, epsilon)| Budget::new(norm, epsilon, Some((0.0, 1.0))).unwrap())
+        .collect();
+    for budget in budgets {
+        let pool = pool(&toy, &[budget]).unwrap();
+        let hit = found(&toy, &x, &[1, 2, 3, 4, 5], &pool, &[budget], 40).remove(0);
+        let (all, random) = (list(&hit.damage), AttackSpec::Random(RandomSpec { draws: 20, ..RandomSpec::default() }));
+        let victim = Victim::new(&toy, &x, &[1, 2, 3, 4, 5], SEED, None).unwrap();
+        let noise = list(&run(&random, &victim, &budget).unwrap()[0].damage);
+        assert!(all.iter().zip(&noise).all(|(d, n)| d > n), "{budget:?}: {all:?}, {noise:?}");
+        let sizes = list(&budget.measure(&x, &hit.images).unwrap());
+        assert!(sizes.iter().all(|size| *size <= budget.epsilon * (1.0 + TOLERANCE)), "{sizes:?}");
+    }
+}
+
+#[test]
+fn a_larger_epsilon_does_no_less() {
+    let toy = Toy::tanh(Kind::Float);
+    let x = images(94, 4).to_kind(Kind::Float);
+    let budgets = [0.1, 0.3, 1.0].map(|epsilon| Budget::new(Norm::L2, epsilon, None).unwrap());
+    let hits = found(&toy, &x, &[1, 2, 3, 4], &pool(&toy, &budgets).unwrap(), &budgets, 30);
+    for pair in hits.windows(2) {
+        let (small, large) = (list(&pair[0].damage), list(&pair[1].damage));
+        assert!(small.iter().zip(&large).all(|(s, l)| l >= s), "{small:?} {large:?}");
+    }
+}
+
+#[test]
+fn samples_together_find_what_they_find_alone() {
+    let toy = Toy::tanh(Kind::Double);
+    let x = images(95, 4);
+    let budget = Budget::new(Norm::L2, 0.4, Some((0.0, 1.0))).unwrap();
+    let ground = Ground { images: images(90, 6), index: (50..56).collect(), target: None, draws: None };
+    let others = Others { images: images(91, 12), index: (100..112).collect() };
+    let pool = Pool::search(&toy, &ground, &others, &[Goal::Latent], &[budget], (12, SEED), &|| {}).unwrap();
+    let spec = AttackSpec::Transfer(TransferSpec { budget: 30, ..TransferSpec::default() });
+    let of = |x: &Tensor, index: &[u64]| {
+        let victim = Victim::new(&toy, x, index, SEED, None).unwrap().beside(&others).unwrap().pooling(&pool).unwrap();
+        list(&run(&spec, &victim, &budget).unwrap()[0].damage)
+    };
+    let together = of(&x, &[3, 5, 8, 9]);
+    let alone: Vec<f64> = [3u64, 5, 8, 9].iter().zip(0..).flat_map(|(at, i)| of(&x.narrow(0, i, 1), &[*at])).collect();
+    assert!(together.iter().zip(&alone).all(|(a, b)| (a / b - 1.0).abs() < 1e-9), "{together:?} {alone:?}");
+}
+
+/// Room for so many samples at a time.
+struct Tight(Toy, i64);
+
+impl Vae for Tight {
+    fn encode(&self, x: &Tensor) -> Result<Posterior> {
+        if x.size()[0] > self.1 {
+            let message = "DefaultCPUAllocator: not enough memory: you tried to allocate 1 bytes".to_owned();
+            return Err(Error::Native { routine: "encode", message });
+        }
+        self.0.encode(x)
+    }
+    fn decode(&self, z: &Tensor) -> Result<Tensor> {
+        self.0.decode(z)
+    }
+}
+
+#[test]
+fn a_pool_that_does_not_fit_is_searched_in_parts() {
+    let budget = Budget::new(Norm::L2, 0.1, None).unwrap();
+    let x = images(92, 2).to_kind(Kind::Float);
+    // A race asks for several starts at once; of one image, six are too many for no model here.
+    let tight = Tight(Toy::linear(Kind::Float), 40);
+    let (wide, narrow) = (pool(&tight.0, &[budget]).unwrap(), pool(&tight, &[budget]).unwrap());
+    let of = |pool: &Pool| list(&found(&tight.0, &x, &[1, 2], pool, &[budget], 60)[0].damage);
+    let (wide, narrow) = (of(&wide), of(&narrow));
+    assert!(wide.iter().zip(&narrow).all(|(a, b)| (a / b - 1.0).abs() < 1e-4), "{wide:?} {narrow:?}");
+    assert!(pool(&Tight(Toy::linear(Kind::Float), 0), &[budget]).is_err());
+}
