@@ -12,6 +12,7 @@ mod curve; //  damage over passes
 mod doubt;
 mod draws; //  of the latent code
 mod fitted; // the perturbation of `universal` on a sample
+mod gather; // the search of a pool
 mod goal;
 mod grid;
 mod iterated;
@@ -21,7 +22,7 @@ mod loops;
 mod others;
 mod passes;
 mod pgd;
-mod pool; // what was found for some images of the data set
+mod pool; //    what was found for some images of the data set
 mod race;
 mod random;
 mod run;
@@ -40,6 +41,7 @@ pub use budget::{Budget, Norm, TOLERANCE};
 pub use crew::Crew;
 pub use curve::{BUDGETS, Curve};
 pub use doubt::{Doubts, Flag, signs};
+pub use gather::Gathering;
 pub use goal::Goal;
 pub use iterated::IteratedSpec;
 pub use loops::Loops;

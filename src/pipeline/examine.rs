@@ -3,7 +3,7 @@
 use super::job::Job;
 use crate::error::Result;
 use crate::event::{Event, Observer};
-use crate::jacobian::Reach;
+use crate::jacobian::{BatchSize, Reach};
 use crate::model::PosteriorScale;
 
 /// Number of samples that are examined: together where memory allows.
@@ -17,13 +17,17 @@ impl Job<'_> {
         let interface = &self.subject().interface;
         let vae = self.model.vae.as_ref();
         let positions = &self.positions()[..self.positions().len().min(LOOKED_AT)];
-        let looks = match self.look(positions, reach) {
-            Err(error) if error.is_out_of_memory() => {
-                let alone = positions.iter().map(|position| self.look(std::slice::from_ref(position), reach));
-                alone.collect::<Result<Vec<_>>>()?.concat()
-            }
-            all => all?,
+        let together = match self.subject().batch {
+            BatchSize::Fixed(n) => n.clamp(1, LOOKED_AT),
+            BatchSize::Auto => LOOKED_AT,
         };
+        let looked =
+            |together| positions.chunks(together).map(|part| self.look(part, reach)).collect::<Result<Vec<_>>>();
+        let looks = match looked(together) {
+            Err(error) if error.is_out_of_memory() => looked(1)?,
+            looks => looks?,
+        }
+        .concat();
         let seen = looks.len();
         let outside = looks.iter().filter(|look| look.outside).count();
         if vae.has_scale() && interface.posterior == PosteriorScale::Logvar && looks.iter().all(|look| look.wide) {

@@ -1,7 +1,7 @@
 //! The pool of perturbations that attacks on all samples begin from: the images that it is searched on, and its place in result files.
 
 use super::job::Job;
-use crate::attack::{AttackSpec, Budget, Goal, Ground, Others, Pool};
+use crate::attack::{AttackSpec, Budget, Gathering, Goal, Ground, Others, Pool};
 use crate::error::Result;
 use crate::event::{Event, Observer};
 use crate::seed::{self, Stage};
@@ -48,9 +48,16 @@ impl Job<'_> {
         let ground = Ground { images, index, target: None, draws };
         let total = Pool::searches(goals.len(), budgets.len()) as u64;
         observer.on(Event::Begin { task: "searching a pool of starts", unit: "searches", total, done: 0 });
-        let vae = self.model.vae.as_ref();
-        let tell = || observer.on(Event::Advance(1));
-        let pool = Pool::search(vae, &ground, others, &goals, budgets, (samples, self.subject().seed), &tell)?;
+        let gathering = Gathering {
+            vae: self.model.vae.as_ref(),
+            ground: &ground,
+            others,
+            goals: &goals,
+            budgets,
+            sharers: samples,
+            seed: self.subject().seed,
+        };
+        let pool = Pool::search(&gathering, &|| observer.on(Event::Advance(1)))?;
         observer.on(Event::End);
         Ok(Some(pool))
     }

@@ -246,7 +246,10 @@ fn the_suite_is_no_weaker_than_one_search_of_as_many_passes() {
     let others = Others { images: images(82, 12), index: (100..112).collect() };
     let budget = Budget::new(Norm::L2, 0.8, Some((0.0, 1.0))).unwrap();
     let ground = Ground { images: images(83, 10), index: (200..210).collect(), target: None, draws: None };
-    let pool = Pool::search(&toy, &ground, &others, &[Goal::Latent], &[budget], (20, 3), &|| {}).unwrap();
+    let goals = &[Goal::Latent];
+    let gathering =
+        Gathering { vae: &toy, ground: &ground, others: &others, goals, budgets: &[budget], sharers: 20, seed: 3 };
+    let pool = Pool::search(&gathering, &|| {}).unwrap();
     let victim = Victim::new(&toy, &x, &index, 3, Some(&eigen)).unwrap().beside(&others).unwrap();
     let victim = victim.pooling(&pool).unwrap();
     let found = |yaml: &str| run(&spec(yaml), &victim, &budget).unwrap().remove(0);

@@ -12,11 +12,16 @@ fn others() -> Others {
     Others { images: images(91, 12).to_kind(Kind::Float), index: (100..112).collect() }
 }
 
+fn gathered(vae: &dyn Vae, ground: &Ground, others: &Others, budgets: &[Budget]) -> Result<Pool> {
+    let goals = &[Goal::Latent];
+    Pool::search(&Gathering { vae, ground, others, goals, budgets, sharers: 12, seed: SEED }, &|| {})
+}
+
 /// The pool of `vae` on six images, for the goal `latent` within `budgets`.
 fn pool(vae: &dyn Vae, budgets: &[Budget]) -> Result<Pool> {
     let ground =
         Ground { images: images(90, 6).to_kind(Kind::Float), index: (50..56).collect(), target: None, draws: None };
-    Pool::search(vae, &ground, &others(), &[Goal::Latent], budgets, (12, SEED), &|| {})
+    gathered(vae, &ground, &others(), budgets)
 }
 
 /// What `transfer` with so many passes finds from a pool.
@@ -80,7 +85,7 @@ fn samples_together_find_what_they_find_alone() {
     let budget = Budget::new(Norm::L2, 0.4, Some((0.0, 1.0))).unwrap();
     let ground = Ground { images: images(90, 6), index: (50..56).collect(), target: None, draws: None };
     let others = Others { images: images(91, 12), index: (100..112).collect() };
-    let pool = Pool::search(&toy, &ground, &others, &[Goal::Latent], &[budget], (12, SEED), &|| {}).unwrap();
+    let pool = gathered(&toy, &ground, &others, &[budget]).unwrap();
     let spec = AttackSpec::Transfer(TransferSpec { budget: 30, ..TransferSpec::default() });
     let of = |x: &Tensor, index: &[u64]| {
         let victim = Victim::new(&toy, x, index, SEED, None).unwrap().beside(&others).unwrap().pooling(&pool).unwrap();
