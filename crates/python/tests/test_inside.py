@@ -105,7 +105,7 @@ def test_a_judge_that_judges_nothing_is_named(conv, images):
 def test_the_suite_from_python(conv, images):
     found = pb.attack(conv, images[:4], attacks="suite", eps=[0.5], quiet=True)
     parts = [name for name in found.names if name.startswith("suite-")]
-    assert len(parts) == 5
+    assert len(parts) == 6
     worst = torch.stack([found.damage[part] for part in parts]).amax(0)
     assert torch.equal(found.damage["suite"], worst)
     assert (found["/passes/suite/forward"] <= 1000).all()
