@@ -113,6 +113,15 @@ fn the_services_of_compose_are_commands_within_limits() {
     }
     let all = &compose["x-pullback"];
     assert_eq!((&all["network_mode"], &all["read_only"]), (&"none".into(), &true.into()));
+    // What is typed before the command must reach it: a shell may have a variable of the name that nobody can assign, as bash has UID.
+    let user = all["user"].as_str().and_then(|user| user.strip_prefix("${")?.split(':').next()).unwrap();
+    for text in [file("compose.yaml"), file("README.md")] {
+        let line = text.lines().find(|line| line.contains("docker compose")).unwrap().trim_start_matches(['#', ' ']);
+        let typed = line.split("docker").next().unwrap();
+        let told = Command::new("bash").args(["-c", &format!("{typed} env")]).output().unwrap();
+        let told = String::from_utf8_lossy(&told.stdout).into_owned();
+        assert!(told.lines().any(|line| line.starts_with(&format!("{user}="))), "{typed}: {user} is not told");
+    }
 }
 
 #[test]
