@@ -31,7 +31,16 @@ fn below(folder: &Path, at: &Path) -> Vec<PathBuf> {
 /// True for a name that says that the file may be incomplete. A log of events is cut back to whole records by the run that goes on with it.
 fn is_unfinished(path: &Path) -> bool {
     let name = path.file_name().unwrap().to_string_lossy();
-    name.starts_with('.') || name.ends_with(".partial") || name.ends_with(".merging") || name.contains("tfevents")
+    name.starts_with('.')
+        || is_aside(path)
+        || name.ends_with(".partial")
+        || name.ends_with(".merging")
+        || name.contains("tfevents")
+}
+
+/// True for an unfinished file that a kill left unreadable: the run that goes on puts it aside and keeps it.
+fn is_aside(path: &Path) -> bool {
+    path.file_name().unwrap().to_string_lossy().contains(".partial.damaged")
 }
 
 /// What is wrong with a final file of `found`, at any moment, where `whole` is the same run undisturbed.
@@ -57,7 +66,8 @@ pub fn torn(whole: &Path, found: &Path, file: &Path) -> Option<String> {
 
 /// The first difference between two completed outputs.
 pub fn same(whole: &Path, found: &Path) -> Option<String> {
-    let (expected, all) = (below(whole, Path::new("")), below(found, Path::new("")));
+    let (expected, mut all) = (below(whole, Path::new("")), below(found, Path::new("")));
+    all.retain(|path| !is_aside(path));
     let names = |paths: &[PathBuf]| -> Vec<PathBuf> { paths.iter().map(|path| nameless(path)).collect() };
     if names(&expected) != names(&all) {
         return Some(format!("files {all:?}, not {expected:?}"));

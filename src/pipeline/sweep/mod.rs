@@ -242,8 +242,9 @@ fn prepare(output: &Path, spec: &SweepSpec, cells: &[Cell], overwrite: Overwrite
     } else if overwrite == Overwrite::No && !lock::is_empty(output)? {
         return Err(Error::request(shown, "a new, empty or sweep folder, or --force", "a folder with other files"));
     }
-    std::fs::create_dir_all(output.join(CELLS)).map_err(|e| Error::io(output, e))?;
-    write_atomically(&config, spec.to_yaml()?.as_bytes())
+    // First the study: a folder without it, in which a killed process left other things, is nobody's.
+    write_atomically(&config, spec.to_yaml()?.as_bytes())?;
+    std::fs::create_dir_all(output.join(CELLS)).map_err(|e| Error::io(output, e))
 }
 
 /// The locks of all models of `cells` that exist.
