@@ -128,10 +128,7 @@ impl Search<'_> {
         self.best.resize_with(self.victims.len(), Best::default);
         for (victim, best) in self.victims.iter().zip(&mut self.best) {
             let found = judge(NAME, attack, victim, self.budget)?;
-            let samples = victim.index().len() as f64;
-            let all = |passes: f64| passes * samples;
-            let passes = Passes { forward: all(found.search.forward), backward: all(found.search.backward) };
-            self.passes = self.passes + passes;
+            self.passes = self.passes + found.search.map(|passes| passes * victim.index().len() as f64);
             best.offer(found.images, found.damage)?;
         }
         Ok(())

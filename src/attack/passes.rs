@@ -17,6 +17,11 @@ impl Passes {
     pub fn larger(self) -> f64 {
         self.forward.max(self.backward)
     }
+
+    /// Both, changed alike.
+    pub(super) fn map(self, change: impl Fn(f64) -> f64) -> Self {
+        Self { forward: change(self.forward), backward: change(self.backward) }
+    }
 }
 
 impl std::ops::Add for Passes {

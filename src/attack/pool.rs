@@ -38,11 +38,9 @@ impl Pool {
     }
 
     /// The perturbations [M, C, H, W] for a goal within a budget, and the passes for each sample that they took.
-    pub(super) fn at(&self, goal: Goal, budget: &Budget) -> Option<(&Tensor, Passes)> {
+    pub fn at(&self, goal: Goal, budget: &Budget) -> Option<(&Tensor, Passes)> {
         let find = self.finds.iter().find(|find| find.goal == goal && find.budget == *budget)?;
-        let share = |passes: f64| passes / self.sharers.max(1) as f64;
-        let share = Passes { forward: share(find.passes.forward), backward: share(find.passes.backward) };
-        Some((&find.perturbations, share))
+        Some((&find.perturbations, find.passes.map(|passes| passes / self.sharers.max(1) as f64)))
     }
 
     /// The shape of each perturbation set.

@@ -18,7 +18,7 @@ use tch::{Device, Tensor};
 const BUDGET: usize = 120;
 
 /// The least budget of passes.
-const LEAST: usize = 12;
+pub(super) const LEAST: usize = 12;
 
 /// The share of the previous steps' direction that a step keeps in L2 and Linf; it averages over the kinks of ReLU networks. Steps in L1
 /// change few pixels and keep nothing.
@@ -248,6 +248,12 @@ impl Findings {
     /// Counts passes for each sample that were no heat's.
     pub(super) fn spend(&mut self, passes: f64) {
         self.passes += passes;
+    }
+
+    /// Takes images [B, C, H, W] within epsilon, whose damage `[B]` is known.
+    pub(super) fn know(&mut self, images: Tensor, damage: Tensor) -> Result<()> {
+        self.curve.note(self.passes, damage.shallow_clone());
+        self.best.offer(images, damage)
     }
 
     /// Runs all `heats` from the starts `iterates` [B, C, H, W].

@@ -6,8 +6,9 @@
 //!
 //! [`Pool`]: super::Pool
 
+use super::curve::most_of;
 use super::least::at_least_one;
-use super::race::{Findings, Heat, Race, RaceSpec};
+use super::race::{Findings, Heat, LEAST, Race, RaceSpec};
 use super::start::{Start, origins};
 use super::step::Landing;
 use super::{Attack, Budget, Family, Goal, Norm, Proposal, Victim};
@@ -96,7 +97,12 @@ impl Attack for Transfer {
             (None, None) => return self.alone().propose(victim, budget, trial),
         };
         found.spend((given.size()[0] as usize * goal.draws(victim.aim())) as f64);
-        let mut starts = screened(victim, &first, budget, goal, &given, self.skipped + rows)?;
+        let screened = Screened::of(victim, budget, goal, &given)?;
+        let worst = screened.images(victim, budget, 1)?.into_iter().next();
+        if let Some(worst) = worst {
+            found.know(worst, most_of(&screened.values)?)?;
+        }
+        let mut starts = screened.images(victim, &first, self.skipped + rows)?;
         starts.drain(..self.skipped.min(starts.len()));
         // What a small pool lacks.
         let more = origins(victim, &[Start::Others, Start::Random], rows - starts.len(), self.skipped, false);
@@ -119,7 +125,8 @@ impl Attack for Transfer {
 impl Transfer {
     /// What it is without a pool: towards a target, each sample has a way of its own. The passes of the pool are the race's.
     fn alone(&self) -> Race {
-        let spec = RaceSpec { budget: (self.spec.budget * 7 / 5).max(12), goal: self.spec.goal, ..RaceSpec::default() };
+        let spec =
+            RaceSpec { budget: (self.spec.budget * 7 / 5).max(LEAST), goal: self.spec.goal, ..RaceSpec::default() };
         Race { spec, name: self.name, skipped: self.skipped + LEFT_OUT }
     }
 }
@@ -127,27 +134,32 @@ impl Transfer {
 /// Starts of each family that a race beside it in the suite has already used.
 const LEFT_OUT: usize = 4;
 
-/// The `count` of `perturbations` [M, C, H, W] that do most to each sample at `budget`, as images [B, C, H, W] on the surface of the ball
-/// `first`; the worst first.
-fn screened(
-    victim: &Victim,
-    first: &Budget,
-    budget: &Budget,
-    goal: Goal,
-    perturbations: &Tensor,
-    count: usize,
-) -> Result<Vec<Tensor>> {
-    let x = victim.images();
-    let many = perturbations.size()[0];
-    let mut values = Vec::with_capacity(many.max(0) as usize);
-    for one in perturbations.f_split(1, 0)? {
-        crate::event::ensure_wanted()?;
-        let image = budget.land(x, &x.f_add(&one)?, Landing::Surface)?;
-        values.push(goal.value(victim, &image)?);
+/// What each of `perturbations` [M, C, H, W] does to each sample within a budget.
+struct Screened<'a> {
+    perturbations: &'a Tensor,
+    /// [M, B] f64.
+    values: Tensor,
+}
+
+impl<'a> Screened<'a> {
+    /// One forward pass for each perturbation.
+    fn of(victim: &Victim, budget: &Budget, goal: Goal, perturbations: &'a Tensor) -> Result<Self> {
+        let x = victim.images();
+        let value = |one: Tensor| -> Result<Tensor> {
+            crate::event::ensure_wanted()?;
+            goal.value(victim, &budget.land(x, &x.f_add(&one)?, Landing::Surface)?)
+        };
+        let values = perturbations.f_split(1, 0)?.into_iter().map(value).collect::<Result<Vec<_>>>()?;
+        Ok(Self { perturbations, values: Tensor::f_stack(&values, 0)? })
     }
-    let values = Tensor::f_stack(&values, 0)?;
-    let values = values.f_masked_fill(&values.f_isnan()?, f64::NEG_INFINITY)?;
-    let (_, places) = values.f_topk((count as i64).min(many), 0, true, true)?;
-    let start = |places: Tensor| first.land(x, &x.f_add(&perturbations.f_index_select(0, &places)?)?, Landing::Surface);
-    places.f_unbind(0)?.into_iter().map(start).collect()
+
+    /// The images [B, C, H, W] within `ball` of the `count` perturbations that do most to each sample, the worst first.
+    fn images(&self, victim: &Victim, ball: &Budget, count: usize) -> Result<Vec<Tensor>> {
+        let x = victim.images();
+        let known = self.values.f_masked_fill(&self.values.f_isnan()?, f64::NEG_INFINITY)?;
+        let (_, places) = known.f_topk((count as i64).min(known.size()[0]), 0, true, true)?;
+        let image =
+            |places: Tensor| ball.land(x, &x.f_add(&self.perturbations.f_index_select(0, &places)?)?, Landing::Surface);
+        places.f_unbind(0)?.into_iter().map(image).collect()
+    }
 }

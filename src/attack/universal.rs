@@ -174,8 +174,7 @@ impl Universal {
     /// The fit for a budget, and its passes for each sample that is judged.
     pub(super) fn at(&self, budget: &Budget) -> Option<(&Fit, Passes)> {
         let fit = self.fits.iter().find(|fit| fit.budget == *budget)?;
-        let share = |passes: f64| passes / self.judged.max(1) as f64;
-        Some((fit, Passes { forward: share(fit.passes.forward), backward: share(fit.passes.backward) }))
+        Some((fit, fit.passes.map(|passes| passes / self.judged.max(1) as f64)))
     }
 }
 

@@ -10,7 +10,6 @@ use super::job::Job;
 use super::others;
 use super::parts::Stage;
 use super::pictures::Pictures;
-use super::pool;
 use super::provided::Provided;
 use super::search::{Given, Search, Wish};
 use super::told::has_damage;
@@ -93,8 +92,11 @@ pub fn attack_with(request: &AttackRequest, provided: &Provided, observer: &dyn 
         sample_axis: 0,
         values: Values::F64(BUDGETS.iter().map(|passes| *passes as f64).collect()),
     };
-    let mut fixed: Vec<Column> = [eps, budgets_told].into_iter().chain(others.as_ref().map(others::column)).collect();
-    fixed.extend(pool.as_ref().map(pool::column));
+    let mut fixed: Vec<Column> = [eps, budgets_told]
+        .into_iter()
+        .chain(others.as_ref().map(|others| others::column("/others", &others.index)))
+        .collect();
+    fixed.extend(pool.as_ref().map(|pool| others::column("/pool", &pool.index)));
     fixed.extend(fits.as_ref().map(|fits| job.universal_columns(fits)).transpose()?.into_iter().flatten());
     let mut attributes = finder.attributes();
     attributes.extend(attack::told(request.norm, &request.attacks));

@@ -16,20 +16,26 @@ impl Job<'_> {
     /// # Errors
     /// If they cannot be read.
     pub(super) fn others(&self) -> Result<Others> {
-        let total = self.source.len();
-        let mut rng = seed::generator(self.subject().seed, Stage::Others, 0, 1);
-        let mut index: Vec<u64> =
-            rand::seq::index::sample(&mut rng, total, OTHERS.min(total)).into_iter().map(|i| i as u64).collect();
-        index.sort_unstable();
-        let images = self.source.read(&index)?.images.f_to_device(self.device)?.f_to_kind(self.kind)?;
+        let (index, images) = self.choice(OTHERS, 1)?;
         Ok(Others { images, index })
+    }
+
+    /// Positions, ascending, and images [n, C, H, W] of at most `count` samples of the data set; each `stream` of the seed is another choice.
+    pub(super) fn choice(&self, count: usize, stream: u64) -> Result<(Vec<u64>, Tensor)> {
+        let total = self.source.len();
+        let mut rng = seed::generator(self.subject().seed, Stage::Others, 0, stream);
+        let mut index: Vec<u64> =
+            rand::seq::index::sample(&mut rng, total, count.min(total)).into_iter().map(|i| i as u64).collect();
+        index.sort_unstable();
+        let images = self.read(&index)?;
+        Ok((index, images))
     }
 }
 
-/// Their positions, as in result files.
-pub(super) fn column(others: &Others) -> Column {
-    let index = others.index.iter().map(|i| *i as i64).collect::<Vec<_>>();
-    Column { path: "/others".to_owned(), shape: vec![index.len()], sample_axis: 0, values: Values::I64(index) }
+/// Positions of chosen images, as in result files.
+pub(super) fn column(path: &str, index: &[u64]) -> Column {
+    let index = index.iter().map(|i| *i as i64).collect::<Vec<_>>();
+    Column { path: path.to_owned(), shape: vec![index.len()], sample_axis: 0, values: Values::I64(index) }
 }
 
 /// The same images for another thread.

@@ -1,13 +1,11 @@
-//! The pool of perturbations that attacks on all samples begin from: the images that it is searched on, and its place in result files.
+//! The pool of perturbations that attacks on all samples begin from: the images that it is searched on, the same for every process.
 
 use super::job::Job;
 use crate::attack::{AttackSpec, Budget, Gathering, Goal, Ground, Others, Pool};
 use crate::error::Result;
 use crate::event::{Event, Observer};
-use crate::seed::{self, Stage};
-use crate::store::{Column, Values};
 
-/// A stream of [`Stage::Others`]; streams 1 to 3 belong to other choices of images.
+/// A stream of [`crate::seed::Stage::Others`]; streams 1 to 3 belong to other choices of images.
 const CHOICE: u64 = 4;
 
 /// The goals for which attacks of a request need a pool, each once.
@@ -36,15 +34,11 @@ impl Job<'_> {
         observer: &dyn Observer,
     ) -> Result<Option<Pool>> {
         let (goals, samples) = (goals(attacks), self.positions().len());
-        let count = Pool::size(samples).min(self.source.len());
+        let count = Pool::size(samples);
         if goals.is_empty() || count == 0 {
             return Ok(None);
         }
-        let mut rng = seed::generator(self.subject().seed, Stage::Others, 0, CHOICE);
-        let mut index: Vec<u64> =
-            rand::seq::index::sample(&mut rng, self.source.len(), count).into_iter().map(|i| i as u64).collect();
-        index.sort_unstable();
-        let images = self.source.read(&index)?.images.f_to_device(self.device)?.f_to_kind(self.kind)?;
+        let (index, images) = self.choice(count, CHOICE)?;
         let ground = Ground { images, index, target: None, draws };
         let total = Pool::searches(goals.len(), budgets.len()) as u64;
         observer.on(Event::Begin { task: "searching a pool of starts", unit: "searches", total, done: 0 });
@@ -61,10 +55,4 @@ impl Job<'_> {
         observer.on(Event::End);
         Ok(Some(pool))
     }
-}
-
-/// Positions of its images, as in result files.
-pub(super) fn column(pool: &Pool) -> Column {
-    let index = pool.index.iter().map(|i| *i as i64).collect::<Vec<_>>();
-    Column { path: "/pool".to_owned(), shape: vec![index.len()], sample_axis: 0, values: Values::I64(index) }
 }
