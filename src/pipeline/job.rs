@@ -10,7 +10,7 @@ use crate::jacobian::BatchSize;
 use crate::metric::MetricKind;
 use crate::model::{self, Defence, Defended, Interface, Model, Vae};
 use crate::seed::{self, Stage};
-use crate::store::Overwrite;
+use crate::store::{Overwrite, Writer};
 use serde::{Deserialize, Serialize};
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
@@ -89,6 +89,8 @@ pub(super) struct Job<'a> {
     pictures: bool,
     pub device: Device,
     pub kind: Kind,
+    /// The result file is gone with the process.
+    passing: bool,
     /// The first sample, after its first use.
     first: OnceCell<Tensor>,
 }
@@ -134,8 +136,8 @@ impl<'a> Job<'a> {
             let pictures = image && !subject.reading.is_free();
             let (source, positions, axes) = (source.clone(), positions.clone(), axes.clone());
             let axes = if image { vec![shape.channels, shape.height, shape.width] } else { axes };
-            let job =
-                Self { subject, model, source, positions, shape, axes, pictures, device, kind, first: OnceCell::new() };
+            let (passing, first) = (provided.passing, OnceCell::new());
+            let job = Self { subject, model, source, positions, shape, axes, pictures, device, kind, passing, first };
             match job.ensure_fit() {
                 Ok(()) => {
                     if !pictures {
@@ -169,6 +171,11 @@ impl<'a> Job<'a> {
     /// The request's subject.
     pub fn subject(&self) -> &Subject {
         self.subject
+    }
+
+    /// A result file as it is to be kept.
+    pub fn kept(&self, writer: Writer) -> Writer {
+        if self.passing { writer.passing() } else { writer }
     }
 
     /// Positions of the run's samples in the data set, ascending.

@@ -22,4 +22,6 @@ pub struct Provided<'a> {
     pub data: Option<&'a Arc<dyn Source>>,
     /// In place of `AttackRequest::judge`.
     pub judge: Option<&'a JudgeOpener<'a>>,
+    /// True where the result file is gone with the process: the disk is not waited for.
+    pub passing: bool,
 }

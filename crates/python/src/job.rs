@@ -7,7 +7,7 @@ use pyo3::exceptions::PyKeyboardInterrupt;
 use pyo3::prelude::*;
 use pyo3::types::{IntoPyDict, PyCFunction, PyDict, PyTuple};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -41,6 +41,21 @@ static RUNNING: Mutex<Vec<Stop>> = Mutex::new(Vec::new());
 
 fn running() -> MutexGuard<'static, Vec<Stop>> {
     RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The process that had the first job; 0 before it.
+static PROCESS: AtomicU32 = AtomicU32::new(0);
+
+/// A process that was forked from one that had a job has locks and queues of threads that it has not: it would wait for ever.
+fn ensure_own_process() -> PyResult<()> {
+    let own = std::process::id();
+    match PROCESS.compare_exchange(0, own, Ordering::SeqCst, Ordering::SeqCst) {
+        Err(first) if first != own => Err(Error::new_err(
+            "expected the process that used pullback first, found one that was forked from it \
+             (multiprocessing.set_start_method(\"spawn\"))",
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Puts a job among those that run, once all that were told to stop have ended: they may still ask the same model.
@@ -93,14 +108,44 @@ enum Told {
 
 /// The observer of a job.
 struct Teller {
-    to: Mutex<Sender<Told>>,
+    line: Mutex<Line>,
     stop: Stop,
 }
 
+/// The way to who listens. Who listens takes the GIL to hear, for which a model may have to wait, so that progress is told now and then.
+struct Line {
+    to: Sender<Told>,
+    /// Units that are not told yet.
+    untold: u64,
+    told: Instant,
+}
+
 impl Teller {
+    fn new(to: Sender<Told>, stop: Stop) -> Self {
+        Self { line: Mutex::new(Line { to, untold: 0, told: Instant::now() }), stop }
+    }
+
     fn tell(&self, told: Told) {
-        // Nobody listens any more to work that was left to end by itself.
-        let _ = self.to.lock().unwrap_or_else(PoisonError::into_inner).send(told);
+        let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Told::Advance(units) = told {
+            line.untold += units;
+            if line.told.elapsed() >= LOOK {
+                line.catch_up();
+            }
+        } else {
+            line.catch_up();
+            // Nobody listens any more to work that was left to end by itself.
+            let _ = line.to.send(told);
+        }
+    }
+}
+
+impl Line {
+    fn catch_up(&mut self) {
+        if self.untold > 0 {
+            let _ = self.to.send(Told::Advance(std::mem::take(&mut self.untold)));
+            self.told = Instant::now();
+        }
     }
 }
 
@@ -133,11 +178,12 @@ pub fn run(
     stop: &Stop,
     work: impl FnOnce(&dyn Observer) -> anyhow::Result<()> + Send + 'static,
 ) -> PyResult<()> {
+    ensure_own_process()?;
     enter(py, stop)?;
     let (to, from) = channel();
     // A receiver is no thread's to share; one at a time asks it.
     let from = Mutex::new(from);
-    let teller = Teller { to: Mutex::new(to), stop: stop.clone() };
+    let teller = Teller::new(to, stop.clone());
     let body = move || {
         let kept = MemoryKept::begin();
         let done = catch_unwind(AssertUnwindSafe(|| work(&teller)));
@@ -164,16 +210,35 @@ pub fn run(
     Err(error)
 }
 
-/// Runs `body` on a thread of Python's, without the GIL.
+/// What a working thread is given to do.
+type Body = Box<dyn FnOnce() + Send>;
+
+/// A thread that has nothing to do.
+static IDLE: Mutex<Option<Sender<Body>>> = Mutex::new(None);
+
+fn idle() -> MutexGuard<'static, Option<Sender<Body>>> {
+    IDLE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs `body` on a thread of Python's, without the GIL: on the one that has nothing to do, or on a new one.
 ///
 /// A thread of Rust's would have a state of Python made and deleted around it. What models keep in it (dynamo keeps tensors) is freed with
-/// it, and libtorch takes the GIL to free tensors, by which it deletes the state once more. The state of a thread of Python's lives on.
+/// it, and libtorch takes the GIL to free tensors, by which it deletes the state once more. The state of a thread of Python's lives on, and
+/// so does the thread: a new one pays some milliseconds for what libtorch keeps of each, and has none of the memory that the last one freed.
 fn start(py: Python<'_>, body: impl FnOnce() + Send + 'static) -> PyResult<()> {
-    let body = Mutex::new(Some(body));
+    let mut body: Body = Box::new(body);
+    if let Some(to) = idle().take() {
+        match to.send(body) {
+            Ok(()) => return Ok(()),
+            // The thread has ended.
+            Err(back) => body = back.0,
+        }
+    }
+    let first = Mutex::new(Some(body));
     let target =
         PyCFunction::new_closure(py, None, None, move |args: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| {
-            if let Some(body) = body.lock().unwrap_or_else(PoisonError::into_inner).take() {
-                args.py().allow_threads(body);
+            if let Some(first) = first.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                args.py().allow_threads(|| work_on(first));
             }
         })?;
     let options =
@@ -182,6 +247,26 @@ fn start(py: Python<'_>, body: impl FnOnce() + Send + 'static) -> PyResult<()> {
     options.set_item("daemon", true)?;
     py.import("threading")?.call_method("Thread", (), Some(&options))?.call_method0("start")?;
     Ok(())
+}
+
+/// Does one thing after another; ends once another thread is the one that waits.
+fn work_on(first: Body) {
+    let mut body = first;
+    loop {
+        body();
+        let (to, from) = channel();
+        {
+            let mut idle = idle();
+            if idle.is_some() {
+                return;
+            }
+            *idle = Some(to);
+        }
+        match from.recv() {
+            Ok(next) => body = next,
+            Err(_) => return,
+        }
+    }
 }
 
 /// Why a job is not waited for any more.

@@ -26,7 +26,8 @@ use vae::{PythonJudge, PythonVae};
 
 /// Does what the arguments of `pullback score` or `pullback attack` ask for.
 ///
-/// `model`, `rows` and `judge` stand in for the paths of model, data and judge where they are given.
+/// `model`, `rows` and `judge` stand in for the paths of model, data and judge where they are given; with `passing` the result file is gone
+/// with the process.
 #[pyfunction]
 fn evaluate(
     py: Python<'_>,
@@ -35,6 +36,7 @@ fn evaluate(
     rows: Option<PyObject>,
     judge: Option<PyObject>,
     listener: Bound<'_, PyAny>,
+    passing: bool,
 ) -> PyResult<()> {
     let (failure, stop) = (Failure::default(), Stop::default());
     let rows = rows.map(|rows| PythonRows::new(rows.bind(py), failure.clone())).transpose()?;
@@ -63,6 +65,7 @@ fn evaluate(
             model: open.as_ref().map(|open| open as _),
             data: data.as_ref(),
             judge: judge.as_ref().map(|judge| judge as _),
+            passing,
         };
         match &request {
             Requested::Score(request) => score_with(request, &provided, observer)?,

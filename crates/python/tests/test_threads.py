@@ -250,6 +250,47 @@ def test_two_threads_with_one_model(conv, images):
     )
 
 
+def test_calls_that_follow_each_other_share_a_thread(conv, images):
+    seen = []
+
+    def encode(x):
+        seen.append(threading.get_ident())
+        return conv.encode(x)
+
+    model = pb.Model(conv, encode=encode, posterior="logvar")
+    threads = []
+    for _ in range(3):
+        pb.score(model, images, quiet=True)
+        # The thread has told that it is done before it waits again.
+        time.sleep(0.2)
+        threads.append(set(seen))
+        seen.clear()
+    assert threads[0] == threads[1] == threads[2] and threading.get_ident() not in threads[0]
+
+
+def test_a_forked_process_is_told_and_does_not_wait_for_ever(tmp_path):
+    script = """
+import os, sys, torch, pullback as pb
+vae = torch.nn.Module()
+vae.encoder = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3))
+vae.decoder = torch.nn.Sequential(torch.nn.Linear(3, 16), torch.nn.Sigmoid(), torch.nn.Unflatten(1, (1, 4, 4)))
+x = torch.rand(4, 1, 4, 4)
+first = pb.score(vae, x, metric="mean", quiet=True).spectrum
+child = os.fork()
+if child == 0:
+    try:
+        pb.score(vae, x, metric="mean", quiet=True)
+    except pb.Error as error:
+        os._exit(0 if "spawn" in str(error) and "\\n" not in str(error) else 7)
+    os._exit(9)
+code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+third = pb.score(vae, x, metric="mean", quiet=True).spectrum
+sys.exit(code if code else 0 if torch.equal(first, third) else 8)
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_gil_is_free_while_the_engine_computes(wide, images):
     counted, ends = [0], threading.Event()
 

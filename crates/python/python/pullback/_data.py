@@ -221,6 +221,8 @@ def _parts(item: Any) -> tuple[Any, Any]:
 
 def _classes(labels: Any, count: int) -> list[int] | None:
     """One class for each of so many samples; None for what is none (boxes, words, several values)."""
+    if labels is None:
+        return None
     try:
         if isinstance(labels, (list, tuple)):
             # What a label itself holds, such as [3], is one value at most.

@@ -379,7 +379,7 @@ def _evaluate(
     try:
         arguments = _arguments(command, {**told, "--output": os.fspath(path), **options})
         with kept(asked.module if asked is not None else None), kept(judge.module if judge is not None else None):
-            _native.evaluate(arguments, asked, rows, judge, listener)
+            _native.evaluate(arguments, asked, rows, judge, listener, folder is not None)
         return made(path, folder)
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
@@ -405,9 +405,10 @@ def _finished(path: Path) -> dict[str, Tensor]:
 
 
 def _device(model: Model) -> str:
-    kind, index = model.device.type, model.device.index
+    device = model.device
+    kind, index = device.type, device.index
     if kind not in ("cpu", "cuda"):
         raise Ask(
-            f"{model.name}: expected a model on the CPU or a CUDA device, found it on {model.device} (model.cpu() moves it)"
+            f"{model.name}: expected a model on the CPU or a CUDA device, found it on {device} (model.cpu() moves it)"
         )
     return kind if index is None else f"{kind}:{index}"

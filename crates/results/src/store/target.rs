@@ -65,6 +65,8 @@ pub(super) struct Target {
     /// `<path>.partial`, in the same folder; it exists, and may be empty.
     pub partial: PathBuf,
     pub overwrite: Overwrite,
+    /// False where the file need not outlast the machine's next stop, so that the disk is never waited for.
+    pub lasting: bool,
     /// The partial file, open for its lock.
     file: File,
     /// The lock against other processes.
@@ -95,7 +97,7 @@ impl Target {
             }
         };
         refuse_readers(&file, &partial)?;
-        let target = Self { path: path.to_owned(), partial, overwrite, file, _lock: lock };
+        let target = Self { path: path.to_owned(), partial, overwrite, lasting: true, file, _lock: lock };
         ensure_free(path, overwrite)?;
         Ok(target)
     }
@@ -125,8 +127,11 @@ impl Target {
         let _ = fs::remove_file(&self.partial);
     }
 
-    /// Makes the disk store the partial file's contents.
+    /// Makes the disk store the partial file's contents, if they are to last.
     pub fn sync(&self) -> Result<()> {
+        if !self.lasting {
+            return Ok(());
+        }
         self.file.sync_data().map_err(|e| Error::io(&self.partial, e))
     }
 
@@ -144,7 +149,9 @@ impl Target {
                 Err(_) => fs::rename(&self.partial, &self.path).map_err(|e| Error::io(&self.path, e))?,
             },
         }
-        sync_name(&self.path);
+        if self.lasting {
+            sync_name(&self.path);
+        }
         Ok(())
     }
 }

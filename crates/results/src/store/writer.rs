@@ -110,6 +110,14 @@ impl Writer {
         Self::begin(Target::new(path, Overwrite::Yes)?, header, samples.into(), fixed, Partial::Discard)
     }
 
+    /// Never waits for the disk: for a file that is gone with the process that asked for it. Its rows survive the end of the process, but not
+    /// that of the machine.
+    #[must_use]
+    pub fn passing(mut self) -> Self {
+        self.target.lasting = false;
+        self
+    }
+
     pub(super) fn begin(
         mut target: Target,
         header: &Header,

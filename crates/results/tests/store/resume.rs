@@ -272,3 +272,19 @@ fn a_full_disk_is_an_error_and_leaves_what_fits() {
     assert!(child(&path, &[]).stdout(Stdio::null()).status().unwrap().success());
     assert_eq!(python(CHECK, &[&path]).unwrap(), "ok 400\n");
 }
+
+#[test]
+fn a_passing_file_is_the_same_file_and_goes_on_as_well() {
+    let folder = tempfile::tempdir().unwrap();
+    let header = header(FileKind::Attack);
+    let path = folder.path().join("attack.h5");
+    let mut writer = open(&path, &header).passing();
+    writer.put(&attacks(&[3, 4])).unwrap();
+    drop(writer);
+    let mut writer = open(&path, &header).passing();
+    assert_eq!(writer.done(), [3, 4]);
+    writer.put(&attacks(&[0, 1, 2, 5, 6, 7, 8, 9, 10, 11])).unwrap();
+    writer.finish().unwrap();
+    assert_eq!(python(CHECK, &[&path]).unwrap(), "ok 12\n");
+    assert!(!partial(&path).exists());
+}
