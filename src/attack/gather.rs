@@ -10,6 +10,7 @@ use super::transfer::{Transfer, TransferSpec};
 use super::{Attack, Budget, Goal, Ground, Loops, Others, Passes, Pool, Victim};
 use crate::error::{Error, Result, ensure_shape};
 use crate::model::Vae;
+use std::cell::Cell;
 use std::ops::Range;
 use std::rc::Rc;
 use tch::Tensor;
@@ -52,9 +53,19 @@ impl Pool {
         let (ground, count) = (wanted.ground, wanted.ground.index.len());
         ensure_shape("images of a pool", &ground.images, &[count as i64, -1, -1, -1])?;
         let mut together = count.max(1);
+        // Searches that are done again with fewer images together were told of.
+        let told = Cell::new(0);
         let finds = loop {
+            let done = Cell::new(0);
+            let tell = || {
+                done.set(done.get() + 1);
+                if done.get() > told.get() {
+                    told.set(done.get());
+                    tell();
+                }
+            };
             let groups = (0..count).step_by(together).map(|at| at..(at + together).min(count)).collect::<Vec<_>>();
-            match wanted.finds(&groups, tell) {
+            match wanted.finds(&groups, &tell) {
                 Err(error) if error.is_out_of_memory() && together > 1 => together = together.div_ceil(2),
                 found => break found?,
             }

@@ -4,6 +4,7 @@ use super::toy::{Toy, images, list};
 use pullback::attack::*;
 use pullback::model::{Posterior, Vae};
 use pullback::{Error, Result};
+use std::cell::Cell;
 use tch::{Kind, Tensor};
 
 const SEED: u64 = 7;
@@ -134,4 +135,36 @@ fn a_pool_that_does_not_fit_is_searched_in_parts() {
     let (wide, narrow) = (of(&wide), of(&narrow));
     assert!(wide.iter().zip(&narrow).all(|(a, b)| (a / b - 1.0).abs() < 1e-4), "{wide:?} {narrow:?}");
     assert!(pool(&Tight(Toy::linear(Kind::Float), 0), &[budget]).is_err());
+}
+
+/// [`Tight`] once two searches are done.
+struct Shrinking(Tight, Cell<usize>);
+
+impl Vae for Shrinking {
+    fn encode(&self, x: &Tensor) -> Result<Posterior> {
+        if self.1.get() >= 2 { self.0.encode(x) } else { self.0.0.encode(x) }
+    }
+    fn decode(&self, z: &Tensor) -> Result<Tensor> {
+        self.0.decode(z)
+    }
+}
+
+#[test]
+fn a_pool_that_is_searched_again_is_told_of_once() {
+    let budgets = [0.1, 0.3].map(|epsilon| Budget::new(Norm::L2, epsilon, None).unwrap());
+    let ground =
+        Ground { images: images(90, 6).to_kind(Kind::Float), index: (50..56).collect(), target: None, draws: None };
+    let vae = Shrinking(Tight(Toy::linear(Kind::Float), 40), Cell::new(0));
+    let (others, goals) = (others(), [Goal::Latent]);
+    let wanted = Gathering {
+        vae: &vae,
+        ground: &ground,
+        others: &others,
+        goals: &goals,
+        budgets: &budgets,
+        sharers: 12,
+        seed: SEED,
+    };
+    Pool::search(&wanted, &|| vae.1.set(vae.1.get() + 1)).unwrap();
+    assert_eq!(vae.1.get(), Pool::searches(1, 2));
 }
