@@ -98,7 +98,7 @@ class Identity:
     def _tensor(self, key: str, tensor: Tensor) -> None:
         self.put(f"{key} {tensor.dtype} {tuple(tensor.shape)}")
         try:
-            self._hash.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+            self._hash.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
         except (RuntimeError, TypeError, NotImplementedError):
             self.told = False
 
