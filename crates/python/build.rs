@@ -1,4 +1,4 @@
-//! Compiles the two conversions between Python's tensors and libtorch's, and links libtorch_python.
+//! Compiles the conversions between Python's tensors and libtorch's and what a thread is to libtorch, and links libtorch_python.
 //!
 //! pyo3-tch does the same by a feature of torch-sys; with it, torch-sys, tch and the engine would be compiled a second time.
 
@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 fn main() {
-    println!("cargo::rerun-if-changed=native/tensor.cpp");
+    println!("cargo::rerun-if-changed=native");
     println!("cargo::rerun-if-env-changed=LIBTORCH");
     if let Err(message) = build() {
         println!("cargo::error={message}");
@@ -28,7 +28,7 @@ fn build() -> Result<(), String> {
     cc::Build::new()
         .cpp(true)
         .std("c++20")
-        .file("native/tensor.cpp")
+        .files(["native/tensor.cpp", "native/thread.cpp"])
         .flag("-isystem")
         .flag(include.display().to_string())
         .flag("-isystem")

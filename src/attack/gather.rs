@@ -147,7 +147,7 @@ impl Search<'_> {
 
     /// What was found, [M, C, H, W].
     fn perturbations(&self) -> Result<Tensor> {
-        let lacking = || Error::internal("attack::pool", "a search that found nothing");
+        let lacking = || Error::internal("attack::gather", "a search that found nothing");
         let each =
             self.victims.iter().zip(&self.best).map(|(victim, best)| -> Result<Tensor> {
                 Ok(best.images().ok_or_else(lacking)?.f_sub(victim.images())?)

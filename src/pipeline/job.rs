@@ -10,7 +10,7 @@ use crate::jacobian::BatchSize;
 use crate::metric::MetricKind;
 use crate::model::{self, Defence, Defended, Interface, Model, Vae};
 use crate::seed::{self, Stage};
-use crate::store::{Overwrite, Writer};
+use crate::store::Overwrite;
 use serde::{Deserialize, Serialize};
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
@@ -90,7 +90,7 @@ pub(super) struct Job<'a> {
     pub device: Device,
     pub kind: Kind,
     /// The result file is gone with the process.
-    passing: bool,
+    pub passing: bool,
     /// The first sample, after its first use.
     first: OnceCell<Tensor>,
 }
@@ -171,11 +171,6 @@ impl<'a> Job<'a> {
     /// The request's subject.
     pub fn subject(&self) -> &Subject {
         self.subject
-    }
-
-    /// A result file as it is to be kept.
-    pub fn kept(&self, writer: Writer) -> Writer {
-        if self.passing { writer.passing() } else { writer }
     }
 
     /// Positions of the run's samples in the data set, ascending.

@@ -58,7 +58,7 @@ impl Job<'_> {
         if !matches!(subject.hand_out, HandOut::InTurn { .. }) {
             let samples = self.part(subject.shard)?;
             let writer = Writer::create(&subject.output, &of(subject)?, samples, stage.fixed, subject.overwrite)?;
-            return self.store(self.kept(writer), &subject.output, &stage, observer, &mut evaluate);
+            return self.store(writer, &subject.output, &stage, observer, &mut evaluate);
         }
         if subject.overwrite == Overwrite::Yes {
             let expected = "one process (--shard none), or a part for each (--shard I/N)";
@@ -151,6 +151,7 @@ impl Job<'_> {
         observer: &dyn Observer,
         evaluate: &mut Evaluate<'_>,
     ) -> Result<()> {
+        let writer = if self.passing { writer.passing() } else { writer };
         tell_start(&writer, output, observer);
         let order = writer.remaining();
         let done = writer.done().len() as u64;

@@ -1,11 +1,11 @@
 //! The engine at work on a thread of its own, while the caller's waits, tells what happens and listens for Ctrl-C.
 
 use crate::failure::{Error, Failure};
+use crate::thread::{self, Telling};
 use pullback::event::{self, Event, Observer};
 use pullback::ffi::process::MemoryKept;
 use pyo3::exceptions::PyKeyboardInterrupt;
 use pyo3::prelude::*;
-use pyo3::types::{IntoPyDict, PyCFunction, PyDict, PyTuple};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -43,11 +43,11 @@ fn running() -> MutexGuard<'static, Vec<Stop>> {
     RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The process that had the first job; 0 before it.
+/// The process that was the first to start the engine's threads; 0 before it.
 static PROCESS: AtomicU32 = AtomicU32::new(0);
 
-/// A process that was forked from one that had a job has locks and queues of threads that it has not: it would wait for ever.
-fn ensure_own_process() -> PyResult<()> {
+/// Refuses to work in a process that was forked from the first: it has locks and queues of threads that it has not, and would wait for ever.
+pub fn ensure_own_process() -> PyResult<()> {
     let own = std::process::id();
     match PROCESS.compare_exchange(0, own, Ordering::SeqCst, Ordering::SeqCst) {
         Err(first) if first != own => Err(Error::new_err(
@@ -108,44 +108,14 @@ enum Told {
 
 /// The observer of a job.
 struct Teller {
-    line: Mutex<Line>,
+    to: Mutex<Sender<Told>>,
     stop: Stop,
 }
 
-/// The way to who listens. Who listens takes the GIL to hear, for which a model may have to wait, so that progress is told now and then.
-struct Line {
-    to: Sender<Told>,
-    /// Units that are not told yet.
-    untold: u64,
-    told: Instant,
-}
-
 impl Teller {
-    fn new(to: Sender<Told>, stop: Stop) -> Self {
-        Self { line: Mutex::new(Line { to, untold: 0, told: Instant::now() }), stop }
-    }
-
     fn tell(&self, told: Told) {
-        let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Told::Advance(units) = told {
-            line.untold += units;
-            if line.told.elapsed() >= LOOK {
-                line.catch_up();
-            }
-        } else {
-            line.catch_up();
-            // Nobody listens any more to work that was left to end by itself.
-            let _ = line.to.send(told);
-        }
-    }
-}
-
-impl Line {
-    fn catch_up(&mut self) {
-        if self.untold > 0 {
-            let _ = self.to.send(Told::Advance(std::mem::take(&mut self.untold)));
-            self.told = Instant::now();
-        }
+        // Nobody listens any more to work that was left to end by itself.
+        let _ = self.to.lock().unwrap_or_else(PoisonError::into_inner).send(told);
     }
 }
 
@@ -183,16 +153,17 @@ pub fn run(
     let (to, from) = channel();
     // A receiver is no thread's to share; one at a time asks it.
     let from = Mutex::new(from);
-    let teller = Teller::new(to, stop.clone());
+    let teller = Teller { to: Mutex::new(to), stop: stop.clone() };
     let body = move || {
         let kept = MemoryKept::begin();
         let done = catch_unwind(AssertUnwindSafe(|| work(&teller)));
         drop(kept);
         // Before it is told: who is told may begin the next job at once.
         leave(&teller.stop);
-        teller.tell(done.map_or_else(|_| Told::Panicked(last_panic()), Told::Done));
+        let ended = done.map_or_else(|_| Told::Panicked(last_panic()), Told::Done);
+        Box::new(move || teller.tell(ended)) as Telling
     };
-    if let Err(error) = start(py, body) {
+    if let Err(error) = thread::start(py, body) {
         leave(stop);
         return Err(error);
     }
@@ -208,65 +179,6 @@ pub fn run(
     }
     py.allow_threads(|| wait(&from));
     Err(error)
-}
-
-/// What a working thread is given to do.
-type Body = Box<dyn FnOnce() + Send>;
-
-/// A thread that has nothing to do.
-static IDLE: Mutex<Option<Sender<Body>>> = Mutex::new(None);
-
-fn idle() -> MutexGuard<'static, Option<Sender<Body>>> {
-    IDLE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Runs `body` on a thread of Python's, without the GIL: on the one that has nothing to do, or on a new one.
-///
-/// A thread of Rust's would have a state of Python made and deleted around it. What models keep in it (dynamo keeps tensors) is freed with
-/// it, and libtorch takes the GIL to free tensors, by which it deletes the state once more. The state of a thread of Python's lives on, and
-/// so does the thread: a new one pays some milliseconds for what libtorch keeps of each, and has none of the memory that the last one freed.
-fn start(py: Python<'_>, body: impl FnOnce() + Send + 'static) -> PyResult<()> {
-    let mut body: Body = Box::new(body);
-    if let Some(to) = idle().take() {
-        match to.send(body) {
-            Ok(()) => return Ok(()),
-            // The thread has ended.
-            Err(back) => body = back.0,
-        }
-    }
-    let first = Mutex::new(Some(body));
-    let target =
-        PyCFunction::new_closure(py, None, None, move |args: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| {
-            if let Some(first) = first.lock().unwrap_or_else(PoisonError::into_inner).take() {
-                args.py().allow_threads(|| work_on(first));
-            }
-        })?;
-    let options =
-        [("target", target.into_any()), ("name", "pullback".into_pyobject(py)?.into_any())].into_py_dict(py)?;
-    // What nobody waits for any more must not keep the interpreter from its end.
-    options.set_item("daemon", true)?;
-    py.import("threading")?.call_method("Thread", (), Some(&options))?.call_method0("start")?;
-    Ok(())
-}
-
-/// Does one thing after another; ends once another thread is the one that waits.
-fn work_on(first: Body) {
-    let mut body = first;
-    loop {
-        body();
-        let (to, from) = channel();
-        {
-            let mut idle = idle();
-            if idle.is_some() {
-                return;
-            }
-            *idle = Some(to);
-        }
-        match from.recv() {
-            Ok(next) => body = next,
-            Err(_) => return,
-        }
-    }
 }
 
 /// Why a job is not waited for any more.

@@ -5,6 +5,7 @@ mod job; //     work on a thread of its own
 mod results; // result files and pages
 mod rows; //    samples that Python holds
 mod tensor; //  tensors across the border
+mod thread; //  the thread that waits from call to call
 mod vae; //     models that Python holds
 
 use failure::Failure;
@@ -78,6 +79,7 @@ fn evaluate(
 /// The images [N, ...] f32 in [0, 1] and the labels [N], or None, that `--data` of the arguments of `pullback score` names.
 #[pyfunction]
 fn read_images(py: Python<'_>, arguments: Vec<OsString>) -> PyResult<(PyObject, Option<PyObject>)> {
+    job::ensure_own_process()?;
     let read = || -> anyhow::Result<_> {
         let Requested::Score(request) = requested(arguments)? else { anyhow::bail!("not of score") };
         let subject = &request.subject;

@@ -34,7 +34,7 @@ class Identity:
         self._has_weights = False
         self._seen: dict[int, int] = {}
 
-    def put(self, text: str | bytes) -> None:
+    def put(self, text: str | bytes | memoryview) -> None:
         """Adds words, or anything in their place."""
         self._hash.update(text.encode() if isinstance(text, str) else text)
 
@@ -98,7 +98,7 @@ class Identity:
     def _tensor(self, key: str, tensor: Tensor) -> None:
         self.put(f"{key} {tensor.dtype} {tuple(tensor.shape)}")
         try:
-            self._hash.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+            self.put(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
         except (RuntimeError, TypeError, NotImplementedError):
             self.told = False
 
