@@ -69,7 +69,7 @@ fn the_suite_is_stored_ranked_and_shown() {
     );
     succeeds(at, "leaderboard board.json a.h5 c.h5 -o board.md");
     let table = std::fs::read_to_string(at.join("board.md")).unwrap();
-    assert_eq!(table.matches("## suite-3, ").count(), 2, "{table}");
+    assert_eq!(table.matches("## suite-4, ").count(), 2, "{table}");
     assert_eq!(table.matches("\n| 1 |").count(), 2, "{table}");
     // What was attacked in another way is not ranked beside it, and a part is no result.
     let entries = std::fs::read_to_string(at.join("board.json")).unwrap();

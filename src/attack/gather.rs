@@ -1,5 +1,8 @@
-//! The search of a [`Pool`]: each image has a race of its own; then each begins from what the others found, twice. This shares what few have
-//! found.
+//! The search of a [`Pool`]: each image has a race of its own; then each begins from what the others found, several times. This shares what few
+//! have found.
+//!
+//! The first searches run in a ball twice as large, where the landscape is smoother and few miss its highest summit; what they find is drawn
+//! into epsilon at the end. Half of the images take part only until then (docs/evaluation.md has what this gains).
 
 use super::best::Best;
 use super::pool::Find;
@@ -15,12 +18,12 @@ use std::ops::Range;
 use std::rc::Rc;
 use tch::Tensor;
 
-/// Passes of the race of each image.
-const ALONE: usize = 150;
-/// Passes of each image from what the others found, each time.
-const TOGETHER: usize = 75;
-/// How often.
-const ROUNDS: usize = 2;
+/// Passes of each search of an image.
+const EACH: usize = 75;
+/// How often images begin from what the others found: in the larger ball, and within epsilon.
+const ROUNDS: (usize, usize) = (1, 2);
+/// Radius of the larger ball, as a multiple of epsilon.
+const FAR: f64 = 2.0;
 /// Starts that the race leaves out: those of a sample's own races, if an image is one of the samples.
 const SKIPPED: usize = 48;
 /// The name of its searches.
@@ -64,8 +67,7 @@ impl Pool {
                     tell();
                 }
             };
-            let groups = (0..count).step_by(together).map(|at| at..(at + together).min(count)).collect::<Vec<_>>();
-            match wanted.finds(&groups, &tell) {
+            match wanted.finds(together, &tell) {
                 Err(error) if error.is_out_of_memory() && together > 1 => together = together.div_ceil(2),
                 found => break found?,
             }
@@ -75,70 +77,89 @@ impl Pool {
 
     /// How many searches [`Pool::search`] tells of.
     pub fn searches(goals: usize, budgets: usize) -> usize {
-        goals * budgets * (1 + ROUNDS)
+        goals * budgets * (1 + ROUNDS.0 + ROUNDS.1)
     }
 }
 
 impl Gathering<'_> {
-    /// The searches, with the images of a group through the model together.
-    fn finds(&self, groups: &[Range<usize>], tell: &dyn Fn()) -> Result<Vec<Find>> {
+    /// The searches, with so many images through the model together.
+    fn finds(&self, together: usize, tell: &dyn Fn()) -> Result<Vec<Find>> {
         let loops = Rc::new(Loops::on(self.vae));
-        let victim = |group: &Range<usize>| -> Result<Victim> {
+        let victim = |group: Range<usize>| -> Result<Victim> {
             let images = self.ground.images.f_narrow(0, group.start as i64, group.len() as i64)?;
-            let victim = Victim::among(loops.clone(), &images, &self.ground.index[group.clone()], self.seed, None)?
+            let victim = Victim::among(loops.clone(), &images, &self.ground.index[group], self.seed, None)?
                 .beside(self.others)?;
             match self.ground.draws {
                 Some(draws) => victim.expecting(draws),
                 None => Ok(victim),
             }
         };
-        let victims = groups.iter().map(victim).collect::<Result<Vec<_>>>()?;
+        let victims = |part: Range<usize>| -> Result<Vec<Victim>> {
+            part.clone().step_by(together).map(|at| victim(at..(at + together).min(part.end))).collect()
+        };
+        let count = self.ground.index.len();
+        let mut all = victims(0..count.div_ceil(2))?;
+        let stay = all.len();
+        all.extend(victims(count.div_ceil(2)..count)?);
         // The smaller budgets come first: what they found is a start for the larger ones.
         let mut ascending = self.budgets.to_vec();
         ascending.sort_by(|a, b| a.epsilon.total_cmp(&b.epsilon));
         let mut finds = Vec::new();
         for goal in self.goals.iter().copied() {
+            // What a smaller budget found is among the race's starts.
+            let from = |perturbations| {
+                let spec = TransferSpec { budget: EACH, goal };
+                Transfer { spec, name: "", skipped: 0, perturbations: Some(perturbations) }
+            };
             for budget in &ascending {
-                let mut search = Search { victims: &victims, budget, best: vec![], passes: Passes::default() };
+                let mut far = Search::of(&all, Budget { epsilon: budget.epsilon * FAR, ..*budget });
                 let spec =
-                    RaceSpec { budget: ALONE, starts: vec![Start::Others, Start::Random], goal, ..RaceSpec::default() };
-                search.by(&Race { spec, name: NAME, skipped: SKIPPED })?;
+                    RaceSpec { budget: EACH, starts: vec![Start::Others, Start::Random], goal, ..RaceSpec::default() };
+                far.by(&Race { spec, name: NAME, skipped: SKIPPED })?;
                 tell();
-                for _ in 0..ROUNDS {
-                    let perturbations = Some(search.perturbations()?);
-                    let spec = TransferSpec { budget: TOGETHER, goal };
-                    // What a smaller budget found is among them already.
-                    search.by(&Transfer { spec, name: "", skipped: 0, perturbations })?;
+                for _ in 0..ROUNDS.0 {
+                    far.by(&from(far.perturbations()?))?;
                     tell();
                 }
-                let perturbations = search.perturbations()?;
-                for (victim, best) in victims.iter().zip(search.best) {
+                let mut near = Search::of(&all[..stay], *budget);
+                for round in 0..ROUNDS.1 {
+                    let known = if round == 0 { far.perturbations()? } else { near.perturbations()? };
+                    near.by(&from(known))?;
+                    tell();
+                }
+                let perturbations = near.perturbations()?;
+                let passes = far.passes + near.passes;
+                for (victim, best) in all.iter().zip(near.best) {
                     if let Some(images) = best.into_images() {
                         victim.remember(budget, NAME, &images);
                     }
                 }
-                finds.push(Find { goal, budget: *budget, perturbations, passes: search.passes });
+                finds.push(Find { goal, budget: *budget, perturbations, passes });
             }
         }
         Ok(finds)
     }
 }
 
-/// The searches for one goal and budget.
+/// The searches for one goal within one ball.
 struct Search<'a> {
     victims: &'a [Victim<'a>],
-    budget: &'a Budget,
+    ball: Budget,
     /// For each victim.
     best: Vec<Best>,
     passes: Passes,
 }
 
-impl Search<'_> {
+impl<'a> Search<'a> {
+    fn of(victims: &'a [Victim<'a>], ball: Budget) -> Self {
+        let best = victims.iter().map(|_| Best::default()).collect();
+        Self { victims, ball, best, passes: Passes::default() }
+    }
+
     /// Takes what an attack finds where it is more.
     fn by(&mut self, attack: &dyn Attack) -> Result<()> {
-        self.best.resize_with(self.victims.len(), Best::default);
         for (victim, best) in self.victims.iter().zip(&mut self.best) {
-            let found = judge(NAME, attack, victim, self.budget)?;
+            let found = judge(NAME, attack, victim, &self.ball)?;
             self.passes = self.passes + found.search.map(|passes| passes * victim.index().len() as f64);
             best.offer(found.images, found.damage)?;
         }

@@ -7,7 +7,7 @@ use tch::Tensor;
 /// Perturbations that were found for some images, for each goal and budget.
 #[derive(Debug)]
 pub struct Pool {
-    /// Positions in the data set of the images that they were found for, M of them.
+    /// Positions in the data set of the images that were searched.
     pub index: Vec<u64>,
     /// How many samples share its passes: all of the run.
     pub sharers: usize,
@@ -26,9 +26,9 @@ pub(super) struct Find {
 }
 
 impl Pool {
-    /// The number of images of a pool for a run of so many samples: half of them, and at most 32. A single sample has no pool.
+    /// The number of images that are searched for a run of so many samples: as many, and at most 64. A single sample has no pool.
     pub fn size(samples: usize) -> usize {
-        (samples / 2).min(32)
+        if samples < 2 { 0 } else { samples.min(64) }
     }
 
     /// The same pool for another thread.

@@ -132,7 +132,7 @@ impl RaceSpec {
 }
 
 /// A heat of a plan: its ascents, their share of the passes, lengths of their steps, and their radius. The last heat takes what is left.
-type Share = (f64, f64, (f64, f64), f64);
+pub(super) type Share = (f64, f64, (f64, f64), f64);
 
 /// The heats for a budget: more passes give more ascents and more steps.
 ///

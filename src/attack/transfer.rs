@@ -8,7 +8,7 @@
 
 use super::curve::most_of;
 use super::least::at_least_one;
-use super::race::{Findings, Heat, LEAST, Race, RaceSpec};
+use super::race::{Findings, Heat, LEAST, Race, RaceSpec, Share};
 use super::start::{Start, origins};
 use super::step::Landing;
 use super::{Attack, Budget, Family, Goal, Norm, Proposal, Victim};
@@ -18,6 +18,9 @@ use tch::Tensor;
 
 /// The default number of passes for each sample.
 const BUDGET: usize = 552;
+
+/// A budget below this has three heats, a larger one four.
+const FEW: usize = 100;
 
 /// `{kind: transfer}` in the YAML.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -40,20 +43,50 @@ impl TransferSpec {
         at_least_one("budget of the transfer attack", self.budget)
     }
 
-    /// The heats, with steps that suit the norm: few starts with few passes. In L2 the first is in a larger ball, as a race's are.
+    /// The heats, with steps that suit the norm. In L2 the first ones are in a larger ball, as a race's are.
+    ///
+    /// Many starts with few steps each find more than few that climb for long: what a start leads to shows early (docs/evaluation.md). A
+    /// search of few passes has no room for that.
     pub fn plan(&self, norm: Norm) -> Vec<Heat> {
-        let share = self.budget as f64 / BUDGET as f64;
-        let (first, second, third, radius) = match norm {
-            Norm::L2 => ((1.0, 0.5), (1.0, 0.1), (1.0, 0.02), 1.5),
-            Norm::Linf => ((1.0, 0.5), (0.6, 0.2), (0.5, 0.01), 1.0),
-            Norm::L1 => ((0.5, 0.25), (0.4, 0.15), (0.4, 0.02), 1.0),
+        let whole = self.budget as f64;
+        let shares: &[Share] = match (self.budget < FEW, norm) {
+            (true, Norm::L2) => {
+                &[(4.0, 0.25, (1.0, 0.5), 1.5), (2.0, 0.25, (1.0, 0.1), 1.0), (1.0, 0.5, (1.0, 0.02), 1.0)]
+            }
+            (true, Norm::Linf) => {
+                &[(4.0, 0.25, (1.0, 0.5), 1.0), (2.0, 0.25, (0.6, 0.2), 1.0), (1.0, 0.5, (0.5, 0.01), 1.0)]
+            }
+            (true, Norm::L1) => {
+                &[(4.0, 0.25, (0.5, 0.25), 1.0), (2.0, 0.25, (0.4, 0.15), 1.0), (1.0, 0.5, (0.4, 0.02), 1.0)]
+            }
+            (false, Norm::L2) => &[
+                (20.0, 0.29, (1.0, 0.7), 1.5),
+                (8.0, 0.26, (1.0, 0.3), 1.2),
+                (3.0, 0.18, (1.0, 0.1), 1.0),
+                (1.0, 0.27, (1.0, 0.02), 1.0),
+            ],
+            (false, Norm::Linf) => &[
+                (20.0, 0.29, (1.0, 0.5), 1.0),
+                (8.0, 0.26, (0.7, 0.3), 1.0),
+                (3.0, 0.18, (0.6, 0.15), 1.0),
+                (1.0, 0.27, (0.5, 0.01), 1.0),
+            ],
+            (false, Norm::L1) => &[
+                (20.0, 0.29, (0.5, 0.3), 1.0),
+                (8.0, 0.26, (0.5, 0.2), 1.0),
+                (3.0, 0.18, (0.4, 0.15), 1.0),
+                (1.0, 0.27, (0.4, 0.02), 1.0),
+            ],
         };
-        let heat = |rows: f64, passes: f64, lengths, radius| {
-            let rows = (rows * share.powf(0.7)).round().max(1.0);
-            let steps = (passes * share / rows).round().max(1.0);
+        // A pool has only so many starts, so more passes are more steps rather than more ascents.
+        let size = whole / if self.budget < FEW { 75.0 } else { 280.0 };
+        let wider = if size < 1.0 { size.powf(0.8) } else { size.powf(0.4) };
+        let heat = |&(rows, share, lengths, radius): &Share| {
+            let rows = (rows * wider).round().max(1.0);
+            let steps = (whole * share / rows).round().max(1.0);
             Heat { rows: rows as usize, steps: steps as usize, lengths, radius }
         };
-        vec![heat(16.0, 192.0, first, radius), heat(6.0, 180.0, second, 1.0), heat(2.0, 180.0, third, 1.0)]
+        shares.iter().map(heat).collect()
     }
 }
 
@@ -96,8 +129,18 @@ impl Attack for Transfer {
             }
             (None, None) => return self.alone().propose(victim, budget, trial),
         };
-        found.spend((given.size()[0] as usize * goal.draws(victim.aim())) as f64);
-        let screened = Screened::of(victim, budget, goal, &given)?;
+        let known = if self.perturbations.is_none() { victim.screened(goal, budget) } else { None };
+        let screened = match known {
+            Some(values) => Screened { perturbations: &given, values },
+            None => {
+                found.spend((given.size()[0] as usize * goal.draws(victim.aim())) as f64);
+                let screened = Screened::of(victim, budget, goal, &given)?;
+                if self.perturbations.is_none() {
+                    victim.know_screened(goal, budget, &screened.values);
+                }
+                screened
+            }
+        };
         let worst = screened.images(victim, budget, 1)?.into_iter().next();
         if let Some(worst) = worst {
             found.know(worst, most_of(&screened.values)?)?;
@@ -126,7 +169,7 @@ impl Transfer {
     /// What it is without a pool: towards a target, each sample has a way of its own. The passes of the pool are the race's.
     fn alone(&self) -> Race {
         let spec =
-            RaceSpec { budget: (self.spec.budget * 7 / 5).max(LEAST), goal: self.spec.goal, ..RaceSpec::default() };
+            RaceSpec { budget: (self.spec.budget * 9 / 5).max(LEAST), goal: self.spec.goal, ..RaceSpec::default() };
         Race { spec, name: self.name, skipped: self.skipped + LEFT_OUT }
     }
 }

@@ -42,6 +42,8 @@ pub struct Victim<'a> {
     passes: Counter,
     /// What attacks found at other budgets.
     found: RefCell<Vec<Found>>,
+    /// What each of the pool's perturbations does to each sample.
+    screened: RefCell<Vec<(Goal, Budget, Tensor)>>,
     /// Lowest and highest pixel of the clean images.
     range: (f64, f64),
     observer: &'a dyn Observer,
@@ -122,6 +124,7 @@ impl<'a> Victim<'a> {
             rounded: false,
             passes,
             found: RefCell::default(),
+            screened: RefCell::default(),
             range,
             observer: &Silent,
             told: Cell::new(false),
@@ -176,7 +179,8 @@ impl<'a> Victim<'a> {
     /// If shapes do not fit together.
     pub fn pooling(self, pool: &'a Pool) -> Result<Self> {
         let mut size = self.images().size();
-        size[0] = pool.index.len() as i64;
+        // Fewer than its images: what was found for some only served the others.
+        size[0] = -1;
         for perturbations in pool.shapes() {
             ensure_shape("perturbations of a pool", perturbations, &size)?;
         }
@@ -312,6 +316,17 @@ impl<'a> Victim<'a> {
     /// The pool's perturbations for a goal within a budget, [M, C, H, W], if there is a pool, and the passes for each sample that they took.
     pub(super) fn pooled(&self, goal: Goal, budget: &Budget) -> Option<(&Tensor, Passes)> {
         self.pool?.at(goal, budget)
+    }
+
+    /// What each of the pool's perturbations does to each sample, [M, B] f64, if a search has asked the model before.
+    pub(super) fn screened(&self, goal: Goal, budget: &Budget) -> Option<Tensor> {
+        let screened = self.screened.borrow();
+        screened.iter().find(|(of, at, _)| *of == goal && at == budget).map(|(_, _, values)| values.shallow_clone())
+    }
+
+    /// Keeps what [`Victim::screened`] tells.
+    pub(super) fn know_screened(&self, goal: Goal, budget: &Budget, values: &Tensor) {
+        self.screened.borrow_mut().push((goal, *budget, values.shallow_clone()));
     }
 
     /// v_1 of `metric` at `x` in the images' shape.

@@ -245,7 +245,7 @@ fn the_suite_is_no_weaker_than_one_search_of_as_many_passes() {
     let eigen = spectrum(&jacobian(&toy, &x));
     let others = Others { images: images(82, 12), index: (100..112).collect() };
     let budget = Budget::new(Norm::L2, 0.8, Some((0.0, 1.0))).unwrap();
-    let ground = Ground { images: images(83, 10), index: (200..210).collect(), target: None, draws: None };
+    let ground = Ground { images: images(83, 20), index: (200..220).collect(), target: None, draws: None };
     let goals = &[Goal::Latent];
     let gathering =
         Gathering { vae: &toy, ground: &ground, others: &others, goals, budgets: &[budget], sharers: 20, seed: 3 };
