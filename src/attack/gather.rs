@@ -98,6 +98,7 @@ impl Gathering<'_> {
             part.clone().step_by(together).map(|at| victim(at..(at + together).min(part.end))).collect()
         };
         let count = self.ground.index.len();
+        // The half that goes on within epsilon comes first.
         let mut all = victims(0..count.div_ceil(2))?;
         let stay = all.len();
         all.extend(victims(count.div_ceil(2)..count)?);

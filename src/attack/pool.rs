@@ -19,7 +19,7 @@ pub struct Pool {
 pub(super) struct Find {
     pub goal: Goal,
     pub budget: Budget,
-    /// [M, C, H, W], of the images' kind.
+    /// [M, C, H, W], of the images' kind: for the half of the images that took part to the end.
     pub perturbations: Tensor,
     /// Passes of the search, all images together.
     pub passes: Passes,

@@ -131,7 +131,7 @@ impl RaceSpec {
     }
 }
 
-/// A heat of a plan: its ascents, their share of the passes, lengths of their steps, and their radius. The last heat takes what is left.
+/// A heat of a plan: its ascents, their share of the passes, lengths of their steps, and their radius. The last heat of a race takes what is left.
 pub(super) type Share = (f64, f64, (f64, f64), f64);
 
 /// The heats for a budget: more passes give more ascents and more steps.

@@ -129,13 +129,13 @@ impl Attack for Transfer {
             }
             (None, None) => return self.alone().propose(victim, budget, trial),
         };
-        let known = if self.perturbations.is_none() { victim.screened(goal, budget) } else { None };
-        let screened = match known {
+        let of_pool = self.perturbations.is_none();
+        let screened = match victim.screened(goal, budget).filter(|_| of_pool) {
             Some(values) => Screened { perturbations: &given, values },
             None => {
                 found.spend((given.size()[0] as usize * goal.draws(victim.aim())) as f64);
                 let screened = Screened::of(victim, budget, goal, &given)?;
-                if self.perturbations.is_none() {
+                if of_pool {
                     victim.know_screened(goal, budget, &screened.values);
                 }
                 screened

@@ -109,6 +109,30 @@ fn samples_together_find_what_they_find_alone() {
     assert!(together.iter().zip(&alone).all(|(a, b)| (a / b - 1.0).abs() < 1e-9), "{together:?} {alone:?}");
 }
 
+/// The suite's two searches from a pool try its perturbations once, and count the pool's passes once.
+#[test]
+fn a_second_search_does_not_try_the_pool_again() {
+    let toy = Toy::tanh(Kind::Float);
+    let (x, others) = (images(96, 4).to_kind(Kind::Float), others());
+    let budget = Budget::new(Norm::L2, 0.4, Some((0.0, 1.0))).unwrap();
+    let pool = pool(&toy, &[budget]).unwrap();
+    let (perturbations, share) = pool.at(Goal::Latent, &budget).unwrap();
+    let jacobian = super::toy::jacobian(&toy, &x);
+    let eigen = super::toy::spectrum(&jacobian);
+    let victim = Victim::new(&toy, &x, &[1, 2, 3, 4], SEED, Some(&eigen)).unwrap();
+    let victim = victim.beside(&others).unwrap().pooling(&pool).unwrap();
+    let parts = run(&AttackSpec::Suite(SuiteSpec::default()), &victim, &budget).unwrap();
+    let forward = |name: &str| parts.iter().find(|part| part.name == name).unwrap().search.forward;
+    // The steps, and what they end at.
+    let steps = |budget: usize| {
+        let plan = TransferSpec { budget, ..TransferSpec::default() }.plan(Norm::L2);
+        plan.iter().map(|heat| heat.rows * heat.steps).sum::<usize>() as f64 + 1.0
+    };
+    let tried = share.forward + perturbations.size()[0] as f64;
+    assert!((forward("suite-short") - tried - steps(132)).abs() < 1e-9, "{}", forward("suite-short"));
+    assert!((forward("suite-transfer") - steps(270)).abs() < 1e-9, "{}", forward("suite-transfer"));
+}
+
 /// Room for so many samples at a time.
 struct Tight(Toy, i64);
 
