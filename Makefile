@@ -224,7 +224,7 @@ bench: build
 # The torch that LIBTORCH may have stood in for, JAX, h5py.
 $(DEPS)/.peers: Makefile $(VENV)/.made | $(DEPS)
 	$(PIP) $(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL)) torch==$(TORCH_VERSION)
-	$(PIP) 'jax>=0.4' h5py numpy scipy
+	$(PIP) 'jax>=0.4' h5py numpy safetensors scipy
 	touch $@
 
 peers: build $(DEPS)/.peers

@@ -80,7 +80,7 @@ fn native(lib: &Path, toolkit: Option<&Toolkit>, device: Option<&Path>) -> Resul
 }
 
 /// The C++ shim's files.
-const SHIM: [&str; 21] = [
+const SHIM: [&str; 22] = [
     "vjp",
     "memory",
     "settings",
@@ -100,6 +100,7 @@ const SHIM: [&str; 21] = [
     "parallel",
     "weights",
     "convolution",
+    "linear",
     "onto_few",
     "onto_maps",
 ];

@@ -2,7 +2,8 @@
 starts these.
 
     python peer.py prepare FOLDER                       writes the models and images that all peers share
-    python peer.py PEER MODEL METRIC BATCH FOLDER       PEER: authors | loop | loop-nhwc | torch.func | jax | gemm | pullback | pullback-traced
+    python peer.py PEER MODEL METRIC BATCH FOLDER       PEER: authors | loop | loop-nhwc | torch.func | jax | gemm
+                                                              | pullback | pullback-traced | pullback-trained
                                                         METRIC: mean | stochastic | output, or pgd, an attack
 
 A peer answers with one JSON line a step: first {"eigenvalues": FILE, "baseline": bytes}, where baseline is the process's
@@ -19,8 +20,14 @@ from pathlib import Path
 
 LATENT = 20
 # Pixels of a side of each network's images. burgess: figure 8 of arXiv 1804.03599 (L = 10); pythae: the convolutional
-# encoder for MNIST of pythae (Chadebec et al. 2022, L = 16), its decoder a single layer here, since no metric asks it.
-SIDES = {"mlp": 28, "conv": 28, "burgess32": 32, "burgess64": 64, "pythae": 28}
+# encoder for MNIST of pythae (Chadebec et al. 2022, L = 16), its decoder a single layer here, since no metric asks it;
+# mnist-conv: of configs/mnist-conv.yaml (L = 32).
+SIDES = {"mlp": 28, "conv": 28, "mnist-conv": 28, "burgess32": 32, "burgess64": 64, "pythae": 28}
+# Those that `pullback train` makes, by its settings.
+TRAINED = {
+    "mlp": {"kind": "mlp", "hidden": [512, 512], "latent": LATENT},
+    "mnist-conv": {"kind": "conv", "channels": [32, 64], "hidden": 256, "latent": 32},
+}
 LARGEST_BATCH = 2048
 # Untimed work of a peer before its clock starts, in seconds and passes: as much as `pullback bench` gives itself.
 WARM, WARM_UP = 0.3, 40
@@ -73,6 +80,14 @@ def torch_model(name, latent=LATENT):
             maps += [nn.Conv2d(32, 32, 4, 2, 1), nn.ReLU()]
         body = nn.Sequential(*maps, nn.Flatten(), nn.Linear(512, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU())
         model = Vae(body, 256, nn.Sequential(nn.Linear(latent, side * side), nn.Sigmoid(), nn.Unflatten(1, (1, side, side))))
+    elif name == "mnist-conv":
+        latent = TRAINED[name]["latent"]
+        body = nn.Sequential(nn.Conv2d(1, 32, 4, 2, 1), nn.ReLU(), nn.Conv2d(32, 64, 4, 2, 1), nn.ReLU(), nn.Flatten(),
+                             nn.Linear(3136, 256), nn.ReLU())
+        decoder = nn.Sequential(nn.Linear(latent, 256), nn.ReLU(), nn.Linear(256, 3136), nn.ReLU(), nn.Unflatten(1, (64, 7, 7)),
+                                nn.ConvTranspose2d(64, 32, 4, 2, 1), nn.ReLU(),
+                                nn.ConvTranspose2d(32, 1, 4, 2, 1), nn.Sigmoid())
+        model = Vae(body, 256, decoder)
     elif name == "pythae":
         latent, maps = 16, []
         for i, o in [(1, 128), (128, 256), (256, 512), (512, 1024)]:
@@ -124,7 +139,27 @@ def traced(model, images):
     return torch.jit.trace_module(Plain().eval(), {"encode": images, "decode": torch.rand(len(images), model.mu.out_features)})
 
 
-def prepare(folder, names=tuple(SIDES), latent=LATENT, count=LARGEST_BATCH):
+def as_trained(name, model, folder):
+    """The folder of a run with these weights, as `pullback train` leaves it."""
+    from safetensors.torch import save_file
+
+    # Layers bear their place in the encoder, with or without a first layer that only flattens.
+    first = min(int(key.split(".")[1]) for key in model.state_dict() if key.startswith("body."))
+    weights = {}
+    for key, weight in model.state_dict().items():
+        part, _, rest = key.partition(".")
+        if part == "body":
+            number, _, rest = rest.partition(".")
+            rest = f"{int(number) - first}.{rest}"
+        weights[f"{dict(body='encoder', mu='mean', logvar='log_var').get(part, part)}.{rest}"] = weight.contiguous()
+    folder.mkdir()
+    save_file(weights, folder / "model.safetensors")
+    # YAML's flow style is JSON.
+    spec = {**TRAINED[name], "image": {"channels": 1, "height": SIDES[name], "width": SIDES[name]}}
+    (folder / "config.yaml").write_text(f"model: {json.dumps(spec)}\n")
+
+
+def prepare(folder, names=tuple(SIDES), latent=LATENT, count=LARGEST_BATCH, trained=()):
     import h5py
     import numpy as np
     import torch
@@ -134,6 +169,8 @@ def prepare(folder, names=tuple(SIDES), latent=LATENT, count=LARGEST_BATCH):
         model = torch_model(name, latent)
         torch.jit.script(model).save(str(folder / f"{name}.pt"))
         traced(model, torch.rand(2, 1, SIDES[name], SIDES[name])).save(str(folder / f"{name}-traced.pt"))
+        if name in trained:
+            as_trained(name, model, folder / f"{name}-trained")
         np.savez(folder / f"{name}.npz", **{k: v.numpy() for k, v in model.state_dict().items()})
         networks[name] = described(model, SIDES[name])
     (folder / "networks.json").write_text(json.dumps(networks))
@@ -405,12 +442,13 @@ def serve_python(peer, name, metric, batch, folder):
 
 
 def serve_pullback(name, metric, batch, folder, form):
-    """pullback through its binary: `score` for the check, `bench` for the clock. `form`: of the model's file, "" or "-traced"."""
+    """pullback through its binary: `score` for the check, `bench` for the clock. `form`: of the model, "", "-traced" or "-trained"."""
     import h5py
     import numpy as np
 
     binary, threads = os.environ["PULLBACK"], os.environ["OMP_NUM_THREADS"]
-    model, images = folder / f"{name}{form}.pt", folder / images_file(SIDES[name])
+    file = f"{name}{form}" if form == "-trained" else f"{name}{form}.pt"
+    model, images = folder / file, folder / images_file(SIDES[name])
     attacks = metric == "pgd"
     common = ["--model", model, "--data", images, "--device", "cpu", "--threads", threads, "--limit", str(batch)]
     common += [] if attacks else ["--metric", metric]
@@ -433,7 +471,7 @@ def serve_pullback(name, metric, batch, folder, form):
 
 def main():
     if sys.argv[1] == "prepare":
-        prepare(Path(sys.argv[2]))
+        prepare(Path(sys.argv[2]), trained=TRAINED)
         return
     peer, name, metric, batch, folder = sys.argv[1:]
     if peer.startswith("pullback"):

@@ -25,19 +25,30 @@ TOLERANCE = 1e-4
 KINK = 0.05
 SLOW, SMALL, FULL, LARGE = 16, 64, 256, 2048
 
-CONVOLUTIONS = ("conv", "burgess32", "burgess64", "pythae")
+CONVOLUTIONS = ("conv", "mnist-conv", "burgess32", "burgess64", "pythae")
+# The other forms that a model of ours has: TorchScript by tracing, and the folder of a run.
+FORMS = ["pullback-traced", "pullback-trained"]
 
 # (model, metric, batch, peers); the ratio of a peer is its median over pullback's at the same batch.
 LOOPS = ["loop", "loop-nhwc"]
 TIMED = [
-    *((model, metric, FULL, [*LOOPS, "torch.func", "jax"]) for metric in ("mean", "stochastic") for model in ("mlp", "conv")),
+    *((model, metric, FULL, [*LOOPS, "torch.func", "jax", *(FORMS if model == "mlp" else [])]) for metric in ("mean", "stochastic") for model in ("mlp", "conv")),
     ("mlp", "output", FULL, ["torch.func", "jax"]),
     ("conv", "output", FULL, ["torch.func", "jax"]),
     *(("mlp", metric, SLOW, ["authors"]) for metric in ("mean", "stochastic", "output")),
     # Convolutional encoders of others, and ours at other sizes.
     *(
-        (model, metric, batch, [*LOOPS, *(["torch.func", "jax"] if model != "pythae" or batch <= SLOW else []), *(["pullback-traced"] if batch == SMALL else [])])
-        for model in ("conv", "burgess32", "burgess64", "pythae")
+        (
+            model,
+            metric,
+            batch,
+            [
+                *LOOPS,
+                *(["torch.func", "jax"] if model != "pythae" or batch <= SLOW else []),
+                *(FORMS if model == "mnist-conv" else ["pullback-traced"] if batch == SMALL else []),
+            ],
+        )
+        for model in CONVOLUTIONS
         for metric in ("mean", "stochastic")
         for batch in (1, SLOW, SMALL, FULL)
         if (model, batch) != ("conv", FULL)

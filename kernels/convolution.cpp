@@ -1,11 +1,11 @@
 // Convolutions of images on a CPU by the fastest way for their sizes. If oneDNN is slow (few channels, maps of a few pixels), they are
 // products of unrolled images; otherwise they are oneDNN's, channels last. Autograd records the same as always.
+#include "plain.h"
 #include "protect.h"
 #include "pullback.h"
 #include "weights.h"
 
 #include <ATen/ATen.h>
-#include <ATen/TensorSubclassLikeUtils.h>
 #include <ATen/core/grad_mode.h>
 #include <torch/csrc/autograd/functions/utils.h>
 #include <torch/csrc/autograd/generated/Functions.h>
@@ -62,11 +62,6 @@ Tensor by_taps(const Tensor& x, const Tensor& w, const Tensor& bias, at::IntArra
   const Tensor rows = x.permute({0, 2, 3, 1}).reshape({x.size(0), s.height * s.width * x.size(1)});
   const Tensor maps = bias.defined() ? at::addmm(bias, rows, map) : at::mm(rows, map);
   return maps.view({x.size(0), w.size(0), 1, 1});
-}
-
-bool is_plain(const Tensor& t) {
-  return t.is_cpu() && t.scalar_type() == at::kFloat && t.layout() == at::kStrided && !at::isTensorSubclassLike(t) && !t.is_neg() &&
-         !t._fw_grad(0).defined();
 }
 
 Tensor convolved(const Tensor& x, const Tensor& w, const std::optional<Tensor>& bias, at::IntArrayRef stride, at::IntArrayRef padding,

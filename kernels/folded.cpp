@@ -170,7 +170,9 @@ at::Tensor vjp_folded(const at::Tensor& out, const Edge& target, const at::Tenso
   const int64_t k = cotangents.size(0), batch = cotangents.size(1);
   const int64_t bytes = way.largest * static_cast<int64_t>(out.element_size());
   const bool apart = way.weights <= kOwnWeights;
-  const auto jobs = apart ? divided(k, batch, std::max(kOwnBytes / bytes, kOwnRows), at::get_num_threads())
+  // Where the caller is one of several threads already, there is only its own.
+  const int64_t threads = at::in_parallel_region() ? 1 : at::get_num_threads();
+  const auto jobs = apart ? divided(k, batch, std::max(kOwnBytes / bytes, kOwnRows), threads)
                           : divided(k, batch, std::max(kSharedPassBytes / bytes, kSharedPassRows), 1);
   const auto& metadata = target.function->input_metadata(target.input_nr);
   std::vector<int64_t> sizes{k, batch};
@@ -198,7 +200,7 @@ at::Tensor vjp_folded(const at::Tensor& out, const Edge& target, const at::Tenso
   }
   // A thread with its own passes waits for no other until all are done.
   std::atomic<size_t> next{0};
-  at::parallel_for(0, std::min<int64_t>(at::get_num_threads(), jobs.size()), 1, [&](int64_t, int64_t) {
+  at::parallel_for(0, std::min<int64_t>(threads, jobs.size()), 1, [&](int64_t, int64_t) {
     at::NoGradGuard no_grad_here;
     Prepared own;
     for (size_t i = next++; i < jobs.size(); i = next++) one(jobs[i], own);

@@ -82,12 +82,12 @@ std::optional<size_t> length(const torch::jit::Value* list) {
   return std::nullopt;
 }
 
-// Convolutions become ours (convolution.cpp) if maps may be channels last (`ours`); views of these may need a copy. Traced ones become those
-// of scripted code, whose node in the graph is the one that folded passes know.
-void choose_convolutions(torch::jit::Block* block, bool ours) {
+// Linear layers become ours (linear.cpp), and convolutions (convolution.cpp) if maps may be channels last (`ours`); views of these may need
+// a copy. Traced ones become those of scripted code, whose node in the graph is the one that folded passes know.
+void choose_operations(torch::jit::Block* block, bool ours) {
   for (auto it = block->nodes().begin(); it != block->nodes().end();) {
     auto* node = *it++;
-    for (auto* inner : node->blocks()) choose_convolutions(inner, ours);
+    for (auto* inner : node->blocks()) choose_operations(inner, ours);
     auto& graph = *node->owningGraph();
     const auto replace = [&](const char* name, at::ArrayRef<torch::jit::Value*> inputs) {
       auto* fresh = graph.create(c10::Symbol::fromQualString(name), inputs, 1);
@@ -108,6 +108,8 @@ void choose_convolutions(torch::jit::Block* block, bool ours) {
       } else {
         replace("aten::convolution", in.slice(0, 9));
       }
+    } else if (node->kind() == at::aten::linear && in.size() == 3) {
+      replace("pullback::linear", in);
     } else if (!ours) {
       continue;
     } else if (node->kind() == at::aten::view && in.size() == 2 && is_list(in[1])) {
@@ -163,7 +165,7 @@ const char* pb_module_load(void** result, int64_t* tf32, const char* path, int64
     for (auto* block : code) *tf32 += forbid_tf32(block);
     if (device.is_cpu()) {
       const bool ours = std::none_of(code.begin(), code.end(), minds_layout);
-      for (auto* block : code) choose_convolutions(block, ours);
+      for (auto* block : code) choose_operations(block, ours);
     }
     *result = module.release();
   });

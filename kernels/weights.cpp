@@ -32,6 +32,7 @@ std::unordered_map<const at::TensorImpl*, Kept>& kept() {
 
 at::Tensor lay_out(const at::Tensor& weight, const Form& form) {
   if (form.layout == Laid::Phases) return in_phases(weight, {form.height, form.width});
+  if (form.layout == Laid::Turned) return weight.t().contiguous();
   const auto end = [](int64_t begin, int64_t count, int64_t all) { return count > all - begin ? all : begin + count; };
   const at::Tensor w = weight.slice(2, form.top, end(form.top, form.height, weight.size(2)))
                            .slice(3, form.left, end(form.left, form.width, weight.size(3)));

@@ -9,6 +9,8 @@ enum class Laid {
   ChannelsLast,
   // [kh kw I, O]: images unrolled channels last, times this, are their convolution.
   Columns,
+  // Of a matrix [O, I]: [I, O].
+  Turned,
   // [O, I kh kw]: rows times this, folded, are the transposed convolution.
   Rows,
   // As `onto_few` reads it.
@@ -17,7 +19,7 @@ enum class Laid {
   Phases,
 };
 
-// A layout of a weight [O, I, kh, kw], and the taps that it contains: [top, top + height) x [left, left + width), or all.
+// A layout of a weight [O, I, kh, kw] or [O, I], and the taps that it contains: [top, top + height) x [left, left + width), or all.
 struct Form {
   Laid layout;
   int64_t top = 0, height = INT64_MAX, left = 0, width = INT64_MAX;

@@ -1,6 +1,7 @@
 //! Measures of how far two inputs land apart: closed forms by hand, similarities of known packages.
 
 use crate::roundoff::{apart, unit};
+use crate::toy::rand;
 use pullback::Result;
 use pullback::model::shift::{self, Reading};
 use pullback::model::{Posterior, Vae, similarity};
@@ -93,6 +94,47 @@ fn every_measure_under_its_name() {
         assert!(found == expected || (found - expected).abs() < rounded, "{name}: {found}");
     }
     assert_eq!(shift::clean(&clean).unwrap()[0].0, "recon_mse");
+}
+
+/// Many samples are measured in parts: each has the numbers that it has alone.
+#[test]
+fn each_of_many_has_its_own_numbers() {
+    let reading = |seed: u64| Reading {
+        images: rand(&[50, 1, 28, 28], seed),
+        posterior: Posterior { mean: rand(&[50, 3], seed + 1), log_var: rand(&[50, 3], seed + 2) },
+        reconstruction: rand(&[50, 1, 28, 28], seed + 3),
+        features: vec![],
+    };
+    let (clean, moved) = (reading(0), reading(10));
+    let all = shift::all(&clean, &moved).unwrap();
+    for i in [0, 40, 41, 49] {
+        let one = shift::all(&clean.narrow(i, 1).unwrap(), &moved.narrow(i, 1).unwrap()).unwrap();
+        for ((name, many), (_, alone)) in all.iter().zip(one) {
+            assert_eq!(many.size(), [50], "{name}");
+            // Sums of at most 784 numbers, in another order.
+            close(&many.narrow(0, i, 1), alone.double_value(&[0]), apart(Kind::Double, &[784]));
+        }
+    }
+    let (ssim, ms_ssim) = similarity::both(&clean.reconstruction, &moved.reconstruction).unwrap();
+    assert!(ssim.equal(&similarity::ssim(&clean.reconstruction, &moved.reconstruction).unwrap()));
+    assert!(!ssim.equal(&ms_ssim));
+}
+
+/// In closed form as by autograd, bit by bit, also where the code has not moved.
+#[test]
+fn the_gradient_of_the_latent_distance_is_autograds() {
+    for kind in [Kind::Float, Kind::Double] {
+        let clean = Posterior { mean: rand(&[6, 3], 1).to_kind(kind), log_var: rand(&[6, 3], 2).to_kind(kind) };
+        let mean = rand(&[6, 3], 3).to_kind(kind);
+        mean.get(2).copy_(&clean.mean.get(2));
+        let moved = Posterior { mean: mean.set_requires_grad(true), log_var: clean.log_var.shallow_clone() };
+        let value = shift::latent_l2(&clean, &moved).unwrap();
+        let expected = Tensor::run_backward(&[value.sum(Kind::Double)], &[&moved.mean], false, false);
+        let (length, gradient) = shift::latent_l2_and_gradient(&clean, &moved).unwrap();
+        assert!(length.equal(&value) && gradient.equal(&expected[0]), "{kind:?}");
+        assert_eq!((gradient.kind(), length.double_value(&[2])), (kind, 0.0));
+        assert!(gradient.get(2).abs().max().double_value(&[]) == 0.0);
+    }
 }
 
 /// The images of tests/golden/similarity.py.

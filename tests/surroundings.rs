@@ -172,7 +172,7 @@ fn a_reader_that_goes_away_is_no_panic() {
 fn a_folder_that_is_moved_away_is_told_and_nothing_in_it_is_lost() {
     let folder = desk();
     let at = folder.path();
-    let config = CONFIG.replace("epochs: 2", "epochs: 200");
+    let config = CONFIG.replace("epochs: 2", "epochs: 500");
     std::fs::write(at.join("long.yaml"), config).unwrap();
     std::fs::write(at.join("study.yaml"), ONE_MODEL.replace("epochs: 1", "epochs: 20")).unwrap();
     let jobs = [
@@ -194,7 +194,7 @@ fn a_folder_that_is_moved_away_is_told_and_nothing_in_it_is_lost() {
         let start = Instant::now();
         while !at.join("d").join(sign).exists() {
             assert!(run.try_wait().unwrap().is_none() && start.elapsed() < Duration::from_secs(60), "{line}");
-            std::thread::sleep(Duration::from_millis(5));
+            std::thread::sleep(Duration::from_millis(1));
         }
         std::fs::rename(at.join("d"), at.join("away")).unwrap();
         let out = child::wait(run, Duration::from_secs(120)).unwrap_or_else(|| panic!("{line} hangs"));

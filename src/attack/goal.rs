@@ -201,6 +201,13 @@ impl Goal {
                         [] => Err(lacks(self)),
                     })
                 }
+                // In closed form, without a graph of its own: small steps of large loops are mostly the starting of operations.
+                View::Latent(_) if self == Self::Latent => {
+                    let posterior = vae.encode(&x)?;
+                    let (value, along) = shift::latent_l2_and_gradient(&aim.reference.posterior, &posterior)?;
+                    let gradient = folding.pull_back(&posterior.mean, &x, &aim.signed(along)?)?;
+                    Ok((aim.signed(value)?, gradient.f_detach()?))
+                }
                 View::Latent(distance) => {
                     let posterior = vae.encode(&x)?;
                     let seen = Posterior { mean: leaf(&posterior.mean)?, log_var: leaf(&posterior.log_var)? };

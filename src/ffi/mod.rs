@@ -12,6 +12,7 @@ pub mod lane;
 pub mod module;
 pub mod memory;
 pub mod lapack;
+pub mod linear;
 pub mod parallel;
 pub mod process;
 pub mod taps;

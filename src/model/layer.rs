@@ -2,7 +2,7 @@
 
 use super::spec::{Activation, Normalization};
 use crate::error::Result;
-use crate::ffi::convolution;
+use crate::ffi::{convolution, linear};
 use tch::Tensor;
 
 /// Whether normalising layers use batch statistics or running ones.
@@ -77,7 +77,7 @@ impl Layer {
     /// Applies the layer with its parameters in `tensors`.
     pub(crate) fn apply(self, tensors: &[Tensor], x: &Tensor, mode: Phase) -> Result<Tensor> {
         Ok(match self {
-            Self::Linear { at } => x.f_linear(&tensors[at], Some(&tensors[at + 1]))?,
+            Self::Linear { at } => linear::linear(x, &tensors[at], &tensors[at + 1])?,
             Self::Conv { at } => convolution::conv2d(x, &tensors[at], &tensors[at + 1], 2, 1)?,
             Self::ConvTranspose { at, extra } => {
                 x.f_conv_transpose2d(&tensors[at], Some(&tensors[at + 1]), [2i64, 2], [1i64, 1], extra, 1, [1i64, 1])?

@@ -6,7 +6,7 @@
 //! least 11 pixels (28 and 32: two; 64: three), with the first weights scaled to sum 1. An image below 11 pixels gets the largest odd
 //! window that fits.
 
-use crate::error::{Result, ensure_shape};
+use crate::error::{Error, Result, ensure_shape};
 use crate::ops::Reduce;
 use tch::{Device, Kind, Tensor};
 
@@ -36,13 +36,21 @@ pub fn ssim(a: &Tensor, b: &Tensor) -> Result<Tensor> {
 /// Multi-scale structural similarity of `a` and `b` [B, C, H, W]: the product over scales for each channel, negative
 /// factors taken as 0, then the mean over channels.
 pub fn ms_ssim(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    Ok(both(a, b)?.1)
+}
+
+/// [`ssim`] and [`ms_ssim`], whose finest scale is the other's only one.
+pub fn both(a: &Tensor, b: &Tensor) -> Result<(Tensor, Tensor)> {
     let (mut a, mut b) = pair(a, b)?;
     let (height, width) = sides(&a);
     let scales = scales(height.min(width));
     let total: f64 = WEIGHTS[..scales].iter().sum();
-    let mut product: Option<Tensor> = None;
+    let (mut finest, mut product): (Option<Tensor>, Option<Tensor>) = (None, None);
     for (scale, weight) in WEIGHTS[..scales].iter().enumerate() {
         let (full, contrast) = compare(&a, &b)?;
+        if scale == 0 {
+            finest = Some(full.mean_over([1])?);
+        }
         let last = scale + 1 == scales;
         let factor = if last { full } else { contrast }.f_relu()?.f_pow_tensor_scalar(weight / total)?;
         product = Some(match product {
@@ -53,8 +61,9 @@ pub fn ms_ssim(a: &Tensor, b: &Tensor) -> Result<Tensor> {
             (a, b) = (halve(&a)?, halve(&b)?);
         }
     }
-    let product = product.map_or_else(|| a.f_ones_like(), Ok)?;
-    product.mean_over([1])
+    // There is at least one scale.
+    let none = || Error::internal("model::similarity", "no scale");
+    Ok((finest.ok_or_else(none)?, product.ok_or_else(none)?.mean_over([1])?))
 }
 
 /// The number of scales for an image with this shorter side.
