@@ -71,6 +71,8 @@ fn native(lib: &Path, toolkit: Option<&Toolkit>, device: Option<&Path>) -> Resul
     let files = SHIM.iter().chain(&KERNELS).map(|name| format!("kernels/{name}.cpp"));
     let compile = |source: &str, object: &Path| {
         let mut command = build.get_compiler().to_command();
+        // Compiled for several processors, it is to round alike on all.
+        command.args((source == "kernels/step.cpp").then_some("-ffp-contract=off"));
         command.args(["-c", source, "-o"]).arg(object);
         command
     };

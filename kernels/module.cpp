@@ -2,6 +2,7 @@
 // attributes, and aborts if it fails; and it cannot ask whether a method exists.
 #include "protect.h"
 #include "pullback.h"
+#include "weights.h"
 
 #include <torch/csrc/jit/api/function_impl.h>
 #include <torch/csrc/jit/ir/constants.h>
@@ -82,6 +83,12 @@ std::optional<size_t> length(const torch::jit::Value* list) {
   return std::nullopt;
 }
 
+// Whether a value is there before the code runs: a weight that the code computes is another one in each call.
+bool is_kept(const torch::jit::Value* value) {
+  const auto kind = value->node()->kind();
+  return kind == torch::jit::prim::GetAttr || kind == torch::jit::prim::Constant;
+}
+
 // Linear layers become ours (linear.cpp), and convolutions (convolution.cpp) if maps may be channels last (`ours`); views of these may need
 // a copy. Traced ones become those of scripted code, whose node in the graph is the one that folded passes know.
 void choose_operations(torch::jit::Block* block, bool ours) {
@@ -108,7 +115,7 @@ void choose_operations(torch::jit::Block* block, bool ours) {
       } else {
         replace("aten::convolution", in.slice(0, 9));
       }
-    } else if (node->kind() == at::aten::linear && in.size() == 3) {
+    } else if (node->kind() == at::aten::linear && in.size() == 3 && is_kept(in[1])) {
       replace("pullback::linear", in);
     } else if (!ours) {
       continue;
@@ -178,7 +185,10 @@ const char* pb_module_share(void** result, void* module) {
   });
 }
 
-void pb_module_free(void* module) { delete static_cast<Module*>(module); }
+void pb_module_free(void* module) {
+  delete static_cast<Module*>(module);
+  forget_lost_weights();
+}
 
 const char* pb_module_has(int* result, void* module, const char* method) {
   return protect([&] { *result = module_of(module).find_method(method).has_value(); });

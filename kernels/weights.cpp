@@ -28,7 +28,17 @@ std::unordered_map<const at::TensorImpl*, Kept>& kept() {
   return *map;
 }
 
+// Under the lock.
+void forget_lost() {
+  for (auto it = kept().begin(); it != kept().end();) it = it->second.weight.expired() ? kept().erase(it) : std::next(it);
+}
+
 }  // namespace
+
+void forget_lost_weights() {
+  std::lock_guard<std::mutex> lock(mutex);
+  forget_lost();
+}
 
 at::Tensor lay_out(const at::Tensor& weight, const Form& form) {
   if (form.layout == Laid::Phases) return in_phases(weight, {form.height, form.width});
@@ -60,8 +70,7 @@ at::Tensor laid_out(const at::Tensor& weight, const Form& form) {
     found = map.end();
   }
   if (found == map.end()) {
-    // Removes entries of weights that no longer exist.
-    for (auto it = map.begin(); it != map.end();) it = it->second.weight.expired() ? map.erase(it) : std::next(it);
+    forget_lost();
     Kept fresh{c10::weak_intrusive_ptr<at::TensorImpl>(weight.getIntrusivePtr()), version, weight.const_data_ptr(), {}};
     found = map.emplace(weight.unsafeGetTensorImpl(), std::move(fresh)).first;
   }

@@ -29,3 +29,5 @@ struct Form {
 at::Tensor lay_out(const at::Tensor& weight, const Form& form);
 // The same, from a cache: for a weight that needs no gradient.
 at::Tensor laid_out(const at::Tensor& weight, const Form& form);
+// Forgets the layouts of weights that no longer exist.
+void forget_lost_weights();

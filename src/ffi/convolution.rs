@@ -19,7 +19,7 @@ unsafe extern "C" {
 }
 
 /// Forgets the layouts that are kept for weights. A weight that is changed in place is known by its version; one that is changed through
-/// another door (`.data` in Python, memory shared with NumPy) is not, so every evaluation begins with this.
+/// another door (`.data` in Python, memory shared with NumPy) is not, so scoring and attacking begin with this.
 pub fn forget_weights() {
     // SAFETY: takes no argument; a lock guards what is forgotten, and passes that use a layout hold it themselves.
     unsafe { pb_forget_weights() }

@@ -81,6 +81,11 @@ impl Reading {
         })
     }
 
+    /// What is measured.
+    fn parts(&self) -> [&Tensor; 4] {
+        [&self.images, &self.posterior.mean, &self.posterior.log_var, &self.reconstruction]
+    }
+
     /// Views of what is measured of `count` samples from `start`; no features.
     fn measured(&self, start: i64, count: i64) -> Result<Self> {
         let some = |t: &Tensor| -> Result<Tensor> { Ok(t.f_narrow(0, start, count)?) };
@@ -118,15 +123,20 @@ const TOGETHER: i64 = 256 << 10;
 pub fn all(clean: &Reading, moved: &Reading) -> Result<Vec<(&'static str, Tensor)>> {
     let size = clean.images.size();
     let (batch, pixels) = (size.first().copied().unwrap_or(0), size.iter().skip(1).product::<i64>());
-    let count = (TOGETHER / (8 * pixels.max(1))).max(1);
-    if clean.images.device() != Device::Cpu || batch <= count {
+    let (few, threads) = ((TOGETHER / (8 * pixels.max(1))).max(1), i64::from(tch::get_num_threads()).max(1));
+    if clean.images.device() != Device::Cpu || batch <= few {
         return together(clean, moved);
     }
-    let part = |at: i64| -> Result<(Reading, Reading)> {
-        let count = count.min(batch - at);
-        Ok((clean.measured(at, count)?, moved.measured(at, count)?))
+    for (clean, moved) in clean.parts().into_iter().zip(moved.parts()) {
+        ensure_shape("what is moved", moved, &clean.size())?;
+    }
+    // As many for each thread, of equal sizes.
+    let count = (((batch - 1) / few + threads) / threads * threads).min(batch);
+    let part = |i: i64| -> Result<(Reading, Reading)> {
+        let (begin, end) = (batch * i / count, batch * (i + 1) / count);
+        Ok((clean.measured(begin, end - begin)?, moved.measured(begin, end - begin)?))
     };
-    let parts = (0..batch).step_by(count as usize).map(part).collect::<Result<Vec<_>>>()?;
+    let parts = (0..count).map(part).collect::<Result<Vec<_>>>()?;
     let found = parallel::each(parts, |_, (clean, moved)| together(&clean, &moved))?;
     let joined = |i: usize| -> Result<Tensor> {
         Ok(Tensor::f_cat(&found.iter().filter_map(|part| part.get(i)).map(|(_, t)| t).collect::<Vec<_>>(), 0)?)

@@ -72,6 +72,7 @@ pub fn attack_with(request: &AttackRequest, provided: &Provided, observer: &dyn 
     let metric = Some(request.metric.to_string());
     // Checked before anything is written: every attack's damage is measured through encoder and decoder.
     let vae = job.model.vae.as_ref();
+    crate::ffi::convolution::forget_weights();
     ensure_independent(vae, &job.sample()?, Reach::EncoderAndDecoder)?;
     let _ = tch::no_grad(|| vae.features(&job.sample()?))?;
     // A fit takes long: what the writer would refuse is refused before it.
