@@ -153,7 +153,15 @@ fn targets_are_named_in_four_ways() {
         let closer = before.iter().zip(&after).filter(|(b, a)| a < b).count();
         // The target of sample 5, and of the first image of the same data, may be itself.
         assert!(closer >= 5, "{target}: from {before:?} to {after:?}");
+        assert!(succeeds(at, &format!("inspect {file}")).contains("/clean/target_latent_l2"));
+        succeeds(at, &format!("report {file} -o t-{target}.html -q"));
     }
+    for part in 1..=2 {
+        let line = "attack -m m -d strokes --attack random --eps 2 --limit 6 -q --target shuffle";
+        succeeds(at, &format!("{line} --shard {part}/2 -o part{part}.h5"));
+    }
+    succeeds(at, "merge part1.h5 part2.h5 -o whole.h5 -q");
+    assert!(succeeds(at, "inspect whole.h5").contains("/target"));
     // Who is led where, so that one can look.
     let file = File::open(at.join("t-shuffle.h5")).unwrap();
     let target = file.dataset("target").unwrap().read_raw::<i64>().unwrap();

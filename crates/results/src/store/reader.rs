@@ -353,7 +353,7 @@ impl Reader {
             }
             // Scores and measures are f64; images and directions are f32.
             let expected = match info.shape.len() {
-                _ if [INDEX, schema::LABEL, checksum::ROWS].contains(&info.path.as_str()) => Dtype::I64,
+                _ if [INDEX, schema::LABEL, schema::TARGET, checksum::ROWS].contains(&info.path.as_str()) => Dtype::I64,
                 _ if info.path.starts_with("/scores/") => Dtype::F64,
                 _ if info.path.starts_with("/flags/") => Dtype::U8,
                 n if n == axis + 1 => Dtype::F64,

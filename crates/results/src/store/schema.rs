@@ -12,6 +12,8 @@ pub const OLDEST: i64 = 1;
 pub(super) const INDEX: &str = "/index";
 /// Classes, `[N]`.
 pub(super) const LABEL: &str = "/label";
+/// Positions of the images that are the samples' targets, `[N]`.
+pub(super) const TARGET: &str = "/target";
 
 /// The kind of a result file.
 #[derive(
