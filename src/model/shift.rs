@@ -86,18 +86,6 @@ impl Reading {
         [&self.images, &self.posterior.mean, &self.posterior.log_var, &self.reconstruction]
     }
 
-    /// Views of what is measured of `count` samples from `start`; no features.
-    fn measured(&self, start: i64, count: i64) -> Result<Self> {
-        let some = |t: &Tensor| -> Result<Tensor> { Ok(t.f_narrow(0, start, count)?) };
-        let Posterior { mean, log_var } = &self.posterior;
-        Ok(Self {
-            images: some(&self.images)?,
-            posterior: Posterior { mean: some(mean)?, log_var: some(log_var)? },
-            reconstruction: some(&self.reconstruction)?,
-            features: vec![],
-        })
-    }
-
     /// Encodes and decodes `images` [B, C, H, W] without a graph.
     ///
     /// # Errors
@@ -120,6 +108,9 @@ impl Reading {
 const TOGETHER: i64 = 256 << 10;
 
 /// All measures of `moved` against `clean`, in the order of [`NAMES`], `[B]` f64 each. On a CPU all cores measure, a few samples at a time.
+///
+/// # Errors
+/// If the two have other shapes than each other.
 pub fn all(clean: &Reading, moved: &Reading) -> Result<Vec<(&'static str, Tensor)>> {
     let size = clean.images.size();
     let (batch, pixels) = (size.first().copied().unwrap_or(0), size.iter().skip(1).product::<i64>());
@@ -134,7 +125,7 @@ pub fn all(clean: &Reading, moved: &Reading) -> Result<Vec<(&'static str, Tensor
     let count = (((batch - 1) / few + threads) / threads * threads).min(batch);
     let part = |i: i64| -> Result<(Reading, Reading)> {
         let (begin, end) = (batch * i / count, batch * (i + 1) / count);
-        Ok((clean.measured(begin, end - begin)?, moved.measured(begin, end - begin)?))
+        Ok((clean.narrow(begin, end - begin)?, moved.narrow(begin, end - begin)?))
     };
     let parts = (0..count).map(part).collect::<Result<Vec<_>>>()?;
     let found = parallel::each(parts, |_, (clean, moved)| together(&clean, &moved))?;
