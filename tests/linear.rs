@@ -81,11 +81,16 @@ fn a_few_rows_take_the_weight_that_is_laid_out() {
         let x = rand(&[rows, 6], 1).to_kind(Kind::Float);
         (linear(&x, &weight, &bias).unwrap() - x.linear(&weight, Some(&bias))).abs().max().double_value(&[]) < 1e-5
     };
-    assert!(is_current(256) && is_current(257));
-    let _ = weight.data().g_mul_scalar_(2.0);
-    assert!(!is_current(1) && !is_current(256) && is_current(257));
-    forget_weights();
-    assert!(is_current(1) && is_current(256));
+    // Tests beside this one may make all weights forgotten at any moment, but not each time.
+    let is_unseen = |rows: i64| {
+        (0..20).any(|_| {
+            forget_weights();
+            assert!(is_current(rows));
+            let _ = weight.data().g_mul_scalar_(-1.0);
+            !is_current(rows)
+        })
+    };
+    assert!(is_unseen(1) && is_unseen(256) && !is_unseen(257));
 }
 
 #[test]
