@@ -34,7 +34,7 @@ struct Slice {
   std::unordered_map<torch::autograd::Node*, at::Tensor>* scales = nullptr;
 
   // The part for this slice's samples of a tensor that the graph saved for all samples.
-  at::Tensor of(const at::Tensor& saved) const { return saved.detach().narrow(0, begin, count); }
+  at::Tensor of(const at::Tensor& saved) const { return count == batch ? saved.detach() : saved.detach().narrow(0, begin, count); }
 };
 
 // One node: computes what its inputs receive from what its outputs received. Throws at a node without a rule.

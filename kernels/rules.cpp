@@ -31,6 +31,8 @@ bool is_shared(const Tensor& rows) { return rows.size(1) > 1 && rows.stride(1) =
 template <class F> Tensor on_batch(const Tensor& rows, F&& f) {
   const bool shared = is_shared(rows);
   const Tensor own = shared ? rows.narrow(1, 0, 1) : rows;
+  // Of a single cotangent the samples are the batch.
+  if (own.size(0) == 1 && !shared) return f(own.squeeze(0)).unsqueeze(0);
   const Tensor result = f(own.flatten(0, 1));
   auto sizes = result.sizes().vec();
   sizes.insert(sizes.begin() + 1, own.size(1));

@@ -120,20 +120,28 @@ fn each_of_many_has_its_own_numbers() {
     assert!(!ssim.equal(&ms_ssim));
 }
 
-/// In closed form as by autograd, bit by bit, also where the code has not moved.
+/// In closed form as by autograd, also where the code has not moved.
 #[test]
 fn the_gradient_of_the_latent_distance_is_autograds() {
-    for kind in [Kind::Float, Kind::Double] {
-        let clean = Posterior { mean: rand(&[6, 3], 1).to_kind(kind), log_var: rand(&[6, 3], 2).to_kind(kind) };
-        let mean = rand(&[6, 3], 3).to_kind(kind);
+    for (kind, latents) in [(Kind::Float, 3), (Kind::Double, 3), (Kind::Float, 33), (Kind::Double, 33)] {
+        let code = |seed| rand(&[6, latents], seed).to_kind(kind);
+        let clean = Posterior { mean: code(1), log_var: code(2) };
+        let mean = code(3);
         mean.get(2).copy_(&clean.mean.get(2));
         let moved = Posterior { mean: mean.set_requires_grad(true), log_var: clean.log_var.shallow_clone() };
         let value = shift::latent_l2(&clean, &moved).unwrap();
         let expected = Tensor::run_backward(&[value.sum(Kind::Double)], &[&moved.mean], false, false);
         let (length, gradient) = shift::latent_l2_and_gradient(&clean, &moved).unwrap();
-        assert!(length.equal(&value) && gradient.equal(&expected[0]), "{kind:?}");
-        assert_eq!((gradient.kind(), length.double_value(&[2])), (kind, 0.0));
+        let off = |a: &Tensor, b: &Tensor| (a - b).abs().max().double_value(&[]);
+        assert!(
+            off(&length, &value) <= apart(Kind::Double, &[latents]) * value.max().double_value(&[]),
+            "{kind:?}, {latents}"
+        );
+        assert!(off(&gradient, &expected[0]) <= apart(kind, &[latents]), "{kind:?}, {latents}");
+        assert_eq!((length.kind(), gradient.kind(), length.double_value(&[2])), (Kind::Double, kind, 0.0));
+        assert_eq!(gradient.size(), [6, latents]);
         assert!(gradient.get(2).abs().max().double_value(&[]) == 0.0);
+        assert!(!length.requires_grad() && !gradient.requires_grad());
     }
 }
 

@@ -210,9 +210,10 @@ impl Loop {
         held.begin(victim, start, radius)?;
         let looks = lengths.len() + usize::from(finish);
         let trace = Tensor::f_empty([looks as i64, start.size()[0]], (Kind::Double, start.device()))?;
+        let mut next = held.lengths.f_narrow(0, 0, 1)?;
         for (t, length) in lengths.iter().enumerate() {
             crate::event::ensure_wanted()?;
-            let _ = held.lengths.f_narrow(0, 0, 1)?.f_fill_(*length)?;
+            let _ = next.f_fill_(*length)?;
             step.run(|| held.take_step(vae, key, folding))?;
             trace.f_get(t as i64)?.f_copy_(&held.damage)?;
         }
