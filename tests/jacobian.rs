@@ -534,6 +534,39 @@ fn folded_passes_come_in_slices() {
     fold("many rows", &output.flatten(1, -1).narrow(1, 0, 600), &x, &[9, 24 * 16]);
 }
 
+/// As in an attack: a single cotangent of all samples. What comes back is no part of what was given, and lies as images do.
+#[test]
+fn a_single_cotangent_is_pulled_back_to_memory_of_its_own() {
+    let x = leaf(&[5, 2, 8, 8], 1);
+    let weight = |size: &[i64], seed: u64| rand(size, seed) - 0.5;
+    let hidden = || x.flatten(1, -1).linear(&weight(&[9, 128], 2), Some(&rand(&[9], 3))).relu();
+    let maps = || x.conv2d(&weight(&[6, 2, 4, 4], 4), None::<Tensor>, [2, 2], [1, 1], [1, 1], 1).relu();
+    for (name, output, terms) in [
+        ("the images themselves", x.flatten(1, -1), 1),
+        ("half of them", x.flatten(1, -1).narrow(1, 0, 64), 1),
+        ("an MLP", hidden().linear(&weight(&[3, 9], 5), None::<Tensor>), 9 + 3),
+        ("a convolution", maps().flatten(1, -1), 6 * 16),
+        (
+            "a convolution and a linear layer",
+            maps().flatten(1, -1).linear(&weight(&[3, 96], 6), None::<Tensor>),
+            6 * 16 + 3,
+        ),
+    ] {
+        let cotangents = rand(&[1, 5, output.size()[1]], 7);
+        let given = cotangents.copy();
+        let by =
+            |mode| ffi::vjp(&output, &x, &cotangents, mode, Graph::Constant).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let (folded, looped) = (by(VjpMode::Folded), by(VjpMode::Looped));
+        assert_eq!(folded.size(), [1, 5, 2, 8, 8], "{name}");
+        assert!(folded.is_contiguous(), "{name}");
+        let allowed = apart(Kind::Double, &[terms]) * looped.abs().max().double_value(&[]);
+        assert!(gap(&folded, &looped) <= allowed, "{name}");
+        let _ = folded.shallow_clone().fill_(7.0);
+        assert!(cotangents.equal(&given), "{name}: the cotangent was overwritten");
+        assert!(gap(&by(VjpMode::Folded), &looped) <= allowed, "{name}: what the graph holds was overwritten");
+    }
+}
+
 #[test]
 fn a_model_that_can_be_folded_is() {
     let mut planner = Planner::new(BatchSize::Auto, 1 << 40, Reach::EncoderAndDecoder).folding();
