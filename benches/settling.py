@@ -87,8 +87,10 @@ def first(options, folder, name, metric):
         return f"{events[-1][0]} images in one block"
     late = [s for s in spans if s[2] >= half] or spans[-1:]
     settled = sum(s[1] for s in late) / sum(s[0] for s in late)
-    worst = max((s[1] / s[0] / settled for s in spans if s[2] >= SETTLED), default=0)
-    return f"settled {1e3 * settled:.3f} ms an image of {events[-1][0]}; the dearest block after the first {SETTLED} images {worst:.2f} times"
+    later = [s[1] / s[0] / settled for s in spans if s[2] >= SETTLED]
+    if not later:
+        return f"{events[-1][0]} images, too quick to see a block after the first {SETTLED}"
+    return f"settled {1e3 * settled:.3f} ms an image of {events[-1][0]}; the dearest block after the first {SETTLED} images {max(later):.2f} times"
 
 
 def told(command):
