@@ -153,6 +153,18 @@ Rows pull(const Walk& way, const at::Tensor& out, const Edge& target, Rows given
   return {};
 }
 
+// All rows at `place` [n, b, ...]: those that arrived, and zeros.
+void write(const Rows& arrived, const at::Tensor& place) {
+  if (!arrived.values.defined()) {
+    place.zero_();
+    return;
+  }
+  const int64_t n = place.size(0), end = arrived.first + arrived.values.size(0);
+  if (arrived.first > 0) place.narrow(0, 0, arrived.first).zero_();
+  if (end < n) place.narrow(0, end, n - end).zero_();
+  place.narrow(0, arrived.first, arrived.values.size(0)).copy_(arrived.values);
+}
+
 }  // namespace
 
 std::vector<int64_t> sizes_behind(const Node* node, size_t i) {
@@ -174,41 +186,30 @@ at::Tensor vjp_folded(const at::Tensor& out, const Edge& target, const at::Tenso
   const int64_t threads = at::in_parallel_region() ? 1 : at::get_num_threads();
   const auto jobs = apart ? divided(k, batch, std::max(kOwnBytes / bytes, kOwnRows), threads)
                           : divided(k, batch, std::max(kSharedPassBytes / bytes, kSharedPassRows), 1);
-  const auto arrive = [&](const Job& job, Prepared& prepared) {
-    TORCH_CHECK(stops() == 0, "folded: stopped");
-    const Slice slice{batch, job.sample, job.samples, k * batch, &way.consumers, &prepared.weights, &prepared.scales};
-    const bool all = job.rows == k && job.samples == batch;
-    const at::Tensor given = all ? cotangents : cotangents.narrow(0, job.row, job.rows).narrow(1, job.sample, job.samples);
-    return pull(way, out, target, {0, given}, slice);
-  };
   const auto& metadata = target.function->input_metadata(target.input_nr);
   std::vector<int64_t> sizes{k, batch};
   for (size_t d = 1; d < metadata.shape_as_dim_vector().size(); ++d) sizes.push_back(metadata.shape_as_dim_vector()[d].expect_int());
-  std::optional<Rows> whole;
-  if (jobs.size() == 1) {
-    // The only pass: what arrives is the result, where it is all of it.
-    Prepared prepared;
-    whole = arrive(jobs[0], prepared);
-    const auto& values = whole->values;
-    if (values.defined() && whole->own && values.sizes() == at::IntArrayRef(sizes) && values.is_contiguous()) return values;
-  }
-  const at::Tensor result = at::empty(sizes, out.options().requires_grad(false));
-  const auto write = [&](const Job& job, const Rows& arrived) {
-    auto place = result.narrow(0, job.row, job.rows).narrow(1, job.sample, job.samples);
-    if (!arrived.values.defined()) {
-      place.zero_();
-      return;
-    }
-    const int64_t end = arrived.first + arrived.values.size(0);
-    if (arrived.first > 0) place.narrow(0, 0, arrived.first).zero_();
-    if (end < job.rows) place.narrow(0, end, job.rows - end).zero_();
-    place.narrow(0, arrived.first, arrived.values.size(0)).copy_(arrived.values);
+  const auto fresh = [&] { return at::empty(sizes, out.options().requires_grad(false)); };
+  const auto arrive = [&](const Job& job, const at::Tensor& given, Prepared& prepared) {
+    TORCH_CHECK(stops() == 0, "folded: stopped");
+    const Slice slice{batch, job.sample, job.samples, k * batch, &way.consumers, &prepared.weights, &prepared.scales};
+    return pull(way, out, target, {0, given}, slice);
   };
-  if (whole) {
-    write(jobs[0], *whole);
+  if (jobs.size() == 1) {
+    Prepared prepared;
+    const Rows arrived = arrive(jobs[0], cotangents, prepared);
+    // Mostly it is the result itself.
+    const auto& values = arrived.values;
+    if (values.defined() && arrived.own && values.sizes() == at::IntArrayRef(sizes) && values.is_contiguous()) return values;
+    const at::Tensor result = fresh();
+    write(arrived, result);
     return result;
   }
-  const auto one = [&](const Job& job, Prepared& prepared) { write(job, arrive(job, prepared)); };
+  const at::Tensor result = fresh();
+  const auto one = [&](const Job& job, Prepared& prepared) {
+    const auto part = [&](const at::Tensor& all) { return all.narrow(0, job.row, job.rows).narrow(1, job.sample, job.samples); };
+    write(arrive(job, part(cotangents), prepared), part(result));
+  };
   if (!apart) {
     Prepared prepared;
     for (const Job& job : jobs) one(job, prepared);

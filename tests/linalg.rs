@@ -30,7 +30,7 @@ fn child_factors() {
     tch::set_num_threads(threads.parse().unwrap());
     for batch in BATCHES {
         for columns in COLUMNS {
-            for rows in ROWS.into_iter().filter(|rows| batch * rows * columns < 2 << 20) {
+            for rows in ROWS.into_iter().filter(|rows| batch * rows * columns < 4 << 20) {
                 let a = matrices(batch, rows, columns);
                 // Of |A|_2^2 at most |A|_F^2.
                 let scale = a.square().sum(Kind::Double).double_value(&[]);

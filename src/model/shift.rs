@@ -190,42 +190,32 @@ pub fn latent_l2(clean: &Posterior, moved: &Posterior) -> Result<Tensor> {
 }
 
 /// [`latent_l2`], `[B]` f64, and its gradient by mu', [B, L] of mu's kind, without a graph.
+///
+/// # Errors
+/// If the two means have other shapes than each other.
 pub fn latent_l2_and_gradient(clean: &Posterior, moved: &Posterior) -> Result<(Tensor, Tensor)> {
-    let (from, to) = (&clean.mean, &moved.mean);
-    ensure_shape("the moved tensor", to, &from.size())?;
+    let (from, to) = (clean.mean.f_detach()?, moved.mean.f_detach()?);
     if to.device() != Device::Cpu {
-        return tch::no_grad(|| {
-            let apart = difference(from, to)?;
-            let length = norm(&apart)?;
-            // 0 / 0 would be NaN.
-            let divisor = length.f_masked_fill(&length.f_eq(0.0)?, 1.0)?.f_unsqueeze(1)?;
-            let gradient = apart.f_div(&divisor)?.f_to_kind(to.kind())?.f_view_as(to)?;
-            Ok((length, gradient))
-        });
+        let apart = difference(&from, &to)?;
+        let length = norm(&apart)?;
+        // 0 / 0 would be NaN.
+        let divisor = length.f_masked_fill(&length.f_eq(0.0)?, 1.0)?.f_unsqueeze(1)?;
+        let gradient = apart.f_div(&divisor)?.f_to_kind(to.kind())?.f_view_as(&to)?;
+        return Ok((length, gradient));
     }
     // A few numbers a sample: starting each of ten operations would take longer than all their work.
-    let numbers = |t: &Tensor| -> Result<Vec<f64>> {
-        let flat = t.f_detach()?.f_flatten(0, -1)?;
-        Ok(match t.kind() {
-            Kind::Double => Vec::try_from(&flat)?,
-            _ => Vec::<f32>::try_from(&flat)?.into_iter().map(f64::from).collect(),
-        })
-    };
-    let mut apart = numbers(to)?;
-    apart.iter_mut().zip(numbers(from)?).for_each(|(a, b)| *a -= b);
-    let samples = to.size().first().map_or(0, |&n| n.max(0) as usize);
-    let latents = apart.len() / samples.max(1);
-    let mut lengths = Vec::with_capacity(samples);
-    for row in apart.chunks_mut(latents.max(1)) {
+    ensure_shape("the moved tensor", &to, &from.size())?;
+    let numbers = |t: &Tensor| -> Result<Vec<f64>> { Ok(Vec::try_from(double(t)?.f_flatten(0, -1)?)?) };
+    let mut apart: Vec<f64> = numbers(&to)?.into_iter().zip(numbers(&from)?).map(|(to, from)| to - from).collect();
+    let latents = to.size().iter().skip(1).product::<i64>().max(1) as usize;
+    let mut lengths = Vec::with_capacity(apart.len() / latents);
+    for row in apart.chunks_mut(latents) {
         let length = row.iter().map(|d| d * d).sum::<f64>().sqrt();
-        row.iter_mut().for_each(|d| *d /= if length == 0.0 { 1.0 } else { length });
+        let divisor = if length == 0.0 { 1.0 } else { length };
+        row.iter_mut().for_each(|d| *d /= divisor);
         lengths.push(length);
     }
-    let gradient = match to.kind() {
-        Kind::Double => Tensor::f_from_slice(&apart)?,
-        _ => Tensor::f_from_slice(&apart.iter().map(|&d| d as f32).collect::<Vec<_>>())?,
-    };
-    Ok((Tensor::f_from_slice(&lengths)?, gradient.f_view_as(to)?))
+    Ok((Tensor::f_from_slice(&lengths)?, Tensor::f_from_slice(&apart)?.f_to_kind(to.kind())?.f_view_as(&to)?))
 }
 
 /// KL(q' || q), `[B]` f64, nats.
