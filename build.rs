@@ -82,7 +82,7 @@ fn native(lib: &Path, toolkit: Option<&Toolkit>, device: Option<&Path>) -> Resul
 }
 
 /// The C++ shim's files.
-const SHIM: [&str; 22] = [
+const SHIM: [&str; 23] = [
     "vjp",
     "memory",
     "settings",
@@ -103,6 +103,7 @@ const SHIM: [&str; 22] = [
     "weights",
     "convolution",
     "linear",
+    "lanes",
     "onto_few",
     "onto_maps",
 ];

@@ -4,8 +4,10 @@
 #include <type_traits>
 
 // A routine is compiled for each generation of processors, and the loader takes the best. Elsewhere it is the compiler's own choice.
+// PB_LONG marks a routine for 512 bits, which only a processor that `lanes` names may run.
 #if defined(__x86_64__) && defined(__GNUC__) && __GNUC__ >= 12 && !defined(__clang__)
 #define PB_EACH_PROCESSOR __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#define PB_LONG __attribute__((target("arch=x86-64-v4")))
 #else
 #define PB_EACH_PROCESSOR
 #endif
@@ -15,24 +17,30 @@
 
 namespace pb {
 
-constexpr int64_t kLanes = 8;
-// Pixels whose sums are in registers at a time: with two vectors each, 12 of 16 registers.
-constexpr int64_t kPixels = 6;
+constexpr int64_t kShort = 8, kLong = 16;
 
-typedef float Lanes __attribute__((vector_size(kLanes * 4), aligned(4), may_alias));
+// Numbers of the vectors here: kLong where the processor has AVX-512 and ATEN_CPU_CAPABILITY does not forbid it, else kShort.
+int64_t lanes();
+// Whether vectors of kShort are fast: with AVX2 and FMA.
+bool has_fast_short();
+
+template <int64_t N> struct Vector {
+  typedef float Type __attribute__((vector_size(N * 4), aligned(4), may_alias));
+};
+// N numbers.
+template <int64_t N> using Lanes = typename Vector<N>::Type;
+
+// Pixels whose sums are in registers at a time: with two vectors each, 12 of 16 registers, or 24 of the 32 of AVX-512.
+template <int64_t N> constexpr int64_t kPixels = N == kLong ? 12 : 6;
 
 constexpr int64_t rounded_up(int64_t n, int64_t step) { return (n + step - 1) / step * step; }
 
-// f(std::integral_constant<int, count>) for a count of 1 to kPixels.
-template <class F> PB_INLINE void of_pixels(int64_t count, F&& f) {
-  switch (count) {
-    case 1: f(std::integral_constant<int, 1>()); break;
-    case 2: f(std::integral_constant<int, 2>()); break;
-    case 3: f(std::integral_constant<int, 3>()); break;
-    case 4: f(std::integral_constant<int, 4>()); break;
-    case 5: f(std::integral_constant<int, 5>()); break;
-    default: f(std::integral_constant<int, 6>());
+// f(std::integral_constant<int, count>) for a count of 1 to Most.
+template <int Most, int From = 1, class F> PB_INLINE void of_count(int64_t count, F&& f) {
+  if constexpr (From < Most) {
+    if (count != From) return of_count<Most, From + 1>(count, f);
   }
+  f(std::integral_constant<int, From>());
 }
 
 }  // namespace pb

@@ -12,12 +12,22 @@ struct Window {
   std::vector<int64_t> stride, padding;
 };
 
+// Rows [m, O, h, w] in f32 on a CPU. Where `factor` [b, O, h, w] is defined, row r is first multiplied by its sample r % b. Where all samples
+// share their rows, each stands for b of them.
+struct Source {
+  at::Tensor rows, factor = {};
+  bool shared = false;
+
+  int64_t samples() const { return factor.defined() ? factor.size(0) : 1; }
+  int64_t count() const { return rows.size(0) * (shared ? samples() : 1); }
+};
+
 // A weight [O, I, kh, kw] in the layout of `onto_few`, and in that of `onto_maps`.
 at::Tensor in_panels(const at::Tensor& weight);
 at::Tensor in_phases(const at::Tensor& weight, at::IntArrayRef stride);
 
-// Rows [m, O, h, w] in f32 on a CPU to [m, I, H, W]. Where `factor` [b, O, h, w] is defined, row r is first multiplied by its sample r % b.
-at::Tensor onto_few(const at::Tensor& rows, const at::Tensor& factor, const at::Tensor& panels, const Window& window);
-// The same for a multiple of 8 channels, and channels last; on the processors that `has_onto_maps` names.
-at::Tensor onto_maps(const at::Tensor& rows, const at::Tensor& factor, const at::Tensor& phases, const Window& window);
-bool has_onto_maps();
+// All rows of a source to images [count, I, H, W].
+at::Tensor onto_few(const Source& source, const at::Tensor& panels, const Window& window);
+// The same, to channels last, for as many channels, bytes of the weight and on such processors as `has_onto_maps` says.
+at::Tensor onto_maps(const Source& source, const at::Tensor& phases, const Window& window);
+bool has_onto_maps(int64_t channels, int64_t bytes);

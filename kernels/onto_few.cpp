@@ -13,7 +13,6 @@
 
 namespace {
 
-using pb::kLanes;
 using pb::kPixels;
 using pb::Lanes;
 using pb::rounded_up;
@@ -35,7 +34,7 @@ struct Plan : Window {
         top(padding[0]),
         left(padding[1]),
         line_taps(rounded_up(kw, kPiece)),
-        taps(rounded_up(channels * kh * line_taps, kLanes)),
+        taps(rounded_up(channels * kh * line_taps, pb::lanes())),
         lines(std::max(height + 2 * top, (out_height - 1) * down + kh)),
         line(std::max(width + 2 * left, (out_width - 1) * right + line_taps)) {}
 
@@ -44,49 +43,50 @@ struct Plan : Window {
 };
 
 // Sums over the maps for P pixels and L vectors of taps: [P, taps] from [P, maps] and a panel [maps, L vectors].
-template <int P, int L> PB_INLINE void products(const float* maps, const float* panel, const Plan& plan, float* to) {
-  Lanes sums[P][L] = {};
+template <int64_t N, int P, int L> PB_INLINE void products(const float* maps, const float* panel, const Plan& plan, float* to) {
+  Lanes<N> sums[P][L] = {};
   for (int64_t o = 0; o < plan.maps; ++o) {
-    Lanes taps[L];
-    for (int l = 0; l < L; ++l) taps[l] = *reinterpret_cast<const Lanes*>(panel + (o * L + l) * kLanes);
+    Lanes<N> taps[L];
+    for (int l = 0; l < L; ++l) taps[l] = *reinterpret_cast<const Lanes<N>*>(panel + (o * L + l) * N);
     for (int p = 0; p < P; ++p) {
       const float value = maps[p * plan.maps + o];
       for (int l = 0; l < L; ++l) sums[p][l] += value * taps[l];
     }
   }
   for (int p = 0; p < P; ++p) {
-    for (int l = 0; l < L; ++l) *reinterpret_cast<Lanes*>(to + p * plan.taps + l * kLanes) = sums[p][l];
+    for (int l = 0; l < L; ++l) *reinterpret_cast<Lanes<N>*>(to + p * plan.taps + l * N) = sums[p][l];
   }
 }
 
-template <int P> PB_INLINE void all_products(const float* maps, const float* panels, const Plan& plan, float* to) {
+template <int64_t N, int P> PB_INLINE void all_products(const float* maps, const float* panels, const Plan& plan, float* to) {
   int64_t t = 0;
-  for (; t + 2 * kLanes <= plan.taps; t += 2 * kLanes) products<P, 2>(maps, panels + t * plan.maps, plan, to + t);
-  if (t < plan.taps) products<P, 1>(maps, panels + t * plan.maps, plan, to + t);
+  for (; t + 2 * N <= plan.taps; t += 2 * N) products<N, P, 2>(maps, panels + t * plan.maps, plan, to + t);
+  if (t < plan.taps) products<N, P, 1>(maps, panels + t * plan.maps, plan, to + t);
 }
 
 // What a thread writes on its way.
 struct Scratch {
   std::vector<float> factored, products, image;
-  explicit Scratch(const Plan& p) : factored(kPixels * p.maps), products(p.out_width * p.taps), image(p.channels * p.lines * p.line) {}
+  explicit Scratch(const Plan& p) : factored(kPixels<pb::kLong> * p.maps), products(p.out_width * p.taps), image(p.channels * p.lines * p.line) {}
 };
 
 // One row [h, w, O], times `factor` if there is one, to an image [I, H, W].
-PB_EACH_PROCESSOR void one_image(const float* row, const float* factor, const float* panels, const Plan& plan, float* factored,
-                                 float* columns, float* image, float* to) {
+template <int64_t N> PB_INLINE void one_image_of(const float* row, const float* factor, const float* panels, const Plan& plan, Scratch& own,
+                                                float* to) {
+  float *factored = own.factored.data(), *columns = own.products.data(), *image = own.image.data();
   // Lines of neighbouring pixels overlap. Those of one turn do not, so that no sum waits for the one before it to be stored.
   const int64_t turns = rounded_up(plan.line_taps, plan.right) / plan.right;
   std::memset(image, 0, plan.channels * plan.lines * plan.line * sizeof(float));
   for (int64_t i = 0; i < plan.out_height; ++i) {
-    for (int64_t j = 0; j < plan.out_width; j += kPixels) {
-      const int64_t count = std::min(kPixels, plan.out_width - j), at = (i * plan.out_width + j) * plan.maps;
+    for (int64_t j = 0; j < plan.out_width; j += kPixels<N>) {
+      const int64_t count = std::min(kPixels<N>, plan.out_width - j), at = (i * plan.out_width + j) * plan.maps;
       const float* maps = row + at;
       if (factor != nullptr) {
         for (int64_t e = 0; e < count * plan.maps; ++e) factored[e] = maps[e] * factor[at + e];
         maps = factored;
       }
       float* into = columns + j * plan.taps;
-      pb::of_pixels(count, [&](auto number) PB_INLINE_LAMBDA { all_products<number>(maps, panels, plan, into); });
+      pb::of_count<kPixels<N>>(count, [&](auto number) PB_INLINE_LAMBDA { all_products<N, number>(maps, panels, plan, into); });
     }
     for (int64_t turn = 0; turn < turns; ++turn) {
       for (int64_t c = 0; c < plan.channels; ++c) {
@@ -110,38 +110,55 @@ PB_EACH_PROCESSOR void one_image(const float* row, const float* factor, const fl
   }
 }
 
+PB_EACH_PROCESSOR void one_image(const float* row, const float* factor, const float* panels, const Plan& plan, Scratch& own, float* to) {
+  one_image_of<pb::kShort>(row, factor, panels, plan, own, to);
+}
+
+#ifdef PB_LONG
+PB_LONG void one_image_long(const float* row, const float* factor, const float* panels, const Plan& plan, Scratch& own, float* to) {
+  one_image_of<pb::kLong>(row, factor, panels, plan, own, to);
+}
+#endif
+
+auto* image_of() {
+#ifdef PB_LONG
+  if (pb::lanes() == pb::kLong) return &one_image_long;
+#endif
+  return &one_image;
+}
+
 }  // namespace
 
 at::Tensor in_panels(const at::Tensor& weight) {
   const int64_t kw = weight.size(3), maps = weight.size(0);
   const at::Tensor lines = at::constant_pad_nd(weight, {0, rounded_up(kw, kPiece) - kw}).flatten(1);
-  const at::Tensor taps = at::constant_pad_nd(lines, {0, rounded_up(lines.size(1), kLanes) - lines.size(1)});
+  const at::Tensor taps = at::constant_pad_nd(lines, {0, rounded_up(lines.size(1), pb::lanes()) - lines.size(1)});
   std::vector<at::Tensor> panels;
-  for (int64_t t = 0; t < taps.size(1); t += 2 * kLanes) {
-    panels.push_back(taps.narrow(1, t, std::min(2 * kLanes, taps.size(1) - t)).reshape({-1}));
+  for (int64_t t = 0; t < taps.size(1); t += 2 * pb::lanes()) {
+    panels.push_back(taps.narrow(1, t, std::min(2 * pb::lanes(), taps.size(1) - t)).reshape({-1}));
   }
   return at::cat(panels).view({taps.size(1), maps});
 }
 
-at::Tensor onto_few(const at::Tensor& rows, const at::Tensor& factor, const at::Tensor& panels, const Window& window) {
-  const int64_t count = rows.size(0);
+at::Tensor onto_few(const Source& source, const at::Tensor& panels, const Window& window) {
+  const at::Tensor& rows = source.rows;
   const Plan plan(rows.size(1), window);
   TORCH_CHECK(rows.scalar_type() == at::kFloat && panels.numel() == plan.taps * plan.maps && rows.size(2) == plan.out_height &&
                   rows.size(3) == plan.out_width,
               "onto_few: rows and weight do not belong together");
   const at::Tensor from = rows.contiguous(at::MemoryFormat::ChannelsLast);
-  const at::Tensor by = factor.defined() ? factor.contiguous(at::MemoryFormat::ChannelsLast) : at::Tensor();
-  const int64_t samples = factor.defined() ? by.size(0) : 1, size = plan.pixels() * plan.maps;
+  const at::Tensor by = source.factor.defined() ? source.factor.contiguous(at::MemoryFormat::ChannelsLast) : at::Tensor();
+  const int64_t samples = source.samples(), each = source.shared ? samples : 1, count = source.count(), size = plan.pixels() * plan.maps;
   at::Tensor result = at::empty({count, plan.channels, plan.height, plan.width}, rows.options().memory_format(at::MemoryFormat::Contiguous));
   const float* data = from.const_data_ptr<float>();
   const float* factors = by.defined() ? by.const_data_ptr<float>() : nullptr;
   const float* weights = panels.const_data_ptr<float>();
   float* to = result.mutable_data_ptr<float>();
+  auto* const one = image_of();
   at::parallel_for(0, count, 1, [&](int64_t begin, int64_t end) {
     Scratch own(plan);
     for (int64_t r = begin; r < end; ++r) {
-      one_image(data + r * size, factors == nullptr ? nullptr : factors + r % samples * size, weights, plan, own.factored.data(),
-                own.products.data(), own.image.data(), to + r * plan.image());
+      one(data + r / each * size, factors == nullptr ? nullptr : factors + r % samples * size, weights, plan, own, to + r * plan.image());
     }
   });
   return result;

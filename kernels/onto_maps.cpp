@@ -14,19 +14,23 @@
 
 namespace {
 
-using pb::kLanes;
 using pb::kPixels;
 using pb::Lanes;
 
+// Bytes of a weight that a core's own cache holds beside its rows: processors with AVX-512 have a larger one.
+constexpr int64_t kShortBytes = 128 << 10, kLongBytes = 512 << 10;
+
 // From a block of weights to the next: two vectors of channels.
-constexpr int64_t kPanel = 2 * kLanes;
+int64_t panel_channels() { return 2 * pb::lanes(); }
 
 // Sizes of the work beside the window's own. A row has a border above and to the left, whose zeros stand for pixels outside of it, and below
 // and to the right.
 struct Plan : Window {
   int64_t maps, down, right, top, left, above, before, lines, line;
+  // Whether rows are channels last.
+  bool last;
 
-  Plan(int64_t o, const Window& w)
+  Plan(int64_t o, bool is_last, const Window& w)
       : Window(w),
         maps(o),
         down(stride[0]),
@@ -36,7 +40,8 @@ struct Plan : Window {
         above((kh - 1) / down),
         before((kw - 1) / right),
         lines(above + std::max(out_height, (height - 1 + top) / down + 1)),
-        line(before + std::max(out_width, (width - 1 + left) / right + 1)) {}
+        line(before + std::max(out_width, (width - 1 + left) / right + 1)),
+        last(is_last) {}
 };
 
 // Taps of a phase along one axis: every `step`-th of `taps` from `phase` on.
@@ -44,80 +49,118 @@ constexpr int64_t taps_of(int64_t taps, int64_t phase, int64_t step) { return ph
 // The first place of a phase that lies in the image: the least u with u step + phase - padding >= 0.
 constexpr int64_t first_of(int64_t padding, int64_t phase, int64_t step) { return std::max<int64_t>(0, (padding - phase + step - 1) / step); }
 
-// P pixels of a phase, `step` apart, and L vectors of their channels.
-template <int P, int L> PB_INLINE void sums_of(const float* from, int64_t down_taps, int64_t right_taps, const float* weights, const Plan& plan,
-                                               float* to, int64_t step) {
-  Lanes sums[P][L] = {};
+// Q lines of P pixels of a phase, `step` and `down` apart in the image, and L vectors of N of their channels.
+template <int64_t N, int Q, int P, int L> PB_INLINE void sums_of(const float* from, int64_t down_taps, int64_t right_taps, const float* weights,
+                                                                const Plan& plan, float* to, int64_t step, int64_t down) {
+  Lanes<N> sums[Q][P][L] = {};
   for (int64_t a = 0; a < down_taps; ++a) {
     for (int64_t b = 0; b < right_taps; ++b) {
       const float* maps = from - (a * plan.line + b) * plan.maps;
-      for (int64_t o = 0; o < plan.maps; ++o, weights += L * kLanes) {
-        Lanes taps[L];
-        for (int l = 0; l < L; ++l) taps[l] = *reinterpret_cast<const Lanes*>(weights + l * kLanes);
-        for (int p = 0; p < P; ++p) {
-          const float value = maps[p * plan.maps + o];
-          for (int l = 0; l < L; ++l) sums[p][l] += value * taps[l];
+      for (int64_t o = 0; o < plan.maps; ++o, weights += L * N) {
+        Lanes<N> taps[L];
+        for (int l = 0; l < L; ++l) taps[l] = *reinterpret_cast<const Lanes<N>*>(weights + l * N);
+        for (int q = 0; q < Q; ++q) {
+          for (int p = 0; p < P; ++p) {
+            const float value = maps[(q * plan.line + p) * plan.maps + o];
+            for (int l = 0; l < L; ++l) sums[q][p][l] += value * taps[l];
+          }
         }
       }
     }
   }
-  for (int p = 0; p < P; ++p) {
-    for (int l = 0; l < L; ++l) *reinterpret_cast<Lanes*>(to + p * step + l * kLanes) = sums[p][l];
+  for (int q = 0; q < Q; ++q) {
+    for (int p = 0; p < P; ++p) {
+      for (int l = 0; l < L; ++l) *reinterpret_cast<Lanes<N>*>(to + q * down + p * step + l * N) = sums[q][p][l];
+    }
   }
 }
 
-// One row [h, w, O], times `factor` if there is one, to an image [H, W, I]. `padded` is [lines, line, O], with zeros in its border.
-PB_EACH_PROCESSOR void one_row(const float* row, const float* factor, const float* weights, const Plan& plan, float* padded, float* to) {
-  const int64_t numbers = plan.out_width * plan.maps, step = plan.right * plan.channels;
+// One row, times `factor` if there is one, into `padded` [lines, line, O].
+PB_INLINE void place(const float* row, const float* factor, const Plan& plan, float* padded) {
+  const int64_t pixels = plan.out_height * plan.out_width, numbers = plan.out_width * plan.maps;
   for (int64_t i = 0; i < plan.out_height; ++i) {
     float* into = padded + ((i + plan.above) * plan.line + plan.before) * plan.maps;
     const float* from = row + i * numbers;
-    if (factor == nullptr) {
+    if (plan.last && factor == nullptr) {
       std::memcpy(into, from, numbers * sizeof(float));
-    } else {
+    } else if (plan.last) {
       for (int64_t e = 0; e < numbers; ++e) into[e] = from[e] * factor[i * numbers + e];
+    } else {
+      for (int64_t o = 0; o < plan.maps; ++o) {
+        for (int64_t j = 0; j < plan.out_width; ++j) {
+          const int64_t at = o * pixels + i * plan.out_width + j;
+          into[j * plan.maps + o] = factor == nullptr ? row[at] : row[at] * factor[at];
+        }
+      }
     }
   }
+}
+
+// One row, times `factor` if there is one, to an image [H, W, I]. `padded` has zeros in its border.
+template <int64_t N> PB_INLINE void one_row_of(const float* row, const float* factor, const float* weights, const Plan& plan, float* padded, float* to) {
+  const int64_t step = plan.right * plan.channels, down = plan.down * plan.width * plan.channels;
+  place(row, factor, plan, padded);
   for (int64_t alpha = 0; alpha < plan.down; ++alpha) {
     for (int64_t beta = 0; beta < plan.right; ++beta) {
       const int64_t down_taps = taps_of(plan.kh, alpha, plan.down), right_taps = taps_of(plan.kw, beta, plan.right);
       const int64_t first = first_of(plan.left, beta, plan.right);
       const int64_t count = plan.width - 1 + plan.left < beta ? 0 : (plan.width - 1 + plan.left - beta) / plan.right + 1 - first;
-      // Blocks of equal size: a last one of few pixels would wait for its own sums.
-      const int64_t blocks = (count + kPixels - 1) / kPixels, pixels = count > 0 ? (count + blocks - 1) / blocks : 1;
-      for (int64_t c = 0; c < plan.channels; c += kPanel) {
-        const bool whole = plan.channels - c >= kPanel;
-        for (int64_t u = first_of(plan.top, alpha, plan.down); u * plan.down + alpha - plan.top < plan.height; ++u) {
+      // Blocks of equal size: a last one of few pixels would wait for its own sums. Where there is room, they are of two lines.
+      const int64_t blocks = (count + kPixels<N> - 1) / kPixels<N>, pixels = count > 0 ? (count + blocks - 1) / blocks : 1;
+      const int64_t end = plan.height - 1 + plan.top < alpha ? 0 : (plan.height - 1 + plan.top - alpha) / plan.down + 1;
+      for (int64_t c = 0; c < plan.channels; c += 2 * N) {
+        const bool whole = plan.channels - c >= 2 * N;
+        for (int64_t u = first_of(plan.top, alpha, plan.down), lines = 1; u < end; u += lines) {
+          lines = 2 * pixels <= kPixels<N> && u + 2 <= end ? 2 : 1;
           const int64_t y = u * plan.down + alpha - plan.top;
           for (int64_t done = 0; done < count; done += pixels) {
             const int64_t v = first + done;
             const float* from = padded + ((u + plan.above) * plan.line + v + plan.before) * plan.maps;
             float* into = to + (y * plan.width + v * plan.right + beta - plan.left) * plan.channels + c;
-            pb::of_pixels(std::min(pixels, count - done), [&](auto number) PB_INLINE_LAMBDA {
+            const auto sums = [&](auto q, auto p) PB_INLINE_LAMBDA {
               if (whole) {
-                sums_of<number, 2>(from, down_taps, right_taps, weights, plan, into, step);
+                sums_of<N, q, p, 2>(from, down_taps, right_taps, weights, plan, into, step, down);
               } else {
-                sums_of<number, 1>(from, down_taps, right_taps, weights, plan, into, step);
+                sums_of<N, q, p, 1>(from, down_taps, right_taps, weights, plan, into, step, down);
               }
-            });
+            };
+            const int64_t number = std::min(pixels, count - done);
+            if (lines == 2) {
+              pb::of_count<kPixels<N> / 2>(number, [&](auto p) PB_INLINE_LAMBDA { sums(std::integral_constant<int, 2>(), p); });
+            } else {
+              pb::of_count<kPixels<N>>(number, [&](auto p) PB_INLINE_LAMBDA { sums(std::integral_constant<int, 1>(), p); });
+            }
           }
         }
-        weights += down_taps * right_taps * plan.maps * std::min(kPanel, plan.channels - c);
+        weights += down_taps * right_taps * plan.maps * std::min(2 * N, plan.channels - c);
       }
     }
   }
 }
 
+PB_EACH_PROCESSOR void one_row(const float* row, const float* factor, const float* weights, const Plan& plan, float* padded, float* to) {
+  one_row_of<pb::kShort>(row, factor, weights, plan, padded, to);
+}
+
+#ifdef PB_LONG
+PB_LONG void one_long_row(const float* row, const float* factor, const float* weights, const Plan& plan, float* padded, float* to) {
+  one_row_of<pb::kLong>(row, factor, weights, plan, padded, to);
+}
+#endif
+
+auto* row_of() {
+#ifdef PB_LONG
+  if (pb::lanes() == pb::kLong) return &one_long_row;
+#endif
+  return &one_row;
+}
+
 }  // namespace
 
-bool has_onto_maps() {
-#if defined(__x86_64__) && defined(__GNUC__) && __GNUC__ >= 12 && !defined(__clang__)
-  // With 512 bits oneDNN's vectors are twice as long as these; without FMA neither has been measured.
-  static const bool has = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && !__builtin_cpu_supports("avx512f");
-  return has;
-#else
-  return false;
-#endif
+bool has_onto_maps(int64_t channels, int64_t bytes) {
+  // Without FMA it has not been measured; with 512 bits and channels for shorter vectors only, oneDNN is as fast.
+  if (channels % pb::lanes() != 0) return false;
+  return pb::lanes() == pb::kLong ? bytes <= kLongBytes : pb::has_fast_short() && bytes <= kShortBytes;
 }
 
 at::Tensor in_phases(const at::Tensor& weight, at::IntArrayRef stride) {
@@ -126,30 +169,33 @@ at::Tensor in_phases(const at::Tensor& weight, at::IntArrayRef stride) {
     for (int64_t beta = 0; beta < stride[1]; ++beta) {
       // [a, b, O, I] of the phase.
       const at::Tensor taps = weight.slice(2, alpha, INT64_MAX, stride[0]).slice(3, beta, INT64_MAX, stride[1]).permute({2, 3, 0, 1});
-      for (const at::Tensor& panel : taps.split(kPanel, 3)) blocks.push_back(panel.reshape({-1}));
+      for (const at::Tensor& panel : taps.split(panel_channels(), 3)) blocks.push_back(panel.reshape({-1}));
     }
   }
   return at::cat(blocks);
 }
 
-at::Tensor onto_maps(const at::Tensor& rows, const at::Tensor& factor, const at::Tensor& phases, const Window& window) {
-  const Plan plan(rows.size(1), window);
-  TORCH_CHECK(rows.scalar_type() == at::kFloat && plan.channels % kLanes == 0 && phases.numel() == plan.kh * plan.kw * plan.maps * plan.channels &&
+at::Tensor onto_maps(const Source& source, const at::Tensor& phases, const Window& window) {
+  const at::Tensor& rows = source.rows;
+  const bool last = !rows.is_contiguous() || rows.is_contiguous(at::MemoryFormat::ChannelsLast);
+  const auto layout = last ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous;
+  const Plan plan(rows.size(1), last, window);
+  TORCH_CHECK(rows.scalar_type() == at::kFloat && plan.channels % pb::lanes() == 0 && phases.numel() == plan.kh * plan.kw * plan.maps * plan.channels &&
                   rows.size(2) == plan.out_height && rows.size(3) == plan.out_width,
               "onto_maps: rows and weight do not belong together");
-  const at::Tensor from = rows.contiguous(at::MemoryFormat::ChannelsLast);
-  const at::Tensor by = factor.defined() ? factor.contiguous(at::MemoryFormat::ChannelsLast) : at::Tensor();
-  const int64_t samples = factor.defined() ? by.size(0) : 1, size = plan.out_height * plan.out_width * plan.maps;
-  const int64_t image = plan.channels * plan.height * plan.width;
-  at::Tensor result = at::empty({rows.size(0), plan.channels, plan.height, plan.width}, rows.options().memory_format(at::MemoryFormat::ChannelsLast));
+  const at::Tensor from = rows.contiguous(layout), by = source.factor.defined() ? source.factor.contiguous(layout) : at::Tensor();
+  const int64_t samples = source.samples(), each = source.shared ? samples : 1, count = source.count();
+  const int64_t size = plan.out_height * plan.out_width * plan.maps, image = plan.channels * plan.height * plan.width;
+  at::Tensor result = at::empty({count, plan.channels, plan.height, plan.width}, rows.options().memory_format(at::MemoryFormat::ChannelsLast));
   const float* data = from.const_data_ptr<float>();
   const float* factors = by.defined() ? by.const_data_ptr<float>() : nullptr;
   const float* weights = phases.const_data_ptr<float>();
   float* to = result.mutable_data_ptr<float>();
-  at::parallel_for(0, rows.size(0), 1, [&](int64_t begin, int64_t end) {
+  auto* const one = row_of();
+  at::parallel_for(0, count, 1, [&](int64_t begin, int64_t end) {
     std::vector<float> padded(plan.lines * plan.line * plan.maps);
     for (int64_t r = begin; r < end; ++r) {
-      one_row(data + r * size, factors == nullptr ? nullptr : factors + r % samples * size, weights, plan, padded.data(), to + r * image);
+      one(data + r / each * size, factors == nullptr ? nullptr : factors + r % samples * size, weights, plan, padded.data(), to + r * image);
     }
   });
   return result;

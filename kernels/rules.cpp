@@ -55,8 +55,8 @@ Tensor pointwise(Node* node, const Slice& slice) {
   const auto self = [&](auto* n) { return slice.of(n->self_.unpack()); };
   const auto result = [&](auto* n) { return slice.of(n->result_.unpack(node->getptr())); };
   if (auto* n = dynamic_cast<generated::ReluBackward0*>(node)) {
-    const Tensor y = result(n);
-    return y.gt(0).to(y.scalar_type());
+    // 0 or 1, for a result is not negative.
+    return result(n).sign();
   }
   if (auto* n = dynamic_cast<generated::LeakyReluBackward0*>(node)) {
     const Tensor x = self(n);
@@ -132,9 +132,6 @@ Rows reshaped(Rows rows, std::vector<int64_t> sizes, const Slice& slice) {
   return {rows.first, shared ? values.expand(sizes) : values, rows.own};
 }
 
-// Bytes of a weight that a core's own cache holds beside its rows.
-constexpr int64_t kCoreBytes = 128 << 10;
-
 // Which of our own loops takes the rows back through the convolution.
 enum class Onto { None, Few, Maps };
 
@@ -148,7 +145,7 @@ Onto onto(const generated::ConvolutionBackward0* n, const Tensor& w, const Tenso
   if (!plain) return Onto::None;
   if (sizes[1] <= kFewChannels) return Onto::Few;
   const bool strided = is(n->stride, [](int64_t s) { return s > 1; });
-  return strided && sizes[1] % 8 == 0 && static_cast<int64_t>(w.nbytes()) <= kCoreBytes && has_onto_maps() ? Onto::Maps : Onto::None;
+  return strided && has_onto_maps(sizes[1], static_cast<int64_t>(w.nbytes())) ? Onto::Maps : Onto::None;
 }
 
 // From a single place, whose window covers the whole image: one product with the taps that lie on it.
@@ -159,8 +156,9 @@ bool is_single(const generated::ConvolutionBackward0* n, const Tensor& w, int64_
          sizes[3] + n->padding[1].expect_int() <= w.size(3);
 }
 
-// Rows [m, O, h, w] back through a convolution onto [m, I, H, W]; first times `factor` [b, O, h, w], where it is defined.
-Tensor through(generated::ConvolutionBackward0* n, const Tensor& g, const Tensor& factor, const Slice& slice) {
+// Rows back through a convolution onto [count, I, H, W].
+Tensor through(generated::ConvolutionBackward0* n, const Source& source, const Slice& slice) {
+  const Tensor& g = source.rows;
   const auto stride = ints(n->stride), padding = ints(n->padding), dilation = ints(n->dilation);
   const auto sizes = sizes_behind(n, 0);
   TORCH_CHECK(sizes.size() == 4 && sizes[0] == slice.batch, "folded: a convolution that is not of images");
@@ -191,8 +189,8 @@ Tensor through(generated::ConvolutionBackward0* n, const Tensor& g, const Tensor
     map = own;
   }
   const Window window{channels, height, width, g.size(2), g.size(3), kh, kw, stride, padding};
-  if (way == Onto::Few) return onto_few(g, factor, map, window);
-  if (way == Onto::Maps) return onto_maps(g, factor, map, window);
+  if (way == Onto::Few) return onto_few(source, map, window);
+  if (way == Onto::Maps) return onto_maps(source, map, window);
   if (single) return at::mm(g.flatten(1), map).unflatten(1, {channels, height, width});
   if (few) {
     const Tensor columns = at::matmul(g.permute({0, 2, 3, 1}).flatten(1, 2), map).transpose(1, 2);
@@ -210,7 +208,7 @@ Tensor through(generated::ConvolutionBackward0* n, const Tensor& g, const Tensor
 // Whether `next`, and it alone, reads the rows and multiplies them itself, in the cache.
 bool multiplies(Node* next, const Tensor& rows, const Slice& slice) {
   auto* n = dynamic_cast<generated::ConvolutionBackward0*>(next);
-  if (n == nullptr || rows.dim() != 5 || is_shared(rows) || rows.numel() == 0) return false;
+  if (n == nullptr || rows.dim() != 5 || rows.numel() == 0) return false;
   const auto consumers = slice.consumers->find(next);
   if (consumers == slice.consumers->end() || consumers->second != 1) return false;
   const Tensor w = n->weight_.unpack();
@@ -332,7 +330,12 @@ std::vector<Rows> apply_rule(Node* node, std::vector<Rows> given, const Slice& s
   }
   if (auto* n = dynamic_cast<generated::ConvolutionBackward0*>(node)) {
     TORCH_CHECK(rows.values.dim() == 5, "folded: a convolution that is not of images");
-    return {{rows.first, on_batch(rows.values, [&](const Tensor& g) { return through(n, g, rows.factor, slice); }), true}};
+    if (rows.factor.defined() && is_shared(rows.values)) {
+      // Each sample multiplies them by its own numbers: then they are no longer shared.
+      const Tensor images = through(n, {rows.values.select(1, 0), rows.factor, true}, slice);
+      return {{rows.first, images.unflatten(0, rows.values.sizes().slice(0, 2)), true}};
+    }
+    return {{rows.first, on_batch(rows.values, [&](const Tensor& g) { return through(n, {g, rows.factor}, slice); }), true}};
   }
   if (auto* n = dynamic_cast<generated::MaxPool2DWithIndicesBackward0*>(node)) {
     return {{rows.first, unpooled(n, rows.values, slice), true}};

@@ -191,10 +191,10 @@ fn traced_convolutions_fold() {
 }
 
 /// Maps of the first and the second convolution, kernel, stride, padding and the images' channels and sides: back onto few channels
-/// through lines of taps that are cut or filled up, and onto maps whose channels fill their last block or half of it; with pixels that
-/// no tap reaches, and with a kernel smaller than its stride.
+/// through lines of taps that are cut or filled up, and onto maps whose channels fill their last block or half of it, for vectors of 8 and
+/// of 16; one and two lines of pixels at a time; with pixels that no tap reaches, and with a kernel smaller than its stride.
 type Chain = (i64, [i64; 2], [i64; 2], [i64; 2], [i64; 2], [i64; 2]);
-const CHAINS: [Chain; 7] = [
+const CHAINS: [Chain; 10] = [
     (1, [16, 24], [4, 4], [2, 2], [1, 1], [16, 16]),
     (3, [8, 16], [3, 3], [2, 2], [1, 1], [13, 14]),
     (2, [24, 8], [5, 5], [3, 3], [2, 2], [17, 23]),
@@ -202,35 +202,62 @@ const CHAINS: [Chain; 7] = [
     (1, [8, 5], [3, 3], [1, 1], [1, 1], [12, 9]),
     (3, [40, 7], [4, 3], [2, 3], [1, 0], [18, 20]),
     (1, [32, 32], [4, 4], [2, 2], [1, 1], [28, 30]),
+    (1, [32, 48], [4, 4], [2, 2], [1, 1], [15, 13]),
+    (2, [48, 9], [5, 3], [2, 2], [2, 1], [14, 60]),
+    (1, [16, 64], [3, 3], [3, 2], [1, 1], [9, 70]),
 ];
+
+/// The weights of a chain and tanh of its last maps, flattened.
+fn chained(chain: &Chain, x: &Tensor) -> (Vec<Tensor>, Tensor) {
+    let (channels, maps, kernel, stride, padding, _) = chain;
+    let weights: Vec<Tensor> = [(*channels, maps[0]), (maps[0], maps[1])]
+        .map(|(from, to)| (rand(&[to, from, kernel[0], kernel[1]], 7) - 0.5).to_kind(Kind::Float))
+        .into();
+    let maps = weights.iter().fold(x.shallow_clone(), |maps, weight| {
+        maps.conv2d(weight, None::<&Tensor>, stride, padding, [1, 1], 1).tanh()
+    });
+    (weights, maps.flatten(1, -1))
+}
+
+/// What sums of the chain, in f32, may be apart by where they are as large as `values`.
+fn allowed(weights: &[Tensor], values: &Tensor, more: &[i64]) -> f64 {
+    // A pixel is a sum over the first convolution's maps and taps, each of them one over the second's.
+    let terms = weights.iter().map(|w| w.size()[0] * w.size()[2] * w.size()[3]).chain(more.iter().copied());
+    apart(Kind::Float, &terms.collect::<Vec<_>>()) * values.abs().max().double_value(&[])
+}
 
 #[test]
 fn folded_passes_give_what_autograd_gives() {
     use pullback::ffi::{Graph, VjpMode, vjp};
-    for (channels, maps, kernel, stride, padding, sides) in CHAINS {
-        let weights = [(channels, maps[0]), (maps[0], maps[1])].map(|(from, to)| {
-            let weight = rand(&[to, from, kernel[0], kernel[1]], 7) - 0.5;
-            weight.to_kind(Kind::Float)
-        });
+    for chain in &CHAINS {
         for batch in [1, 5] {
-            let x = rand(&[batch, channels, sides[0], sides[1]], 8).to_kind(Kind::Float).set_requires_grad(true);
-            let mut maps = x.shallow_clone();
-            for weight in &weights {
-                maps = maps.conv2d(weight, None::<&Tensor>, stride, padding, [1, 1], 1).tanh();
-            }
-            let output = maps.flatten(1, -1);
+            let x = rand(&[batch, chain.0, chain.5[0], chain.5[1]], 8).to_kind(Kind::Float).set_requires_grad(true);
+            let (weights, output) = chained(chain, &x);
             let cotangents = (rand(&[7, batch, output.size()[1]], 9) - 0.5).to_kind(Kind::Float);
             let of = |way| vjp(&output, &x, &cotangents, way, Graph::Constant).unwrap();
             let (folded, looped) = (of(VjpMode::Folded), of(VjpMode::Looped));
-            // A pixel is a sum over the first convolution's maps and taps, each of them one over the second's.
-            let terms = kernel.iter().product::<i64>();
-            let allowed = apart(Kind::Float, &[weights[0].size()[0] * terms, weights[1].size()[0] * terms])
-                * looped.abs().max().double_value(&[]);
+            let allowed = allowed(&weights, &looped, &[]);
             let gap = (folded - &looped).abs().max().double_value(&[]);
-            assert!(
-                gap <= allowed,
-                "{channels} channels, kernel {kernel:?}, stride {stride:?}, batch {batch}: {gap} > {allowed}"
-            );
+            assert!(gap <= allowed, "{chain:?}, batch {batch}: {gap} > {allowed}");
+        }
+    }
+}
+
+/// The rows of a linear layer's Jacobian are the same for all samples until each multiplies them by its own derivative.
+#[test]
+fn rows_that_samples_share_are_each_its_own_before_a_convolution() {
+    use pullback::jacobian::{Mode, rows};
+    for chain in &CHAINS {
+        for batch in [1, 5] {
+            let x = rand(&[batch, chain.0, chain.5[0], chain.5[1]], 8).to_kind(Kind::Float).set_requires_grad(true);
+            let (weights, features) = chained(chain, &x);
+            let width = features.size()[1];
+            let head = (rand(&[6, width], 10) - 0.5).to_kind(Kind::Float);
+            let output = features.linear(&head, None::<&Tensor>);
+            let (folded, looped) = (rows(&output, &x, Mode::Folded).unwrap(), rows(&output, &x, Mode::Looped).unwrap());
+            let allowed = allowed(&weights, &looped, &[width]);
+            let gap = (folded - &looped).abs().max().double_value(&[]);
+            assert!(gap <= allowed, "{chain:?}, batch {batch}: {gap} > {allowed}");
         }
     }
 }
