@@ -82,7 +82,7 @@ fn native(lib: &Path, toolkit: Option<&Toolkit>, device: Option<&Path>) -> Resul
 }
 
 /// The C++ shim's files.
-const SHIM: [&str; 23] = [
+const SHIM: [&str; 24] = [
     "vjp",
     "memory",
     "settings",
@@ -104,6 +104,7 @@ const SHIM: [&str; 23] = [
     "convolution",
     "linear",
     "lanes",
+    "direct",
     "onto_few",
     "onto_maps",
 ];

@@ -1,5 +1,7 @@
-// Convolutions of images on a CPU by the fastest way for their sizes. If oneDNN is slow (few channels, maps of a few pixels), they are
-// products of unrolled images; otherwise they are oneDNN's, channels last. Autograd records the same as always.
+// Convolutions of images on a CPU by the fastest way for their sizes: a loop of our own, products of unrolled images where oneDNN is slow
+// (few channels, maps of a few pixels), or oneDNN's own, channels last. Autograd records the same as always.
+#include "direct.h"
+#include "lanes.h"
 #include "plain.h"
 #include "protect.h"
 #include "pullback.h"
@@ -22,13 +24,10 @@ using at::Tensor;
 constexpr int64_t kFewChannels = 4;
 // The same below this many pixels in an output map.
 constexpr int64_t kFewPixels = 16;
+// Up to so many products of two numbers a loop of our own is faster than oneDNN also by steps of one pixel.
+constexpr int64_t kFewProducts = 128 << 20;
 // Bytes of unrolled images at a time.
 constexpr int64_t kUnrolledBytes = 4 << 20;
-
-// The sizes of a convolution: of the kernel, the images and the maps.
-struct Sizes {
-  int64_t kh, kw, height, width, out_height, out_width;
-};
 
 // A product of images [B, I, H, W], unrolled channels last, with the weight.
 Tensor by_product(const Tensor& x, const Tensor& w, const Tensor& bias, at::IntArrayRef stride, at::IntArrayRef padding, const Sizes& s) {
@@ -87,6 +86,9 @@ Tensor convolved(const Tensor& x, const Tensor& w, const std::optional<Tensor>& 
     const int64_t pixels = s.out_height * s.out_width;
     if (close && pixels == 1 && s.height + padding[0] <= s.kh && s.width + padding[1] <= s.kw) {
       result = by_taps(x, w, b, padding, s);
+    } else if (close && pixels >= kFewPixels && pb::suits(w.size(0), static_cast<int64_t>(w.nbytes())) &&
+               (stride[0] > 1 || stride[1] > 1 || x.size(1) <= kFewChannels || x.size(0) * pixels * w.numel() <= kFewProducts)) {
+      result = convolved_directly(x, laid_out(w, {Laid::Columns}), b, stride, padding, s);
     } else if (close && (x.size(1) <= kFewChannels || pixels < kFewPixels)) {
       result = by_product(x, w, b, stride, padding, s);
     } else {

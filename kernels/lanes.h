@@ -21,8 +21,9 @@ constexpr int64_t kShort = 8, kLong = 16;
 
 // Numbers of the vectors here: kLong where the processor has AVX-512 and ATEN_CPU_CAPABILITY does not forbid it, else kShort.
 int64_t lanes();
-// Whether vectors of kShort are fast: with AVX2 and FMA.
-bool has_fast_short();
+// Whether loops of our own onto so many channels, by a weight of so many bytes, are fast here: with AVX2 and FMA or AVX-512, whole vectors, and a
+// weight that a core's own cache holds beside its rows.
+bool suits(int64_t channels, int64_t bytes);
 
 template <int64_t N> struct Vector {
   typedef float Type __attribute__((vector_size(N * 4), aligned(4), may_alias));

@@ -18,15 +18,16 @@ namespace {
 
 using at::Tensor;
 
-// Up to this many rows a product is faster with the weight turned.
-constexpr int64_t kFewRows = 256;
+// From so many rows to so many a product is faster with the weight turned. Fewer rows only read it: a second copy would take the cache that
+// the first one has from the way back.
+constexpr int64_t kFewestRows = 9, kFewRows = 256;
 // Weights of which no second copy is kept.
 constexpr size_t kLargeBytes = 16 << 20;
 
 Tensor multiplied(const Tensor& x, const Tensor& w, const std::optional<Tensor>& bias) {
   const Tensor b = bias.value_or(Tensor());
   const bool ours = x.dim() == 2 && w.dim() == 2 && b.defined() && b.dim() == 1 && is_plain(x) && is_plain(w) && is_plain(b) &&
-                    !w.requires_grad() && !b.requires_grad() && x.size(1) == w.size(1) && b.size(0) == w.size(0) && x.size(0) > 0 &&
+                    !w.requires_grad() && !b.requires_grad() && x.size(1) == w.size(1) && b.size(0) == w.size(0) && x.size(0) >= kFewestRows &&
                     x.size(0) <= kFewRows && w.nbytes() <= kLargeBytes && w.is_contiguous();
   if (!ours) return at::linear(x, w, bias);
   Tensor result;

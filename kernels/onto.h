@@ -28,6 +28,5 @@ at::Tensor in_phases(const at::Tensor& weight, at::IntArrayRef stride);
 
 // All rows of a source to images [count, I, H, W].
 at::Tensor onto_few(const Source& source, const at::Tensor& panels, const Window& window);
-// The same, to channels last, for as many channels, bytes of the weight and on such processors as `has_onto_maps` says.
+// The same, to channels last; for what pb::suits allows.
 at::Tensor onto_maps(const Source& source, const at::Tensor& phases, const Window& window);
-bool has_onto_maps(int64_t channels, int64_t bytes);

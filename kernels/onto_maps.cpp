@@ -17,9 +17,6 @@ namespace {
 using pb::kPixels;
 using pb::Lanes;
 
-// Bytes of a weight that a core's own cache holds beside its rows: processors with AVX-512 have a larger one.
-constexpr int64_t kShortBytes = 128 << 10, kLongBytes = 512 << 10;
-
 // From a block of weights to the next: two vectors of channels.
 int64_t panel_channels() { return 2 * pb::lanes(); }
 
@@ -157,12 +154,6 @@ auto* row_of() {
 
 }  // namespace
 
-bool has_onto_maps(int64_t channels, int64_t bytes) {
-  // Without FMA it has not been measured; with 512 bits and channels for shorter vectors only, oneDNN is as fast.
-  if (channels % pb::lanes() != 0) return false;
-  return pb::lanes() == pb::kLong ? bytes <= kLongBytes : pb::has_fast_short() && bytes <= kShortBytes;
-}
-
 at::Tensor in_phases(const at::Tensor& weight, at::IntArrayRef stride) {
   std::vector<at::Tensor> blocks;
   for (int64_t alpha = 0; alpha < stride[0]; ++alpha) {
@@ -177,7 +168,8 @@ at::Tensor in_phases(const at::Tensor& weight, at::IntArrayRef stride) {
 
 at::Tensor onto_maps(const Source& source, const at::Tensor& phases, const Window& window) {
   const at::Tensor& rows = source.rows;
-  const bool last = !rows.is_contiguous() || rows.is_contiguous(at::MemoryFormat::ChannelsLast);
+  // Turned here once for all samples, or else each on its way.
+  const bool last = source.shared || !rows.is_contiguous() || rows.is_contiguous(at::MemoryFormat::ChannelsLast);
   const auto layout = last ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous;
   const Plan plan(rows.size(1), last, window);
   TORCH_CHECK(rows.scalar_type() == at::kFloat && plan.channels % pb::lanes() == 0 && phases.numel() == plan.kh * plan.kw * plan.maps * plan.channels &&

@@ -1,5 +1,6 @@
 // The rules of folded backward passes (folded.h), one for each operation. Rows are [n, b, ...]; rows of maps are channels last.
 #include "folded.h"
+#include "lanes.h"
 #include "onto.h"
 #include "weights.h"
 
@@ -145,7 +146,7 @@ Onto onto(const generated::ConvolutionBackward0* n, const Tensor& w, const Tenso
   if (!plain) return Onto::None;
   if (sizes[1] <= kFewChannels) return Onto::Few;
   const bool strided = is(n->stride, [](int64_t s) { return s > 1; });
-  return strided && has_onto_maps(sizes[1], static_cast<int64_t>(w.nbytes())) ? Onto::Maps : Onto::None;
+  return strided && pb::suits(sizes[1], static_cast<int64_t>(w.nbytes())) ? Onto::Maps : Onto::None;
 }
 
 // From a single place, whose window covers the whole image: one product with the taps that lie on it.

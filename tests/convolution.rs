@@ -10,8 +10,9 @@ use pullback::spectrum::Spectra;
 use tch::{Device, Kind, Tensor};
 
 /// Channels in and out, side of an image and of the kernel, stride, padding: of one channel, of three, of many; of a map of a few
-/// pixels; of one pixel whose window holds the image, and of one whose window does not.
-const CASES: [(i64, i64, i64, i64, i64, i64); 9] = [
+/// pixels; of one pixel whose window holds the image, and of one whose window does not; onto numbers of maps that fill vectors of 8 and of 16,
+/// one or two at a time.
+const CASES: [(i64, i64, i64, i64, i64, i64); 15] = [
     (1, 8, 28, 4, 2, 1),
     (3, 8, 9, 3, 1, 1),
     (4, 5, 8, 5, 3, 0),
@@ -21,11 +22,22 @@ const CASES: [(i64, i64, i64, i64, i64, i64); 9] = [
     (16, 8, 2, 4, 2, 1),
     (6, 8, 5, 3, 3, 0),
     (6, 8, 1, 1, 1, 0),
+    (16, 5, 12, 4, 2, 1),
+    (1, 16, 28, 4, 2, 1),
+    (3, 32, 15, 3, 1, 1),
+    (16, 48, 13, 5, 3, 2),
+    (5, 24, 12, 3, 2, 0),
+    (2, 64, 30, 4, 2, 1),
 ];
 
 fn like_libtorch(kind: Kind, batch: i64) {
     for (from, to, side, k, stride, padding) in CASES {
-        let x = rand(&[batch, from, side, side], 1).to_kind(kind).set_requires_grad(true);
+        let x = match batch {
+            1 => rand(&[batch, from, side, side], 1),
+            // Channels last.
+            _ => rand(&[batch, side, side, from], 1).permute([0, 3, 1, 2]),
+        };
+        let x = x.to_kind(kind).set_requires_grad(true);
         let (weight, bias) = ((rand(&[to, from, k, k], 2) - 0.5).to_kind(kind), rand(&[to], 3).to_kind(kind));
         let ours = conv2d(&x, &weight, &bias, stride, padding).unwrap();
         let theirs = x.conv2d(&weight, Some(&bias), [stride, stride], [padding, padding], [1, 1], 1);

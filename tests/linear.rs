@@ -73,7 +73,7 @@ fn a_weight_that_changed_is_laid_out_anew() {
     }
 }
 
-/// A change that libtorch does not count is not seen by a few rows, whose weight is laid out already, and by more rows at once.
+/// A change that libtorch does not count is not seen by a few rows, whose weight is laid out already, and by fewer and by more rows at once.
 #[test]
 fn a_few_rows_take_the_weight_that_is_laid_out() {
     let (weight, bias) = layer(6, 5, Kind::Float);
@@ -90,7 +90,7 @@ fn a_few_rows_take_the_weight_that_is_laid_out() {
             !is_current(rows)
         })
     };
-    assert!(is_unseen(1) && is_unseen(256) && !is_unseen(257));
+    assert!(!is_unseen(8) && is_unseen(9) && is_unseen(256) && !is_unseen(257));
 }
 
 #[test]
