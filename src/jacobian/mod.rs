@@ -116,8 +116,14 @@ fn unit_cotangents(first: i64, count: i64, batch: i64, width: i64, like: &Tensor
 
 /// [`unit_cotangents`], but all samples share one copy.
 fn units(first: i64, count: i64, batch: i64, width: i64, like: &Tensor) -> Result<Tensor> {
-    let units = Tensor::f_zeros([count, width], (like.kind(), like.device()))?;
-    let _ = units.f_narrow(1, first, count)?.f_diagonal(0, 0, 1)?.f_fill_(1.0)?;
+    let options = (like.kind(), like.device());
+    let units = if count == width {
+        Tensor::f_eye(width, options)?
+    } else {
+        let units = Tensor::f_zeros([count, width], options)?;
+        let _ = units.f_narrow(1, first, count)?.f_diagonal(0, 0, 1)?.f_fill_(1.0)?;
+        units
+    };
     Ok(units.f_unsqueeze(1)?.f_expand([count, batch, width], false)?)
 }
 

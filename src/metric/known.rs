@@ -3,23 +3,30 @@
 
 use crate::error::Result;
 use crate::ops::Reduce;
-use tch::Tensor;
+use tch::{Device, Kind, Tensor};
 
-/// 1 for each sample, NaN for one whose code is not finite, [B, 1, 1] f64. A product with 1 keeps every bit.
-#[derive(Debug)]
-pub(super) struct Known(Tensor);
+/// 1 for each sample, NaN for one whose code is not finite, [B, 1, 1] f64; none if all are finite. A product with 1 keeps every bit.
+#[derive(Debug, Default)]
+pub(super) struct Known(Option<Tensor>);
 
 impl Known {
-    /// By the codes mu [B, L]. The host does not wait for them.
+    /// By the codes mu [B, L]. The host does not wait for a device.
     pub(super) fn of(mean: &Tensor) -> Result<Self> {
+        let mean = mean.f_detach()?;
+        if mean.device() == Device::Cpu && mean.f_sum(Kind::Double)?.f_double_value(&[])?.is_finite() {
+            return Ok(Self(None));
+        }
         // 0 x is 0 if x is finite, and NaN if not.
-        let zeros = mean.f_detach()?.f_mul_scalar(0.0)?.sum_kept([1])?;
-        Ok(Self(zeros.f_add_scalar(1.0)?.f_unsqueeze(2)?))
+        let zeros = mean.f_mul_scalar(0.0)?.sum_kept([1])?;
+        Ok(Self(Some(zeros.f_add_scalar(1.0)?.f_unsqueeze(2)?)))
     }
 
     /// `values` [B, *, *] with NaN for those samples, in their kind.
     pub(super) fn times(&self, values: &Tensor) -> Result<Tensor> {
-        Ok(values.f_mul(&self.0.f_to_kind(values.kind())?)?)
+        match &self.0 {
+            None => Ok(values.shallow_clone()),
+            Some(ones) => Ok(values.f_mul(&ones.f_to_kind(values.kind())?)?),
+        }
     }
 }
 
@@ -27,6 +34,18 @@ impl Known {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn finite_codes_are_known_whatever_their_sum() {
+        let of = |codes: [f64; 4]| Known::of(&Tensor::from_slice(&codes).view([2, 2])).unwrap();
+        assert!(of([1.0, -2.0, 0.0, 1e300]).0.is_none());
+        assert!(
+            of([f64::INFINITY, 0.0, f64::NEG_INFINITY, 0.0])
+                .0
+                .is_some_and(|ones| ones.isnan().all().int64_value(&[]) == 1)
+        );
+        assert!(of([f64::MAX; 4]).0.is_some_and(|ones| ones.eq(1.0).all().int64_value(&[]) == 1));
+    }
 
     #[test]
     fn a_sample_is_known_if_all_of_its_code_is_finite() {

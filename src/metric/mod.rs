@@ -104,8 +104,8 @@ pub struct Metric {
     weights: Option<Tensor>,
     /// Q^T, [H, D] f64 with orthonormal rows; the identity if absent.
     basis: Option<Tensor>,
-    /// Which samples have a code; all of them if absent. The others have NaN in all that is computed from J.
-    known: Option<Known>,
+    /// Which samples have a code. The others have NaN in all that is computed from J.
+    known: Known,
 }
 
 /// Bytes of J in double that are formed at a time on a CPU: a core's second-level cache holds them.
@@ -135,14 +135,14 @@ impl Metric {
         if kind == MetricKind::Decoder {
             let q = tch::no_grad(|| vae.encode(x))?;
             let l = latent(&q.mean, &q.log_var)?;
-            let known = Some(Known::of(&q.mean)?);
+            let known = Known::of(&q.mean)?;
             return Ok(Self { known, ..Self::from_factor(triangle(&decoder_jacobian(vae, &q.mean, ways)?, l)?)? });
         }
         let x = x.f_detach()?.f_set_requires_grad(true)?;
         let q = vae.encode(&x)?;
         let l = latent(&q.mean, &q.log_var)?;
         let output = encoder_output(&q, kind)?;
-        let known = Some(Known::of(&q.mean)?);
+        let known = Known::of(&q.mean)?;
         let weights = match kind {
             MetricKind::Mean | MetricKind::Stochastic | MetricKind::Fisher | MetricKind::Decoder => None,
             MetricKind::Output => Some(triangle(&decoder_jacobian(vae, &q.mean, ways)?, l)?),
@@ -167,7 +167,7 @@ impl Metric {
     /// A metric from its factor A [B, R, D].
     pub fn from_factor(factor: Tensor) -> Result<Self> {
         crate::error::ensure_shape("factor of a metric", &factor, &[-1, -1, -1])?;
-        Ok(Self { rows: factor, weights: None, basis: None, known: None })
+        Ok(Self { rows: factor, weights: None, basis: None, known: Known::default() })
     }
 
     /// A, [B, R, D] f64, formed whole.
@@ -294,10 +294,7 @@ impl Metric {
 
     /// `values` [B, *, *] with NaN for the samples without a code.
     pub(crate) fn if_known(&self, values: Tensor) -> Result<Tensor> {
-        match &self.known {
-            None => Ok(values),
-            Some(known) => known.times(&values),
-        }
+        self.known.times(&values)
     }
 
     /// T for a piece of the batch.

@@ -40,7 +40,7 @@ impl Metric {
             }
             _ => diagonal(&one, &half)?,
         };
-        Ok(Self { rows, weights: Some(weights), basis: None, known: Some(Known::of(&q.mean)?) })
+        Ok(Self { rows, weights: Some(weights), basis: None, known: Known::of(&q.mean)? })
     }
 }
 
