@@ -72,23 +72,22 @@ template <int64_t N, int Q, int P, int L> PB_INLINE void sums_of(const float* fr
   }
 }
 
-// One row, times `factor` if there is one, into `padded` [lines, line, O].
+// One row, times `factor` [h, w, O] if there is one, into `padded` [lines, line, O].
 PB_INLINE void place(const float* row, const float* factor, const Plan& plan, float* padded) {
   const int64_t pixels = plan.out_height * plan.out_width, numbers = plan.out_width * plan.maps;
   for (int64_t i = 0; i < plan.out_height; ++i) {
     float* into = padded + ((i + plan.above) * plan.line + plan.before) * plan.maps;
     const float* from = row + i * numbers;
-    if (plan.last && factor == nullptr) {
-      std::memcpy(into, from, numbers * sizeof(float));
-    } else if (plan.last) {
-      for (int64_t e = 0; e < numbers; ++e) into[e] = from[e] * factor[i * numbers + e];
-    } else {
+    if (!plan.last) {
       for (int64_t o = 0; o < plan.maps; ++o) {
-        for (int64_t j = 0; j < plan.out_width; ++j) {
-          const int64_t at = o * pixels + i * plan.out_width + j;
-          into[j * plan.maps + o] = factor == nullptr ? row[at] : row[at] * factor[at];
-        }
+        for (int64_t j = 0; j < plan.out_width; ++j) into[j * plan.maps + o] = row[o * pixels + i * plan.out_width + j];
       }
+      from = into;
+    }
+    if (factor != nullptr) {
+      for (int64_t e = 0; e < numbers; ++e) into[e] = from[e] * factor[i * numbers + e];
+    } else if (plan.last) {
+      std::memcpy(into, from, numbers * sizeof(float));
     }
   }
 }
@@ -170,12 +169,12 @@ at::Tensor onto_maps(const Source& source, const at::Tensor& phases, const Windo
   const at::Tensor& rows = source.rows;
   // Turned here once for all samples, or else each on its way.
   const bool last = source.shared || !rows.is_contiguous() || rows.is_contiguous(at::MemoryFormat::ChannelsLast);
-  const auto layout = last ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous;
   const Plan plan(rows.size(1), last, window);
   TORCH_CHECK(rows.scalar_type() == at::kFloat && plan.channels % pb::lanes() == 0 && phases.numel() == plan.kh * plan.kw * plan.maps * plan.channels &&
                   rows.size(2) == plan.out_height && rows.size(3) == plan.out_width,
               "onto_maps: rows and weight do not belong together");
-  const at::Tensor from = rows.contiguous(layout), by = source.factor.defined() ? source.factor.contiguous(layout) : at::Tensor();
+  const at::Tensor from = rows.contiguous(last ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous);
+  const at::Tensor by = source.factor.defined() ? source.factor.contiguous(at::MemoryFormat::ChannelsLast) : at::Tensor();
   const int64_t samples = source.samples(), each = source.shared ? samples : 1, count = source.count();
   const int64_t size = plan.out_height * plan.out_width * plan.maps, image = plan.channels * plan.height * plan.width;
   at::Tensor result = at::empty({count, plan.channels, plan.height, plan.width}, rows.options().memory_format(at::MemoryFormat::ChannelsLast));
