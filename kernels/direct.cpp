@@ -59,7 +59,7 @@ template <int64_t N, int P, int L> PB_INLINE void sums_of(const float* window, c
 }
 
 // A line of all maps, [w, O], from the lines of a padded image that its windows see.
-template <int64_t N> PB_INLINE void one_line_of(const float* windows, const float* weights, const float* bias, const Plan& plan, float* to) {
+template <int64_t N> PB_INLINE void one_line(const float* windows, const float* weights, const float* bias, const Plan& plan, float* to) {
   // Blocks of equal size: a last one of few pixels would wait for its own sums.
   const int64_t blocks = (plan.out_width + kPixels<N> - 1) / kPixels<N>, pixels = (plan.out_width + blocks - 1) / blocks;
   for (int64_t o = 0; o < plan.maps; o += 2 * N) {
@@ -74,23 +74,6 @@ template <int64_t N> PB_INLINE void one_line_of(const float* windows, const floa
       });
     }
   }
-}
-
-PB_EACH_PROCESSOR void one_line(const float* windows, const float* weights, const float* bias, const Plan& plan, float* to) {
-  one_line_of<pb::kShort>(windows, weights, bias, plan, to);
-}
-
-#ifdef PB_LONG
-PB_LONG void one_line_long(const float* windows, const float* weights, const float* bias, const Plan& plan, float* to) {
-  one_line_of<pb::kLong>(windows, weights, bias, plan, to);
-}
-#endif
-
-auto* line_of() {
-#ifdef PB_LONG
-  if (pb::lanes() == pb::kLong) return &one_line_long;
-#endif
-  return &one_line;
 }
 
 // An image, channels last or planes, into the middle of `padded`.
@@ -123,19 +106,20 @@ at::Tensor convolved_directly(const at::Tensor& x, const at::Tensor& columns, co
   const float *data = images.const_data_ptr<float>(), *weights = columns.const_data_ptr<float>();
   const float* added = bias.defined() ? shift.const_data_ptr<float>() : nullptr;
   float* to = result.mutable_data_ptr<float>();
-  auto* const one = line_of();
   const int64_t numbers = plan.out_width * plan.maps;
   at::parallel_for(0, x.size(0) * plan.out_height, pb::rows_worth_a_thread(numbers * columns.size(0)), [&](int64_t begin, int64_t end) {
     std::vector<float> padded(plan.lines * plan.line);
     int64_t placed = -1;
-    for (int64_t r = begin; r < end; ++r) {
-      const int64_t image = r / plan.out_height, i = r % plan.out_height;
-      if (image != placed) {
-        place(data + image * plan.height * plan.width * plan.channels, last, plan, padded.data());
-        placed = image;
+    pb::by_lanes([&](auto lanes) PB_INLINE_LAMBDA {
+      for (int64_t r = begin; r < end; ++r) {
+        const int64_t image = r / plan.out_height, i = r % plan.out_height;
+        if (image != placed) {
+          place(data + image * plan.height * plan.width * plan.channels, last, plan, padded.data());
+          placed = image;
+        }
+        one_line<lanes>(padded.data() + i * plan.down * plan.line, weights, added, plan, to + r * numbers);
       }
-      one(padded.data() + i * plan.down * plan.line, weights, added, plan, to + r * numbers);
-    }
+    });
   });
   return result;
 }

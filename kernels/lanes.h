@@ -4,10 +4,10 @@
 #include <type_traits>
 
 // A routine is compiled for each generation of processors, and the loader takes the best. Elsewhere it is the compiler's own choice.
-// PB_LONG marks a routine for 512 bits, which only a processor that `lanes` names may run.
 #if defined(__x86_64__) && defined(__GNUC__) && __GNUC__ >= 12 && !defined(__clang__)
 #define PB_EACH_PROCESSOR __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#define PB_LONG __attribute__((target("arch=x86-64-v4")))
+#define PB_WITH_512_BITS __attribute__((target("arch=x86-64-v4")))
+#define PB_WITH_256_BITS __attribute__((target("arch=x86-64-v3")))
 #else
 #define PB_EACH_PROCESSOR
 #endif
@@ -21,6 +21,8 @@ constexpr int64_t kShort = 8, kLong = 16;
 
 // Numbers of the vectors here: kLong where the processor has AVX-512 and ATEN_CPU_CAPABILITY does not forbid it, else kShort.
 int64_t lanes();
+// Whether it has AVX2 and FMA, and ATEN_CPU_CAPABILITY does not forbid them.
+bool has_256_bits();
 // Whether loops of our own onto so many channels, by a weight of so many bytes, are fast here: with AVX2 and FMA or AVX-512, whole vectors, and a
 // weight that a core's own cache holds beside its rows.
 bool suits(int64_t channels, int64_t bytes);
@@ -42,6 +44,20 @@ template <int Most, int From = 1, class F> PB_INLINE void of_count(int64_t count
     if (count != From) return of_count<Most, From + 1>(count, f);
   }
   f(std::integral_constant<int, From>());
+}
+
+#ifdef PB_WITH_512_BITS
+template <class F> PB_WITH_512_BITS void with_512_bits(F&& f) { f(std::integral_constant<int64_t, kLong>()); }
+template <class F> PB_WITH_256_BITS void with_256_bits(F&& f) { f(std::integral_constant<int64_t, kShort>()); }
+#endif
+
+// f(std::integral_constant<int64_t, lanes()>), compiled for the processor's vectors if f is a PB_INLINE_LAMBDA of PB_INLINE functions.
+template <class F> void by_lanes(F&& f) {
+#ifdef PB_WITH_512_BITS
+  if (lanes() == kLong) return with_512_bits(f);
+  if (has_256_bits()) return with_256_bits(f);
+#endif
+  f(std::integral_constant<int64_t, kShort>());
 }
 
 }  // namespace pb

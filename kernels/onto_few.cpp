@@ -71,7 +71,7 @@ struct Scratch {
 };
 
 // One row [h, w, O], times `factor` if there is one, to an image [I, H, W].
-template <int64_t N> PB_INLINE void one_image_of(const float* row, const float* factor, const float* panels, const Plan& plan, Scratch& own,
+template <int64_t N> PB_INLINE void one_image(const float* row, const float* factor, const float* panels, const Plan& plan, Scratch& own,
                                                 float* to) {
   float *factored = own.factored.data(), *columns = own.products.data(), *image = own.image.data();
   // Lines of neighbouring pixels overlap. Those of one turn do not, so that no sum waits for the one before it to be stored.
@@ -110,23 +110,6 @@ template <int64_t N> PB_INLINE void one_image_of(const float* row, const float* 
   }
 }
 
-PB_EACH_PROCESSOR void one_image(const float* row, const float* factor, const float* panels, const Plan& plan, Scratch& own, float* to) {
-  one_image_of<pb::kShort>(row, factor, panels, plan, own, to);
-}
-
-#ifdef PB_LONG
-PB_LONG void one_image_long(const float* row, const float* factor, const float* panels, const Plan& plan, Scratch& own, float* to) {
-  one_image_of<pb::kLong>(row, factor, panels, plan, own, to);
-}
-#endif
-
-auto* image_of() {
-#ifdef PB_LONG
-  if (pb::lanes() == pb::kLong) return &one_image_long;
-#endif
-  return &one_image;
-}
-
 }  // namespace
 
 at::Tensor in_panels(const at::Tensor& weight) {
@@ -147,19 +130,21 @@ at::Tensor onto_few(const Source& source, const at::Tensor& panels, const Window
                   rows.size(3) == plan.out_width,
               "onto_few: rows and weight do not belong together");
   const at::Tensor from = rows.contiguous(at::MemoryFormat::ChannelsLast);
-  const at::Tensor by = source.factor.defined() ? source.factor.contiguous(at::MemoryFormat::ChannelsLast) : at::Tensor();
+  const at::Tensor factor = source.factor.defined() ? source.factor.contiguous(at::MemoryFormat::ChannelsLast) : at::Tensor();
   const int64_t samples = source.samples(), each = source.shared ? samples : 1, count = source.count(), size = plan.pixels() * plan.maps;
   at::Tensor result = at::empty({count, plan.channels, plan.height, plan.width}, rows.options().memory_format(at::MemoryFormat::Contiguous));
   const float* data = from.const_data_ptr<float>();
-  const float* factors = by.defined() ? by.const_data_ptr<float>() : nullptr;
+  const float* factors = factor.defined() ? factor.const_data_ptr<float>() : nullptr;
   const float* weights = panels.const_data_ptr<float>();
   float* to = result.mutable_data_ptr<float>();
-  auto* const one = image_of();
   at::parallel_for(0, count, 1, [&](int64_t begin, int64_t end) {
     Scratch own(plan);
-    for (int64_t r = begin; r < end; ++r) {
-      one(data + r / each * size, factors == nullptr ? nullptr : factors + r % samples * size, weights, plan, own, to + r * plan.image());
-    }
+    pb::by_lanes([&](auto lanes) PB_INLINE_LAMBDA {
+      for (int64_t r = begin; r < end; ++r) {
+        const float* by = factors == nullptr ? nullptr : factors + r % samples * size;
+        one_image<lanes>(data + r / each * size, by, weights, plan, own, to + r * plan.image());
+      }
+    });
   });
   return result;
 }

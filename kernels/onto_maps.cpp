@@ -93,7 +93,7 @@ PB_INLINE void place(const float* row, const float* factor, const Plan& plan, fl
 }
 
 // One row, times `factor` if there is one, to an image [H, W, I]. `padded` has zeros in its border.
-template <int64_t N> PB_INLINE void one_row_of(const float* row, const float* factor, const float* weights, const Plan& plan, float* padded, float* to) {
+template <int64_t N> PB_INLINE void one_row(const float* row, const float* factor, const float* weights, const Plan& plan, float* padded, float* to) {
   const int64_t step = plan.right * plan.channels, down = plan.down * plan.width * plan.channels;
   place(row, factor, plan, padded);
   for (int64_t alpha = 0; alpha < plan.down; ++alpha) {
@@ -134,23 +134,6 @@ template <int64_t N> PB_INLINE void one_row_of(const float* row, const float* fa
   }
 }
 
-PB_EACH_PROCESSOR void one_row(const float* row, const float* factor, const float* weights, const Plan& plan, float* padded, float* to) {
-  one_row_of<pb::kShort>(row, factor, weights, plan, padded, to);
-}
-
-#ifdef PB_LONG
-PB_LONG void one_long_row(const float* row, const float* factor, const float* weights, const Plan& plan, float* padded, float* to) {
-  one_row_of<pb::kLong>(row, factor, weights, plan, padded, to);
-}
-#endif
-
-auto* row_of() {
-#ifdef PB_LONG
-  if (pb::lanes() == pb::kLong) return &one_long_row;
-#endif
-  return &one_row;
-}
-
 }  // namespace
 
 at::Tensor in_phases(const at::Tensor& weight, at::IntArrayRef stride) {
@@ -174,20 +157,22 @@ at::Tensor onto_maps(const Source& source, const at::Tensor& phases, const Windo
                   rows.size(2) == plan.out_height && rows.size(3) == plan.out_width,
               "onto_maps: rows and weight do not belong together");
   const at::Tensor from = rows.contiguous(last ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous);
-  const at::Tensor by = source.factor.defined() ? source.factor.contiguous(at::MemoryFormat::ChannelsLast) : at::Tensor();
+  const at::Tensor factor = source.factor.defined() ? source.factor.contiguous(at::MemoryFormat::ChannelsLast) : at::Tensor();
   const int64_t samples = source.samples(), each = source.shared ? samples : 1, count = source.count();
   const int64_t size = plan.out_height * plan.out_width * plan.maps, image = plan.channels * plan.height * plan.width;
   at::Tensor result = at::empty({count, plan.channels, plan.height, plan.width}, rows.options().memory_format(at::MemoryFormat::ChannelsLast));
   const float* data = from.const_data_ptr<float>();
-  const float* factors = by.defined() ? by.const_data_ptr<float>() : nullptr;
+  const float* factors = factor.defined() ? factor.const_data_ptr<float>() : nullptr;
   const float* weights = phases.const_data_ptr<float>();
   float* to = result.mutable_data_ptr<float>();
-  auto* const one = row_of();
   at::parallel_for(0, count, 1, [&](int64_t begin, int64_t end) {
     std::vector<float> padded(plan.lines * plan.line * plan.maps);
-    for (int64_t r = begin; r < end; ++r) {
-      one(data + r / each * size, factors == nullptr ? nullptr : factors + r % samples * size, weights, plan, padded.data(), to + r * image);
-    }
+    pb::by_lanes([&](auto lanes) PB_INLINE_LAMBDA {
+      for (int64_t r = begin; r < end; ++r) {
+        const float* by = factors == nullptr ? nullptr : factors + r % samples * size;
+        one_row<lanes>(data + r / each * size, by, weights, plan, padded.data(), to + r * image);
+      }
+    });
   });
   return result;
 }

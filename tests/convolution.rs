@@ -206,7 +206,7 @@ fn traced_convolutions_fold() {
 /// through lines of taps that are cut or filled up, and onto maps whose channels fill their last block or half of it, for vectors of 8 and
 /// of 16; one and two lines of pixels at a time; with pixels that no tap reaches, and with a kernel smaller than its stride.
 type Chain = (i64, [i64; 2], [i64; 2], [i64; 2], [i64; 2], [i64; 2]);
-const CHAINS: [Chain; 10] = [
+const CHAINS: [Chain; 11] = [
     (1, [16, 24], [4, 4], [2, 2], [1, 1], [16, 16]),
     (3, [8, 16], [3, 3], [2, 2], [1, 1], [13, 14]),
     (2, [24, 8], [5, 5], [3, 3], [2, 2], [17, 23]),
@@ -217,6 +217,7 @@ const CHAINS: [Chain; 10] = [
     (1, [32, 48], [4, 4], [2, 2], [1, 1], [15, 13]),
     (2, [48, 9], [5, 3], [2, 2], [2, 1], [14, 60]),
     (1, [16, 64], [3, 3], [3, 2], [1, 1], [9, 70]),
+    (2, [3, 16], [4, 4], [2, 2], [1, 1], [15, 18]),
 ];
 
 /// The weights of a chain and tanh of its last maps, flattened.
