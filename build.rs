@@ -82,15 +82,17 @@ fn native(lib: &Path, toolkit: Option<&Toolkit>, device: Option<&Path>) -> Resul
 }
 
 /// The C++ shim's files.
-const SHIM: [&str; 24] = [
+const SHIM: [&str; 26] = [
     "vjp",
     "memory",
     "settings",
     "adam",
     "folded",
     "rules",
+    "rules_convolution",
     "stem",
     "lapack",
+    "products",
     "device",
     "graph",
     "lane",

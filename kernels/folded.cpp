@@ -25,9 +25,22 @@ constexpr int64_t kSharedPassBytes = 6 << 20, kSharedPassRows = 256;
 // Bytes of weights up to which threads take separate slices; larger weights are better read once, for all threads.
 constexpr int64_t kOwnWeights = 8 << 20;
 
+// From an input of a node on to the output number `place` of a later one.
+struct Onward {
+  size_t input, to, place;
+  // Of the tensor there, [B, ...].
+  std::vector<int64_t> sizes;
+};
+
+struct Stop {
+  Node* node;
+  Rule rule;
+  std::vector<Onward> onward;
+};
+
 struct Walk {
-  // From the root to the target; each node comes after all nodes that lead to it.
-  std::vector<Node*> order;
+  // From the root to the target; each comes after all that lead to it.
+  std::vector<Stop> stops;
   std::unordered_map<Node*, int> consumers;
   // Numbers for each sample in the largest map on the way.
   int64_t largest = 1;
@@ -69,19 +82,27 @@ Walk walk(Node* root, Node* target) {
     if (below != nullptr && seen.insert(below).second) open.emplace_back(below, 0);
   }
   Walk found;
-  found.order.assign(done.rbegin(), done.rend());
-  for (Node* node : found.order) {
+  std::unordered_map<Node*, size_t> places;
+  for (auto it = done.rbegin(); it != done.rend(); ++it) {
+    places.emplace(*it, found.stops.size());
+    found.stops.push_back({*it, {}, {}});
+  }
+  for (auto& [node, rule, onward] : found.stops) {
     if (node == target) continue;
     found.weights += weight_bytes(node);
     for (size_t i = 0; i < node->num_outputs(); ++i) {
-      Node* below = node->next_edge(i).function.get();
-      if (below == nullptr || !leads[below]) continue;
-      ++found.consumers[below];
-      const auto sizes = sizes_behind(node, i);
+      const auto& edge = node->next_edge(i);
+      if (edge.function == nullptr || !leads[edge.function.get()]) continue;
+      ++found.consumers[edge.function.get()];
+      onward.push_back({i, places.at(edge.function.get()), edge.input_nr, sizes_behind(node, i)});
+      const auto& sizes = onward.back().sizes;
       int64_t numbers = 1;
       for (size_t d = 1; d < sizes.size(); ++d) numbers *= sizes[d];
       found.largest = std::max(found.largest, numbers);
     }
+  }
+  for (auto& stop : found.stops) {
+    if (stop.node != target) stop.rule = rule_of(stop.node, found.consumers);
   }
   return found;
 }
@@ -120,34 +141,37 @@ Rows sum(Rows a, Rows b) {
 }
 
 // One slice of the samples and the cotangents: the rows at the target, or none if nothing arrives.
-Rows pull(const Walk& way, const at::Tensor& out, const Edge& target, Rows given, const Slice& slice) {
-  std::unordered_map<Node*, std::vector<Rows>> waiting;
-  auto put = [&](Node* node, size_t place, Rows rows) {
-    if (!rows.values.defined()) return;
-    auto& places = waiting[node];
+Rows pull(const Walk& way, size_t output, const Edge& target, Rows given, const Slice& slice) {
+  std::vector<std::vector<Rows>> waiting(way.stops.size());
+  auto put = [&](size_t to, size_t place, Rows rows) {
+    auto& places = waiting[to];
     if (places.size() <= place) places.resize(place + 1);
-    places[place] = places[place].values.defined() ? sum(std::move(places[place]), std::move(rows)) : std::move(rows);
+    Rows& held = places[place];
+    if (held.arrive()) {
+      const Node* node = way.stops[to].node;
+      held = sum(there(std::move(held), node, place, slice), there(std::move(rows), node, place, slice));
+    } else {
+      held = std::move(rows);
+    }
   };
-  put(out.grad_fn().get(), out.output_nr(), std::move(given));
-  std::unordered_set<Node*> on_the_way(way.order.begin(), way.order.end());
-  for (Node* node : way.order) {
-    auto found = waiting.find(node);
-    if (found == waiting.end()) continue;
-    auto rows = std::move(found->second);
-    waiting.erase(found);
-    if (node == target.function.get()) return rows.size() > target.input_nr ? std::move(rows[target.input_nr]) : Rows{};
-    auto below = apply_rule(node, std::move(rows), slice);
-    for (size_t i = 0; i < node->num_outputs(); ++i) {
-      Node* next = node->next_edge(i).function.get();
-      if (next == nullptr || on_the_way.count(next) == 0) continue;
+  put(0, output, std::move(given));
+  for (size_t at = 0; at < way.stops.size(); ++at) {
+    const auto& [node, rule, onward] = way.stops[at];
+    auto rows = std::move(waiting[at]);
+    if (rows.empty()) continue;
+    if (node == target.function.get()) {
+      return rows.size() > target.input_nr ? there(std::move(rows[target.input_nr]), node, target.input_nr, slice) : Rows{};
+    }
+    auto below = rule(std::move(rows), slice);
+    for (const auto& [input, to, place, sizes] : onward) {
       // Such as a weight that is computed from the image: its part of the derivative must not be left out.
-      TORCH_CHECK(i < below.size(), "folded: ", node->name(), " depends on the image in several ways");
-      if (!below[i].values.defined()) continue;
-      const auto sizes = sizes_behind(node, i);
-      TORCH_CHECK(below[i].values.dim() == static_cast<int64_t>(sizes.size()) + 1 &&
-                      std::equal(sizes.begin() + 1, sizes.end(), below[i].values.sizes().begin() + 2),
+      TORCH_CHECK(input < below.size(), "folded: ", node->name(), " depends on the image in several ways");
+      Rows& part = below[input];
+      if (!part.arrive()) continue;
+      TORCH_CHECK(part.units > 0 || (part.values.dim() == static_cast<int64_t>(sizes.size()) + 1 &&
+                                     std::equal(sizes.begin() + 1, sizes.end(), part.values.sizes().begin() + 2)),
                   "folded: ", node->name(), " spreads its input");
-      put(next, node->next_edge(i).input_nr, std::move(below[i]));
+      put(to, place, std::move(part));
     }
   }
   return {};
@@ -174,12 +198,22 @@ std::vector<int64_t> sizes_behind(const Node* node, size_t i) {
   return sizes;
 }
 
+Rows there(Rows rows, const Node* node, size_t i, const Slice& slice) {
+  if (rows.units == 0) return rows;
+  const auto& metadata = node->input_metadata(i);
+  const int64_t width = metadata.shape_as_dim_vector()[1].expect_int();
+  const at::Tensor values = at::zeros({rows.units, 1, width}, metadata.options());
+  values.select(1, 0).diagonal(rows.unit).narrow(0, 0, rows.units).fill_(1);
+  return {rows.first, values.expand({rows.units, slice.count, width}), false};
+}
+
 at::Tensor vjp_folded(const at::Tensor& out, const Edge& target, const at::Tensor& cotangents, int (*stops)()) {
   TORCH_CHECK(out.is_cpu(), "folded: not on the CPU");
   at::NoGradGuard no_grad;
   const auto way = walk(out.grad_fn().get(), target.function.get());
-  if (way.order.empty()) return {};
-  const int64_t k = cotangents.size(0), batch = cotangents.size(1);
+  if (way.stops.empty()) return {};
+  const bool units = !cotangents.defined();
+  const int64_t k = units ? out.size(1) : cotangents.size(0), batch = out.size(0);
   const int64_t bytes = way.largest * static_cast<int64_t>(out.element_size());
   const bool apart = way.weights <= kOwnWeights;
   // Where the caller is one of several threads already, there is only its own.
@@ -190,14 +224,15 @@ at::Tensor vjp_folded(const at::Tensor& out, const Edge& target, const at::Tenso
   std::vector<int64_t> sizes{k, batch};
   for (size_t d = 1; d < metadata.shape_as_dim_vector().size(); ++d) sizes.push_back(metadata.shape_as_dim_vector()[d].expect_int());
   const auto fresh = [&] { return at::empty(sizes, out.options().requires_grad(false)); };
-  const auto arrive = [&](const Job& job, const at::Tensor& given, Prepared& prepared) {
+  const auto arrive = [&](const Job& job, Prepared& prepared) {
     TORCH_CHECK(stops() == 0, "folded: stopped");
     const Slice slice{batch, job.sample, job.samples, k * batch, &way.consumers, &prepared.weights, &prepared.scales};
-    return pull(way, out, target, {0, given}, slice);
+    Rows given = units ? units_of(0, job.row, job.rows) : Rows{0, cotangents.narrow(0, job.row, job.rows).narrow(1, job.sample, job.samples)};
+    return pull(way, out.output_nr(), target, std::move(given), slice);
   };
   if (jobs.size() == 1) {
     Prepared prepared;
-    const Rows arrived = arrive(jobs[0], cotangents, prepared);
+    const Rows arrived = arrive(jobs[0], prepared);
     // Mostly it is the result itself.
     const auto& values = arrived.values;
     if (values.defined() && arrived.own && values.sizes() == at::IntArrayRef(sizes) && values.is_contiguous()) return values;
@@ -207,8 +242,7 @@ at::Tensor vjp_folded(const at::Tensor& out, const Edge& target, const at::Tenso
   }
   const at::Tensor result = fresh();
   const auto one = [&](const Job& job, Prepared& prepared) {
-    const auto part = [&](const at::Tensor& all) { return all.narrow(0, job.row, job.rows).narrow(1, job.sample, job.samples); };
-    write(arrive(job, part(cotangents), prepared), part(result));
+    write(arrive(job, prepared), result.narrow(0, job.row, job.rows).narrow(1, job.sample, job.samples));
   };
   if (!apart) {
     Prepared prepared;

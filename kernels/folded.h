@@ -6,6 +6,7 @@
 #include <torch/csrc/autograd/function.h>
 
 #include <cstdint>
+#include <functional>
 #include <unordered_map>
 #include <vector>
 
@@ -18,7 +19,19 @@ struct Rows {
   bool own = false;
   // [b, ...] in the layout of `values`: they are yet to be multiplied by it, by the one rule that reads them next.
   at::Tensor factor = {};
+  // Only the sign of `factor` counts: rows stay where it is positive, and are 0 elsewhere.
+  bool masks = false;
+  // If positive, there are no values yet, but so many rows that are unit vectors, those from the number `unit` on, for all samples.
+  int64_t units = 0, unit = 0;
+
+  bool arrive() const { return values.defined() || units > 0; }
 };
+
+inline Rows units_of(int64_t first, int64_t unit, int64_t units) {
+  Rows rows;
+  rows.first = first, rows.unit = unit, rows.units = units;
+  return rows;
+}
 
 // What a rule can learn about its pass.
 struct Slice {
@@ -34,11 +47,19 @@ struct Slice {
   std::unordered_map<torch::autograd::Node*, at::Tensor>* scales = nullptr;
 
   // The part for this slice's samples of a tensor that the graph saved for all samples.
-  at::Tensor of(const at::Tensor& saved) const { return count == batch ? saved.detach() : saved.detach().narrow(0, begin, count); }
+  at::Tensor of(const at::Tensor& saved) const { return part(saved.detach()); }
+  // The same of one without a graph.
+  at::Tensor part(const at::Tensor& all) const { return count == batch ? all : all.narrow(0, begin, count); }
 };
 
-// One node: computes what its inputs receive from what its outputs received. Throws at a node without a rule.
-std::vector<Rows> apply_rule(torch::autograd::Node* node, std::vector<Rows> given, const Slice& slice);
+// Computes what a node's inputs receive from what its outputs received. Throws at a node without a rule.
+using Rule = std::function<std::vector<Rows>(std::vector<Rows>, const Slice&)>;
+
+// The rule of a node, which has looked up what all slices share. `consumers`: how many each node has.
+Rule rule_of(torch::autograd::Node* node, const std::unordered_map<torch::autograd::Node*, int>& consumers);
+
+// The same rows of the output number `i` of a node, with values.
+Rows there(Rows rows, const torch::autograd::Node* node, size_t i, const Slice& slice);
 
 // Bytes of the weight by which a node multiplies; 0 for other nodes.
 int64_t weight_bytes(torch::autograd::Node* node);
@@ -46,6 +67,7 @@ int64_t weight_bytes(torch::autograd::Node* node);
 // Sizes, [B, ...], of the tensor to which the `i`-th edge of a node leads.
 std::vector<int64_t> sizes_behind(const torch::autograd::Node* node, size_t i);
 
-// The cotangents [K, B, R] of `out` pulled back to `target`: [K, B, ...]; undefined if `out` does not depend on it. Calls `stops` before
+// The cotangents [K, B, R] of `out` [B, R], or, if they are undefined, its R unit vectors for each sample, pulled back to `target`: [K, B,
+// ...]; undefined if `out` does not depend on it. Calls `stops` before
 // each slice, because a pass may take seconds, and throws if it is not 0.
 at::Tensor vjp_folded(const at::Tensor& out, const torch::autograd::Edge& target, const at::Tensor& cotangents, int (*stops)());

@@ -5,12 +5,16 @@
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
+#include <ATen/native/BatchLinearAlgebra.h>
+#include <ATen/record_function.h>
 #include <dlfcn.h>
 #include <torch/csrc/autograd/grad_mode.h>
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <exception>
+#include <limits>
 #include <vector>
 
 namespace {
@@ -101,6 +105,50 @@ template <class F> void shared(const at::Tensor& a, const std::vector<at::Tensor
   });
 }
 
+// Ascending eigenvalues of symmetric matrices of one order, whose lower triangles are read, by LAPACK itself: around it libtorch's operation
+// takes longer than a small matrix.
+class Eigenvalues {
+ public:
+  explicit Eigenvalues(int64_t order) : order_(order), matrix_(order * order) {
+#if AT_BUILD_WITH_LAPACK()
+    double numbers = 0;
+    int integers = 0;
+    call(nullptr, &numbers, -1, &integers, -1);
+    numbers_.resize(static_cast<size_t>(numbers));
+    integers_.resize(std::max(1, integers));
+#endif
+  }
+  // Of the next one, [R, R] in f64.
+  void find(const at::Tensor& matrix, double* values) {
+#if AT_BUILD_WITH_LAPACK()
+    // LAPACK stores columns.
+    const double* from = matrix.const_data_ptr<double>();
+    for (int64_t i = 0; i < order_; ++i) {
+      for (int64_t j = 0; j <= i; ++j) matrix_[j * order_ + i] = from[i * order_ + j];
+    }
+    if (call(values, numbers_.data(), static_cast<int>(numbers_.size()), integers_.data(), static_cast<int>(integers_.size())) == 0) return;
+#endif
+    // Raises what is wrong.
+    const auto found = at::linalg_eigvalsh(matrix, "L");
+    std::copy_n(found.const_data_ptr<double>(), order_, values);
+  }
+
+ private:
+#if AT_BUILD_WITH_LAPACK()
+  int call(double* values, double* numbers, int count, int* integers, int integer_count) {
+    int info = 0;
+    const int order = static_cast<int>(order_);
+    double* none = nullptr;
+    at::native::lapackSyevd<double>('N', 'L', order, matrix_.data(), std::max(1, order), values, numbers, count, none, 0, integers, integer_count,
+                                    &info);
+    return info;
+  }
+#endif
+  int64_t order_;
+  std::vector<double> matrix_, numbers_;
+  std::vector<int> integers_;
+};
+
 void* kept(at::Tensor t) { return new at::Tensor(std::move(t)); }
 
 }  // namespace
@@ -112,6 +160,36 @@ const char* pb_shared_eigvalsh(void** values, const void* a_) {
     const auto& a = tensor(a_);
     auto out = at::empty({a.size(0), a.size(1)}, a.options());
     shared(a, {out}, [](const at::Tensor& part) { return std::vector<at::Tensor>{at::linalg_eigvalsh(part, "L")}; });
+    *values = kept(std::move(out));
+  });
+}
+
+const char* pb_spectra(void** values, const void* grams_, int64_t count) {
+  return protect([&] {
+    RECORD_FUNCTION("pullback::spectra", c10::ArrayRef<const c10::IValue>{});
+    const at::Tensor grams = tensor(grams_).detach().contiguous();
+    const int64_t batch = grams.size(0), order = grams.size(1);
+    TORCH_CHECK(grams.is_cpu() && grams.scalar_type() == at::kDouble && grams.size(2) == order && count <= order, "spectra: [B, R, R] in f64 on a CPU");
+    auto out = at::empty({batch, count}, grams.options());
+    double* to = out.mutable_data_ptr<double>();
+    const int64_t parts = std::clamp<int64_t>(batch / kLeast, 1, at::get_num_threads());
+    Pool::get().run(parts, [&](int64_t part) {
+      Eigenvalues eigenvalues(order);
+      std::vector<double> ascending(order);
+      for (int64_t i = batch * part / parts; i < batch * (part + 1) / parts; ++i) {
+        const at::Tensor gram = grams[i];
+        // The diagonal has the squared length of each row, which bounds every other entry.
+        const double* entries = gram.const_data_ptr<double>();
+        bool finite = true;
+        for (int64_t r = 0; r < order; ++r) finite = finite && std::isfinite(entries[r * (order + 1)]);
+        if (!finite) {
+          std::fill_n(to + i * count, count, std::numeric_limits<double>::quiet_NaN());
+          continue;
+        }
+        eigenvalues.find(gram, ascending.data());
+        for (int64_t r = 0; r < count; ++r) to[i * count + r] = std::max(ascending[order - 1 - r], 0.0);
+      }
+    });
     *values = kept(std::move(out));
   });
 }

@@ -12,11 +12,11 @@ struct Window {
   std::vector<int64_t> stride, padding;
 };
 
-// Rows [m, O, h, w] in f32 on a CPU. Where `factor` [b, O, h, w] is defined, row r is first multiplied by its sample r % b. Where all samples
-// share their rows, each stands for b of them.
+// Rows [m, O, h, w] in f32 on a CPU. Where `factor` [b, O, h, w] is defined, row r is first multiplied by its sample r % b; or, if it `masks`,
+// becomes 0 where that is not positive. Where all samples share their rows, each stands for b of them.
 struct Source {
   at::Tensor rows, factor = {};
-  bool shared = false;
+  bool shared = false, masks = false;
 
   int64_t samples() const { return factor.defined() ? factor.size(0) : 1; }
   int64_t count() const { return rows.size(0) * (shared ? samples() : 1); }

@@ -71,7 +71,7 @@ struct Scratch {
 };
 
 // One row [h, w, O], times `factor` if there is one, to an image [I, H, W].
-template <int64_t N> PB_INLINE void one_image(const float* row, const float* factor, const float* panels, const Plan& plan, Scratch& own,
+template <int64_t N> PB_INLINE void one_image(const float* row, const float* factor, bool masks, const float* panels, const Plan& plan, Scratch& own,
                                                 float* to) {
   float *factored = own.factored.data(), *columns = own.products.data(), *image = own.image.data();
   // Lines of neighbouring pixels overlap. Those of one turn do not, so that no sum waits for the one before it to be stored.
@@ -81,10 +81,12 @@ template <int64_t N> PB_INLINE void one_image(const float* row, const float* fac
     for (int64_t j = 0; j < plan.out_width; j += kPixels<N>) {
       const int64_t count = std::min(kPixels<N>, plan.out_width - j), at = (i * plan.out_width + j) * plan.maps;
       const float* maps = row + at;
-      if (factor != nullptr) {
+      if (factor != nullptr && masks) {
+        for (int64_t e = 0; e < count * plan.maps; ++e) factored[e] = factor[at + e] > 0 ? maps[e] : 0.0f;
+      } else if (factor != nullptr) {
         for (int64_t e = 0; e < count * plan.maps; ++e) factored[e] = maps[e] * factor[at + e];
-        maps = factored;
       }
+      if (factor != nullptr) maps = factored;
       float* into = columns + j * plan.taps;
       pb::of_count<kPixels<N>>(count, [&](auto number) PB_INLINE_LAMBDA { all_products<N, number>(maps, panels, plan, into); });
     }
@@ -142,7 +144,7 @@ at::Tensor onto_few(const Source& source, const at::Tensor& panels, const Window
     pb::by_lanes([&](auto lanes) PB_INLINE_LAMBDA {
       for (int64_t r = begin; r < end; ++r) {
         const float* by = factors == nullptr ? nullptr : factors + r % samples * size;
-        one_image<lanes>(data + r / each * size, by, weights, plan, own, to + r * plan.image());
+        one_image<lanes>(data + r / each * size, by, source.masks, weights, plan, own, to + r * plan.image());
       }
     });
   });

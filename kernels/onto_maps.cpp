@@ -72,8 +72,8 @@ template <int64_t N, int Q, int P, int L> PB_INLINE void sums_of(const float* fr
   }
 }
 
-// One row, times `factor` [h, w, O] if there is one, into `padded` [lines, line, O].
-PB_INLINE void place(const float* row, const float* factor, const Plan& plan, float* padded) {
+// One row, times `factor` [h, w, O] or its sign if there is one, into `padded` [lines, line, O].
+PB_INLINE void place(const float* row, const float* factor, bool masks, const Plan& plan, float* padded) {
   const int64_t pixels = plan.out_height * plan.out_width, numbers = plan.out_width * plan.maps;
   for (int64_t i = 0; i < plan.out_height; ++i) {
     float* into = padded + ((i + plan.above) * plan.line + plan.before) * plan.maps;
@@ -84,7 +84,9 @@ PB_INLINE void place(const float* row, const float* factor, const Plan& plan, fl
       }
       from = into;
     }
-    if (factor != nullptr) {
+    if (factor != nullptr && masks) {
+      for (int64_t e = 0; e < numbers; ++e) into[e] = factor[i * numbers + e] > 0 ? from[e] : 0.0f;
+    } else if (factor != nullptr) {
       for (int64_t e = 0; e < numbers; ++e) into[e] = from[e] * factor[i * numbers + e];
     } else if (plan.last) {
       std::memcpy(into, from, numbers * sizeof(float));
@@ -93,9 +95,10 @@ PB_INLINE void place(const float* row, const float* factor, const Plan& plan, fl
 }
 
 // One row, times `factor` if there is one, to an image [H, W, I]. `padded` has zeros in its border.
-template <int64_t N> PB_INLINE void one_row(const float* row, const float* factor, const float* weights, const Plan& plan, float* padded, float* to) {
+template <int64_t N>
+PB_INLINE void one_row(const float* row, const float* factor, bool masks, const float* weights, const Plan& plan, float* padded, float* to) {
   const int64_t step = plan.right * plan.channels, down = plan.down * plan.width * plan.channels;
-  place(row, factor, plan, padded);
+  place(row, factor, masks, plan, padded);
   for (int64_t alpha = 0; alpha < plan.down; ++alpha) {
     for (int64_t beta = 0; beta < plan.right; ++beta) {
       const int64_t down_taps = taps_of(plan.kh, alpha, plan.down), right_taps = taps_of(plan.kw, beta, plan.right);
@@ -170,7 +173,7 @@ at::Tensor onto_maps(const Source& source, const at::Tensor& phases, const Windo
     pb::by_lanes([&](auto lanes) PB_INLINE_LAMBDA {
       for (int64_t r = begin; r < end; ++r) {
         const float* by = factors == nullptr ? nullptr : factors + r % samples * size;
-        one_row<lanes>(data + r / each * size, by, weights, plan, padded.data(), to + r * image);
+        one_row<lanes>(data + r / each * size, by, source.masks, weights, plan, padded.data(), to + r * image);
       }
     });
   });

@@ -9,7 +9,7 @@ extern "C" {
 // Vector-Jacobian products of `out` with respect to `in`, K cotangents in one backward pass.
 //   out        [B, R]      requires grad, or the result is zero
 //   in         [B, ...]    the leaf that `out` was computed from
-//   cotangents [K, B, R]
+//   cotangents [K, B, R]   of way 2 nullptr stands for the R unit vectors, of each sample
 //   create_graph           nonzero: the result can be differentiated again
 //   result     [K, B, ...] zero where `out` does not depend on `in`
 // way 0: one backward pass for each cotangent; 1: one pass under functorch's vmap; 2: folded into the batch (folded.h), on the CPU, for
@@ -24,10 +24,14 @@ const char* pb_stem(void** map, int64_t* version, const void* out, const void* i
 
 // Factorisations of batches [B, ...] on the CPU (lapack.cpp), with parts of the batch on each of libtorch's threads; results are as in
 // torch.linalg. eigvalsh, eigh: lower triangles of a [B, R, R] -> values [B, R] ascending, vectors [B, R, R] in columns.
-// qr_triangle: a [B, M, N] -> triangle [B, min(M, N), N].
+// qr_triangle: a [B, M, N] -> triangle [B, min(M, N), N]. spectra: lower triangles of grams [B, R, R] f64 -> values [B, count] descending,
+// at least 0; NaN where the diagonal is not finite.
 const char* pb_shared_eigvalsh(void** values, const void* a);
 const char* pb_shared_eigh(void** values, void** vectors, const void* a);
 const char* pb_shared_qr_triangle(void** triangle, const void* a);
+const char* pb_spectra(void** values, const void* grams, int64_t count);
+// A A^T [B, P, P] f64 of rows A [B, P, D] f32 on the CPU, summed in double (products.cpp).
+const char* pb_gram_of_rows(void** gram, const void* rows);
 
 // Counts the bytes that libtorch allocates on this thread between begin and end; `peak` is the most that was live.
 const char* pb_memory_begin();

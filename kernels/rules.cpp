@@ -1,11 +1,10 @@
 // The rules of folded backward passes (folded.h), one for each operation. Rows are [n, b, ...]; rows of maps are channels last.
-#include "folded.h"
-#include "lanes.h"
-#include "onto.h"
-#include "weights.h"
+#include "rules.h"
 
-#include <ATen/ATen.h>
-#include <torch/csrc/autograd/generated/Functions.h>
+#include "grain.h"
+#include "lanes.h"
+
+#include <ATen/Parallel.h>
 
 #include <algorithm>
 #include <string>
@@ -15,33 +14,6 @@ namespace {
 using at::Tensor;
 using torch::autograd::Node;
 namespace generated = torch::autograd::generated;
-
-// Convolutions onto at most this many channels are a product and a fold: oneDNN has no fast way for them.
-constexpr int64_t kFewChannels = 4;
-
-std::vector<int64_t> ints(const std::vector<c10::SymInt>& from) {
-  std::vector<int64_t> to;
-  for (const auto& i : from) to.push_back(i.expect_int());
-  return to;
-}
-
-// Whether all samples share their rows.
-bool is_shared(const Tensor& rows) { return rows.size(1) > 1 && rows.stride(1) == 0; }
-
-// f on the rows as one batch [n b, ...]; on the rows of one sample only if all samples share them.
-template <class F> Tensor on_batch(const Tensor& rows, F&& f) {
-  const bool shared = is_shared(rows);
-  const Tensor own = shared ? rows.narrow(1, 0, 1) : rows;
-  const Tensor result = f(own.flatten(0, 1));
-  auto sizes = result.sizes().vec();
-  sizes[0] = own.size(0);
-  sizes.insert(sizes.begin() + 1, own.size(1));
-  // A view: of `unflatten` the names alone take longer.
-  const Tensor opened = result.view(sizes);
-  if (!shared) return opened;
-  sizes[1] = rows.size(1);
-  return opened.expand(sizes);
-}
 
 // Rows times d [b, ...], in the same layout.
 Rows times(Rows rows, const Tensor& d) {
@@ -55,10 +27,6 @@ Rows times(Rows rows, const Tensor& d) {
 Tensor pointwise(Node* node, const Slice& slice) {
   const auto self = [&](auto* n) { return slice.of(n->self_.unpack()); };
   const auto result = [&](auto* n) { return slice.of(n->result_.unpack(node->getptr())); };
-  if (auto* n = dynamic_cast<generated::ReluBackward0*>(node)) {
-    // 0 or 1, for a result is not negative.
-    return result(n).sign();
-  }
   if (auto* n = dynamic_cast<generated::LeakyReluBackward0*>(node)) {
     const Tensor x = self(n);
     return at::leaky_relu_backward(at::ones_like(x), x, n->negative_slope, false);
@@ -93,6 +61,57 @@ Tensor pointwise(Node* node, const Slice& slice) {
     return at::hardtanh_backward(at::ones_like(x), x, n->min_val, n->max_val);
   }
   return {};
+}
+
+// `from` where `y` is positive, and 0 elsewhere.
+PB_EACH_PROCESSOR void keep(const float* y, const float* from, float* to, int64_t count) {
+  for (int64_t e = 0; e < count; ++e) to[e] = y[e] > 0 ? from[e] : 0.0f;
+}
+
+// Whether samples of both, [n, b, ...] and [b, ...], are dense and have their numbers in one order.
+bool is_alike(const Tensor& rows, const Tensor& y) {
+  if (rows.scalar_type() != at::kFloat || y.scalar_type() != at::kFloat || rows.dim() != y.dim() + 1 || rows.size(1) != y.size(0)) return false;
+  int64_t numbers = 1;
+  for (int64_t d = 1; d < y.dim(); ++d) {
+    if (rows.size(d + 1) != y.size(d) || (y.size(d) > 1 && rows.stride(d + 1) != y.stride(d))) return false;
+    numbers *= y.size(d);
+  }
+  return y.is_non_overlapping_and_dense() && (y.size(0) == 1 || y.stride(0) == numbers);
+}
+
+// Rows where `y` [b, ...] is positive, and 0 elsewhere.
+Rows kept_where(Rows rows, const Tensor& y) {
+  const Tensor& values = rows.values;
+  if (!is_alike(values, y)) return times(std::move(rows), y.sign());
+  const int64_t count = values.size(0), batch = values.size(1), numbers = y.numel() / std::max<int64_t>(1, batch);
+  Tensor result = values;
+  if (!rows.own || is_shared(values)) {
+    auto strides = values.strides().vec();
+    strides[0] = batch * numbers, strides[1] = numbers;
+    result = at::empty_strided(values.sizes(), strides, values.options());
+  }
+  const float *from = values.const_data_ptr<float>(), *by = y.const_data_ptr<float>();
+  float* to = result.mutable_data_ptr<float>();
+  const int64_t row = values.stride(0), sample = values.stride(1), own_row = result.stride(0), own_sample = result.stride(1);
+  at::parallel_for(0, count * batch, pb::rows_worth_a_thread(numbers), [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      const int64_t n = r / batch, b = r % batch;
+      keep(by + b * numbers, from + n * row + b * sample, to + n * own_row + b * own_sample, numbers);
+    }
+  });
+  return {rows.first, result, true};
+}
+
+// Rows [n, b, O] times `map` [O, I].
+Rows multiplied(Rows rows, const Tensor& map) {
+  return {rows.first, on_batch(rows.values, [&](const Tensor& g) { return at::mm(g, map); }), true};
+}
+
+// Whether the node to which `node` leads reads its rows alone, and multiplies them by their factor itself.
+bool reads_alone(Node* node, const std::unordered_map<Node*, int>& consumers) {
+  Node* next = node->next_edge(0).function.get();
+  const auto count = consumers.find(next);
+  return count != consumers.end() && count->second == 1 && reads_factor(next);
 }
 
 // Puts rows that were cut out of a larger tensor [b, ...] back into zeros of its sizes.
@@ -131,89 +150,6 @@ Rows reshaped(Rows rows, std::vector<int64_t> sizes, const Slice& slice) {
   Tensor values = own.reshape(sizes);
   sizes[1] = rows.values.size(1);
   return {rows.first, shared ? values.expand(sizes) : values, rows.own};
-}
-
-// Which of our own loops takes the rows back through the convolution.
-enum class Onto { None, Few, Maps };
-
-Onto onto(const generated::ConvolutionBackward0* n, const Tensor& w, const Tensor& rows) {
-  const auto is = [](const std::vector<c10::SymInt>& all, auto&& holds) {
-    return all.size() == 2 && holds(all[0].expect_int()) && holds(all[1].expect_int());
-  };
-  const auto sizes = sizes_behind(n, 0);
-  const bool plain = rows.scalar_type() == at::kFloat && sizes.size() == 4 && w.dim() == 4 && !n->transposed && n->groups.expect_int() == 1 &&
-                     is(n->dilation, [](int64_t d) { return d == 1; }) && is(n->padding, [](int64_t p) { return p >= 0; });
-  if (!plain) return Onto::None;
-  if (sizes[1] <= kFewChannels) return Onto::Few;
-  const bool strided = is(n->stride, [](int64_t s) { return s > 1; });
-  return strided && pb::suits(sizes[1], static_cast<int64_t>(w.nbytes())) ? Onto::Maps : Onto::None;
-}
-
-// From a single place, whose window covers the whole image: one product with the taps that lie on it.
-bool is_single(const generated::ConvolutionBackward0* n, const Tensor& w, int64_t out_height, int64_t out_width) {
-  if (n->transposed || n->groups.expect_int() != 1 || out_height != 1 || out_width != 1) return false;
-  const auto sizes = sizes_behind(n, 0);
-  return n->dilation[0].expect_int() == 1 && n->dilation[1].expect_int() == 1 && sizes[2] + n->padding[0].expect_int() <= w.size(2) &&
-         sizes[3] + n->padding[1].expect_int() <= w.size(3);
-}
-
-// Rows back through a convolution onto [count, I, H, W].
-Tensor through(generated::ConvolutionBackward0* n, const Source& source, const Slice& slice) {
-  const Tensor& g = source.rows;
-  const auto stride = ints(n->stride), padding = ints(n->padding), dilation = ints(n->dilation);
-  const auto sizes = sizes_behind(n, 0);
-  TORCH_CHECK(sizes.size() == 4 && sizes[0] == slice.batch, "folded: a convolution that is not of images");
-  const int64_t groups = n->groups.expect_int();
-  const bool square = dilation[0] == 1 && dilation[1] == 1 && groups == 1 && !n->transposed;
-  const int64_t height = sizes[2], width = sizes[3], channels = sizes[1];
-  const Tensor w = n->weight_.unpack();
-  const int64_t kh = w.size(2), kw = w.size(3);
-  const bool single = is_single(n, w, g.size(2), g.size(3));
-  const Onto way = single ? Onto::None : onto(n, w, g);
-  const bool few = square && channels <= kFewChannels;
-  const Form form = single              ? Form{Laid::Rows, padding[0], height, padding[1], width}
-                    : way == Onto::Few  ? Form{Laid::Panels}
-                    : way == Onto::Maps ? Form{Laid::Phases, 0, stride[0], 0, stride[1]}
-                                        : Form{few ? Laid::Rows : Laid::ChannelsLast};
-  const auto scale = slice.scales->find(n);
-  Tensor map;
-  if (scale == slice.scales->end() && !w.requires_grad()) {
-    map = laid_out(w, form);
-  } else {
-    // Scaled, or about to change: the pass needs its own copy.
-    Tensor& own = (*slice.prepared)[n];
-    if (!own.defined()) {
-      // The output's channels: the first axis, or the second one of a transposed convolution.
-      const auto shape = n->transposed ? std::vector<int64_t>{1, -1, 1, 1} : std::vector<int64_t>{-1, 1, 1, 1};
-      own = lay_out(scale == slice.scales->end() ? w.detach() : w.detach() * scale->second.reshape(shape), form);
-    }
-    map = own;
-  }
-  const Window window{channels, height, width, g.size(2), g.size(3), kh, kw, stride, padding};
-  if (way == Onto::Few) return onto_few(source, map, window);
-  if (way == Onto::Maps) return onto_maps(source, map, window);
-  if (single) return at::mm(g.flatten(1), map).unflatten(1, {channels, height, width});
-  if (few) {
-    const Tensor columns = at::matmul(g.permute({0, 2, 3, 1}).flatten(1, 2), map).transpose(1, 2);
-    return at::col2im(columns, {height, width}, {kh, kw}, dilation, padding, stride);
-  }
-  const Tensor maps = g.contiguous(at::MemoryFormat::ChannelsLast);
-  if (n->transposed) return at::convolution(maps, map, {}, stride, padding, dilation, false, {0, 0}, groups);
-  const auto rest = [&](int64_t side, int64_t out, int64_t k, int d) {
-    return side - ((out - 1) * stride[d] - 2 * padding[d] + dilation[d] * (k - 1) + 1);
-  };
-  return at::convolution(maps, map, {}, stride, padding, dilation, true,
-                         {rest(height, g.size(2), kh, 0), rest(width, g.size(3), kw, 1)}, groups);
-}
-
-// Whether `next`, and it alone, reads the rows and multiplies them itself, in the cache.
-bool multiplies(Node* next, const Tensor& rows, const Slice& slice) {
-  auto* n = dynamic_cast<generated::ConvolutionBackward0*>(next);
-  if (n == nullptr || rows.dim() != 5 || rows.numel() == 0) return false;
-  const auto consumers = slice.consumers->find(next);
-  if (consumers == slice.consumers->end() || consumers->second != 1) return false;
-  const Tensor w = n->weight_.unpack();
-  return onto(n, w, rows) != Onto::None && !is_single(n, w, rows.size(3), rows.size(4));
 }
 
 // Rows [m, C, h, w] back through max pooling: each goes to the place of its maximum.
@@ -268,7 +204,10 @@ int64_t weight_bytes(Node* node) {
   return 0;
 }
 
-std::vector<Rows> apply_rule(Node* node, std::vector<Rows> given, const Slice& slice) {
+namespace {
+
+// A node by the rule that its kind has.
+std::vector<Rows> apply(Node* node, std::vector<Rows> given, const Slice& slice) {
   if (auto* n = dynamic_cast<generated::SplitBackward0*>(node)) {
     const int64_t size = n->split_size.expect_int();
     const int64_t dim = n->dim < 0 ? n->dim + static_cast<int64_t>(n->self_sym_sizes.size()) : n->dim;
@@ -293,26 +232,8 @@ std::vector<Rows> apply_rule(Node* node, std::vector<Rows> given, const Slice& s
   }
   TORCH_CHECK(given.size() == 1, "folded: ", node->name(), " has several outputs");
   Rows rows = std::move(given[0]);
-  if (auto* n = dynamic_cast<generated::CatBackward0*>(node)) {
-    std::vector<Rows> parts;
-    int64_t start = 0;
-    for (size_t i = 0; i < node->num_outputs(); ++i) {
-      TORCH_CHECK(node->next_edge(i).function != nullptr, "folded: a constant is joined");
-      const auto sizes = sizes_behind(node, i);
-      const int64_t dim = n->dim < 0 ? n->dim + static_cast<int64_t>(sizes.size()) : n->dim;
-      TORCH_CHECK(dim > 0, "folded: samples are joined");
-      parts.push_back(trimmed({rows.first, rows.values.narrow(dim + 1, start, sizes[dim]), false}));
-      start += sizes[dim];
-    }
-    return parts;
-  }
-  if (auto* n = dynamic_cast<generated::ReluBackward0*>(node); n != nullptr && rows.values.size(0) == 1) {
-    // Only one row: a single call.
-    const Tensor y = slice.of(n->result_.unpack(n->getptr())).unsqueeze(0);
-    return {{rows.first, at::threshold_backward(rows.values, y, 0), true}};
-  }
   if (const Tensor d = pointwise(node, slice); d.defined()) {
-    if (multiplies(node->next_edge(0).function.get(), rows.values, slice)) {
+    if (rows.values.dim() == 5 && reads_alone(node, *slice.consumers)) {
       rows.factor = d;
       return {rows};
     }
@@ -323,20 +244,7 @@ std::vector<Rows> apply_rule(Node* node, std::vector<Rows> given, const Slice& s
     const Tensor map = n->mat2_.unpack().detach().t();
     // What is added to the product may depend on the image, too.
     Rows added{rows.first, n->beta.equal(1) ? rows.values : rows.values * n->beta, false};
-    return {std::move(added), {rows.first, on_batch(rows.values, [&](const Tensor& g) { return at::mm(g, map); }), true}};
-  }
-  if (auto* n = dynamic_cast<generated::MmBackward0*>(node)) {
-    const Tensor map = n->mat2_.unpack().detach().t();
-    return {{rows.first, on_batch(rows.values, [&](const Tensor& g) { return at::mm(g, map); }), true}};
-  }
-  if (auto* n = dynamic_cast<generated::ConvolutionBackward0*>(node)) {
-    TORCH_CHECK(rows.values.dim() == 5, "folded: a convolution that is not of images");
-    if (rows.factor.defined() && is_shared(rows.values)) {
-      // Each sample multiplies them by its own numbers: then they are no longer shared.
-      const Tensor images = through(n, {rows.values.select(1, 0), rows.factor, true}, slice);
-      return {{rows.first, images.unflatten(0, rows.values.sizes().slice(0, 2)), true}};
-    }
-    return {{rows.first, on_batch(rows.values, [&](const Tensor& g) { return through(n, {g, rows.factor}, slice); }), true}};
+    return {std::move(added), multiplied(std::move(rows), map)};
   }
   if (auto* n = dynamic_cast<generated::MaxPool2DWithIndicesBackward0*>(node)) {
     return {{rows.first, unpooled(n, rows.values, slice), true}};
@@ -345,9 +253,6 @@ std::vector<Rows> apply_rule(Node* node, std::vector<Rows> given, const Slice& s
     return {{rows.first, on_batch(rows.values, [&](const Tensor& g) { return unmeaned(n, g); }), true}};
   }
   if (auto* n = dynamic_cast<generated::NativeBatchNormBackward0*>(node)) return {normalised(n, std::move(rows), slice)};
-  if (auto* n = dynamic_cast<generated::ViewBackward0*>(node)) return {reshaped(std::move(rows), ints(n->self_sym_sizes), slice)};
-  if (auto* n = dynamic_cast<generated::ReshapeAliasBackward0*>(node)) return {reshaped(std::move(rows), ints(n->self_sym_sizes), slice)};
-  if (auto* n = dynamic_cast<generated::UnsafeViewBackward0*>(node)) return {reshaped(std::move(rows), ints(n->self_sym_sizes), slice)};
   if (dynamic_cast<generated::SqueezeBackward1*>(node) || dynamic_cast<generated::UnsqueezeBackward0*>(node)) {
     return {reshaped(std::move(rows), sizes_behind(node, 0), slice)};
   }
@@ -388,4 +293,86 @@ std::vector<Rows> apply_rule(Node* node, std::vector<Rows> given, const Slice& s
     return both;
   }
   TORCH_CHECK(false, "folded: no rule for ", node->name());
+}
+
+// By `f` alone, once the rows of the node's only output are there.
+template <class F> Rule rule_of_one(Node* node, F&& f) {
+  return [node, f = std::forward<F>(f)](std::vector<Rows> given, const Slice& slice) {
+    TORCH_CHECK(given.size() == 1, "folded: ", node->name(), " has several outputs");
+    return std::vector<Rows>{f(there(std::move(given[0]), node, 0, slice), slice)};
+  };
+}
+
+Rule rule_of_view(Node* node, const std::vector<c10::SymInt>& sizes) {
+  return rule_of_one(node, [own = ints(sizes)](Rows rows, const Slice& slice) { return reshaped(std::move(rows), own, slice); });
+}
+
+// By `map` [O, I] for the node's input number `place`: of unit vectors it is a part of the map itself.
+Rule rule_of_product(Node* node, const Tensor& map, size_t place) {
+  return [=](std::vector<Rows> given, const Slice& slice) {
+    Rows& rows = given[0];
+    std::vector<Rows> below(place + 1);
+    if (rows.units > 0) {
+      below[place] = {rows.first, map.narrow(0, rows.unit, rows.units).unsqueeze(1).expand({rows.units, slice.count, map.size(1)}), false};
+    } else {
+      TORCH_CHECK(rows.values.dim() == 3, "folded: ", node->name(), " is not of rows");
+      below[place] = multiplied(std::move(rows), map);
+    }
+    return below;
+  };
+}
+
+Rule rule_of_join(generated::CatBackward0* node) {
+  struct Part {
+    int64_t dim, start, size;
+  };
+  std::vector<Part> parts;
+  for (size_t i = 0; i < node->num_outputs(); ++i) {
+    TORCH_CHECK(node->next_edge(i).function != nullptr, "folded: a constant is joined");
+    const auto sizes = sizes_behind(node, i);
+    const int64_t dim = node->dim < 0 ? node->dim + static_cast<int64_t>(sizes.size()) : node->dim;
+    TORCH_CHECK(dim > 0, "folded: samples are joined");
+    parts.push_back({dim, parts.empty() ? 0 : parts.back().start + parts.back().size, sizes[dim]});
+  }
+  return [=](std::vector<Rows> given, const Slice&) {
+    const Rows& rows = given[0];
+    std::vector<Rows> below;
+    for (const auto& [dim, start, size] : parts) {
+      if (rows.units == 0) {
+        below.push_back(trimmed({rows.first, rows.values.narrow(dim + 1, start, size), false}));
+        continue;
+      }
+      const int64_t begin = std::max(rows.unit, start), end = std::min(rows.unit + rows.units, start + size);
+      below.push_back(begin < end ? units_of(rows.first + begin - rows.unit, begin - start, end - begin) : Rows{});
+    }
+    return below;
+  };
+}
+
+}  // namespace
+
+Rule rule_of(Node* node, const std::unordered_map<Node*, int>& consumers) {
+  if (auto* n = dynamic_cast<generated::ReluBackward0*>(node)) {
+    const Tensor y = n->result_.unpack(n->getptr()).detach();
+    const bool later = y.dim() == 4 && reads_alone(node, consumers);
+    return rule_of_one(node, [=](Rows rows, const Slice& slice) {
+      const Tensor own = slice.part(y);
+      if (!later) return kept_where(std::move(rows), own);
+      rows.factor = own, rows.masks = true;
+      return rows;
+    });
+  }
+  if (auto* n = dynamic_cast<generated::ConvolutionBackward0*>(node)) return rule_of_convolution(n);
+  if (auto* n = dynamic_cast<generated::AddmmBackward0*>(node); n != nullptr && n->alpha.equal(1) && n->next_edge(0).function == nullptr) {
+    return rule_of_product(node, n->mat2_.unpack().detach().t(), 1);
+  }
+  if (auto* n = dynamic_cast<generated::MmBackward0*>(node)) return rule_of_product(node, n->mat2_.unpack().detach().t(), 0);
+  if (auto* n = dynamic_cast<generated::ViewBackward0*>(node)) return rule_of_view(node, n->self_sym_sizes);
+  if (auto* n = dynamic_cast<generated::ReshapeAliasBackward0*>(node)) return rule_of_view(node, n->self_sym_sizes);
+  if (auto* n = dynamic_cast<generated::UnsafeViewBackward0*>(node)) return rule_of_view(node, n->self_sym_sizes);
+  if (auto* n = dynamic_cast<generated::CatBackward0*>(node)) return rule_of_join(n);
+  return [node](std::vector<Rows> given, const Slice& slice) {
+    for (size_t i = 0; i < given.size(); ++i) given[i] = there(std::move(given[i]), node, i, slice);
+    return apply(node, std::move(given), slice);
+  };
 }

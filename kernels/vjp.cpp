@@ -79,7 +79,9 @@ extern "C" {
 const char* pb_vjp(void** result, const void* out, const void* in, const void* cotangents, int way,
                    int create_graph, int at_stem, int (*stops)()) {
   return protect([&] {
-    const auto &y = tensor(out), &x = tensor(in), &c = tensor(cotangents);
+    const auto &y = tensor(out), &x = tensor(in);
+    const at::Tensor c = cotangents == nullptr ? at::Tensor() : tensor(cotangents);
+    TORCH_CHECK(c.defined() || way == 2, "only folded passes know unit vectors");
     const auto stem = at_stem ? find_stem(y, x) : std::nullopt;
     TORCH_CHECK(stem || !at_stem, "the graph does not begin with a linear map");
     at::Tensor g;
@@ -93,7 +95,7 @@ const char* pb_vjp(void** result, const void* out, const void* in, const void* c
     }
     if (!g.defined()) {
       auto sizes = stem ? std::vector<int64_t>{x.size(0), stem->map.size(1)} : x.sizes().vec();
-      sizes.insert(sizes.begin(), c.size(0));
+      sizes.insert(sizes.begin(), c.defined() ? c.size(0) : y.size(1));
       g = at::zeros(sizes, x.options().requires_grad(false));
     }
     *result = new at::Tensor(std::move(g));

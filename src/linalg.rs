@@ -1,4 +1,4 @@
-//! Factorisations of batches of small matrices, and of one large one.
+//! Products and factorisations of batches of small matrices, and the factorisation of one large one.
 //!
 //! On the CPU, libtorch calls LAPACK for one matrix of a batch after another; [`crate::ffi::lapack`] shares them among threads there.
 
@@ -14,6 +14,17 @@ pub fn eigvalsh(a: &Tensor) -> Result<Tensor> {
 /// Ascending eigenvalues [B, R] and unit eigenvectors [B, R, R], in columns, of symmetric matrices [B, R, R].
 pub fn eigh(a: &Tensor) -> Result<(Tensor, Tensor)> {
     if a.device() == Device::Cpu { lapack::eigh(a) } else { Ok(a.f_linalg_eigh("L")?) }
+}
+
+/// The Gram matrices A A^T, [B, P, P] f64, summed in double, of rows A [B, P, D] f32 on the CPU.
+pub fn gram(rows: &Tensor) -> Result<Tensor> {
+    lapack::gram(rows)
+}
+
+/// The `count` largest eigenvalues [B, count] of Gram matrices [B, R, R] f64 on the CPU, descending; those that rounding made negative are 0,
+/// and they are NaN for a matrix that is not finite.
+pub fn spectra(grams: &Tensor, count: i64) -> Result<Tensor> {
+    lapack::spectra(grams, count)
 }
 
 /// The triangle [B, min(M, N), N] of the QR factorisation of matrices [B, M, N].

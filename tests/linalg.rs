@@ -1,7 +1,7 @@
 //! Factorisations that share a batch among libtorch's threads: right, and never stuck, whatever the sizes.
 
 use crate::child;
-use pullback::linalg::{BATCHED_ROWS, eigh, eigvalsh, qr_triangle, triangle_by_levels};
+use pullback::linalg::{BATCHED_ROWS, eigh, eigvalsh, gram, qr_triangle, spectra, triangle_by_levels};
 use std::time::Duration;
 use tch::{Device, Kind, Tensor};
 
@@ -72,6 +72,64 @@ fn shared_factorisations_end_on_any_number_of_threads() {
             assert!(said.contains("all factored"), "{job} threads: {said}\n{}", String::from_utf8_lossy(&done.stderr));
         }
     }
+}
+
+/// Rows of any number and length, and views of other layouts: products of single precision are exact in double, so that only their sum rounds.
+#[test]
+fn gram_matrices_are_those_of_a_product_in_double() {
+    for rows in [1, 2, 3, 4, 5, 8, 20, 33] {
+        for width in [1, 2, 7, 8, 9, 64, 100, 785] {
+            for batch in [1, 3, 17] {
+                let a = matrices(batch, rows, width).to_kind(Kind::Float);
+                let wide = a.to_kind(Kind::Double);
+                let expected = wide.bmm(&wide.transpose(1, 2));
+                let scale = expected.abs().max().double_value(&[]);
+                let turned = a.transpose(0, 1).contiguous().transpose(0, 1);
+                let spread = a.transpose(1, 2).contiguous().transpose(1, 2);
+                for (name, view) in [("contiguous", &a), ("rows first", &turned), ("columns first", &spread)] {
+                    let found = gram(view).unwrap();
+                    assert!(close(&found, &expected, scale, width), "{name} {batch} {rows} {width}");
+                    assert!(found.equal(&found.transpose(1, 2)), "{name} {batch} {rows} {width}");
+                }
+                // A sample's matrix has the same bits in any batch.
+                assert!(gram(&a).unwrap().narrow(0, batch - 1, 1).equal(&gram(&a.narrow(0, batch - 1, 1)).unwrap()));
+            }
+        }
+    }
+    assert_eq!(gram(&Tensor::zeros([2, 0, 5], (Kind::Float, Device::Cpu))).unwrap().size(), [2, 0, 0]);
+    assert!(
+        gram(&Tensor::zeros([2, 3, 0], (Kind::Float, Device::Cpu)))
+            .unwrap()
+            .equal(&Tensor::zeros([2, 3, 3], (Kind::Double, Device::Cpu)))
+    );
+    assert!(gram(&matrices(2, 3, 4)).is_err(), "rows in double");
+}
+
+/// LAPACK's values from the largest on; a matrix that is not finite loses its own values only.
+#[test]
+fn spectra_are_lapacks_values_in_descending_order() {
+    for order in [1, 2, 10, 40, 130] {
+        for batch in [1, 2, 5] {
+            let a = matrices(batch, order, order / 2 + 1);
+            let grams = a.bmm(&a.transpose(1, 2));
+            let scale = grams.abs().max().double_value(&[]) * order as f64;
+            let theirs = grams.linalg_eigvalsh("L").flip([-1]);
+            for count in [1, order] {
+                let ours = spectra(&grams, count).unwrap();
+                assert!(close(&ours, &theirs.narrow(1, 0, count).clamp_min(0.0), scale, order), "{order} {batch}");
+                assert!(ours.min().double_value(&[]) >= 0.0);
+            }
+            for lost in [f64::NAN, f64::INFINITY] {
+                let broken = grams.copy();
+                let _ = broken.narrow(0, batch - 1, 1).diagonal(0, 1, 2).fill_(lost);
+                let found = spectra(&broken, order).unwrap();
+                assert_eq!(found.narrow(0, batch - 1, 1).isnan().all().int64_value(&[]), 1);
+                let whole = spectra(&grams, order).unwrap();
+                assert!(found.narrow(0, 0, batch - 1).equal(&whole.narrow(0, 0, batch - 1)), "{order} {batch}");
+            }
+        }
+    }
+    assert!(spectra(&matrices(2, 3, 3), 4).is_err() && spectra(&matrices(2, 3, 4), 1).is_err());
 }
 
 /// Tall matrices by levels: R^T R = A^T A as exactly as by one factorisation, in a few calls whose matrices are all low.

@@ -1,7 +1,7 @@
 //! Vector-Jacobian products with many cotangents at once.
 
 use super::check;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, ensure_shape};
 use crate::event;
 use std::ffi::{c_char, c_int, c_void};
 use tch::Tensor;
@@ -88,15 +88,37 @@ pub fn vjp_by(
             format!("{:?} of kind {:?}", cotangents.size(), cotangents.kind()),
         ));
     }
+    pulled(by, output, input, Some(cotangents), mode, graph)
+}
+
+/// All rows of the Jacobian of `output` [B, R] by `input` [B, ...] or by the stem, [R, B, ...]: [`vjp_by`] of the unit vectors of each sample
+/// by [`VjpMode::Folded`], as constants.
+///
+/// # Errors
+/// As [`vjp_by`].
+pub fn rows_folded(by: By, output: &Tensor, input: &Tensor) -> Result<Tensor> {
+    ensure_shape("output of a Jacobian", output, &[input.size().first().copied().unwrap_or(0), -1])?;
+    pulled(by, output, input, None, VjpMode::Folded, Graph::Constant)
+}
+
+/// Cotangents that were checked, or all unit vectors, which only folded passes know.
+fn pulled(
+    by: By,
+    output: &Tensor,
+    input: &Tensor,
+    cotangents: Option<&Tensor>,
+    mode: VjpMode,
+    graph: Graph,
+) -> Result<Tensor> {
     let mut result: *mut c_void = std::ptr::null_mut();
-    // SAFETY: the pointers come from live `Tensor`s, which tch holds as heap-allocated at::Tensor; the native side
-    // only reads them (autograd leaves the graph in place) and on success stores a new heap-allocated at::Tensor.
+    // SAFETY: the pointers come from live `Tensor`s, which tch holds as heap-allocated at::Tensor, or are null where the native side allows
+    // that; it only reads them (autograd leaves the graph in place) and on success stores a new heap-allocated at::Tensor.
     let message = unsafe {
         pb_vjp(
             &mut result,
             output.as_ptr().cast(),
             input.as_ptr().cast(),
-            cotangents.as_ptr().cast(),
+            cotangents.map_or(std::ptr::null(), |cotangents| cotangents.as_ptr().cast()),
             match mode {
                 VjpMode::Looped => 0,
                 VjpMode::Vmapped => 1,

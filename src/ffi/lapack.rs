@@ -1,4 +1,4 @@
-//! Factorisations of batches of small matrices, shared among libtorch's threads on the CPU.
+//! Products and factorisations of batches of small matrices, shared among libtorch's threads on the CPU.
 
 use super::check;
 use crate::error::{Result, ensure_shape};
@@ -9,6 +9,8 @@ use torch_sys::C_tensor;
 unsafe extern "C" {
     fn pb_shared_eigvalsh(values: *mut *mut c_void, a: *const c_void) -> *const c_char;
     fn pb_shared_eigh(values: *mut *mut c_void, vectors: *mut *mut c_void, a: *const c_void) -> *const c_char;
+    fn pb_spectra(values: *mut *mut c_void, grams: *const c_void, count: i64) -> *const c_char;
+    fn pb_gram_of_rows(result: *mut *mut c_void, rows: *const c_void) -> *const c_char;
     fn pb_shared_qr_triangle(triangle: *mut *mut c_void, a: *const c_void) -> *const c_char;
 }
 
@@ -19,6 +21,25 @@ pub fn eigvalsh(a: &Tensor) -> Result<Tensor> {
     // SAFETY: `a` is a live tensor, which is only read.
     check("eigvalsh", unsafe { pb_shared_eigvalsh(&mut values, a.as_ptr().cast()) })?;
     Ok(taken(values))
+}
+
+/// The `count` largest eigenvalues [B, count] f64 of Gram matrices [B, R, R] f64, descending; those that rounding made negative are 0, and
+/// they are NaN for a matrix that is not finite. Only the lower triangles are read.
+pub fn spectra(grams: &Tensor, count: i64) -> Result<Tensor> {
+    square(grams)?;
+    let mut values = std::ptr::null_mut();
+    // SAFETY: `grams` is a live tensor, which is only read; kind, device and count are checked there.
+    check("eigvalsh", unsafe { pb_spectra(&mut values, grams.as_ptr().cast(), count) })?;
+    Ok(taken(values))
+}
+
+/// The Gram matrices A A^T, [B, P, P] f64, summed in double, of rows A [B, P, D] f32.
+pub fn gram(rows: &Tensor) -> Result<Tensor> {
+    ensure_shape("rows of Gram matrices", rows, &[-1, -1, -1])?;
+    let mut gram = std::ptr::null_mut();
+    // SAFETY: `rows` is a live tensor, which is only read; kind and device are checked there.
+    check("gram", unsafe { pb_gram_of_rows(&mut gram, rows.as_ptr().cast()) })?;
+    Ok(taken(gram))
 }
 
 /// Ascending eigenvalues [B, R] and unit eigenvectors [B, R, R], in columns, of symmetric matrices [B, R, R].

@@ -6,6 +6,7 @@ pub mod step;
 pub mod autograd;
 pub mod convolution;
 pub mod cuda;
+pub mod finite;
 pub mod graph;
 pub mod kernels;
 pub mod lane;
@@ -22,7 +23,8 @@ use crate::error::{Error, Result};
 use std::ffi::{CStr, c_char};
 use std::sync::OnceLock;
 
-pub use autograd::{By, Graph, VjpMode, stem, vjp, vjp_by};
+pub use autograd::{By, Graph, VjpMode, rows_folded, stem, vjp, vjp_by};
+pub use finite::all_finite;
 pub use graph::Replay;
 pub use lane::Lane;
 pub use pullback_results::ffi::lock;

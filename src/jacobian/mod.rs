@@ -31,11 +31,14 @@ pub fn rows(output: &Tensor, input: &Tensor, mode: Mode) -> Result<Tensor> {
 pub fn rows_by(by: By, output: &Tensor, input: &Tensor, mode: Mode) -> Result<Tensor> {
     let (b, r) = matrix_shape("output of a Jacobian", output)?;
     let pulled = in_passes(r, mode, |first, count, vjp_mode| {
-        let cotangents = match vjp_mode {
-            VjpMode::Folded => units(first, count, b, r, output)?,
-            _ => unit_cotangents(first, count, b, r, output, input)?,
+        let rows = match vjp_mode {
+            // All of them, in one pass.
+            VjpMode::Folded => ffi::rows_folded(by, output, input)?,
+            _ => {
+                let cotangents = unit_cotangents(first, count, b, r, output, input)?;
+                ffi::vjp_by(by, output, input, &cotangents, vjp_mode, Graph::Constant)?.f_detach()?
+            }
         };
-        let rows = ffi::vjp_by(by, output, input, &cotangents, vjp_mode, Graph::Constant)?.f_detach()?;
         let d: i64 = rows.size()[2..].iter().product();
         Ok(rows.f_reshape([count, b, d])?)
     })?;
@@ -108,14 +111,6 @@ fn in_passes(total: i64, mode: Mode, mut pass: impl FnMut(i64, i64, VjpMode) -> 
 
 /// Unit vectors e_first .. e_(first + count - 1) of R^width, the same for every sample: [count, B, width].
 fn unit_cotangents(first: i64, count: i64, batch: i64, width: i64, like: &Tensor, input: &Tensor) -> Result<Tensor> {
-    let expanded = units(first, count, batch, width, like)?;
-    // libtorch does not fold products of expanded cotangents with a layer's weights into one matrix product, but computes them one by one.
-    // So the cotangents are copied in full, unless the copy would take more memory than the result of the pullback.
-    if width * batch <= input.numel() as i64 { Ok(expanded.f_contiguous()?) } else { Ok(expanded) }
-}
-
-/// [`unit_cotangents`], but all samples share one copy.
-fn units(first: i64, count: i64, batch: i64, width: i64, like: &Tensor) -> Result<Tensor> {
     let options = (like.kind(), like.device());
     let units = if count == width {
         Tensor::f_eye(width, options)?
@@ -124,7 +119,10 @@ fn units(first: i64, count: i64, batch: i64, width: i64, like: &Tensor) -> Resul
         let _ = units.f_narrow(1, first, count)?.f_diagonal(0, 0, 1)?.f_fill_(1.0)?;
         units
     };
-    Ok(units.f_unsqueeze(1)?.f_expand([count, batch, width], false)?)
+    let expanded = units.f_unsqueeze(1)?.f_expand([count, batch, width], false)?;
+    // libtorch does not fold products of expanded cotangents with a layer's weights into one matrix product, but computes them one by one.
+    // So the cotangents are copied in full, unless the copy would take more memory than the result of the pullback.
+    if width * batch <= input.numel() as i64 { Ok(expanded.f_contiguous()?) } else { Ok(expanded) }
 }
 
 fn matrix_shape(name: &str, tensor: &Tensor) -> Result<(i64, i64)> {

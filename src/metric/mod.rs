@@ -247,11 +247,11 @@ impl Metric {
     /// The Gram matrix A A^T, [B, R, R] in double precision. It has G's nonzero eigenvalues.
     pub fn gram(&self) -> Result<Tensor> {
         let device = self.device();
-        let gram = if device.is_cuda() && kernels::run_on(device) && self.rows.kind() == Kind::Float {
-            // The kernel converts to double itself.
-            kernels::gram(&self.rows)?
-        } else {
-            self.by_pieces(|j, _| Ok(j.f_bmm(&j.f_transpose(1, 2)?)?))?
+        // The kernel and the host's routine convert to double themselves.
+        let gram = match (self.rows.kind(), device) {
+            (Kind::Float, Device::Cuda(_)) if kernels::run_on(device) => kernels::gram(&self.rows)?,
+            (Kind::Float, Device::Cpu) => linalg::gram(&self.rows)?,
+            _ => self.by_pieces(|j, _| Ok(j.f_bmm(&j.f_transpose(1, 2)?)?))?,
         };
         self.if_known(match &self.weights {
             None => gram,

@@ -99,9 +99,7 @@ fn tried(metric: &Metric, top: usize, solver: Solver, expected: &Tensor) -> Resu
 
 /// Eigenvalues of the samples to check, on the host.
 fn by_lapack(metric: &Metric) -> Result<Tensor> {
-    let gram = to_check(&metric.gram()?)?;
-    let (gram, broken) = super::mended(&gram)?;
-    super::lost(super::descending(&linalg::eigvalsh(&gram)?, metric.rank_bound())?, broken.as_ref())
+    linalg::spectra(&to_check(&metric.gram()?)?, metric.rank_bound())
 }
 
 /// Compares the checked samples of `values` [B, min(R, D)] with LAPACK's.

@@ -22,11 +22,11 @@ pub use spec::{Sizes, SpectrumMode, SpectrumSpec};
 pub use spectra::{Found, Spectra, Wanted};
 
 use crate::error::{Error, Result};
-use crate::ffi::kernels::Eigenpairs;
+use crate::ffi::{self, kernels::Eigenpairs};
 use crate::linalg;
 use crate::metric::{Metric, MetricKind};
 use crate::ops::Reduce;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// The eigenpairs of G at B points.
 #[derive(Debug)]
@@ -111,8 +111,12 @@ impl Solved {
 
     /// By torch.linalg, which must not get values that are not finite.
     fn by_torch(metric: &Metric, top: usize) -> Result<Self> {
-        let (gram, broken) = mended(&metric.gram()?)?;
-        let count = metric.rank_bound();
+        let (gram, count) = (metric.gram()?, metric.rank_bound());
+        if top == 0 && metric.device() == Device::Cpu {
+            let values = linalg::spectra(&gram, count)?;
+            return Ok(Self { spectrum: Spectrum { values, directions: None }, outcome: None, log_lengths: None });
+        }
+        let (gram, broken) = mended(&gram)?;
         if top == 0 {
             let values = lost(descending(&linalg::eigvalsh(&gram)?, count)?, broken.as_ref())?;
             return Ok(Self { spectrum: Spectrum { values, directions: None }, outcome: None, log_lengths: None });
@@ -146,9 +150,9 @@ fn directions(v: &Tensor, values: &Tensor, all: &Tensor) -> Result<Tensor> {
 /// Gram matrices [B, R, R], in which those that are not finite are replaced by zeros, because LAPACK must not get them; and which they are,
 /// `[B]` bool; `None` if all are finite.
 fn mended(gram: &Tensor) -> Result<(Tensor, Option<Tensor>)> {
-    // The diagonal has the squared length of each row of A, which bounds every other entry: mostly one number says that all are finite.
-    let lengths = gram.f_diagonal(0, 1, 2)?;
-    if lengths.f_sum(Kind::Double)?.f_double_value(&[])?.is_finite() {
+    // The diagonal has the squared length of each row of A, which bounds every other entry.
+    let lengths = gram.f_diagonal(0, 1, 2)?.f_contiguous()?;
+    if ffi::all_finite(&lengths)? {
         return Ok((gram.shallow_clone(), None));
     }
     let broken = lengths.sum_over([-1])?.f_isfinite()?.f_logical_not()?;
