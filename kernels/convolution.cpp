@@ -1,10 +1,12 @@
 // Convolutions of images on a CPU by the fastest way for their sizes: a loop of our own, products of unrolled images where oneDNN is slow
-// (few channels, maps of a few pixels), or oneDNN's own, channels last. Autograd records the same as always.
+// (few channels, maps of a few pixels), or oneDNN's own, channels last. A ReLU behind it is done in the same operation. Autograd records the
+// same as always.
 #include "direct.h"
 #include "lanes.h"
 #include "plain.h"
 #include "protect.h"
 #include "pullback.h"
+#include "record.h"
 #include "weights.h"
 
 #include <ATen/ATen.h>
@@ -64,9 +66,12 @@ Tensor by_taps(const Tensor& x, const Tensor& w, const Tensor& bias, at::IntArra
 }
 
 Tensor convolved(const Tensor& x, const Tensor& w, const std::optional<Tensor>& bias, at::IntArrayRef stride, at::IntArrayRef padding,
-                 at::IntArrayRef dilation, int64_t groups) {
+                 at::IntArrayRef dilation, int64_t groups, bool rectifies) {
   const Tensor b = bias.value_or(Tensor());
-  const auto theirs = [&] { return at::conv2d(x, w, b, stride, padding, dilation, groups); };
+  const auto theirs = [&] {
+    const Tensor maps = at::conv2d(x, w, b, stride, padding, dilation, groups);
+    return rectifies ? at::relu(maps) : maps;
+  };
   const bool ours = x.dim() == 4 && w.dim() == 4 && stride.size() == 2 && padding.size() == 2 && dilation.size() == 2 && groups == 1 &&
                     is_plain(x) && is_plain(w) && !w.requires_grad() && (!b.defined() || (is_plain(b) && !b.requires_grad())) &&
                     x.size(1) == w.size(1) && x.numel() > 0;
@@ -94,6 +99,7 @@ Tensor convolved(const Tensor& x, const Tensor& w, const std::optional<Tensor>& 
     } else {
       result = at::conv2d(x.contiguous(at::MemoryFormat::ChannelsLast), laid_out(w, {Laid::ChannelsLast}), b, stride, padding, dilation, groups);
     }
+    if (rectifies) rectify(result);
   }
   if (at::GradMode::is_enabled() && x.requires_grad()) {
     using torch::autograd::generated::ConvolutionBackward0;
@@ -107,23 +113,33 @@ Tensor convolved(const Tensor& x, const Tensor& w, const std::optional<Tensor>& 
     node->groups = groups;
     node->input_ = torch::autograd::SavedVariable(x, false);
     node->weight_ = torch::autograd::SavedVariable(w, false);
-    torch::autograd::set_history(result, node);
+    record(result, std::move(node), rectifies);
   }
   return result;
 }
 
 TORCH_LIBRARY(pullback, m) {
-  m.def("conv2d(Tensor x, Tensor weight, Tensor? bias, int[2] stride, int[2] padding, int[2] dilation, int groups) -> Tensor", convolved);
+  using Bias = std::optional<Tensor>;
+  using Ints = at::IntArrayRef;
+  m.def("conv2d(Tensor x, Tensor weight, Tensor? bias, int[2] stride, int[2] padding, int[2] dilation, int groups) -> Tensor",
+        [](const Tensor& x, const Tensor& w, const Bias& bias, Ints stride, Ints padding, Ints dilation, int64_t groups) {
+          return convolved(x, w, bias, stride, padding, dilation, groups, false);
+        });
+  m.def("conv2d_relu(Tensor x, Tensor weight, Tensor? bias, int[2] stride, int[2] padding, int[2] dilation, int groups) -> Tensor",
+        [](const Tensor& x, const Tensor& w, const Bias& bias, Ints stride, Ints padding, Ints dilation, int64_t groups) {
+          return convolved(x, w, bias, stride, padding, dilation, groups, true);
+        });
 }
 
 }  // namespace
 
 extern "C" {
 
-const char* pb_conv2d(void** result, const void* x, const void* weight, const void* bias, int64_t stride, int64_t padding) {
+const char* pb_conv2d(void** result, const void* x, const void* weight, const void* bias, int64_t stride, int64_t padding,
+                      int rectifies) {
   return protect([&] {
     const auto tensor = [](const void* p) { return *static_cast<const Tensor*>(p); };
-    *result = new Tensor(convolved(tensor(x), tensor(weight), tensor(bias), {stride, stride}, {padding, padding}, {1, 1}, 1));
+    *result = new Tensor(convolved(tensor(x), tensor(weight), tensor(bias), {stride, stride}, {padding, padding}, {1, 1}, 1, rectifies != 0));
   });
 }
 }

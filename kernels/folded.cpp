@@ -19,7 +19,9 @@ using torch::autograd::Edge;
 using torch::autograd::Node;
 
 // Bytes of a pass's largest map, and its least rows, where each thread takes passes of its own: they stay in its part of the cache.
-constexpr int64_t kOwnBytes = 2 << 20, kOwnRows = 128;
+constexpr int64_t kOwnBytes = 512 << 10, kOwnRows = 32;
+// Its least rows where a core's cache does not hold the weights: each pass reads them again.
+constexpr int64_t kWideRows = 64, kCoreWeights = 2 << 20;
 // The same where all threads share a pass. With fewer rows each pass would read the weights of wide layers again for little work.
 constexpr int64_t kSharedPassBytes = 6 << 20, kSharedPassRows = 256;
 // Bytes of weights up to which threads take separate slices; larger weights are better read once, for all threads.
@@ -218,7 +220,7 @@ at::Tensor vjp_folded(const at::Tensor& out, const Edge& target, const at::Tenso
   const bool apart = way.weights <= kOwnWeights;
   // Where the caller is one of several threads already, there is only its own.
   const int64_t threads = at::in_parallel_region() ? 1 : at::get_num_threads();
-  const auto jobs = apart ? divided(k, batch, std::max(kOwnBytes / bytes, kOwnRows), threads)
+  const auto jobs = apart ? divided(k, batch, std::max(kOwnBytes / bytes, way.weights <= kCoreWeights ? kOwnRows : kWideRows), threads)
                           : divided(k, batch, std::max(kSharedPassBytes / bytes, kSharedPassRows), 1);
   const auto& metadata = target.function->input_metadata(target.input_nr);
   std::vector<int64_t> sizes{k, batch};

@@ -7,10 +7,12 @@
 #include <torch/csrc/jit/api/function_impl.h>
 #include <torch/csrc/jit/ir/constants.h>
 #include <torch/csrc/jit/ir/ir.h>
+#include <torch/csrc/jit/passes/inliner.h>
 #include <torch/csrc/jit/runtime/graph_executor.h>
 #include <torch/script.h>
 
 #include <algorithm>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -129,6 +131,44 @@ void choose_operations(torch::jit::Block* block, bool ours) {
   }
 }
 
+// A linear layer or a convolution and the ReLU that alone reads it become one operation.
+void join_rectified(torch::jit::Block* block) {
+  for (auto it = block->nodes().begin(); it != block->nodes().end();) {
+    auto* node = *it++;
+    for (auto* inner : node->blocks()) join_rectified(inner);
+    const std::string_view name = node->kind().toQualString();
+    if (name != "aten::relu" && name != "aten::relu_") continue;
+    auto* before = node->input(0)->node();
+    const std::string_view first = before->kind().toQualString();
+    if ((first != "pullback::linear" && first != "pullback::conv2d") || before->output()->uses().size() != 1) continue;
+    auto* joined = node->owningGraph()->create(c10::Symbol::fromQualString(std::string(first) + "_relu"), before->inputs(), 1);
+    joined->insertBefore(before);
+    joined->copyMetadata(before);
+    joined->output()->copyMetadata(node->output());
+    node->output()->replaceAllUsesWith(joined->output());
+    node->destroy();
+    before->destroy();
+  }
+}
+
+// A module, and its methods as they are run: with the code of all layers in one place.
+struct Loaded : Module {
+  explicit Loaded(const Module& module) : Module(module) {}
+  std::map<std::string, std::unique_ptr<torch::jit::GraphExecutor>, std::less<>> plans;
+
+  torch::jit::GraphExecutor& plan_of(const torch::jit::Method& method) {
+    const std::string name = method.name();
+    const auto found = plans.find(name);
+    if (found != plans.end()) return *found->second;
+    auto graph = torch::jit::toGraphFunction(method.function()).graph()->copy();
+    torch::jit::Inline(*graph);
+    join_rectified(graph->block());
+    return *plans.emplace(name, std::make_unique<torch::jit::GraphExecutor>(graph, name)).first->second;
+  }
+};
+
+Loaded& loaded(void* p) { return static_cast<Loaded&>(module_of(p)); }
+
 // Whether code keeps state from one call to the next.
 bool assigns(const torch::jit::Block* block) {
   for (const auto* node : block->nodes()) {
@@ -161,7 +201,7 @@ const char* pb_module_load(void** result, int64_t* tf32, const char* path, int64
     // Both rewrite backward passes; the guard of pb_module_call switches off the rest.
     torch::jit::getProfilingMode() = false;
     const auto device = cuda_device < 0 ? at::Device(at::kCPU) : at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(cuda_device));
-    auto module = std::make_unique<Module>(torch::jit::load(path, device));
+    auto module = std::make_unique<Loaded>(torch::jit::load(path, device));
     const auto kind = use_double ? at::kDouble : at::kFloat;
     each_floating_tensor(*module, [&](const std::string&, at::Tensor& tensor) {
       tensor.set_requires_grad(false);
@@ -174,19 +214,19 @@ const char* pb_module_load(void** result, int64_t* tf32, const char* path, int64
       const bool ours = std::none_of(code.begin(), code.end(), minds_layout);
       for (auto* block : code) choose_operations(block, ours);
     }
-    *result = module.release();
+    *result = static_cast<Module*>(module.release());
   });
 }
 
 const char* pb_module_share(void** result, void* module) {
   return protect([&] {
     for (const auto* block : code_of(module_of(module))) TORCH_CHECK(!assigns(block), "its code assigns to an attribute");
-    *result = new Module(module_of(module));
+    *result = static_cast<Module*>(new Loaded(module_of(module)));
   });
 }
 
 void pb_module_free(void* module) {
-  delete static_cast<Module*>(module);
+  delete &loaded(module);
   forget_lost_weights();
 }
 
@@ -214,7 +254,11 @@ const char* pb_module_call(void** results, int64_t capacity, int64_t* count, con
     *kind = nullptr;
     *count = 0;
     torch::jit::GraphOptimizerEnabledGuard off(false);
-    const auto value = module_of(module).get_method(method)({*static_cast<const at::Tensor*>(input)});
+    const auto called = module_of(module).get_method(method);
+    torch::jit::Stack stack{module_of(module)._ivalue(), *static_cast<const at::Tensor*>(input)};
+    called.function().getSchema().checkAndNormalizeInputs(stack, {});
+    loaded(module).plan_of(called).run(stack);
+    const auto value = stack.front();
     std::vector<at::Tensor> tensors;
     bool all_tensors = true;
     if (value.isTensor()) {

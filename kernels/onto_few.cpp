@@ -22,6 +22,23 @@ constexpr int64_t kPiece = 4;
 
 typedef float Piece __attribute__((vector_size(kPiece * 4), aligned(4), may_alias));
 
+// Older compilers have no such function.
+#if __has_builtin(__builtin_shufflevector)
+#define PB_JOINS_PIECES 1
+#else
+#define PB_JOINS_PIECES 0
+#endif
+
+// Adds four pieces, `step` apart, to neighbours.
+PB_INLINE void add_four([[maybe_unused]] const float* from, [[maybe_unused]] int64_t step, [[maybe_unused]] float* into) {
+#if PB_JOINS_PIECES
+  const auto piece = [&](int64_t i) PB_INLINE_LAMBDA { return *reinterpret_cast<const Piece*>(from + i * step); };
+  const auto low = __builtin_shufflevector(piece(0), piece(1), 0, 1, 2, 3, 4, 5, 6, 7);
+  const auto high = __builtin_shufflevector(piece(2), piece(3), 0, 1, 2, 3, 4, 5, 6, 7);
+  *reinterpret_cast<Lanes<16>*>(into) += __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+#endif
+}
+
 // Sizes of the work beside the window's own: taps of a line and all taps, with zeros to the next multiple, and an image with its border.
 struct Plan : Window {
   int64_t maps, down, right, top, left, line_taps, taps, lines, line;
@@ -58,6 +75,9 @@ template <int64_t N, int P, int L> PB_INLINE void products(const float* maps, co
   }
 }
 
+// The most pixels at a time: as many more if their products fit one vector each.
+template <int64_t N> constexpr int kMost = kPixels<N> * 4 / 3;
+
 template <int64_t N, int P> PB_INLINE void all_products(const float* maps, const float* panels, const Plan& plan, float* to) {
   int64_t t = 0;
   for (; t + 2 * N <= plan.taps; t += 2 * N) products<N, P, 2>(maps, panels + t * plan.maps, plan, to + t);
@@ -67,7 +87,7 @@ template <int64_t N, int P> PB_INLINE void all_products(const float* maps, const
 // What a thread writes on its way.
 struct Scratch {
   std::vector<float> factored, products, image;
-  explicit Scratch(const Plan& p) : factored(kPixels<pb::kLong> * p.maps), products(p.out_width * p.taps), image(p.channels * p.lines * p.line) {}
+  explicit Scratch(const Plan& p) : factored(kMost<pb::kLong> * p.maps), products(p.out_width * p.taps), image(p.channels * p.lines * p.line) {}
 };
 
 // One row [h, w, O], times `factor` if there is one, to an image [I, H, W].
@@ -76,10 +96,13 @@ template <int64_t N> PB_INLINE void one_image(const float* row, const float* fac
   float *factored = own.factored.data(), *columns = own.products.data(), *image = own.image.data();
   // Lines of neighbouring pixels overlap. Those of one turn do not, so that no sum waits for the one before it to be stored.
   const int64_t turns = rounded_up(plan.line_taps, plan.right) / plan.right;
+  // Blocks of equal size: a last one of few pixels would wait for its own sums.
+  const int64_t most = plan.taps == N ? kMost<N> : kPixels<N>, blocks = (plan.out_width + most - 1) / most;
+  const int64_t pixels = (plan.out_width + blocks - 1) / blocks;
   std::memset(image, 0, plan.channels * plan.lines * plan.line * sizeof(float));
   for (int64_t i = 0; i < plan.out_height; ++i) {
-    for (int64_t j = 0; j < plan.out_width; j += kPixels<N>) {
-      const int64_t count = std::min(kPixels<N>, plan.out_width - j), at = (i * plan.out_width + j) * plan.maps;
+    for (int64_t j = 0; j < plan.out_width; j += pixels) {
+      const int64_t count = std::min(pixels, plan.out_width - j), at = (i * plan.out_width + j) * plan.maps;
       const float* maps = row + at;
       if (factor != nullptr && masks) {
         for (int64_t e = 0; e < count * plan.maps; ++e) factored[e] = factor[at + e] > 0 ? maps[e] : 0.0f;
@@ -88,14 +111,20 @@ template <int64_t N> PB_INLINE void one_image(const float* row, const float* fac
       }
       if (factor != nullptr) maps = factored;
       float* into = columns + j * plan.taps;
-      pb::of_count<kPixels<N>>(count, [&](auto number) PB_INLINE_LAMBDA { all_products<N, number>(maps, panels, plan, into); });
+      pb::of_count<kMost<N>>(count, [&](auto number) PB_INLINE_LAMBDA { all_products<N, number>(maps, panels, plan, into); });
     }
+    // Where the pieces of a turn are neighbours, four of them are added at once.
+    const bool dense = PB_JOINS_PIECES && turns * plan.right == kPiece && plan.line_taps == kPiece;
     for (int64_t turn = 0; turn < turns; ++turn) {
       for (int64_t c = 0; c < plan.channels; ++c) {
         for (int64_t a = 0; a < plan.kh; ++a) {
           float* into = image + (c * plan.lines + i * plan.down + a) * plan.line;
           const float* from = columns + (c * plan.kh + a) * plan.line_taps;
-          for (int64_t j = turn; j < plan.out_width; j += turns) {
+          int64_t j = turn;
+          for (; dense && j + 3 * turns < plan.out_width; j += 4 * turns) {
+            add_four(from + j * plan.taps, turns * plan.taps, into + j * plan.right);
+          }
+          for (; j < plan.out_width; j += turns) {
             for (int64_t b = 0; b < plan.line_taps; b += kPiece) {
               *reinterpret_cast<Piece*>(into + j * plan.right + b) += *reinterpret_cast<const Piece*>(from + j * plan.taps + b);
             }

@@ -72,15 +72,25 @@ template <int64_t N, int Q, int P, int L> PB_INLINE void sums_of(const float* fr
   }
 }
 
+// N maps of a pixel, which lie `pixels` apart, to N neighbours.
+template <int64_t N> PB_INLINE void gather(const float* from, int64_t pixels, float* to) {
+  Lanes<N> maps;
+  for (int64_t o = 0; o < N; ++o) maps[o] = from[o * pixels];
+  *reinterpret_cast<Lanes<N>*>(to) = maps;
+}
+
 // One row, times `factor` [h, w, O] or its sign if there is one, into `padded` [lines, line, O].
-PB_INLINE void place(const float* row, const float* factor, bool masks, const Plan& plan, float* padded) {
+template <int64_t N> PB_INLINE void place(const float* row, const float* factor, bool masks, const Plan& plan, float* padded) {
   const int64_t pixels = plan.out_height * plan.out_width, numbers = plan.out_width * plan.maps;
   for (int64_t i = 0; i < plan.out_height; ++i) {
     float* into = padded + ((i + plan.above) * plan.line + plan.before) * plan.maps;
     const float* from = row + i * numbers;
     if (!plan.last) {
-      for (int64_t o = 0; o < plan.maps; ++o) {
-        for (int64_t j = 0; j < plan.out_width; ++j) into[j * plan.maps + o] = row[o * pixels + i * plan.out_width + j];
+      for (int64_t j = 0; j < plan.out_width; ++j) {
+        const float* pixel = row + i * plan.out_width + j;
+        int64_t o = 0;
+        for (; o + N <= plan.maps; o += N) gather<N>(pixel + o * pixels, pixels, into + j * plan.maps + o);
+        for (; o < plan.maps; ++o) into[j * plan.maps + o] = pixel[o * pixels];
       }
       from = into;
     }
@@ -98,7 +108,7 @@ PB_INLINE void place(const float* row, const float* factor, bool masks, const Pl
 template <int64_t N>
 PB_INLINE void one_row(const float* row, const float* factor, bool masks, const float* weights, const Plan& plan, float* padded, float* to) {
   const int64_t step = plan.right * plan.channels, down = plan.down * plan.width * plan.channels;
-  place(row, factor, masks, plan, padded);
+  place<N>(row, factor, masks, plan, padded);
   for (int64_t alpha = 0; alpha < plan.down; ++alpha) {
     for (int64_t beta = 0; beta < plan.right; ++beta) {
       const int64_t down_taps = taps_of(plan.kh, alpha, plan.down), right_taps = taps_of(plan.kw, beta, plan.right);

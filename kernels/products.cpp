@@ -26,16 +26,17 @@ constexpr int64_t kWorthAThread = 1 << 18;
 
 using Pointers = std::array<const float*, kTile>;
 
-template <int64_t N> PB_INLINE Doubles<N> widened(const float* from) {
-  return __builtin_convertvector(*reinterpret_cast<const pb::Lanes<N>*>(from), Doubles<N>);
+template <int64_t N> PB_INLINE void widen(const float* from, Doubles<N>& to) {
+  to = __builtin_convertvector(*reinterpret_cast<const pb::Lanes<N>*>(from), Doubles<N>);
 }
 
 // Adds the products of N columns, from `e` on, of kTile rows and of J others.
 template <int64_t N, int J> PB_INLINE void add(const Pointers& a, const float* const* b, int64_t e, Doubles<N> (&sums)[kTile][J]) {
   Doubles<N> others[J];
-  for (int j = 0; j < J; ++j) others[j] = widened<N>(b[j] + e);
+  for (int j = 0; j < J; ++j) widen<N>(b[j] + e, others[j]);
   for (int i = 0; i < kTile; ++i) {
-    const Doubles<N> own = widened<N>(a[i] + e);
+    Doubles<N> own;
+    widen<N>(a[i] + e, own);
     for (int j = 0; j < J; ++j) sums[i][j] += own * others[j];
   }
 }

@@ -158,9 +158,10 @@ const char* pb_parallel(int64_t count, void (*work)(void*, int64_t), void* conte
 
 // Convolution of images x [B, I, H, W] with weight [O, I, kh, kw] and bias [O], as in libtorch, and differentiable. On a CPU, for f32 and a
 // weight without gradient, by the fastest way for the sizes; the result may be channels last.
-const char* pb_conv2d(void** result, const void* x, const void* weight, const void* bias, int64_t stride, int64_t padding);
+// rectifies != 0: and its ReLU.
+const char* pb_conv2d(void** result, const void* x, const void* weight, const void* bias, int64_t stride, int64_t padding, int rectifies);
 
 // x [B, I] times the transpose of weight [O, I], plus bias [O], as in libtorch, and differentiable. On a CPU, for a few rows of f32 and a
-// weight without gradient, by a copy of the weight that is laid out for them.
-const char* pb_linear(void** result, const void* x, const void* weight, const void* bias);
+// weight without gradient, by a copy of the weight that is laid out for them. rectifies != 0: and its ReLU.
+const char* pb_linear(void** result, const void* x, const void* weight, const void* bias, int rectifies);
 }

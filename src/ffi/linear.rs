@@ -2,7 +2,7 @@
 
 use super::check;
 use crate::error::{Result, ensure_shape};
-use std::ffi::{c_char, c_void};
+use std::ffi::{c_char, c_int, c_void};
 use tch::Tensor;
 use torch_sys::C_tensor;
 
@@ -12,6 +12,7 @@ unsafe extern "C" {
         x: *const c_void,
         weight: *const c_void,
         bias: *const c_void,
+        rectifies: c_int,
     ) -> *const c_char;
 }
 
@@ -21,11 +22,23 @@ unsafe extern "C" {
 /// # Errors
 /// If shapes, kinds or devices do not fit.
 pub fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
+    multiplied(x, weight, bias, false)
+}
+
+/// The ReLU of [`linear`], which autograd records as both.
+///
+/// # Errors
+/// As [`linear`].
+pub fn linear_relu(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
+    multiplied(x, weight, bias, true)
+}
+
+fn multiplied(x: &Tensor, weight: &Tensor, bias: &Tensor, rectifies: bool) -> Result<Tensor> {
     ensure_shape("rows of a linear layer", x, &[-1, -1])?;
     let mut result: *mut c_void = std::ptr::null_mut();
     // SAFETY: the pointers come from live `Tensor`s, which the native side only reads; on success it stores a new at::Tensor.
     check("linear", unsafe {
-        pb_linear(&mut result, x.as_ptr().cast(), weight.as_ptr().cast(), bias.as_ptr().cast())
+        pb_linear(&mut result, x.as_ptr().cast(), weight.as_ptr().cast(), bias.as_ptr().cast(), rectifies.into())
     })?;
     // SAFETY: the call succeeded, so `result` is an at::Tensor on the heap that nobody else owns.
     Ok(unsafe { Tensor::from_ptr(result.cast::<C_tensor>()) })

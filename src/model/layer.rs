@@ -104,11 +104,19 @@ impl Layer {
     }
 }
 
-/// Applies layers one after the other.
+/// Applies layers one after the other; a linear layer or a convolution and the ReLU behind it are one operation.
 pub(crate) fn apply_all(layers: &[Layer], tensors: &[Tensor], x: &Tensor, mode: Phase) -> Result<Tensor> {
-    let mut x = x.shallow_clone();
-    for layer in layers {
-        x = layer.apply(tensors, &x, mode)?;
+    let (mut x, mut rest) = (x.shallow_clone(), layers);
+    while let [layer, behind @ ..] = rest {
+        (x, rest) = match (*layer, behind) {
+            (Layer::Linear { at }, [Layer::Activation(Activation::Relu), behind @ ..]) => {
+                (linear::linear_relu(&x, &tensors[at], &tensors[at + 1])?, behind)
+            }
+            (Layer::Conv { at }, [Layer::Activation(Activation::Relu), behind @ ..]) => {
+                (convolution::conv2d_relu(&x, &tensors[at], &tensors[at + 1], 2, 1)?, behind)
+            }
+            (layer, behind) => (layer.apply(tensors, &x, mode)?, behind),
+        };
     }
     Ok(x)
 }

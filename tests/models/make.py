@@ -548,6 +548,25 @@ class Counting(Maps):
         return mu, mu
 
 
+class Rectified(Maps):
+    """ReLUs behind a convolution and a layer: in place, of what others read too, in a branch, and twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.wide = nn.Linear(128, 128)
+
+    @torch.jit.export
+    def encode(self, x):
+        read = self.b(self.act(self.a(x)))
+        h = (torch.relu(read) + read).flatten(1)
+        flat = self.wide(h)
+        if x.size(0) > 1:
+            flat = torch.relu(flat)
+        again = torch.relu(torch.relu(self.wide(flat)))
+        mu = self.mu(again - torch.relu(self.wide(h)))
+        return mu, mu
+
+
 class Extension(NoEncode):
     """Calls an operator of an extension."""
 
@@ -636,6 +655,15 @@ def maps():
         script(f"maps/{name}", module)
 
 
+def rectified():
+    module = Rectified()
+    script("maps/rectified", module)
+    # What PyTorch makes of it, in f64.
+    x = torch.linspace(-1, 1, 320, dtype=torch.float64).reshape(5, 1, 8, 8).sin()
+    module.double()
+    save(HERE / "maps/rectified.safetensors", {"x": x, "mean": module.encode(x)[0], "first": module.encode(x[:1])[0]})
+
+
 class Value(nn.Module):
     """Judges an image by one value, [B]."""
 
@@ -676,5 +704,6 @@ if __name__ == "__main__":
     others()
     unread()
     maps()
+    rectified()
     traced_maps()
     judges()
