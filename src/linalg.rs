@@ -17,12 +17,18 @@ pub fn eigh(a: &Tensor) -> Result<(Tensor, Tensor)> {
 }
 
 /// The Gram matrices A A^T, [B, P, P] f64, summed in double, of rows A [B, P, D] f32 on the CPU.
+///
+/// # Errors
+/// If the rows have another shape, kind or device.
 pub fn gram(rows: &Tensor) -> Result<Tensor> {
     lapack::gram(rows)
 }
 
 /// The `count` largest eigenvalues [B, count] of Gram matrices [B, R, R] f64 on the CPU, descending; those that rounding made negative are 0,
 /// and they are NaN for a matrix that is not finite.
+///
+/// # Errors
+/// If the matrices are not square or have another kind or device, if `count` is larger than R, or if LAPACK does not converge.
 pub fn spectra(grams: &Tensor, count: i64) -> Result<Tensor> {
     lapack::spectra(grams, count)
 }

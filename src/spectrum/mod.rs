@@ -156,9 +156,6 @@ fn mended(gram: &Tensor) -> Result<(Tensor, Option<Tensor>)> {
         return Ok((gram.shallow_clone(), None));
     }
     let broken = lengths.sum_over([-1])?.f_isfinite()?.f_logical_not()?;
-    if broken.f_any()?.f_int64_value(&[])? == 0 {
-        return Ok((gram.shallow_clone(), None));
-    }
     Ok((gram.f_masked_fill(&broken.f_reshape([-1, 1, 1])?, 0.0)?, Some(broken)))
 }
 
