@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import statistics
 import subprocess
 import sys
@@ -319,26 +320,33 @@ def main():
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--repeat", type=int, default=3, help="repetitions of a peer within a round")
-    parser.add_argument("--only", default="", help="cases that contain this text, such as 'conv mean'")
+    parser.add_argument("--only", nargs="*", default=[""], help="cases that contain one of these texts, such as 'conv mean' 'mlp pgd B=64 '")
     parser.add_argument("--no-memory", action="store_true")
     parser.add_argument("--json", type=Path, help="write the rows here too")
     options = parser.parse_args()
     if options.binary and not options.binary.is_file():
         sys.exit(f"--binary {options.binary}: no such file")
+    chosen = lambda model, metric, batch: any(text in f"{model} {metric} B={batch} " for text in options.only)
+    # However a run is stopped, the tables of the cases that are measured follow.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    stopped = False
     with tempfile.TemporaryDirectory() as folder:
         setup = Setup(folder, options.binary and options.binary.resolve(), options.threads)
         times, memory = [], []
-        for model, metric, batch, names in TIMED:
-            if options.only in f"{model} {metric} B={batch}":
-                rows = timed(setup, model, metric, batch, names, options.rounds, options.repeat)
-                # A run may be stopped: what is measured is told at once.
-                for r in rows:
-                    if r["peer"] != "floor":
-                        print(f"    {r['peer']:16s} {1e3 * r['seconds']:10.1f} ms, {number(r['ratio'], '.2f')} x pullback", file=sys.stderr, flush=True)
-                times += rows
-        for model, metric in [] if options.no_memory else WEIGHED:
-            if options.only in f"{model} {metric} B={LARGE}":
-                memory += weighed(setup, model, metric)
+        try:
+            for model, metric, batch, names in TIMED:
+                if chosen(model, metric, batch):
+                    rows = timed(setup, model, metric, batch, names, options.rounds, options.repeat)
+                    for r in rows:
+                        if r["peer"] != "floor":
+                            print(f"    {r['peer']:16s} {1e3 * r['seconds']:10.1f} ms, {number(r['ratio'], '.2f')} x pullback", file=sys.stderr, flush=True)
+                    times += rows
+            for model, metric in [] if options.no_memory else WEIGHED:
+                if chosen(model, metric, LARGE):
+                    memory += weighed(setup, model, metric)
+        except KeyboardInterrupt:
+            stopped = True
+            print("... stopped: the tables have the cases that were measured", file=sys.stderr, flush=True)
     floored(times, setup.gemm)
     print(f"{platform.machine()}, {setup.threads} threads, {options.rounds} rounds; "
           f"eigenvalues agree to {max((r['agreement'] for r in times), default=0):.0e} of lambda_1\n")
@@ -351,6 +359,8 @@ def main():
         options.json.write_text(json.dumps(dict(threads=setup.threads, times=times, memory=memory, sums=sums, rates=by_batch), indent=1))
     if any(verdict(row) == "MISSED" for row in times + memory) or not all(row["met"] and row.get("light") is not False for row in sums + by_batch):
         sys.exit(1)
+    if stopped:
+        sys.exit(130)
 
 
 if __name__ == "__main__":

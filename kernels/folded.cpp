@@ -3,6 +3,7 @@
 // K backward passes of B samples are K B rows of one product, if they share only the graph's saved tensors. One slice of the samples is
 // processed at a time, so that the rows of a pass stay in the processor's cache from one operation to the next.
 #include "folded.h"
+#include "products.h"
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
@@ -109,19 +110,25 @@ Walk walk(Node* root, Node* target) {
   return found;
 }
 
+// All passes; those over one block of samples, `chunks` of them, follow one another.
+struct Cut {
+  std::vector<Job> jobs;
+  int64_t chunks = 1;
+};
+
 // K cotangents of `batch` samples as passes of about `rows` rows, as many for each thread, of equal sizes: all cotangents of some samples,
 // or, where one sample has too many or there are fewer samples than threads, a part of the cotangents of one.
-std::vector<Job> divided(int64_t k, int64_t batch, int64_t rows, int64_t threads) {
+Cut divided(int64_t k, int64_t batch, int64_t rows, int64_t threads) {
   const auto up = [](int64_t n, int64_t by) { return (n + by - 1) / by; };
   const int64_t samples = std::clamp<int64_t>(rows / k, 1, batch);
   const int64_t blocks = std::min(batch, up(up(batch, samples), threads) * threads);
   const int64_t chunks = std::min(k, std::max(up(k, std::max<int64_t>(rows, 1)), up(threads, blocks)));
-  std::vector<Job> jobs;
+  Cut cut{{}, chunks};
   for (int64_t b = 0; b < blocks; ++b) {
     const int64_t sample = batch * b / blocks, samples_here = batch * (b + 1) / blocks - sample;
-    for (int64_t c = 0; c < chunks; ++c) jobs.push_back({sample, samples_here, k * c / chunks, k * (c + 1) / chunks - k * c / chunks});
+    for (int64_t c = 0; c < chunks; ++c) cut.jobs.push_back({sample, samples_here, k * c / chunks, k * (c + 1) / chunks - k * c / chunks});
   }
-  return jobs;
+  return cut;
 }
 
 // `a` plus `b`, for the same place of the graph.
@@ -209,32 +216,82 @@ Rows there(Rows rows, const Node* node, size_t i, const Slice& slice) {
   return {rows.first, values.expand({rows.units, slice.count, width}), false};
 }
 
+namespace {
+
+// The passes of `cotangents` [K, B, R] of `out` or, if they are undefined, of its R unit vectors for each sample.
+class Passes {
+ public:
+  Passes(const at::Tensor& out, const Edge& target, const at::Tensor& cotangents, int (*stops)())
+      : way_(walk(out.grad_fn().get(), target.function.get())), target_(target), cotangents_(cotangents), output_(out.output_nr()), stops_(stops),
+        batch_(out.size(0)), k_(cotangents.defined() ? cotangents.size(0) : out.size(1)), apart_(way_.weights <= kOwnWeights),
+        // Where the caller is one of several threads already, there is only its own.
+        threads_(at::in_parallel_region() ? 1 : at::get_num_threads()) {
+    const int64_t bytes = way_.largest * static_cast<int64_t>(out.element_size());
+    const int64_t least = way_.weights <= kCoreWeights ? kOwnRows : kWideRows;
+    cut_ = apart_ ? divided(k_, batch_, std::max(kOwnBytes / bytes, least), threads_)
+                  : divided(k_, batch_, std::max(kSharedPassBytes / bytes, kSharedPassRows), 1);
+  }
+
+  bool lead() const { return !way_.stops.empty(); }
+  const Cut& cut() const { return cut_; }
+  int64_t threads() const { return threads_; }
+
+  Rows run(const Job& job, Prepared& prepared) const {
+    TORCH_CHECK(stops_() == 0, "folded: stopped");
+    const Slice slice{batch_, job.sample, job.samples, k_ * batch_, &way_.consumers, &prepared.weights, &prepared.scales};
+    Rows given = cotangents_.defined() ? Rows{0, cotangents_.narrow(0, job.row, job.rows).narrow(1, job.sample, job.samples)}
+                                       : units_of(0, job.row, job.rows);
+    return pull(way_, output_, target_, std::move(given), slice);
+  }
+
+  // Calls one(i, prepared) for each i < count. A thread with its own passes waits for no other until all are done.
+  template <class F> void each(size_t count, const F& one) const {
+    if (!apart_) {
+      Prepared prepared;
+      for (size_t i = 0; i < count; ++i) one(i, prepared);
+      return;
+    }
+    std::atomic<size_t> next{0};
+    at::parallel_for(0, std::min<int64_t>(threads_, count), 1, [&](int64_t, int64_t) {
+      at::NoGradGuard no_grad_here;
+      Prepared own;
+      for (size_t i = next++; i < count; i = next++) one(i, own);
+    });
+  }
+
+ private:
+  Walk way_;
+  const Edge& target_;
+  const at::Tensor& cotangents_;
+  size_t output_;
+  int (*stops_)();
+  int64_t batch_, k_;
+  bool apart_;
+  int64_t threads_;
+  Cut cut_;
+};
+
+// Rows [n, b, ...] as [b, n, D], with the numbers of each in whatever order takes no copy.
+at::Tensor flat(const at::Tensor& rows) {
+  const bool last = rows.dim() == 5 && !rows.is_contiguous() && rows.permute({0, 1, 3, 4, 2}).is_contiguous();
+  return (last ? rows.permute({0, 1, 3, 4, 2}) : rows).flatten(2).transpose(0, 1);
+}
+
+}  // namespace
+
 at::Tensor vjp_folded(const at::Tensor& out, const Edge& target, const at::Tensor& cotangents, int (*stops)()) {
   TORCH_CHECK(out.is_cpu(), "folded: not on the CPU");
   at::NoGradGuard no_grad;
-  const auto way = walk(out.grad_fn().get(), target.function.get());
-  if (way.stops.empty()) return {};
-  const bool units = !cotangents.defined();
-  const int64_t k = units ? out.size(1) : cotangents.size(0), batch = out.size(0);
-  const int64_t bytes = way.largest * static_cast<int64_t>(out.element_size());
-  const bool apart = way.weights <= kOwnWeights;
-  // Where the caller is one of several threads already, there is only its own.
-  const int64_t threads = at::in_parallel_region() ? 1 : at::get_num_threads();
-  const auto jobs = apart ? divided(k, batch, std::max(kOwnBytes / bytes, way.weights <= kCoreWeights ? kOwnRows : kWideRows), threads)
-                          : divided(k, batch, std::max(kSharedPassBytes / bytes, kSharedPassRows), 1);
+  const Passes passes(out, target, cotangents, stops);
+  if (!passes.lead()) return {};
+  const auto& jobs = passes.cut().jobs;
+  std::vector<int64_t> sizes{cotangents.defined() ? cotangents.size(0) : out.size(1), out.size(0)};
   const auto& metadata = target.function->input_metadata(target.input_nr);
-  std::vector<int64_t> sizes{k, batch};
   for (size_t d = 1; d < metadata.shape_as_dim_vector().size(); ++d) sizes.push_back(metadata.shape_as_dim_vector()[d].expect_int());
   const auto fresh = [&] { return at::empty(sizes, out.options().requires_grad(false)); };
-  const auto arrive = [&](const Job& job, Prepared& prepared) {
-    TORCH_CHECK(stops() == 0, "folded: stopped");
-    const Slice slice{batch, job.sample, job.samples, k * batch, &way.consumers, &prepared.weights, &prepared.scales};
-    Rows given = units ? units_of(0, job.row, job.rows) : Rows{0, cotangents.narrow(0, job.row, job.rows).narrow(1, job.sample, job.samples)};
-    return pull(way, out.output_nr(), target, std::move(given), slice);
-  };
   if (jobs.size() == 1) {
     Prepared prepared;
-    const Rows arrived = arrive(jobs[0], prepared);
+    const Rows arrived = passes.run(jobs[0], prepared);
     // Mostly it is the result itself.
     const auto& values = arrived.values;
     if (values.defined() && arrived.own && values.sizes() == at::IntArrayRef(sizes) && values.is_contiguous()) return values;
@@ -243,20 +300,46 @@ at::Tensor vjp_folded(const at::Tensor& out, const Edge& target, const at::Tenso
     return result;
   }
   const at::Tensor result = fresh();
-  const auto one = [&](const Job& job, Prepared& prepared) {
-    write(arrive(job, prepared), result.narrow(0, job.row, job.rows).narrow(1, job.sample, job.samples));
-  };
-  if (!apart) {
-    Prepared prepared;
-    for (const Job& job : jobs) one(job, prepared);
+  passes.each(jobs.size(), [&](size_t i, Prepared& prepared) {
+    const Job& job = jobs[i];
+    write(passes.run(job, prepared), result.narrow(0, job.row, job.rows).narrow(1, job.sample, job.samples));
+  });
+  return result;
+}
+
+at::Tensor grams_folded(const at::Tensor& out, const Edge& target, int (*stops)()) {
+  TORCH_CHECK(out.is_cpu() && out.scalar_type() == at::kFloat, "folded: not in f32 on the CPU");
+  at::NoGradGuard no_grad;
+  const int64_t k = out.size(1), batch = out.size(0);
+  const at::Tensor units;
+  const Passes passes(out, target, units, stops);
+  const at::Tensor result = at::zeros({batch, k, k}, out.options().dtype(at::kDouble).requires_grad(false));
+  if (!passes.lead()) return result;
+  const auto& cut = passes.cut();
+  const int64_t blocks = static_cast<int64_t>(cut.jobs.size()) / cut.chunks;
+  // The threads share one sample's cotangents.
+  if (blocks < passes.threads() && cut.chunks > 1) {
+    gram_into(vjp_folded(out, target, units, stops).flatten(2).transpose(0, 1), result.mutable_data_ptr<double>());
     return result;
   }
-  // A thread with its own passes waits for no other until all are done.
-  std::atomic<size_t> next{0};
-  at::parallel_for(0, std::min<int64_t>(threads, jobs.size()), 1, [&](int64_t, int64_t) {
-    at::NoGradGuard no_grad_here;
-    Prepared own;
-    for (size_t i = next++; i < jobs.size(); i = next++) one(jobs[i], own);
+  const auto& metadata = target.function->input_metadata(target.input_nr);
+  passes.each(blocks, [&](size_t block, Prepared& prepared) {
+    const Job* jobs = &cut.jobs[block * cut.chunks];
+    at::Tensor rows;
+    for (int64_t c = 0; c < cut.chunks; ++c) {
+      Rows arrived = passes.run(jobs[c], prepared);
+      if (cut.chunks == 1 && arrived.values.defined() && arrived.values.size(0) == k) {
+        rows = std::move(arrived.values);
+        break;
+      }
+      if (!rows.defined()) {
+        std::vector<int64_t> sizes{k, jobs[c].samples};
+        for (size_t d = 1; d < metadata.shape_as_dim_vector().size(); ++d) sizes.push_back(metadata.shape_as_dim_vector()[d].expect_int());
+        rows = at::empty(sizes, out.options().requires_grad(false));
+      }
+      write(arrived, rows.narrow(0, jobs[c].row, jobs[c].rows));
+    }
+    gram_into(flat(rows), result.mutable_data_ptr<double>() + jobs[0].sample * k * k);
   });
   return result;
 }

@@ -68,6 +68,11 @@ int64_t weight_bytes(torch::autograd::Node* node);
 std::vector<int64_t> sizes_behind(const torch::autograd::Node* node, size_t i);
 
 // The cotangents [K, B, R] of `out` [B, R], or, if they are undefined, its R unit vectors for each sample, pulled back to `target`: [K, B,
-// ...]; undefined if `out` does not depend on it. Calls `stops` before
-// each slice, because a pass may take seconds, and throws if it is not 0.
+// ...]; undefined if `out` does not depend on it. Calls `stops` before each
+// slice, because a pass may take seconds, and throws if it is not 0.
 at::Tensor vjp_folded(const at::Tensor& out, const torch::autograd::Edge& target, const at::Tensor& cotangents, int (*stops)());
+
+// The Gram matrices [B, R, R] f64 of the rows of the Jacobian of `out` [B, R] f32 by `target`, summed in double; zero where `out` does not
+// depend on it. The rows of a slice are multiplied while the cache holds them, and all rows never exist at once, unless the samples are too
+// few for the threads.
+at::Tensor grams_folded(const at::Tensor& out, const torch::autograd::Edge& target, int (*stops)());

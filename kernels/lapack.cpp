@@ -155,15 +155,6 @@ void* kept(at::Tensor t) { return new at::Tensor(std::move(t)); }
 
 extern "C" {
 
-const char* pb_shared_eigvalsh(void** values, const void* a_) {
-  return protect([&] {
-    const auto& a = tensor(a_);
-    auto out = at::empty({a.size(0), a.size(1)}, a.options());
-    shared(a, {out}, [](const at::Tensor& part) { return std::vector<at::Tensor>{at::linalg_eigvalsh(part, "L")}; });
-    *values = kept(std::move(out));
-  });
-}
-
 const char* pb_spectra(void** values, const void* grams_, int64_t count) {
   return protect([&] {
     RECORD_FUNCTION("pullback::spectra", c10::ArrayRef<const c10::IValue>{});

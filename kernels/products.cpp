@@ -1,5 +1,7 @@
 // Gram matrices of rows in f32 on a CPU, in double. Converted on their way into registers, rows need no second copy in double; and of the
 // symmetric half, which a general product would compute as well, nothing is computed.
+#include "products.h"
+
 #include "lanes.h"
 #include "protect.h"
 #include "pullback.h"
@@ -64,15 +66,14 @@ template <int64_t N, int J> PB_INLINE void products(const Pointers& a, const Poi
   }
 }
 
-// A A^T of rows A [B, P, D] in f32, [B, P, P] in double. Each number is summed in one order, however many samples there are.
-at::Tensor gram(const at::Tensor& rows) {
+}  // namespace
+
+void gram_into(const at::Tensor& rows, double* to) {
   RECORD_FUNCTION("pullback::gram", c10::ArrayRef<const c10::IValue>{});
   TORCH_CHECK(rows.is_cpu() && rows.scalar_type() == at::kFloat && rows.dim() == 3, "a Gram matrix of rows: [B, P, D] in f32 on a CPU");
   const at::Tensor held = rows.size(2) > 1 && rows.stride(2) != 1 ? rows.contiguous() : rows;
   const int64_t batch = held.size(0), order = held.size(1), width = held.size(2), from_sample = held.stride(0), from_row = held.stride(1);
-  at::Tensor result = at::empty({batch, order, order}, rows.options().dtype(at::kDouble).requires_grad(false));
   const float* data = held.const_data_ptr<float>();
-  double* to = result.mutable_data_ptr<double>();
   const int64_t bands = (order + kTile - 1) / kTile, tiles = bands * (bands + 1) / 2;
   const int64_t grain = std::max<int64_t>(1, kWorthAThread / std::max<int64_t>(1, kTile * kTile * width));
   at::parallel_for(0, batch * tiles, grain, [&](int64_t begin, int64_t end) {
@@ -102,11 +103,14 @@ at::Tensor gram(const at::Tensor& rows) {
       }
     });
   });
-  return result;
 }
 
-}  // namespace
-
-extern "C" const char* pb_gram_of_rows(void** result, const void* rows) {
-  return protect([&] { *result = new at::Tensor(gram(*static_cast<const at::Tensor*>(rows))); });
+extern "C" const char* pb_gram_of_rows(void** result, const void* rows_) {
+  return protect([&] {
+    const auto& rows = *static_cast<const at::Tensor*>(rows_);
+    TORCH_CHECK(rows.dim() == 3, "a Gram matrix of rows: [B, P, D]");
+    at::Tensor gram = at::empty({rows.size(0), rows.size(1), rows.size(1)}, rows.options().dtype(at::kDouble).requires_grad(false));
+    gram_into(rows, gram.mutable_data_ptr<double>());
+    *result = new at::Tensor(std::move(gram));
+  });
 }

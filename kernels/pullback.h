@@ -17,16 +17,17 @@ extern "C" {
 // at_stem != 0: with respect to h [B, H] of the stem (below), which must exist; the result is [K, B, H].
 const char* pb_vjp(void** result, const void* out, const void* in, const void* cotangents, int way,
                    int create_graph, int at_stem, int (*stops)());
+// The Gram matrices [B, R, R] f64 of the per-sample Jacobian of `out` [B, R] f32 with respect to `in`, summed in double, by way 2.
+const char* pb_grams(void** grams, const void* out, const void* in, int (*stops)());
 
 // The stem (stem.cpp): M [D, H] and its version, which reveals a change in place, if all of `out` depends on `in` [B, ...] only through
 // h = flatten(in) M + c; `map` is not changed if the graph begins in another way.
 const char* pb_stem(void** map, int64_t* version, const void* out, const void* in);
 
 // Factorisations of batches [B, ...] on the CPU (lapack.cpp), with parts of the batch on each of libtorch's threads; results are as in
-// torch.linalg. eigvalsh, eigh: lower triangles of a [B, R, R] -> values [B, R] ascending, vectors [B, R, R] in columns.
+// torch.linalg. eigh: lower triangles of a [B, R, R] -> values [B, R] ascending, vectors [B, R, R] in columns.
 // qr_triangle: a [B, M, N] -> triangle [B, min(M, N), N]. spectra: lower triangles of grams [B, R, R] f64 -> values [B, count] descending,
 // at least 0; NaN where the diagonal is not finite.
-const char* pb_shared_eigvalsh(void** values, const void* a);
 const char* pb_shared_eigh(void** values, void** vectors, const void* a);
 const char* pb_shared_qr_triangle(void** triangle, const void* a);
 const char* pb_spectra(void** values, const void* grams, int64_t count);

@@ -101,4 +101,18 @@ const char* pb_vjp(void** result, const void* out, const void* in, const void* c
     *result = new at::Tensor(std::move(g));
   });
 }
+
+const char* pb_grams(void** grams, const void* out, const void* in, int (*stops)()) {
+  return protect([&] {
+    const auto &y = tensor(out), &x = tensor(in);
+    at::Tensor found;
+    if (y.requires_grad()) {
+      TORCH_CHECK(x.requires_grad(), "the input of a Jacobian requires no gradient");
+      found = grams_folded(y, torch::autograd::impl::gradient_edge(x), stops);
+    } else {
+      found = at::zeros({y.size(0), y.size(1), y.size(1)}, y.options().dtype(at::kDouble));
+    }
+    *grams = new at::Tensor(std::move(found));
+  });
+}
 }

@@ -6,11 +6,6 @@ use crate::error::Result;
 use crate::ffi::lapack;
 use tch::{Device, Tensor};
 
-/// Ascending eigenvalues [B, R] of symmetric matrices [B, R, R]; only the lower triangles are read.
-pub fn eigvalsh(a: &Tensor) -> Result<Tensor> {
-    if a.device() == Device::Cpu { lapack::eigvalsh(a) } else { Ok(a.f_linalg_eigvalsh("L")?) }
-}
-
 /// Ascending eigenvalues [B, R] and unit eigenvectors [B, R, R], in columns, of symmetric matrices [B, R, R].
 pub fn eigh(a: &Tensor) -> Result<(Tensor, Tensor)> {
     if a.device() == Device::Cpu { lapack::eigh(a) } else { Ok(a.f_linalg_eigh("L")?) }

@@ -534,6 +534,67 @@ fn folded_passes_come_in_slices() {
     fold("many rows", &output.flatten(1, -1).narrow(1, 0, 600), &x, &[9, 24 * 16]);
 }
 
+/// Gram matrices that are taken slice by slice are those of the rows: whatever the number of samples, where rows are zero, where one sample
+/// has more rows than a slice, and where the layout of maps is another.
+#[test]
+fn gram_matrices_need_no_rows() {
+    let weight = |size: &[i64], seed: u64| (rand(size, seed) - 0.5).to_kind(Kind::Float);
+    let dense = |h: &Tensor, to: i64, seed: u64| {
+        let h = h.flatten(1, -1);
+        h.linear(&weight(&[to, h.size()[1]], seed), None::<Tensor>)
+    };
+    let conv = |h: &Tensor, to: i64, seed: u64| {
+        h.conv2d(&weight(&[to, h.size()[1], 4, 4], seed), None::<Tensor>, [2, 2], [1, 1], [1, 1], 1)
+    };
+    type Net<'a> = (&'a str, Box<dyn Fn(&Tensor) -> Tensor + 'a>);
+    let nets: [Net; 6] = [
+        ("linear", Box::new(|x| dense(&dense(x, 9, 1).tanh(), 4, 2))),
+        ("maps", Box::new(|x| dense(&conv(&conv(x, 8, 3).relu(), 16, 4).relu(), 5, 5))),
+        ("more rows than a slice", Box::new(|x| dense(&conv(x, 8, 3).relu(), 70, 6))),
+        ("wide", Box::new(|x| dense(&dense(x, 3000, 7).relu(), 3, 8))),
+        // The second half of the rows and the last of the first.
+        (
+            "rows of nothing",
+            Box::new(|x| {
+                let free = Tensor::zeros([x.size()[0], 3], (Kind::Float, Device::Cpu));
+                Tensor::cat(
+                    &[
+                        dense(x, 2, 9),
+                        x.flatten(1, -1).narrow(1, 0, 1) * 0.0,
+                        free + x.flatten(1, -1).narrow(1, 0, 3) * 0.0,
+                    ],
+                    1,
+                )
+            }),
+        ),
+        ("no image", Box::new(|x| weight(&[x.size()[0], 3], 2).set_requires_grad(true).tanh())),
+    ];
+    for (name, net) in nets {
+        for batch in [1, 2, 3, 33] {
+            let x = leaf(&[batch, 2, 16, 16], 1).detach().to_kind(Kind::Float).set_requires_grad(true);
+            let output = net(&x);
+            let rows = jacobian::rows(&output, &x, Mode::Looped).unwrap().to_kind(Kind::Double);
+            let expected = rows.bmm(&rows.transpose(1, 2));
+            let found =
+                jacobian::grams(&output, &x, Mode::Folded).unwrap_or_else(|e| panic!("{name} {batch}: {e}")).unwrap();
+            assert_eq!(found.kind(), Kind::Double);
+            let scale = expected.abs().max().double_value(&[]);
+            assert!(
+                gap(&found, &expected) <= apart(Kind::Float, &[512, 512, 256, 256]) * scale,
+                "{name} {batch}: {}",
+                gap(&found, &expected)
+            );
+        }
+    }
+    let x = leaf(&[2, 1, 2, 3], 1);
+    let output = x.flatten(1, -1).tanh();
+    assert!(jacobian::grams(&output, &x, Mode::Folded).unwrap().is_none(), "in double");
+    assert!(jacobian::grams(&output, &x, Mode::Looped).unwrap().is_none());
+    let x = x.detach().to_kind(Kind::Float).set_requires_grad(true);
+    let error = jacobian::grams(&x.sin().flatten(1, -1), &x, Mode::Folded).unwrap_err();
+    assert!(error.is_of_the_way() && error.to_string().contains("folded: no rule for SinBackward0"), "{error}");
+}
+
 /// As in an attack: a single cotangent of all samples. What comes back is no part of what was given, and lies as images do.
 #[test]
 fn a_single_cotangent_is_pulled_back_to_memory_of_its_own() {

@@ -163,13 +163,13 @@ fn factorisations_are_lapacks_whatever_the_batch() {
         let gram = a.transpose(1, 2).bmm(&a);
         let (values, vectors) = linalg::eigh(&gram).unwrap();
         let (expected, _) = gram.linalg_eigh("L");
-        assert_eq!(linalg::eigvalsh(&gram).unwrap().size(), [batch, 6]);
+        assert_eq!(linalg::spectra(&gram, 6).unwrap().size(), [batch, 6]);
         assert_eq!(linalg::qr_triangle(&a).unwrap().size(), [batch, 6, 6]);
         assert_eq!(linalg::qr_triangle(&a.transpose(1, 2)).unwrap().size(), [batch, 6, 9]);
         if batch > 0 {
             let allowed = apart(Kind::Double, &[6, 6, 6]) * max(&expected);
             assert!(max(&(&values - &expected)) < allowed);
-            assert!(max(&(linalg::eigvalsh(&gram).unwrap() - &expected)) < allowed);
+            assert!(max(&(linalg::spectra(&gram, 6).unwrap().flip([-1]) - &expected)) < allowed);
             assert!(max(&(gram.bmm(&vectors) - &vectors * values.unsqueeze(1))) < allowed);
             let (_, triangle) = Tensor::linalg_qr(&a, "r");
             assert_eq!(max(&(linalg::qr_triangle(&a).unwrap() - triangle)), 0.0);
@@ -177,9 +177,33 @@ fn factorisations_are_lapacks_whatever_the_batch() {
     }
     // What one part of the batch raises is told, and the next call is well.
     let broken = Tensor::full([8, 6, 6], f64::NAN, (Kind::Double, Device::Cpu));
-    assert!(linalg::eigvalsh(&broken).is_err());
-    assert!(linalg::eigvalsh(&Tensor::eye(6, (Kind::Double, Device::Cpu)).expand([8, 6, 6], false)).is_ok());
-    assert_eq!(linalg::eigvalsh(&rand(&[2, 3, 4], 1)).unwrap_err().exit_code(), 2);
+    assert!(linalg::eigh(&broken).is_err());
+    assert!(linalg::eigh(&Tensor::eye(6, (Kind::Double, Device::Cpu)).expand([8, 6, 6], false)).is_ok());
+    assert_eq!(linalg::eigh(&rand(&[2, 3, 4], 1)).unwrap_err().exit_code(), 2);
+}
+
+/// Eigenvalues alone come from Gram matrices without rows, those with directions from rows: they are the same.
+#[test]
+fn eigenvalues_alone_are_those_that_come_with_directions() {
+    for precision in [Kind::Float, Kind::Double] {
+        let vae = ReluMlp::of(precision);
+        for x in [rand(&[5, 1, 3, 4], 7), two_without_a_code()] {
+            for kind in MetricKind::ALL {
+                let values = |top: usize| {
+                    let mut engine = Engine::new(kind, top, Device::Cpu, precision, BatchSize::Fixed(5)).unwrap();
+                    engine.spectra(&vae, &x).unwrap().values
+                };
+                let (alone, beside) = (values(0), values(1));
+                assert_eq!(alone.size(), beside.size(), "{kind}");
+                assert!(alone.isnan().equal(&beside.isnan()), "{kind} {precision:?}");
+                let (alone, beside) = (alone.nan_to_num(0.0, None, None), beside.nan_to_num(0.0, None, None));
+                assert!(
+                    max(&(&alone - &beside)) <= apart(precision, &[12, 9, 3]) * max(&beside),
+                    "{kind} {precision:?}"
+                );
+            }
+        }
+    }
 }
 
 /// A network whose Jacobian is finite where its code is not: libtorch takes the derivative of ReLU at NaN to be 1, folded passes take 0.
@@ -190,7 +214,11 @@ struct ReluMlp {
 
 impl ReluMlp {
     fn new() -> Self {
-        let weight = |rows: i64, columns: i64, seed: u64| (rand(&[rows, columns], seed) - 0.5) * 2.0;
+        Self::of(Kind::Double)
+    }
+
+    fn of(kind: Kind) -> Self {
+        let weight = |rows: i64, columns: i64, seed: u64| ((rand(&[rows, columns], seed) - 0.5) * 2.0).to_kind(kind);
         Self { hidden: weight(9, 12, 1), mean: weight(3, 9, 2) }
     }
 }

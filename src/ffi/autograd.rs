@@ -18,6 +18,12 @@ unsafe extern "C" {
         at_stem: c_int,
         stops: extern "C" fn() -> c_int,
     ) -> *const c_char;
+    fn pb_grams(
+        grams: *mut *mut c_void,
+        out: *const c_void,
+        input: *const c_void,
+        stops: extern "C" fn() -> c_int,
+    ) -> *const c_char;
     fn pb_stem(map: *mut *mut c_void, version: *mut i64, out: *const c_void, input: *const c_void) -> *const c_char;
 }
 
@@ -99,6 +105,21 @@ pub fn vjp_by(
 pub fn rows_folded(by: By, output: &Tensor, input: &Tensor) -> Result<Tensor> {
     ensure_shape("output of a Jacobian", output, &[input.size().first().copied().unwrap_or(0), -1])?;
     pulled(by, output, input, None, VjpMode::Folded, Graph::Constant)
+}
+
+/// The Gram matrices J J^T [B, R, R] f64 of the Jacobian J of `output` [B, R] f32 by `input` [B, ...], summed in double, by
+/// [`VjpMode::Folded`]: J as a whole, [B, R, D], does not come to exist.
+///
+/// # Errors
+/// As [`rows_folded`]; if `output` is not in single precision.
+pub fn grams_folded(output: &Tensor, input: &Tensor) -> Result<Tensor> {
+    ensure_shape("output of a Jacobian", output, &[input.size().first().copied().unwrap_or(0), -1])?;
+    let mut result: *mut c_void = std::ptr::null_mut();
+    // SAFETY: as in `pulled`.
+    let message = unsafe { pb_grams(&mut result, output.as_ptr().cast(), input.as_ptr().cast(), stops) };
+    check("vjp", message).or_else(|error| event::ensure_wanted().and(Err(error)))?;
+    // SAFETY: the call succeeded, so `result` is an at::Tensor on the heap that nobody else owns.
+    Ok(unsafe { Tensor::from_ptr(result.cast::<C_tensor>()) })
 }
 
 /// Cotangents that were checked, or all unit vectors, which only folded passes know.

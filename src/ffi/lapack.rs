@@ -7,20 +7,10 @@ use tch::Tensor;
 use torch_sys::C_tensor;
 
 unsafe extern "C" {
-    fn pb_shared_eigvalsh(values: *mut *mut c_void, a: *const c_void) -> *const c_char;
     fn pb_shared_eigh(values: *mut *mut c_void, vectors: *mut *mut c_void, a: *const c_void) -> *const c_char;
     fn pb_spectra(values: *mut *mut c_void, grams: *const c_void, count: i64) -> *const c_char;
     fn pb_gram_of_rows(result: *mut *mut c_void, rows: *const c_void) -> *const c_char;
     fn pb_shared_qr_triangle(triangle: *mut *mut c_void, a: *const c_void) -> *const c_char;
-}
-
-/// Ascending eigenvalues [B, R] of symmetric matrices [B, R, R]; only the lower triangles are read.
-pub fn eigvalsh(a: &Tensor) -> Result<Tensor> {
-    square(a)?;
-    let mut values = std::ptr::null_mut();
-    // SAFETY: `a` is a live tensor, which is only read.
-    check("eigvalsh", unsafe { pb_shared_eigvalsh(&mut values, a.as_ptr().cast()) })?;
-    Ok(taken(values))
 }
 
 /// The `count` largest eigenvalues [B, count] f64 of Gram matrices [B, R, R] f64, descending; those that rounding made negative are 0, and

@@ -18,7 +18,7 @@ pub use ways::{CHUNK, Mode, Pass, Reach, Ways};
 
 use crate::error::Result;
 use crate::ffi::{self, By, Graph, VjpMode};
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 /// Rows of the per-sample Jacobian of `output` [B, R] with respect to `input` [B, ...]: [B, R, D] in the kind of `output`, D the length of
 /// one flattened input; a view that is not contiguous. `output` is computed from `input`, which requires gradients; rows that do not depend
@@ -43,6 +43,20 @@ pub fn rows_by(by: By, output: &Tensor, input: &Tensor, mode: Mode) -> Result<Te
         Ok(rows.f_reshape([count, b, d])?)
     })?;
     Ok(pulled.f_transpose(0, 1)?)
+}
+
+/// The Gram matrices J J^T [B, R, R] f64 of the Jacobian that [`rows`] gives, which does not come to exist as a whole; `None` where only the
+/// rows can be computed: in another mode than [`Mode::Folded`], or in double precision.
+///
+/// # Errors
+/// As [`rows`].
+pub fn grams(output: &Tensor, input: &Tensor, mode: Mode) -> Result<Option<Tensor>> {
+    matrix_shape("output of a Jacobian", output)?;
+    if mode != Mode::Folded || output.kind() != Kind::Float {
+        return Ok(None);
+    }
+    crate::event::ensure_wanted()?;
+    ffi::grams_folded(output, input).map(Some)
 }
 
 /// Columns of the per-sample Jacobian of `output` [B, O] with respect to `input` [B, L], L small: [B, O, L] in the kind

@@ -1,6 +1,7 @@
 //! The memory of a pass for a metric, measured on one sample and one cotangent.
 
-use super::{Metric, MetricKind, StemCache, decoded, encoder_output, latent};
+use super::forward::{decoded, encoder_output, latent};
+use super::{Metric, MetricKind, StemCache};
 use crate::error::Result;
 use crate::ffi::memory::peak_bytes;
 use crate::ffi::{self, By, Graph, VjpMode};

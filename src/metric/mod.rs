@@ -4,6 +4,7 @@
 //! Metrics differ only in the rows of A; all later steps see only rows.
 
 mod footprint; // the memory of a pass
+mod forward; //   what is differentiated
 mod independence;
 mod known; //    samples without a code
 mod operator;
@@ -15,11 +16,12 @@ pub use operator::{MatrixFree, Operator, Shape};
 pub use stem::StemCache;
 
 use crate::error::{Error, Result};
-use crate::ffi::{By, kernels};
-use crate::jacobian::{self, Reach, Ways};
+use crate::ffi::kernels;
+use crate::jacobian::{Reach, Ways};
 use crate::linalg;
-use crate::model::{Posterior, Vae};
+use crate::model::Vae;
 use crate::ops::Reduce;
+use forward::{Forward, decoder_jacobian, latent, triangle, weighted};
 use known::Known;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
@@ -138,30 +140,30 @@ impl Metric {
             let known = Known::of(&q.mean)?;
             return Ok(Self { known, ..Self::from_factor(triangle(&decoder_jacobian(vae, &q.mean, ways)?, l)?)? });
         }
-        let x = x.f_detach()?.f_set_requires_grad(true)?;
-        let q = vae.encode(&x)?;
-        let l = latent(&q.mean, &q.log_var)?;
-        let output = encoder_output(&q, kind)?;
-        let known = Known::of(&q.mean)?;
-        let weights = match kind {
-            MetricKind::Mean | MetricKind::Stochastic | MetricKind::Fisher | MetricKind::Decoder => None,
-            MetricKind::Output => Some(triangle(&decoder_jacobian(vae, &q.mean, ways)?, l)?),
-            MetricKind::OutputStochastic => {
-                let c = triangle(&decoder_jacobian(vae, &q.mean, ways)?, l)?;
-                // diag M = diag C^T C: the squared length of each column.
-                let lengths = c.f_square()?.sum_over([1])?.f_sqrt()?;
-                let weights = c.f_constant_pad_nd([0, l, 0, l])?;
-                weights.f_narrow(1, l, l)?.f_narrow(2, l, l)?.f_diagonal(0, 1, 2)?.f_copy_(&lengths)?;
-                Some(weights)
+        Forward::of(vae, x, kind, ways)?.pulled(ways, stem)
+    }
+
+    /// The Gram matrices [B, R, R] f64 of [`Metric::behind`], and min(R, D): where nothing else is wanted, J need not exist as a whole.
+    ///
+    /// # Errors
+    /// As [`Metric::at`].
+    pub fn gram_behind(
+        vae: &dyn Vae,
+        x: &Tensor,
+        kind: MetricKind,
+        ways: Ways,
+        stem: &mut StemCache,
+    ) -> Result<(Tensor, i64)> {
+        let metric = if kind == MetricKind::Decoder {
+            Self::at(vae, x, kind, ways)?
+        } else {
+            let forward = Forward::of(vae, x, kind, ways)?;
+            if let Some(found) = forward.gram(ways, stem)? {
+                return Ok(found);
             }
+            forward.pulled(ways, Some(stem))?
         };
-        let factors = stem.map(|stem| stem.factors(&output, &x)).transpose()?.flatten();
-        let Some((triangle, basis)) = factors else {
-            return Ok(Self { rows: jacobian::rows(&output, &x, ways.rows)?, weights, basis: None, known });
-        };
-        // The rows are a view of [P, B, H]; multiplied in this order, they form one large matrix.
-        let rows = jacobian::rows_by(By::Stem, &output, &x, ways.rows)?.f_transpose(0, 1)?;
-        Ok(Self { rows: stem::times(&rows, &triangle)?.f_transpose(0, 1)?, weights, basis: Some(basis), known })
+        Ok((metric.gram()?, metric.rank_bound()))
     }
 
     /// A metric from its factor A [B, R, D].
@@ -253,10 +255,7 @@ impl Metric {
             (Kind::Float, Device::Cpu) => linalg::gram(&self.rows)?,
             _ => self.by_pieces(|j, _| Ok(j.f_bmm(&j.f_transpose(1, 2)?)?))?,
         };
-        self.if_known(match &self.weights {
-            None => gram,
-            Some(t) => t.f_bmm(&gram)?.f_bmm(&t.f_transpose(1, 2)?)?,
-        })
+        self.if_known(weighted(gram, self.weights.as_ref())?)
     }
 
     /// 1/2 ln diag G, [B, D] f64: the logarithm of how far the output moves when one coordinate alone moves; -inf if it does not move. It
@@ -325,54 +324,4 @@ impl Metric {
             Err(pieces) => Ok(Tensor::f_cat(&pieces, 0)?),
         }
     }
-}
-
-/// The encoder's output that is differentiated, [B, P]: its Jacobian has the rows of A, or the rows to which the decoder's part is applied.
-fn encoder_output(q: &Posterior, kind: MetricKind) -> Result<Tensor> {
-    Ok(match kind {
-        MetricKind::Mean | MetricKind::Output | MetricKind::Decoder => q.mean.shallow_clone(),
-        MetricKind::Stochastic | MetricKind::OutputStochastic => Tensor::f_cat(&[&q.mean, &q.std()?], 1)?,
-        MetricKind::Fisher => {
-            // 1/sigma and 1/sqrt(2) are constant factors of the rows; they are not differentiated.
-            let whitened = q.mean.f_div(&q.std()?.f_detach()?)?;
-            let scaled = q.log_var.f_mul_scalar(std::f64::consts::FRAC_1_SQRT_2)?;
-            Tensor::f_cat(&[&whitened, &scaled], 1)?
-        }
-    })
-}
-
-/// The decoder's flattened output [B, O] and the code z = mu [B, L] that it was computed from and can be differentiated by.
-fn decoded(vae: &dyn Vae, mean: &Tensor) -> Result<(Tensor, Tensor)> {
-    let z = mean.f_detach()?.f_set_requires_grad(true)?;
-    let image = vae.decode(&z)?;
-    if image.size().first() != z.size().first() {
-        return Err(Error::request(
-            "shape of the decoder's output",
-            format!("[{}, ...], one image a code", z.size()[0]),
-            format!("{:?}", image.size()),
-        ));
-    }
-    Ok((image.f_flatten(1, -1)?, z))
-}
-
-/// The decoder's Jacobian at z = mu, [B, O, L].
-fn decoder_jacobian(vae: &dyn Vae, mean: &Tensor, ways: Ways) -> Result<Tensor> {
-    let (image, z) = decoded(vae, mean)?;
-    jacobian::columns(&image, &z, ways.columns)
-}
-
-/// C [B, L, L] f64 with C^T C = J_g^T J_g for J_g [B, O, L]: the triangle of its QR factorisation, which is as accurate as J_g itself; a
-/// square root of M loses half the digits (and Cholesky fails on a singular M).
-fn triangle(j_g: &Tensor, l: i64) -> Result<Tensor> {
-    let c = linalg::qr_triangle(&j_g.f_to_kind(Kind::Double)?)?;
-    // With fewer outputs than latents, C has fewer rows than L. Zero rows keep R = L and change no eigenvalue.
-    let missing = l - c.size()[1];
-    if missing > 0 { Ok(c.f_constant_pad_nd([0, 0, 0, missing])?) } else { Ok(c) }
-}
-
-/// L, checked to be the same for both halves of the posterior.
-fn latent(mean: &Tensor, log_var: &Tensor) -> Result<i64> {
-    crate::error::ensure_shape("mu", mean, &[-1, -1])?;
-    crate::error::ensure_shape("logvar", log_var, &mean.size())?;
-    Ok(mean.size()[1])
 }

@@ -1,8 +1,9 @@
 //! A metric as an operator: products with its factor A and with A^T. They come from the factor itself or, if it is too large to hold, from
 //! the model's derivatives.
 
+use super::forward::{decoded, encoder_output, latent};
 use super::known::Known;
-use super::{Metric, MetricKind, decoded, encoder_output, latent};
+use super::{Metric, MetricKind};
 use crate::error::{Result, ensure_shape};
 use crate::ffi::memory::peak_bytes;
 use crate::jacobian::{Footprint, Mode, Products, Ways};

@@ -1,8 +1,9 @@
 //! Metrics whose scales are outside the precision of the model's pass: sigma = exp(logvar / 2) leaves single precision beyond logvar =
 //! +-177, and double precision only beyond +-1419.
 
+use super::forward::{decoder_jacobian, latent, triangle};
 use super::known::Known;
-use super::{MatrixFree, Metric, MetricKind, decoder_jacobian, latent, triangle};
+use super::{MatrixFree, Metric, MetricKind};
 use crate::error::Result;
 use crate::jacobian::{self, Ways};
 use crate::model::{Posterior, Vae};

@@ -163,7 +163,16 @@ impl Dense {
     /// One pass; its time and memory are measured if the planner learns from it.
     fn pass(&mut self, planner: &mut Planner, pass: Pass, vae: &dyn Vae, x: &Tensor) -> Result<Solved> {
         let (kind, top) = (self.metric, self.top);
-        if !planner.learns_from(pass.samples) {
+        let learns = planner.learns_from(pass.samples);
+        // On a CPU eigenvalues alone need no more than Gram matrices.
+        if top == 0 && x.device() == Device::Cpu && kind != MetricKind::Decoder {
+            let mut work = || {
+                let (gram, count) = Metric::gram_behind(vae, x, kind, pass.ways, &mut self.stem)?;
+                Solved::of_gram(&gram, count)
+            };
+            return if learns { measured(planner, pass, x, work) } else { work() };
+        }
+        if !learns {
             let metric = Metric::behind(vae, x, kind, pass.ways, &mut self.stem)?;
             let solved = self.solve(&metric)?;
             return solved.with_lengths(&metric, kind);

@@ -109,16 +109,21 @@ impl Solved {
         Ok(Self { spectrum: Spectrum { values, directions }, outcome: Some(outcome), log_lengths: None })
     }
 
+    /// The `count` largest eigenvalues of Gram matrices [B, R, R] f64 on the CPU.
+    fn of_gram(gram: &Tensor, count: i64) -> Result<Self> {
+        let values = linalg::spectra(gram, count)?;
+        Ok(Self { spectrum: Spectrum { values, directions: None }, outcome: None, log_lengths: None })
+    }
+
     /// By torch.linalg, which must not get values that are not finite.
     fn by_torch(metric: &Metric, top: usize) -> Result<Self> {
         let (gram, count) = (metric.gram()?, metric.rank_bound());
         if top == 0 && metric.device() == Device::Cpu {
-            let values = linalg::spectra(&gram, count)?;
-            return Ok(Self { spectrum: Spectrum { values, directions: None }, outcome: None, log_lengths: None });
+            return Self::of_gram(&gram, count);
         }
         let (gram, broken) = mended(&gram)?;
         if top == 0 {
-            let values = lost(descending(&linalg::eigvalsh(&gram)?, count)?, broken.as_ref())?;
+            let values = lost(descending(&gram.f_linalg_eigvalsh("L")?, count)?, broken.as_ref())?;
             return Ok(Self { spectrum: Spectrum { values, directions: None }, outcome: None, log_lengths: None });
         }
         let (values, vectors) = linalg::eigh(&gram)?;
