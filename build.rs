@@ -82,7 +82,7 @@ fn native(lib: &Path, toolkit: Option<&Toolkit>, device: Option<&Path>) -> Resul
 }
 
 /// The C++ shim's files.
-const SHIM: [&str; 26] = [
+const SHIM: [&str; 27] = [
     "vjp",
     "memory",
     "settings",
@@ -98,6 +98,7 @@ const SHIM: [&str; 26] = [
     "lane",
     "trace",
     "module",
+    "writes",
     "taps",
     "kernels",
     "library",

@@ -91,6 +91,8 @@ Walk walk(Node* root, Node* target) {
     found.stops.push_back({*it, {}, {}});
   }
   for (auto& [node, rule, onward] : found.stops) {
+    // What somebody's hook does to a derivative is not known.
+    TORCH_CHECK(node->tensor_pre_hooks().empty() && node->pre_hooks().empty() && node->post_hooks().empty(), "folded: ", node->name(), " has a hook");
     if (node == target) continue;
     found.weights += weight_bytes(node);
     for (size_t i = 0; i < node->num_outputs(); ++i) {

@@ -3,6 +3,7 @@
 #include "protect.h"
 #include "pullback.h"
 #include "weights.h"
+#include "writes.h"
 
 #include <torch/csrc/jit/api/function_impl.h>
 #include <torch/csrc/jit/ir/constants.h>
@@ -51,28 +52,31 @@ int64_t forbid_tf32(torch::jit::Block* block) {
   return changed;
 }
 
-// Whether a value is a view of another, which may become a copy if the other has a different layout.
-bool is_view(const torch::jit::Value* value) {
-  const auto* schema = value->node()->maybeSchema();
-  if (schema == nullptr || schema->returns().empty()) return false;
-  const auto* alias = schema->returns()[0].alias_info();
-  return alias != nullptr && !alias->isWrite();
+// The weights of frozen code, which are constants of it: those of another floating-point kind become `kind`. Single numbers decide no kind.
+void convert_constants(torch::jit::Block* block, at::ScalarType kind) {
+  for (auto* node : block->nodes()) {
+    for (auto* inner : node->blocks()) convert_constants(inner, kind);
+    if (node->kind() != torch::jit::prim::Constant || !node->hasAttribute(torch::jit::attr::value)) continue;
+    if (node->kindOf(torch::jit::attr::value) != torch::jit::AttributeKind::t) continue;
+    const at::Tensor value = node->t(torch::jit::attr::value);
+    if (!value.defined() || !value.is_floating_point() || value.dim() == 0 || value.scalar_type() == kind) continue;
+    node->t_(torch::jit::attr::value, value.to(kind));
+    node->output()->setType(c10::TensorType::get());
+  }
 }
 
-// Whether a block's code depends on the layout of maps (channels last), or writes in place to what a view shows.
+// Whether a block's code asks how maps lie (channels last).
 bool minds_layout(const torch::jit::Block* block) {
   for (const auto* node : block->nodes()) {
     for (const auto* inner : node->blocks()) {
       if (minds_layout(inner)) return true;
     }
     const std::string_view name = node->kind().toQualString();
-    if (name == "aten::as_strided" || name == "aten::stride" || name == "aten::is_contiguous") return true;
-    const auto* schema = node->maybeSchema();
-    if (schema == nullptr) continue;
-    for (size_t i = 0; i < schema->arguments().size() && i < node->inputs().size(); ++i) {
-      const auto* alias = schema->arguments()[i].alias_info();
-      if (alias != nullptr && alias->isWrite() && is_view(node->input(i))) return true;
+    for (const char* asks : {"aten::as_strided", "aten::stride", "aten::is_contiguous", "aten::view_as_complex"}) {
+      if (name == asks) return true;
     }
+    // As numbers of another kind.
+    if (name == "aten::view" && node->inputs().size() == 2 && node->input(1)->type()->kind() != c10::TypeKind::ListType) return true;
   }
   return false;
 }
@@ -151,19 +155,33 @@ void join_rectified(torch::jit::Block* block) {
   }
 }
 
-// A module, and its methods as they are run: with the code of all layers in one place.
+// A copy of code with all that it calls.
+std::shared_ptr<torch::jit::Graph> inlined(torch::jit::Graph& graph) {
+  auto copy = graph.copy();
+  torch::jit::Inline(*copy);
+  return copy;
+}
+
+// A method as it is run: with the code of all layers in one place.
+struct Plan {
+  Plan(std::shared_ptr<torch::jit::Graph> graph, const std::string& name) : keeps(!writes_of(graph).kept) {
+    join_rectified(graph->block());
+    executor = std::make_unique<torch::jit::GraphExecutor>(std::move(graph), name);
+  }
+  std::unique_ptr<torch::jit::GraphExecutor> executor;
+  // Whether it changes neither its argument nor what the module holds.
+  bool keeps;
+};
+
 struct Loaded : Module {
   explicit Loaded(const Module& module) : Module(module) {}
-  std::map<std::string, std::unique_ptr<torch::jit::GraphExecutor>, std::less<>> plans;
+  std::map<std::string, Plan, std::less<>> plans;
 
-  torch::jit::GraphExecutor& plan_of(const torch::jit::Method& method) {
+  Plan& plan_of(const torch::jit::Method& method) {
     const std::string name = method.name();
     const auto found = plans.find(name);
-    if (found != plans.end()) return *found->second;
-    auto graph = torch::jit::toGraphFunction(method.function()).graph()->copy();
-    torch::jit::Inline(*graph);
-    join_rectified(graph->block());
-    return *plans.emplace(name, std::make_unique<torch::jit::GraphExecutor>(graph, name)).first->second;
+    if (found != plans.end()) return found->second;
+    return plans.try_emplace(name, inlined(*torch::jit::toGraphFunction(method.function()).graph()), name).first->second;
   }
 };
 
@@ -180,16 +198,26 @@ bool assigns(const torch::jit::Block* block) {
   return false;
 }
 
-// The code of all functions that came with a module: the methods of all its parts, and the functions that they call.
-std::vector<torch::jit::Block*> code_of(const Module& module) {
-  std::vector<torch::jit::Block*> blocks;
+// All functions that came with a module: the methods of all its parts, and the functions that they call.
+std::vector<torch::jit::GraphFunction*> functions_of(const Module& module) {
+  std::vector<torch::jit::GraphFunction*> functions;
   for (auto* function : module._ivalue()->compilation_unit()->get_functions()) {
     auto* compiled = torch::jit::tryToGraphFunction(*function);
     if (compiled == nullptr) continue;
     compiled->ensure_defined();
-    blocks.push_back(compiled->graph()->block());
+    functions.push_back(compiled);
   }
-  return blocks;
+  return functions;
+}
+
+// Whether maps may lie in another order than libtorch's own, without a difference to what the code says.
+bool may_turn(const std::vector<torch::jit::GraphFunction*>& functions) {
+  const bool may = std::none_of(functions.begin(), functions.end(), [](const auto* function) {
+    return minds_layout(function->graph()->block()) || writes_of(inlined(*function->graph())).viewed;
+  });
+  // Inlining has kept the code as it is now, which is to be changed.
+  for (auto* function : functions) function->clear_optimized_graphs();
+  return may;
 }
 
 }  // namespace
@@ -207,12 +235,15 @@ const char* pb_module_load(void** result, int64_t* tf32, const char* path, int64
       tensor.set_requires_grad(false);
       if (tensor.scalar_type() != kind) tensor.set_data(tensor.to(kind));
     });
-    const auto code = code_of(*module);
+    const auto functions = functions_of(*module);
     *tf32 = 0;
-    for (auto* block : code) *tf32 += forbid_tf32(block);
+    for (auto* function : functions) {
+      *tf32 += forbid_tf32(function->graph()->block());
+      convert_constants(function->graph()->block(), kind);
+    }
     if (device.is_cpu()) {
-      const bool ours = std::none_of(code.begin(), code.end(), minds_layout);
-      for (auto* block : code) choose_operations(block, ours);
+      const bool ours = may_turn(functions);
+      for (auto* function : functions) choose_operations(function->graph()->block(), ours);
     }
     *result = static_cast<Module*>(module.release());
   });
@@ -220,7 +251,12 @@ const char* pb_module_load(void** result, int64_t* tf32, const char* path, int64
 
 const char* pb_module_share(void** result, void* module) {
   return protect([&] {
-    for (const auto* block : code_of(module_of(module))) TORCH_CHECK(!assigns(block), "its code assigns to an attribute");
+    for (const auto* function : functions_of(module_of(module))) {
+      TORCH_CHECK(!assigns(function->graph()->block()), "its code assigns to an attribute");
+    }
+    for (const auto& method : module_of(module).get_methods()) {
+      TORCH_CHECK(loaded(module).plan_of(method).keeps, "its code writes to what it holds");
+    }
     *result = static_cast<Module*>(new Loaded(module_of(module)));
   });
 }
@@ -255,9 +291,12 @@ const char* pb_module_call(void** results, int64_t capacity, int64_t* count, con
     *count = 0;
     torch::jit::GraphOptimizerEnabledGuard off(false);
     const auto called = module_of(module).get_method(method);
-    torch::jit::Stack stack{module_of(module)._ivalue(), *static_cast<const at::Tensor*>(input)};
+    const Plan& plan = loaded(module).plan_of(called);
+    // The caller's tensors are not to change, neither this one nor those of a call before.
+    const auto& given = *static_cast<const at::Tensor*>(input);
+    torch::jit::Stack stack{module_of(module)._ivalue(), plan.keeps ? given : given.clone()};
     called.function().getSchema().checkAndNormalizeInputs(stack, {});
-    loaded(module).plan_of(called).run(stack);
+    plan.executor->run(stack);
     const auto value = stack.front();
     std::vector<at::Tensor> tensors;
     bool all_tensors = true;
@@ -268,6 +307,8 @@ const char* pb_module_call(void** results, int64_t capacity, int64_t* count, con
         all_tensors = all_tensors && element.isTensor();
         if (element.isTensor()) tensors.push_back(element.toTensor());
       }
+    } else if (value.isTensorList()) {
+      tensors = value.toTensorVector();
     } else {
       all_tensors = false;
     }
@@ -279,7 +320,7 @@ const char* pb_module_call(void** results, int64_t capacity, int64_t* count, con
       return;
     }
     *count = static_cast<int64_t>(tensors.size());
-    for (size_t i = 0; i < tensors.size(); ++i) results[i] = new at::Tensor(std::move(tensors[i]));
+    for (size_t i = 0; i < tensors.size(); ++i) results[i] = new at::Tensor(plan.keeps ? std::move(tensors[i]) : tensors[i].clone());
   });
 }
 }

@@ -17,6 +17,10 @@ extern "C" {
 // at_stem != 0: with respect to h [B, H] of the stem (below), which must exist; the result is [K, B, H].
 const char* pb_vjp(void** result, const void* out, const void* in, const void* cotangents, int way,
                    int create_graph, int at_stem, int (*stops)());
+// Whether the graph of `out` has a function that is not libtorch's. A once-differentiable one of Python's raises nothing in a second
+// derivative: its part is missing there.
+const char* pb_has_custom(int* found, const void* out);
+
 // The Gram matrices [B, R, R] f64 of the per-sample Jacobian of `out` [B, R] f32 with respect to `in`, summed in double, by way 2.
 const char* pb_grams(void** grams, const void* out, const void* in, int (*stops)());
 

@@ -14,6 +14,9 @@
 #include <torch/csrc/autograd/engine.h>
 #include <torch/csrc/autograd/variable.h>
 
+#include <cctype>
+#include <string>
+#include <unordered_set>
 #include <vector>
 
 namespace {
@@ -99,6 +102,31 @@ const char* pb_vjp(void** result, const void* out, const void* in, const void* c
       g = at::zeros(sizes, x.options().requires_grad(false));
     }
     *result = new at::Tensor(std::move(g));
+  });
+}
+
+const char* pb_has_custom(int* found, const void* out) {
+  return protect([&] {
+    *found = 0;
+    std::vector<torch::autograd::Node*> open;
+    std::unordered_set<torch::autograd::Node*> seen;
+    const auto meet = [&](torch::autograd::Node* node) {
+      if (node != nullptr && seen.insert(node).second) open.push_back(node);
+    };
+    meet(tensor(out).grad_fn().get());
+    while (!open.empty()) {
+      auto* node = open.back();
+      open.pop_back();
+      // libtorch's own end in a number, as ReluBackward0 does, or are in its namespace. A Python function has its class's name.
+      const std::string name = node->name();
+      const bool own = !name.empty() && (std::isdigit(static_cast<unsigned char>(name.back())) != 0 ||
+                                         (name.rfind("torch::autograd::", 0) == 0 && name.find("CppNode") == std::string::npos));
+      if (!own) {
+        *found = 1;
+        return;
+      }
+      for (size_t i = 0; i < node->num_outputs(); ++i) meet(node->next_edge(i).function.get());
+    }
   });
 }
 

@@ -176,6 +176,49 @@ fn a_script_that_remembers_is_not_shared() {
     assert!(shared("viewed") && !shared("counting"));
 }
 
+/// Code that writes in place does what it does in PyTorch, and its caller's tensors stay as they are: those that it is given, and those that
+/// it returned before.
+#[test]
+fn code_that_writes_in_place_gives_what_pytorch_gives() {
+    let at = |name: &str| crate::files::root().join("tests/models/maps").join(name);
+    let stored = Tensor::read_safetensors(at("written.safetensors")).unwrap();
+    let of = |name: &str| stored.iter().find(|(n, _)| n == name).unwrap().1.shallow_clone();
+    let x = of("x");
+    for name in ["late", "lent", "greedy", "desk", "listed", "chained", "frozen"] {
+        for kind in [Kind::Float, Kind::Double] {
+            let model = model::open(at(&format!("{name}.pt")), Device::Cpu, kind).unwrap();
+            let given = x.to_kind(kind);
+            let (mean, x_hat) = (of(&format!("{name}.mean")), of(&format!("{name}.x_hat")));
+            let near = |found: &Tensor, expected: &Tensor, what: &str| {
+                let gap = (found - expected).abs().max().double_value(&[]);
+                let allowed = apart(kind, &[9, 54, 128, 5]) * expected.abs().max().double_value(&[]).max(1.0);
+                assert!(gap <= allowed, "{name} {kind:?} {what}: {gap}");
+            };
+            let code = model.vae.encode(&given).unwrap().mean;
+            near(&code, &mean, "mu");
+            assert!(given.equal(&x.to_kind(kind)), "{name}: the images changed");
+            let kept = code.copy();
+            let first = model.vae.decode(&code).unwrap();
+            assert!(code.equal(&kept), "{name}: the code changed");
+            let _ = model.vae.decode(&(&code + 1.0)).unwrap();
+            near(&first, &x_hat, "x_hat");
+            // And back: by a leaf that requires a gradient, against differences.
+            let leaf = given.copy().set_requires_grad(true);
+            let sum = |x: &Tensor| model.vae.encode(x).unwrap().mean.sum(Kind::Double);
+            let gradient = Tensor::run_backward(&[sum(&leaf)], &[&leaf], false, false).remove(0);
+            if kind == Kind::Double {
+                let step = rand(&[5, 1, 8, 8], 3) * 1e-6;
+                let expected = (sum(&(&given + &step)) - sum(&(&given - &step))) / 2.0;
+                let found = (gradient * &step).sum(Kind::Double);
+                let gap = (&found - &expected).abs().double_value(&[]);
+                assert!(gap <= 1e-4 * expected.abs().double_value(&[]), "{name}: {gap}");
+            }
+        }
+    }
+    let shared = |name: &str| model::open(at(name), Device::Cpu, Kind::Float).unwrap().vae.share().is_some();
+    assert!(shared("late.pt") && !shared("desk.pt"));
+}
+
 #[test]
 fn what_does_not_fit_is_an_error() {
     let x = rand(&[2, 2, 8, 8], 1).to_kind(Kind::Float);

@@ -175,6 +175,19 @@ impl Vae for Interacting {
     }
 }
 
+/// A code, or an image, depends on the samples before it, as in a recurrence that runs along the batch.
+struct Chained(TanhMlp, Reach);
+impl Vae for Chained {
+    fn encode(&self, x: &Tensor) -> pullback::Result<Posterior> {
+        let q = self.0.encode(x)?;
+        let mean = if self.1 == Reach::Encoder { q.mean.cumsum(0, q.mean.kind()) } else { q.mean };
+        Ok(Posterior { mean, log_var: q.log_var })
+    }
+    fn decode(&self, z: &Tensor) -> pullback::Result<Tensor> {
+        self.0.decode(&if self.1 == Reach::EncoderAndDecoder { z.cumsum(0, z.kind()) } else { z.shallow_clone() })
+    }
+}
+
 /// Draws noise inside.
 struct Noisy(TanhMlp);
 impl Vae for Noisy {
@@ -201,6 +214,11 @@ fn samples_that_interact_are_refused() {
     let error = ensure_independent(&Interacting(vae), &x, Reach::Encoder).unwrap_err();
     assert_eq!(error.exit_code(), 2);
     assert!(error.to_string().contains("batch norm"), "{error}");
+    for (reach, part) in [(Reach::Encoder, "encoder"), (Reach::EncoderAndDecoder, "decoder")] {
+        let error = ensure_independent(&Chained(TanhMlp::new(12, 9, 3, 1), reach), &x, reach).unwrap_err();
+        let text = error.to_string();
+        assert!(text.starts_with(&format!("the model's {part}")) && text.contains("along the batch"), "{text}");
+    }
     // A judge is a part of the model.
     let judged = |judge: Box<dyn Judge>| {
         let vae = Judged::new(TanhMlp::new(12, 9, 3, 1), judge, JudgeReads::Latent);

@@ -13,11 +13,12 @@ const ROUNDS: usize = 16;
 
 impl Budget {
     /// The images next to `x` ([B, ...], as `x0`) whose pixels are multiples of 1/255 and which lie within the budget around `x0`, of
-    /// radius `radius` `[B]` or `[1]` f64. The kind of `x0`.
+    /// radius `radius` `[B]` or `[1]` f64. The kind of `x0`. Where an attack's own radius, below epsilon, has no such image, the nearest to
+    /// `x0` is returned, which lies beyond it ([`Budget::holds`]).
     ///
     /// # Errors
-    /// If shapes differ; a wrong request if no such image exists, because `x0` itself is not of 8 bits and the budget is smaller than its
-    /// rounding.
+    /// If shapes differ; a wrong request if no such image exists within epsilon, because `x0` itself is not of 8 bits and the budget is
+    /// smaller than its rounding.
     pub fn on_grid(&self, x0: &Tensor, x: &Tensor, radius: &Tensor) -> Result<Tensor> {
         ensure_shape("the perturbed images", x, &x0.size())?;
         let radius = radius.f_to_kind(Kind::Double)?.f_view([-1, 1])?;
@@ -38,16 +39,28 @@ impl Budget {
             None => levels,
         };
         let images = levels.f_div_scalar(LEVELS)?.f_to_kind(x0.kind())?.f_view_as(x0)?;
-        let size = self.measure(x0, &images)?.f_unsqueeze(1)?;
-        if size.f_le_tensor(&radius.f_mul_scalar(1.0 + TOLERANCE)?)?.f_all()?.f_int64_value(&[])? == 1 {
+        let size = self.measure(x0, &images)?;
+        let beyond = size.f_le(self.epsilon * (1.0 + TOLERANCE))?.f_logical_not()?;
+        if beyond.f_any()?.f_int64_value(&[])? == 0 {
             return Ok(images);
         }
-        let least = size.f_max()?.f_double_value(&[])?;
+        // What is not a number is not the rounding's fault, and comes last.
+        let least = size.f_masked_fill(&beyond.f_logical_not()?, 0.0)?.f_max()?.f_double_value(&[])?;
+        let least = (least * 1e4).ceil() / 1e4;
         Err(Error::request(
             "images of 8 bits",
-            format!("an epsilon that rounding the clean images leaves room for (at least {least:.3} in {})", self.norm),
+            format!("an epsilon that rounding the clean images leaves room for (at least {least:.4} in {})", self.norm),
             self.epsilon.to_string(),
         ))
+    }
+
+    /// Which of `x` ([B, ...], as `x0`) lie within `radius` `[B]` or `[1]` f64 of `x0`, `[B]`.
+    ///
+    /// # Errors
+    /// If shapes differ.
+    pub fn holds(&self, x0: &Tensor, x: &Tensor, radius: &Tensor) -> Result<Tensor> {
+        let radius = radius.f_to_kind(Kind::Double)?.f_mul_scalar(1.0 + TOLERANCE)?;
+        Ok(self.measure(x0, x)?.f_le_tensor(&radius)?)
     }
 
     /// Levels [B, D] within the limit [B, 1] (in levels) around `origin`: round after round, as many pixels as necessary go one level

@@ -145,6 +145,7 @@ impl Minimal {
             } else {
                 (goal.value(victim, &x)?, None)
             };
+            let value = victim.counted(budget, &x, radius, value)?;
             // NaN is not a success.
             let first = value.f_ge(reach)?.f_logical_and(&done.f_logical_not()?)?;
             kept = x.f_where_self(&pixels(&first)?, &kept)?;

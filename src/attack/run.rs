@@ -108,6 +108,7 @@ pub fn judge(name: &str, attack: &dyn Attack, victim: &Victim, budget: &Budget) 
                 let finite = candidate.f_where_self(&known, x)?;
                 let fair = victim.fair(budget, &finite, &radius)?;
                 let damage = if lone { size } else { attack.goal().value(victim, &fair)? };
+                let damage = victim.counted(budget, &fair, &radius, damage)?;
                 best.offer(fair, damage)?;
             }
             search = search + victim.passes().take();
@@ -117,7 +118,16 @@ pub fn judge(name: &str, attack: &dyn Attack, victim: &Victim, budget: &Budget) 
         }
         let spectrum = if attack.directions() > 0 { victim.spectrum_passes() } else { Passes::default() };
         let images = best.into_images().unwrap_or_else(|| x.shallow_clone());
-        ensure_within(name, budget, x, &images, &radius)?;
+        // Where the grid of pixels left nothing within an attack's own radius, there is no result.
+        let astray = victim.counted(budget, &images, &radius, Tensor::f_zeros_like(&radius)?)?.f_isnan()?;
+        if astray.f_all()?.f_int64_value(&[])? == 1 {
+            let number = |t: Tensor| -> Result<f64> { Ok(t.f_double_value(&[])?) };
+            let (least, most) = (number(budget.measure(x, &images)?.f_min()?)?, number(radius.f_max()?)?);
+            let expected = format!("a radius that rounding the clean images leaves room for (at least {least:.1e})");
+            return Err(Error::request(format!("{name}: images of 8 bits"), expected, format!("at most {most:.1e}")));
+        }
+        lost = lost.f_logical_or(&astray)?;
+        ensure_within(name, budget, x, &x.f_where_self(&astray.f_view([-1, 1, 1, 1])?, &images)?, &radius)?;
         let moved = Reading::of(victim.vae(), &images)?;
         let damage = attack.goal().of(victim, &moved)?;
         // If a sample has no result, all of its measures say so.

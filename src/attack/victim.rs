@@ -287,6 +287,15 @@ impl<'a> Victim<'a> {
         if self.rounded { budget.on_grid(self.images(), &within, radius) } else { Ok(within) }
     }
 
+    /// The damage `[B]` that images from [`Victim::fair`] do; NaN where none on the grid of pixels is within the radius.
+    pub(super) fn counted(&self, budget: &Budget, fair: &Tensor, radius: &Tensor, damage: Tensor) -> Result<Tensor> {
+        if !self.rounded {
+            return Ok(damage);
+        }
+        let beyond = budget.holds(self.images(), fair, radius)?.f_logical_not()?;
+        Ok(damage.f_masked_fill(&beyond, f64::NAN)?)
+    }
+
     /// The count of passes through the model.
     pub(super) fn passes(&self) -> &Counter {
         &self.passes

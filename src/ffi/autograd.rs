@@ -18,6 +18,7 @@ unsafe extern "C" {
         at_stem: c_int,
         stops: extern "C" fn() -> c_int,
     ) -> *const c_char;
+    fn pb_has_custom(found: *mut c_int, out: *const c_void) -> *const c_char;
     fn pb_grams(
         grams: *mut *mut c_void,
         out: *const c_void,
@@ -153,6 +154,18 @@ fn pulled(
     check("vjp", message).or_else(|error| event::ensure_wanted().and(Err(error)))?;
     // SAFETY: the call succeeded, so `result` is an at::Tensor on the heap that nobody else owns.
     Ok(unsafe { Tensor::from_ptr(result.cast::<C_tensor>()) })
+}
+
+/// Whether the graph of `output` has a function that is not libtorch's own, such as one of a `torch.autograd.Function`. Its second derivative
+/// may be missing without a word.
+///
+/// # Errors
+/// If libtorch fails.
+pub fn has_custom_functions(output: &Tensor) -> Result<bool> {
+    let mut found = 0;
+    // SAFETY: `output` is a live tensor, which is only read; `found` is writable.
+    check("graph", unsafe { pb_has_custom(&mut found, output.as_ptr().cast()) })?;
+    Ok(found != 0)
 }
 
 /// Whether a pass that takes seconds should stop.

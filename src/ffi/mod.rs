@@ -23,7 +23,7 @@ use crate::error::{Error, Result};
 use std::ffi::{CStr, c_char};
 use std::sync::OnceLock;
 
-pub use autograd::{By, Graph, VjpMode, grams_folded, rows_folded, stem, vjp, vjp_by};
+pub use autograd::{By, Graph, VjpMode, grams_folded, has_custom_functions, rows_folded, stem, vjp, vjp_by};
 pub use finite::all_finite;
 pub use graph::Replay;
 pub use lane::Lane;

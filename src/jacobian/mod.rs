@@ -8,6 +8,7 @@ mod finals;
 mod footprint;
 mod planner;
 mod product;
+mod twice; //       functions whose second derivative is missing
 mod ways;
 
 pub use batch_size::BatchSize;
@@ -63,8 +64,8 @@ pub fn grams(output: &Tensor, input: &Tensor, mode: Mode) -> Result<Option<Tenso
 /// of `output`; a view that is not contiguous.
 ///
 /// The vector-Jacobian product g(u) = J^T u is linear in u, so its own Jacobian with respect to u is J^T: L backward
-/// passes through the backward pass give the columns. Where an operation cannot be differentiated twice, the O rows
-/// are taken instead.
+/// passes through the backward pass give the columns. Where an operation cannot be differentiated twice, or where a
+/// function of the user's own leaves its part out of the second derivative, the O rows are taken instead.
 ///
 /// # Errors
 /// If neither can be computed in this `mode`; the looped mode is the last to fail.
@@ -75,6 +76,11 @@ pub fn columns(output: &Tensor, input: &Tensor, mode: Mode) -> Result<Tensor> {
         Err(error) if error.is_once_differentiable() => rows(output, input, mode),
         // Any error that the second derivative can cause.
         Err(error) if mode == Mode::Looped && error.is_of_the_way() => rows(output, input, mode).map_err(|_| error),
+        Ok(columns)
+            if !twice::agree(output, input, |u| Ok(u.f_unsqueeze(1)?.f_bmm(&columns)?.f_squeeze_dim(1)?))? =>
+        {
+            rows(output, input, mode)
+        }
         other => other,
     }
 }

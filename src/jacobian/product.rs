@@ -33,7 +33,35 @@ impl Products {
         let pulled = ffi::vjp(&output, &input, &cotangent.f_unsqueeze(0)?, VjpMode::Looped, Graph::Differentiable)
             .map_err(twice)?;
         let pulled = pulled.f_squeeze_dim(0)?.f_flatten(1, -1)?;
-        Ok(Self { output, input, cotangent, pulled, mode })
+        let products = Self { output, input, cotangent, pulled, mode };
+        products.ensure_whole()?;
+        Ok(products)
+    }
+
+    /// Refuses a function whose part of J v is missing: <u, J v> would not be <J^T u, v>, which is asked of as many v as a pass takes.
+    fn ensure_whole(&self) -> Result<()> {
+        if !ffi::has_custom_functions(&self.output)? {
+            return Ok(());
+        }
+        let (b, r, d) = self.shape();
+        let waves = |count: i64, pace: f64| -> Result<Tensor> {
+            let place = (Kind::Double, self.output.device());
+            Ok(Tensor::f_arange(b * count, place)?.f_mul_scalar(pace)?.f_cos()?.f_view([b, count, 1])?)
+        };
+        let (u, v) = (waves(r, 0.7)?, waves(d, 1.3)?);
+        let (pulled, pushed) = (self.pull(&u)?.f_to_kind(Kind::Double)?, self.push(&v)?.f_to_kind(Kind::Double)?);
+        let (parts, forward) = (pulled.f_mul(&v)?, pushed.f_mul(&u)?.sum_over([1, 2])?);
+        // Beside the size of its terms, a sum that cancels is nothing.
+        let apart = parts.sum_over([1, 2])?.f_sub(&forward)?.f_abs()?;
+        let allowed = parts.f_abs()?.sum_over([1, 2])?.f_mul_scalar(1e-4)?;
+        if apart.f_gt_tensor(&allowed)?.f_any()?.f_int64_value(&[])? == 0 {
+            return Ok(());
+        }
+        Err(Error::request(
+            "the model",
+            "operations that can be differentiated twice, or --spectrum full",
+            "a function of its own (torch.autograd.Function) that takes no part in a second derivative",
+        ))
     }
 
     /// (B, R, D).

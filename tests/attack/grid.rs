@@ -43,6 +43,16 @@ fn rounded_images_obey_their_budget() {
         let error = tight.on_grid(&off, &off, &Tensor::from_slice(&[1e-4])).unwrap_err();
         assert_eq!(error.exit_code(), 2);
         assert!(error.to_string().starts_with("images of 8 bits: expected an epsilon that"), "{error}");
+        // What it names as enough is enough.
+        let named = error.to_string().split("at least ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+        let enough = Budget::new(Norm::Linf, named, Some((0.0, 1.0))).unwrap();
+        assert!(enough.on_grid(&off, &off, &Tensor::from_slice(&[named])).is_ok());
+        // An attack's own radius may leave no room, where epsilon does.
+        let own = Tensor::from_slice(&[1e-4, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]);
+        let wide = Budget::new(Norm::L2, 1.0, Some((0.0, 1.0))).unwrap();
+        let found = wide.on_grid(&off, &off, &own).unwrap();
+        let held = Vec::<bool>::try_from(wide.holds(&off, &found, &own).unwrap()).unwrap();
+        assert_eq!(held, [false, true, true, true, true, true, true, true]);
     }
 }
 
@@ -60,6 +70,21 @@ fn a_rounded_attack_is_judged_as_rounded() {
             assert!((damage - again).abs() < 1e-9, "{name}: {damage} {again}");
         }
     }
+}
+
+/// Images that are not of 8 bits, and an attack that tries radii which their rounding exceeds.
+#[test]
+fn a_radius_below_the_rounding_costs_that_trial_alone() {
+    let toy = Toy::tanh(Kind::Double);
+    let x = images(86, 6);
+    let budget = Budget::new(Norm::L2, 1.0, Some((0.0, 1.0))).unwrap();
+    let victim = Victim::of(&toy, &x).unwrap().rounded(true);
+    let spec: AttackSpec = serde_yaml::from_str("{kind: minimal, reach: 0.001}").unwrap();
+    let found = &run(&spec, &victim, &budget).unwrap()[0];
+    let (smallest, damage) = (list(found.smallest.as_ref().unwrap()), list(&found.damage));
+    assert!(levels(&found.images).iter().all(|l| (l - l.round()).abs() < 1e-9));
+    assert!(smallest.iter().all(|size| *size > 0.0 && *size < 0.1), "{smallest:?}");
+    assert!(damage.iter().all(|d| *d >= 0.001), "{damage:?}");
 }
 
 #[test]

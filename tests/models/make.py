@@ -13,6 +13,7 @@ import re
 import struct
 import tempfile
 import zipfile
+from typing import List
 
 import numpy as np
 import torch
@@ -143,8 +144,12 @@ def script(name, module):
     for p in module.parameters():
         if not p.isnan().any():
             nn.init.uniform_(p, -0.5, 0.5)
+    packed(name, torch.jit.script(module.eval()))  # a traced one stays as it is
+
+
+def packed(name, scripted):
     with tempfile.NamedTemporaryFile(suffix=".pt") as raw:
-        torch.jit.save(torch.jit.script(module.eval()), raw.name)  # a traced one stays as it is
+        torch.jit.save(scripted, raw.name)
         # Without the debug records, which name the folders of the machine that ran this.
         with zipfile.ZipFile(raw.name) as old, zipfile.ZipFile(HERE / f"{name}.pt", "w") as new:
             for entry in old.namelist():
@@ -548,6 +553,86 @@ class Counting(Maps):
         return mu, mu
 
 
+class Late(Maps):
+    """Writes to maps of which it has taken views."""
+
+    @torch.jit.export
+    def encode(self, x):
+        h = self.maps(x)
+        view, flat = h.view(h.size(0), -1), h.flatten(1)
+        h += 0.5
+        self.act(h)
+        mu = self.mu(view + flat)
+        return mu, mu
+
+
+class Lent(Maps):
+    """A layer writes to a view that it is given."""
+
+    @torch.jit.export
+    def encode(self, x):
+        h = self.maps(x)
+        self.act(h.view(h.size(0), -1))
+        mu = self.mu(h.flatten(1))
+        return mu, mu
+
+
+class Greedy(Maps):
+    """Changes what it is given."""
+
+    @torch.jit.export
+    def encode(self, x):
+        x.clamp_(-0.3, 0.7)
+        mu = self.mu(self.maps(x).flatten(1))
+        return mu, mu
+
+    @torch.jit.export
+    def decode(self, z):
+        z *= 2.0
+        return torch.sigmoid(self.d(z)).view(-1, 1, 8, 8)
+
+
+class Desk(Maps):
+    """Works in a buffer of its own, which it returns."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("work", torch.zeros(64, 64))
+
+    @torch.jit.export
+    def encode(self, x):
+        mu = self.mu(self.maps(x).flatten(1))
+        return mu, mu
+
+    @torch.jit.export
+    def decode(self, z):
+        out = self.work[: z.size(0)]
+        out.copy_(self.d(z))
+        return out.sigmoid_().view(-1, 1, 8, 8)
+
+
+class Listed(Maps):
+    """Returns a list."""
+
+    @torch.jit.export
+    def encode(self, x) -> List[torch.Tensor]:
+        mu = self.mu(self.maps(x).flatten(1))
+        return [mu, mu * 0.5]
+
+
+class Chained(Maps):
+    """A sample's code depends on those before it."""
+
+    @torch.jit.export
+    def encode(self, x):
+        mu = self.mu(self.maps(x).flatten(1)).cumsum(0)
+        return mu, mu
+
+    @torch.jit.export
+    def decode(self, z):
+        return torch.sigmoid(self.d(z.cumsum(0))).view(-1, 1, 8, 8)
+
+
 class Rectified(Maps):
     """ReLUs behind a convolution and a layer: in place, of what others read too, in a branch, and twice."""
 
@@ -664,6 +749,23 @@ def rectified():
     save(HERE / "maps/rectified.safetensors", {"x": x, "mean": module.encode(x)[0], "first": module.encode(x[:1])[0]})
 
 
+def written():
+    torch.manual_seed(7)
+    x = torch.linspace(-1, 1, 320, dtype=torch.float64).reshape(5, 1, 8, 8).sin()
+    stored = {"x": x}
+    for name, module in {"late": Late(), "lent": Lent(), "greedy": Greedy(), "desk": Desk(), "listed": Listed(), "chained": Chained()}.items():
+        script(f"maps/{name}", module)
+        # What PyTorch makes of it, in f64.
+        module.double()
+        mean = module.encode(x.clone())[0]
+        stored |= {f"{name}.mean": mean, f"{name}.x_hat": module.decode(mean.clone())}
+    # Frozen: weights are constants of the code.
+    frozen = torch.jit.freeze(torch.jit.script(Viewed().eval().double()), preserved_attrs=["encode", "decode"])
+    packed("maps/frozen", frozen)
+    mean = frozen.encode(x)[0]
+    save(HERE / "maps/written.safetensors", stored | {"frozen.mean": mean, "frozen.x_hat": frozen.decode(mean)})
+
+
 class Value(nn.Module):
     """Judges an image by one value, [B]."""
 
@@ -705,5 +807,6 @@ if __name__ == "__main__":
     unread()
     maps()
     rectified()
+    written()
     traced_maps()
     judges()
