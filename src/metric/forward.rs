@@ -1,9 +1,9 @@
 //! What a metric differentiates: the pass through the encoder and, where the metric has a decoder's part, through the decoder and back.
 
+use super::kind::MetricKind;
 use super::known::Known;
-use super::{Metric, MetricKind, StemCache, stem};
+use super::stem::StemCache;
 use crate::error::{Error, Result};
-use crate::ffi::By;
 use crate::jacobian::{self, Ways};
 use crate::linalg;
 use crate::model::{Posterior, Vae};
@@ -13,11 +13,11 @@ use tch::{Kind, Tensor};
 /// A pass that is yet to be pulled back.
 pub(super) struct Forward {
     /// The images, which require gradients, and what is differentiated, [B, P].
-    x: Tensor,
-    output: Tensor,
-    /// T, and which samples have a code, as in [`Metric`].
-    weights: Option<Tensor>,
-    known: Known,
+    pub(super) x: Tensor,
+    pub(super) output: Tensor,
+    /// T, and which samples have a code, as in a [`Metric`](super::Metric).
+    pub(super) weights: Option<Tensor>,
+    pub(super) known: Known,
 }
 
 impl Forward {
@@ -52,18 +52,6 @@ impl Forward {
         let gram = self.known.times(&weighted(gram, self.weights.as_ref())?)?;
         let (samples, rows) = (self.x.size()[0].max(1), gram.size()[1]);
         Ok(Some((gram, rows.min(self.x.numel() as i64 / samples))))
-    }
-
-    /// The metric, by the rows of the Jacobian.
-    pub(super) fn pulled(self, ways: Ways, stem: Option<&mut StemCache>) -> Result<Metric> {
-        let Self { x, output, weights, known } = self;
-        let factors = stem.map(|stem| stem.factors(&output, &x)).transpose()?.flatten();
-        let Some((triangle, basis)) = factors else {
-            return Ok(Metric { rows: jacobian::rows(&output, &x, ways.rows)?, weights, basis: None, known });
-        };
-        // The rows are a view of [P, B, H]; multiplied in this order, they form one large matrix.
-        let rows = jacobian::rows_by(By::Stem, &output, &x, ways.rows)?.f_transpose(0, 1)?;
-        Ok(Metric { rows: stem::times(&rows, &triangle)?.f_transpose(0, 1)?, weights, basis: Some(basis), known })
     }
 }
 

@@ -6,91 +6,26 @@
 mod footprint; // the memory of a pass
 mod forward; //   what is differentiated
 mod independence;
+mod kind;
 mod known; //    samples without a code
 mod operator;
 mod scales; //   variances beyond the precision of the pass
 mod stem; // encoders that begin with a linear map
 
 pub use independence::ensure_independent;
+pub use kind::MetricKind;
 pub use operator::{MatrixFree, Operator, Shape};
 pub use stem::StemCache;
 
-use crate::error::{Error, Result};
-use crate::ffi::kernels;
-use crate::jacobian::{Reach, Ways};
+use crate::error::Result;
+use crate::ffi::{By, kernels};
+use crate::jacobian::{self, Ways};
 use crate::linalg;
 use crate::model::Vae;
 use crate::ops::Reduce;
 use forward::{Forward, decoder_jacobian, latent, triangle, weighted};
 use known::Known;
-use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
-
-/// Which pullback metric.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, strum::Display, strum::IntoStaticStr,
-)]
-#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
-#[serde(rename_all = "kebab-case")]
-#[strum(serialize_all = "kebab-case")]
-pub enum MetricKind {
-    /// J_mu^T J_mu; A = J_mu, R = L.
-    Mean,
-    /// J_mu^T J_mu + J_sigma^T J_sigma = E_eps[J_eps^T J_eps]; A = [J_mu; J_sigma], R = 2L.
-    #[default]
-    Stochastic,
-    /// J_mu^T diag(1/sigma^2) J_mu + 1/2 J_logvar^T J_logvar; KL(q_x || q_{x+d}) ~ 1/2 d^T G d. R = 2L.
-    Fisher,
-    /// J_mu^T M J_mu with M = J_g^T J_g at z = mu(x): the metric of x -> g(mu(x)). R = L.
-    Output,
-    /// J_mu^T M J_mu + J_sigma^T diag(diag M) J_sigma. R = 2L.
-    OutputStochastic,
-    /// J_g^T J_g at z = mu(x): the metric of the decoder, on codes and not on images. R = D = L.
-    Decoder,
-}
-
-impl MetricKind {
-    /// The metrics of images, in the order of the documentation; [`MetricKind::Decoder`] is the metric of codes.
-    pub const ALL: [Self; 5] = [Self::Mean, Self::Stochastic, Self::Fisher, Self::Output, Self::OutputStochastic];
-
-    /// Its name in commands and files.
-    pub fn name(self) -> &'static str {
-        self.into()
-    }
-
-    /// R, the rows of its factor, for L latents.
-    pub fn rows(self, latent: i64) -> i64 {
-        match self {
-            Self::Mean | Self::Output | Self::Decoder => latent,
-            Self::Stochastic | Self::Fisher | Self::OutputStochastic => 2 * latent,
-        }
-    }
-
-    /// Which Jacobians it needs.
-    pub fn reach(self) -> Reach {
-        match self {
-            Self::Mean | Self::Stochastic | Self::Fisher => Reach::Encoder,
-            Self::Output | Self::OutputStochastic | Self::Decoder => Reach::EncoderAndDecoder,
-        }
-    }
-
-    /// Refuses the metric of codes if `what` needs directions of images.
-    ///
-    /// # Errors
-    /// A wrong request for [`MetricKind::Decoder`].
-    pub fn ensure_of_images(self, what: &str) -> Result<()> {
-        if Self::ALL.contains(&self) {
-            return Ok(());
-        }
-        let names = Self::ALL.map(Self::name).join(", ");
-        Err(Error::request(what, format!("one of images: {names}"), format!("{self}, which is of codes")))
-    }
-
-    /// D, the length of its directions, for images of `dim` numbers and L latents.
-    pub fn dim(self, dim: i64, latent: i64) -> i64 {
-        if self == Self::Decoder { latent } else { dim }
-    }
-}
 
 /// A pullback metric at B points, as a factor A [B, R, D] with G = A^T A.
 ///
@@ -140,7 +75,7 @@ impl Metric {
             let known = Known::of(&q.mean)?;
             return Ok(Self { known, ..Self::from_factor(triangle(&decoder_jacobian(vae, &q.mean, ways)?, l)?)? });
         }
-        Forward::of(vae, x, kind, ways)?.pulled(ways, stem)
+        Self::pulled(Forward::of(vae, x, kind, ways)?, ways, stem)
     }
 
     /// The Gram matrices [B, R, R] f64 of [`Metric::behind`], and min(R, D): where nothing else is wanted, J need not exist as a whole.
@@ -161,9 +96,21 @@ impl Metric {
             if let Some(found) = forward.gram(ways, stem)? {
                 return Ok(found);
             }
-            forward.pulled(ways, Some(stem))?
+            Self::pulled(forward, ways, Some(stem))?
         };
         Ok((metric.gram()?, metric.rank_bound()))
+    }
+
+    /// By the rows of the Jacobian.
+    fn pulled(forward: Forward, ways: Ways, stem: Option<&mut StemCache>) -> Result<Self> {
+        let Forward { x, output, weights, known } = forward;
+        let factors = stem.map(|stem| stem.factors(&output, &x)).transpose()?.flatten();
+        let Some((triangle, basis)) = factors else {
+            return Ok(Self { rows: jacobian::rows(&output, &x, ways.rows)?, weights, basis: None, known });
+        };
+        // The rows are a view of [P, B, H]; multiplied in this order, they form one large matrix.
+        let rows = jacobian::rows_by(By::Stem, &output, &x, ways.rows)?.f_transpose(0, 1)?;
+        Ok(Self { rows: stem::times(&rows, &triangle)?.f_transpose(0, 1)?, weights, basis: Some(basis), known })
     }
 
     /// A metric from its factor A [B, R, D].
