@@ -3,20 +3,21 @@
 //! An entry states what a comparison needs: suite, norm, sizes, goal, setting and data. Entries that agree in these share a table. JSON that this
 //! command wrote is an input as well, so that a table can be extended without its models.
 
+mod page; //  tables as Markdown and HTML
+mod table; // what compares with what, and in which order
+
 use super::AttackRequest;
 use crate::config::{PixelBox, Precision, Target};
 use crate::correlate::{Bootstrap, interval};
 use crate::error::{Error, Result, one_of};
 use crate::metric::MetricKind;
 use crate::report;
-use crate::report::markup::{Element, element};
 use crate::report::stats;
 use crate::spectrum::SpectrumSpec;
 use crate::store::{FileKind, Overwrite, Reader};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 /// The attack whose result counts.
@@ -78,14 +79,14 @@ pub fn leaderboard(inputs: &[PathBuf], output: &Path, overwrite: Overwrite) -> R
     for input in inputs {
         entries.extend(read(input)?);
     }
-    let tables = tables(entries);
+    let tables = table::tables(entries);
     let text = match form {
         "json" => {
             let all: Vec<&Entry> = tables.iter().flatten().collect();
             serde_json::to_string_pretty(&all).map_err(|e| Error::internal("leaderboard", e.to_string()))? + "\n"
         }
-        "md" => markdown(&tables),
-        _ => html(&tables),
+        "md" => page::markdown(&tables),
+        _ => page::html(&tables),
     };
     Ok(report::publish(&text, output, overwrite)?)
 }
@@ -224,127 +225,8 @@ fn interval_of(values: &[f64], seed: u64) -> Result<[f64; 3]> {
     Ok([found.value, found.lower, found.upper])
 }
 
-/// Groups of comparable entries, the most robust first; the larger groups first.
-fn tables(entries: Vec<Entry>) -> Vec<Vec<Entry>> {
-    let mut tables: Vec<Vec<Entry>> = vec![];
-    for entry in entries {
-        match tables.iter_mut().find(|table| table.first().is_some_and(|first| compares(first, &entry))) {
-            // If the same model occurs twice, the newer entry is kept.
-            Some(table) => {
-                table.retain(|old| old.model_sha256 != entry.model_sha256);
-                table.push(entry);
-            }
-            None => tables.push(vec![entry]),
-        }
-    }
-    for table in &mut tables {
-        table.sort_by(|a, b| a.area[0].total_cmp(&b.area[0]));
-    }
-    tables.sort_by_key(|table| std::cmp::Reverse(table.len()));
-    tables
-}
-
-fn compares(a: &Entry, b: &Entry) -> bool {
-    let key = |e: &Entry| {
-        (
-            e.suite.clone(),
-            e.norm.clone(),
-            e.goal.clone(),
-            e.setting.clone(),
-            e.data_sha256.clone(),
-            e.samples,
-            format!("{:?}", e.eps),
-        )
-    };
-    key(a) == key(b)
-}
-
-/// A table's title, its columns and rows.
-fn cells(table: &[Entry]) -> (String, Vec<String>, Vec<Vec<String>>) {
-    let Some(first) = table.first() else { return (String::new(), vec![], vec![]) };
-    let title = format!(
-        "{}, {}, goal {}{}: {} samples of {} (data {})",
-        first.suite,
-        first.norm,
-        first.goal,
-        if first.setting.is_empty() { String::new() } else { format!("; {}", first.setting) },
-        first.samples,
-        first.dataset,
-        short(&first.data_sha256)
-    );
-    let mut columns = vec!["rank".to_owned(), "model".to_owned(), "mean damage over epsilon".to_owned()];
-    columns.extend(first.eps.iter().map(|e| format!("damage at {e}")));
-    columns.extend(["clean mse", "mse at the largest", "passes", "weights"].map(str::to_owned));
-    let with_interval =
-        |[value, lower, upper]: [f64; 3]| format!("{} [{}, {}]", figures(value), figures(lower), figures(upper));
-    let rows = table.iter().enumerate().map(|(i, e)| {
-        let mut row = vec![(i + 1).to_string(), e.model.clone(), with_interval(e.area)];
-        row.extend(e.damage.iter().map(|d| with_interval(*d)));
-        row.push(figures(e.clean_mse));
-        row.push(e.recon_mse.last().map_or_else(String::new, |v| figures(*v)));
-        row.push(format!("{:.0} + {:.0}", e.passes[0], e.passes[1]));
-        row.push(short(&e.model_sha256));
-        row
-    });
-    (title, columns, rows.collect())
-}
-
 fn short(hash: &str) -> String {
     hash.chars().take(8).collect()
-}
-
-/// Three significant figures.
-fn figures(value: f64) -> String {
-    if value == 0.0 || !value.is_finite() {
-        return value.to_string();
-    }
-    let digits = (2 - value.abs().log10().floor() as i32).clamp(0, 12) as usize;
-    format!("{value:.digits$}")
-}
-
-/// What a reader must know about every table.
-const NOTE: &str = "Most robust first: by the area under the mean damage over epsilon, divided by the largest epsilon. Each damage is the worst \
-                    over all attacks of the suite, mean over the samples, with a bootstrap interval of 95 %. Latent distances of models \
-                    whose codes have other scales do not compare; errors of reconstructions do. Passes are forward and backward, a sample.";
-
-fn markdown(tables: &[Vec<Entry>]) -> String {
-    let mut text = format!("# Leaderboard\n\n{NOTE}\n");
-    for table in tables {
-        let (title, columns, rows) = cells(table);
-        let line = |cells: &[String]| {
-            format!("| {} |", cells.iter().map(|c| c.replace('|', "\\|")).collect::<Vec<_>>().join(" | "))
-        };
-        let rule = vec!["---".to_owned(); columns.len()];
-        let _ = write!(text, "\n## {title}\n\n{}\n{}\n", line(&columns), line(&rule));
-        for row in rows {
-            let _ = writeln!(text, "{}", line(&row));
-        }
-    }
-    text
-}
-
-fn html(tables: &[Vec<Entry>]) -> String {
-    let row = |tag: &'static str, cells: Vec<String>| -> Element {
-        element("tr").children(cells.into_iter().map(|c| element(tag).text(c)))
-    };
-    let mut body = element("body").child(element("h1").text("Leaderboard")).child(element("p").text(NOTE));
-    for table in tables {
-        let (title, columns, rows) = cells(table);
-        let head = element("thead").child(row("th", columns));
-        let rows = element("tbody").children(rows.into_iter().map(|r| row("td", r)));
-        body.push(element("h2").text(title));
-        body.push(element("div").class("wide").child(element("table").child(head).child(rows)));
-    }
-    let style = "body{font:16px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:72rem;padding:0 1rem;color:#222;background:#fff}\
-                 .wide{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums}\
-                 th,td{padding:.3rem .8rem;text-align:left;border-bottom:1px solid #8884;white-space:nowrap}\
-                 @media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}}";
-    let head = element("head")
-        .child(element("meta").with("charset", "utf-8"))
-        .child(element("meta").with("name", "viewport").with("content", "width=device-width, initial-scale=1"))
-        .child(element("title").text("Leaderboard"))
-        .child(element("style").text(style));
-    format!("<!doctype html>\n{}\n", element("html").with("lang", "en").child(head).child(body).render())
 }
 
 #[cfg(test)]
@@ -363,14 +245,6 @@ mod tests {
         assert_eq!(
             of("metric: mean, precision: f64, spectrum: {mode: top, pairs: 3}"),
             "directions of the metric mean; spectrum.mode top; spectrum.pairs 3; f64"
-        );
-    }
-
-    #[test]
-    fn figures_are_three() {
-        assert_eq!(
-            ["1234.6", "12.345", "0.00123456", "0"].map(|t| figures(t.parse().unwrap())),
-            ["1235", "12.3", "0.00123", "0"]
         );
     }
 }
