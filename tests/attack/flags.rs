@@ -11,6 +11,7 @@ use pullback::model::{Interface, Model, Posterior, Vae};
 use pullback::pipeline::{AttackRequest, Provided, Subject, attack_with};
 use pullback::store::Overwrite;
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use tch::{Kind, Tensor};
 
@@ -141,7 +142,35 @@ impl Outcome {
 /// What `attacks` find of a model, without a box.
 fn attacked(make: impl Fn() -> Box<dyn Vae>, x: &Tensor, attacks: &[&str], eps: &[f64]) -> Outcome {
     let folder = tempfile::tempdir().unwrap();
-    let data = folder.path().join("images.h5");
+    let (result, told) = stored(folder.path(), make, x, attacks, eps);
+    let file = File::open(result).unwrap();
+    let names = |group: &str| file.group(group).unwrap().member_names().unwrap();
+    let read = |path: String| file.dataset(&path).unwrap().read_raw::<f64>().unwrap();
+    let damage = names("damage").into_iter().map(|name| {
+        let values = read(format!("damage/{name}"));
+        (name, values)
+    });
+    let each = read("curve/passes".to_owned()).len();
+    let ends = names("curve").into_iter().filter(|name| name != "passes").map(|name| {
+        let curve = read(format!("curve/{name}"));
+        (name, curve.chunks(each).map(|passes| passes[each - 1]).collect())
+    });
+    let flags = names("flags").into_iter().map(|name| {
+        let rows = file.dataset(&format!("flags/{name}")).unwrap().read_raw::<u8>().unwrap();
+        (name, rows.iter().filter(|row| **row == 1).count())
+    });
+    Outcome { damage: damage.collect(), ends: ends.collect(), flags: flags.collect(), told }
+}
+
+/// The file of what `attacks` find of a model, without a box, and the warnings.
+fn stored(
+    folder: &Path,
+    make: impl Fn() -> Box<dyn Vae>,
+    x: &Tensor,
+    attacks: &[&str],
+    eps: &[f64],
+) -> (PathBuf, Vec<String>) {
+    let data = folder.join("images.h5");
     let pixels: Vec<f32> = list(x).into_iter().map(|p| p as f32).collect();
     let file = File::create(&data).unwrap();
     file.new_dataset::<f32>().shape([SAMPLES, 1, 4, 4]).create("images").unwrap().write_raw(&pixels).unwrap();
@@ -160,7 +189,7 @@ fn attacked(make: impl Fn() -> Box<dyn Vae>, x: &Tensor, attacks: &[&str], eps: 
         seed: 4,
         device: "cpu".parse().unwrap(),
         batch: BatchSize::Auto,
-        output: folder.path().join("a.h5"),
+        output: folder.join("a.h5"),
         overwrite: Overwrite::No,
     };
     let config = AttackConfig {
@@ -176,28 +205,7 @@ fn attacked(make: impl Fn() -> Box<dyn Vae>, x: &Tensor, attacks: &[&str], eps: 
     let request = AttackRequest::of(subject, &config);
     let warned = Warned::default();
     attack_with(&request, &Provided { model: Some(&open), ..Provided::default() }, &warned).unwrap();
-    let file = File::open(&request.subject.output).unwrap();
-    let names = |group: &str| file.group(group).unwrap().member_names().unwrap();
-    let read = |path: String| file.dataset(&path).unwrap().read_raw::<f64>().unwrap();
-    let damage = names("damage").into_iter().map(|name| {
-        let values = read(format!("damage/{name}"));
-        (name, values)
-    });
-    let each = read("curve/passes".to_owned()).len();
-    let ends = names("curve").into_iter().filter(|name| name != "passes").map(|name| {
-        let curve = read(format!("curve/{name}"));
-        (name, curve.chunks(each).map(|passes| passes[each - 1]).collect())
-    });
-    let flags = names("flags").into_iter().map(|name| {
-        let rows = file.dataset(&format!("flags/{name}")).unwrap().read_raw::<u8>().unwrap();
-        (name, rows.iter().filter(|row| **row == 1).count())
-    });
-    Outcome {
-        damage: damage.collect(),
-        ends: ends.collect(),
-        flags: flags.collect(),
-        told: warned.0.into_inner().unwrap(),
-    }
+    (request.subject.output, warned.0.into_inner().unwrap())
 }
 
 #[test]
@@ -279,12 +287,20 @@ fn what_is_no_number_is_flagged() {
     }
 }
 
-/// Two images from which the larger epsilon reaches the wall, if it goes straight there, and two from which nothing does.
+/// Two images from which 0.4 reaches the pole, if it goes straight there, and two from which nothing does.
+fn before_the_pole() -> Tensor {
+    let dim = (images(38, SAMPLES) - 0.5) * 0.02;
+    Tensor::cat(&[dim.narrow(0, 0, 2) + 0.5, dim.narrow(0, 2, 2) + 0.4], 0)
+}
+
+/// The suite's file of four samples, of which two are lost at the larger of two sizes.
+pub(crate) fn half_lost(folder: &Path) -> PathBuf {
+    stored(folder, || Box::new(Pole), &before_the_pole(), &["{kind: suite}"], &[0.2, 0.4]).0
+}
+
 #[test]
 fn weaker_parts_do_not_hide_what_is_not_finite() {
-    let dim = (images(38, SAMPLES) - 0.5) * 0.02;
-    let x = Tensor::cat(&[dim.narrow(0, 0, 2) + 0.5, dim.narrow(0, 2, 2) + 0.4], 0);
-    let found = attacked(|| Box::new(Pole), &x, &["{kind: suite}"], &[0.2, 0.4]);
+    let found = attacked(|| Box::new(Pole), &before_the_pole(), &["{kind: suite}"], &[0.2, 0.4]);
     let (suite, parts) = (&found.damage["suite"], || found.damage.iter().filter(|(name, _)| *name != "suite"));
     assert!(found.damage["suite-random"].iter().all(|d| d.is_finite()), "{:?}", found.damage);
     for (place, damage) in suite.iter().enumerate() {

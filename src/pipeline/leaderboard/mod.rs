@@ -36,6 +36,9 @@ pub struct Entry {
     pub data_sha256: String,
     /// How many samples.
     pub samples: u64,
+    /// How many of them are lost: their damage is not finite at some size, and means are over the others. Absent from entries of before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost: Option<u64>,
     /// The suite and its version.
     pub suite: String,
     /// The norm of the perturbations.
@@ -62,6 +65,13 @@ pub struct Entry {
     pub seed: u64,
     /// Version of pullback that attacked.
     pub version: String,
+}
+
+impl Entry {
+    /// Whether means are over all samples, as far as is known: only then it has a rank.
+    fn is_whole(&self) -> bool {
+        self.lost.unwrap_or(0) == 0
+    }
 }
 
 /// Writes the leaderboard of `inputs` (attack files with the suite, JSON of this command) to `output`, whose extension sets the format.
@@ -131,6 +141,7 @@ fn of(reader: &Reader) -> Result<Entry> {
     let (_, clean) = reader.read_f64("/clean/recon_mse")?;
     let most = |path: String| -> Result<f64> { Ok(reader.read_f64(&path)?.1.into_iter().fold(0.0, f64::max)) };
     let area: Vec<f64> = (0..reader.samples()).map(|i| stats::area(&eps, |e| damage[e][i])).collect();
+    let is_lost = |i: &usize| damage.iter().any(|values| !values[*i].is_finite());
     let intervals: Result<Vec<_>> = damage.iter().map(|values| interval_of(values, header.seed)).collect();
     Ok(Entry {
         model: header.model.clone(),
@@ -138,6 +149,7 @@ fn of(reader: &Reader) -> Result<Entry> {
         dataset: header.dataset.clone(),
         data_sha256: header.data_sha256.clone(),
         samples: reader.samples() as u64,
+        lost: Some((0..reader.samples()).filter(is_lost).count() as u64),
         suite: header.extra.get(SUITE).cloned().unwrap_or_else(|| SUITE.to_owned()),
         norm: request.norm.to_string(),
         goal: request.attacks.iter().find(|a| a.name() == SUITE).map(|a| a.goal().to_string()).unwrap_or_default(),

@@ -2,7 +2,8 @@
 
 use super::Entry;
 
-/// Groups of comparable entries, the most robust first; the larger groups first.
+/// Groups of comparable entries, the most robust first, and those with lost samples last: the samples that break a model down are left out of
+/// its means, which are smaller for it. The larger groups come first.
 pub(super) fn tables(entries: Vec<Entry>) -> Vec<Vec<Entry>> {
     let mut tables: Vec<Vec<Entry>> = vec![];
     for entry in entries {
@@ -16,7 +17,7 @@ pub(super) fn tables(entries: Vec<Entry>) -> Vec<Vec<Entry>> {
         }
     }
     for table in &mut tables {
-        table.sort_by(|a, b| a.area[0].total_cmp(&b.area[0]));
+        table.sort_by(|a, b| b.is_whole().cmp(&a.is_whole()).then(a.area[0].total_cmp(&b.area[0])));
     }
     tables.sort_by_key(|table| std::cmp::Reverse(table.len()));
     tables
