@@ -1,11 +1,13 @@
 //! The leaderboard: which entries compare, who is first, and what a reader is told.
 
 use crate::attack::flags::half_lost;
+use pullback::event::{Event, Observer};
 use pullback::pipeline::leaderboard::leaderboard;
 use pullback::store::Overwrite;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 /// An entry as version 0.1 would have written it, with this mean damage at 0.5 and 1.
 fn entry(model: &str, weights: &str, damage: [f64; 2]) -> Value {
@@ -32,12 +34,29 @@ fn put(folder: &Path, entries: &[Value]) -> PathBuf {
     path
 }
 
-/// The leaderboard of files in one form.
-fn board(inputs: &[PathBuf], form: &str) -> String {
+/// Keeps notes.
+#[derive(Default)]
+struct Notes(Mutex<Vec<String>>);
+
+impl Observer for Notes {
+    fn on(&self, event: Event<'_>) {
+        if let Event::Note(line) = event {
+            self.0.lock().unwrap().push(line.to_owned());
+        }
+    }
+}
+
+/// The leaderboard of files in one form, and the notes.
+fn noted(inputs: &[PathBuf], form: &str) -> (String, Vec<String>) {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join(format!("board.{form}"));
-    leaderboard(inputs, &output, Overwrite::No).unwrap();
-    fs::read_to_string(output).unwrap()
+    let notes = Notes::default();
+    leaderboard(inputs, &output, Overwrite::No, &notes).unwrap();
+    (fs::read_to_string(output).unwrap(), notes.0.into_inner().unwrap())
+}
+
+fn board(inputs: &[PathBuf], form: &str) -> String {
+    noted(inputs, form).0
 }
 
 /// The cells of each row of the first Markdown table, its head first.
@@ -78,4 +97,35 @@ fn lost_samples_of_a_file_are_counted() {
     let folder = tempfile::tempdir().unwrap();
     let entries: Vec<Value> = serde_json::from_str(&board(&[half_lost(folder.path())], "json")).unwrap();
     assert_eq!((&entries[0]["samples"], &entries[0]["lost"]), (&json!(4), &json!(2)), "{entries:?}");
+}
+
+#[test]
+fn weights_stand_once_for_each_interface_and_seed() {
+    let folder = tempfile::tempdir().unwrap();
+    let plain = entry("m", "aa", [1.0, 2.0]);
+    let scaled = with(&entry("m", "aa", [3.0, 4.0]), json!({"interface": "input range -1,1"}));
+    let reseeded = with(&entry("m", "aa", [2.0, 3.0]), json!({"seed": 7}));
+    let input = put(folder.path(), &[plain.clone(), scaled, reseeded, entry("other", "bb", [5.0, 6.0])]);
+    let (page, notes) = noted(std::slice::from_ref(&input), "md");
+    let expected =
+        ["m (default interface; seed 0)", "m (default interface; seed 7)", "m (input range -1,1; seed 0)", "other"];
+    assert_eq!(column(&page, "model"), expected, "{page}");
+    assert!(notes.is_empty(), "{notes:?}");
+    // The same run again: what is equal needs no words, what is new takes the old one's place.
+    let (page, notes) = noted(&[input.clone(), input.clone()], "md");
+    assert_eq!((column(&page, "model").len(), notes.len()), (4, 0), "{page} {notes:?}");
+    let newer = folder.path().join("newer.json");
+    fs::write(&newer, serde_json::to_string(&[with(&plain, json!({"version": "0.2.0", "clean_mse": 0.5}))]).unwrap())
+        .unwrap();
+    let (page, notes) = noted(&[input, newer], "md");
+    assert_eq!(column(&page, "clean mse"), ["0.500", "0.0100", "0.0100", "0.0100"], "{page}");
+    assert_eq!(notes, ["leaderboard: an entry of m (aa, seed 0) gives way to the one that follows it"]);
+}
+
+/// As of functions in Python.
+#[test]
+fn models_whose_weights_are_not_known_are_told_by_their_path() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = put(folder.path(), &[entry("one", "", [1.0, 2.0]), entry("two", "", [2.0, 3.0])]);
+    assert_eq!(column(&board(&[input], "md"), "model"), ["one", "two"]);
 }

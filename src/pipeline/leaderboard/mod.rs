@@ -1,7 +1,8 @@
 //! `leaderboard`: the suite's results on several models, as one table that others can extend.
 //!
-//! An entry states what a comparison needs: suite, norm, sizes, goal, setting and data. Entries that agree in these share a table. JSON that this
-//! command wrote is an input as well, so that a table can be extended without its models.
+//! An entry states what a comparison needs: suite, norm, sizes, goal, setting and data. Entries that agree in these share a table, in which the
+//! same weights, read alike and with the same seed, stand once. JSON that this command wrote is an input as well, so that a table can be
+//! extended without its models.
 
 mod page; //  tables as Markdown and HTML
 mod table; // what compares with what, and in which order
@@ -10,7 +11,9 @@ use super::AttackRequest;
 use crate::config::{PixelBox, Precision, Target};
 use crate::correlate::{Bootstrap, interval};
 use crate::error::{Error, Result, one_of};
+use crate::event::Observer;
 use crate::metric::MetricKind;
+use crate::model::Interface;
 use crate::report;
 use crate::report::stats;
 use crate::spectrum::SpectrumSpec;
@@ -28,8 +31,11 @@ const SUITE: &str = "suite";
 pub struct Entry {
     /// Its file, under the name that the user gave.
     pub model: String,
-    /// SHA-256 of its weights.
+    /// SHA-256 of its weights; empty if they are not known.
     pub model_sha256: String,
+    /// How it was read, where that is not the default: range of the input, scale of the posterior, outputs.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub interface: String,
     /// Name of the data set.
     pub dataset: String,
     /// SHA-256 of the data.
@@ -68,17 +74,23 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// What its weights are called: their hash, or the path of a model without one.
+    fn weights(&self) -> &str {
+        if self.model_sha256.is_empty() { &self.model } else { &self.model_sha256 }
+    }
+
     /// Whether means are over all samples, as far as is known: only then it has a rank.
     fn is_whole(&self) -> bool {
         self.lost.unwrap_or(0) == 0
     }
 }
 
-/// Writes the leaderboard of `inputs` (attack files with the suite, JSON of this command) to `output`, whose extension sets the format.
+/// Writes the leaderboard of `inputs` (attack files with the suite, JSON of this command) to `output`, whose extension sets the format. The
+/// observer hears of entries that newer ones replace.
 ///
 /// # Errors
 /// A wrong request if an input is none of these, or the output exists already.
-pub fn leaderboard(inputs: &[PathBuf], output: &Path, overwrite: Overwrite) -> Result<()> {
+pub fn leaderboard(inputs: &[PathBuf], output: &Path, overwrite: Overwrite, observer: &dyn Observer) -> Result<()> {
     let form = output.extension().and_then(|e| e.to_str()).unwrap_or_default();
     let forms = ["html", "md", "json"];
     if !forms.contains(&form) {
@@ -89,7 +101,7 @@ pub fn leaderboard(inputs: &[PathBuf], output: &Path, overwrite: Overwrite) -> R
     for input in inputs {
         entries.extend(read(input)?);
     }
-    let tables = table::tables(entries);
+    let tables = table::tables(entries, observer);
     let text = match form {
         "json" => {
             let all: Vec<&Entry> = tables.iter().flatten().collect();
@@ -146,6 +158,7 @@ fn of(reader: &Reader) -> Result<Entry> {
     Ok(Entry {
         model: header.model.clone(),
         model_sha256: header.model_sha256.clone(),
+        interface: told_interface(&request.subject.interface),
         dataset: header.dataset.clone(),
         data_sha256: header.data_sha256.clone(),
         samples: reader.samples() as u64,
@@ -205,15 +218,26 @@ fn setting(request: &AttackRequest, extra: &BTreeMap<String, String>) -> String 
     told.join("; ")
 }
 
-/// The keys of a spectrum's settings that are not the default, with their values.
-fn changed(spec: &SpectrumSpec) -> BTreeMap<String, String> {
-    let values = |spec: &SpectrumSpec| -> BTreeMap<String, String> {
+/// How a model is read, where that is not the default, as it is typed: "input range -1,1; posterior logstd".
+fn told_interface(interface: &Interface) -> String {
+    let typed = |list: &str| -> String {
+        let numbers = list.trim_matches(['[', ']']).split(',');
+        numbers.map(|number| number.strip_suffix(".0").unwrap_or(number)).collect::<Vec<_>>().join(",")
+    };
+    let keys =
+        changed(interface).into_iter().map(|(key, value)| format!("{} {}", key.replace('_', " "), typed(&value)));
+    keys.collect::<Vec<_>>().join("; ")
+}
+
+/// The keys of some settings that are not the default, with their values.
+fn changed<T: Serialize + Default>(spec: &T) -> BTreeMap<String, String> {
+    let values = |spec: &T| -> BTreeMap<String, String> {
         match serde_json::to_value(spec) {
             Ok(Value::Object(map)) => map.into_iter().map(|(key, value)| (key, text(&value))).collect(),
             _ => BTreeMap::new(),
         }
     };
-    let default = values(&SpectrumSpec::default());
+    let default = values(&T::default());
     values(spec).into_iter().filter(|(key, value)| default.get(key) != Some(value)).collect()
 }
 
@@ -258,5 +282,13 @@ mod tests {
             of("metric: mean, precision: f64, spectrum: {mode: top, pairs: 3}"),
             "directions of the metric mean; spectrum.mode top; spectrum.pairs 3; f64"
         );
+    }
+
+    #[test]
+    fn how_a_model_is_read_is_told() {
+        assert_eq!(told_interface(&Interface::default()), "");
+        let read = "{input_range: [-1, 1], posterior: logstd, outputs: [1, 2]}";
+        let told = told_interface(&serde_yaml::from_str(read).unwrap());
+        assert_eq!(told, "input range -1,1; outputs 1,2; posterior logstd");
     }
 }

@@ -25,7 +25,7 @@ fn cells(table: &[Entry]) -> (String, Vec<String>, Vec<Vec<String>>) {
     let rows = table.iter().enumerate().map(|(i, e)| {
         // Those without a rank come last.
         let rank = if e.is_whole() { (i + 1).to_string() } else { "–".to_owned() };
-        let mut row = vec![rank, e.model.clone(), with_interval(e.area)];
+        let mut row = vec![rank, named(table, e), with_interval(e.area)];
         row.extend(e.damage.iter().map(|d| with_interval(*d)));
         row.push(e.lost.map_or_else(|| "unknown".to_owned(), |lost| lost.to_string()));
         row.push(figures(e.clean_mse));
@@ -35,6 +35,22 @@ fn cells(table: &[Entry]) -> (String, Vec<String>, Vec<Vec<String>>) {
         row
     });
     (title, columns, rows.collect())
+}
+
+/// An entry's model, with what tells it from others of the same weights.
+fn named(table: &[Entry], entry: &Entry) -> String {
+    let differs = |is_other: fn(&Entry, &Entry) -> bool| {
+        table.iter().any(|e| e.weights() == entry.weights() && is_other(e, entry))
+    };
+    let mut told = vec![];
+    if differs(|a, b| a.interface != b.interface) {
+        let read = if entry.interface.is_empty() { "default interface" } else { &entry.interface };
+        told.push(read.to_owned());
+    }
+    if differs(|a, b| a.seed != b.seed) {
+        told.push(format!("seed {}", entry.seed));
+    }
+    if told.is_empty() { entry.model.clone() } else { format!("{} ({})", entry.model, told.join("; ")) }
 }
 
 /// Three significant figures.

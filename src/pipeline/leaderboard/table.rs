@@ -1,18 +1,26 @@
 //! Which entries compare, and which model is the most robust of those that do.
 
-use super::Entry;
+use super::{Entry, short};
+use crate::event::{Event, Observer};
 
 /// Groups of comparable entries, the most robust first, and those with lost samples last: the samples that break a model down are left out of
 /// its means, which are smaller for it. The larger groups come first.
-pub(super) fn tables(entries: Vec<Entry>) -> Vec<Vec<Entry>> {
+pub(super) fn tables(entries: Vec<Entry>, observer: &dyn Observer) -> Vec<Vec<Entry>> {
     let mut tables: Vec<Vec<Entry>> = vec![];
     for entry in entries {
         match tables.iter_mut().find(|table| table.first().is_some_and(|first| compares(first, &entry))) {
             // If the same model occurs twice, the newer entry is kept.
-            Some(table) => {
-                table.retain(|old| old.model_sha256 != entry.model_sha256);
-                table.push(entry);
-            }
+            Some(table) => match table.iter_mut().find(|old| is_same(old, &entry)) {
+                Some(old) => {
+                    let what = format!("{} ({}, seed {})", old.model, short(&old.model_sha256), old.seed);
+                    if *old != entry {
+                        let line = format!("leaderboard: an entry of {what} gives way to the one that follows it");
+                        observer.on(Event::Note(&line));
+                    }
+                    *old = entry;
+                }
+                None => table.push(entry),
+            },
             None => tables.push(vec![entry]),
         }
     }
@@ -21,6 +29,11 @@ pub(super) fn tables(entries: Vec<Entry>) -> Vec<Vec<Entry>> {
     }
     tables.sort_by_key(|table| std::cmp::Reverse(table.len()));
     tables
+}
+
+/// Whether two entries of one table are of the same run: the same weights, read alike, and the same seed.
+fn is_same(a: &Entry, b: &Entry) -> bool {
+    (a.weights(), &a.interface, a.seed) == (b.weights(), &b.interface, b.seed)
 }
 
 fn compares(a: &Entry, b: &Entry) -> bool {
