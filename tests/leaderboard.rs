@@ -129,3 +129,18 @@ fn models_whose_weights_are_not_known_are_told_by_their_path() {
     let input = put(folder.path(), &[entry("one", "", [1.0, 2.0]), entry("two", "", [2.0, 3.0])]);
     assert_eq!(column(&board(&[input], "md"), "model"), ["one", "two"]);
 }
+
+/// JSON has no NaN: what is none is written as null.
+#[test]
+fn means_that_are_no_numbers_are_read_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let nulls = json!([null, null, null]);
+    let none =
+        json!({"clean_mse": null, "recon_mse": [0.05, null], "damage": [nulls, nulls], "area": nulls, "lost": 70});
+    let input = put(folder.path(), &[with(&entry("none", "aa", [1.0, 2.0]), none), entry("m", "bb", [1.0, 2.0])]);
+    let again = folder.path().join("again.json");
+    fs::write(&again, board(&[input], "json")).unwrap();
+    let page = board(&[again], "md");
+    assert_eq!(column(&page, "model"), ["m", "none"], "{page}");
+    assert_eq!(column(&page, "damage at 1")[1], "NaN [NaN, NaN]", "{page}");
+}

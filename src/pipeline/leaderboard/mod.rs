@@ -4,8 +4,9 @@
 //! same weights, read alike and with the same seed, stand once. JSON that this command wrote is an input as well, so that a table can be
 //! extended without its models.
 
-mod page; //  tables as Markdown and HTML
-mod table; // what compares with what, and in which order
+mod number; // numbers of JSON, which has no word for NaN
+mod page; //   tables as Markdown and HTML
+mod table; //  what compares with what, and in which order
 
 use super::AttackRequest;
 use crate::config::{PixelBox, Precision, Target};
@@ -58,12 +59,16 @@ pub struct Entry {
     /// Sizes of the perturbations, ascending.
     pub eps: Vec<f64>,
     /// The goal's value at each size, mean over the samples, with its 95 % interval.
+    #[serde(deserialize_with = "number::triples")]
     pub damage: Vec<[f64; 3]>,
     /// Mean error of the attacked reconstruction against x, at each size.
+    #[serde(deserialize_with = "number::list")]
     pub recon_mse: Vec<f64>,
     /// The same without an attack.
+    #[serde(deserialize_with = "number::one")]
     pub clean_mse: f64,
     /// Area under the mean damage over epsilon from 0, divided by the largest epsilon, with its 95 % interval.
+    #[serde(deserialize_with = "number::triple")]
     pub area: [f64; 3],
     /// Forward and backward passes for each sample, the most of any size.
     pub passes: [f64; 2],
