@@ -144,3 +144,24 @@ fn means_that_are_no_numbers_are_read_back() {
     assert_eq!(column(&page, "model"), ["m", "none"], "{page}");
     assert_eq!(column(&page, "damage at 1")[1], "NaN [NaN, NaN]", "{page}");
 }
+
+/// Without an attack the error of a reconstruction is not 0, and neither is the distance to a target.
+#[test]
+fn only_damage_that_begins_at_0_has_an_area() {
+    let folder = tempfile::tempdir().unwrap();
+    let area = "mean damage over epsilon";
+    let page = board(&[put(folder.path(), &[entry("a", "aa", [1.0, 2.0])])], "md");
+    assert_eq!(column(&page, area), ["1.00 [0.900, 1.10]"], "{page}");
+    for aim in
+        [json!({"goal": "recon-mse"}), json!({"setting": "target zero"}), json!({"setting": "target image (ab); f64"})]
+    {
+        // By their areas from 0, the other way round.
+        let first = with(&entry("first", "aa", [3.0, 3.5]), aim.clone());
+        let input = put(folder.path(), &[with(&entry("second", "bb", [1.0, 4.0]), aim.clone()), first]);
+        let page = board(std::slice::from_ref(&input), "md");
+        assert_eq!(column(&page, "model"), ["first", "second"], "{page}");
+        assert!(!rows(&page)[0].contains(&area), "{page}");
+        let written: Vec<Value> = serde_json::from_str(&board(&[input], "json")).unwrap();
+        assert_eq!(written[0]["area"], json!([null, null, null]), "{aim}");
+    }
+}

@@ -21,12 +21,17 @@ fn damage(attack: &str, scale: f64, eps: f64, i: usize) -> f64 {
 
 /// An attack file of 12 samples of three classes, with images.
 fn file(folder: &Path, model: &str, scale: f64) -> PathBuf {
+    file_of(folder, model, "latent", &|attack, eps, i| damage(attack, scale, eps, i))
+}
+
+/// The same with this goal and damage.
+fn file_of(folder: &Path, model: &str, goal: &str, damage: &dyn Fn(&str, f64, usize) -> f64) -> PathBuf {
     let path = folder.join(format!("{model}.h5"));
     let of = |attack: &str, measure: &str| Column {
         path: if measure.is_empty() { format!("/damage/{attack}") } else { format!("/attack/{attack}/{measure}") },
         shape: vec![2, SAMPLES],
         sample_axis: 1,
-        values: Values::F64(EPS.iter().flat_map(|e| (0..SAMPLES).map(|i| damage(attack, scale, *e, i))).collect()),
+        values: Values::F64(EPS.iter().flat_map(|e| (0..SAMPLES).map(|i| damage(attack, *e, i))).collect()),
     };
     let pictures = |path: &str, sizes: &[usize], shade: f32| Column {
         path: path.to_owned(),
@@ -40,7 +45,7 @@ fn file(folder: &Path, model: &str, scale: f64) -> PathBuf {
         columns.push(pictures(&format!("/attack/{attack}/images"), &[2], 0.5));
         columns.push(pictures(&format!("/attack/{attack}/recon"), &[2], 0.6));
     }
-    let extra = [("norm", "l2"), ("goal", "latent"), ("classes", "ant\nbee\ncat")];
+    let extra = [("norm", "l2"), ("goal", goal), ("classes", "ant\nbee\ncat")];
     let header = Header {
         kind: FileKind::Attack,
         config: "{}\n".to_owned(),
@@ -131,4 +136,18 @@ fn the_worst_case_and_the_classes_are_told() {
     assert_eq!(of("race", "0 (ant)"), (4.0, 11.0, 11.0, 20.0));
     assert_eq!(of("universal", "1 (bee)"), (3.0, (1.0 + 40.0 + 1.0) / 3.0, 1.0, 40.0));
     assert!(html.contains("Of the classes, 1 (bee) is hit hardest and 0 (ant) least"), "no finding");
+}
+
+#[test]
+fn only_damage_that_begins_at_0_has_an_area() {
+    let folder = tempfile::tempdir().unwrap();
+    for (goal, areas) in [("latent", 2), ("recon-mse", 0)] {
+        let of = |name: &str, scale: f64| {
+            file_of(folder.path(), &format!("{name}-{goal}"), goal, &|attack, eps, i| damage(attack, scale, eps, i))
+        };
+        let html = render(&[of("firm", 0.1), of("soft", 1.0)]).unwrap();
+        let board = csv(&html, &format!("board-l2-{goal}"));
+        assert!(board.iter().any(|row| row[1] == "damage"), "{board:?}");
+        assert_eq!(board.iter().filter(|row| row[1] == "area").count(), areas, "{goal}: {board:?}");
+    }
 }

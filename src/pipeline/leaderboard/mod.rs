@@ -9,6 +9,7 @@ mod page; //   tables as Markdown and HTML
 mod table; //  what compares with what, and in which order
 
 use super::AttackRequest;
+use crate::attack::Goal;
 use crate::config::{PixelBox, Precision, Target};
 use crate::correlate::{Bootstrap, interval};
 use crate::error::{Error, Result, one_of};
@@ -17,7 +18,6 @@ use crate::metric::MetricKind;
 use crate::model::Interface;
 use crate::report;
 use crate::report::stats;
-use crate::spectrum::SpectrumSpec;
 use crate::store::{FileKind, Overwrite, Reader};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -26,6 +26,9 @@ use std::path::{Path, PathBuf};
 
 /// The attack whose result counts.
 const SUITE: &str = "suite";
+
+/// How the setting of attacks towards a target begins.
+const TOWARDS: &str = "target ";
 
 /// The suite's numbers on one model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -67,7 +70,8 @@ pub struct Entry {
     /// The same without an attack.
     #[serde(deserialize_with = "number::one")]
     pub clean_mse: f64,
-    /// Area under the mean damage over epsilon from 0, divided by the largest epsilon, with its 95 % interval.
+    /// Area under the mean damage over epsilon from 0, divided by the largest epsilon, with its 95 % interval; NaN where damage is not 0
+    /// without an attack.
     #[serde(deserialize_with = "number::triple")]
     pub area: [f64; 3],
     /// Forward and backward passes for each sample, the most of any size.
@@ -82,6 +86,17 @@ impl Entry {
     /// What its weights are called: their hash, or the path of a model without one.
     fn weights(&self) -> &str {
         if self.model_sha256.is_empty() { &self.model } else { &self.model_sha256 }
+    }
+
+    /// Whether damage is 0 without an attack, so that the area under it begins there. The error of a reconstruction is not, and neither is minus
+    /// the distance to a target.
+    fn has_area(&self) -> bool {
+        self.goal != Goal::ReconMse.to_string() && !self.setting.starts_with(TOWARDS)
+    }
+
+    /// By what it is ranked: the area, or where there is none the mean damage at the largest size.
+    fn height(&self) -> f64 {
+        if self.has_area() { self.area[0] } else { self.damage.last().map_or(f64::NAN, |[mean, _, _]| *mean) }
     }
 
     /// Whether means are over all samples, as far as is known: only then it has a rank.
@@ -105,6 +120,10 @@ pub fn leaderboard(inputs: &[PathBuf], output: &Path, overwrite: Overwrite, obse
     let mut entries = vec![];
     for input in inputs {
         entries.extend(read(input)?);
+    }
+    for entry in entries.iter_mut().filter(|entry| !entry.has_area()) {
+        // Entries of before have one from damage 0.
+        entry.area = [f64::NAN; 3];
     }
     let tables = table::tables(entries, observer);
     let text = match form {
@@ -189,9 +208,9 @@ fn setting(request: &AttackRequest, extra: &BTreeMap<String, String>) -> String 
     let hash = |name: &str| known(name).map_or_else(String::new, |hash| format!(" ({hash})"));
     let mut told = vec![];
     told.extend(request.target.as_ref().map(|target| match target {
-        Target::File(_) => format!("target image{}", hash("target_sha256")),
-        Target::Code(_) => format!("target codes{}", hash("target_sha256")),
-        target => format!("target {target}"),
+        Target::File(_) => format!("{TOWARDS}image{}", hash("target_sha256")),
+        Target::Code(_) => format!("{TOWARDS}codes{}", hash("target_sha256")),
+        target => format!("{TOWARDS}{target}"),
     }));
     told.extend(request.eot.map(|draws| format!("{draws} draws of the code")));
     told.extend(request.through.iter().map(|defence| format!("through {defence}")));

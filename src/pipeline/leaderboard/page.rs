@@ -17,7 +17,8 @@ fn cells(table: &[Entry]) -> (String, Vec<String>, Vec<Vec<String>>) {
         first.dataset,
         short(&first.data_sha256)
     );
-    let mut columns = vec!["rank".to_owned(), "model".to_owned(), "mean damage over epsilon".to_owned()];
+    let mut columns = vec!["rank".to_owned(), "model".to_owned()];
+    columns.extend(first.has_area().then(|| "mean damage over epsilon".to_owned()));
     columns.extend(first.eps.iter().map(|e| format!("damage at {e}")));
     columns.extend(["lost", "clean mse", "mse at the largest", "passes", "weights"].map(str::to_owned));
     let with_interval =
@@ -25,7 +26,8 @@ fn cells(table: &[Entry]) -> (String, Vec<String>, Vec<Vec<String>>) {
     let rows = table.iter().enumerate().map(|(i, e)| {
         // Those without a rank come last.
         let rank = if e.is_whole() { (i + 1).to_string() } else { "–".to_owned() };
-        let mut row = vec![rank, named(table, e), with_interval(e.area)];
+        let mut row = vec![rank, named(table, e)];
+        row.extend(e.has_area().then(|| with_interval(e.area)));
         row.extend(e.damage.iter().map(|d| with_interval(*d)));
         row.push(e.lost.map_or_else(|| "unknown".to_owned(), |lost| lost.to_string()));
         row.push(figures(e.clean_mse));
@@ -63,11 +65,12 @@ fn figures(value: f64) -> String {
 }
 
 /// What a reader must know about every table.
-const NOTE: &str = "Most robust first: by the area under the mean damage over epsilon, divided by the largest epsilon. Each damage is the worst \
-                    over all attacks of the suite, mean over the samples, with a bootstrap interval of 95 %. A sample is lost where its \
-                    damage is not finite: means are over the others, so a model that loses samples stands last, without a rank. Latent \
-                    distances of models whose codes have other scales do not compare; errors of reconstructions do. Passes are forward and \
-                    backward, a sample.";
+const NOTE: &str = "Most robust first: by the area under the mean damage over epsilon, divided by the largest epsilon. Where damage is not 0 \
+                    without an attack, as the error of a reconstruction and the distance to a target, there is no such area, and the \
+                    damage at the largest epsilon ranks. Each damage is the worst over all attacks of the suite, mean over the samples, \
+                    with a bootstrap interval of 95 %. A sample is lost where its damage is not finite: means are over the others, so a \
+                    model that loses samples stands last, without a rank. Latent distances of models whose codes have other scales do \
+                    not compare; errors of reconstructions do. Passes are forward and backward, a sample.";
 
 pub(super) fn markdown(tables: &[Vec<Entry>]) -> String {
     let mut text = format!("# Leaderboard\n\n{NOTE}\n");

@@ -25,7 +25,7 @@ pub(super) fn tables(entries: Vec<Entry>, observer: &dyn Observer) -> Vec<Vec<En
         }
     }
     for table in &mut tables {
-        table.sort_by(|a, b| b.is_whole().cmp(&a.is_whole()).then(a.area[0].total_cmp(&b.area[0])));
+        table.sort_by(|a, b| b.is_whole().cmp(&a.is_whole()).then(a.height().total_cmp(&b.height())));
     }
     tables.sort_by_key(|table| std::cmp::Reverse(table.len()));
     tables
