@@ -42,6 +42,13 @@ fn file_of(folder: &Path, model: &str, goal: &str, damage: &dyn Fn(&str, f64, us
     let mut columns = vec![pictures("/clean/images", &[], 0.2), pictures("/clean/recon", &[], 0.3)];
     for attack in ["race", "universal"] {
         columns.extend(["", "latent_l2"].map(|measure| of(attack, measure)));
+        // More at the first size, 2.
+        columns.extend([("forward", [120.0, 80.0]), ("backward", [60.0, 50.0])].map(|(way, passes)| Column {
+            path: format!("/passes/{attack}/{way}"),
+            shape: vec![2, SAMPLES],
+            sample_axis: 1,
+            values: Values::F64(passes.iter().flat_map(|p| [*p; SAMPLES]).collect()),
+        }));
         columns.push(pictures(&format!("/attack/{attack}/images"), &[2], 0.5));
         columns.push(pictures(&format!("/attack/{attack}/recon"), &[2], 0.6));
     }
@@ -150,4 +157,16 @@ fn only_damage_that_begins_at_0_has_an_area() {
         assert!(board.iter().any(|row| row[1] == "damage"), "{board:?}");
         assert_eq!(board.iter().filter(|row| row[1] == "area").count(), areas, "{goal}: {board:?}");
     }
+}
+
+#[test]
+fn passes_are_those_of_their_size() {
+    let folder = tempfile::tempdir().unwrap();
+    let html = render(&[file(folder.path(), "m", 1.0)]).unwrap();
+    let rows = csv(&html, "optimality");
+    let passes = |eps: &str| -> Vec<Vec<String>> {
+        rows.iter().filter(|row| row[3] == eps).map(|row| row[8..].to_vec()).collect()
+    };
+    assert_eq!(passes("1"), [["80", "50"]; 2], "{rows:?}");
+    assert_eq!(passes("2"), [["120", "60"]; 2], "{rows:?}");
 }

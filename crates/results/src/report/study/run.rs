@@ -270,14 +270,22 @@ pub struct Effort {
     pub attack: String,
     /// `/damage/<attack>`, \[E\]\[N\].
     pub damage: Vec<Vec<f64>>,
-    /// Forward passes for each sample, at the size that took the most,
-    pub forward: f64,
+    /// Forward passes for each sample, \[E\], of the sample that took the most; empty if the file does not tell,
+    pub forward: Vec<f64>,
     /// and backward passes.
-    pub backward: f64,
+    pub backward: Vec<f64>,
     /// `/curve/passes`, \[P\]; empty if the file does not tell.
     pub budgets: Vec<f64>,
     /// `/curve/<attack>`, the most damage within so many passes, \[E\]\[N P\]; empty if the file does not tell.
     pub curve: Vec<Vec<f64>>,
+}
+
+impl Effort {
+    /// Forward and backward passes for each sample at the size `at`; NaN if the file does not tell.
+    pub fn passes(&self, at: usize) -> (f64, f64) {
+        let of = |way: &[f64]| way.get(at).copied().unwrap_or(f64::NAN);
+        (of(&self.forward), of(&self.backward))
+    }
 }
 
 /// The results of one attack.
