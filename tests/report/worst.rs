@@ -170,3 +170,11 @@ fn passes_are_those_of_their_size() {
     assert_eq!(passes("1"), [["80", "50"]; 2], "{rows:?}");
     assert_eq!(passes("2"), [["120", "60"]; 2], "{rows:?}");
 }
+
+#[test]
+fn no_class_is_hit_hardest_where_all_are_hit_alike() {
+    let folder = tempfile::tempdir().unwrap();
+    let html = render(&[file_of(folder.path(), "m", "latent", &|_, eps, _| eps)]).unwrap();
+    assert_eq!(csv(&html, "classes").len(), 2 * 2 * 3);
+    assert!(!html.contains("is hit hardest"));
+}
