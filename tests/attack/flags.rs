@@ -142,7 +142,12 @@ impl Outcome {
 /// What `attacks` find of a model, without a box.
 fn attacked(make: impl Fn() -> Box<dyn Vae>, x: &Tensor, attacks: &[&str], eps: &[f64]) -> Outcome {
     let folder = tempfile::tempdir().unwrap();
-    let (result, told) = stored(folder.path(), make, x, attacks, eps);
+    let (result, told) = stored(folder.path(), make, x, attacks, eps, PixelBox::Off);
+    outcome(&result, told)
+}
+
+/// What a result file says.
+fn outcome(result: &Path, told: Vec<String>) -> Outcome {
     let file = File::open(result).unwrap();
     let names = |group: &str| file.group(group).unwrap().member_names().unwrap();
     let read = |path: String| file.dataset(&path).unwrap().read_raw::<f64>().unwrap();
@@ -162,13 +167,14 @@ fn attacked(make: impl Fn() -> Box<dyn Vae>, x: &Tensor, attacks: &[&str], eps: 
     Outcome { damage: damage.collect(), ends: ends.collect(), flags: flags.collect(), told }
 }
 
-/// The file of what `attacks` find of a model, without a box, and the warnings.
+/// The file of what `attacks` find of a model, and the warnings.
 fn stored(
     folder: &Path,
     make: impl Fn() -> Box<dyn Vae>,
     x: &Tensor,
     attacks: &[&str],
     eps: &[f64],
+    walls: PixelBox,
 ) -> (PathBuf, Vec<String>) {
     let data = folder.join("images.h5");
     let pixels: Vec<f32> = list(x).into_iter().map(|p| p as f32).collect();
@@ -196,7 +202,7 @@ fn stored(
         attacks: attacks.iter().map(|yaml| serde_yaml::from_str::<AttackSpec>(yaml).unwrap()).collect(),
         norm: Norm::L2,
         eps: Some(eps.to_vec()),
-        pixels: PixelBox::Off,
+        pixels: walls,
         ..AttackConfig::default()
     };
     let open = |_, _, _| {
@@ -295,7 +301,7 @@ fn before_the_pole() -> Tensor {
 
 /// The suite's file of four samples, of which two are lost at the larger of two sizes.
 pub(crate) fn half_lost(folder: &Path) -> PathBuf {
-    stored(folder, || Box::new(Pole), &before_the_pole(), &["{kind: suite}"], &[0.2, 0.4]).0
+    stored(folder, || Box::new(Pole), &before_the_pole(), &["{kind: suite}"], &[0.2, 0.4], PixelBox::Off).0
 }
 
 #[test]
@@ -317,6 +323,31 @@ fn weaker_parts_do_not_hide_what_is_not_finite() {
         for (end, damage) in ends.iter().zip(&found.damage[name]) {
             assert!(end.is_nan() && damage.is_nan() || end >= damage && end.is_finite(), "{name}: {end} {damage}");
         }
+    }
+}
+
+/// A code that is the same whatever it sees.
+struct Still;
+
+impl Vae for Still {
+    fn encode(&self, x: &Tensor) -> pullback::Result<Posterior> {
+        let mean = x.flatten(1, -1).narrow(1, 0, 2) * 0.0;
+        Ok(Posterior { log_var: mean.zeros_like(), mean })
+    }
+    fn decode(&self, z: &Tensor) -> pullback::Result<Tensor> {
+        Ok(decoded(z))
+    }
+}
+
+#[test]
+fn only_the_box_leaves_less_of_epsilon() {
+    let attacks = ["{kind: spectral}", "{kind: random}"];
+    for (eps, boxed) in [(0.1, [0, 0]), (100.0, [0, SAMPLES])] {
+        let folder = tempfile::tempdir().unwrap();
+        let still = || -> Box<dyn Vae> { Box::new(Still) };
+        let (result, told) = stored(folder.path(), still, &images(39, SAMPLES), &attacks, &[eps], PixelBox::On);
+        let found = outcome(&result, told);
+        assert_eq!(["spectral", "random"].map(|name| found.flags[&format!("{name}.boxed")]), boxed, "{eps}");
     }
 }
 
