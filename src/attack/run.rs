@@ -105,7 +105,8 @@ pub fn judge(name: &str, attack: &dyn Attack, victim: &Victim, budget: &Budget) 
                 let some = known.f_flatten(1, -1)?.f_any_dim(1, false)?;
                 lost = lost.f_logical_and(&some.f_logical_not()?)?;
                 let size = budget.measure(x, candidate)?;
-                let beyond = size.f_le_tensor(&radius.f_mul_scalar(1.01)?)?.f_logical_not()?;
+                let most = radius.f_mul_scalar(1.01)?.f_add(&rounding(budget, candidate)?)?;
+                let beyond = size.f_le_tensor(&most)?.f_logical_not()?;
                 overstepped = overstepped.f_logical_or(&beyond.f_logical_and(&some)?)?;
                 let finite = candidate.f_where_self(&known, x)?;
                 let fair = victim.fair(budget, &finite, &radius)?;
@@ -165,6 +166,12 @@ pub fn judge(name: &str, attack: &dyn Attack, victim: &Victim, budget: &Budget) 
             endless,
         })
     })
+}
+
+/// How much the rounding of its pixels may add to a perturbation of the image `x`, `[B]` f64: of a tiny epsilon it is more than a hundredth.
+fn rounding(budget: &Budget, x: &Tensor) -> Result<Tensor> {
+    let unit = if x.kind() == Kind::Double { f64::EPSILON } else { f64::from(f32::EPSILON) };
+    Ok(budget.measure(&x.f_zeros_like()?, x)?.f_mul_scalar(unit)?)
 }
 
 /// The worst per sample, by damage, of several results on one batch with one goal. Where one of them met a goal that is not finite, the worst
