@@ -21,12 +21,12 @@ fn damage(attack: &str, scale: f64, eps: f64, i: usize) -> f64 {
 
 /// An attack file of 12 samples of three classes, with images.
 fn file(folder: &Path, model: &str, scale: f64) -> PathBuf {
-    file_of(folder, model, "latent", &|attack, eps, i| damage(attack, scale, eps, i))
+    let damage = &|attack: &str, eps, i| damage(attack, scale, eps, i);
+    file_of(&folder.join(format!("{model}.h5")), model, ["latent", "{}\n"], damage)
 }
 
-/// The same with this goal and damage.
-fn file_of(folder: &Path, model: &str, goal: &str, damage: &dyn Fn(&str, f64, usize) -> f64) -> PathBuf {
-    let path = folder.join(format!("{model}.h5"));
+/// The same at `path` with this goal, this request and this damage.
+fn file_of(path: &Path, model: &str, [goal, config]: [&str; 2], damage: &dyn Fn(&str, f64, usize) -> f64) -> PathBuf {
     let of = |attack: &str, measure: &str| Column {
         path: if measure.is_empty() { format!("/damage/{attack}") } else { format!("/attack/{attack}/{measure}") },
         shape: vec![2, SAMPLES],
@@ -55,7 +55,7 @@ fn file_of(folder: &Path, model: &str, goal: &str, damage: &dyn Fn(&str, f64, us
     let extra = [("norm", "l2"), ("goal", goal), ("classes", "ant\nbee\ncat")];
     let header = Header {
         kind: FileKind::Attack,
-        config: "{}\n".to_owned(),
+        config: config.to_owned(),
         model: format!("{model}.pt"),
         model_sha256: model.to_owned(),
         dataset: "digits".to_owned(),
@@ -66,11 +66,11 @@ fn file_of(folder: &Path, model: &str, goal: &str, damage: &dyn Fn(&str, f64, us
         ..Header::default()
     };
     let eps = Column { path: "/eps".to_owned(), shape: vec![2], sample_axis: 0, values: Values::F64(EPS.to_vec()) };
-    let mut writer = Writer::create(&path, &header, SAMPLES, &[eps], Overwrite::No).unwrap();
+    let mut writer = Writer::create(path, &header, SAMPLES, &[eps], Overwrite::No).unwrap();
     let labels = (0..SAMPLES as i64).map(|i| i % 3).collect();
     writer.put(&Block { index: (0..SAMPLES as u64).collect(), labels: Some(labels), columns }).unwrap();
     writer.finish().unwrap();
-    path
+    path.to_owned()
 }
 
 /// What a figure's CSV file holds, row by row.
@@ -150,7 +150,8 @@ fn only_damage_that_begins_at_0_has_an_area() {
     let folder = tempfile::tempdir().unwrap();
     for (goal, areas) in [("latent", 2), ("recon-mse", 0)] {
         let of = |name: &str, scale: f64| {
-            file_of(folder.path(), &format!("{name}-{goal}"), goal, &|attack, eps, i| damage(attack, scale, eps, i))
+            let path = folder.path().join(format!("{name}-{goal}.h5"));
+            file_of(&path, name, [goal, "{}\n"], &|attack, eps, i| damage(attack, scale, eps, i))
         };
         let html = render(&[of("firm", 0.1), of("soft", 1.0)]).unwrap();
         let board = csv(&html, &format!("board-l2-{goal}"));
@@ -174,7 +175,28 @@ fn passes_are_those_of_their_size() {
 #[test]
 fn no_class_is_hit_hardest_where_all_are_hit_alike() {
     let folder = tempfile::tempdir().unwrap();
-    let html = render(&[file_of(folder.path(), "m", "latent", &|_, eps, _| eps)]).unwrap();
+    let html = render(&[file_of(&folder.path().join("m.h5"), "m", ["latent", "{}\n"], &|_, eps, _| eps)]).unwrap();
     assert_eq!(csv(&html, "classes").len(), 2 * 2 * 3);
     assert!(!html.contains("is hit hardest"));
+}
+
+/// Files of the same weights are told apart by how the model was read, or else by a number.
+#[test]
+fn runs_of_one_model_have_names_of_their_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let scaled = "interface: {input_range: [-1.0, 1.0], posterior: logstd, outputs: null}\n";
+    for (config, names) in
+        [(scaled, ["m (default interface)", "m (input range -1,1, posterior logstd)"]), ("{}\n", ["m", "m (2)"])]
+    {
+        let of = |name: &str, config: &str, scale: f64| {
+            let damage = &|attack: &str, eps, i| damage(attack, scale, eps, i);
+            file_of(&folder.path().join(name), "m", ["latent", config], damage)
+        };
+        let html = render(&[of("a.h5", "{}\n", 0.1), of("b.h5", config, 1.0)]).unwrap();
+        for name in names {
+            assert!(html.contains(&format!("<td>{name}</td>")), "{name}: {:?}", csv(&html, "board-l2-latent"));
+        }
+        std::fs::remove_file(folder.path().join("a.h5")).unwrap();
+        std::fs::remove_file(folder.path().join("b.h5")).unwrap();
+    }
 }
