@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 const SAMPLES: usize = 12;
 const EPS: [f64; 2] = [2.0, 1.0];
+const ATTACKS: [&str; 2] = ["race", "universal"];
 
 /// The damage of `race` to sample i, and of `universal`, which knows nothing of the first three and is worse on sample 7.
 fn damage(attack: &str, scale: f64, eps: f64, i: usize) -> f64 {
@@ -22,11 +23,17 @@ fn damage(attack: &str, scale: f64, eps: f64, i: usize) -> f64 {
 /// An attack file of 12 samples of three classes, with images.
 fn file(folder: &Path, model: &str, scale: f64) -> PathBuf {
     let damage = &|attack: &str, eps, i| damage(attack, scale, eps, i);
-    file_of(&folder.join(format!("{model}.h5")), model, ["latent", "{}\n"], damage)
+    file_of(&folder.join(format!("{model}.h5")), model, ["latent", "{}\n"], ATTACKS, damage)
 }
 
-/// The same at `path` with this goal, this request and this damage.
-fn file_of(path: &Path, model: &str, [goal, config]: [&str; 2], damage: &dyn Fn(&str, f64, usize) -> f64) -> PathBuf {
+/// The same at `path` with this goal, this request and this damage of these attacks.
+fn file_of(
+    path: &Path,
+    model: &str,
+    [goal, config]: [&str; 2],
+    attacks: [&str; 2],
+    damage: &dyn Fn(&str, f64, usize) -> f64,
+) -> PathBuf {
     let of = |attack: &str, measure: &str| Column {
         path: if measure.is_empty() { format!("/damage/{attack}") } else { format!("/attack/{attack}/{measure}") },
         shape: vec![2, SAMPLES],
@@ -40,7 +47,7 @@ fn file_of(path: &Path, model: &str, [goal, config]: [&str; 2], damage: &dyn Fn(
         values: Values::F32(vec![shade; sizes.iter().product::<usize>() * SAMPLES * 16]),
     };
     let mut columns = vec![pictures("/clean/images", &[], 0.2), pictures("/clean/recon", &[], 0.3)];
-    for attack in ["race", "universal"] {
+    for attack in attacks {
         columns.extend(["", "latent_l2"].map(|measure| of(attack, measure)));
         // More at the first size, 2.
         columns.extend([("forward", [120.0, 80.0]), ("backward", [60.0, 50.0])].map(|(way, passes)| Column {
@@ -151,7 +158,7 @@ fn only_damage_that_begins_at_0_has_an_area() {
     for (goal, areas) in [("latent", 2), ("recon-mse", 0)] {
         let of = |name: &str, scale: f64| {
             let path = folder.path().join(format!("{name}-{goal}.h5"));
-            file_of(&path, name, [goal, "{}\n"], &|attack, eps, i| damage(attack, scale, eps, i))
+            file_of(&path, name, [goal, "{}\n"], ATTACKS, &|attack, eps, i| damage(attack, scale, eps, i))
         };
         let html = render(&[of("firm", 0.1), of("soft", 1.0)]).unwrap();
         let board = csv(&html, &format!("board-l2-{goal}"));
@@ -175,7 +182,8 @@ fn passes_are_those_of_their_size() {
 #[test]
 fn no_class_is_hit_hardest_where_all_are_hit_alike() {
     let folder = tempfile::tempdir().unwrap();
-    let html = render(&[file_of(&folder.path().join("m.h5"), "m", ["latent", "{}\n"], &|_, eps, _| eps)]).unwrap();
+    let path = folder.path().join("m.h5");
+    let html = render(&[file_of(&path, "m", ["latent", "{}\n"], ATTACKS, &|_, eps, _| eps)]).unwrap();
     assert_eq!(csv(&html, "classes").len(), 2 * 2 * 3);
     assert!(!html.contains("is hit hardest"));
 }
@@ -190,7 +198,7 @@ fn runs_of_one_model_have_names_of_their_own() {
     {
         let of = |name: &str, config: &str, scale: f64| {
             let damage = &|attack: &str, eps, i| damage(attack, scale, eps, i);
-            file_of(&folder.path().join(name), "m", ["latent", config], damage)
+            file_of(&folder.path().join(name), "m", ["latent", config], ATTACKS, damage)
         };
         let html = render(&[of("a.h5", "{}\n", 0.1), of("b.h5", config, 1.0)]).unwrap();
         for name in names {
@@ -199,4 +207,23 @@ fn runs_of_one_model_have_names_of_their_own() {
         std::fs::remove_file(folder.path().join("a.h5")).unwrap();
         std::fs::remove_file(folder.path().join("b.h5")).unwrap();
     }
+}
+
+/// A suite without a value for an image on which a part has one met a goal that is not finite: what the part found is no worst case.
+#[test]
+fn weaker_parts_are_no_worst_case() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("m.h5");
+    let of = |whole: &str, part: &str| {
+        let damage = |attack: &str, eps: f64, i: usize| if attack == whole && i == 5 { f64::NAN } else { eps };
+        let html = render(&[file_of(&path, "m", ["latent", "{}\n"], [whole, part], &damage)]).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let row = csv(&html, "worst-l2-latent").into_iter().find(|row| row[1] == "2").unwrap();
+        (row[2].clone(), row[3].clone())
+    };
+    for [whole, part] in [["suite", "suite-random"], ["spectral", "u1"]] {
+        assert_eq!(of(whole, part), ("12".to_owned(), "1".to_owned()), "{whole}");
+    }
+    // Of attacks of their own each counts.
+    assert_eq!(of("race", "random"), ("12".to_owned(), "0".to_owned()));
 }

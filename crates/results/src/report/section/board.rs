@@ -10,11 +10,11 @@ use crate::report::study::{Subject, Trial};
 use crate::report::words;
 
 /// What the columns are.
-const NOTE: &str = "The most that any attack of the file did to an image, mean over the images, with its bootstrap interval of 95 %. The area \
-                    is that under the mean damage over ε, from damage 0 at ε = 0, divided by the largest ε. There is none where damage is \
-                    not 0 there: with the goal recon-mse, and towards a target. An attack is credited with an image where it found the \
-                    most at the largest ε; of equal ones each is. Distances between codes compare models only where their codes have one \
-                    scale.";
+const NOTE: &str = "The most that any attack of the file did to an image, mean over the images, with its bootstrap interval of 95 %; an image \
+                    on which it is not finite is left out. The area is that under the mean damage over ε, from damage 0 at ε = 0, divided \
+                    by the largest ε. There is none where damage is not 0 there: with the goal recon-mse, and towards a target. An attack \
+                    is credited with an image where it found the most at the largest ε; of equal ones each is. Distances between codes \
+                    compare models only where their codes have one scale.";
 
 /// How rows are sorted.
 const RANKED: &str = " Least area first: the most robust by these attacks.";
