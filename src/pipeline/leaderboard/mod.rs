@@ -4,12 +4,14 @@
 //! same weights, read alike and with the same seed, stand once. JSON that this command wrote is an input as well, so that a table can be
 //! extended without its models.
 
+mod entry; //  one model's numbers
 mod number; // numbers of JSON, which has no word for NaN
 mod page; //   tables as Markdown and HTML
 mod table; //  what compares with what, and in which order
 
+pub use entry::Entry;
+
 use super::AttackRequest;
-use crate::attack::Goal;
 use crate::config::{PixelBox, Precision, Target};
 use crate::correlate::{Bootstrap, interval};
 use crate::error::{Error, Result, one_of};
@@ -19,91 +21,14 @@ use crate::model::Interface;
 use crate::report;
 use crate::report::stats;
 use crate::store::{FileKind, Overwrite, Reader};
-use serde::{Deserialize, Serialize};
+use entry::{TOWARDS, short};
+use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// The attack whose result counts.
 const SUITE: &str = "suite";
-
-/// How the setting of attacks towards a target begins.
-const TOWARDS: &str = "target ";
-
-/// The suite's numbers on one model.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Entry {
-    /// Its file, under the name that the user gave.
-    pub model: String,
-    /// SHA-256 of its weights; empty if they are not known.
-    pub model_sha256: String,
-    /// How it was read, where that is not the default: range of the input, scale of the posterior, outputs.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub interface: String,
-    /// Name of the data set.
-    pub dataset: String,
-    /// SHA-256 of the data.
-    pub data_sha256: String,
-    /// How many samples.
-    pub samples: u64,
-    /// How many of them are lost: their damage is not finite at some size, and means are over the others. Absent from entries of before.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub lost: Option<u64>,
-    /// The suite and its version.
-    pub suite: String,
-    /// The norm of the perturbations.
-    pub norm: String,
-    /// The goal that was increased.
-    pub goal: String,
-    /// What else a comparison needs, where it is not the default: target, draws, defences, judge, layers, metric and spectrum of the
-    /// directions, precision, box, the samples' choice.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub setting: String,
-    /// Sizes of the perturbations, ascending.
-    pub eps: Vec<f64>,
-    /// The goal's value at each size, mean over the samples, with its 95 % interval.
-    #[serde(deserialize_with = "number::triples")]
-    pub damage: Vec<[f64; 3]>,
-    /// Mean error of the attacked reconstruction against x, at each size.
-    #[serde(deserialize_with = "number::list")]
-    pub recon_mse: Vec<f64>,
-    /// The same without an attack.
-    #[serde(deserialize_with = "number::one")]
-    pub clean_mse: f64,
-    /// Area under the mean damage over epsilon from 0, divided by the largest epsilon, with its 95 % interval; NaN where damage is not 0
-    /// without an attack.
-    #[serde(deserialize_with = "number::triple")]
-    pub area: [f64; 3],
-    /// Forward and backward passes for each sample, the most of any size.
-    pub passes: [f64; 2],
-    /// Seed of the run.
-    pub seed: u64,
-    /// Version of pullback that attacked.
-    pub version: String,
-}
-
-impl Entry {
-    /// What its weights are called: their hash, or the path of a model without one.
-    fn weights(&self) -> &str {
-        if self.model_sha256.is_empty() { &self.model } else { &self.model_sha256 }
-    }
-
-    /// Whether damage is 0 without an attack, so that the area under it begins there. The error of a reconstruction is not, and neither is minus
-    /// the distance to a target.
-    fn has_area(&self) -> bool {
-        self.goal != Goal::ReconMse.to_string() && !self.setting.starts_with(TOWARDS)
-    }
-
-    /// By what it is ranked: the area, or where there is none the mean damage at the largest size.
-    fn height(&self) -> f64 {
-        if self.has_area() { self.area[0] } else { self.damage.last().map_or(f64::NAN, |[mean, _, _]| *mean) }
-    }
-
-    /// Whether means are over all samples, as far as is known: only then it has a rank.
-    fn is_whole(&self) -> bool {
-        self.lost.unwrap_or(0) == 0
-    }
-}
 
 /// Writes the leaderboard of `inputs` (attack files with the suite, JSON of this command) to `output`, whose extension sets the format. The
 /// observer hears of entries that newer ones replace.
@@ -283,10 +208,6 @@ fn interval_of(values: &[f64], seed: u64) -> Result<[f64; 3]> {
     };
     let found = interval(known.len(), &Bootstrap { resamples: 2000, ..Bootstrap::default() }, seed, || (), statistic)?;
     Ok([found.value, found.lower, found.upper])
-}
-
-fn short(hash: &str) -> String {
-    hash.chars().take(8).collect()
 }
 
 #[cfg(test)]

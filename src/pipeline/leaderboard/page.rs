@@ -1,6 +1,6 @@
 //! Tables of entries as Markdown and as HTML.
 
-use super::{Entry, short};
+use super::entry::{Entry, short};
 use crate::report::markup::{Element, element};
 use std::fmt::Write as _;
 

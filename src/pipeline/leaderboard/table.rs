@@ -1,6 +1,6 @@
 //! Which entries compare, and which model is the most robust of those that do.
 
-use super::{Entry, short};
+use super::entry::{Entry, short};
 use crate::event::{Event, Observer};
 
 /// Groups of comparable entries, the most robust first, and those with lost samples last: the samples that break a model down are left out of
