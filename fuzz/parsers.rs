@@ -5,6 +5,7 @@
 
 use pullback::config::{RunConfig, SweepSpec, Tree};
 use pullback::data::{self, Split};
+use pullback::event::Silent;
 use pullback::pipeline::leaderboard::leaderboard as publish;
 use pullback::store::{self, Overwrite, Reader};
 use pullback::{Result, model};
@@ -130,5 +131,5 @@ pub fn results(bytes: &[u8], folder: &Path) -> Result<()> {
 /// Entries that `leaderboard` wrote, or should have: read, and ranked in a table.
 pub fn leaderboard(bytes: &[u8], folder: &Path) -> Result<()> {
     put(folder, "entries.json", bytes);
-    publish(&[folder.join("entries.json")], &folder.join("board.md"), Overwrite::Yes)
+    publish(&[folder.join("entries.json")], &folder.join("board.md"), Overwrite::Yes, &Silent)
 }

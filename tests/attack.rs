@@ -3,7 +3,7 @@
 mod budget;
 mod crew;
 mod draws;
-mod flags;
+pub(crate) mod flags;
 mod goal;
 mod grid;
 mod inside;

@@ -57,6 +57,15 @@ fn a_flat_spectrum() {
     );
 }
 
+/// One direction alone has an entropy of 0, and not of -0, which files and tables would show.
+#[test]
+fn no_entropy_is_minus_zero() {
+    for values in [[2.0, 0.0], [0.0, 0.0]] {
+        let entropy = scores(&values).into_iter().find(|(name, _)| *name == "von_neumann_entropy").unwrap().1;
+        assert!(entropy == 0.0 && entropy.is_sign_positive(), "{values:?}: {entropy}");
+    }
+}
+
 #[test]
 fn a_spectrum_with_zeros() {
     // p = (3/4, 1/4); the last two do not count.

@@ -26,6 +26,7 @@ mod library; //   the crate as others use it
 mod linalg; //    factorisations shared among threads
 mod linear; //    layers on a few rows against libtorch's
 mod rectified; // layers and their ReLU as one operation
+mod leaderboard; // which models compare, and who is first
 mod launcher; //  the parts that launchers give
 mod layers; //    which way imports go
 mod kernels; //   every kernel against plain loops and LAPACK

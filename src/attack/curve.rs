@@ -12,6 +12,8 @@ pub const BUDGETS: [usize; 13] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2
 pub struct Curve {
     /// In the order in which they were found.
     seen: Vec<(f64, Tensor)>,
+    /// `[B]` bool: samples whose damage is not known in the end.
+    lost: Option<Tensor>,
 }
 
 impl Curve {
@@ -32,13 +34,18 @@ impl Curve {
         self.seen.extend(other.seen.iter().map(|(passes, damage)| (before + passes, damage.shallow_clone())));
     }
 
+    /// Notes that the damage to the samples `lost` `[B]` bool is not known: nothing of their curve counts.
+    pub(super) fn lose(&mut self, lost: Tensor) {
+        self.lost = Some(lost);
+    }
+
     /// Whether nothing was noted.
     pub(super) fn is_empty(&self) -> bool {
         self.seen.is_empty()
     }
 
     /// The most damage within each number of passes of [`BUDGETS`], [B, P] f64, of a search before which `before` passes were spent; NaN
-    /// where nothing had been found by then. `None` if nothing was noted.
+    /// where nothing had been found by then, and for lost samples. `None` if nothing was noted.
     ///
     /// # Errors
     /// If memory runs out.
@@ -57,7 +64,11 @@ impl Curve {
             most = most_of(&Tensor::f_stack(&found, 0)?)?;
             all.push(most.shallow_clone());
         }
-        Ok(Some(Tensor::f_stack(&all, 1)?))
+        let all = Tensor::f_stack(&all, 1)?;
+        Ok(Some(match &self.lost {
+            Some(lost) => all.f_masked_fill(&lost.f_unsqueeze(1)?, f64::NAN)?,
+            None => all,
+        }))
     }
 }
 

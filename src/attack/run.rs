@@ -37,6 +37,8 @@ pub struct Attacked {
     pub curve: Curve,
     /// `[B]` bool: before it was moved back, a proposal was more than 1 % too large.
     pub overstepped: Tensor,
+    /// `[B]` bool: at an image within the budget the goal is NaN or infinite, so that the damage is NaN, and not because nothing was proposed.
+    pub endless: Tensor,
 }
 
 impl Attacked {
@@ -103,11 +105,18 @@ pub fn judge(name: &str, attack: &dyn Attack, victim: &Victim, budget: &Budget) 
                 let some = known.f_flatten(1, -1)?.f_any_dim(1, false)?;
                 lost = lost.f_logical_and(&some.f_logical_not()?)?;
                 let size = budget.measure(x, candidate)?;
-                let beyond = size.f_le_tensor(&radius.f_mul_scalar(1.01)?)?.f_logical_not()?;
+                let most = radius.f_mul_scalar(1.01)?.f_add(&rounding(budget, candidate)?)?;
+                let beyond = size.f_le_tensor(&most)?.f_logical_not()?;
                 overstepped = overstepped.f_logical_or(&beyond.f_logical_and(&some)?)?;
                 let finite = candidate.f_where_self(&known, x)?;
                 let fair = victim.fair(budget, &finite, &radius)?;
-                let damage = if lone { size } else { attack.goal().value(victim, &fair)? };
+                let damage = if lone {
+                    size
+                } else {
+                    // What is no number is kept as the worst: numbers elsewhere do not make up for it.
+                    let damage = attack.goal().value(victim, &fair)?;
+                    damage.f_masked_fill(&damage.f_isnan()?.f_logical_and(&some)?, f64::INFINITY)?
+                };
                 let damage = victim.counted(budget, &fair, &radius, damage)?;
                 best.offer(fair, damage)?;
             }
@@ -130,6 +139,8 @@ pub fn judge(name: &str, attack: &dyn Attack, victim: &Victim, budget: &Budget) 
         ensure_within(name, budget, x, &x.f_where_self(&astray.f_view([-1, 1, 1, 1])?, &images)?, &radius)?;
         let moved = Reading::of(victim.vae(), &images)?;
         let damage = attack.goal().of(victim, &moved)?;
+        // Minus infinity is less than what any other image does.
+        let endless = damage.f_isnan()?.f_logical_or(&damage.f_isposinf()?)?.f_logical_and(&lost.f_logical_not()?)?;
         // If a sample has no result, all of its measures say so.
         lost = lost.f_logical_or(&damage.f_isfinite()?.f_logical_not()?)?;
         let unless_lost = |t: &Tensor| -> Result<Tensor> { Ok(t.f_masked_fill(&lost, f64::NAN)?) };
@@ -141,11 +152,12 @@ pub fn judge(name: &str, attack: &dyn Attack, victim: &Victim, budget: &Budget) 
             None => None,
             Some(reach) => {
                 let short = damage.f_ge(reach)?.f_logical_not()?;
-                Some(budget.measure(x, &images)?.f_masked_fill(&short, f64::NAN)?)
+                Some(unless_lost(&budget.measure(x, &images)?.f_masked_fill(&short, f64::NAN)?)?)
             }
         };
         let measures: Result<_> = measures.into_iter().map(|(name, t)| Ok((name, unless_lost(&t)?))).collect();
         curve.note(search.larger(), unless_lost(&damage)?);
+        curve.lose(lost.shallow_clone());
         Ok(Attacked {
             name: name.to_owned(),
             family: attack.family(),
@@ -161,11 +173,19 @@ pub fn judge(name: &str, attack: &dyn Attack, victim: &Victim, budget: &Budget) 
             spectrum,
             curve,
             overstepped,
+            endless,
         })
     })
 }
 
-/// The worst per sample, by damage, of several results on one batch with one goal.
+/// How much the rounding of its pixels may add to a perturbation of the image `x`, `[B]` f64: of a tiny epsilon it is more than a hundredth.
+fn rounding(budget: &Budget, x: &Tensor) -> Result<Tensor> {
+    let unit = if x.kind() == Kind::Double { f64::EPSILON } else { f64::from(f32::EPSILON) };
+    Ok(budget.measure(&x.f_zeros_like()?, x)?.f_mul_scalar(unit)?)
+}
+
+/// The worst per sample, by damage, of several results on one batch with one goal. Where one of them met a goal that is not finite, the worst
+/// is not finite either; where one has nothing to tell, the others count.
 ///
 /// # Errors
 /// If there is no result, or goals differ.
@@ -188,6 +208,7 @@ pub fn worst(name: &str, family: Family, results: &[Attacked]) -> Result<Attacke
         spectrum: first.spectrum,
         curve: Curve::default(),
         overstepped: first.overstepped.shallow_clone(),
+        endless: first.endless.shallow_clone(),
     };
     kept.curve.join(0.0, &first.curve);
     for other in rest {
@@ -201,7 +222,9 @@ pub fn worst(name: &str, family: Family, results: &[Attacked]) -> Result<Attacke
         if kept.spectrum == Passes::default() {
             kept.spectrum = other.spectrum;
         }
-        let worse = exceeds(&other.damage, &kept.damage)?;
+        let worse = exceeds(&other.damage, &kept.damage)?.f_logical_or(&other.endless)?;
+        // Nothing is worse than what is not finite.
+        let worse = worse.f_logical_and(&kept.endless.f_logical_not()?)?;
         let choose = |a: &Tensor, b: &Tensor| a.f_where_self(&worse, b);
         let pixels = worse.f_reshape([-1, 1, 1, 1])?;
         kept.images = other.images.f_where_self(&pixels, &kept.images)?;
@@ -212,8 +235,10 @@ pub fn worst(name: &str, family: Family, results: &[Attacked]) -> Result<Attacke
         kept.radius = choose(&other.radius, &kept.radius)?;
         kept.stalled = choose(&other.stalled, &kept.stalled)?;
         kept.overstepped = choose(&other.overstepped, &kept.overstepped)?;
+        kept.endless = choose(&other.endless, &kept.endless)?;
         kept.damage = choose(&other.damage, &kept.damage)?;
     }
+    kept.curve.lose(kept.damage.f_isnan()?);
     Ok(kept)
 }
 

@@ -137,7 +137,8 @@ fn carry_out(args: Args) -> anyhow::Result<()> {
             crate::store::merge(&typed.shards, &typed.output, request::overwrite(typed.force))?;
         }
         Command::Leaderboard(typed) => {
-            pipeline::leaderboard::leaderboard(&typed.inputs, &typed.output, request::overwrite(typed.force))?;
+            let overwrite = request::overwrite(typed.force);
+            pipeline::leaderboard::leaderboard(&typed.inputs, &typed.output, overwrite, &progress)?;
         }
         Command::Completions(typed) => print(&pages::completions(typed.shell)),
         Command::Man(typed) => pages::man(&typed.output, request::overwrite(typed.force))?,

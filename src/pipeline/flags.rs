@@ -31,11 +31,11 @@ pub(super) fn of(victim: &Victim, ascending: &[(Budget, Vec<Attacked>)], metric:
             add(key, mask)?;
         }
         for attacked in results {
-            // An attack that wants a small perturbation does not fill its budget.
+            // An attack that wants a small perturbation does not fill its budget, and a step along no direction is none of the box's.
             if budget.pixels.is_some() && attacked.smallest.is_none() {
                 let size = budget.measure(victim.images(), &attacked.images)?;
                 let short = size.f_lt_tensor(&attacked.radius.f_mul_scalar(0.5)?)?;
-                add((attacked.name.clone(), Flag::Boxed), short)?;
+                add((attacked.name.clone(), Flag::Boxed), short.f_logical_and(&size.f_gt(0.0)?)?)?;
             }
             // Of several directions, only the first is used.
             let names: Vec<&str> = results.iter().map(|r| r.name.as_str()).collect();

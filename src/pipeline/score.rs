@@ -97,7 +97,7 @@ pub fn score_with(request: &ScoreRequest, provided: &Provided, observer: &dyn Ob
     let codes = [-1];
     let axes = if request.metric == MetricKind::Decoder { &codes[..] } else { job.axes() };
     let block = Block::about(subject.batch, job.device, job.shape.dim() as usize * (1 + kept));
-    let mut masked = Masked::default();
+    let mut masked = Masked::of_metric(request.metric);
     let extra = spectrum_attribute(&spectra);
     let kind = FileKind::Scores;
     let stage = Stage { kind, task: "scoring", metric, extra, fixed: &[], block, tells: has_spectrum };

@@ -118,7 +118,8 @@ pub fn trace(values: &Tensor) -> Result<Tensor> {
 pub fn von_neumann_entropy(values: &Tensor) -> Result<Tensor> {
     let p = shares(values)?;
     // xlogy(0, 0) = 0.
-    Ok(sum(&p.f_xlogy(&p)?)?.f_neg()?.f_clamp_min(0.0)?)
+    // 0 - 0 is 0, where -(0) is -0.
+    Ok(sum(&p.f_xlogy(&p)?)?.f_rsub_scalar(0.0)?.f_clamp_min(0.0)?)
 }
 
 /// - sum s_i ln(s_i + 1e-10) with s_i = lambda_i / lambda_1; NaN for a zero spectrum.

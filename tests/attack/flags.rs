@@ -11,6 +11,7 @@ use pullback::model::{Interface, Model, Posterior, Vae};
 use pullback::pipeline::{AttackRequest, Provided, Subject, attack_with};
 use pullback::store::Overwrite;
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use tch::{Kind, Tensor};
 
@@ -82,6 +83,22 @@ impl Vae for Walled {
     }
 }
 
+/// The mean pixel, four times, over 1 up to a wall and over 0 beyond it: a code without a gradient that warns of the wall.
+struct Pole;
+
+const POLE: f64 = 2.3;
+
+impl Vae for Pole {
+    fn encode(&self, x: &Tensor) -> pullback::Result<Posterior> {
+        let mean = x.flatten(1, -1).mean_dim([1i64].as_slice(), true, None::<Kind>) * 4.0;
+        let mean = &mean / mean.detach().lt(POLE).to_kind(mean.kind());
+        Ok(Posterior { log_var: mean.zeros_like(), mean })
+    }
+    fn decode(&self, z: &Tensor) -> pullback::Result<Tensor> {
+        Ok(decoded(z))
+    }
+}
+
 /// The code is the image, and so is the reconstruction.
 struct Faithful;
 
@@ -107,9 +124,10 @@ impl Observer for Warned {
     }
 }
 
-/// `/damage/` [E, N], how many samples `/flags/` has, both by name, and the warnings.
+/// `/damage/` [E, N], the ends [E, N] of `/curve/`, how many samples `/flags/` has, all by name, and the warnings.
 struct Outcome {
     damage: BTreeMap<String, Vec<f64>>,
+    ends: BTreeMap<String, Vec<f64>>,
     flags: BTreeMap<String, usize>,
     told: Vec<String>,
 }
@@ -124,7 +142,41 @@ impl Outcome {
 /// What `attacks` find of a model, without a box.
 fn attacked(make: impl Fn() -> Box<dyn Vae>, x: &Tensor, attacks: &[&str], eps: &[f64]) -> Outcome {
     let folder = tempfile::tempdir().unwrap();
-    let data = folder.path().join("images.h5");
+    let (result, told) = stored(folder.path(), make, x, attacks, eps, PixelBox::Off);
+    outcome(&result, told)
+}
+
+/// What a result file says.
+fn outcome(result: &Path, told: Vec<String>) -> Outcome {
+    let file = File::open(result).unwrap();
+    let names = |group: &str| file.group(group).unwrap().member_names().unwrap();
+    let read = |path: String| file.dataset(&path).unwrap().read_raw::<f64>().unwrap();
+    let damage = names("damage").into_iter().map(|name| {
+        let values = read(format!("damage/{name}"));
+        (name, values)
+    });
+    let each = read("curve/passes".to_owned()).len();
+    let ends = names("curve").into_iter().filter(|name| name != "passes").map(|name| {
+        let curve = read(format!("curve/{name}"));
+        (name, curve.chunks(each).map(|passes| passes[each - 1]).collect())
+    });
+    let flags = names("flags").into_iter().map(|name| {
+        let rows = file.dataset(&format!("flags/{name}")).unwrap().read_raw::<u8>().unwrap();
+        (name, rows.iter().filter(|row| **row == 1).count())
+    });
+    Outcome { damage: damage.collect(), ends: ends.collect(), flags: flags.collect(), told }
+}
+
+/// The file of what `attacks` find of a model, and the warnings.
+fn stored(
+    folder: &Path,
+    make: impl Fn() -> Box<dyn Vae>,
+    x: &Tensor,
+    attacks: &[&str],
+    eps: &[f64],
+    walls: PixelBox,
+) -> (PathBuf, Vec<String>) {
+    let data = folder.join("images.h5");
     let pixels: Vec<f32> = list(x).into_iter().map(|p| p as f32).collect();
     let file = File::create(&data).unwrap();
     file.new_dataset::<f32>().shape([SAMPLES, 1, 4, 4]).create("images").unwrap().write_raw(&pixels).unwrap();
@@ -143,14 +195,14 @@ fn attacked(make: impl Fn() -> Box<dyn Vae>, x: &Tensor, attacks: &[&str], eps: 
         seed: 4,
         device: "cpu".parse().unwrap(),
         batch: BatchSize::Auto,
-        output: folder.path().join("a.h5"),
+        output: folder.join("a.h5"),
         overwrite: Overwrite::No,
     };
     let config = AttackConfig {
         attacks: attacks.iter().map(|yaml| serde_yaml::from_str::<AttackSpec>(yaml).unwrap()).collect(),
         norm: Norm::L2,
         eps: Some(eps.to_vec()),
-        pixels: PixelBox::Off,
+        pixels: walls,
         ..AttackConfig::default()
     };
     let open = |_, _, _| {
@@ -159,17 +211,7 @@ fn attacked(make: impl Fn() -> Box<dyn Vae>, x: &Tensor, attacks: &[&str], eps: 
     let request = AttackRequest::of(subject, &config);
     let warned = Warned::default();
     attack_with(&request, &Provided { model: Some(&open), ..Provided::default() }, &warned).unwrap();
-    let file = File::open(&request.subject.output).unwrap();
-    let names = |group: &str| file.group(group).unwrap().member_names().unwrap();
-    let damage = names("damage").into_iter().map(|name| {
-        let values = file.dataset(&format!("damage/{name}")).unwrap().read_raw::<f64>().unwrap();
-        (name, values)
-    });
-    let flags = names("flags").into_iter().map(|name| {
-        let rows = file.dataset(&format!("flags/{name}")).unwrap().read_raw::<u8>().unwrap();
-        (name, rows.iter().filter(|row| **row == 1).count())
-    });
-    Outcome { damage: damage.collect(), flags: flags.collect(), told: warned.0.into_inner().unwrap() }
+    (request.subject.output, warned.0.into_inner().unwrap())
 }
 
 #[test]
@@ -248,6 +290,64 @@ fn what_is_no_number_is_flagged() {
         let sound = found(10.0, patched);
         assert_eq!((sound.flags["pgd.not-a-number"], sound.flags["pgd.vanishing"]), (0, 0), "{:?}", sound.damage);
         assert!(!sound.tells("attack pgd"), "{:?}", sound.told);
+    }
+}
+
+/// Two images from which 0.4 reaches the pole, if it goes straight there, and two from which nothing does.
+fn before_the_pole() -> Tensor {
+    let dim = (images(38, SAMPLES) - 0.5) * 0.02;
+    Tensor::cat(&[dim.narrow(0, 0, 2) + 0.5, dim.narrow(0, 2, 2) + 0.4], 0)
+}
+
+/// The suite's file of four samples, of which two are lost at the larger of two sizes.
+pub(crate) fn half_lost(folder: &Path) -> PathBuf {
+    stored(folder, || Box::new(Pole), &before_the_pole(), &["{kind: suite}"], &[0.2, 0.4], PixelBox::Off).0
+}
+
+#[test]
+fn weaker_parts_do_not_hide_what_is_not_finite() {
+    let found = attacked(|| Box::new(Pole), &before_the_pole(), &["{kind: suite}"], &[0.2, 0.4]);
+    let (suite, parts) = (&found.damage["suite"], || found.damage.iter().filter(|(name, _)| *name != "suite"));
+    assert!(found.damage["suite-random"].iter().all(|d| d.is_finite()), "{:?}", found.damage);
+    for (place, damage) in suite.iter().enumerate() {
+        let whole = parts().all(|(_, part)| part[place].is_finite());
+        assert_eq!(damage.is_finite(), whole, "{:?}", found.damage);
+        let most = parts().map(|(_, part)| part[place]).fold(f64::NAN, f64::max);
+        assert!(!whole || *damage == most, "{:?}", found.damage);
+    }
+    let lost: Vec<bool> = suite.iter().map(|d| d.is_nan()).collect();
+    assert_eq!(lost, [[false; 4], [true, true, false, false]].concat(), "{:?}", found.damage);
+    assert_eq!(found.flags["suite.not-a-number"], 2, "{:?}", found.flags);
+    // A curve ends with the damage, and tells nothing of what is lost.
+    for (name, ends) in &found.ends {
+        for (end, damage) in ends.iter().zip(&found.damage[name]) {
+            assert!(end.is_nan() && damage.is_nan() || end >= damage && end.is_finite(), "{name}: {end} {damage}");
+        }
+    }
+}
+
+/// A code that is the same whatever it sees.
+struct Still;
+
+impl Vae for Still {
+    fn encode(&self, x: &Tensor) -> pullback::Result<Posterior> {
+        let mean = x.flatten(1, -1).narrow(1, 0, 2) * 0.0;
+        Ok(Posterior { log_var: mean.zeros_like(), mean })
+    }
+    fn decode(&self, z: &Tensor) -> pullback::Result<Tensor> {
+        Ok(decoded(z))
+    }
+}
+
+#[test]
+fn only_the_box_leaves_less_of_epsilon() {
+    let attacks = ["{kind: spectral}", "{kind: random}"];
+    for (eps, boxed) in [(0.1, [0, 0]), (100.0, [0, SAMPLES])] {
+        let folder = tempfile::tempdir().unwrap();
+        let still = || -> Box<dyn Vae> { Box::new(Still) };
+        let (result, told) = stored(folder.path(), still, &images(39, SAMPLES), &attacks, &[eps], PixelBox::On);
+        let found = outcome(&result, told);
+        assert_eq!(["spectral", "random"].map(|name| found.flags[&format!("{name}.boxed")]), boxed, "{eps}");
     }
 }
 

@@ -111,8 +111,9 @@ fn tell(subjects: &mut [Subject], items: fn(&mut Subject) -> Vec<Item<'_>>, name
             given.push(own.clone());
             kinds.push(item.kind.clone());
             if twins > 0 {
-                let space = if own.is_empty() { "" } else { " " };
-                own = format!("{own}{space}({})", twins + 1);
+                // Where the number is all that there is, whoever shows it adds the brackets.
+                let number = twins + 1;
+                own = if own.is_empty() { number.to_string() } else { format!("{own} ({number})") };
             }
             *item.name = own;
         }

@@ -70,6 +70,29 @@ pub(super) fn limit(header: &Header) -> Option<u64> {
     serde_yaml::from_str::<Value>(&header.config).ok()?.get("limit")?.as_u64()
 }
 
+/// How the model was read, in words: "input range -1,1, posterior logstd".
+pub(super) fn interface(header: &Header) -> String {
+    let request: Value = serde_yaml::from_str(&header.config).unwrap_or_default();
+    let Some(keys) = request.get("interface").and_then(Value::as_mapping) else {
+        return "default interface".to_owned();
+    };
+    let word = |value: &Value| match value {
+        Value::String(text) => text.clone(),
+        Value::Sequence(list) => list.iter().map(number).collect::<Vec<_>>().join(","),
+        _ => String::new(),
+    };
+    let each = keys.iter().filter_map(|(key, value)| Some((key.as_str()?.replace('_', " "), word(value))));
+    each.filter(|(_, value)| !value.is_empty())
+        .map(|(key, value)| format!("{key} {value}"))
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+/// A number as YAML has it.
+fn number(value: &Value) -> String {
+    value.as_f64().map_or_else(String::new, |number| number.to_string())
+}
+
 /// What may distinguish a file's request from others of its model, in words; empty where the file does not say.
 pub(super) fn aspects(reader: &Reader) -> [String; 7] {
     let config: Value = serde_yaml::from_str(&reader.header().config).unwrap_or_default();

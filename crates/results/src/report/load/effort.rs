@@ -39,12 +39,14 @@ pub(super) fn efforts(reader: &Reader) -> Result<Vec<Effort>> {
     for attack in reader.below("/damage/") {
         let (_, values) = reader.read_f64(&format!("/damage/{attack}"))?;
         let damage = values.chunks_exact(reader.samples().max(1)).map(<[f64]>::to_vec).collect();
-        let most = |way: &str| -> Result<f64> {
+        let most = |way: &str| -> Result<Vec<f64>> {
             let path = format!("/passes/{attack}/{way}");
             if reader.info(&path).is_none() {
-                return Ok(f64::NAN);
+                return Ok(vec![]);
             }
-            Ok(reader.read_f64(&path)?.1.into_iter().fold(0.0, f64::max))
+            let by_eps = reader.read_f64(&path)?.1;
+            let by_eps = by_eps.chunks_exact(reader.samples().max(1));
+            Ok(by_eps.map(|passes| passes.iter().copied().fold(0.0, f64::max)).collect())
         };
         let (forward, backward) = (most("forward")?, most("backward")?);
         let path = format!("/curve/{attack}");

@@ -83,14 +83,15 @@ fn join(trials: &mut Vec<Trial>, mut new: Trial) {
     old.worst = worst::joined(old, parts);
 }
 
-/// What may distinguish a file from others of its model, the most informative first: how many images and which, the precision, the seed,
-/// and the device.
-fn aspects(reader: &Reader) -> [String; 5] {
+/// What may distinguish a file from others of its model, the most informative first: how the model was read, how many images and which, the
+/// precision, the seed, and the device.
+fn aspects(reader: &Reader) -> [String; 6] {
     let header = reader.header();
     let index = reader.index();
     let (least, most) = (index.iter().min().copied(), index.iter().max().copied());
     let number = |i: Option<u64>| i.unwrap_or_default().to_string();
     [
+        asked::interface(header),
         match index.len() {
             1 => "1 image".to_owned(),
             n => format!("{} images", number::count(n)),

@@ -17,6 +17,8 @@ pub(super) fn sort(trial: &mut Trial) {
     for effort in &mut trial.efforts {
         put(&mut effort.damage, &order);
         put(&mut effort.curve, &order);
+        put(&mut effort.forward, &order);
+        put(&mut effort.backward, &order);
     }
     for attack in trial.gallery.iter_mut().flat_map(|gallery| &mut gallery.attacks) {
         put(&mut attack.images, &order);

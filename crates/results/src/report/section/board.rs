@@ -10,16 +10,20 @@ use crate::report::study::{Subject, Trial};
 use crate::report::words;
 
 /// What the columns are.
-const NOTE: &str = "The most that any attack of the file did to an image, mean over the images, with its bootstrap interval of 95 %. The area \
-                    is that under the mean damage over ε, from damage 0 at ε = 0, divided by the largest ε. An attack is credited with an \
-                    image where it found the most at the largest ε; of equal ones each is. Distances between codes compare models only \
-                    where their codes have one scale.";
+const NOTE: &str = "The most that any attack of the file did to an image, mean over the images, with its bootstrap interval of 95 %; an image \
+                    on which it is not finite is left out. The area is that under the mean damage over ε, from damage 0 at ε = 0, divided \
+                    by the largest ε. There is none where damage is not 0 there: with the goal recon-mse, and towards a target. An attack \
+                    is credited with an image where it found the most at the largest ε; of equal ones each is. Distances between codes \
+                    compare models only where their codes have one scale.";
 
 /// How rows are sorted.
 const RANKED: &str = " Least area first: the most robust by these attacks.";
 
 /// Why they are not.
 const UNRANKED: &str = " The files did not ask the same of the same images, so the models are not ranked.";
+
+/// The goal that is an error of reconstructions, not a change of them.
+const ERROR: &str = "recon-mse";
 
 /// What one file found.
 struct Row {
@@ -28,7 +32,7 @@ struct Row {
     sizes: Vec<f64>,
     /// By size.
     damage: Vec<MeanInterval>,
-    /// None where damage is minus a distance, which is not 0 without an attack.
+    /// None where damage is not 0 without an attack: an error of reconstructions, or minus a distance.
     area: Option<MeanInterval>,
     /// Attacks and their share of the images, the largest first.
     credited: Vec<(String, f64)>,
@@ -84,7 +88,7 @@ fn row(subject: &Subject, trial: &Trial) -> Option<Row> {
         name: called(subject, trial),
         sizes: trial.eps.clone(),
         damage: by_size.iter().map(|values| MeanInterval::of(values)).collect(),
-        area: has_shares(trial, &by_size[largest]).then(|| MeanInterval::of(&areas)),
+        area: (has_shares(trial, &by_size[largest]) && trial.goal != ERROR).then(|| MeanInterval::of(&areas)),
         credited: credited(trial, largest, &by_size[largest]),
     })
 }

@@ -91,7 +91,7 @@ fn finding(model: &str, trial: &Trial) -> Option<String> {
     let most = known.iter().max_by(|a, b| a.1.total_cmp(&b.1))?;
     let least = known.iter().min_by(|a, b| a.1.total_cmp(&b.1))?;
     let eps = number::plain(trial.eps[largest]);
-    (most.0 != least.0).then(|| {
+    (most.1 > least.1).then(|| {
         format!(
             "Of the classes, {} is hit hardest and {} least: medians of {} and {} at ε\u{a0}=\u{a0}{eps} for {model}, goal {}",
             named(trial, most.0),

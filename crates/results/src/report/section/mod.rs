@@ -119,10 +119,10 @@ fn legend(subjects: impl IntoIterator<Item = (usize, String)>, marker: impl Fn(u
     if keys.len() < 2 { Vec::new() } else { keys }
 }
 
-/// For each sample the most damage of all of a trial's attacks at the size `at`, \[N\]; NaN where none has a value.
+/// For each sample the most damage of all of a trial's attacks at the size `at`, \[N\]; NaN where none has a value, or the most is not finite.
 fn of_largest(trial: &Trial, at: usize) -> Vec<f64> {
     let most = |i: usize| trial.searches().filter_map(|e| e.damage[at].get(i)).copied().fold(f64::NAN, f64::max);
-    (0..trial.index.len()).map(most).collect()
+    (0..trial.index.len()).map(|i| if trial.breaks_down(at, i) { f64::NAN } else { most(i) }).collect()
 }
 
 /// "l2-latent" of letters that an anchor may have.

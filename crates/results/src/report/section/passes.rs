@@ -113,7 +113,8 @@ impl Reached {
 
 /// Of an attack by its passes, where `best` \[N\] is the most that is known; the last point is the attack's end.
 fn points(effort: &Effort, at: usize, best: &[f64], has_shares: bool) -> Vec<Reached> {
-    let passes = effort.forward.max(effort.backward);
+    let (forward, backward) = effort.passes(at);
+    let passes = forward.max(backward);
     let Some(curve) = effort.curve.get(at) else { return vec![] };
     let within = |p: usize| -> Vec<f64> { curve.iter().skip(p).step_by(effort.budgets.len()).copied().collect() };
     let early = effort.budgets.iter().enumerate().filter(|(_, budget)| **budget < passes);

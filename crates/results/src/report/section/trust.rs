@@ -108,6 +108,7 @@ fn rows(table: &mut Table, model: &str, trial: &Trial) {
             let count = pairs().count().max(1) as f64;
             let mean = pairs().map(|(d, _)| d).sum::<f64>() / count;
             let credited = pairs().filter(|(d, b)| d >= b).count();
+            let (forward, backward) = effort.passes(at);
             let optimality = shares.iter().sum::<f64>() / shares.len() as f64;
             table.row([
                 Cell::from(model),
@@ -118,8 +119,8 @@ fn rows(table: &mut Table, model: &str, trial: &Trial) {
                 share(optimality),
                 share(shares.iter().copied().fold(f64::NAN, f64::min)),
                 Cell::from(credited),
-                Cell::from(effort.forward),
-                Cell::from(effort.backward),
+                Cell::from(forward),
+                Cell::from(backward),
             ]);
         }
     }

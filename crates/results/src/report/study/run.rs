@@ -231,17 +231,33 @@ impl Trial {
     }
 
     /// For each sample the largest damage of all attacks at the size `at`, and which attack did it; `None` for a sample that no attack has a
-    /// value for. Nothing if the file does not tell the damage, or by several goals. An attack that stops at a given damage does not count.
+    /// value for, or whose worst case is not finite. Nothing if the file does not tell the damage, or by several goals. An attack that stops at a given damage does not count.
     pub fn worst_case(&self, at: usize) -> Option<Vec<Option<(f64, &str)>>> {
         let efforts: Vec<&Effort> = self.searches().collect();
         if efforts.is_empty() || self.goal.is_empty() || self.goal.contains(',') {
             return None;
         }
         let most = |row: usize| {
+            if self.breaks_down(at, row) {
+                return None;
+            }
             let all = efforts.iter().filter_map(|e| Some((*e.damage.get(at)?.get(row)?, e.attack.as_str())));
             all.filter(|(damage, _)| damage.is_finite()).max_by(|a, b| a.0.total_cmp(&b.0))
         };
         Some((0..self.index.len()).map(most).collect())
+    }
+
+    /// Whether the worst case of a sample at the size `at` is not finite: an attack that is the worst of its parts has no value for it, although
+    /// some part has one.
+    pub fn breaks_down(&self, at: usize, row: usize) -> bool {
+        let value = |e: &Effort| e.damage.get(at).and_then(|d| d.get(row)).copied().unwrap_or(f64::NAN);
+        let is_part = |whole: &Effort, part: &Effort| match whole.attack.as_str() {
+            "suite" => part.attack.starts_with("suite-"),
+            "spectral" => words::direction(&part.attack).is_some(),
+            _ => false,
+        };
+        let mut lost = self.efforts.iter().filter(|whole| value(whole).is_nan());
+        lost.any(|whole| self.efforts.iter().any(|part| is_part(whole, part) && value(part).is_finite()))
     }
 
     /// Whether some attack took the metric's directions.
@@ -270,14 +286,22 @@ pub struct Effort {
     pub attack: String,
     /// `/damage/<attack>`, \[E\]\[N\].
     pub damage: Vec<Vec<f64>>,
-    /// Forward passes for each sample, at the size that took the most,
-    pub forward: f64,
+    /// Forward passes for each sample, \[E\], of the sample that took the most; empty if the file does not tell,
+    pub forward: Vec<f64>,
     /// and backward passes.
-    pub backward: f64,
+    pub backward: Vec<f64>,
     /// `/curve/passes`, \[P\]; empty if the file does not tell.
     pub budgets: Vec<f64>,
     /// `/curve/<attack>`, the most damage within so many passes, \[E\]\[N P\]; empty if the file does not tell.
     pub curve: Vec<Vec<f64>>,
+}
+
+impl Effort {
+    /// Forward and backward passes for each sample at the size `at`; NaN if the file does not tell.
+    pub fn passes(&self, at: usize) -> (f64, f64) {
+        let of = |way: &[f64]| way.get(at).copied().unwrap_or(f64::NAN);
+        (of(&self.forward), of(&self.backward))
+    }
 }
 
 /// The results of one attack.

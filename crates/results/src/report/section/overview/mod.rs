@@ -46,8 +46,8 @@ fn masked(study: &Study) -> impl Iterator<Item = String> {
         let (count, all) = (scores.masked, scores.index.len());
         (count > 0).then(|| {
             format!(
-                "{} ({}): the gradient of {count} of {all} images is masked, by a rounding or the like: the code moves \
-                 with noise on the pixels, the metric is 0. Their scores are counted as undefined.",
+                "{} ({}): the gradient of {count} of {all} images is masked, by a rounding or the like: what the metric \
+                 measures moves with noise on the pixels, the metric is 0. Their scores are counted as undefined.",
                 subject.name, scores.metric
             )
         })
