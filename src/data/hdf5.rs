@@ -11,13 +11,11 @@ use hdf5::types::{FloatSize, IntSize, TypeDescriptor};
 use hdf5::{Dataset, File, Group, H5Type, Hyperslab, Selection, SliceOrIndex};
 use ndarray::IxDyn;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use tch::Tensor;
 
 /// The cache for unpacked chunks in HDF5: a chunk holds many rows, and neighbouring batches share it.
 const CHUNK_CACHE: usize = 64 << 20;
-const SIGNATURE: [u8; 8] = *b"\x89HDF\r\n\x1a\n";
 
 /// A larger chunk is cached whole too, up to this size; otherwise it would be unpacked again for every few rows.
 const LARGEST_CHUNK: usize = 2 << 30;
@@ -34,22 +32,6 @@ pub struct Hdf5 {
     scale: f64,
     reading: Reading,
     notes: Vec<String>,
-}
-
-/// True if a file has HDF5's signature: at byte 0, or after a user block of 512, 1024, 2048, ... bytes.
-pub fn has_signature(path: &Path) -> Result<bool> {
-    let file = std::fs::File::open(path).map_err(|e| Error::io(path, e))?;
-    let size = file.metadata().map_err(|e| Error::io(path, e))?.len();
-    let mut offset = 0u64;
-    while offset + 8 <= size && offset <= 1 << 30 {
-        let mut bytes = [0u8; 8];
-        file.read_exact_at(&mut bytes, offset).map_err(|e| Error::io(path, e))?;
-        if bytes == SIGNATURE {
-            return Ok(true);
-        }
-        offset = if offset == 0 { 512 } else { offset * 2 };
-    }
-    Ok(false)
 }
 
 /// The file of `split` in a folder with `train.h5` or `test.h5` (or `.hdf5`); `None` if there is neither.
@@ -173,12 +155,21 @@ fn ensure_readable(images: &Dataset, place: &str) -> Result<()> {
         let found = "others (damaged? otherwise: h5repack -f GZIP=1 OLD.h5 NEW.h5)";
         return Err(Error::request(place, expected, found));
     }
-    if images.attr("MATLAB_class").is_ok() {
-        let expected = "axes as h5py writes them";
-        let found = "a MATLAB file, whose axes are reversed (in Python: h5py.File('NEW.h5', 'w')['images'] = h5py.File('OLD.mat')[NAME][:].T)";
-        return Err(Error::request(place, expected, found));
-    }
-    Ok(())
+    if is_matlab(images) { Err(reversed(place)) } else { Ok(()) }
+}
+
+/// True for a data set that MATLAB wrote.
+fn is_matlab(data: &Dataset) -> bool {
+    data.attr("MATLAB_class").is_ok()
+}
+
+/// The error for MATLAB's arrays. Its images are H x W x C x N, which HDF5 tells as [N, C, W, H].
+fn reversed(place: impl Into<String>) -> Error {
+    let convert = "h5py.File('NEW.h5', 'w')['images'] = h5py.File('OLD.mat')[NAME][:].swapaxes(-1, -2)";
+    let found = format!(
+        "a MATLAB file, whose axes are reversed (in Python: {convert} of H x W x C x N, or [:].T where N is first)"
+    );
+    Error::request(place, "axes as h5py writes them", found)
 }
 
 /// The most that packing saves: gzip makes a thousandth of zeros.
@@ -252,6 +243,9 @@ fn group_of(file: &File, path: &Path, split: Split) -> Result<(Group, String)> {
         (None, false) if file.link_exists("images") => {
             let root = file.group("/").map_err(|e| unreadable(path, &e))?;
             Ok((root, String::new()))
+        }
+        (None, false) if file.datasets().is_ok_and(|all| all.iter().any(is_matlab)) => {
+            Err(reversed(path.display().to_string()))
         }
         (None, false) => {
             let expected = "a dataset /images (or /train/images and /test/images; another name by -d FILE.h5:/NAME)";

@@ -6,6 +6,7 @@ use crate::data::{
     Batch, FullScale, ImageShape, Reading, Source, Split, cifar, folder, foreign, hdf5, idx, numpy, strokes,
 };
 use crate::error::{Error, Result};
+use crate::store::superblock;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
@@ -146,7 +147,7 @@ fn recognise(spec: &str, split: Split, reading: &Reading) -> Result<Box<dyn Sour
     if !meta.is_file() {
         return Err(wrong(path, "a file or folder", "neither"));
     }
-    if hdf5::has_signature(path)? {
+    if superblock(path)?.is_some() {
         return Ok(Box::new(hdf5::Hdf5::open(path, split, named, reading)?));
     }
     let head = opening(path)?;

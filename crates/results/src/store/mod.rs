@@ -25,7 +25,7 @@ use crate::error::Result;
 pub use columns::Dtype;
 pub use header::Header;
 pub use merge::merge;
-pub use probe::{checksums_are_whole, heap_is_whole};
+pub use probe::{checksums_are_whole, heap_is_whole, superblock};
 pub use reader::{Reader, is_result};
 pub use relation::{Quantity, Relation, attacks, direction};
 pub use schema::{DatasetInfo, FORMAT, FileKind, sample_axis};
