@@ -3,6 +3,7 @@
 
 mod arrays; //  .npy, .npz, HDF5 of every kind
 mod broken; //  what is refused, and how
+mod elsewhere; // values in other files, or nowhere
 mod folders; // pictures as people keep them
 mod strokes; // the generated digits
 

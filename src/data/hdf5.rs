@@ -3,19 +3,15 @@
 use crate::data::array::{Axes, Numbers, is_one_each};
 use crate::data::listing::Entry;
 use crate::data::rows::{self, first_line, wrong};
+use crate::data::stored::{CHUNK_CACHE, ensure_readable, ensure_stored, is_matlab, opened, reversed, unreadable};
 use crate::data::{Batch, ImageShape, Reading, Source, Split};
 use crate::error::{Error, Result};
-use crate::store::{checksums_are_whole, heap_is_whole};
-use hdf5::plist::dataset_create::Layout;
 use hdf5::types::{FloatSize, IntSize, TypeDescriptor};
 use hdf5::{Dataset, File, Group, H5Type, Hyperslab, Selection, SliceOrIndex};
 use ndarray::IxDyn;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use tch::Tensor;
-
-/// The cache for unpacked chunks in HDF5: a chunk holds many rows, and neighbouring batches share it.
-const CHUNK_CACHE: usize = 64 << 20;
 
 /// A larger chunk is cached whole too, up to this size; otherwise it would be unpacked again for every few rows.
 const LARGEST_CHUNK: usize = 2 << 30;
@@ -80,8 +76,8 @@ impl Hdf5 {
             return Err(Error::request(place, "integers, bool or floating point", stored));
         };
         let scale = numbers.full_scale(&place, &stored, reading)?;
-        ensure_stored(&images, path, &place)?;
         let mut notes: Vec<String> = axes.note(reading).into_iter().map(|note| format!("{place}: {note}")).collect();
+        ensure_stored(&images, path, &place, &mut notes)?;
         let labels = match named {
             None => group.link_exists("labels").then(|| "labels".to_owned()),
             Some(name) => beside(&group, name),
@@ -127,80 +123,10 @@ impl Hdf5 {
     }
 }
 
-/// The file, opened without locks, as all data are.
-fn opened(path: &Path, cache: usize) -> Result<File> {
-    if !heap_is_whole(path)? {
-        return Err(wrong(path, "a readable HDF5 file", "a damaged heap"));
-    }
-    File::with_options()
-        .with_fapl(|plist| plist.chunk_cache(12_421, cache, 0.75).file_locking(false))
-        .open(path)
-        .map_err(|e| unreadable(path, &e))
-}
-
 /// Bytes of one unpacked chunk.
 fn chunk_bytes(images: &Dataset) -> usize {
     let width = images.dtype().map_or(8, |t| t.size());
     images.chunk().map_or(0, |chunk| chunk.iter().fold(width, |n, d| n.saturating_mul(*d)))
-}
-
-/// Refuses before the first read what would fail in it, or would have its axes reversed.
-fn ensure_readable(images: &Dataset, place: &str) -> Result<()> {
-    if let Some(filter) = images.filters().iter().find(|filter| !filter.is_available()) {
-        let found = format!("the filter {filter:?} (rewrite it: h5repack -f GZIP=1 OLD.h5 NEW.h5)");
-        return Err(Error::request(place, "values plain or packed by gzip, shuffle or LZF", found));
-    }
-    if !checksums_are_whole(images) {
-        let expected = "checksums (fletcher32) as the last filter, in every chunk";
-        let found = "others (damaged? otherwise: h5repack -f GZIP=1 OLD.h5 NEW.h5)";
-        return Err(Error::request(place, expected, found));
-    }
-    if is_matlab(images) { Err(reversed(place)) } else { Ok(()) }
-}
-
-/// True for a data set that MATLAB wrote.
-fn is_matlab(data: &Dataset) -> bool {
-    data.attr("MATLAB_class").is_ok()
-}
-
-/// The error for MATLAB's arrays. Its images are H x W x C x N, which HDF5 tells as [N, C, W, H].
-fn reversed(place: impl Into<String>) -> Error {
-    let convert = "h5py.File('NEW.h5', 'w')['images'] = h5py.File('OLD.mat')[NAME][:].swapaxes(-1, -2)";
-    let found = format!(
-        "a MATLAB file, whose axes are reversed (in Python: {convert} of H x W x C x N, or [:].T where N is first)"
-    );
-    Error::request(place, "axes as h5py writes them", found)
-}
-
-/// The most that packing saves: gzip makes a thousandth of zeros.
-const PACKED: u64 = 1100;
-/// A data set of at most so many bytes may lack its values, for which HDF5 has one to fill in.
-const UNWRITTEN: u64 = 1 << 20;
-/// The most chunks in one row: HDF5 holds kilobytes for each chunk of a read.
-const CHUNKS: usize = 1 << 16;
-
-/// Refuses a data set of which the file cannot hold what its header says: sizes are not believed where memory depends on them.
-fn ensure_stored(data: &Dataset, path: &Path, place: &str) -> Result<()> {
-    let (shape, width) = (data.shape(), data.dtype().map_or(8, |t| t.size() as u64));
-    let declared = shape.iter().fold(width, |n, d| n.saturating_mul(*d as u64));
-    // Virtual and external data sets lie in other files.
-    let here = matches!(data.layout(), Layout::Compact | Layout::Contiguous | Layout::Chunked)
-        && data.dcpl().is_ok_and(|plist| plist.external().is_empty());
-    let file = std::fs::metadata(path).map_err(|e| Error::io(path, e))?.len();
-    let held = data.storage_size().min(file);
-    if here && declared > UNWRITTEN.saturating_add(held.saturating_mul(PACKED)) {
-        let found = format!("{held} in the file (damaged, or never written?)");
-        return Err(Error::request(place, format!("{declared} bytes of values, or their packed form"), found));
-    }
-    let chunk = data.chunk().unwrap_or_else(|| shape.clone());
-    let along = shape.iter().zip(&chunk).skip(1).map(|(n, size)| n.div_ceil((*size).max(1)));
-    let chunks = along.fold(1, usize::saturating_mul);
-    if chunks > CHUNKS {
-        let expected =
-            format!("at most {CHUNKS} chunks for each sample (rewrite it: h5repack -l CHUNK=... OLD.h5 NEW.h5)");
-        return Err(Error::request(place, expected, chunks.to_string()));
-    }
-    Ok(())
 }
 
 /// The error for a missing data set, with the names of the existing ones.
@@ -224,11 +150,6 @@ fn beside(root: &Group, name: &str) -> Option<String> {
         .filter(|l| l != own)
         .map(|l| format!("{folder}/{l}"))
         .find(|l| root.link_exists(l))
-}
-
-/// A file that HDF5 cannot read is the wrong file, no matter where in the file this shows.
-fn unreadable(path: &Path, e: &hdf5::Error) -> Error {
-    wrong(path, "a readable HDF5 file", first_line(e))
 }
 
 /// The group that holds the images of `split`, and its path without a trailing slash.
@@ -292,7 +213,7 @@ fn labels_of(group: &Group, path: &Path, name: &str, len: usize, notes: &mut Vec
     match labels.dtype().and_then(|t| t.to_descriptor()) {
         Ok(TypeDescriptor::Unsigned(_) | TypeDescriptor::Integer(_)) if is_one_each(&shape, len) => {
             ensure_readable(&labels, &place)?;
-            ensure_stored(&labels, path, &place)?;
+            ensure_stored(&labels, path, &place, notes)?;
             Ok(Some(labels))
         }
         Ok(other) => {

@@ -16,6 +16,7 @@ mod probe; //   size and colour from an image file's header
 mod provided; // arrays that the caller holds
 mod reading; // what flags say about data
 mod rows; //    scattered rows through reads of neighbours
+mod stored; //  what HDF5 data sets hold
 mod tree; //    pictures at any depth
 mod strokes; // generated digits
 

@@ -22,6 +22,7 @@ pub mod tensorboard; // curves and images of a training run, as TensorBoard read
 
 use crate::error::Result;
 
+pub use crate::ffi::virtual_parts::{VirtualPart, virtual_parts};
 pub use columns::Dtype;
 pub use header::Header;
 pub use merge::merge;
