@@ -2,6 +2,7 @@
 
 use crate::data::array::{Axes, Numbers, is_one_each};
 use crate::data::listing::Entry;
+use crate::data::names;
 use crate::data::rows::{self, first_line, wrong};
 use crate::data::stored::{CHUNK_CACHE, ensure_readable, ensure_stored, is_matlab, opened, reversed, unreadable};
 use crate::data::{Batch, ImageShape, Reading, Source, Split};
@@ -79,11 +80,11 @@ impl Hdf5 {
         let mut notes: Vec<String> = axes.note(reading).into_iter().map(|note| format!("{place}: {note}")).collect();
         ensure_stored(&images, path, &place, &mut notes)?;
         let labels = match named {
-            None => group.link_exists("labels").then(|| "labels".to_owned()),
+            None => group.link_exists("labels").then(|| ("labels".to_owned(), true)),
             Some(name) => beside(&group, name),
         };
         let labels = match labels {
-            Some(name) => labels_of(&group, path, &name, axes.count, &mut notes)?,
+            Some((name, twin)) => labels_of(&group, path, &name, axes.count, twin, &mut notes)?,
             None => None,
         };
         let name = path.display().to_string();
@@ -137,19 +138,15 @@ fn absent(file: &File, path: &Path, name: &str, e: &hdf5::Error) -> Error {
     wrong(path, format!("a dataset {name}"), members(file))
 }
 
-/// The labels beside the data set `name`, by the usual names in such files.
-fn beside(root: &Group, name: &str) -> Option<String> {
+/// The labels beside the data set `name`, by the usual names, and whether they are named after it.
+fn beside(root: &Group, name: &str) -> Option<(String, bool)> {
     let (folder, own) = name.rsplit_once('/').unwrap_or(("", name));
-    let twin = match own {
-        "x" => "y".to_owned(),
-        "X" => "Y".to_owned(),
-        _ => own.replace("images", "labels"),
-    };
-    [twin, "labels".to_owned()]
-        .into_iter()
-        .filter(|l| l != own)
-        .map(|l| format!("{folder}/{l}"))
-        .find(|l| root.link_exists(l))
+    let twins = names::of_labels(own).into_iter().map(|labels| (labels, true));
+    let usual = names::of_any_labels(own).map(|labels| (labels.to_owned(), false));
+    twins
+        .chain(usual)
+        .map(|(labels, twin)| (format!("{folder}/{labels}"), twin))
+        .find(|(labels, _)| root.link_exists(labels))
 }
 
 /// The group that holds the images of `split`, and its path without a trailing slash.
@@ -202,12 +199,24 @@ fn numbers_of(images: &Dataset) -> (Option<Numbers>, String) {
     }
 }
 
-/// The data set of labels, if it has an integer for each image; otherwise a note about what it has.
-fn labels_of(group: &Group, path: &Path, name: &str, len: usize, notes: &mut Vec<String>) -> Result<Option<Dataset>> {
+/// The data set of labels, if it has an integer for each image; otherwise a note about what it has. One that is no `twin` of the images may
+/// belong to others.
+fn labels_of(
+    group: &Group,
+    path: &Path,
+    name: &str,
+    len: usize,
+    twin: bool,
+    notes: &mut Vec<String>,
+) -> Result<Option<Dataset>> {
     let labels = group.dataset(name).map_err(|e| wrong(path, format!("a dataset {name}"), first_line(&e)))?;
     let place = format!("{}: {}", path.display(), labels.name());
     let shape = labels.shape();
     if shape.first() != Some(&len) {
+        if !twin {
+            notes.push(format!("{place}: left out, {shape:?} is no class of each image"));
+            return Ok(None);
+        }
         return Err(Error::request(place, format!("[{len}], one label an image"), format!("{shape:?}")));
     }
     match labels.dtype().and_then(|t| t.to_descriptor()) {

@@ -9,6 +9,7 @@ mod hdf5; //    /images and /labels
 mod idx; //     MNIST's format, plain or gzipped
 mod listing; // the entries of a folder
 mod loader; //  reading ahead
+mod names; //   of images and labels in files of arrays
 mod open; //    which kind of data set a path is
 mod numpy; //   .npy and .npz
 mod picture; // one picture

@@ -3,6 +3,7 @@
 //! Source: NEP 1, "A simple file format for NumPy arrays"; an `.npz` is a zip archive of such files.
 
 use crate::data::array::{Axes, Numbers, is_one_each};
+use crate::data::names;
 use crate::data::rows::{self, first_line, wrong};
 use crate::data::{Batch, ImageShape, Reading, Source, Split};
 use crate::error::{Error, Result};
@@ -53,7 +54,7 @@ impl Numpy {
     pub fn open_npy(path: &Path, reading: &Reading) -> Result<Self> {
         let images = Array::of_file(path)?;
         let own = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let beside = twins(&own).into_iter().map(|name| path.with_file_name(name)).find(|p| p.is_file());
+        let beside = names::of_labels(&own).into_iter().map(|name| path.with_file_name(name)).find(|p| p.is_file());
         let labels = beside.map(|p| Array::of_file(&p)).transpose()?;
         Self::of(path, "NumPy .npy", images, labels, reading)
     }
@@ -62,7 +63,7 @@ impl Numpy {
     pub fn open_npz(path: &Path, split: Split, named: Option<&str>, reading: &Reading) -> Result<Self> {
         let keys = arrays(path);
         let has = |name: &str| keys.iter().find(|key| *key == name).cloned();
-        let of = |split: Split| split_names(split).find_map(|name| has(&name));
+        let of = |split: Split| names::of_split(split).find_map(|name| has(&name));
         let usual = || ["images", "imgs", "x", "X", "data"].into_iter().find_map(has);
         let lone = || <&[String; 1]>::try_from(&keys[..]).ok().map(|[only]| only.clone());
         let chosen = match named {
@@ -78,11 +79,11 @@ impl Numpy {
             return Err(wrong(path, expected, keys.join(", ")));
         };
         let images = Array::of_archive(path, &chosen)?;
-        let labels = twins(&chosen).into_iter().find_map(|name| has(&name));
+        let labels = names::of_labels(&chosen).into_iter().find_map(|name| has(&name));
         let mut labels = labels.map(|name| Array::of_archive(path, &name)).transpose()?;
-        if labels.is_none() && !Split::ALL.into_iter().flat_map(split_names).any(|name| name == chosen) {
+        if labels.is_none() {
             // Labels of any usual name, if there are as many: another array of that name may belong to other images.
-            let usual = ["labels", "y", "Y"].into_iter().filter(|name| *name != chosen).filter_map(has);
+            let usual = names::of_any_labels(&chosen).filter_map(has);
             let mut read = usual.filter_map(|name| Array::of_archive(path, &name).ok());
             labels = read.find(|labels| labels.shape.first() == images.shape.first());
         }
@@ -113,23 +114,6 @@ impl Numpy {
         let name = path.display().to_string();
         Ok(Self { name, format, numbers: images.numbers, images, labels, axes, scale, reading: *reading, notes })
     }
-}
-
-/// The names of a split's images in an archive.
-fn split_names(split: Split) -> impl Iterator<Item = String> {
-    split.names().iter().flat_map(|n| [format!("{n}_images"), format!("x_{n}"), format!("X_{n}")])
-}
-
-/// The possible names of the labels for the images called `name`.
-fn twins(name: &str) -> Vec<String> {
-    let of_x = ["x", "X"].into_iter().flat_map(|x| {
-        let y = if x == "x" { "y" } else { "Y" };
-        let prefixed = name.strip_prefix(&format!("{x}_")).map(|rest| format!("{y}_{rest}"));
-        let same = [String::new(), ".npy".to_owned()].into_iter().find(|end| *name == format!("{x}{end}"));
-        [prefixed, same.map(|end| format!("{y}{end}"))]
-    });
-    let replaced = ["images", "imgs"].into_iter().filter(|w| name.contains(w)).map(|w| name.replace(w, "labels"));
-    of_x.flatten().chain(replaced).collect()
 }
 
 /// An array of numbers in C order: in the file if it is stored there uncompressed, otherwise unpacked into memory once.

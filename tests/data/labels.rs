@@ -1,0 +1,80 @@
+//! Which array beside the images has their labels, and what is no label.
+
+use super::{all, labels, text};
+use pullback::data::{Source, Split, open};
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+
+/// Makes 7 images `x` and their labels `y`; `put` writes an HDF5 file.
+const ARRAYS: &str = "
+import h5py, numpy as np
+x = (np.arange(7 * 4 * 4) * 37 % 251).astype('u1').reshape(7, 4, 4)
+y = np.arange(7) % 3
+def put(name, **of):
+    with h5py.File(name, 'w') as f:
+        for key, value in of.items():
+            f[key] = value
+";
+
+/// What Python leaves in a folder; `None` where there is none with h5py.
+fn made(code: &str) -> Option<tempfile::TempDir> {
+    let interpreter = crate::files::interpreter();
+    if !interpreter.exists() {
+        println!("skipped: no {}", interpreter.display());
+        return None;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let code = format!("{ARRAYS}{code}");
+    let done = Command::new(interpreter).args(["-c", &code]).current_dir(folder.path()).output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    Some(folder)
+}
+
+fn opened(folder: &Path, name: &str) -> Arc<dyn Source> {
+    open(text(&folder.join(name)), Split::Test, None).unwrap_or_else(|e| panic!("{name}: {e}"))
+}
+
+/// The labels of `name`, or the line that says why it has none.
+fn found(folder: &Path, name: &str) -> Result<Vec<i64>, String> {
+    let source = opened(folder, name);
+    if source.has_labels() { Ok(labels(&all(&*source))) } else { Err(source.notes().join("; ")) }
+}
+
+const CLASSES: [i64; 7] = [0, 1, 2, 0, 1, 2, 0];
+
+#[test]
+fn labels_are_named_after_their_images() {
+    let code = "
+put('keras.h5', x_test=x, y_test=y, labels=9 - y)
+put('set.h5', test_set_x=x, test_set_y=y)
+put('large.h5', X=x, y=y); put('both.h5', X=x, Y=y, y=9 - y)
+put('usual.h5', pictures=x, labels=y); put('split.h5', x_test=x, labels=9 - y)
+put('deep.h5', **{'a/images': x, 'a/labels': y, 'images': x, 'labels': 9 - y})
+put('fewer.h5', images=x, labels=y, adv=x[:5])
+put('short.h5', x_test=x, y_test=y[:3])
+np.save('x_test.npy', x); np.save('y_test.npy', y); np.save('X.npy', x); np.save('y.npy', y)
+np.savez('large.npz', X_test=x, y_test=y)
+";
+    let Some(dir) = made(code) else { return };
+    for name in [
+        "keras.h5:/x_test",
+        "keras.h5:x_test",
+        "set.h5:/test_set_x",
+        "large.h5:/X",
+        "both.h5:/X",
+        "usual.h5:/pictures",
+        "deep.h5:/a/images",
+        "x_test.npy",
+        "X.npy",
+        "large.npz",
+    ] {
+        assert_eq!(found(dir.path(), name), Ok(CLASSES.to_vec()), "{name}");
+    }
+    // Those of a split are none of another's.
+    assert_eq!(found(dir.path(), "split.h5:/x_test"), Err(String::new()));
+    let note = found(dir.path(), "fewer.h5:/adv").unwrap_err();
+    assert!(note.contains("/labels: left out, [7] is no class of each image"), "{note}");
+    let error = open(text(&dir.path().join("short.h5:/x_test")), Split::Test, None).err().unwrap();
+    assert!(error.to_string().ends_with("/y_test: expected [7], one label an image, found [3]"), "{error}");
+}
