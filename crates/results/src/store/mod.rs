@@ -27,7 +27,7 @@ pub use columns::Dtype;
 pub use header::Header;
 pub use merge::merge;
 pub use probe::{checksums_are_whole, heap_is_whole, superblock};
-pub use reader::{Reader, is_result};
+pub use reader::{Reader, is_foreign, is_result};
 pub use relation::{Quantity, Relation, attacks, direction};
 pub use schema::{DatasetInfo, FORMAT, FileKind, sample_axis};
 pub use summary::{Contents, ScoreSummary, inspect};
