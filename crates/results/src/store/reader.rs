@@ -77,6 +77,10 @@ impl Reader {
         if path.is_dir() {
             return Err(Error::request(shown, "a result file", "a folder"));
         }
+        // A pipe would keep who opens it waiting.
+        if std::fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+            return Err(Error::request(shown, "a result file", "neither a file nor a folder"));
+        }
         if !starts_as_hdf5(path)? {
             return Err(Error::request(shown, "a result file (HDF5)", "a file of another kind"));
         }

@@ -2,7 +2,7 @@
 
 use super::{attacked, header, scored};
 use pullback_results::report::render;
-use pullback_results::store::FileKind;
+use pullback_results::store::{FileKind, Reader};
 use std::path::Path;
 
 /// A folder with one scores file.
@@ -54,4 +54,22 @@ fn other_files_of_hdf5_are_no_results() {
     let path = attacked(folder.path(), "pgd", "pgd", &header(FileKind::Attack, "attacks: [{kind: pgd}]\n"));
     std::fs::rename(&path, path.with_extension("hdf5")).unwrap();
     assert!(page(folder.path()).unwrap().contains("pgd.hdf5"));
+}
+
+#[test]
+fn a_pipe_keeps_nobody_waiting() {
+    let folder = folder();
+    let pipe = folder.path().join("pipe.h5");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let place = folder.path().to_owned();
+    std::thread::spawn(move || {
+        let refused = Reader::open(&pipe).map(drop).map_err(|error| error.to_string());
+        sender.send((refused, page(&place).is_ok()))
+    });
+    let (refused, is_page) =
+        receiver.recv_timeout(std::time::Duration::from_secs(60)).expect("an answer within a minute");
+    let line = refused.unwrap_err();
+    assert!(line.contains("pipe.h5: expected a result file, found neither a file nor a folder"), "{line}");
+    assert!(is_page);
 }
