@@ -148,7 +148,16 @@ def test_labels_that_are_no_classes_are_left_out(conv, images, labels, found):
                 assert _score(conv, data).labels is None
 
 
-@pytest.mark.parametrize(("labels", "found"), [(torch.full((8,), 0.5), "float"), (["cat"] * 8, "str")])
+@pytest.mark.parametrize(
+    ("labels", "found"),
+    [
+        (torch.full((8,), 0.5), "float"),
+        (["cat"] * 8, "str"),
+        (torch.eye(8, 10), r"float32 \[10\]"),
+        (np.eye(8, dtype="int64").tolist(), r"int64 \[8\]"),
+        ([torch.zeros(n, 4) for n in range(8)], r"float32 \[0, 4\]"),
+    ],
+)
 def test_labels_beside_images_that_are_no_classes_are_left_out(conv, images, labels, found):
     with pytest.warns(pb.PullbackWarning, match=f"labels are left out: .*, found {found}"):
         assert _score(conv, images, labels=labels).labels is None
