@@ -7,8 +7,8 @@ use crate::data::rows::{self, first_line, wrong};
 use crate::data::stored::{CHUNK_CACHE, ensure_readable, ensure_stored, is_matlab, opened, reversed, unreadable};
 use crate::data::{Batch, ImageShape, Reading, Source, Split};
 use crate::error::{Error, Result};
-use hdf5::types::{FloatSize, IntSize, TypeDescriptor};
-use hdf5::{Dataset, File, Group, H5Type, Hyperslab, Selection, SliceOrIndex};
+use hdf5::types::{FloatSize, IntSize, TypeDescriptor as Kind};
+use hdf5::{Dataset, File, Group, H5Type, Hyperslab, LocationType, Selection, SliceOrIndex};
 use ndarray::IxDyn;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -186,11 +186,11 @@ fn numbers_of(images: &Dataset) -> (Option<Numbers>, String) {
     match images.dtype().and_then(|t| t.to_descriptor()) {
         Ok(found) => {
             let numbers = match &found {
-                TypeDescriptor::Boolean => Some(Numbers::Bool),
-                TypeDescriptor::Unsigned(IntSize::U1) => Some(Numbers::Bytes),
-                TypeDescriptor::Unsigned(IntSize::U2) => Some(Numbers::Words),
-                TypeDescriptor::Unsigned(_) | TypeDescriptor::Integer(_) => Some(Numbers::Whole),
-                TypeDescriptor::Float(FloatSize::U2 | FloatSize::U4 | FloatSize::U8) => Some(Numbers::Float),
+                Kind::Boolean => Some(Numbers::Bool),
+                Kind::Unsigned(IntSize::U1) => Some(Numbers::Bytes),
+                Kind::Unsigned(IntSize::U2) => Some(Numbers::Words),
+                Kind::Unsigned(_) | Kind::Integer(_) => Some(Numbers::Whole),
+                Kind::Float(FloatSize::U2 | FloatSize::U4 | FloatSize::U8) => Some(Numbers::Float),
                 _ => None,
             };
             (numbers, found.to_string())
@@ -209,6 +209,10 @@ fn labels_of(
     twin: bool,
     notes: &mut Vec<String>,
 ) -> Result<Option<Dataset>> {
+    if group.loc_type_by_name(name).is_ok_and(|kind| kind != LocationType::Dataset) {
+        notes.push(format!("{}: {name}: left out, a group is no class of each image", path.display()));
+        return Ok(None);
+    }
     let labels = group.dataset(name).map_err(|e| wrong(path, format!("a dataset {name}"), first_line(&e)))?;
     let place = format!("{}: {}", path.display(), labels.name());
     let shape = labels.shape();
@@ -220,7 +224,8 @@ fn labels_of(
         return Err(Error::request(place, format!("[{len}], one label an image"), format!("{shape:?}")));
     }
     match labels.dtype().and_then(|t| t.to_descriptor()) {
-        Ok(TypeDescriptor::Unsigned(_) | TypeDescriptor::Integer(_)) if is_one_each(&shape, len) => {
+        // HDF5 reads enumerations, of which a boolean is one, as the numbers that they are.
+        Ok(Kind::Unsigned(_) | Kind::Integer(_) | Kind::Boolean | Kind::Enum(_)) if is_one_each(&shape, len) => {
             ensure_readable(&labels, &place)?;
             ensure_stored(&labels, path, &place, notes)?;
             Ok(Some(labels))

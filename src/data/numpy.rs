@@ -52,11 +52,11 @@ fn arrays(path: &Path) -> Vec<String> {
 impl Numpy {
     /// Opens an `.npy` file and the labels beside it.
     pub fn open_npy(path: &Path, reading: &Reading) -> Result<Self> {
-        let images = Array::of_file(path)?;
+        let images = Array::of_file(path)??;
         let own = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let beside = names::of_labels(&own).into_iter().map(|name| path.with_file_name(name)).find(|p| p.is_file());
         let labels = beside.map(|p| Array::of_file(&p)).transpose()?;
-        Self::of(path, "NumPy .npy", images, labels, reading)
+        Self::of(path, "NumPy .npy", images, labels, true, reading)
     }
 
     /// Opens the arrays of `split` in an `.npz` file, or the one that is `named`.
@@ -78,33 +78,48 @@ impl Numpy {
             };
             return Err(wrong(path, expected, keys.join(", ")));
         };
-        let images = Array::of_archive(path, &chosen)?;
-        let labels = names::of_labels(&chosen).into_iter().find_map(|name| has(&name));
-        let mut labels = labels.map(|name| Array::of_archive(path, &name)).transpose()?;
-        if labels.is_none() {
-            // Labels of any usual name, if there are as many: another array of that name may belong to other images.
-            let usual = names::of_any_labels(&chosen).filter_map(has);
-            let mut read = usual.filter_map(|name| Array::of_archive(path, &name).ok());
-            labels = read.find(|labels| labels.shape.first() == images.shape.first());
+        let images = Array::of_archive(path, &chosen)??;
+        let twin = names::of_labels(&chosen).into_iter().find_map(|name| has(&name));
+        if let Some(name) = twin {
+            let labels = Array::of_archive(path, &name)?;
+            return Self::of(path, "NumPy .npz", images, Some(labels), true, reading);
         }
-        Self::of(path, "NumPy .npz", images, labels, reading)
+        // Labels of any usual name, if there are as many: another array of that name may belong to other images.
+        let usual = names::of_any_labels(&chosen).filter_map(has);
+        let mut read: Vec<Fit<Array>> = usual.filter_map(|name| Array::of_archive(path, &name).ok()).collect();
+        let as_many = |a: &Fit<Array>| a.as_ref().is_ok_and(|a| a.shape.first() == images.shape.first());
+        let first = read.iter().position(as_many).unwrap_or(0);
+        let labels = (first < read.len()).then(|| read.swap_remove(first));
+        Self::of(path, "NumPy .npz", images, labels, false, reading)
     }
 
-    fn of(path: &Path, format: &'static str, images: Array, labels: Option<Array>, reading: &Reading) -> Result<Self> {
+    /// Images with the labels that were found, which must be as many if they are the `twin` of the images.
+    fn of(
+        path: &Path,
+        format: &'static str,
+        images: Array,
+        labels: Option<Fit<Array>>,
+        twin: bool,
+        reading: &Reading,
+    ) -> Result<Self> {
         let axes = Axes::of(&images.place, &images.shape, reading)?;
         let scale = images.numbers.full_scale(&images.place, &images.type_name(), reading)?;
         let mut notes: Vec<String> =
             axes.note(reading).map(|note| format!("{}: {note}", images.place)).into_iter().collect();
         let labels = match labels {
-            Some(labels) if labels.shape.first() != Some(&axes.count) => {
+            Some(Err(Unfit { place, found, .. })) => {
+                notes.push(format!("{place}: left out, no class of each image: {found}"));
+                None
+            }
+            Some(Ok(labels)) if labels.shape.first() != Some(&axes.count) && twin => {
                 let expected = format!("[{}], one label an image", axes.count);
                 return Err(Error::request(labels.place, expected, format!("{:?}", labels.shape)));
             }
-            Some(labels) if is_one_each(&labels.shape, axes.count) && labels.numbers != Numbers::Float => {
+            Some(Ok(labels)) if is_one_each(&labels.shape, axes.count) && labels.numbers != Numbers::Float => {
                 let index: Vec<u64> = (0..axes.count as u64).collect();
                 Some(labels.rows(&index)?.into_iter().map(|v| v as i64).collect())
             }
-            Some(labels) => {
+            Some(Ok(labels)) => {
                 let found = format!("{:?} of {}", labels.shape, labels.type_name());
                 notes.push(format!("{}: left out, {found} is no class of each image", labels.place));
                 None
@@ -115,6 +130,22 @@ impl Numpy {
         Ok(Self { name, format, numbers: images.numbers, images, labels, axes, scale, reading: *reading, notes })
     }
 }
+
+/// An array that is not read although its file is sound: what it would have to hold, and what it holds.
+struct Unfit {
+    place: String,
+    expected: &'static str,
+    found: String,
+}
+
+impl From<Unfit> for Error {
+    fn from(Unfit { place, expected, found }: Unfit) -> Self {
+        Self::request(place, expected, found)
+    }
+}
+
+/// Arrays as they are found: labels that are no numbers are left out, images are refused.
+type Fit<T> = std::result::Result<T, Unfit>;
 
 /// An array of numbers in C order: in the file if it is stored there uncompressed, otherwise unpacked into memory once.
 struct Array {
@@ -132,15 +163,15 @@ enum Values {
 }
 
 impl Array {
-    fn of_file(path: &Path) -> Result<Self> {
+    fn of_file(path: &Path) -> Result<Fit<Self>> {
         let file = File::open(path).map_err(|e| Error::io(path, e))?;
         let size = file.metadata().map_err(|e| Error::io(path, e))?.len();
         let place = path.display().to_string();
-        let (array, start) = Self::begin(&place, BufReader::new(&file), size)?;
-        Ok(Self { values: Values::File { path: path.to_owned(), file, start }, ..array })
+        let begun = Self::begin(&place, BufReader::new(&file), size)?;
+        Ok(begun.map(|(array, start)| Self { values: Values::File { path: path.to_owned(), file, start }, ..array }))
     }
 
-    fn of_archive(path: &Path, name: &str) -> Result<Self> {
+    fn of_archive(path: &Path, name: &str) -> Result<Fit<Self>> {
         let place = format!("{}: {name}", path.display());
         let broken =
             |e: &dyn std::fmt::Display| Error::request(place.clone(), "a sound .npz file", first_line(&e.to_string()));
@@ -154,36 +185,44 @@ impl Array {
             if data.saturating_add(size) > length {
                 return Err(broken(&"an array cut short"));
             }
-            let (array, start) = Self::begin(&place, &mut entry, size)?;
+            let begun = Self::begin(&place, &mut entry, size)?;
             let file = File::open(path).map_err(|e| Error::io(path, e))?;
-            return Ok(Self { values: Values::File { path: path.to_owned(), file, start: data + start }, ..array });
+            return Ok(begun.map(|(array, start)| Self {
+                values: Values::File { path: path.to_owned(), file, start: data + start },
+                ..array
+            }));
         }
         // The header gives the size; the length that the archive gives is not trusted for memory.
-        let (array, start) = Self::begin(&place, &mut entry, size)?;
+        let (array, start) = match Self::begin(&place, &mut entry, size)? {
+            Ok(begun) => begun,
+            Err(unfit) => return Ok(Err(unfit)),
+        };
         let mut bytes = Vec::new();
         entry.take(size - start + 1).read_to_end(&mut bytes).map_err(|e| broken(&e))?;
         if bytes.len() as u64 != size - start {
             return Err(broken(&"an array cut short"));
         }
-        Ok(Self { values: Values::Memory(bytes), ..array })
+        Ok(Ok(Self { values: Values::Memory(bytes), ..array }))
     }
 
     /// The array that a header describes, in `size` bytes with the header, and the position of its first value.
-    fn begin(place: &str, reader: impl Read, size: u64) -> Result<(Self, u64)> {
+    fn begin(place: &str, reader: impl Read, size: u64) -> Result<Fit<(Self, u64)>> {
         let broken = |expected: &str, found: String| Error::request(place, expected, found);
+        let unfit = |expected, found: String| Ok(Err(Unfit { place: place.to_owned(), expected, found }));
         let head = head(reader).map_err(|e| broken("a readable .npy header", first_line(&e)))?;
         if !is_sensible(&String::from_utf8_lossy(&head)) {
             return Err(broken("a readable .npy header", "one of no sensible shape".to_owned()));
         }
-        let header = NpyHeader::from_reader(&head[..]).map_err(|e| match e.to_string() {
-            told if told.contains("type string") => {
-                broken("an array of numbers", "objects, or values of another type".to_owned())
+        let header = match NpyHeader::from_reader(&head[..]) {
+            Ok(header) => header,
+            Err(e) if e.to_string().contains("type string") => {
+                return unfit("an array of numbers", "objects, or values of another type".to_owned());
             }
-            _ => broken("a readable .npy header", first_line(&e)),
-        })?;
+            Err(e) => return Err(broken("a readable .npy header", first_line(&e))),
+        };
         let start = head.len() as u64;
         let DType::Plain(kind) = header.dtype() else {
-            return Err(broken("an array of numbers", format!("records, {}", header.dtype().descr())));
+            return unfit("an array of numbers", format!("records, {}", header.dtype().descr()));
         };
         let width = kind.num_bytes().unwrap_or(0);
         let numbers = match (kind.type_char(), width) {
@@ -192,11 +231,11 @@ impl Array {
             (TypeChar::Uint, 2) => Numbers::Words,
             (TypeChar::Uint | TypeChar::Int, 1 | 2 | 4 | 8) => Numbers::Whole,
             (TypeChar::Float, 2 | 4 | 8) => Numbers::Float,
-            _ => return Err(broken("an array of numbers", format!("values of type {kind}"))),
+            _ => return unfit("an array of numbers", format!("values of type {kind}")),
         };
         if header.order() == Order::Fortran && header.shape().len() > 1 {
             let found = "Fortran order (in Python: numpy.save(FILE, numpy.ascontiguousarray(array)))";
-            return Err(broken("values in C order", found.to_owned()));
+            return unfit("values in C order", found.to_owned());
         }
         let shape: Vec<usize> = header.shape().iter().map(|n| usize::try_from(*n).unwrap_or(usize::MAX)).collect();
         let bytes = shape.iter().try_fold(width, |n, d| n.checked_mul(*d)).map(|n| n as u64);
@@ -207,7 +246,7 @@ impl Array {
         let big_endian = kind.endianness() == Endianness::Big;
         let kind = (kind.type_char(), width);
         let values = Values::Memory(vec![]);
-        Ok((Self { place: place.to_owned(), shape, numbers, kind, big_endian, values }, start))
+        Ok(Ok((Self { place: place.to_owned(), shape, numbers, kind, big_endian, values }, start)))
     }
 
     fn type_name(&self) -> String {

@@ -54,7 +54,7 @@ put('deep.h5', **{'a/images': x, 'a/labels': y, 'images': x, 'labels': 9 - y})
 put('fewer.h5', images=x, labels=y, adv=x[:5])
 put('short.h5', x_test=x, y_test=y[:3])
 np.save('x_test.npy', x); np.save('y_test.npy', y); np.save('X.npy', x); np.save('y.npy', y)
-np.savez('large.npz', X_test=x, y_test=y)
+np.savez('fewer.npz', images=x, y=y[:3]); np.savez('large.npz', X_test=x, y_test=y)
 ";
     let Some(dir) = made(code) else { return };
     for name in [
@@ -73,8 +73,58 @@ np.savez('large.npz', X_test=x, y_test=y)
     }
     // Those of a split are none of another's.
     assert_eq!(found(dir.path(), "split.h5:/x_test"), Err(String::new()));
-    let note = found(dir.path(), "fewer.h5:/adv").unwrap_err();
-    assert!(note.contains("/labels: left out, [7] is no class of each image"), "{note}");
+    for name in ["fewer.h5:/adv", "fewer.npz"] {
+        let note = found(dir.path(), name).unwrap_err();
+        assert!(note.contains("left out, [") && note.contains("no class of each image"), "{name}: {note}");
+    }
     let error = open(text(&dir.path().join("short.h5:/x_test")), Split::Test, None).err().unwrap();
     assert!(error.to_string().ends_with("/y_test: expected [7], one label an image, found [3]"), "{error}");
+}
+
+#[test]
+fn what_is_no_class_is_left_out_and_said() {
+    let code = "
+for save, name in ((np.savez, 'stored'), (np.savez_compressed, 'packed')):
+    save(name + '_text.npz', images=x, labels=np.array(['cat'] * 7))
+    save(name + '_objects.npz', images=x, labels=np.array(['cat', None] * 3 + [1], dtype=object))
+    save(name + '_fortran.npz', images=x, labels=np.asfortranarray(np.eye(7)[:, :3]))
+    save(name + '_other.npz', images=x, y=np.array(['cat'] * 7))
+np.save('images.npy', x); np.save('labels.npy', np.array(['cat'] * 7))
+put('text.h5', images=x, labels=[b'cat'] * 7)
+put('group.h5', **{'images': x, 'labels/train': y})
+put('floats.h5', images=x, labels=y / 2)
+";
+    let Some(dir) = made(code) else { return };
+    for name in [
+        "stored_text.npz",
+        "packed_text.npz",
+        "stored_objects.npz",
+        "packed_objects.npz",
+        "stored_fortran.npz",
+        "packed_fortran.npz",
+        "stored_other.npz",
+        "packed_other.npz",
+        "images.npy",
+        "text.h5",
+        "group.h5",
+        "floats.h5",
+    ] {
+        let note = found(dir.path(), name).unwrap_err();
+        assert!(note.contains("left out, ") && note.contains("no class of each image"), "{name}: {note}");
+    }
+}
+
+#[test]
+fn booleans_and_enumerations_are_classes() {
+    let code = "
+put('bool.h5', images=x, labels=y > 0); np.savez('bool.npz', images=x, labels=y > 0)
+with h5py.File('enum.h5', 'w') as f:
+    f['images'] = x
+    f.create_dataset('labels', data=y, dtype=h5py.enum_dtype(dict(cat=0, dog=1, owl=2), basetype='i2'))
+";
+    let Some(dir) = made(code) else { return };
+    for name in ["bool.h5", "bool.npz"] {
+        assert_eq!(found(dir.path(), name), Ok(CLASSES.map(|c| c.min(1)).to_vec()), "{name}");
+    }
+    assert_eq!(found(dir.path(), "enum.h5"), Ok(CLASSES.to_vec()));
 }
