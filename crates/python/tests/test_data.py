@@ -176,6 +176,14 @@ def test_arrays_that_are_read_only_draw_no_warning(conv, images):
         torch.set_warn_always(always)
 
 
+def test_what_there_is_to_know_of_a_file_is_warned_of(images, tmp_path):
+    np.savez(tmp_path / "x.npz", images=images.numpy(), labels=np.eye(8))
+    with pytest.warns(pb.PullbackWarning, match=r"x.npz: labels: left out, \[8, 8\] of float64") as told:
+        found, labels = pb.images(tmp_path / "x.npz")
+    assert torch.equal(found, images) and labels is None
+    assert told[0].filename == __file__
+
+
 def test_labels_that_some_samples_lack(conv, images):
     data = [(x, 1 if i < 7 else None) for i, x in enumerate(images)]
     with pytest.raises(ValueError, match="expected one class of each sample, as the first has"):
