@@ -80,8 +80,8 @@ impl Split {
     /// The names of this split in files and folders; the usual name is first.
     pub(crate) fn names(self) -> &'static [&'static str] {
         match self {
-            Self::Train => &["train"],
-            Self::Test => &["test"],
+            Self::Train => &["train", "training"],
+            Self::Test => &["test", "testing"],
             Self::Val => &["val", "valid", "validation"],
         }
     }

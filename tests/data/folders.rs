@@ -143,6 +143,15 @@ fn splits_are_no_classes_and_litter_is_nothing() {
         let dir = tree(&["train/a/1.png", "train/b/1.png", &format!("{val}/a/1.png")]);
         assert_eq!((opened(&dir, Split::Val).len(), opened(&dir, Split::Train).len()), (1, 2), "{val}");
     }
+    for (train, test) in [("Train", "Test"), ("TRAIN", "test"), ("training", "testing"), ("Training", "Test")] {
+        let dir = tree(&[&format!("{train}/a/1.png"), &format!("{train}/b/1.png"), &format!("{test}/a/1.png")]);
+        assert_eq!((opened(&dir, Split::Test).len(), opened(&dir, Split::Train).len()), (1, 2), "{train}, {test}");
+        assert_eq!(opened(&dir, Split::Train).classes().unwrap(), ["a", "b"]);
+    }
+    // Of two names for one split the usual one counts.
+    let dir = tree(&["train/a/1.png", "valid/a/1.png", "val/a/1.png", "val/a/2.png"]);
+    let val = opened(&dir, Split::Val);
+    assert!(val.len() == 2 && val.notes().iter().any(|n| n.contains("valid left out")), "{:?}", val.notes());
     let dir = tree(&[
         "train/a/1.png",
         "train/b/1.png",
