@@ -18,6 +18,7 @@ mod provided; // arrays that the caller holds
 mod reading; // what flags say about data
 mod rows; //    scattered rows through reads of neighbours
 mod stored; //  what HDF5 data sets hold
+mod tiff; //    what a TIFF file says of its alpha channel
 mod tree; //    pictures at any depth
 mod strokes; // generated digits
 

@@ -96,6 +96,50 @@ for back in (0, 255):
     }
 }
 
+/// The pixels of a folder of pictures over a background.
+fn over(folder: &Path, background: Background, full_scale: Option<f64>) -> Vec<f32> {
+    let full_scale = full_scale.map(FullScale::Value);
+    let reading = Reading { background: Some(background), full_scale, ..Reading::default() };
+    pixels(&all(&*open_as(text(folder), Split::Test, None, &reading).unwrap()))
+}
+
+/// TIFF files whose colours are multiplied by their alpha: Pillow writes the others, of which one number is changed.
+#[test]
+fn alpha_that_is_multiplied_already_is_not_multiplied_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let code = format!(
+        "{PICTURES}
+a = numpy.full((5, 4), 255, 'uint8'); a[1, 2] = 0; a[3, 3] = 102; a[2, :] = 51
+m = (x * (a[..., None] / 255)).round().astype('uint8')
+os.mkdir('pillow'); os.mkdir('bigendian')
+Image.fromarray(numpy.dstack([m, a])).save('pillow/a.tif')
+data = open('pillow/a.tif', 'rb').read()
+entry = b'\\x52\\x01\\x03\\0\\x01\\0\\0\\0'
+assert data.count(entry + b'\\2') == 1
+open('pillow/a.tif', 'wb').write(data.replace(entry + b'\\2', entry + b'\\1'))
+import struct
+tags = dict([(256, 4), (257, 5), (258, 8), (259, 1), (262, 2), (273, 8 + 2 + 12 * 11 + 4 + 8), (277, 4), (278, 5), (279, 80), (284, 1), (338, 1)])
+with open('bigendian/a.tif', 'wb') as f:
+    f.write(b'MM' + struct.pack('>HIH', 42, 8, len(tags)))
+    for tag, value in tags.items():
+        f.write(struct.pack('>HHII', tag, 3, 4, 8 + 2 + 12 * 11 + 4) if tag == 258 else struct.pack('>HHIHH', tag, 3, 1, value, 0))
+    f.write(bytes(4) + struct.pack('>4H', 8, 8, 8, 8) + numpy.dstack([m, a]).tobytes())
+for name in ('pillow', 'bigendian'):
+    assert Image.open(name + '/a.tif').tag_v2[338] == (1,)
+for back in (0, 255):
+    print(*((m + (1 - a[..., None] / 255) * back) / 255).transpose(2, 0, 1).astype('f4').ravel())
+"
+    );
+    let Some(told) = python(folder.path(), &code) else { return };
+    for name in ["pillow", "bigendian"] {
+        for (line, background) in told.lines().zip([Background::Black, Background::White]) {
+            for (a, b) in over(&folder.path().join(name), background, None).iter().zip(numbers(line)) {
+                assert!((a - b).abs() <= 4.0 * f32::EPSILON, "{name}: {a}, expected {b}");
+            }
+        }
+    }
+}
+
 /// Files of a folder: empty names make folders.
 fn tree(files: &[&str]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
