@@ -131,6 +131,10 @@ impl Numpy {
     }
 }
 
+/// Arrays of at most so many bytes are compared with their checksum when they are opened: as long as it takes to read them, after which the
+/// system has them in memory. A larger one may be far longer than the rows that are wanted.
+const CHECKED: u64 = 4 << 30;
+
 /// An array that is not read although its file is sound: what it would have to hold, and what it holds.
 struct Unfit {
     place: String,
@@ -186,6 +190,10 @@ impl Array {
                 return Err(broken(&"an array cut short"));
             }
             let begun = Self::begin(&place, &mut entry, size)?;
+            if size <= CHECKED {
+                // The archive's checksum is compared at the end of the entry.
+                std::io::copy(&mut entry, &mut std::io::sink()).map_err(|e| broken(&e))?;
+            }
             let file = File::open(path).map_err(|e| Error::io(path, e))?;
             return Ok(begun.map(|(array, start)| Self {
                 values: Values::File { path: path.to_owned(), file, start: data + start },
