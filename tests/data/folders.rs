@@ -140,6 +140,23 @@ for back in (0, 255):
     }
 }
 
+#[test]
+fn what_is_blended_is_not_rounded() {
+    let folder = tempfile::tempdir().unwrap();
+    let code = format!(
+        "{PICTURES}
+Image.fromarray(numpy.dstack([x, numpy.arange(20, dtype='uint8').reshape(5, 4) * 13])).save('a.png')"
+    );
+    let Some(_) = python(folder.path(), &code) else { return };
+    let (own, said) =
+        (over(folder.path(), Background::White, None), over(folder.path(), Background::White, Some(255.0)));
+    let half = over(folder.path(), Background::White, Some(510.0));
+    for ((a, b), c) in own.iter().zip(&said).zip(&half) {
+        assert!((a - b).abs() <= f32::EPSILON && (a / 2.0 - c).abs() <= f32::EPSILON, "{a}, {b}, {c}");
+    }
+    assert!(own.iter().any(|p| (p * 255.0 - (p * 255.0).round()).abs() > 0.2));
+}
+
 /// Files of a folder: empty names make folders.
 fn tree(files: &[&str]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
