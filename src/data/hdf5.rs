@@ -1,6 +1,6 @@
 //! HDF5 files with `/images` and, if known, `/labels`; only the requested rows are read.
 
-use crate::data::array::{Axes, Numbers, is_one_each};
+use crate::data::array::{Axes, Numbers, class, is_one_each};
 use crate::data::listing::Entry;
 use crate::data::names;
 use crate::data::rows::{self, first_line, wrong};
@@ -111,6 +111,16 @@ impl Hdf5 {
             _ => return Err(broken(&hdf5::Error::Internal("rows of another size".to_owned()))),
         }
         Ok(())
+    }
+
+    /// The labels at `index`. HDF5 itself would cut the largest numbers without a word.
+    fn classes(&self, labels: &Dataset, index: &[u64]) -> Result<Vec<i64>> {
+        if !matches!(labels.dtype().and_then(|t| t.to_descriptor()), Ok(Kind::Unsigned(IntSize::U8))) {
+            return rows::gather(index, 1, |range, out: &mut [i64]| self.run(labels, range, out));
+        }
+        let place = format!("{}: {}", self.path.display(), labels.name());
+        let wide = rows::gather(index, 1, |range, out: &mut [u64]| self.run(labels, range, out))?;
+        wide.into_iter().map(|label| class(&place, label)).collect()
     }
 
     /// The images at `index`, stored as `T`.
@@ -275,8 +285,7 @@ impl Source for Hdf5 {
             Numbers::Float if self.images.dtype().is_ok_and(|t| t.size() <= 4) => self.images::<f32>(index)?,
             Numbers::Whole | Numbers::Float => self.images::<f64>(index)?,
         };
-        let read_labels = |labels| rows::gather(index, 1, |range, out: &mut [i64]| self.run(labels, range, out));
-        let labels = self.labels.as_ref().map(read_labels).transpose()?;
+        let labels = self.labels.as_ref().map(|labels| self.classes(labels, index)).transpose()?;
         rows::batch(images, labels.as_deref(), index)
     }
 }

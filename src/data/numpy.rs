@@ -2,7 +2,7 @@
 //!
 //! Source: NEP 1, "A simple file format for NumPy arrays"; an `.npz` is a zip archive of such files.
 
-use crate::data::array::{Axes, Numbers, is_one_each};
+use crate::data::array::{Axes, Numbers, class, is_one_each};
 use crate::data::names;
 use crate::data::rows::{self, first_line, wrong};
 use crate::data::{Batch, ImageShape, Reading, Source, Split};
@@ -116,8 +116,7 @@ impl Numpy {
                 return Err(Error::request(labels.place, expected, format!("{:?}", labels.shape)));
             }
             Some(Ok(labels)) if is_one_each(&labels.shape, axes.count) && labels.numbers != Numbers::Float => {
-                let index: Vec<u64> = (0..axes.count as u64).collect();
-                Some(labels.rows(&index)?.into_iter().map(|v| v as i64).collect())
+                Some(labels.classes()?)
             }
             Some(Ok(labels)) => {
                 let found = format!("{:?} of {}", labels.shape, labels.type_name());
@@ -283,27 +282,46 @@ impl Array {
         })
     }
 
+    /// Little-endian bytes of the rows at `index`.
+    fn little(&self, index: &[u64]) -> Result<Vec<u8>> {
+        let mut bytes = self.bytes(index)?;
+        if self.big_endian {
+            bytes.chunks_exact_mut(self.kind.1).for_each(<[u8]>::reverse);
+        }
+        Ok(bytes)
+    }
+
+    /// Eight little-endian bytes of a value of as many or fewer.
+    fn widened(&self, chunk: &[u8]) -> [u8; 8] {
+        let (char, width) = self.kind;
+        let fill = if char == TypeChar::Int && chunk[width - 1] >= 0x80 { 0xff } else { 0 };
+        let mut eight = [fill; 8];
+        eight[..width].copy_from_slice(chunk);
+        eight
+    }
+
     /// The rows at `index` in double precision.
     fn rows(&self, index: &[u64]) -> Result<Vec<f64>> {
-        let mut bytes = self.bytes(index)?;
         let (char, width) = self.kind;
-        if self.big_endian {
-            bytes.chunks_exact_mut(width).for_each(<[u8]>::reverse);
-        }
-        // The values are widened to eight little-endian bytes.
-        let widened = |chunk: &[u8], fill: u8| {
-            let mut eight = [fill; 8];
-            eight[..width].copy_from_slice(chunk);
-            eight
-        };
         let value = |chunk: &[u8]| match (char, width) {
             (TypeChar::Float, 2) => half(u16::from_le_bytes([chunk[0], chunk[1]])),
             (TypeChar::Float, 4) => f64::from(f32::from_le_bytes([chunk[0], chunk[1], chunk[2], chunk[3]])),
-            (TypeChar::Float, _) => f64::from_le_bytes(widened(chunk, 0)),
-            (TypeChar::Int, _) if chunk[width - 1] >= 0x80 => i64::from_le_bytes(widened(chunk, 0xff)) as f64,
-            _ => u64::from_le_bytes(widened(chunk, 0)) as f64,
+            (TypeChar::Float, _) => f64::from_le_bytes(self.widened(chunk)),
+            (TypeChar::Int, _) => i64::from_le_bytes(self.widened(chunk)) as f64,
+            _ => u64::from_le_bytes(self.widened(chunk)) as f64,
         };
-        Ok(bytes.chunks_exact(width).map(value).collect())
+        Ok(self.little(index)?.chunks_exact(width).map(value).collect())
+    }
+
+    /// All values of an array of whole numbers, each a class.
+    fn classes(&self) -> Result<Vec<i64>> {
+        let (char, width) = self.kind;
+        let all: Vec<u64> = (0..self.shape.first().copied().unwrap_or(0) as u64).collect();
+        let value = |chunk: &[u8]| match char {
+            TypeChar::Int => Ok(i64::from_le_bytes(self.widened(chunk))),
+            _ => class(&self.place, u64::from_le_bytes(self.widened(chunk))),
+        };
+        self.little(&all)?.chunks_exact(width).map(value).collect()
     }
 }
 

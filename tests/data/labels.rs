@@ -128,3 +128,29 @@ with h5py.File('enum.h5', 'w') as f:
     }
     assert_eq!(found(dir.path(), "enum.h5"), Ok(CLASSES.to_vec()));
 }
+
+#[test]
+fn large_labels_are_exact_or_refused() {
+    let code = "
+big = y + (1 << 62) + 1
+for kind in ('i8', 'u8', '>i8', '>u8'):
+    put(f'{kind}.h5', images=x, labels=big.astype(kind)); np.savez(f'{kind}.npz', images=x, labels=big.astype(kind))
+huge = y.astype('u8') + np.uint64(1 << 63)
+put('huge.h5', images=x, labels=huge); np.savez('huge.npz', images=x, labels=huge)
+np.savez('minus.npz', images=x, labels=-y)
+";
+    let Some(dir) = made(code) else { return };
+    for kind in ["i8", "u8", ">i8", ">u8"] {
+        for end in ["h5", "npz"] {
+            // Numbers that double precision does not tell apart.
+            let expected = CLASSES.map(|c| c + (1 << 62) + 1).to_vec();
+            assert_eq!(found(dir.path(), &format!("{kind}.{end}")), Ok(expected), "{kind}.{end}");
+        }
+    }
+    assert_eq!(found(dir.path(), "minus.npz"), Ok(CLASSES.map(|c| -c).to_vec()));
+    for name in ["huge.h5", "huge.npz"] {
+        let outcome = open(text(&dir.path().join(name)), Split::Test, None).and_then(|source| source.read(&[2, 3]));
+        let error = outcome.err().unwrap();
+        assert!(error.exit_code() == 2 && error.to_string().contains("labels below 2^63"), "{name}: {error}");
+    }
+}
