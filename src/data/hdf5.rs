@@ -52,6 +52,7 @@ impl Hdf5 {
     /// the labels beside it.
     pub fn open(path: &Path, split: Split, named: Option<&str>, reading: &Reading) -> Result<Self> {
         let mut cache = CHUNK_CACHE;
+        let named = named.map(|name| Some(name.trim_end_matches('/')).filter(|n| !n.is_empty()).unwrap_or(name));
         let (group, images) = loop {
             let file = opened(path, cache)?;
             let (group, place) = match named {

@@ -152,6 +152,10 @@ fn recognise(spec: &str, split: Split, reading: &Reading) -> Result<Box<dyn Sour
     }
     let head = opening(path)?;
     if numpy::is_npy(&head) {
+        if let Some(named) = named {
+            let expected = format!("an HDF5 or .npz file for {named:?} to name an array of");
+            return Err(wrong(path, expected, "an .npy file, which is one array"));
+        }
         return Ok(Box::new(numpy::Numpy::open_npy(path, reading)?));
     }
     if head.starts_with(b"PK") && numpy::is_npz(path) {

@@ -274,6 +274,7 @@ fn what_would_be_wrong_is_refused_with_its_remedy() {
         ("other.npz:c", &["an array c", "a, b"]),
         ("pcam.h5", &["-d FILE.h5:/NAME", "/x, /y"]),
         ("pcam.h5:/z", &["a dataset /z", "/x, /y"]),
+        ("last.npy:pictures", &["an HDF5 or .npz file for \"pictures\"", "an .npy file, which is one array"]),
         (
             "matlab.mat",
             &["MATLAB", "['images'] = h5py.File('OLD.mat')[NAME][:].swapaxes(-1, -2) of H x W x C x N, or [:].T"],

@@ -65,6 +65,7 @@ np.savez('fewer.npz', images=x, y=y[:3]); np.savez('large.npz', X_test=x, y_test
         "both.h5:/X",
         "usual.h5:/pictures",
         "deep.h5:/a/images",
+        "deep.h5:/a/images/",
         "x_test.npy",
         "X.npy",
         "large.npz",
