@@ -255,7 +255,7 @@ fn broken_images() {
     // The decoder itself would fill the missing part with grey.
     refuse_folder(&[("a.jpg", &jpeg[..jpeg.len() - 60])], Split::Test, &["a.jpg", "ends too early"]);
     refuse_folder(&[("a.png", b"GIF89a, or so it says")], Split::Test, &["a readable GIF image"]);
-    refuse_folder(&[("a.png", b"text that is long enough")], Split::Test, &["a PNG or JPEG image", "bytes [74, 65"]);
+    refuse_folder(&[("a.png", b"text that is long enough")], Split::Test, &["a picture (PNG, JPEG,", "bytes [74, 65"]);
     refuse_folder(&[("clear.png", &read("clear.png"))], Split::Test, &["opaque pixels", "at pixel 31"]);
     refuse_folder(&[("a.png", &small), ("class/b.png", &small)], Split::Test, &["or in its subfolders", "both"]);
     refuse_folder(&[("train/a.png", &small)], Split::Test, &["a subfolder \"test\""]);
