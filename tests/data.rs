@@ -3,7 +3,9 @@
 
 mod arrays; //  .npy, .npz, HDF5 of every kind
 mod broken; //  what is refused, and how
+mod elsewhere; // values in other files, or nowhere
 mod folders; // pictures as people keep them
+mod labels; //  which array has the labels
 mod strokes; // the generated digits
 
 use hdf5::plist::dataset_create::{AllocTime, FillTime};

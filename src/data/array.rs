@@ -139,6 +139,14 @@ pub fn is_one_each(axes: &[usize], count: usize) -> bool {
     matches!(axes, [n, ones @ ..] if *n == count && ones.iter().all(|d| *d == 1))
 }
 
+/// A label as the class that it is.
+///
+/// # Errors
+/// A wrong request that names `place` for what no class can be.
+pub fn class(place: &str, label: u64) -> Result<i64> {
+    i64::try_from(label).map_err(|_| Error::request(place, "labels below 2^63", label.to_string()))
+}
+
 /// The most values in one image: a header with more is damaged, and no memory must be requested for it.
 const LARGEST: u64 = 1 << 28;
 

@@ -29,18 +29,20 @@ pub struct Folder {
 impl Folder {
     /// Finds the images and checks every header; `None` if there is no image.
     ///
-    /// Subfolders that are named like splits (`train`, `test`, `val`, `valid`, `validation`) are splits; all others are classes. Pictures
-    /// may be at any depth below a class.
+    /// Subfolders that are named like splits (`train`, `Training`, `test`, `val`, ...) are splits; all others are classes. Pictures may be at
+    /// any depth below a class.
     pub fn open(root: &Path, split: Split, reading: &Reading) -> Result<Option<Self>> {
         let mut notes = Vec::new();
         let (folders, images) = tree::sort(list(root)?);
-        let named = |split: Split| folders.iter().find(|e| split.names().contains(&e.name.as_str()));
+        let called = |name: &str, split: Split| split.names().iter().any(|n| n.eq_ignore_ascii_case(name));
+        let usual = |split: Split| split.names().iter().find_map(|name| folders.iter().find(|e| e.name == *name));
+        let named = |split| usual(split).or_else(|| folders.iter().find(|e| called(&e.name, split)));
         let splits: Vec<&str> = Split::ALL.into_iter().filter_map(named).map(|e| e.name.as_str()).collect();
         if !images.is_empty() || splits.is_empty() {
             return Self::of(root, folders, images, reading, notes);
         }
         let mut others = Vec::new();
-        for entry in folders.iter().filter(|e| !Split::ALL.iter().any(|s| s.names().contains(&e.name.as_str()))) {
+        for entry in folders.iter().filter(|e| !splits.contains(&e.name.as_str())) {
             if !tree::pictures(&entry.path)?.files.is_empty() {
                 others.push(entry.name.as_str());
             }

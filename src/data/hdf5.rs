@@ -1,23 +1,18 @@
 //! HDF5 files with `/images` and, if known, `/labels`; only the requested rows are read.
 
-use crate::data::array::{Axes, Numbers, is_one_each};
+use crate::data::array::{Axes, Numbers, class, is_one_each};
 use crate::data::listing::Entry;
+use crate::data::names;
 use crate::data::rows::{self, first_line, wrong};
+use crate::data::stored::{CHUNK_CACHE, ensure_readable, ensure_stored, is_matlab, opened, reversed, unreadable};
 use crate::data::{Batch, ImageShape, Reading, Source, Split};
 use crate::error::{Error, Result};
-use crate::store::{checksums_are_whole, heap_is_whole};
-use hdf5::plist::dataset_create::Layout;
-use hdf5::types::{FloatSize, IntSize, TypeDescriptor};
-use hdf5::{Dataset, File, Group, H5Type, Hyperslab, Selection, SliceOrIndex};
+use hdf5::types::{FloatSize, IntSize, TypeDescriptor as Kind};
+use hdf5::{Dataset, File, Group, H5Type, Hyperslab, LocationType, Selection, SliceOrIndex};
 use ndarray::IxDyn;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use tch::Tensor;
-
-/// The cache for unpacked chunks in HDF5: a chunk holds many rows, and neighbouring batches share it.
-const CHUNK_CACHE: usize = 64 << 20;
-const SIGNATURE: [u8; 8] = *b"\x89HDF\r\n\x1a\n";
 
 /// A larger chunk is cached whole too, up to this size; otherwise it would be unpacked again for every few rows.
 const LARGEST_CHUNK: usize = 2 << 30;
@@ -34,22 +29,6 @@ pub struct Hdf5 {
     scale: f64,
     reading: Reading,
     notes: Vec<String>,
-}
-
-/// True if a file has HDF5's signature: at byte 0, or after a user block of 512, 1024, 2048, ... bytes.
-pub fn has_signature(path: &Path) -> Result<bool> {
-    let file = std::fs::File::open(path).map_err(|e| Error::io(path, e))?;
-    let size = file.metadata().map_err(|e| Error::io(path, e))?.len();
-    let mut offset = 0u64;
-    while offset + 8 <= size && offset <= 1 << 30 {
-        let mut bytes = [0u8; 8];
-        file.read_exact_at(&mut bytes, offset).map_err(|e| Error::io(path, e))?;
-        if bytes == SIGNATURE {
-            return Ok(true);
-        }
-        offset = if offset == 0 { 512 } else { offset * 2 };
-    }
-    Ok(false)
 }
 
 /// The file of `split` in a folder with `train.h5` or `test.h5` (or `.hdf5`); `None` if there is neither.
@@ -73,6 +52,7 @@ impl Hdf5 {
     /// the labels beside it.
     pub fn open(path: &Path, split: Split, named: Option<&str>, reading: &Reading) -> Result<Self> {
         let mut cache = CHUNK_CACHE;
+        let named = named.map(|name| Some(name.trim_end_matches('/')).filter(|n| !n.is_empty()).unwrap_or(name));
         let (group, images) = loop {
             let file = opened(path, cache)?;
             let (group, place) = match named {
@@ -98,14 +78,14 @@ impl Hdf5 {
             return Err(Error::request(place, "integers, bool or floating point", stored));
         };
         let scale = numbers.full_scale(&place, &stored, reading)?;
-        ensure_stored(&images, path, &place)?;
         let mut notes: Vec<String> = axes.note(reading).into_iter().map(|note| format!("{place}: {note}")).collect();
+        ensure_stored(&images, path, &place, &mut notes)?;
         let labels = match named {
-            None => group.link_exists("labels").then(|| "labels".to_owned()),
+            None => group.link_exists("labels").then(|| ("labels".to_owned(), true)),
             Some(name) => beside(&group, name),
         };
         let labels = match labels {
-            Some(name) => labels_of(&group, path, &name, axes.count, &mut notes)?,
+            Some((name, twin)) => labels_of(&group, path, &name, axes.count, twin, &mut notes)?,
             None => None,
         };
         let name = path.display().to_string();
@@ -134,6 +114,16 @@ impl Hdf5 {
         Ok(())
     }
 
+    /// The labels at `index`. HDF5 itself would cut the largest numbers without a word.
+    fn classes(&self, labels: &Dataset, index: &[u64]) -> Result<Vec<i64>> {
+        if !matches!(labels.dtype().and_then(|t| t.to_descriptor()), Ok(Kind::Unsigned(IntSize::U8))) {
+            return rows::gather(index, 1, |range, out: &mut [i64]| self.run(labels, range, out));
+        }
+        let place = format!("{}: {}", self.path.display(), labels.name());
+        let wide = rows::gather(index, 1, |range, out: &mut [u64]| self.run(labels, range, out))?;
+        wide.into_iter().map(|label| class(&place, label)).collect()
+    }
+
     /// The images at `index`, stored as `T`.
     fn images<T>(&self, index: &[u64]) -> Result<Tensor>
     where
@@ -145,71 +135,10 @@ impl Hdf5 {
     }
 }
 
-/// The file, opened without locks, as all data are.
-fn opened(path: &Path, cache: usize) -> Result<File> {
-    if !heap_is_whole(path)? {
-        return Err(wrong(path, "a readable HDF5 file", "a damaged heap"));
-    }
-    File::with_options()
-        .with_fapl(|plist| plist.chunk_cache(12_421, cache, 0.75).file_locking(false))
-        .open(path)
-        .map_err(|e| unreadable(path, &e))
-}
-
 /// Bytes of one unpacked chunk.
 fn chunk_bytes(images: &Dataset) -> usize {
     let width = images.dtype().map_or(8, |t| t.size());
     images.chunk().map_or(0, |chunk| chunk.iter().fold(width, |n, d| n.saturating_mul(*d)))
-}
-
-/// Refuses before the first read what would fail in it, or would have its axes reversed.
-fn ensure_readable(images: &Dataset, place: &str) -> Result<()> {
-    if let Some(filter) = images.filters().iter().find(|filter| !filter.is_available()) {
-        let found = format!("the filter {filter:?} (rewrite it: h5repack -f GZIP=1 OLD.h5 NEW.h5)");
-        return Err(Error::request(place, "values plain or packed by gzip, shuffle or LZF", found));
-    }
-    if !checksums_are_whole(images) {
-        let expected = "checksums (fletcher32) as the last filter, in every chunk";
-        let found = "others (damaged? otherwise: h5repack -f GZIP=1 OLD.h5 NEW.h5)";
-        return Err(Error::request(place, expected, found));
-    }
-    if images.attr("MATLAB_class").is_ok() {
-        let expected = "axes as h5py writes them";
-        let found = "a MATLAB file, whose axes are reversed (in Python: h5py.File('NEW.h5', 'w')['images'] = h5py.File('OLD.mat')[NAME][:].T)";
-        return Err(Error::request(place, expected, found));
-    }
-    Ok(())
-}
-
-/// The most that packing saves: gzip makes a thousandth of zeros.
-const PACKED: u64 = 1100;
-/// A data set of at most so many bytes may lack its values, for which HDF5 has one to fill in.
-const UNWRITTEN: u64 = 1 << 20;
-/// The most chunks in one row: HDF5 holds kilobytes for each chunk of a read.
-const CHUNKS: usize = 1 << 16;
-
-/// Refuses a data set of which the file cannot hold what its header says: sizes are not believed where memory depends on them.
-fn ensure_stored(data: &Dataset, path: &Path, place: &str) -> Result<()> {
-    let (shape, width) = (data.shape(), data.dtype().map_or(8, |t| t.size() as u64));
-    let declared = shape.iter().fold(width, |n, d| n.saturating_mul(*d as u64));
-    // Virtual and external data sets lie in other files.
-    let here = matches!(data.layout(), Layout::Compact | Layout::Contiguous | Layout::Chunked)
-        && data.dcpl().is_ok_and(|plist| plist.external().is_empty());
-    let file = std::fs::metadata(path).map_err(|e| Error::io(path, e))?.len();
-    let held = data.storage_size().min(file);
-    if here && declared > UNWRITTEN.saturating_add(held.saturating_mul(PACKED)) {
-        let found = format!("{held} in the file (damaged, or never written?)");
-        return Err(Error::request(place, format!("{declared} bytes of values, or their packed form"), found));
-    }
-    let chunk = data.chunk().unwrap_or_else(|| shape.clone());
-    let along = shape.iter().zip(&chunk).skip(1).map(|(n, size)| n.div_ceil((*size).max(1)));
-    let chunks = along.fold(1, usize::saturating_mul);
-    if chunks > CHUNKS {
-        let expected =
-            format!("at most {CHUNKS} chunks for each sample (rewrite it: h5repack -l CHUNK=... OLD.h5 NEW.h5)");
-        return Err(Error::request(place, expected, chunks.to_string()));
-    }
-    Ok(())
 }
 
 /// The error for a missing data set, with the names of the existing ones.
@@ -220,24 +149,15 @@ fn absent(file: &File, path: &Path, name: &str, e: &hdf5::Error) -> Error {
     wrong(path, format!("a dataset {name}"), members(file))
 }
 
-/// The labels beside the data set `name`, by the usual names in such files.
-fn beside(root: &Group, name: &str) -> Option<String> {
+/// The labels beside the data set `name`, by the usual names, and whether they are named after it.
+fn beside(root: &Group, name: &str) -> Option<(String, bool)> {
     let (folder, own) = name.rsplit_once('/').unwrap_or(("", name));
-    let twin = match own {
-        "x" => "y".to_owned(),
-        "X" => "Y".to_owned(),
-        _ => own.replace("images", "labels"),
-    };
-    [twin, "labels".to_owned()]
-        .into_iter()
-        .filter(|l| l != own)
-        .map(|l| format!("{folder}/{l}"))
-        .find(|l| root.link_exists(l))
-}
-
-/// A file that HDF5 cannot read is the wrong file, no matter where in the file this shows.
-fn unreadable(path: &Path, e: &hdf5::Error) -> Error {
-    wrong(path, "a readable HDF5 file", first_line(e))
+    let twins = names::of_labels(own).into_iter().map(|labels| (labels, true));
+    let usual = names::of_any_labels(own).map(|labels| (labels.to_owned(), false));
+    twins
+        .chain(usual)
+        .map(|(labels, twin)| (format!("{folder}/{labels}"), twin))
+        .find(|(labels, _)| root.link_exists(labels))
 }
 
 /// The group that holds the images of `split`, and its path without a trailing slash.
@@ -252,6 +172,9 @@ fn group_of(file: &File, path: &Path, split: Split) -> Result<(Group, String)> {
         (None, false) if file.link_exists("images") => {
             let root = file.group("/").map_err(|e| unreadable(path, &e))?;
             Ok((root, String::new()))
+        }
+        (None, false) if file.datasets().is_ok_and(|all| all.iter().any(is_matlab)) => {
+            Err(reversed(path.display().to_string()))
         }
         (None, false) => {
             let expected = "a dataset /images (or /train/images and /test/images; another name by -d FILE.h5:/NAME)";
@@ -274,11 +197,11 @@ fn numbers_of(images: &Dataset) -> (Option<Numbers>, String) {
     match images.dtype().and_then(|t| t.to_descriptor()) {
         Ok(found) => {
             let numbers = match &found {
-                TypeDescriptor::Boolean => Some(Numbers::Bool),
-                TypeDescriptor::Unsigned(IntSize::U1) => Some(Numbers::Bytes),
-                TypeDescriptor::Unsigned(IntSize::U2) => Some(Numbers::Words),
-                TypeDescriptor::Unsigned(_) | TypeDescriptor::Integer(_) => Some(Numbers::Whole),
-                TypeDescriptor::Float(FloatSize::U2 | FloatSize::U4 | FloatSize::U8) => Some(Numbers::Float),
+                Kind::Boolean => Some(Numbers::Bool),
+                Kind::Unsigned(IntSize::U1) => Some(Numbers::Bytes),
+                Kind::Unsigned(IntSize::U2) => Some(Numbers::Words),
+                Kind::Unsigned(_) | Kind::Integer(_) => Some(Numbers::Whole),
+                Kind::Float(FloatSize::U2 | FloatSize::U4 | FloatSize::U8) => Some(Numbers::Float),
                 _ => None,
             };
             (numbers, found.to_string())
@@ -287,18 +210,35 @@ fn numbers_of(images: &Dataset) -> (Option<Numbers>, String) {
     }
 }
 
-/// The data set of labels, if it has an integer for each image; otherwise a note about what it has.
-fn labels_of(group: &Group, path: &Path, name: &str, len: usize, notes: &mut Vec<String>) -> Result<Option<Dataset>> {
+/// The data set of labels, if it has an integer for each image; otherwise a note about what it has. One that is no `twin` of the images may
+/// belong to others.
+fn labels_of(
+    group: &Group,
+    path: &Path,
+    name: &str,
+    len: usize,
+    twin: bool,
+    notes: &mut Vec<String>,
+) -> Result<Option<Dataset>> {
+    if group.loc_type_by_name(name).is_ok_and(|kind| kind != LocationType::Dataset) {
+        notes.push(format!("{}: {name}: left out, a group is no class of each image", path.display()));
+        return Ok(None);
+    }
     let labels = group.dataset(name).map_err(|e| wrong(path, format!("a dataset {name}"), first_line(&e)))?;
     let place = format!("{}: {}", path.display(), labels.name());
     let shape = labels.shape();
     if shape.first() != Some(&len) {
+        if !twin {
+            notes.push(format!("{place}: left out, {shape:?} is no class of each image"));
+            return Ok(None);
+        }
         return Err(Error::request(place, format!("[{len}], one label an image"), format!("{shape:?}")));
     }
     match labels.dtype().and_then(|t| t.to_descriptor()) {
-        Ok(TypeDescriptor::Unsigned(_) | TypeDescriptor::Integer(_)) if is_one_each(&shape, len) => {
+        // HDF5 reads enumerations, of which a boolean is one, as the numbers that they are.
+        Ok(Kind::Unsigned(_) | Kind::Integer(_) | Kind::Boolean | Kind::Enum(_)) if is_one_each(&shape, len) => {
             ensure_readable(&labels, &place)?;
-            ensure_stored(&labels, path, &place)?;
+            ensure_stored(&labels, path, &place, notes)?;
             Ok(Some(labels))
         }
         Ok(other) => {
@@ -346,8 +286,7 @@ impl Source for Hdf5 {
             Numbers::Float if self.images.dtype().is_ok_and(|t| t.size() <= 4) => self.images::<f32>(index)?,
             Numbers::Whole | Numbers::Float => self.images::<f64>(index)?,
         };
-        let read_labels = |labels| rows::gather(index, 1, |range, out: &mut [i64]| self.run(labels, range, out));
-        let labels = self.labels.as_ref().map(read_labels).transpose()?;
+        let labels = self.labels.as_ref().map(|labels| self.classes(labels, index)).transpose()?;
         rows::batch(images, labels.as_deref(), index)
     }
 }

@@ -9,6 +9,7 @@ mod hdf5; //    /images and /labels
 mod idx; //     MNIST's format, plain or gzipped
 mod listing; // the entries of a folder
 mod loader; //  reading ahead
+mod names; //   of images and labels in files of arrays
 mod open; //    which kind of data set a path is
 mod numpy; //   .npy and .npz
 mod picture; // one picture
@@ -16,6 +17,8 @@ mod probe; //   size and colour from an image file's header
 mod provided; // arrays that the caller holds
 mod reading; // what flags say about data
 mod rows; //    scattered rows through reads of neighbours
+mod stored; //  what HDF5 data sets hold
+mod tiff; //    what a TIFF file says of its alpha channel
 mod tree; //    pictures at any depth
 mod strokes; // generated digits
 
@@ -78,8 +81,8 @@ impl Split {
     /// The names of this split in files and folders; the usual name is first.
     pub(crate) fn names(self) -> &'static [&'static str] {
         match self {
-            Self::Train => &["train"],
-            Self::Test => &["test"],
+            Self::Train => &["train", "training"],
+            Self::Test => &["test", "testing"],
             Self::Val => &["val", "valid", "validation"],
         }
     }

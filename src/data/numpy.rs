@@ -2,7 +2,8 @@
 //!
 //! Source: NEP 1, "A simple file format for NumPy arrays"; an `.npz` is a zip archive of such files.
 
-use crate::data::array::{Axes, Numbers, is_one_each};
+use crate::data::array::{Axes, Numbers, class, is_one_each};
+use crate::data::names;
 use crate::data::rows::{self, first_line, wrong};
 use crate::data::{Batch, ImageShape, Reading, Source, Split};
 use crate::error::{Error, Result};
@@ -51,18 +52,18 @@ fn arrays(path: &Path) -> Vec<String> {
 impl Numpy {
     /// Opens an `.npy` file and the labels beside it.
     pub fn open_npy(path: &Path, reading: &Reading) -> Result<Self> {
-        let images = Array::of_file(path)?;
+        let images = Array::of_file(path)??;
         let own = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let beside = twins(&own).into_iter().map(|name| path.with_file_name(name)).find(|p| p.is_file());
+        let beside = names::of_labels(&own).into_iter().map(|name| path.with_file_name(name)).find(|p| p.is_file());
         let labels = beside.map(|p| Array::of_file(&p)).transpose()?;
-        Self::of(path, "NumPy .npy", images, labels, reading)
+        Self::of(path, "NumPy .npy", images, labels, true, reading)
     }
 
     /// Opens the arrays of `split` in an `.npz` file, or the one that is `named`.
     pub fn open_npz(path: &Path, split: Split, named: Option<&str>, reading: &Reading) -> Result<Self> {
         let keys = arrays(path);
         let has = |name: &str| keys.iter().find(|key| *key == name).cloned();
-        let of = |split: Split| split_names(split).find_map(|name| has(&name));
+        let of = |split: Split| names::of_split(split).find_map(|name| has(&name));
         let usual = || ["images", "imgs", "x", "X", "data"].into_iter().find_map(has);
         let lone = || <&[String; 1]>::try_from(&keys[..]).ok().map(|[only]| only.clone());
         let chosen = match named {
@@ -77,33 +78,47 @@ impl Numpy {
             };
             return Err(wrong(path, expected, keys.join(", ")));
         };
-        let images = Array::of_archive(path, &chosen)?;
-        let labels = twins(&chosen).into_iter().find_map(|name| has(&name));
-        let mut labels = labels.map(|name| Array::of_archive(path, &name)).transpose()?;
-        if labels.is_none() && !Split::ALL.into_iter().flat_map(split_names).any(|name| name == chosen) {
-            // Labels of any usual name, if there are as many: another array of that name may belong to other images.
-            let usual = ["labels", "y", "Y"].into_iter().filter(|name| *name != chosen).filter_map(has);
-            let mut read = usual.filter_map(|name| Array::of_archive(path, &name).ok());
-            labels = read.find(|labels| labels.shape.first() == images.shape.first());
+        let images = Array::of_archive(path, &chosen)??;
+        let twin = names::of_labels(&chosen).into_iter().find_map(|name| has(&name));
+        if let Some(name) = twin {
+            let labels = Array::of_archive(path, &name)?;
+            return Self::of(path, "NumPy .npz", images, Some(labels), true, reading);
         }
-        Self::of(path, "NumPy .npz", images, labels, reading)
+        // Labels of any usual name, if there are as many: another array of that name may belong to other images.
+        let usual = names::of_any_labels(&chosen).filter_map(has);
+        let mut read: Vec<Fit<Array>> = usual.filter_map(|name| Array::of_archive(path, &name).ok()).collect();
+        let as_many = |a: &Fit<Array>| a.as_ref().is_ok_and(|a| a.shape.first() == images.shape.first());
+        let first = read.iter().position(as_many).unwrap_or(0);
+        let labels = (first < read.len()).then(|| read.swap_remove(first));
+        Self::of(path, "NumPy .npz", images, labels, false, reading)
     }
 
-    fn of(path: &Path, format: &'static str, images: Array, labels: Option<Array>, reading: &Reading) -> Result<Self> {
+    /// Images with the labels that were found, which must be as many if they are the `twin` of the images.
+    fn of(
+        path: &Path,
+        format: &'static str,
+        images: Array,
+        labels: Option<Fit<Array>>,
+        twin: bool,
+        reading: &Reading,
+    ) -> Result<Self> {
         let axes = Axes::of(&images.place, &images.shape, reading)?;
         let scale = images.numbers.full_scale(&images.place, &images.type_name(), reading)?;
         let mut notes: Vec<String> =
             axes.note(reading).map(|note| format!("{}: {note}", images.place)).into_iter().collect();
         let labels = match labels {
-            Some(labels) if labels.shape.first() != Some(&axes.count) => {
+            Some(Err(Unfit { place, found, .. })) => {
+                notes.push(format!("{place}: left out, no class of each image: {found}"));
+                None
+            }
+            Some(Ok(labels)) if labels.shape.first() != Some(&axes.count) && twin => {
                 let expected = format!("[{}], one label an image", axes.count);
                 return Err(Error::request(labels.place, expected, format!("{:?}", labels.shape)));
             }
-            Some(labels) if is_one_each(&labels.shape, axes.count) && labels.numbers != Numbers::Float => {
-                let index: Vec<u64> = (0..axes.count as u64).collect();
-                Some(labels.rows(&index)?.into_iter().map(|v| v as i64).collect())
+            Some(Ok(labels)) if is_one_each(&labels.shape, axes.count) && labels.numbers != Numbers::Float => {
+                Some(labels.classes()?)
             }
-            Some(labels) => {
+            Some(Ok(labels)) => {
                 let found = format!("{:?} of {}", labels.shape, labels.type_name());
                 notes.push(format!("{}: left out, {found} is no class of each image", labels.place));
                 None
@@ -115,22 +130,25 @@ impl Numpy {
     }
 }
 
-/// The names of a split's images in an archive.
-fn split_names(split: Split) -> impl Iterator<Item = String> {
-    split.names().iter().flat_map(|n| [format!("{n}_images"), format!("x_{n}"), format!("X_{n}")])
+/// Arrays of at most so many bytes are compared with their checksum when they are opened: as long as it takes to read them, after which the
+/// system has them in memory. A larger one may be far longer than the rows that are wanted.
+const CHECKED: u64 = 4 << 30;
+
+/// An array that is not read although its file is sound: what it would have to hold, and what it holds.
+struct Unfit {
+    place: String,
+    expected: &'static str,
+    found: String,
 }
 
-/// The possible names of the labels for the images called `name`.
-fn twins(name: &str) -> Vec<String> {
-    let of_x = ["x", "X"].into_iter().flat_map(|x| {
-        let y = if x == "x" { "y" } else { "Y" };
-        let prefixed = name.strip_prefix(&format!("{x}_")).map(|rest| format!("{y}_{rest}"));
-        let same = [String::new(), ".npy".to_owned()].into_iter().find(|end| *name == format!("{x}{end}"));
-        [prefixed, same.map(|end| format!("{y}{end}"))]
-    });
-    let replaced = ["images", "imgs"].into_iter().filter(|w| name.contains(w)).map(|w| name.replace(w, "labels"));
-    of_x.flatten().chain(replaced).collect()
+impl From<Unfit> for Error {
+    fn from(Unfit { place, expected, found }: Unfit) -> Self {
+        Self::request(place, expected, found)
+    }
 }
+
+/// Arrays as they are found: labels that are no numbers are left out, images are refused.
+type Fit<T> = std::result::Result<T, Unfit>;
 
 /// An array of numbers in C order: in the file if it is stored there uncompressed, otherwise unpacked into memory once.
 struct Array {
@@ -148,15 +166,15 @@ enum Values {
 }
 
 impl Array {
-    fn of_file(path: &Path) -> Result<Self> {
+    fn of_file(path: &Path) -> Result<Fit<Self>> {
         let file = File::open(path).map_err(|e| Error::io(path, e))?;
         let size = file.metadata().map_err(|e| Error::io(path, e))?.len();
         let place = path.display().to_string();
-        let (array, start) = Self::begin(&place, BufReader::new(&file), size)?;
-        Ok(Self { values: Values::File { path: path.to_owned(), file, start }, ..array })
+        let begun = Self::begin(&place, BufReader::new(&file), size)?;
+        Ok(begun.map(|(array, start)| Self { values: Values::File { path: path.to_owned(), file, start }, ..array }))
     }
 
-    fn of_archive(path: &Path, name: &str) -> Result<Self> {
+    fn of_archive(path: &Path, name: &str) -> Result<Fit<Self>> {
         let place = format!("{}: {name}", path.display());
         let broken =
             |e: &dyn std::fmt::Display| Error::request(place.clone(), "a sound .npz file", first_line(&e.to_string()));
@@ -170,36 +188,48 @@ impl Array {
             if data.saturating_add(size) > length {
                 return Err(broken(&"an array cut short"));
             }
-            let (array, start) = Self::begin(&place, &mut entry, size)?;
+            let begun = Self::begin(&place, &mut entry, size)?;
+            if size <= CHECKED {
+                // The archive's checksum is compared at the end of the entry.
+                std::io::copy(&mut entry, &mut std::io::sink()).map_err(|e| broken(&e))?;
+            }
             let file = File::open(path).map_err(|e| Error::io(path, e))?;
-            return Ok(Self { values: Values::File { path: path.to_owned(), file, start: data + start }, ..array });
+            return Ok(begun.map(|(array, start)| Self {
+                values: Values::File { path: path.to_owned(), file, start: data + start },
+                ..array
+            }));
         }
         // The header gives the size; the length that the archive gives is not trusted for memory.
-        let (array, start) = Self::begin(&place, &mut entry, size)?;
+        let (array, start) = match Self::begin(&place, &mut entry, size)? {
+            Ok(begun) => begun,
+            Err(unfit) => return Ok(Err(unfit)),
+        };
         let mut bytes = Vec::new();
         entry.take(size - start + 1).read_to_end(&mut bytes).map_err(|e| broken(&e))?;
         if bytes.len() as u64 != size - start {
             return Err(broken(&"an array cut short"));
         }
-        Ok(Self { values: Values::Memory(bytes), ..array })
+        Ok(Ok(Self { values: Values::Memory(bytes), ..array }))
     }
 
     /// The array that a header describes, in `size` bytes with the header, and the position of its first value.
-    fn begin(place: &str, reader: impl Read, size: u64) -> Result<(Self, u64)> {
+    fn begin(place: &str, reader: impl Read, size: u64) -> Result<Fit<(Self, u64)>> {
         let broken = |expected: &str, found: String| Error::request(place, expected, found);
+        let unfit = |expected, found: String| Ok(Err(Unfit { place: place.to_owned(), expected, found }));
         let head = head(reader).map_err(|e| broken("a readable .npy header", first_line(&e)))?;
         if !is_sensible(&String::from_utf8_lossy(&head)) {
             return Err(broken("a readable .npy header", "one of no sensible shape".to_owned()));
         }
-        let header = NpyHeader::from_reader(&head[..]).map_err(|e| match e.to_string() {
-            told if told.contains("type string") => {
-                broken("an array of numbers", "objects, or values of another type".to_owned())
+        let header = match NpyHeader::from_reader(&head[..]) {
+            Ok(header) => header,
+            Err(e) if e.to_string().contains("type string") => {
+                return unfit("an array of numbers", "objects, or values of another type".to_owned());
             }
-            _ => broken("a readable .npy header", first_line(&e)),
-        })?;
+            Err(e) => return Err(broken("a readable .npy header", first_line(&e))),
+        };
         let start = head.len() as u64;
         let DType::Plain(kind) = header.dtype() else {
-            return Err(broken("an array of numbers", format!("records, {}", header.dtype().descr())));
+            return unfit("an array of numbers", format!("records, {}", header.dtype().descr()));
         };
         let width = kind.num_bytes().unwrap_or(0);
         let numbers = match (kind.type_char(), width) {
@@ -208,11 +238,11 @@ impl Array {
             (TypeChar::Uint, 2) => Numbers::Words,
             (TypeChar::Uint | TypeChar::Int, 1 | 2 | 4 | 8) => Numbers::Whole,
             (TypeChar::Float, 2 | 4 | 8) => Numbers::Float,
-            _ => return Err(broken("an array of numbers", format!("values of type {kind}"))),
+            _ => return unfit("an array of numbers", format!("values of type {kind}")),
         };
         if header.order() == Order::Fortran && header.shape().len() > 1 {
             let found = "Fortran order (in Python: numpy.save(FILE, numpy.ascontiguousarray(array)))";
-            return Err(broken("values in C order", found.to_owned()));
+            return unfit("values in C order", found.to_owned());
         }
         let shape: Vec<usize> = header.shape().iter().map(|n| usize::try_from(*n).unwrap_or(usize::MAX)).collect();
         let bytes = shape.iter().try_fold(width, |n, d| n.checked_mul(*d)).map(|n| n as u64);
@@ -223,7 +253,7 @@ impl Array {
         let big_endian = kind.endianness() == Endianness::Big;
         let kind = (kind.type_char(), width);
         let values = Values::Memory(vec![]);
-        Ok((Self { place: place.to_owned(), shape, numbers, kind, big_endian, values }, start))
+        Ok(Ok((Self { place: place.to_owned(), shape, numbers, kind, big_endian, values }, start)))
     }
 
     fn type_name(&self) -> String {
@@ -252,27 +282,46 @@ impl Array {
         })
     }
 
+    /// Little-endian bytes of the rows at `index`.
+    fn little(&self, index: &[u64]) -> Result<Vec<u8>> {
+        let mut bytes = self.bytes(index)?;
+        if self.big_endian {
+            bytes.chunks_exact_mut(self.kind.1).for_each(<[u8]>::reverse);
+        }
+        Ok(bytes)
+    }
+
+    /// Eight little-endian bytes of a value of as many or fewer.
+    fn widened(&self, chunk: &[u8]) -> [u8; 8] {
+        let (char, width) = self.kind;
+        let fill = if char == TypeChar::Int && chunk[width - 1] >= 0x80 { 0xff } else { 0 };
+        let mut eight = [fill; 8];
+        eight[..width].copy_from_slice(chunk);
+        eight
+    }
+
     /// The rows at `index` in double precision.
     fn rows(&self, index: &[u64]) -> Result<Vec<f64>> {
-        let mut bytes = self.bytes(index)?;
         let (char, width) = self.kind;
-        if self.big_endian {
-            bytes.chunks_exact_mut(width).for_each(<[u8]>::reverse);
-        }
-        // The values are widened to eight little-endian bytes.
-        let widened = |chunk: &[u8], fill: u8| {
-            let mut eight = [fill; 8];
-            eight[..width].copy_from_slice(chunk);
-            eight
-        };
         let value = |chunk: &[u8]| match (char, width) {
             (TypeChar::Float, 2) => half(u16::from_le_bytes([chunk[0], chunk[1]])),
             (TypeChar::Float, 4) => f64::from(f32::from_le_bytes([chunk[0], chunk[1], chunk[2], chunk[3]])),
-            (TypeChar::Float, _) => f64::from_le_bytes(widened(chunk, 0)),
-            (TypeChar::Int, _) if chunk[width - 1] >= 0x80 => i64::from_le_bytes(widened(chunk, 0xff)) as f64,
-            _ => u64::from_le_bytes(widened(chunk, 0)) as f64,
+            (TypeChar::Float, _) => f64::from_le_bytes(self.widened(chunk)),
+            (TypeChar::Int, _) => i64::from_le_bytes(self.widened(chunk)) as f64,
+            _ => u64::from_le_bytes(self.widened(chunk)) as f64,
         };
-        Ok(bytes.chunks_exact(width).map(value).collect())
+        Ok(self.little(index)?.chunks_exact(width).map(value).collect())
+    }
+
+    /// All values of an array of whole numbers, each a class.
+    fn classes(&self) -> Result<Vec<i64>> {
+        let (char, width) = self.kind;
+        let all: Vec<u64> = (0..self.shape.first().copied().unwrap_or(0) as u64).collect();
+        let value = |chunk: &[u8]| match char {
+            TypeChar::Int => Ok(i64::from_le_bytes(self.widened(chunk))),
+            _ => class(&self.place, u64::from_le_bytes(self.widened(chunk))),
+        };
+        self.little(&all)?.chunks_exact(width).map(value).collect()
     }
 }
 

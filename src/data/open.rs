@@ -6,6 +6,7 @@ use crate::data::{
     Batch, FullScale, ImageShape, Reading, Source, Split, cifar, folder, foreign, hdf5, idx, numpy, strokes,
 };
 use crate::error::{Error, Result};
+use crate::store::superblock;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
@@ -146,11 +147,15 @@ fn recognise(spec: &str, split: Split, reading: &Reading) -> Result<Box<dyn Sour
     if !meta.is_file() {
         return Err(wrong(path, "a file or folder", "neither"));
     }
-    if hdf5::has_signature(path)? {
+    if superblock(path)?.is_some() {
         return Ok(Box::new(hdf5::Hdf5::open(path, split, named, reading)?));
     }
     let head = opening(path)?;
     if numpy::is_npy(&head) {
+        if let Some(named) = named {
+            let expected = format!("an HDF5 or .npz file for {named:?} to name an array of");
+            return Err(wrong(path, expected, "an .npy file, which is one array"));
+        }
         return Ok(Box::new(numpy::Numpy::open_npy(path, reading)?));
     }
     if head.starts_with(b"PK") && numpy::is_npz(path) {
@@ -225,8 +230,7 @@ impl Opened {
             Some(FullScale::Value(value)) => value,
             Some(FullScale::None) => 1.0,
         };
-        // Restores the stored values exactly: whole numbers divided by their scale become whole again.
-        let stored = if own == 1.0 { images } else { images.f_mul_scalar(own)?.f_round()? };
+        let stored = if own == 1.0 { images } else { whole_again(&images, own)? };
         let images = if wanted == 1.0 { stored } else { stored.f_div_scalar(wanted)? };
         let (low, high) = (images.f_min()?.f_double_value(&[])?, images.f_max()?.f_double_value(&[])?);
         let inside = low >= 0.0 && high <= 1.0;
@@ -236,6 +240,16 @@ impl Opened {
         }
         Ok(images)
     }
+}
+
+/// The stored values of pixels that were divided by their `scale`. Whole numbers are restored exactly; what was blended with a background is
+/// none.
+fn whole_again(pixels: &Tensor, scale: f64) -> Result<Tensor> {
+    let stored = pixels.f_mul_scalar(scale)?;
+    let whole = stored.f_round()?;
+    // A division and a product round by half a unit in the last place each.
+    let near = stored.f_sub(&whole)?.f_abs()?.f_le(scale * f64::from(f32::EPSILON))?;
+    Ok(whole.f_where_self(&near, &stored)?)
 }
 
 impl Source for Opened {

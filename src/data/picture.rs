@@ -2,6 +2,7 @@
 
 use crate::data::probe::{Colour, PictureHeader, format, jpeg_is_whole, probe};
 use crate::data::rows::{first_line, wrong};
+use crate::data::tiff;
 use crate::data::{Background, ImageShape};
 use crate::error::{Error, Result};
 use image::{DynamicImage, ImageFormat};
@@ -27,14 +28,14 @@ pub fn look(path: &Path, background: Option<Background>) -> Result<Look> {
     let PictureHeader { height, width, colour, alpha, wide } = match header {
         Some(header) => header,
         None => {
-            let image = open(path)?;
+            let (image, _) = open(path)?;
             let colour = if is_grey(&image) { Colour::Grey } else { Colour::Rgb };
             let (height, width, alpha) = (image.height(), image.width(), image.color().has_alpha());
             PictureHeader { height, width, colour, alpha, wide: bits(&image) > 8 }
         }
     };
     if alpha && background.is_none() {
-        opaque(path, &open(path)?)?;
+        opaque(path, &open(path)?.0)?;
     }
     Ok(Look { height, width, colour, wide })
 }
@@ -62,7 +63,8 @@ fn opaque(path: &Path, image: &DynamicImage) -> Result<()> {
     }
 }
 
-fn open(path: &Path) -> Result<DynamicImage> {
+/// The decoded picture, and whether its colours are multiplied by their alpha already.
+fn open(path: &Path) -> Result<(DynamicImage, bool)> {
     let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
     let format = format(&bytes).or_else(|| image::guess_format(&bytes).ok());
     let format = format.ok_or_else(|| wrong(path, "a picture", "another kind of file"))?;
@@ -70,13 +72,14 @@ fn open(path: &Path) -> Result<DynamicImage> {
         return Err(wrong(path, "a whole JPEG image", "a file that ends too early"));
     }
     let name = format!("a readable {} image", format!("{format:?}").to_ascii_uppercase());
-    image::load_from_memory_with_format(&bytes, format).map_err(|e| wrong(path, name, first_line(&e)))
+    let image = image::load_from_memory_with_format(&bytes, format).map_err(|e| wrong(path, name, first_line(&e)))?;
+    Ok((image, format == ImageFormat::Tiff && tiff::is_associated(&bytes)))
 }
 
 /// Decodes the image at `path` into `out`, [C, H, W] in [0, 1]: 8-bit values / 255, 16-bit values / 65535, floating point unchanged;
 /// transparent pixels are drawn over `background`.
 pub fn decode(path: &Path, shape: ImageShape, background: Option<Background>, out: &mut [f32]) -> Result<()> {
-    let image = open(path)?;
+    let (image, associated) = open(path)?;
     if (i64::from(image.height()), i64::from(image.width())) != (shape.height, shape.width) {
         let found = format!("{} x {}", image.width(), image.height());
         return Err(wrong(path, format!("{} x {} pixels", shape.width, shape.height), found));
@@ -106,7 +109,12 @@ pub fn decode(path: &Path, shape: ImageShape, background: Option<Background>, ou
         }
         for (channel, &value) in pixel[..channels].iter().enumerate() {
             let value = f32::from(value) / top;
-            out[channel * plane + position] = if alpha == 1.0 { value } else { alpha * value + (1.0 - alpha) * under };
+            out[channel * plane + position] = match alpha == 1.0 {
+                true => value,
+                // Lossy files may have a little more colour than alpha.
+                false if associated => (value + (1.0 - alpha) * under).min(1.0),
+                false => alpha * value + (1.0 - alpha) * under,
+            };
         }
     }
     Ok(())

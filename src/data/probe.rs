@@ -7,6 +7,9 @@ use std::fs::File;
 use std::io::{BufReader, ErrorKind, Read, Seek, SeekFrom};
 use std::path::Path;
 
+/// What is read; shown for a file that is none of them.
+const KINDS: &str = "a picture (PNG, JPEG, BMP, GIF, TIFF, WebP, PNM)";
+
 /// What a header states.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PictureHeader {
@@ -47,7 +50,7 @@ pub fn format(bytes: &[u8]) -> Option<ImageFormat> {
 /// Reads the header of the PNG or JPEG file at `path`; `None` for other pictures.
 pub fn probe(path: &Path) -> Result<Option<PictureHeader>> {
     let broken = |e: std::io::Error| match e.kind() {
-        ErrorKind::UnexpectedEof => wrong(path, "a whole PNG or JPEG image", "a file that ends in its header"),
+        ErrorKind::UnexpectedEof => wrong(path, "a whole picture", "a file that ends in its header"),
         _ => Error::io(path, e),
     };
     let mut file = BufReader::with_capacity(4096, File::open(path).map_err(|e| Error::io(path, e))?);
@@ -57,7 +60,7 @@ pub fn probe(path: &Path) -> Result<Option<PictureHeader>> {
         Some(ImageFormat::Png) => png(&mut file),
         Some(_) => file.seek(SeekFrom::Start(2)).and_then(|_| jpeg(&mut file)),
         None if image::guess_format(&start).is_ok() || start.starts_with(b"RIFF") => return Ok(None),
-        None => return Err(wrong(path, "a PNG or JPEG image", format!("a file that begins with bytes {start:02x?}"))),
+        None => return Err(wrong(path, KINDS, format!("a file that begins with bytes {start:02x?}"))),
     };
     match header.map_err(broken)? {
         Some(header) if header.height > 0 && header.width > 0 => {

@@ -39,9 +39,17 @@ put('chunk.h5', images=(np.zeros((70, 1, 1000, 1000), 'u1') + np.arange(70, dtyp
 put('ordered.h5', images=np.repeat(x, 9, 0), labels=np.repeat(np.arange(7), 9))
 put('attributes.h5', images=x, labels=np.zeros((7, 4)))
 put('val.h5', **{'train/images': x, 'train/labels': y, 'valid/images': x[:3]})
-with h5py.File('matlab.mat', 'w') as f:
-    f['X'] = x.T
-    f['X'].attrs['MATLAB_class'] = np.bytes_('uint8')
+with h5py.File('block.h5', 'w', userblock_size=512) as f:
+    f['images'], f['labels'] = x, y
+# H x W x C x N, and N x H x W x C, as MATLAB 7.3 has them: axes reversed, behind a user block.
+for name, stored in (('matlab.mat', x.transpose(0, 3, 2, 1)), ('first.mat', x.T)):
+    with h5py.File(name, 'w', userblock_size=512) as f:
+        f['X'] = np.ascontiguousarray(stored)
+        f['X'].attrs['MATLAB_class'] = np.bytes_('uint8')
+    with open(name, 'r+b') as f:
+        f.write(b'MATLAB 7.3 MAT-file, Platform: GLNXA64 HDF5 schema 1.00 .'.ljust(116) + bytes(8) + b'\\0\\2IM')
+h5py.File('matlab.h5', 'w')['images'] = h5py.File('matlab.mat')['X'][:].swapaxes(-1, -2)
+h5py.File('matlab_first.h5', 'w')['images'] = h5py.File('first.mat')['X'][:].T
 p = h5py.h5p.create(h5py.h5p.DATASET_CREATE); p.set_chunk((7, 6, 5, 3)); p.set_filter(32015, h5py.h5z.FLAG_OPTIONAL, (3,))
 with h5py.File('zstd.h5', 'w') as f:
     h5py.h5d.create(f.id, b'images', h5py.h5t.NATIVE_UINT8, h5py.h5s.create_simple(x.shape), p)
@@ -129,6 +137,9 @@ fn every_type_and_layout_gives_the_same_pixels() {
         ("lone.npz", of(None, None), 0.0),
         ("other.npz:a", of(None, None), 0.0),
         ("last.h5", of(None, None), 0.0),
+        ("block.h5", of(None, None), 0.0),
+        ("matlab.h5", of(None, None), 0.0),
+        ("matlab_first.h5", of(None, None), 0.0),
         ("lzf.h5", of(None, None), 0.0),
         ("checked.h5", of(None, None), 0.0),
         ("ints.h5", of(None, Some(255.0)), 0.0),
@@ -263,7 +274,12 @@ fn what_would_be_wrong_is_refused_with_its_remedy() {
         ("other.npz:c", &["an array c", "a, b"]),
         ("pcam.h5", &["-d FILE.h5:/NAME", "/x, /y"]),
         ("pcam.h5:/z", &["a dataset /z", "/x, /y"]),
-        ("matlab.mat:/X", &["MATLAB", "h5py"]),
+        ("last.npy:pictures", &["an HDF5 or .npz file for \"pictures\"", "an .npy file, which is one array"]),
+        (
+            "matlab.mat",
+            &["MATLAB", "['images'] = h5py.File('OLD.mat')[NAME][:].swapaxes(-1, -2) of H x W x C x N, or [:].T"],
+        ),
+        ("matlab.mat:/X", &["MATLAB", "swapaxes(-1, -2)"]),
         ("zstd.h5", &["h5repack"]),
         ("tables.h5", &["fletcher32", "h5repack"]),
     ] {

@@ -218,6 +218,30 @@ fn an_archive_is_not_believed() {
     refuse(text(&dir.path().join("vast.npz")), Split::Test, &["vast.npz: images", "a sound .npz file", "cut short"]);
 }
 
+/// One byte of an array that is not compressed: only the archive's checksum tells.
+#[test]
+fn a_stored_array_is_compared_with_its_checksum() {
+    use std::io::{Cursor, Write};
+    use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
+    let header = "{'descr': '|u1', 'fortran_order': False, 'shape': (10, 8, 8), }";
+    let head = [b"\x93NUMPY\x01\x00", &118u16.to_le_bytes()[..], format!("{header:<117}\n").as_bytes()].concat();
+    let stored = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
+    let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
+    for name in ["images.npy", "other.npy"] {
+        archive.start_file(name, stored).unwrap();
+        archive.write_all(&[&head[..], &[200; 640]].concat()).unwrap();
+    }
+    let mut bytes = archive.finish().unwrap().into_inner();
+    let dir = folder(&[("sound.npz", &bytes)]);
+    assert_eq!(open(text(&dir.path().join("sound.npz")), Split::Test, None).unwrap().len(), 10);
+    let values = bytes.windows(640).position(|w| w == [200; 640]).unwrap();
+    bytes[values + 639] ^= 1;
+    let dir = folder(&[("damaged.npz", &bytes)]);
+    let path = dir.path().join("damaged.npz");
+    refuse(text(&path), Split::Test, &["damaged.npz: images", "a sound .npz file", "checksum"]);
+    assert_eq!(open(&format!("{}:other", text(&path)), Split::Test, None).unwrap().len(), 10);
+}
+
 #[test]
 fn broken_images() {
     let read = |name: &str| std::fs::read(golden(name)).unwrap();
@@ -231,7 +255,7 @@ fn broken_images() {
     // The decoder itself would fill the missing part with grey.
     refuse_folder(&[("a.jpg", &jpeg[..jpeg.len() - 60])], Split::Test, &["a.jpg", "ends too early"]);
     refuse_folder(&[("a.png", b"GIF89a, or so it says")], Split::Test, &["a readable GIF image"]);
-    refuse_folder(&[("a.png", b"text that is long enough")], Split::Test, &["a PNG or JPEG image", "bytes [74, 65"]);
+    refuse_folder(&[("a.png", b"text that is long enough")], Split::Test, &["a picture (PNG, JPEG,", "bytes [74, 65"]);
     refuse_folder(&[("clear.png", &read("clear.png"))], Split::Test, &["opaque pixels", "at pixel 31"]);
     refuse_folder(&[("a.png", &small), ("class/b.png", &small)], Split::Test, &["or in its subfolders", "both"]);
     refuse_folder(&[("train/a.png", &small)], Split::Test, &["a subfolder \"test\""]);

@@ -96,6 +96,67 @@ for back in (0, 255):
     }
 }
 
+/// The pixels of a folder of pictures over a background.
+fn over(folder: &Path, background: Background, full_scale: Option<f64>) -> Vec<f32> {
+    let full_scale = full_scale.map(FullScale::Value);
+    let reading = Reading { background: Some(background), full_scale, ..Reading::default() };
+    pixels(&all(&*open_as(text(folder), Split::Test, None, &reading).unwrap()))
+}
+
+/// TIFF files whose colours are multiplied by their alpha: Pillow writes the others, of which one number is changed.
+#[test]
+fn alpha_that_is_multiplied_already_is_not_multiplied_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let code = format!(
+        "{PICTURES}
+a = numpy.full((5, 4), 255, 'uint8'); a[1, 2] = 0; a[3, 3] = 102; a[2, :] = 51
+m = (x * (a[..., None] / 255)).round().astype('uint8')
+os.mkdir('pillow'); os.mkdir('bigendian')
+Image.fromarray(numpy.dstack([m, a])).save('pillow/a.tif')
+data = open('pillow/a.tif', 'rb').read()
+entry = b'\\x52\\x01\\x03\\0\\x01\\0\\0\\0'
+assert data.count(entry + b'\\2') == 1
+open('pillow/a.tif', 'wb').write(data.replace(entry + b'\\2', entry + b'\\1'))
+import struct
+tags = dict([(256, 4), (257, 5), (258, 8), (259, 1), (262, 2), (273, 8 + 2 + 12 * 11 + 4 + 8), (277, 4), (278, 5), (279, 80), (284, 1), (338, 1)])
+with open('bigendian/a.tif', 'wb') as f:
+    f.write(b'MM' + struct.pack('>HIH', 42, 8, len(tags)))
+    for tag, value in tags.items():
+        f.write(struct.pack('>HHII', tag, 3, 4, 8 + 2 + 12 * 11 + 4) if tag == 258 else struct.pack('>HHIHH', tag, 3, 1, value, 0))
+    f.write(bytes(4) + struct.pack('>4H', 8, 8, 8, 8) + numpy.dstack([m, a]).tobytes())
+for name in ('pillow', 'bigendian'):
+    assert Image.open(name + '/a.tif').tag_v2[338] == (1,)
+for back in (0, 255):
+    print(*((m + (1 - a[..., None] / 255) * back) / 255).transpose(2, 0, 1).astype('f4').ravel())
+"
+    );
+    let Some(told) = python(folder.path(), &code) else { return };
+    for name in ["pillow", "bigendian"] {
+        for (line, background) in told.lines().zip([Background::Black, Background::White]) {
+            for (a, b) in over(&folder.path().join(name), background, None).iter().zip(numbers(line)) {
+                assert!((a - b).abs() <= 4.0 * f32::EPSILON, "{name}: {a}, expected {b}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_blended_is_not_rounded() {
+    let folder = tempfile::tempdir().unwrap();
+    let code = format!(
+        "{PICTURES}
+Image.fromarray(numpy.dstack([x, numpy.arange(20, dtype='uint8').reshape(5, 4) * 13])).save('a.png')"
+    );
+    let Some(_) = python(folder.path(), &code) else { return };
+    let (own, said) =
+        (over(folder.path(), Background::White, None), over(folder.path(), Background::White, Some(255.0)));
+    let half = over(folder.path(), Background::White, Some(510.0));
+    for ((a, b), c) in own.iter().zip(&said).zip(&half) {
+        assert!((a - b).abs() <= f32::EPSILON && (a / 2.0 - c).abs() <= f32::EPSILON, "{a}, {b}, {c}");
+    }
+    assert!(own.iter().any(|p| (p * 255.0 - (p * 255.0).round()).abs() > 0.2));
+}
+
 /// Files of a folder: empty names make folders.
 fn tree(files: &[&str]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
@@ -143,6 +204,15 @@ fn splits_are_no_classes_and_litter_is_nothing() {
         let dir = tree(&["train/a/1.png", "train/b/1.png", &format!("{val}/a/1.png")]);
         assert_eq!((opened(&dir, Split::Val).len(), opened(&dir, Split::Train).len()), (1, 2), "{val}");
     }
+    for (train, test) in [("Train", "Test"), ("TRAIN", "test"), ("training", "testing"), ("Training", "Test")] {
+        let dir = tree(&[&format!("{train}/a/1.png"), &format!("{train}/b/1.png"), &format!("{test}/a/1.png")]);
+        assert_eq!((opened(&dir, Split::Test).len(), opened(&dir, Split::Train).len()), (1, 2), "{train}, {test}");
+        assert_eq!(opened(&dir, Split::Train).classes().unwrap(), ["a", "b"]);
+    }
+    // Of two names for one split the usual one counts.
+    let dir = tree(&["train/a/1.png", "valid/a/1.png", "val/a/1.png", "val/a/2.png"]);
+    let val = opened(&dir, Split::Val);
+    assert!(val.len() == 2 && val.notes().iter().any(|n| n.contains("valid left out")), "{:?}", val.notes());
     let dir = tree(&[
         "train/a/1.png",
         "train/b/1.png",

@@ -19,7 +19,7 @@ use pullback::tch::{Device, Kind};
 use pyo3::prelude::*;
 use rows::PythonRows;
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{CString, OsString};
 use std::path::PathBuf;
 use std::sync::Arc;
 use tensor::to_python;
@@ -76,7 +76,8 @@ fn evaluate(
     })
 }
 
-/// The images [N, ...] f32 in [0, 1] and the labels [N], or None, that `--data` of the arguments of `pullback score` names.
+/// The images [N, ...] f32 in [0, 1] and the labels [N], or None, that `--data` of the arguments of `pullback score` names. What a user should
+/// know of how they were read is warned of.
 #[pyfunction]
 fn read_images(py: Python<'_>, arguments: Vec<OsString>) -> PyResult<(PyObject, Option<PyObject>)> {
     job::ensure_own_process()?;
@@ -86,9 +87,14 @@ fn read_images(py: Python<'_>, arguments: Vec<OsString>) -> PyResult<(PyObject, 
         let source = open_as(&subject.data, subject.split, subject.limit, &subject.reading)?;
         let batch = source.read(&(0..source.len() as u64).collect::<Vec<_>>())?;
         let axes = [&[source.len() as i64], &source.sample()[..]].concat();
-        Ok((batch.images.f_reshape(axes)?, batch.labels))
+        Ok((batch.images.f_reshape(axes)?, batch.labels, source.notes()))
     };
-    let (images, labels) = py.allow_threads(read).map_err(|error| failure::of_engine(&error))?;
+    let (images, labels, notes) = py.allow_threads(read).map_err(|error| failure::of_engine(&error))?;
+    let category = py.import("pullback")?.getattr("PullbackWarning")?;
+    for note in notes {
+        // The public function, its caller.
+        PyErr::warn(py, &category, &CString::new(note)?, 2)?;
+    }
     let labels = labels.map(|labels| to_python(py, &labels)).transpose()?;
     Ok((to_python(py, &images)?, labels))
 }

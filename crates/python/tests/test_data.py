@@ -148,7 +148,16 @@ def test_labels_that_are_no_classes_are_left_out(conv, images, labels, found):
                 assert _score(conv, data).labels is None
 
 
-@pytest.mark.parametrize(("labels", "found"), [(torch.full((8,), 0.5), "float"), (["cat"] * 8, "str")])
+@pytest.mark.parametrize(
+    ("labels", "found"),
+    [
+        (torch.full((8,), 0.5), "float"),
+        (["cat"] * 8, "str"),
+        (torch.eye(8, 10), r"float32 \[10\]"),
+        (np.eye(8, dtype="int64").tolist(), r"int64 \[8\]"),
+        ([torch.zeros(n, 4) for n in range(8)], r"float32 \[0, 4\]"),
+    ],
+)
 def test_labels_beside_images_that_are_no_classes_are_left_out(conv, images, labels, found):
     with pytest.warns(pb.PullbackWarning, match=f"labels are left out: .*, found {found}"):
         assert _score(conv, images, labels=labels).labels is None
@@ -165,6 +174,14 @@ def test_arrays_that_are_read_only_draw_no_warning(conv, images):
             _score(conv, list(array))
     finally:
         torch.set_warn_always(always)
+
+
+def test_what_there_is_to_know_of_a_file_is_warned_of(images, tmp_path):
+    np.savez(tmp_path / "x.npz", images=images.numpy(), labels=np.eye(8))
+    with pytest.warns(pb.PullbackWarning, match=r"x.npz: labels: left out, \[8, 8\] of float64") as told:
+        found, labels = pb.images(tmp_path / "x.npz")
+    assert torch.equal(found, images) and labels is None
+    assert told[0].filename == __file__
 
 
 def test_labels_that_some_samples_lack(conv, images):

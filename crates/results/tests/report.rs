@@ -1,6 +1,7 @@
 //! Which files belong together on a page: to one model, to one experiment.
 
 mod compare; //  models under one question
+mod inputs; //   which files of a folder belong on it
 mod output; //   where a page may be written
 mod pictures; // images of several files
 mod sizes; //    sizes in any order

@@ -80,16 +80,22 @@ def rows_of(images: Any, labels: Any, limit: int | None, name: str | None) -> Ro
             raise Ask(f"images: expected a dense tensor, found one of layout {str(images.layout).removeprefix('torch.')}")
         if images.ndim < 2:
             raise Ask(f"images: expected [N, ...], one sample a row, found {list(images.shape)}")
-        beside = None if labels is None else _array(labels).reshape(-1)
-        if beside is not None and len(beside) != len(images):
-            raise Ask(f"labels: expected one for each of {len(images)} images, found {len(beside)}")
-        if beside is not None and beside.dtype.kind == "f" and (np.isfinite(beside) & (beside == np.rint(beside))).all():
-            beside = beside.astype(np.int64)
+        beside = None if labels is None else _each(labels)
+        if beside is not None and beside.size == len(images):
+            beside = beside.reshape(-1)
+        if beside is not None and beside.shape[:1] != (len(images),):
+            found = len(beside) if beside.ndim else 1
+            raise Ask(f"labels: expected one for each of {len(images)} images, found {found}")
+        if beside is not None and beside.ndim == 1 and beside.dtype.kind == "f":
+            whole = np.isfinite(beside) & (beside == np.rint(beside))
+            beside = beside.astype(np.int64) if whole.all() else beside
         held = images.detach() if isinstance(images, Tensor) else images
 
         def read(index: Sequence[int]) -> tuple[Any, Any]:
             rows = _run(index)
-            return held[rows], None if beside is None else beside[rows].tolist()
+            if beside is None:
+                return held[rows], None
+            return held[rows], beside[rows].tolist() if beside.ndim == 1 else list(beside[rows])
 
         return Rows(name, f"{type(images).__name__} {list(images.shape)}", len(images), read)
     if labels is not None:
@@ -243,6 +249,16 @@ def _left_out(labels: Any) -> str:
     else:
         found = "none of some" if labels is None else type(labels).__name__
     return f"labels are left out: expected one class, a whole number, of each sample, found {found}"
+
+
+def _each(labels: Any) -> np.ndarray[Any, Any]:
+    """Labels of all samples as an array, of objects where they differ in length."""
+    try:
+        return _array(labels)
+    except ValueError:
+        each = np.empty(len(labels), dtype=object)
+        each[:] = list(labels)
+        return each
 
 
 def _array(values: Any) -> np.ndarray[Any, Any]:

@@ -22,11 +22,12 @@ pub mod tensorboard; // curves and images of a training run, as TensorBoard read
 
 use crate::error::Result;
 
+pub use crate::ffi::virtual_parts::{VirtualPart, virtual_parts};
 pub use columns::Dtype;
 pub use header::Header;
 pub use merge::merge;
-pub use probe::{checksums_are_whole, heap_is_whole};
-pub use reader::{Reader, is_result};
+pub use probe::{checksums_are_whole, heap_is_whole, superblock};
+pub use reader::{Reader, is_foreign, is_result};
 pub use relation::{Quantity, Relation, attacks, direction};
 pub use schema::{DatasetInfo, FORMAT, FileKind, sample_axis};
 pub use summary::{Contents, ScoreSummary, inspect};

@@ -19,6 +19,27 @@ pub(super) fn starts_as_hdf5(path: &Path) -> Result<bool> {
     Ok(first == MAGIC)
 }
 
+/// Where the superblock of an HDF5 file is, from which the file counts its addresses: at byte 0, or after a user block of 512, 1024, 2048, ...
+/// bytes. `None` for a file of another kind.
+///
+/// # Errors
+/// If the file cannot be read.
+pub fn superblock(path: &Path) -> Result<Option<u64>> {
+    use std::os::unix::fs::FileExt;
+    let file = std::fs::File::open(path).map_err(|e| Error::io(path, e))?;
+    let size = file.metadata().map_err(|e| Error::io(path, e))?.len();
+    let mut offset = 0u64;
+    while offset + MAGIC.len() as u64 <= size && offset <= 1 << 30 {
+        let mut bytes = [0u8; MAGIC.len()];
+        file.read_exact_at(&mut bytes, offset).map_err(|e| Error::io(path, e))?;
+        if bytes == *MAGIC {
+            return Ok(Some(offset));
+        }
+        offset = if offset == 0 { 512 } else { offset * 2 };
+    }
+    Ok(None)
+}
+
 /// False if HDF5 2.0 would read a heap for ever: a global one, which holds the text of attributes, with a hole, or a local one, which holds
 /// names, with free space that goes round in a circle, for which it takes all memory.
 ///
@@ -28,12 +49,15 @@ pub(super) fn starts_as_hdf5(path: &Path) -> Result<bool> {
 /// # Errors
 /// If the file cannot be read.
 pub fn heap_is_whole(path: &Path) -> Result<bool> {
-    use std::io::Read;
+    use std::io::{Read, Seek, SeekFrom};
     // Format: HDF5 File Format Specification 3.0, III.E "Global Heap".
     const SIGNATURE: &[u8] = b"GCOL\x01\0\0\0";
     const HEADER: usize = 16;
     let mut first = vec![];
-    let file = std::fs::File::open(path).map_err(|e| Error::io(path, e))?;
+    // Addresses are counted from the superblock.
+    let base = superblock(path)?.unwrap_or(0);
+    let mut file = std::fs::File::open(path).map_err(|e| Error::io(path, e))?;
+    file.seek(SeekFrom::Start(base)).map_err(|e| Error::io(path, e))?;
     file.take(1 << 20).read_to_end(&mut first).map_err(|e| Error::io(path, e))?;
     let number = |at: usize, width: usize| -> Option<usize> {
         let bytes = first.get(at..at.checked_add(width)?)?;

@@ -4,7 +4,7 @@ use super::checksum;
 use super::columns::{self, Dtype, fault, size_of_shape};
 use super::header::{Header, Stored};
 use super::journal::is_settled;
-use super::probe::{datasets, heap_is_whole, starts_as_hdf5};
+use super::probe::{datasets, heap_is_whole, starts_as_hdf5, superblock};
 use super::schema::{self, DatasetInfo, INDEX, sample_axis};
 use super::{Column, FileKind, Values};
 use crate::error::{Error, Result};
@@ -33,6 +33,15 @@ pub struct Reader {
 
 /// Deflate shrinks data at most by about this factor; a data set that claims more than its file can hold is damaged.
 const MOST_COMPRESSION: u64 = 1100;
+
+/// True for an HDF5 file that can be opened and does not say that it is a pullback result, such as a data set.
+pub fn is_foreign(path: &Path) -> bool {
+    let opens = superblock(path).is_ok_and(|found| found.is_some()) && heap_is_whole(path).unwrap_or(false);
+    opens
+        && columns::open(path, OpenMode::Read)
+            .and_then(|file| file.attr_names())
+            .is_ok_and(|names| names.iter().all(|name| name != "pullback_format"))
+}
 
 /// True for a file that says it is a pullback result, finished or not, with any format number.
 pub fn is_result(path: &Path) -> bool {
@@ -67,6 +76,10 @@ impl Reader {
         let shown = path.display().to_string();
         if path.is_dir() {
             return Err(Error::request(shown, "a result file", "a folder"));
+        }
+        // A pipe would keep who opens it waiting.
+        if std::fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+            return Err(Error::request(shown, "a result file", "neither a file nor a folder"));
         }
         if !starts_as_hdf5(path)? {
             return Err(Error::request(shown, "a result file (HDF5)", "a file of another kind"));

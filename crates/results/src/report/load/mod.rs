@@ -22,7 +22,7 @@ use crate::store::{FileKind, Reader};
 use origin::origin;
 use std::path::{Path, PathBuf};
 
-/// Reads all that `inputs` hold: result files, or run folders with `*.h5` and `history.csv` at any depth.
+/// Reads all that `inputs` hold: result files, or run folders with `*.h5` (or `.hdf5`) and `history.csv` at any depth.
 pub(super) fn study(inputs: &[PathBuf]) -> Result<Study> {
     let mut results = Vec::new();
     let mut histories = Vec::new();
@@ -80,6 +80,11 @@ pub(super) fn study(inputs: &[PathBuf]) -> Result<Study> {
     Ok(study)
 }
 
+/// True for pipes and devices; a file that is not there is none.
+fn is_special(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|found| !found.is_file())
+}
+
 /// Collects the files below `path` in the order of their names.
 fn gather(path: &Path, results: &mut Vec<PathBuf>, histories: &mut Vec<PathBuf>) -> Result<()> {
     if !path.is_dir() {
@@ -104,9 +109,11 @@ fn gather(path: &Path, results: &mut Vec<PathBuf>, histories: &mut Vec<PathBuf>)
         let named = |name: &str| path.file_name().is_some_and(|n| n == name);
         if path.is_dir() && !path.is_symlink() {
             gather(&path, results, histories)?;
-        } else if path.extension().is_some_and(|e| e == "h5") && crate::store::is_result(&path) {
-            // Other HDF5 files, such as data sets, may lie beside results.
-            results.push(path);
+        } else if path.extension().is_some_and(|e| e == "h5" || e == "hdf5") && !is_special(&path) {
+            // Other HDF5 files, such as data sets, may lie beside results. One that cannot be opened may be a result: it is refused by name.
+            if !crate::store::is_foreign(&path) {
+                results.push(path);
+            }
         } else if named("history.csv") {
             histories.push(path);
         }
