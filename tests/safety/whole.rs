@@ -56,16 +56,17 @@ fn two_processes_do_not_join_parts_into_one_file() {
     let line = "merge 1.h5 2.h5 -o m.h5";
     let (sign, done) = (at.join("m.h5.merging"), at.join("m.h5"));
     let start = Instant::now();
-    // One that is stopped on its way, and holds its file.
+    // One that is stopped on its way, and holds its file: it writes there once it does.
+    let begun = || std::fs::metadata(&sign).is_ok_and(|found| found.len() > 0);
     let mut first = loop {
         assert!(start.elapsed() < Duration::from_secs(60), "none was stopped on its way");
         let mut first = command(at, line).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        while !sign.exists() && first.try_wait().unwrap().is_none() {
+        while !begun() && first.try_wait().unwrap().is_none() {
             std::thread::sleep(Duration::from_micros(200));
         }
         if first.try_wait().unwrap().is_none() {
             child::signal(first.id(), "STOP");
-            if sign.exists() {
+            if begun() {
                 break first;
             }
             first.kill().unwrap();
