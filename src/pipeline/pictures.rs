@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::store::Overwrite;
 use image::{ExtendedColorType, ImageFormat};
 use std::collections::HashSet;
+use std::io::Cursor;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use tch::{Device, Kind, Tensor};
@@ -65,8 +66,11 @@ impl Pictures {
         let (width, height) = self.size;
         for (pixels, index) in bytes.chunks(bytes.len() / index.len().max(1)).zip(index) {
             let path = folder.join(name_of(*index));
-            image::save_buffer_with_format(&path, pixels, width, height, self.color, ImageFormat::Png)
+            // In memory first: an encoder on a file leaves its last bytes to a buffer, whose errors nobody hears of.
+            let mut file = Cursor::new(Vec::new());
+            image::write_buffer_with_format(&mut file, pixels, width, height, self.color, ImageFormat::Png)
                 .map_err(|e| Error::io(&path, std::io::Error::other(e)))?;
+            std::fs::write(&path, file.into_inner()).map_err(|e| Error::io(&path, e))?;
         }
         Ok(())
     }
@@ -124,6 +128,7 @@ mod tests {
         let images = Tensor::zeros([1, 1, 3, 2], (Kind::Float, Device::Cpu));
         let there = |name: &str| place.join(name).exists();
         pictures(None).write("race", 0.5, &[0], &images).unwrap();
+        image::open(place.join("000000.png")).unwrap();
         assert!(there("000007.png") && there("1000007.png"));
         let replacing = pictures(Some([0, 1].into()));
         replacing.write("race", 0.5, &[0], &images).unwrap();
@@ -134,5 +139,19 @@ mod tests {
         std::fs::write(place.join("000008.png"), "another process").unwrap();
         replacing.write("race", 0.5, &[1], &images).unwrap();
         assert!(there("000008.png"));
+    }
+
+    #[test]
+    fn a_picture_that_a_full_disk_does_not_take_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("pgd/eps-1");
+        std::fs::create_dir_all(&place).unwrap();
+        std::os::unix::fs::symlink("/dev/full", place.join("000000.png")).unwrap();
+        let (color, size) = (ExtendedColorType::L8, (2, 3));
+        let pictures =
+            Pictures { folder: folder.path().to_owned(), color, size, replacing: None, cleared: Mutex::default() };
+        let images = Tensor::zeros([1, 1, 3, 2], (Kind::Float, Device::Cpu));
+        let error = pictures.write("pgd", 1.0, &[0], &images).unwrap_err();
+        assert!(error.exit_code() == 1 && error.to_string().contains("000000.png"), "{error}");
     }
 }
