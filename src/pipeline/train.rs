@@ -9,9 +9,13 @@ use crate::model::{self, CONFIG_FILE, Network, WEIGHTS_FILE};
 use crate::pipeline::train_log::TrainLog;
 use crate::store::Overwrite;
 use crate::train::{self, HISTORY_FILE, History, Keep, Member, STATE_FILE, TrainSpec};
+use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tch::Kind;
+
+/// What is left of a state in the folder of a finished run that needs it no more: what the run's data are.
+const DATA_FILE: &str = "data.json";
 
 /// The request of `train`.
 #[derive(Clone, Debug, PartialEq)]
@@ -156,6 +160,44 @@ fn prepare(
     Ok((config, network, lock))
 }
 
+/// What the data of a config are by their contents, as [`trained_on`] gives it.
+///
+/// # Errors
+/// If they cannot be read.
+pub(super) fn data_of(config: &RunConfig) -> Result<Value> {
+    let (source, valid) = sources(config)?;
+    train::contents(source.as_ref(), valid.as_deref())
+}
+
+/// The data that the run in `folder` was begun on, as its state says it, or [`DATA_FILE`] without one; `None` where neither does.
+///
+/// # Errors
+/// If a file is damaged, or the system does not allow reading.
+pub(super) fn trained_on(folder: &Path) -> Result<Option<Value>> {
+    let (state, kept) = (folder.join(STATE_FILE), folder.join(DATA_FILE));
+    match train::data_in(&state) {
+        // Another part of a sweep may have removed it just now.
+        Err(_) if !state.exists() => {}
+        there => return there,
+    }
+    if !kept.exists() {
+        return Ok(None);
+    }
+    let wrong = |e: serde_json::Error| Error::request(kept.display().to_string(), "what data are", e.to_string());
+    serde_json::from_str(&Error::read_text(&kept)?).map(Some).map_err(wrong)
+}
+
+/// Removes the state of a finished run from its folder: it is twice the model's size. What it says of the data stays, in [`DATA_FILE`].
+pub(super) fn drop_state(folder: &Path) -> Result<()> {
+    if !folder.join(STATE_FILE).exists() {
+        return Ok(());
+    }
+    if let Some(data) = trained_on(folder)? {
+        model::write_atomically(&folder.join(DATA_FILE), format!("{data}\n").as_bytes())?;
+    }
+    clear(folder, &[STATE_FILE])
+}
+
 /// Writes the config into a run folder that does not have it yet.
 fn write_config(folder: &Path, config: &RunConfig) -> Result<()> {
     let (path, text) = (folder.join(CONFIG_FILE), config.to_yaml()?);
@@ -221,7 +263,7 @@ pub(super) fn epochs(folder: &Path) -> Result<usize> {
 
 /// Removes the files of a run from its folder.
 pub(super) fn clear_run(folder: &Path) -> Result<()> {
-    clear(folder, &[CONFIG_FILE, WEIGHTS_FILE, STATE_FILE, HISTORY_FILE])?;
+    clear(folder, &[CONFIG_FILE, WEIGHTS_FILE, STATE_FILE, DATA_FILE, HISTORY_FILE])?;
     TrainLog::clear(folder)
 }
 
