@@ -179,6 +179,8 @@ fn a_difference_names_its_key() {
     assert_eq!(base.difference(&other).unwrap(), None);
     other.device = "cpu".parse().unwrap();
     assert_eq!(base.difference(&other).unwrap(), None, "where it runs is no part of what is computed");
+    other.train.hold_mib = 1;
+    assert_eq!(base.difference(&other).unwrap(), None, "nor is where its data are held");
     other.train.mixup.strength = 1.0;
     assert_eq!(base.difference(&other).unwrap().as_deref(), Some("train.mixup.strength"));
     other.seed = 1;
