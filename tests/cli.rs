@@ -701,6 +701,14 @@ fn the_demo_is_done_once() {
     let third = stdout(&succeeds(folder.path(), &line));
     assert!(!third.contains("up to date") && folder.path().join("demo/mixup/attack.h5").is_file());
     assert_eq!(third.lines().next(), first.lines().next());
+    // What a forced demo left unfinished goes on; one that is done is done again.
+    let made = |file: &str| folder.path().join("demo").join(file).metadata().unwrap().modified().unwrap();
+    let (model, scores) = (made("plain/model.safetensors"), made("mixup/scores.h5"));
+    fs::remove_file(folder.path().join("demo/report.html")).unwrap();
+    succeeds(folder.path(), &format!("{line} --force"));
+    assert_eq!((model, scores), (made("plain/model.safetensors"), made("mixup/scores.h5")));
+    succeeds(folder.path(), &format!("{line} --force"));
+    assert!(model != made("plain/model.safetensors") && scores != made("mixup/scores.h5"));
 }
 
 /// 8192 rows of 4096 pixels: 1.8 GiB a sample by the dense path.

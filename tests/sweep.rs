@@ -460,6 +460,37 @@ fn models_of_other_data_are_not_joined() {
 }
 
 #[test]
+fn a_sweep_that_is_done_again_goes_on_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("run");
+    let few = TINY.replace("beta: [0.1, 1, 8]", "beta: [1]");
+    let again = |few: &str| SweepRequest { overwrite: Overwrite::Yes, ..request(few, &output) };
+    let cells = output.join("cells");
+    let made = |name: &str| cells.join(name).join("attack.h5").metadata().and_then(|file| file.modified()).ok();
+    run(&request(&few, &output), &Silent).unwrap();
+    let before = made("1-0-0");
+    let mut first = None;
+    for patience in (8..).step_by(4) {
+        // What the first has done stays, whatever comes after it.
+        assert!(matches!(run(&again(&few), &Impatient::after(patience)), Err(Error::Interrupted)), "{patience}");
+        first = made("1-0-0");
+        if first.is_some() && made("1-0-5").is_none() {
+            break;
+        }
+    }
+    assert_ne!(first, before);
+    // A model that does not fit is trained anew, and no other.
+    std::fs::create_dir_all(cells.join("1-1-0")).unwrap();
+    let _ = std::fs::remove_file(cells.join("1-1-0/train.safetensors"));
+    std::fs::write(cells.join("1-1-0/data.json"), "{}").unwrap();
+    run(&again(&few), &Silent).unwrap();
+    assert_eq!(made("1-0-0"), first);
+    // A sweep that is done is done again.
+    run(&again(&few), &Silent).unwrap();
+    assert_ne!(made("1-0-0"), first);
+}
+
+#[test]
 fn a_folder_of_other_files_is_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("thesis.tex"), "x").unwrap();

@@ -122,7 +122,7 @@ pub struct Demo {
     /// Folder of the results
     #[arg(short, long, value_name = "RUN", default_value = "runs/demo")]
     pub output: PathBuf,
-    /// Do it again, over what is there
+    /// Do it again, over what is there; what this left unfinished is resumed
     #[arg(long)]
     pub force: bool,
     #[command(flatten)]
@@ -139,7 +139,7 @@ pub struct Train {
     /// Folder of the model; an unfinished run of the same config is resumed
     #[arg(short, long, value_name = "RUN")]
     pub output: PathBuf,
-    /// Train anew, over what is there
+    /// Train anew, over what is there; a run that this left unfinished is resumed
     #[arg(long)]
     pub force: bool,
     #[command(flatten)]
@@ -192,7 +192,7 @@ pub struct Sweep {
     /// the process, as in `score`; none: all models
     #[arg(long, value_name = "I/N|rank|none", value_parser = parsed::<ShardChoice>)]
     pub shard: Option<ShardChoice>,
-    /// Do it again, over what is there
+    /// Do it again, over what is there; what this left unfinished is resumed
     #[arg(long)]
     pub force: bool,
     #[command(flatten)]

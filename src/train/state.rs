@@ -145,6 +145,19 @@ fn ensure_same(path: &Path, before: &Value, now: &Value) -> Result<()> {
     }
 }
 
+/// True if a run with these settings goes on with the state at `path`: it is there, whole, and of such a run.
+///
+/// # Errors
+/// If the system does not allow reading.
+pub(crate) fn goes_on(path: &Path, settings: &Value) -> Result<bool> {
+    let same = |contents: model::Contents| ensure_same(path, &settings_in(path, &contents.metadata)?, settings);
+    match model::read_tensors(path).and_then(same) {
+        Ok(()) => Ok(true),
+        Err(Error::Request { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// What the state at `path` says of its data, by which they are known wherever they lie; `None` of a state of version 0.1.0, which knows
 /// them by name.
 ///

@@ -55,7 +55,7 @@ pub struct SweepRequest {
     pub spec: SweepSpec,
     /// Its folder.
     pub output: PathBuf,
-    /// Whether all of it may be done again.
+    /// Whether all of it may be done again. What the same request left unfinished is not: it goes on after a stop.
     pub overwrite: Overwrite,
     /// One part of the models; other processes do the others in the same folder.
     pub share: Option<Shard>,
@@ -244,6 +244,8 @@ fn prepare(output: &Path, spec: &SweepSpec, cells: &[Cell], overwrite: Overwrite
                     found,
                 ));
             }
+            // The same command goes on after a stop: only a sweep that is done is done again.
+            (None, Overwrite::Yes) if !output.join(SWEEP_FILE).exists() => {}
             (_, Overwrite::Yes) => {
                 // Parts of the sweep hold its folder for moments only, and their models while they work on them.
                 let _theirs = claimed(output, there.cells().iter().chain(cells))?;
@@ -251,7 +253,8 @@ fn prepare(output: &Path, spec: &SweepSpec, cells: &[Cell], overwrite: Overwrite
                     cell::clear(&output.join(CELLS).join(cell.name()), &there)?;
                     cell::clear(&output.join(CELLS).join(cell.name()), spec)?;
                 }
-                clear(output, &[SWEEP_FILE, REPORT_FILE])?;
+                // Last, because without it a sweep goes on.
+                clear(output, &[REPORT_FILE, SWEEP_FILE])?;
             }
             (None, Overwrite::No) => {}
         }
