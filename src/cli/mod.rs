@@ -23,7 +23,7 @@ use clap::Parser;
 use clap::error::ErrorKind;
 use progress::{Progress, Verbosity, print};
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub use tell::{tell, tell_error};
 
@@ -127,6 +127,12 @@ fn carry_out(args: Args) -> anyhow::Result<()> {
             }
         }
         Command::Report(typed) => {
+            apart(&typed.output, &typed.inputs)?;
+            // Of a folder it may be one of those that are read.
+            if crate::store::is_result(&typed.output) {
+                let shown = typed.output.display().to_string();
+                return Err(Error::request(shown, "the name of a page", "a result file").into());
+            }
             crate::report::write(&typed.inputs, &typed.output, request::overwrite(typed.force))?;
         }
         Command::Bench(typed) => {
@@ -134,9 +140,11 @@ fn carry_out(args: Args) -> anyhow::Result<()> {
             print(&if typed.json { serde_json::to_string(&report)? } else { report.to_string() });
         }
         Command::Merge(typed) => {
+            apart(&typed.output, &typed.shards)?;
             crate::store::merge(&typed.shards, &typed.output, request::overwrite(typed.force))?;
         }
         Command::Leaderboard(typed) => {
+            apart(&typed.output, &typed.inputs)?;
             pipeline::leaderboard::leaderboard(&typed.inputs, &typed.output, request::overwrite(typed.force))?;
         }
         Command::Completions(typed) => print(&pages::completions(typed.shell)),
@@ -144,6 +152,11 @@ fn carry_out(args: Args) -> anyhow::Result<()> {
         Command::Inspect(typed) => print(&pipeline::inspect::describe(&typed.file, &request::reading(&typed.read))?),
     }
     Ok(())
+}
+
+/// Refuses an output that is one of the files that are read.
+fn apart(output: &Path, inputs: &[PathBuf]) -> anyhow::Result<()> {
+    Ok(crate::store::ensure_apart(output, inputs.iter().map(PathBuf::as_path))?)
 }
 
 fn verbosity(global: &Global) -> Verbosity {
