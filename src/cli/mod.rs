@@ -32,11 +32,11 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<()> {
     let args = match Args::try_parse_from(args) {
         Ok(args) => args,
         Err(e) if e.kind() == ErrorKind::DisplayHelp => {
-            print(&e.render().ansi().to_string());
+            print(&e.render().ansi().to_string())?;
             return Ok(());
         }
         Err(e) if e.kind() == ErrorKind::DisplayVersion => {
-            print(&version());
+            print(&version())?;
             return Ok(());
         }
         Err(e) => return Err(e.into()),
@@ -93,14 +93,14 @@ fn carry_out(args: Args) -> anyhow::Result<()> {
     let show = |result: &Path| -> anyhow::Result<()> {
         // A part of a launcher's may have no samples, and no file then.
         if verbosity > Verbosity::Quiet && result.exists() {
-            print(&pipeline::inspect::findings(result)?);
+            print(&pipeline::inspect::findings(result)?)?;
         }
         Ok(())
     };
     match args.command {
         Command::Demo(typed) => {
             let outcome = pipeline::demo::run(&request::demo(&typed)?, &progress)?;
-            print(&outcome.to_string());
+            print(&outcome.to_string())?;
         }
         Command::Train(typed) => {
             pipeline::train::run(&request::train(&typed)?, &progress)?;
@@ -123,7 +123,7 @@ fn carry_out(args: Args) -> anyhow::Result<()> {
             let mut request = request::sweep(&typed)?;
             launch::sweep(&mut request, typed.shard, &progress)?;
             if let Some(outcome) = pipeline::sweep::run(&request, &progress)? {
-                print(&outcome.to_string());
+                print(&outcome.to_string())?;
             }
         }
         Command::Report(typed) => {
@@ -137,7 +137,7 @@ fn carry_out(args: Args) -> anyhow::Result<()> {
         }
         Command::Bench(typed) => {
             let report = pipeline::bench::run(&request::bench(&typed)?, &progress)?;
-            print(&if typed.json { serde_json::to_string(&report)? } else { report.to_string() });
+            print(&if typed.json { serde_json::to_string(&report)? } else { report.to_string() })?;
         }
         Command::Merge(typed) => {
             apart(&typed.output, &typed.shards)?;
@@ -147,9 +147,9 @@ fn carry_out(args: Args) -> anyhow::Result<()> {
             apart(&typed.output, &typed.inputs)?;
             pipeline::leaderboard::leaderboard(&typed.inputs, &typed.output, request::overwrite(typed.force))?;
         }
-        Command::Completions(typed) => print(&pages::completions(typed.shell)),
+        Command::Completions(typed) => print(&pages::completions(typed.shell))?,
         Command::Man(typed) => pages::man(&typed.output, request::overwrite(typed.force))?,
-        Command::Inspect(typed) => print(&pipeline::inspect::describe(&typed.file, &request::reading(&typed.read))?),
+        Command::Inspect(typed) => print(&pipeline::inspect::describe(&typed.file, &request::reading(&typed.read))?)?,
     }
     Ok(())
 }
