@@ -84,6 +84,15 @@ pub fn ensure_apart<'a>(output: &Path, inputs: impl IntoIterator<Item = &'a Path
     }
 }
 
+/// Removes the unfinished file of the result `path`, which nobody goes on with.
+///
+/// # Errors
+/// A wrong request if another process writes it, or no file could be written there.
+pub fn discard_unfinished(path: &Path) -> Result<()> {
+    Target::new(path, Overwrite::Yes)?.discard();
+    Ok(())
+}
+
 /// An output file and its name until it is complete, locked against other processes.
 #[derive(Debug)]
 pub(super) struct Target {
