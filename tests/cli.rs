@@ -207,6 +207,10 @@ const WRONG: &[(&str, &[&str])] = &[
     ("attack -m run -d strokes -o x.h5 --attack random --steps 3", &["--steps", "pgd", "random"]),
     ("attack -m run -d strokes -o x.h5 --attack random --top 3", &["--top", "spectral", "random"]),
     ("attack -m run -d strokes -o x.h5 --box maybe", &["--box", "on, off", "\"maybe\""]),
+    ("attack -m run -d strokes -o x.h5 --set attack.box=3", &["--set attack.box", "on or off", "3"]),
+    ("attack -m run -d strokes -o x.h5 --set attack.norm=true", &["--set attack.norm", "one of l2, linf, l1", "true"]),
+    ("attack -m run -d strokes -o x.h5 --set attack.attacks[0].steps=3", &["--set attack.attacks[0].steps", "a list"]),
+    ("attack -m run -d strokes -o x.h5 --save-png text.txt", &["--save-png text.txt", "a folder", "a file"]),
     ("attack -m run -d strokes -o x.h5 --set attack.eps=[]", &["--set attack.eps", "at least one"]),
     ("attack -m run -d strokes -o x.h5 --set attack.eps=[1,-2]", &["--set attack.eps", "> 0", "-2"]),
     ("attack -m run -d strokes -o x.h5 --set attack.attacks=[]", &["attack", "at least one"]),
@@ -345,6 +349,29 @@ fn wrong_requests_are_one_line_and_touch_nothing() {
     let after = contents(desk);
     let changed: Vec<_> = before.keys().chain(after.keys()).filter(|p| before.get(*p) != after.get(*p)).collect();
     assert!(changed.is_empty(), "changed: {changed:?}");
+}
+
+#[test]
+fn names_that_are_no_text_are_refused_by_flag() {
+    use std::os::unix::ffi::OsStrExt;
+    let folder = tempfile::tempdir().unwrap();
+    let strange = std::ffi::OsStr::from_bytes(b"a\xff");
+    for (line, flag) in [
+        ("score -m ? -d strokes -o x.h5", "--model"),
+        ("score -m m -d ? -o x.h5", "--data"),
+        ("score -m m -d strokes -o ?", "--output"),
+        ("train -c a.yaml -o ?", "--output"),
+        ("sweep -c a.yaml -o ?", "--output"),
+        ("inspect ?", "<FILE>"),
+        ("report ? -o x.html", "<RUN|FILE.h5>"),
+    ] {
+        let typed = line.split(' ').map(|word| if word == "?" { strange } else { word.as_ref() });
+        let out = crate::files::program().args(typed).current_dir(folder.path()).output().unwrap();
+        let text = stderr(&out);
+        assert!(out.status.code() == Some(2) && text.lines().count() == 1, "{line}: {text}");
+        assert!(text.contains(flag) && text.contains("in UTF-8, found \"a\\xFF\""), "{line}: {text}");
+    }
+    assert!(contents(folder.path()).is_empty());
 }
 
 #[test]
