@@ -207,6 +207,10 @@ const WRONG: &[(&str, &[&str])] = &[
     ("attack -m run -d strokes -o x.h5 --attack random --steps 3", &["--steps", "pgd", "random"]),
     ("attack -m run -d strokes -o x.h5 --attack random --top 3", &["--top", "spectral", "random"]),
     ("attack -m run -d strokes -o x.h5 --box maybe", &["--box", "on, off", "\"maybe\""]),
+    ("attack -m run -d strokes -o x.h5 --set attack.box=3", &["--set attack.box", "on or off", "3"]),
+    ("attack -m run -d strokes -o x.h5 --set attack.norm=true", &["--set attack.norm", "one of l2, linf, l1", "true"]),
+    ("attack -m run -d strokes -o x.h5 --set attack.attacks[0].steps=3", &["--set attack.attacks[0].steps", "a list"]),
+    ("attack -m run -d strokes -o x.h5 --save-png text.txt", &["--save-png text.txt", "a folder", "a file"]),
     ("attack -m run -d strokes -o x.h5 --set attack.eps=[]", &["--set attack.eps", "at least one"]),
     ("attack -m run -d strokes -o x.h5 --set attack.eps=[1,-2]", &["--set attack.eps", "> 0", "-2"]),
     ("attack -m run -d strokes -o x.h5 --set attack.attacks=[]", &["attack", "at least one"]),
@@ -272,6 +276,7 @@ const WRONG: &[(&str, &[&str])] = &[
     ("score -m run -d strokes -o x.h5 -c none.yaml", &["none.yaml", "no such file"]),
     ("score -m run -d strokes -o none/x.h5", &["none"]),
     ("score -m run -d strokes -o empty", &["empty", "a folder"]),
+    ("score -m run -d strokes -o new/", &["new/", "a file to write", "the name of a folder"]),
     ("attack -m run -d strokes -o none/x.h5", &["none"]),
     ("sweep -c none.yaml -o r", &["none.yaml", "no such file"]),
     ("report none.h5 -o x.html", &["none.h5"]),
@@ -293,6 +298,12 @@ const WRONG: &[(&str, &[&str])] = &[
     ("score -m run -d strokes -o s.h5", &["s.h5", "--force"]),
     ("attack -m run -d strokes -o full.h5", &["full.h5", "--force"]),
     ("merge s1.h5 s2.h5 -o full.h5", &["full.h5", "--force"]),
+    ("score -m run -d strokes -o run/model.safetensors --force", &["run/model.safetensors", "another file than those"]),
+    ("score -m run -d full.h5:images -o full.h5 --force", &["full.h5", "another file than those"]),
+    ("merge s1.h5 s2.h5 -o s1.h5 --force", &["s1.h5", "another file than those"]),
+    ("report s.h5 -o s.h5 --force", &["s.h5", "another file than those"]),
+    ("report run -o s.h5 --force", &["s.h5", "the name of a page", "a result file"]),
+    ("leaderboard a.h5 -o a.h5 --force", &["a.h5", "another file than those"]),
     ("report s.h5 -o full.html", &["full.html", "--force"]),
     ("demo -o mess --limit 4 --set train.epochs=0", &["--set train.epochs", "0"]),
     ("demo -o text.txt", &["text.txt"]),
@@ -338,6 +349,29 @@ fn wrong_requests_are_one_line_and_touch_nothing() {
     let after = contents(desk);
     let changed: Vec<_> = before.keys().chain(after.keys()).filter(|p| before.get(*p) != after.get(*p)).collect();
     assert!(changed.is_empty(), "changed: {changed:?}");
+}
+
+#[test]
+fn names_that_are_no_text_are_refused_by_flag() {
+    use std::os::unix::ffi::OsStrExt;
+    let folder = tempfile::tempdir().unwrap();
+    let strange = std::ffi::OsStr::from_bytes(b"a\xff");
+    for (line, flag) in [
+        ("score -m ? -d strokes -o x.h5", "--model"),
+        ("score -m m -d ? -o x.h5", "--data"),
+        ("score -m m -d strokes -o ?", "--output"),
+        ("train -c a.yaml -o ?", "--output"),
+        ("sweep -c a.yaml -o ?", "--output"),
+        ("inspect ?", "<FILE>"),
+        ("report ? -o x.html", "<RUN|FILE.h5>"),
+    ] {
+        let typed = line.split(' ').map(|word| if word == "?" { strange } else { word.as_ref() });
+        let out = crate::files::program().args(typed).current_dir(folder.path()).output().unwrap();
+        let text = stderr(&out);
+        assert!(out.status.code() == Some(2) && text.lines().count() == 1, "{line}: {text}");
+        assert!(text.contains(flag) && text.contains("in UTF-8, found \"a\\xFF\""), "{line}: {text}");
+    }
+    assert!(contents(folder.path()).is_empty());
 }
 
 #[test]
@@ -701,6 +735,14 @@ fn the_demo_is_done_once() {
     let third = stdout(&succeeds(folder.path(), &line));
     assert!(!third.contains("up to date") && folder.path().join("demo/mixup/attack.h5").is_file());
     assert_eq!(third.lines().next(), first.lines().next());
+    // What a forced demo left unfinished goes on; one that is done is done again.
+    let made = |file: &str| folder.path().join("demo").join(file).metadata().unwrap().modified().unwrap();
+    let (model, scores) = (made("plain/model.safetensors"), made("mixup/scores.h5"));
+    fs::remove_file(folder.path().join("demo/report.html")).unwrap();
+    succeeds(folder.path(), &format!("{line} --force"));
+    assert_eq!((model, scores), (made("plain/model.safetensors"), made("mixup/scores.h5")));
+    succeeds(folder.path(), &format!("{line} --force"));
+    assert!(model != made("plain/model.safetensors") && scores != made("mixup/scores.h5"));
 }
 
 /// 8192 rows of 4096 pixels: 1.8 GiB a sample by the dense path.

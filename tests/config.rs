@@ -2,7 +2,7 @@
 
 use pullback::Error;
 use pullback::attack::Norm;
-use pullback::config::{AttackConfig, RunConfig, SweepSpec, Tree};
+use pullback::config::{AttackConfig, PixelBox, RunConfig, SweepSpec, Tree};
 use serde::Deserialize;
 
 #[derive(Debug, Default, Deserialize, PartialEq)]
@@ -59,7 +59,7 @@ fn defaults_stand_where_nothing_is_said() {
 fn overrides_are_yaml_and_the_last_one_wins() {
     let text = "train: {epochs: 7}\nattacks: [{kind: pgd, steps: 5, rate: 1}, {kind: random}]";
     let sample =
-        parse(text, &["train.lr=1e-2", "train.cosine=false", "attacks.0.steps=9", "seed=1", "seed=2"]).unwrap();
+        parse(text, &["train.lr=1e-2", "train.cosine=false", "attacks[0].steps=9", "seed=1", "seed=2"]).unwrap();
     assert_eq!(sample.train, Train { epochs: 7, lr: 0.01, cosine: false });
     assert_eq!(sample.attacks[0], Kind::Pgd { steps: 9, rate: 1.0 });
     assert_eq!(sample.seed, 2);
@@ -179,10 +179,29 @@ fn a_difference_names_its_key() {
     assert_eq!(base.difference(&other).unwrap(), None);
     other.device = "cpu".parse().unwrap();
     assert_eq!(base.difference(&other).unwrap(), None, "where it runs is no part of what is computed");
+    other.train.hold_mib = 1;
+    assert_eq!(base.difference(&other).unwrap(), None, "nor is where its data are held");
     other.train.mixup.strength = 1.0;
     assert_eq!(base.difference(&other).unwrap().as_deref(), Some("train.mixup.strength"));
     other.seed = 1;
     assert_eq!(base.difference(&other).unwrap().as_deref(), Some("seed"));
+}
+
+#[test]
+fn a_box_is_on_or_off_in_every_version_of_yaml() {
+    let pixels = |text: &str| {
+        let config = RunConfig::parse(&Tree::text("a.yaml", &format!("attack: {{box: {text}}}")).unwrap());
+        config.map(|config| config.attack.pixels).map_err(|error| error.to_string())
+    };
+    for (text, expected) in
+        [("on", PixelBox::On), ("true", PixelBox::On), ("off", PixelBox::Off), ("false", PixelBox::Off)]
+    {
+        assert_eq!(pixels(text), Ok(expected), "{text}");
+    }
+    assert_eq!(pixels("half").unwrap_err(), "a.yaml: attack.box: expected on or off, found \"half\"");
+    assert_eq!(pixels("1").unwrap_err(), "a.yaml: attack.box: expected on or off, found 1");
+    let written = RunConfig::default().to_yaml().unwrap();
+    assert!(written.contains("box: on\n") || written.contains("box: 'on'\n"), "{written}");
 }
 
 #[test]

@@ -2,7 +2,13 @@
 
 use crate::child::within;
 use hdf5::File;
+use pullback::cli::{Requested, requested};
+use pullback::event::{Event, Observer};
+use pullback::pipeline;
+use std::ffi::OsString;
+use std::fs;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 fn pullback(at: &Path, line: &str) -> (Option<i32>, String) {
@@ -134,6 +140,59 @@ fn pictures_are_what_was_judged() {
     let (code, said) = pullback(at, "attack -m m -d strokes -o b.h5 --attack random --limit 3 -q --save-png png");
     assert_eq!((code, said.lines().count()), (Some(2), 1), "{said}");
     assert!(!at.join("b.h5").exists() && !at.join("b.h5.partial").exists());
+}
+
+/// Stops once samples were stored.
+#[derive(Default)]
+struct Impatient(AtomicBool);
+
+impl Observer for Impatient {
+    fn on(&self, event: Event<'_>) {
+        if let Event::Advance(_) = event {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+    fn interrupted(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Pictures of samples that are finished are not written again, so they must be where the others come.
+#[test]
+fn pictures_of_a_run_that_goes_on_are_in_one_folder() {
+    let folder = trained();
+    let at = folder.path();
+    let line = "attack -m m -d strokes -o a.h5 --attack random --eps 1 --limit 12 --batch 2 --device cpu";
+    let stop = |pictures: &str| {
+        let _ = fs::remove_file(at.join("a.h5"));
+        let words = format!("pullback {line} --save-png {}", at.join(pictures).display());
+        let Requested::Attack(mut request) = requested(words.split(' ').map(OsString::from)).unwrap() else { panic!() };
+        (request.subject.model, request.subject.output) = (at.join("m"), at.join("a.h5"));
+        pipeline::attack(&request, &Impatient::default()).unwrap_err();
+    };
+    let count = |pictures: &str| fs::read_dir(at.join(pictures).join("random/eps-1")).map_or(0, Iterator::count);
+    let refused = |pictures: &str| {
+        let (code, said) = pullback(at, &format!("{line} -q --save-png {pictures}"));
+        assert_eq!((code, said.lines().count()), (Some(2), 1), "{said}");
+        assert!(said.contains("a.h5.partial (--force") && said.contains("no random/eps-1/000000.png"), "{said}");
+    };
+    stop("png");
+    assert!((2..12).contains(&count("png")));
+    refused("other");
+    assert!(!at.join("other").exists());
+    succeeds(at, &format!("{line} -q --save-png png"));
+    assert_eq!(count("png"), 12);
+    // One that was not written to its end is none.
+    stop("cut");
+    fs::write(at.join("cut/random/eps-1/000000.png"), "").unwrap();
+    refused("cut");
+    succeeds(at, &format!("{line} -q --save-png cut --force"));
+    assert_eq!(count("cut"), 12);
+    // A file that no run has begun does not let the pictures of others in.
+    fs::remove_file(at.join("a.h5")).unwrap();
+    fs::write(at.join("a.h5.partial"), "").unwrap();
+    let (code, said) = pullback(at, &format!("{line} -q --save-png png"));
+    assert!(code == Some(2) && said.contains("a folder that is empty"), "{said}");
 }
 
 #[test]

@@ -432,6 +432,65 @@ fn parts_of_a_study_beside_each_other_are_the_study() {
 }
 
 #[test]
+fn models_of_other_data_are_not_joined() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("run");
+    let few = TINY.replace("beta: [0.1, 1, 8]", "beta: [1]");
+    let cell = |name: &str| output.join("cells").join(name);
+    run(&request(&few, &output), &Silent).unwrap();
+    // The state is gone, but not what it says of the data.
+    let data = cell("1-0-0").join("data.json");
+    assert!(!cell("1-0-0").join("train.safetensors").exists());
+    let told = std::fs::read_to_string(&data).unwrap();
+    assert!(told.contains("\"samples\":96") && told.contains("sha256") && told.contains("\"valid\":null"), "{told}");
+    let refused = |part: &str| {
+        let error = run(&request(&few, &output), &Silent).unwrap_err();
+        assert!(error.exit_code() == 2, "{error}");
+        assert!(["1-0-0", part].iter().all(|part| error.to_string().contains(part)), "{error}");
+    };
+    std::fs::write(&data, told.replace("sha256\":\"", "sha256\":\"0")).unwrap();
+    refused("one trained on other data");
+    // Models of version 0.1.0 say nothing: no others are joined to them, and they stay among themselves.
+    std::fs::remove_file(&data).unwrap();
+    refused("one of version 0.1.0 beside others");
+    for name in ["1-1-0", "1-0-5"] {
+        std::fs::remove_file(cell(name).join("data.json")).unwrap();
+    }
+    run(&request(&few, &output), &Silent).unwrap();
+}
+
+#[test]
+fn a_sweep_that_is_done_again_goes_on_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("run");
+    let few = TINY.replace("beta: [0.1, 1, 8]", "beta: [1]");
+    let again = |few: &str| SweepRequest { overwrite: Overwrite::Yes, ..request(few, &output) };
+    let cells = output.join("cells");
+    let made = |name: &str| cells.join(name).join("attack.h5").metadata().and_then(|file| file.modified()).ok();
+    run(&request(&few, &output), &Silent).unwrap();
+    let before = made("1-0-0");
+    let mut first = None;
+    for patience in (8..).step_by(4) {
+        // What the first has done stays, whatever comes after it.
+        assert!(matches!(run(&again(&few), &Impatient::after(patience)), Err(Error::Interrupted)), "{patience}");
+        first = made("1-0-0");
+        if first.is_some() && made("1-0-5").is_none() {
+            break;
+        }
+    }
+    assert_ne!(first, before);
+    // A model that does not fit is trained anew, and no other.
+    std::fs::create_dir_all(cells.join("1-1-0")).unwrap();
+    let _ = std::fs::remove_file(cells.join("1-1-0/train.safetensors"));
+    std::fs::write(cells.join("1-1-0/data.json"), "{}").unwrap();
+    run(&again(&few), &Silent).unwrap();
+    assert_eq!(made("1-0-0"), first);
+    // A sweep that is done is done again.
+    run(&again(&few), &Silent).unwrap();
+    assert_ne!(made("1-0-0"), first);
+}
+
+#[test]
 fn a_folder_of_other_files_is_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("thesis.tex"), "x").unwrap();

@@ -151,6 +151,19 @@ fn completions_name_commands_and_flags() {
 }
 
 #[test]
+fn a_result_that_stdout_does_not_take_is_an_error() {
+    for line in ["completions bash", "--version", "--help"] {
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let done = program().args(line.split(' ')).stdout(full).stderr(Stdio::piped()).output().unwrap();
+        assert!(
+            done.status.code() == Some(1) && err(&done).contains("stdout: No space left"),
+            "{line}: {}",
+            err(&done)
+        );
+    }
+}
+
+#[test]
 fn man_pages_are_of_every_command() {
     let folder = tempfile::tempdir().unwrap();
     run(folder.path(), "man -o man1");

@@ -581,6 +581,41 @@ fn a_run_goes_on_where_its_data_were_moved() {
     refused("other.h5", "another data.source there");
 }
 
+/// A stop promises that the same command goes on, and --force is part of it.
+#[test]
+fn a_run_that_replaces_another_goes_on_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |seed: u64, hold: u64, overwrite: Overwrite, observer: &dyn Observer| {
+        let yaml = format!(
+            "{{device: cpu, seed: {seed}, data: {{source: strokes, limit: 40, valid: 0}}, model: {{kind: mlp, hidden: [4], latent: 2}}, \
+             train: {{epochs: 4, batch: 16, hold_mib: {hold}}}}}"
+        );
+        let config = RunConfig::parse(&Tree::text("run.yaml", &yaml).unwrap()).unwrap();
+        let output = folder.path().to_owned();
+        pipeline::train::run(&TrainRequest { config, output, overwrite }, observer).map(untimed)
+    };
+    let after = |batches| Impatient(AtomicU64::new(0), batches);
+    let epochs = || std::fs::read_to_string(folder.path().join(train::HISTORY_FILE)).unwrap().lines().count() - 1;
+    let first = run(1, 64, Overwrite::No, &Silent).unwrap();
+    // Three batches an epoch.
+    run(2, 64, Overwrite::Yes, &after(4)).unwrap_err();
+    assert_eq!(epochs(), 1);
+    run(2, 64, Overwrite::Yes, &after(4)).unwrap_err();
+    assert_eq!(epochs(), 2);
+    // Where data are held is no part of a run.
+    let second = run(2, 0, Overwrite::Yes, &Silent).unwrap();
+    assert_ne!(second, first);
+    // What is finished, of another config, or damaged is begun anew.
+    run(2, 64, Overwrite::Yes, &after(4)).unwrap_err();
+    assert_eq!(epochs(), 1);
+    run(1, 64, Overwrite::Yes, &after(7)).unwrap_err();
+    assert_eq!(epochs(), 2);
+    std::fs::write(folder.path().join(train::STATE_FILE), "no state").unwrap();
+    run(1, 64, Overwrite::Yes, &after(4)).unwrap_err();
+    assert_eq!(epochs(), 1);
+    assert_eq!(run(1, 64, Overwrite::Yes, &Silent).unwrap(), first);
+}
+
 #[test]
 fn odd_sizes_train_too() {
     // A last batch of one sample has no batch statistics: it joins the one before.

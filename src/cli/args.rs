@@ -1,7 +1,7 @@
 //! What was typed (the low-level arguments). This file opens no file and no device; `request.rs` resolves the arguments.
 
 use super::examples;
-use super::flags::{count, parsed, positive, whole};
+use super::flags::{count, name, parsed, path, positive, whole};
 use crate::config::ShardChoice;
 use crate::metric::MetricKind;
 use crate::pipeline::bench::Work;
@@ -120,9 +120,9 @@ pub enum Command {
 #[derive(Debug, clap::Args)]
 pub struct Demo {
     /// Folder of the results
-    #[arg(short, long, value_name = "RUN", default_value = "runs/demo")]
+    #[arg(short, long, value_name = "RUN", default_value = "runs/demo", value_parser = path())]
     pub output: PathBuf,
-    /// Do it again, over what is there
+    /// Do it again, over what is there; what this left unfinished is resumed
     #[arg(long)]
     pub force: bool,
     #[command(flatten)]
@@ -137,9 +137,9 @@ pub struct Train {
     #[arg(short, long, value_name = "CONFIG")]
     pub config: PathBuf,
     /// Folder of the model; an unfinished run of the same config is resumed
-    #[arg(short, long, value_name = "RUN")]
+    #[arg(short, long, value_name = "RUN", value_parser = path())]
     pub output: PathBuf,
-    /// Train anew, over what is there
+    /// Train anew, over what is there; a run that this left unfinished is resumed
     #[arg(long)]
     pub force: bool,
     #[command(flatten)]
@@ -154,10 +154,10 @@ pub struct Train {
 #[derive(Debug, clap::Args)]
 pub struct Leaderboard {
     /// Attack files with the suite, and JSON that this command wrote
-    #[arg(required = true, value_name = "FILE")]
+    #[arg(required = true, value_name = "FILE", value_parser = path())]
     pub inputs: Vec<PathBuf>,
     /// The table: .html, .md or .json
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", value_parser = path())]
     pub output: PathBuf,
     /// Replace it where it is there
     #[arg(long)]
@@ -186,13 +186,13 @@ pub struct Sweep {
     #[arg(short, long, value_name = "CONFIG")]
     pub config: PathBuf,
     /// Folder of the results; an unfinished sweep of the same config is resumed
-    #[arg(short, long, value_name = "RUN")]
+    #[arg(short, long, value_name = "RUN", value_parser = path())]
     pub output: PathBuf,
     /// Do part I of N of the models only, in the same folder; the last part to end joins all. Unless given, the part of what launched
     /// the process, as in `score`; none: all models
     #[arg(long, value_name = "I/N|rank|none", value_parser = parsed::<ShardChoice>)]
     pub shard: Option<ShardChoice>,
-    /// Do it again, over what is there
+    /// Do it again, over what is there; what this left unfinished is resumed
     #[arg(long)]
     pub force: bool,
     #[command(flatten)]
@@ -204,10 +204,10 @@ pub struct Sweep {
 #[derive(Debug, clap::Args)]
 pub struct Report {
     /// Run folders and result files
-    #[arg(required = true, value_name = "RUN|FILE.h5")]
+    #[arg(required = true, value_name = "RUN|FILE.h5", value_parser = path())]
     pub inputs: Vec<PathBuf>,
     /// The page
-    #[arg(short, long, value_name = "FILE.html")]
+    #[arg(short, long, value_name = "FILE.html", value_parser = path())]
     pub output: PathBuf,
     /// Overwrite the page
     #[arg(long)]
@@ -222,10 +222,10 @@ pub struct Bench {
     #[arg(short, long, value_name = "CONFIG")]
     pub config: Option<PathBuf>,
     /// A run folder or TorchScript file to time in place of the built-in models
-    #[arg(short, long, value_name = "MODEL", conflicts_with = "config")]
+    #[arg(short, long, value_name = "MODEL", conflicts_with = "config", value_parser = path())]
     pub model: Option<PathBuf>,
     /// Its images; by default generated digits
-    #[arg(short, long, value_name = "DATA")]
+    #[arg(short, long, value_name = "DATA", value_parser = name())]
     pub data: Option<String>,
     /// Metric to time (repeatable); by default mean, stochastic and output
     #[arg(long, value_name = "METRIC")]
@@ -251,10 +251,10 @@ pub struct Bench {
 #[derive(Debug, clap::Args)]
 pub struct Merge {
     /// The parts
-    #[arg(required = true, value_name = "SHARD.h5")]
+    #[arg(required = true, value_name = "SHARD.h5", value_parser = path())]
     pub shards: Vec<PathBuf>,
     /// The whole
-    #[arg(short, long, value_name = "FILE.h5")]
+    #[arg(short, long, value_name = "FILE.h5", value_parser = path())]
     pub output: PathBuf,
     /// Overwrite the whole
     #[arg(long)]
@@ -265,7 +265,7 @@ pub struct Merge {
 #[derive(Debug, clap::Args)]
 pub struct Inspect {
     /// A model, data or result file or folder
-    #[arg(value_name = "FILE")]
+    #[arg(value_name = "FILE", value_parser = name())]
     pub file: String,
     #[command(flatten)]
     #[allow(missing_docs)]

@@ -1,6 +1,6 @@
 //! The flags of `pullback attack`: what is attacked how, and the settings of attacks.
 
-use super::flags::{Evaluate, count, parsed, positive};
+use super::flags::{Evaluate, count, parsed, path, positive};
 use crate::attack::{AttackSpec, Goal, Norm, Schedule, Start, StepScale};
 use crate::config::{PixelBox, Target};
 use crate::model::{Defence, JudgeReads};
@@ -81,7 +81,7 @@ pub struct Attack {
     #[arg(long, value_name = "jpeg[:Q],resize[:S]", value_delimiter = ',', value_parser = parsed::<Defence>)]
     pub through: Option<Vec<Defence>>,
     /// A TorchScript file whose forward judges codes or reconstructions; the goal is then what it says (goal judge)
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = path())]
     pub judge: Option<PathBuf>,
     /// What the judge is given [default: reconstruction]
     #[arg(long, value_name = "OUTPUT", requires = "judge")]
@@ -96,6 +96,6 @@ pub struct Attack {
     #[arg(long)]
     pub save_images: bool,
     /// Write the attacked images as 8-bit PNG files; they are judged as rounded
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = path())]
     pub save_png: Option<PathBuf>,
 }

@@ -8,6 +8,8 @@ use crate::metric::MetricKind;
 use crate::model::{InputRange, Outputs, PosteriorScale};
 use crate::spectrum::SpectrumMode;
 use clap::ArgAction;
+use clap::builder::{OsStringValueParser, PathBufValueParser, TypedValueParser};
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// How data are read, where they do not say it.
@@ -51,13 +53,13 @@ pub struct Compute {
 #[derive(Debug, clap::Args)]
 pub struct Evaluate {
     /// A folder that `train` wrote, or a TorchScript file
-    #[arg(short, long, value_name = "MODEL")]
+    #[arg(short, long, value_name = "MODEL", value_parser = path())]
     pub model: PathBuf,
     /// Images (see `pullback --help`)
-    #[arg(short, long, value_name = "DATA")]
+    #[arg(short, long, value_name = "DATA", value_parser = name())]
     pub data: String,
     /// The result, HDF5
-    #[arg(short, long, value_name = "FILE.h5")]
+    #[arg(short, long, value_name = "FILE.h5", value_parser = path())]
     pub output: PathBuf,
     /// YAML to start from
     #[arg(short, long, value_name = "CONFIG")]
@@ -103,6 +105,20 @@ pub struct Evaluate {
 /// A value by its own `FromStr`.
 pub(super) fn parsed<T: std::str::FromStr<Err = crate::Error>>(text: &str) -> Result<T, crate::Error> {
     text.parse()
+}
+
+/// A path that HDF5 opens, or that files and messages name: those are text.
+pub(super) fn path() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().try_map(|path| text(path.into_os_string()).map(PathBuf::from))
+}
+
+/// A name that may be a path.
+pub(super) fn name() -> impl TypedValueParser<Value = String> {
+    OsStringValueParser::new().try_map(text)
+}
+
+fn text(typed: OsString) -> Result<String, String> {
+    typed.into_string().map_err(|typed| format!("expected a name in UTF-8, found {typed:?}"))
 }
 
 pub(super) fn count(text: &str) -> Result<usize, String> {

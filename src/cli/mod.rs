@@ -23,7 +23,7 @@ use clap::Parser;
 use clap::error::ErrorKind;
 use progress::{Progress, Verbosity, print};
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub use tell::{tell, tell_error};
 
@@ -32,11 +32,11 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<()> {
     let args = match Args::try_parse_from(args) {
         Ok(args) => args,
         Err(e) if e.kind() == ErrorKind::DisplayHelp => {
-            print(&e.render().ansi().to_string());
+            print(&e.render().ansi().to_string())?;
             return Ok(());
         }
         Err(e) if e.kind() == ErrorKind::DisplayVersion => {
-            print(&version());
+            print(&version())?;
             return Ok(());
         }
         Err(e) => return Err(e.into()),
@@ -93,14 +93,14 @@ fn carry_out(args: Args) -> anyhow::Result<()> {
     let show = |result: &Path| -> anyhow::Result<()> {
         // A part of a launcher's may have no samples, and no file then.
         if verbosity > Verbosity::Quiet && result.exists() {
-            print(&pipeline::inspect::findings(result)?);
+            print(&pipeline::inspect::findings(result)?)?;
         }
         Ok(())
     };
     match args.command {
         Command::Demo(typed) => {
             let outcome = pipeline::demo::run(&request::demo(&typed)?, &progress)?;
-            print(&outcome.to_string());
+            print(&outcome.to_string())?;
         }
         Command::Train(typed) => {
             pipeline::train::run(&request::train(&typed)?, &progress)?;
@@ -123,28 +123,41 @@ fn carry_out(args: Args) -> anyhow::Result<()> {
             let mut request = request::sweep(&typed)?;
             launch::sweep(&mut request, typed.shard, &progress)?;
             if let Some(outcome) = pipeline::sweep::run(&request, &progress)? {
-                print(&outcome.to_string());
+                print(&outcome.to_string())?;
             }
         }
         Command::Report(typed) => {
+            apart(&typed.output, &typed.inputs)?;
+            // Of a folder it may be one of those that are read.
+            if crate::store::is_result(&typed.output) {
+                let shown = typed.output.display().to_string();
+                return Err(Error::request(shown, "the name of a page", "a result file").into());
+            }
             crate::report::write(&typed.inputs, &typed.output, request::overwrite(typed.force))?;
         }
         Command::Bench(typed) => {
             let report = pipeline::bench::run(&request::bench(&typed)?, &progress)?;
-            print(&if typed.json { serde_json::to_string(&report)? } else { report.to_string() });
+            print(&if typed.json { serde_json::to_string(&report)? } else { report.to_string() })?;
         }
         Command::Merge(typed) => {
+            apart(&typed.output, &typed.shards)?;
             crate::store::merge(&typed.shards, &typed.output, request::overwrite(typed.force))?;
         }
         Command::Leaderboard(typed) => {
+            apart(&typed.output, &typed.inputs)?;
             let overwrite = request::overwrite(typed.force);
             pipeline::leaderboard::leaderboard(&typed.inputs, &typed.output, overwrite, &progress)?;
         }
-        Command::Completions(typed) => print(&pages::completions(typed.shell)),
+        Command::Completions(typed) => print(&pages::completions(typed.shell))?,
         Command::Man(typed) => pages::man(&typed.output, request::overwrite(typed.force))?,
-        Command::Inspect(typed) => print(&pipeline::inspect::describe(&typed.file, &request::reading(&typed.read))?),
+        Command::Inspect(typed) => print(&pipeline::inspect::describe(&typed.file, &request::reading(&typed.read))?)?,
     }
     Ok(())
+}
+
+/// Refuses an output that is one of the files that are read.
+fn apart(output: &Path, inputs: &[PathBuf]) -> anyhow::Result<()> {
+    Ok(crate::store::ensure_apart(output, inputs.iter().map(PathBuf::as_path))?)
 }
 
 fn verbosity(global: &Global) -> Verbosity {

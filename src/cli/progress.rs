@@ -2,12 +2,13 @@
 
 use super::args::Show;
 use super::tell::{tell, warning};
+use crate::error::{Error, Result};
 use crate::event::{Event, Observer};
 use anstream::AutoStream;
 use console::Term;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -34,9 +35,15 @@ pub enum Verbosity {
 }
 
 /// Writes a result to stdout. It is no error if the reader has stopped reading (`| head`).
-pub fn print(text: &str) {
+///
+/// # Errors
+/// If the text is lost in another way: a full disk.
+pub fn print(text: &str) -> Result<()> {
     let mut out = AutoStream::auto(std::io::stdout());
-    let _ = writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush());
+    match writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != ErrorKind::BrokenPipe => Err(Error::io("stdout", e)),
+        _ => Ok(()),
+    }
 }
 
 /// How events are drawn.

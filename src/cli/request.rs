@@ -3,19 +3,20 @@
 use super::args::{Attack, Bench, Compute, Demo, Evaluate, Read, Score, Sweep, Train};
 use crate::attack::{AttackSpec, Goal, Knob};
 use crate::config::Precision;
-use crate::config::{AttackConfig, HandOut, RunConfig, SaveImages, ShardChoice, SweepSpec, Tree};
+use crate::config::{AttackConfig, HandOut, RunConfig, SaveImages, ShardChoice, SweepSpec, Target, Tree};
 use crate::data::{Reading, Split};
 use crate::error::{Error, Result};
 use crate::jacobian::BatchSize;
 use crate::metric::MetricKind;
+use crate::model::{CONFIG_FILE, WEIGHTS_FILE};
 use crate::pipeline::bench::BenchRequest;
 use crate::pipeline::demo::DemoRequest;
 use crate::pipeline::sweep::SweepRequest;
 use crate::pipeline::train::TrainRequest;
 use crate::pipeline::{AttackRequest, ScoreRequest, Subject};
-use crate::store::Overwrite;
+use crate::store::{self, Overwrite};
 use serde::Serialize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The demo's YAML, part of the binary.
 const DEMO: &str = include_str!("../../configs/demo.yaml");
@@ -89,6 +90,7 @@ pub fn score(typed: &Score) -> Result<ScoreRequest> {
     let spec = &config.score;
     let part = (spec.split, spec.limit, spec.sample);
     let subject = subject(&typed.evaluate, &config, part, spec.precision);
+    ensure_apart(&typed.evaluate, &[])?;
     let (metric, top, spectrum, margin) = (spec.metric, spec.top, spec.spectrum.clone(), spec.margin);
     Ok(ScoreRequest { subject, metric, top, spectrum, margin })
 }
@@ -136,6 +138,12 @@ pub fn attack(typed: &Attack) -> Result<AttackRequest> {
     let spec = &config.attack;
     let part = (spec.split, spec.limit, spec.sample);
     let request = AttackRequest::of(subject(&typed.evaluate, &config, part, spec.precision), spec);
+    let target = match &spec.target {
+        Some(Target::File(file) | Target::Code(file)) => Some(Path::new(file)),
+        _ => None,
+    };
+    let others: Vec<&Path> = spec.judge.as_deref().into_iter().chain(target).collect();
+    ensure_apart(&typed.evaluate, &others)?;
     Ok(AttackRequest { pictures: typed.save_png.clone(), ..request })
 }
 
@@ -280,6 +288,17 @@ fn subject(typed: &Evaluate, config: &RunConfig, (split, limit, sample): Part, p
             _ => HandOut::Fixed,
         },
     }
+}
+
+/// Refuses an output that is one of the files that the run reads, `others` among them.
+fn ensure_apart(typed: &Evaluate, others: &[&Path]) -> Result<()> {
+    let of_folder = [WEIGHTS_FILE, CONFIG_FILE].map(|file| typed.model.join(file));
+    // FILE:NAME is one of several arrays in a file.
+    let file = typed.data.rsplit_once(':').map(|(file, _)| file);
+    let data = [Some(typed.data.as_str()), file].into_iter().flatten().map(Path::new);
+    let read = [Some(typed.model.as_path()), typed.config.as_deref()].into_iter().flatten();
+    let all = read.chain(of_folder.iter().map(PathBuf::as_path)).chain(data).chain(others.iter().copied());
+    Ok(store::ensure_apart(&typed.output, all)?)
 }
 
 /// What the flags say about reading data.

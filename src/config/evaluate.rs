@@ -9,11 +9,13 @@ use crate::error::{Error, Result};
 use crate::metric::MetricKind;
 use crate::model::{Defence, JudgeReads};
 use crate::spectrum::SpectrumSpec;
-use serde::{Deserialize, Serialize};
+use serde::de::Visitor;
+use serde::{Deserialize, Deserializer, Serialize};
+use std::fmt;
 use std::path::PathBuf;
 
-/// Whether attacked images are clipped to [0, 1].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Whether attacked images are clipped to [0, 1]. In YAML `true` and `false` are `on` and `off`, as they are in its older versions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
 pub enum PixelBox {
@@ -22,6 +24,32 @@ pub enum PixelBox {
     On,
     /// They are not clipped, as in the authors' experiments.
     Off,
+}
+
+impl<'de> Deserialize<'de> for PixelBox {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OnOrOff;
+        impl Visitor<'_> for OnOrOff {
+            type Value = PixelBox;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("on or off")
+            }
+
+            fn visit_bool<E: serde::de::Error>(self, on: bool) -> Result<PixelBox, E> {
+                Ok(if on { PixelBox::On } else { PixelBox::Off })
+            }
+
+            fn visit_str<E: serde::de::Error>(self, word: &str) -> Result<PixelBox, E> {
+                match word {
+                    "on" => Ok(PixelBox::On),
+                    "off" => Ok(PixelBox::Off),
+                    _ => Err(E::unknown_variant(word, &["on", "off"])),
+                }
+            }
+        }
+        deserializer.deserialize_any(OnOrOff)
+    }
 }
 
 /// Whether clean and attacked images and their reconstructions are stored.

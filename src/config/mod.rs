@@ -111,10 +111,11 @@ impl RunConfig {
         serde_yaml::to_string(self).map_err(Error::yaml)
     }
 
-    /// The first key in which `other` computes something different (the device and the batch size do not count).
+    /// The first key in which `other` computes something different (the device, the batch size and the memory for data do not count).
     pub fn difference(&self, other: &Self) -> Result<Option<String>> {
         let what = |config: &Self| -> Result<Tree> {
-            let config = Self { device: DeviceChoice::Auto, batch: BatchSize::Auto, ..config.clone() };
+            let train = TrainSpec { hold_mib: 0, ..config.train.clone() };
+            let config = Self { device: DeviceChoice::Auto, batch: BatchSize::Auto, train, ..config.clone() };
             Tree::of("config", &config)
         };
         Ok(what(self)?.difference(&what(other)?))

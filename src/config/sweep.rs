@@ -327,13 +327,13 @@ impl SweepSpec {
     }
 
     /// The first key in which `other` computes something different for a model; the choice of models, the device, how many at a time,
-    /// the bootstrap, and what of the models' results `sweep.h5` holds do not count.
+    /// the memory for data, the bootstrap, and what of the models' results `sweep.h5` holds do not count.
     pub fn difference(&self, other: &Self) -> Result<Option<String>> {
         let what = |spec: &Self| -> Result<Tree> {
             let of_models = Self {
                 data: spec.data.clone(),
                 model: spec.model.clone(),
-                train: TrainSpec { beta: 1.0, ..spec.train.clone() },
+                train: TrainSpec { beta: 1.0, hold_mib: 0, ..spec.train.clone() },
                 split: spec.split,
                 samples: spec.samples,
                 score: spec.score.clone(),

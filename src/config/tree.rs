@@ -68,13 +68,15 @@ impl Tree {
         Ok(Self { root, origin: origin.to_owned(), overrides: Vec::new() })
     }
 
-    /// Applies `key.path=value` as typed after `--set`; the value is YAML.
+    /// Applies `key.path=value` as typed after `--set`; the value is YAML, and places in a list are `attacks.0` or `attacks[0]`.
     pub fn set(&mut self, assignment: &str) -> Result<()> {
         let Some((path, text)) = assignment.split_once('=') else {
             return Err(Error::request("--set", "key.path=value", format!("{assignment:?}")));
         };
-        let path = path.trim();
-        let label = format!("--set {path}");
+        let typed = path.trim();
+        let label = format!("--set {typed}");
+        // `attacks[0]` is `attacks.0`.
+        let path = &typed.replace('[', ".").replace(']', "");
         if path.is_empty() || path.split('.').any(str::is_empty) {
             return Err(Error::request("--set", "key.path=value", format!("{assignment:?}")));
         }
@@ -166,6 +168,7 @@ impl Tree {
         }
         let found = self.get(&path).map(show);
         let (expected, given) = reword(message);
+        let expected = self.variants::<T>(&path).unwrap_or(expected);
         Error::request(self.culprit(&path), expected, found.unwrap_or(given))
     }
 
@@ -188,15 +191,25 @@ impl Tree {
         path
     }
 
-    fn remove(&mut self, parent: &str, key: &str) {
+    /// The words among which the value at `path` is one, if it is of such a kind: serde lists them only where it finds another word there.
+    fn variants<T: DeserializeOwned>(&self, path: &str) -> Option<String> {
+        let mut probe = self.clone();
+        *probe.get_mut(path)? = Value::String(String::new());
+        let (_, message) = deserialize::<T>(&probe.root).err()?;
+        message.starts_with("unknown variant ``, expected ").then(|| reword(&message).0)
+    }
+
+    fn get_mut(&mut self, path: &str) -> Option<&mut Value> {
         let start = Some(&mut self.root);
-        let parts = parent.split('.').filter(|p| !p.is_empty());
-        let at = parts.fold(start, |at, part| match at? {
+        path.split('.').filter(|part| !part.is_empty()).fold(start, |at, part| match at? {
             Value::Mapping(map) => map.get_mut(part),
             Value::Sequence(list) => list.get_mut(part.parse::<usize>().ok()?),
             _ => None,
-        });
-        if let Some(Value::Mapping(map)) = at {
+        })
+    }
+
+    fn remove(&mut self, parent: &str, key: &str) {
+        if let Some(Value::Mapping(map)) = self.get_mut(parent) {
             map.remove(key);
         }
     }

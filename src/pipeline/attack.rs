@@ -68,7 +68,7 @@ pub fn attack_with(request: &AttackRequest, provided: &Provided, observer: &dyn 
     if request.rounded && request.pixels == PixelBox::Off {
         return Err(Error::request("images of 8 bits (--save-png)", "--box on: files hold pixels in [0, 1]", "off"));
     }
-    let files = request.pictures.as_deref().map(|folder| Pictures::open(folder, &job)).transpose()?;
+    let files = request.pictures.as_deref().map(|folder| Pictures::open(folder, &request.eps, &job)).transpose()?;
     let metric = Some(request.metric.to_string());
     // Checked before anything is written: every attack's damage is measured through encoder and decoder.
     let vae = job.model.vae.as_ref();

@@ -4,7 +4,7 @@ use super::done::is_done;
 use super::train::{self, Progress, TrainRequest};
 use super::{AttackRequest, ScoreRequest, Subject};
 use crate::config::{HandOut, RunConfig};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::event::{Event, Observer};
 use crate::lock::FolderLock;
 use crate::model::{self, Interface, WEIGHTS_FILE};
@@ -26,7 +26,7 @@ pub struct DemoRequest {
     pub config: RunConfig,
     /// The folder of both arms and the report.
     pub output: PathBuf,
-    /// Whether all of it may be done again.
+    /// Whether all of it may be done again. What the same request left unfinished is not: it goes on after a stop.
     pub overwrite: Overwrite,
 }
 
@@ -49,14 +49,16 @@ pub fn run(request: &DemoRequest, observer: &dyn Observer) -> Result<DemoOutcome
     request.config.validate()?;
     let output = &request.output;
     let _alone = FolderLock::of(output)?;
-    if request.overwrite == Overwrite::Yes {
-        train::clear(&request.output, &[REPORT_FILE])?;
+    // The same command goes on after a stop: only a demo that is done is done again.
+    if request.overwrite == Overwrite::Yes && output.join(REPORT_FILE).exists() {
         for arm in ARMS {
             train::clear_run(&request.output.join(arm))?;
             for file in [SCORES_FILE, ATTACK_FILE] {
                 train::clear(&request.output.join(arm), &[file, &format!("{file}.partial")])?;
             }
         }
+        // Last, because without it a demo goes on.
+        train::clear(&request.output, &[REPORT_FILE])?;
     }
     let mut reused = true;
     for arm in ARMS {
@@ -78,11 +80,15 @@ fn run_arm(request: &DemoRequest, arm: &str, observer: &dyn Observer) -> Result<
     if arm == "plain" {
         config.train.mixup.strength = 0.0;
     }
-    let mut reused = train::progress(&folder, &config)? == Progress::Finished;
+    let again = request.overwrite == Overwrite::Yes;
+    let mut reused = match train::progress(&folder, &config) {
+        Err(Error::Request { .. }) if again => false,
+        progress => progress? == Progress::Finished,
+    };
     if !reused {
         observer.on(Event::Note(&format!("{arm}: {}", folder.display())));
         let (config, output) = (config.clone(), folder.clone());
-        train::run(&TrainRequest { config, output, overwrite: Overwrite::No }, observer)?;
+        train::run(&TrainRequest { config, output, overwrite: request.overwrite }, observer)?;
     }
     let sha256 = model::sha256(&folder.join(WEIGHTS_FILE))?;
     let subject = |split, limit, precision, name: &str| Subject {
@@ -99,8 +105,12 @@ fn run_arm(request: &DemoRequest, arm: &str, observer: &dyn Observer) -> Result<
         device: config.device,
         batch: config.batch,
         output: folder.join(name),
-        overwrite: Overwrite::No,
+        overwrite: request.overwrite,
         hand_out: HandOut::default(),
+    };
+    let done = |there: Result<bool>| match there {
+        Err(Error::Request { .. }) if again => Ok(false),
+        there => there,
     };
     let spec = &config.score;
     let scores = ScoreRequest {
@@ -110,13 +120,13 @@ fn run_arm(request: &DemoRequest, arm: &str, observer: &dyn Observer) -> Result<
         spectrum: spec.spectrum.clone(),
         margin: spec.margin,
     };
-    if !is_done(&scores, &scores.subject, &sha256, "demo")? {
+    if !done(is_done(&scores, &scores.subject, &sha256, "demo"))? {
         super::score(&scores, observer)?;
         reused = false;
     }
     let spec = &config.attack;
     let attacks = AttackRequest::of(subject(spec.split, spec.limit, spec.precision, ATTACK_FILE), spec);
-    if !is_done(&attacks, &attacks.subject, &sha256, "demo")? {
+    if !done(is_done(&attacks, &attacks.subject, &sha256, "demo"))? {
         super::attack(&attacks, observer)?;
         reused = false;
     }

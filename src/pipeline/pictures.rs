@@ -2,9 +2,11 @@
 
 use super::job::Job;
 use crate::error::{Error, Result};
-use crate::store::Overwrite;
+use crate::store::{self, Overwrite};
 use image::{ExtendedColorType, ImageFormat};
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
+use std::fs::File;
+use std::io::{Cursor, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use tch::{Device, Kind, Tensor};
@@ -21,11 +23,12 @@ pub(super) struct Pictures {
 }
 
 impl Pictures {
-    /// Checks the folder before any work.
+    /// Checks the folder before any work. The result file goes on with its finished samples only where their pictures at all of `eps` are
+    /// in the folder; without them it is begun anew, if it may be replaced.
     ///
     /// # Errors
-    /// A wrong request if samples are not pictures, or the folder holds files that must not be replaced.
-    pub fn open(folder: &Path, job: &Job) -> Result<Self> {
+    /// A wrong request if samples are not pictures, the folder holds files that must not be replaced, or pictures of an earlier run are gone.
+    pub fn open(folder: &Path, eps: &[f64], job: &Job) -> Result<Self> {
         let subject = job.subject();
         let shape = job.shape;
         let color = match (job.is_of_pictures(), shape.channels) {
@@ -39,11 +42,25 @@ impl Pictures {
         // A resumed run finds its own files there.
         let mut partial = subject.output.clone().into_os_string();
         partial.push(".partial");
-        let goes_on = Path::new(&partial).exists() || subject.overwrite == Overwrite::Yes;
+        let partial = PathBuf::from(partial);
+        let begun = std::fs::metadata(&partial).is_ok_and(|found| found.len() > 0);
+        let goes_on = begun || subject.overwrite == Overwrite::Yes;
+        let shown = || format!("--save-png {}", folder.display());
+        if folder.exists() && !folder.is_dir() {
+            return Err(Error::request(shown(), "a folder", "a file"));
+        }
         let holds = std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some());
         if holds && !goes_on {
             let expected = "a folder that is empty or not there (--force replaces files)";
-            return Err(Error::request(format!("--save-png {}", folder.display()), expected, "files"));
+            return Err(Error::request(shown(), expected, "files"));
+        }
+        if let Some(missing) = missing(folder, &subject.output, eps) {
+            if subject.overwrite == Overwrite::No {
+                let partial = partial.display();
+                let expected = format!("the pictures of the samples in {partial} (--force computes them again)");
+                return Err(Error::request(shown(), expected, format!("no {}", missing.display())));
+            }
+            store::discard_unfinished(&subject.output)?;
         }
         std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
         let replacing = (subject.overwrite == Overwrite::Yes).then(|| job.positions().iter().copied().collect());
@@ -56,7 +73,7 @@ impl Pictures {
     /// # Errors
     /// If a file cannot be written.
     pub fn write(&self, attack: &str, epsilon: f64, index: &[u64], images: &Tensor) -> Result<()> {
-        let folder = self.folder.join(attack).join(format!("eps-{epsilon}"));
+        let folder = self.folder.join(place(attack, epsilon));
         std::fs::create_dir_all(&folder).map_err(|e| Error::io(&folder, e))?;
         self.clear(&folder)?;
         let bytes = images.f_permute([0, 2, 3, 1])?.f_mul_scalar(255.0)?.f_round()?.f_clamp(0.0, 255.0)?;
@@ -65,8 +82,11 @@ impl Pictures {
         let (width, height) = self.size;
         for (pixels, index) in bytes.chunks(bytes.len() / index.len().max(1)).zip(index) {
             let path = folder.join(name_of(*index));
-            image::save_buffer_with_format(&path, pixels, width, height, self.color, ImageFormat::Png)
+            // In memory first: an encoder on a file leaves its last bytes to a buffer, whose errors nobody hears of.
+            let mut file = Cursor::new(Vec::new());
+            image::write_buffer_with_format(&mut file, pixels, width, height, self.color, ImageFormat::Png)
                 .map_err(|e| Error::io(&path, std::io::Error::other(e)))?;
+            std::fs::write(&path, file.into_inner()).map_err(|e| Error::io(&path, e))?;
         }
         Ok(())
     }
@@ -86,6 +106,35 @@ impl Pictures {
         }
         Ok(())
     }
+}
+
+/// A picture in `folder` that the unfinished result `output` counts as there and that is not; a file that cannot be read counts none, and
+/// is begun anew by whoever writes it.
+fn missing(folder: &Path, output: &Path, eps: &[f64]) -> Option<PathBuf> {
+    let (samples, paths) = store::begun(output).ok()?;
+    let attacks: BTreeSet<&str> =
+        paths.iter().filter_map(|path| path.strip_prefix("/attack/")?.split('/').next()).collect();
+    let of_attack = |attack| eps.iter().map(move |epsilon| place(attack, *epsilon));
+    let places: Vec<PathBuf> = attacks.into_iter().flat_map(of_attack).collect();
+    let all = places.iter().flat_map(|place| samples.iter().map(|index| place.join(name_of(*index))));
+    all.into_iter().find(|picture| !is_whole(&folder.join(picture)))
+}
+
+/// True if a picture is there up to its end, which a machine that stopped may have left out.
+fn is_whole(path: &Path) -> bool {
+    const END: &[u8; 8] = b"IEND\xaeB`\x82";
+    let end = || -> std::io::Result<[u8; 8]> {
+        let (mut file, mut end) = (File::open(path)?, [0; 8]);
+        file.seek(SeekFrom::End(-8))?;
+        file.read_exact(&mut end)?;
+        Ok(end)
+    };
+    end().is_ok_and(|end| end == *END)
+}
+
+/// The folder of an attack's pictures at an epsilon.
+fn place(attack: &str, epsilon: f64) -> PathBuf {
+    Path::new(attack).join(format!("eps-{epsilon}"))
 }
 
 /// The name of a sample's picture.
@@ -124,6 +173,7 @@ mod tests {
         let images = Tensor::zeros([1, 1, 3, 2], (Kind::Float, Device::Cpu));
         let there = |name: &str| place.join(name).exists();
         pictures(None).write("race", 0.5, &[0], &images).unwrap();
+        image::open(place.join("000000.png")).unwrap();
         assert!(there("000007.png") && there("1000007.png"));
         let replacing = pictures(Some([0, 1].into()));
         replacing.write("race", 0.5, &[0], &images).unwrap();
@@ -134,5 +184,19 @@ mod tests {
         std::fs::write(place.join("000008.png"), "another process").unwrap();
         replacing.write("race", 0.5, &[1], &images).unwrap();
         assert!(there("000008.png"));
+    }
+
+    #[test]
+    fn a_picture_that_a_full_disk_does_not_take_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("pgd/eps-1");
+        std::fs::create_dir_all(&place).unwrap();
+        std::os::unix::fs::symlink("/dev/full", place.join("000000.png")).unwrap();
+        let (color, size) = (ExtendedColorType::L8, (2, 3));
+        let pictures =
+            Pictures { folder: folder.path().to_owned(), color, size, replacing: None, cleared: Mutex::default() };
+        let images = Tensor::zeros([1, 1, 3, 2], (Kind::Float, Device::Cpu));
+        let error = pictures.write("pgd", 1.0, &[0], &images).unwrap_err();
+        assert!(error.exit_code() == 1 && error.to_string().contains("000000.png"), "{error}");
     }
 }

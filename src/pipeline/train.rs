@@ -9,9 +9,13 @@ use crate::model::{self, CONFIG_FILE, Network, WEIGHTS_FILE};
 use crate::pipeline::train_log::TrainLog;
 use crate::store::Overwrite;
 use crate::train::{self, HISTORY_FILE, History, Keep, Member, STATE_FILE, TrainSpec};
+use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tch::Kind;
+
+/// What is left of a state in the folder of a finished run that needs it no more: what the run's data are.
+const DATA_FILE: &str = "data.json";
 
 /// The request of `train`.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,7 +24,7 @@ pub struct TrainRequest {
     pub config: RunConfig,
     /// The run folder.
     pub output: PathBuf,
-    /// Whether an existing run may be replaced.
+    /// Whether an existing run may be replaced. One that [`run`] would go on with is not: the same command goes on after a stop.
     pub overwrite: Overwrite,
 }
 
@@ -38,7 +42,7 @@ pub enum Progress {
 /// Trains into `request.output`: `config.yaml`, `model.safetensors`, `history.csv`, `tensorboard/` and the
 /// state for a resume.
 ///
-/// An unfinished run of an equal config continues where it stopped, on the same data wherever they lie.
+/// An unfinished run of an equal config continues where it stopped, on the same data wherever they lie, also where a run may be replaced.
 ///
 /// # Errors
 /// A wrong request if the config does not fit the data, or the folder holds a finished run, a run of another config or other files, and may
@@ -47,7 +51,7 @@ pub fn run(request: &TrainRequest, observer: &dyn Observer) -> Result<History> {
     request.config.validate()?;
     let (source, valid) = sources(&request.config)?;
     source.notes().iter().for_each(|note| observer.on(Event::Warning(note)));
-    let (config, mut network, _alone) = prepare(request, source.shape(), observer)?;
+    let (config, mut network, _alone) = prepare(request, &source, valid.as_ref(), observer)?;
     let mut log = log(request, &config, &source, valid.as_ref())?;
     let keep = Keep { folder: Some(&request.output), follower: Some(&mut log) };
     let history = train::fit(&mut network, source, valid, &config.train, config.seed, keep, observer)?;
@@ -76,7 +80,7 @@ pub fn together(requests: &[(TrainRequest, &dyn Observer)]) -> Result<Vec<Result
     let (source, valid) = sources(&first.config)?;
     let mut prepared = Vec::with_capacity(requests.len());
     for (request, observer) in requests {
-        prepared.push(prepare(request, source.shape(), *observer)?);
+        prepared.push(prepare(request, &source, valid.as_ref(), *observer)?);
     }
     let (mut configs, mut networks, mut locks) = (Vec::new(), Vec::new(), Vec::new());
     for (config, network, lock) in prepared {
@@ -131,11 +135,12 @@ pub(super) fn shape(spec: &DataSpec) -> Result<ImageShape> {
 /// Prepares the run folder; returns the whole config, a fresh network, and the lock on the folder.
 fn prepare(
     request: &TrainRequest,
-    image: ImageShape,
+    source: &Data,
+    valid: Option<&Data>,
     observer: &dyn Observer,
 ) -> Result<(RunConfig, Network, FolderLock)> {
     let mut config = request.config.clone();
-    config.model.resolve(image)?;
+    config.model.resolve(source.shape())?;
     config.validate()?;
     let device = config.device.resolve_told(observer)?;
     let folder = &request.output;
@@ -146,7 +151,7 @@ fn prepare(
         return Err(Error::request(folder.display().to_string(), "a new or unfinished run, or --force", found));
     }
     let network = Network::new(&config.model, config.seed, device, Kind::Float)?;
-    if request.overwrite == Overwrite::Yes {
+    if request.overwrite == Overwrite::Yes && !goes_on(folder, &config, &network, source, valid)? {
         clear_run(folder)?;
     }
     // A state says whether it goes on with this config; until it has, the one that is there is not replaced.
@@ -154,6 +159,60 @@ fn prepare(
         write_config(folder, &config)?;
     }
     Ok((config, network, lock))
+}
+
+/// True if the folder holds an unfinished run of this config on these data.
+///
+/// # Errors
+/// If the system does not allow reading.
+fn goes_on(folder: &Path, config: &RunConfig, network: &Network, source: &Data, valid: Option<&Data>) -> Result<bool> {
+    match progress(folder, config) {
+        Ok(Progress::Unfinished) if folder.join(STATE_FILE).exists() => {
+            let data = train::data(source.as_ref(), valid.map(AsRef::as_ref))?;
+            let settings = train::settings(network, &config.train, config.seed, &data);
+            train::goes_on(&folder.join(STATE_FILE), &settings)
+        }
+        Ok(_) | Err(Error::Request { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// What the data of a config are by their contents, as [`trained_on`] gives it.
+///
+/// # Errors
+/// If they cannot be read.
+pub(super) fn data_of(config: &RunConfig) -> Result<Value> {
+    let (source, valid) = sources(config)?;
+    train::contents(source.as_ref(), valid.as_deref())
+}
+
+/// The data that the run in `folder` was begun on, as its state says it, or [`DATA_FILE`] without one; `None` where neither does.
+///
+/// # Errors
+/// If a file is damaged, or the system does not allow reading.
+pub(super) fn trained_on(folder: &Path) -> Result<Option<Value>> {
+    let (state, kept) = (folder.join(STATE_FILE), folder.join(DATA_FILE));
+    match train::data_in(&state) {
+        // Another part of a sweep may have removed it just now.
+        Err(_) if !state.exists() => {}
+        there => return there,
+    }
+    if !kept.exists() {
+        return Ok(None);
+    }
+    let wrong = |e: serde_json::Error| Error::request(kept.display().to_string(), "what data are", e.to_string());
+    serde_json::from_str(&Error::read_text(&kept)?).map(Some).map_err(wrong)
+}
+
+/// Removes the state of a finished run from its folder: it is twice the model's size. What it says of the data stays, in [`DATA_FILE`].
+pub(super) fn drop_state(folder: &Path) -> Result<()> {
+    if !folder.join(STATE_FILE).exists() {
+        return Ok(());
+    }
+    if let Some(data) = trained_on(folder)? {
+        model::write_atomically(&folder.join(DATA_FILE), format!("{data}\n").as_bytes())?;
+    }
+    clear(folder, &[STATE_FILE])
 }
 
 /// Writes the config into a run folder that does not have it yet.
@@ -221,7 +280,7 @@ pub(super) fn epochs(folder: &Path) -> Result<usize> {
 
 /// Removes the files of a run from its folder.
 pub(super) fn clear_run(folder: &Path) -> Result<()> {
-    clear(folder, &[CONFIG_FILE, WEIGHTS_FILE, STATE_FILE, HISTORY_FILE])?;
+    clear(folder, &[CONFIG_FILE, WEIGHTS_FILE, STATE_FILE, DATA_FILE, HISTORY_FILE])?;
     TrainLog::clear(folder)
 }
 

@@ -53,9 +53,8 @@ impl Feed {
         self.source.name()
     }
 
-    /// The hash by which the data set is known ([`data::fingerprint`]).
-    pub(crate) fn fingerprint(&self) -> Result<String> {
-        data::fingerprint(self.source.as_ref())
+    pub(crate) fn source(&self) -> &dyn Source {
+        self.source.as_ref()
     }
 
     /// Reads the data set once, in the given order and steps of `batch`.

@@ -92,7 +92,7 @@ pub fn together(
     let steps = feed::steps(train.len(), batch, least);
     // Only states hold what the data are.
     let kept = runs.iter().any(|run| run.member.keep.folder.is_some());
-    let data = if kept { run::data(&train, valid.as_ref())? } else { Value::Null };
+    let data = if kept { run::data(train.source(), valid.as_ref().map(Feed::source))? } else { Value::Null };
     let mut fleet = Fleet { runs, steps, batch, train, valid, data, epochs: spec.epochs };
     fleet.all()?;
     Ok(fleet.runs.into_iter().map(|run| run.failure.map_or(Ok(run.history), Err)).collect())

@@ -19,8 +19,10 @@ pub use history::{Epoch, History, Valid};
 pub use loss::{Loss, Mixing, loss};
 pub use mixup::{Mix, Mixes, MixupSpec, Pairing};
 pub use run::Member;
+pub(crate) use run::{contents, data, settings};
 pub use spec::{Schedule, TrainSpec};
 pub use state::STATE_FILE;
+pub(crate) use state::{data_in, goes_on};
 
 use crate::error::Result;
 use crate::model::Network;

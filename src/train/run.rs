@@ -1,11 +1,11 @@
 //! One model in training: its settings, its progress, and its folder.
 
-use super::feed::Feed;
 use super::history::History;
 use super::mixup::MixupSpec;
 use super::spec::TrainSpec;
 use super::state::{Adam, STATE_FILE, State};
 use super::{HISTORY_FILE, Keep};
+use crate::data::{self, Source};
 use crate::error::{Error, Result};
 use crate::event::Observer;
 use crate::model::{self, Network};
@@ -27,14 +27,34 @@ pub struct Member<'a> {
     pub observer: &'a dyn Observer,
 }
 
-/// What a state says of the data: their contents, by which a run knows them again wherever they lie, and the name of the training data.
-pub(super) fn data(train: &Feed, valid: Option<&Feed>) -> Result<Value> {
+/// What the data of a training run are by their contents, by which a run knows them again wherever they lie.
+///
+/// # Errors
+/// If they cannot be read.
+pub(crate) fn contents(train: &dyn Source, valid: Option<&dyn Source>) -> Result<Value> {
     let valid = match valid {
-        Some(feed) => Some(json!({ "samples": feed.len(), "sha256": feed.fingerprint()? })),
+        Some(source) => Some(json!({ "samples": source.len(), "sha256": data::fingerprint(source)? })),
         None => None,
     };
-    let sha256 = train.fingerprint()?;
-    Ok(json!({ "name": train.name(), "samples": train.len(), "sha256": sha256, "valid": valid }))
+    Ok(json!({ "samples": train.len(), "sha256": data::fingerprint(train)?, "valid": valid }))
+}
+
+/// What a state says of the data: their contents, and the name of the training data.
+pub(crate) fn data(train: &dyn Source, valid: Option<&dyn Source>) -> Result<Value> {
+    let mut data = contents(train, valid)?;
+    data["name"] = train.name().into();
+    Ok(data)
+}
+
+/// The settings that must not change between a run's beginning and its resume; `data` is what [`data`] says.
+pub(crate) fn settings(network: &Network, spec: &TrainSpec, seed: u64, data: &Value) -> Value {
+    json!({
+        "model": network.spec(),
+        "train": TrainSpec { hold_mib: 0, ..spec.clone() },
+        "seed": seed,
+        "kind": format!("{:?}", network.kind()),
+        "data": data,
+    })
 }
 
 /// One model in training.
@@ -52,15 +72,8 @@ impl Run<'_> {
         self.history.epochs.len() as u32
     }
 
-    /// The settings that must not change between a run's beginning and its resume; `data` is what [`data`] says.
     fn settings(&self, data: &Value) -> Value {
-        json!({
-            "model": self.member.network.spec(),
-            "train": TrainSpec { hold_mib: 0, ..self.spec.clone() },
-            "seed": self.member.seed,
-            "kind": format!("{:?}", self.member.network.kind()),
-            "data": data,
-        })
+        settings(self.member.network, &self.spec, self.member.seed, data)
     }
 
     /// Loads the state in its folder, if there is one.

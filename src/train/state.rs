@@ -108,19 +108,7 @@ impl State<'_> {
     pub(crate) fn read(&self, path: &Path) -> Result<History> {
         let subject = path.display().to_string();
         let contents = model::read_tensors(path)?;
-        let settings = contents.metadata.get(SETTINGS).and_then(|text| serde_json::from_str::<Value>(text).ok());
-        let settings = settings
-            .ok_or_else(|| Error::request(subject.clone(), "the state of a training run", "no settings in it"))?;
-        // States of version 0.1.0 know their data by name and number; later ones go on wherever the same data lie.
-        let known = settings.pointer("/data/sha256").is_some();
-        let left_out = if known { PLACE } else { CONTENTS };
-        if let Some((key, before, now)) = difference("", &less(&settings, left_out), &less(self.settings, left_out)) {
-            return Err(Error::request(
-                subject,
-                format!("the settings that this run began with, {key} = {before}"),
-                format!("{key} = {now} (take another output folder, or train anew)"),
-            ));
-        }
+        ensure_same(path, &settings_in(path, &contents.metadata)?, self.settings)?;
         let mut named: HashMap<_, _> = contents.tensors.into_iter().collect();
         for (name, mut tensor) in self.tensors() {
             let from = named.remove(&name).filter(|from| from.size() == tensor.size()).ok_or_else(|| {
@@ -134,6 +122,50 @@ impl State<'_> {
         rows.f_to_device(Device::Cpu)?.f_to_kind(Kind::Double)?.f_copy_data(&mut numbers, rows.numel())?;
         Ok(History::from_rows(&numbers))
     }
+}
+
+/// The settings in a state's free text.
+fn settings_in(path: &Path, metadata: &HashMap<String, String>) -> Result<Value> {
+    let settings = metadata.get(SETTINGS).and_then(|text| serde_json::from_str(text).ok());
+    settings
+        .ok_or_else(|| Error::request(path.display().to_string(), "the state of a training run", "no settings in it"))
+}
+
+/// Checks that a run with the settings `now` may go on with the state at `path`, of a run with the settings `before`.
+fn ensure_same(path: &Path, before: &Value, now: &Value) -> Result<()> {
+    // States of version 0.1.0 know their data by name and number; later ones go on wherever the same data lie.
+    let left_out = if before.pointer("/data/sha256").is_some() { PLACE } else { CONTENTS };
+    match difference("", &less(before, left_out), &less(now, left_out)) {
+        None => Ok(()),
+        Some((key, before, now)) => Err(Error::request(
+            path.display().to_string(),
+            format!("the settings that this run began with, {key} = {before}"),
+            format!("{key} = {now} (take another output folder, or train anew)"),
+        )),
+    }
+}
+
+/// True if a run with these settings goes on with the state at `path`: it is there, whole, and of such a run.
+///
+/// # Errors
+/// If the system does not allow reading.
+pub(crate) fn goes_on(path: &Path, settings: &Value) -> Result<bool> {
+    let same = |contents: model::Contents| ensure_same(path, &settings_in(path, &contents.metadata)?, settings);
+    match model::read_tensors(path).and_then(same) {
+        Ok(()) => Ok(true),
+        Err(Error::Request { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// What the state at `path` says of its data, by which they are known wherever they lie; `None` of a state of version 0.1.0, which knows
+/// them by name.
+///
+/// # Errors
+/// If it cannot be read, or is none.
+pub(crate) fn data_in(path: &Path) -> Result<Option<Value>> {
+    let settings = less(&settings_in(path, &model::read_tensors(path)?.metadata)?, PLACE);
+    Ok(settings.get("data").filter(|data| data.get("sha256").is_some()).cloned())
 }
 
 /// The settings without these keys of the data.

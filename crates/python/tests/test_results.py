@@ -48,6 +48,36 @@ def test_files_are_results_too(conv, images, tmp_path, command):
     assert pb.open(kept).attributes["metric"] == "stochastic"
 
 
+def test_a_saved_file_is_whole_or_not_there(conv, images, tmp_path, monkeypatch):
+    first, second = pb.score(conv, images, quiet=True), pb.score(conv, images, metric="mean", quiet=True)
+    path = tmp_path / "kept.h5"
+    first.save(path)
+    held = pb.open(path)
+    second.save(path, force=True)
+    # Another file of the same name, not other bytes in the file that is open.
+    assert torch.equal(held["trace"], first["trace"]) and torch.equal(pb.open(path)["trace"], second["trace"])
+    before = path.read_bytes()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("shutil.copyfileobj", full)
+    for name, force in (("kept.h5", True), ("new.h5", False)):
+        with pytest.raises(OSError, match="No space left"):
+            first.save(tmp_path / name, force=force)
+    monkeypatch.undo()
+    assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["kept.h5"]
+    second.save(path, force=True)
+    monkeypatch.setattr("os.link", full)
+    first.save(tmp_path / "new.h5")
+    assert torch.equal(pb.open(tmp_path / "new.h5")["trace"], first["trace"])
+    with pytest.raises(ValueError, match="found a folder"):
+        first.save(tmp_path, force=True)
+    (tmp_path / "link.h5").symlink_to(tmp_path / "nowhere.h5")
+    with pytest.raises(FileExistsError):
+        first.save(tmp_path / "link.h5")
+
+
 def test_files_that_are_none(tmp_path):
     with pytest.raises(FileNotFoundError, match="nothing there"):
         pb.open(tmp_path / "nowhere.h5")

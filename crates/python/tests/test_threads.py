@@ -95,6 +95,19 @@ def test_the_same_call_goes_on(conv, images, tmp_path, capsys):
     assert torch.allclose(found.spectrum, pb.score(conv, x, quiet=True).spectrum, rtol=1e-5, atol=1e-9)
 
 
+def test_rows_of_another_call_are_not_this_ones(conv, images, tmp_path):
+    x, out = images.repeat(20, 1, 1, 1), tmp_path / "scores.h5"
+    _interrupt_after(2.5)
+    with pytest.raises(KeyboardInterrupt) as raised:
+        pb.score(_slow(conv, 0.05), x, batch=2, out=out, quiet=True)
+    assert len(raised.value.finished["/index"])
+    # Stopped before it could find out whose they are.
+    _interrupt_after(0.3)
+    with pytest.raises(KeyboardInterrupt) as raised:
+        pb.score(_slow(conv, 1.0), x, batch=2, out=out, metric="mean", quiet=True)
+    assert raised.value.finished == {}
+
+
 def test_a_call_that_does_not_end_is_left(conv, images):
     sent = _interrupt_after(0.5)
     with pytest.raises(KeyboardInterrupt):

@@ -4,7 +4,7 @@ use crate::attack::{AttackSpec, SpectralSpec};
 use crate::config::Precision;
 use crate::config::{AttackConfig, Cell, HandOut, SaveImages, SweepSpec};
 use crate::data::Reading;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::event::Observer;
 use crate::metric::MetricKind;
 use crate::model::{self, Interface, WEIGHTS_FILE};
@@ -14,7 +14,7 @@ use crate::pipeline::train::{self, Progress, TrainRequest};
 use crate::pipeline::{AttackRequest, ScoreRequest, attack, score};
 use crate::spectrum::SpectrumSpec;
 use crate::store::Overwrite;
-use crate::train::STATE_FILE;
+use serde_json::Value;
 use std::path::Path;
 
 /// The progress of a cell.
@@ -29,9 +29,9 @@ pub(super) struct State {
 ///
 /// # Errors
 /// A wrong request if it holds something else than this cell.
-pub(super) fn state(spec: &SweepSpec, cell: Cell, folder: &Path) -> Result<State> {
+pub(super) fn state(spec: &SweepSpec, cell: Cell, folder: &Path, data: Option<&Value>) -> Result<State> {
     let epochs = train::epochs(folder).unwrap_or(0) as u64;
-    let mut done = is_trained(spec, cell, folder)?;
+    let mut done = is_trained(spec, cell, folder, data)?;
     if done {
         let sha256 = model::sha256(&folder.join(WEIGHTS_FILE))?;
         for request in scores(spec, cell, folder) {
@@ -52,8 +52,14 @@ pub(super) const DIRECTIONS_FILE: &str = "directions.h5";
 const DIRECTIONS: usize = 5;
 
 /// Does the remaining work of a cell.
-pub(super) fn work(spec: &SweepSpec, cell: Cell, folder: &Path, observer: &dyn Observer) -> Result<()> {
-    if !is_trained(spec, cell, folder)? {
+pub(super) fn work(
+    spec: &SweepSpec,
+    cell: Cell,
+    folder: &Path,
+    data: Option<&Value>,
+    observer: &dyn Observer,
+) -> Result<()> {
+    if !is_trained(spec, cell, folder, data)? {
         train::run(&training(spec, cell, folder), observer)?;
     }
     let sha256 = model::sha256(&folder.join(WEIGHTS_FILE))?;
@@ -67,13 +73,22 @@ pub(super) fn work(spec: &SweepSpec, cell: Cell, folder: &Path, observer: &dyn O
             attack::attack(&request, observer)?;
         }
     }
-    // The model is kept; the optimiser's state is twice its size and not needed any more.
-    train::clear(folder, &[STATE_FILE])
+    train::drop_state(folder)
 }
 
-/// True if nothing is left to train.
-pub(super) fn is_trained(spec: &SweepSpec, cell: Cell, folder: &Path) -> Result<bool> {
-    Ok(train::progress(folder, &spec.run_config(cell))? == Progress::Finished)
+/// True if nothing is left to train; `data` is what the sweep trains on, where it is at hand.
+///
+/// # Errors
+/// As [`state`]; a wrong request if the model was trained on other data, however far.
+pub(super) fn is_trained(spec: &SweepSpec, cell: Cell, folder: &Path, data: Option<&Value>) -> Result<bool> {
+    let finished = train::progress(folder, &spec.run_config(cell))? == Progress::Finished;
+    if let (Some(now), true) = (data, folder.exists())
+        && train::trained_on(folder)?.is_some_and(|there| there != *now)
+    {
+        let expected = "a model trained on the data as they are now, or --force";
+        return Err(Error::request(folder.display().to_string(), expected, "one trained on other data"));
+    }
+    Ok(finished)
 }
 
 /// The request to train a cell's model.

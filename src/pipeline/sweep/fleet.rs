@@ -10,6 +10,7 @@ use crate::event::Observer;
 use crate::model::Network;
 use crate::pipeline::train;
 use crate::train::{self as training, MixupSpec, TrainSpec};
+use serde_json::Value;
 use std::path::PathBuf;
 use std::time::Instant;
 use tch::Device;
@@ -52,10 +53,11 @@ pub(super) fn work(
     size: usize,
     whole: &Whole<'_>,
     folder: &impl Fn(&Cell) -> PathBuf,
+    data: Option<&Value>,
 ) -> Result<Vec<(usize, Error)>> {
     let mut places = Vec::new();
     for (place, (cell, _)) in pending.iter().enumerate() {
-        if !cell::is_trained(spec, *cell, &folder(cell))? {
+        if !cell::is_trained(spec, *cell, &folder(cell), data)? {
             places.push(place);
         }
     }

@@ -6,6 +6,7 @@
 //! of samples, a file) is saved when done, so a killed sweep continues where it stopped. `RUN/sweep.h5` and `RUN/report.html` are made only
 //! from the cells' files.
 
+mod alike; //   all models are of one training data
 mod cell; //    one model: train, score, attack
 mod cells; //   the files of all cells, each opened once
 mod fleet; //   many models trained as one
@@ -14,7 +15,7 @@ mod relate; //  correlations over the models and over the samples
 mod summary; // one cell in a few numbers
 mod watch; //   reports of many cells at once for one observer
 
-use super::train::clear;
+use super::train::{self, clear};
 use crate::config::{Cell, Shard, SweepSpec, Workers};
 use crate::device::name;
 use crate::error::{Error, Result};
@@ -24,6 +25,7 @@ use crate::model::write_atomically;
 use crate::report;
 use crate::store::Overwrite;
 use relate::Related;
+use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -53,7 +55,7 @@ pub struct SweepRequest {
     pub spec: SweepSpec,
     /// Its folder.
     pub output: PathBuf,
-    /// Whether all of it may be done again.
+    /// Whether all of it may be done again. What the same request left unfinished is not: it goes on after a stop.
     pub overwrite: Overwrite,
     /// One part of the models; other processes do the others in the same folder.
     pub share: Option<Shard>,
@@ -83,10 +85,15 @@ pub fn run(request: &SweepRequest, observer: &dyn Observer) -> Result<Option<Swe
     let device = spec.device.resolve_told(observer)?;
     let all = spec.cells();
     let folder = |cell: &Cell| output.join(CELLS).join(cell.name());
+    let first = all.first().map(|cell| train::data_of(&spec.run_config(*cell)));
+    // Where the data are no longer at hand, models that are done stay what they are.
+    let data = first.and_then(Result::ok);
+    let data = data.as_ref();
     let Some(share) = share else {
         let _alone = FolderLock::of(output)?;
         prepare(output, spec, &all, *overwrite)?;
-        models(spec, &all, device, observer, &folder, None)?;
+        alike::ensure(spec, &all, output, *overwrite, data)?;
+        models(spec, &all, device, observer, &folder, data, None)?;
         return join(spec, &all, output, device, observer).map(Some);
     };
     if *overwrite == Overwrite::Yes {
@@ -96,19 +103,20 @@ pub fn run(request: &SweepRequest, observer: &dyn Observer) -> Result<Option<Swe
     {
         let _alone = soon_alone(output, observer)?;
         prepare(output, spec, &all, *overwrite)?;
+        alike::ensure(spec, &all, output, *overwrite, data)?;
     }
     // One of each N in turn comes first, because neighbours in the grid take equally long; then what others have not begun, the last ones
     // first. Models that are trained at once are begun at once.
     let mine: Vec<Cell> = all.iter().copied().skip(share.part - 1).step_by(share.of).collect();
     let claims = output.join(CELLS);
     if !mine.is_empty() {
-        models(spec, &mine, device, observer, &folder, Some(&claims))?;
+        models(spec, &mine, device, observer, &folder, data, Some(&claims))?;
     }
     let others: Vec<Cell> = all.iter().rev().copied().filter(|cell| !mine.contains(cell)).collect();
-    if !fleet::may_be(spec, device) && lock::is_shared(&claims) && unfinished(spec, &others, &folder)? > 0 {
-        models(spec, &others, device, observer, &folder, Some(&claims))?;
+    if !fleet::may_be(spec, device) && lock::is_shared(&claims) && unfinished(spec, &others, &folder, data)? > 0 {
+        models(spec, &others, device, observer, &folder, data, Some(&claims))?;
     }
-    let left = unfinished(spec, &all, &folder)?;
+    let left = unfinished(spec, &all, &folder, data)?;
     let lock = if left > 0 { None } else { FolderLock::of(output).ok() };
     let Some(_alone) = lock else {
         let what = if left > 0 {
@@ -137,8 +145,13 @@ fn soon_alone(output: &Path, observer: &dyn Observer) -> Result<FolderLock> {
 }
 
 /// The number of models that are not finished.
-fn unfinished(spec: &SweepSpec, cells: &[Cell], folder: &impl Fn(&Cell) -> PathBuf) -> Result<usize> {
-    let states = cells.iter().map(|cell| cell::state(spec, *cell, &folder(cell)));
+fn unfinished(
+    spec: &SweepSpec,
+    cells: &[Cell],
+    folder: &impl Fn(&Cell) -> PathBuf,
+    data: Option<&Value>,
+) -> Result<usize> {
+    let states = cells.iter().map(|cell| cell::state(spec, *cell, &folder(cell), data));
     Ok(states.collect::<Result<Vec<_>>>()?.iter().filter(|state| !state.done).count())
 }
 
@@ -149,12 +162,13 @@ fn models(
     device: Device,
     observer: &dyn Observer,
     folder: &(impl Fn(&Cell) -> PathBuf + Sync),
+    data: Option<&Value>,
     claims: Option<&Path>,
 ) -> Result<()> {
     let mut pending = Vec::new();
     let mut epochs = 0;
     for cell in cells {
-        let there = cell::state(spec, *cell, &folder(cell))?;
+        let there = cell::state(spec, *cell, &folder(cell), data)?;
         epochs += there.epochs;
         if !there.done {
             pending.push((*cell, there.epochs));
@@ -173,8 +187,9 @@ fn models(
     let whole = Whole::new(observer);
     let total = cells.len() as u64 * u64::from(spec.train.epochs);
     observer.on(Event::Begin { task: "sweep", unit: "epochs", total, done: epochs.min(total) });
-    let trained = if together > 1 { fleet::work(spec, &pending, together, &whole, folder) } else { Ok(vec![]) };
-    let worked = trained.and_then(|failed| work(spec, &pending, failed, cells.len(), workers, &whole, folder, claims));
+    let trained = if together > 1 { fleet::work(spec, &pending, together, &whole, folder, data) } else { Ok(vec![]) };
+    let worked =
+        trained.and_then(|failed| work(spec, &pending, failed, cells.len(), workers, &whole, folder, data, claims));
     observer.on(Event::End);
     worked
 }
@@ -188,6 +203,7 @@ fn join(
     observer: &dyn Observer,
 ) -> Result<SweepOutcome> {
     let folder = |cell: &Cell| output.join(CELLS).join(cell.name());
+    alike::ensure_done(cells, &folder)?;
     let rows: Vec<CellSummary> =
         cells.iter().map(|cell| CellSummary::read(spec, *cell, &folder(cell))).collect::<Result<_>>()?;
     observer.check()?;
@@ -228,6 +244,8 @@ fn prepare(output: &Path, spec: &SweepSpec, cells: &[Cell], overwrite: Overwrite
                     found,
                 ));
             }
+            // The same command goes on after a stop: only a sweep that is done is done again.
+            (None, Overwrite::Yes) if !output.join(SWEEP_FILE).exists() => {}
             (_, Overwrite::Yes) => {
                 // Parts of the sweep hold its folder for moments only, and their models while they work on them.
                 let _theirs = claimed(output, there.cells().iter().chain(cells))?;
@@ -235,7 +253,8 @@ fn prepare(output: &Path, spec: &SweepSpec, cells: &[Cell], overwrite: Overwrite
                     cell::clear(&output.join(CELLS).join(cell.name()), &there)?;
                     cell::clear(&output.join(CELLS).join(cell.name()), spec)?;
                 }
-                clear(output, &[SWEEP_FILE, REPORT_FILE])?;
+                // Last, because without it a sweep goes on.
+                clear(output, &[REPORT_FILE, SWEEP_FILE])?;
             }
             (None, Overwrite::No) => {}
         }
@@ -282,6 +301,7 @@ fn work(
     workers: usize,
     whole: &Whole,
     folder: &(impl Fn(&Cell) -> PathBuf + Sync),
+    data: Option<&Value>,
     claims: Option<&Path>,
 ) -> Result<()> {
     let threads = (tch::get_num_threads().max(1) as usize / workers).max(1) as i32;
@@ -296,12 +316,12 @@ fn work(
             claim => claim?,
         };
         // Another part may have done it meanwhile.
-        if claims.is_some() && cell::state(spec, cell, &folder(&cell))?.done {
+        if claims.is_some() && cell::state(spec, cell, &folder(&cell), data)?.done {
             return Ok(());
         }
         let began = Instant::now();
         let listener = whole.cell(cell, epochs, spec.train.epochs);
-        cell::work(spec, cell, &folder(&cell), &listener)?;
+        cell::work(spec, cell, &folder(&cell), data, &listener)?;
         let summary = CellSummary::read(spec, cell, &folder(&cell))?;
         let done = finished.fetch_add(1, Ordering::Relaxed) + 1;
         let left = places.len() - done;

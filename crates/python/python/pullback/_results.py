@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import builtins
+import contextlib
 import os
+import secrets
 import shutil
 import weakref
 from collections.abc import Iterator, Mapping
@@ -79,14 +82,31 @@ class Results(Mapping[str, Tensor]):
         return sorted({p[len(prefix) :].split("/")[0] for p in self.shapes if p.startswith(prefix)})
 
     def save(self, path: str | os.PathLike[str], *, force: bool = False) -> None:
-        """Writes the results as a file, the same that ``out=path`` writes.
+        """Writes the results as a file, the same that ``out=path`` writes. The file is there whole or not at all, and one that was there
+        stays as it is until then; whoever has it open goes on with the old one.
 
         Raises:
             FileExistsError: Where it is there already, without ``force``.
+            ValueError: Where something else than a file is there.
+            OSError: Where it cannot be written.
         """
-        if os.path.exists(path) and not force:
-            raise FileExistsError(f"{os.fspath(path)}: expected a new file (or force=True), found one that exists")
-        shutil.copyfile(self.path, path)
+        path = os.fspath(path)
+        if os.path.exists(path) and not os.path.isfile(path):
+            found = "a folder" if os.path.isdir(path) else "a special file"
+            raise Ask(f"{path}: expected the name of a file to write, found {found}")
+        if os.path.lexists(path) and not force:
+            raise _taken(path)
+        folder, name = os.path.split(path)
+        copy = os.path.join(folder, f".pullback-{os.getpid()}-{secrets.token_hex(4)}-{name}")
+        try:
+            with builtins.open(self.path, "rb") as held, builtins.open(copy, "xb") as file:
+                shutil.copyfileobj(held, file)
+                file.flush()
+                os.fsync(file.fileno())
+            _name(copy, path, force)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(copy)
 
     def _base(self) -> dict[str, Any]:
         labels = self.labels
@@ -105,6 +125,24 @@ class Results(Mapping[str, Tensor]):
         from ._report import framed
 
         return framed([self])
+
+
+def _taken(path: str) -> FileExistsError:
+    return FileExistsError(f"{path}: expected a new file (or force=True), found one that exists")
+
+
+def _name(copy: str, path: str, force: bool) -> None:
+    """Gives a complete file its name in one step."""
+    if force:
+        return os.replace(copy, path)
+    try:
+        # Unlike a rename it fails where a file has appeared meanwhile.
+        os.link(copy, path)
+    except FileExistsError:
+        raise _taken(path) from None
+    except OSError:
+        # Some file systems have no hard links.
+        os.rename(copy, path)
 
 
 class Scores(Results):

@@ -383,7 +383,9 @@ def _evaluate(
         return made(path, folder)
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
-            error.finished = _finished(path)  # type: ignore[attr-defined]
+            # Until this call has begun to store, what lies there is another's.
+            own = folder is not None or listener._task[0] in _STORING
+            error.finished = _finished(path) if own else {}  # type: ignore[attr-defined]
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
         elif asked is not None:
@@ -396,8 +398,12 @@ def _evaluate(
             asked._forget()
 
 
+#: The engine's work whose rows are stored; it is begun once the result file is.
+_STORING = ("scoring", "attacking")
+
+
 def _finished(path: Path) -> dict[str, Tensor]:
-    """What an interrupted run leaves; nothing where no file was begun."""
+    """What an interrupted run leaves."""
     try:
         return _native.finished(path)
     except (ValueError, OSError):

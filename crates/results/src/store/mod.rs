@@ -31,9 +31,9 @@ pub use reader::{Reader, is_foreign, is_result};
 pub use relation::{Quantity, Relation, attacks, direction};
 pub use schema::{DatasetInfo, FORMAT, FileKind, sample_axis};
 pub use summary::{Contents, ScoreSummary, inspect};
-pub use target::{Overwrite, ensure_free};
+pub use target::{Overwrite, discard_unfinished, ensure_apart, ensure_free};
 pub(crate) use target::{folder, sync_name};
-pub use unfinished::finished;
+pub use unfinished::{begun, finished};
 pub use whole::write_whole;
 pub use writer::{Resumption, Samples, Writer};
 

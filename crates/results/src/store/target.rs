@@ -4,6 +4,8 @@ use crate::error::{Error, IN_USE, Result};
 use crate::lock::{self, Lock};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// What happens to an existing file under the output's name.
@@ -36,6 +38,11 @@ pub fn ensure_free(path: &Path, overwrite: Overwrite) -> Result<()> {
     if path.file_name().is_none() {
         return Err(Error::request(shown, "the name of a file to write", "no file name"));
     }
+    // A path forgets that it ended so, and the system does not.
+    let end = path.as_os_str().as_bytes();
+    if end.ends_with(b"/") || end.ends_with(b"/.") {
+        return Err(Error::request(shown, "the name of a file to write", "the name of a folder"));
+    }
     match fs::metadata(path) {
         Ok(found) if found.is_dir() => {
             return Err(Error::request(shown, "the name of a file to write", "a folder"));
@@ -46,7 +53,11 @@ pub fn ensure_free(path: &Path, overwrite: Overwrite) -> Result<()> {
         }
         Ok(_) if overwrite == Overwrite::No => return Err(taken(path)),
         Ok(_) => {}
-        Err(e) if e.kind() == ErrorKind::NotFound => {}
+        Err(e) if e.kind() == ErrorKind::NotFound => {
+            if overwrite == Overwrite::No && fs::symlink_metadata(path).is_ok() {
+                return Err(Error::request(shown, "no such file yet (--force replaces it)", "a link to nothing"));
+            }
+        }
         Err(e) => return Err(refused(path, e)),
     }
     let folder = folder(path);
@@ -54,6 +65,31 @@ pub fn ensure_free(path: &Path, overwrite: Overwrite) -> Result<()> {
         let found = if folder.exists() { "a file" } else { "nothing there" };
         return Err(Error::request(shown, format!("an existing folder {}", folder.display()), found));
     }
+    Ok(())
+}
+
+/// Checks that an output is none of the files that its run reads, under whatever names: it would take their place.
+///
+/// # Errors
+/// A wrong request if it is.
+pub fn ensure_apart<'a>(output: &Path, inputs: impl IntoIterator<Item = &'a Path>) -> Result<()> {
+    let id = |path: &Path| fs::metadata(path).map(|found| (found.dev(), found.ino())).ok();
+    let Some(own) = id(output) else { return Ok(()) };
+    match inputs.into_iter().find(|input| id(input) == Some(own)) {
+        None => Ok(()),
+        Some(input) => {
+            let expected = "another file than those that are read";
+            Err(Error::request(output.display().to_string(), expected, input.display().to_string()))
+        }
+    }
+}
+
+/// Removes the unfinished file of the result `path`, which nobody goes on with.
+///
+/// # Errors
+/// A wrong request if another process writes it, or no file could be written there.
+pub fn discard_unfinished(path: &Path) -> Result<()> {
+    Target::new(path, Overwrite::Yes)?.discard();
     Ok(())
 }
 

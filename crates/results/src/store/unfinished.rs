@@ -11,6 +11,18 @@ use crate::error::{Error, Result};
 use hdf5::file::OpenMode;
 use std::path::Path;
 
+/// The finished samples of the unfinished file of the result `path`, and the paths of its data sets.
+///
+/// # Errors
+/// Where there is no such file, or it cannot be read.
+pub fn begun(path: &Path) -> Result<(Vec<u64>, Vec<String>)> {
+    let path = until_complete(path, UNFINISHED);
+    let file = columns::open(&path, OpenMode::Read).map_err(|e| fault(&path, e))?;
+    let journal = file.dataset(INDEX).and_then(|index| index.read_raw::<i64>()).map_err(|e| fault(&path, e))?;
+    let samples = journal.into_iter().filter(|entry| is_stored(*entry)).map(sample_of).collect();
+    Ok((samples, datasets(&file, &path)?.into_iter().map(|info| info.path).collect()))
+}
+
 /// The finished rows of the unfinished file of the result `path`: every column, `/index` among them, with these rows alone. Nothing where
 /// no row is finished.
 ///

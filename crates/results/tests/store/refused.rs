@@ -84,6 +84,30 @@ fn outputs_that_cannot_be_written_are_refused_at_once() {
         assert_refused(&error, &[]);
         assert!(error.to_string().to_lowercase().contains(part), "{error} lacks {part}");
     }
+    for end in ["new/", "new/."] {
+        let error = create(&PathBuf::from(format!("{}/{end}", folder.path().display())), Overwrite::Yes).map(|_| ());
+        let error = error.unwrap_err();
+        assert_refused(&error, &[end, "the name of a folder"]);
+    }
+    // Only a rename takes the place of a link.
+    let link = folder.path().join("link.h5");
+    std::os::unix::fs::symlink(folder.path().join("nowhere.h5"), &link).unwrap();
+    assert_refused(&create(&link, Overwrite::No).map(|_| ()).unwrap_err(), &["link.h5", "a link to nothing"]);
+    create(&link, Overwrite::Yes).unwrap();
+}
+
+#[test]
+fn an_output_is_none_of_its_inputs() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    std::fs::write(at("data.h5"), b"x").unwrap();
+    std::os::unix::fs::symlink(at("data.h5"), at("link.h5")).unwrap();
+    let (data, link, new) = (at("data.h5"), at("link.h5"), at("new.h5"));
+    for (output, input) in [(&data, &data), (&link, &data), (&data, &link)] {
+        let error = ensure_apart(output, [new.as_path(), input.as_path()]).unwrap_err();
+        assert_refused(&error, &["another file than those that are read"]);
+    }
+    ensure_apart(&new, [data.as_path(), new.as_path()]).unwrap();
 }
 
 #[test]
