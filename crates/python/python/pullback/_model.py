@@ -157,7 +157,7 @@ class Model:
     def reader(self, double: bool) -> Reader:
         """What the engine calls, in float64 or float32. A model of another dtype is copied; the one that was given stays as it is."""
         dtype = torch.float64 if double else torch.float32
-        others = {t.dtype for t in self._tensors() if t.is_floating_point()} - {dtype}
+        others = {t.dtype for t in self._tensors() if t.dtype != _in(t, dtype)}
         if not others:
             return Reader(self, self._family, dtype, self.module)
         shown = ", ".join(str(o).removeprefix("torch.") for o in sorted(others, key=str))
@@ -169,13 +169,11 @@ class Model:
         with self._lock:
             if dtype not in self._copies:
                 try:
-                    twin = copy.deepcopy(self.vae).to(dtype).requires_grad_(False)
+                    twin = _converted(copy.deepcopy(self.vae), dtype)
                 except Exception as error:
                     raise Ask(
                         f"{self.name}: expected a model that can be copied, because it is in {shown}, found {told(error)}"
                     ) from error
-                for sub in twin.modules():
-                    sub.training = False
                 self._copies[dtype] = self._asked(twin), twin
             family, twin = self._copies[dtype]
             return Reader(self, family, dtype, twin if isinstance(twin, torch.nn.Module) else None)
@@ -320,6 +318,30 @@ class Reader:
             raise Ask(
                 f"{name}: {'encode' if what == 'mu' else what}: expected a tensor [{given.shape[0]}, ...] for {given.shape[0]} sample(s), found {found}"
             )
+
+
+def _in(tensor: Tensor, dtype: torch.dtype) -> torch.dtype:
+    """What a tensor is in a model of a floating-point dtype: complex numbers have parts of it."""
+    if tensor.is_complex():
+        return dtype.to_complex()
+    return dtype if tensor.is_floating_point() else tensor.dtype
+
+
+def _converted(module: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
+    """A module of one's own in another dtype, in evaluation mode, its parameters without a gradient."""
+    if any(t.is_complex() for t in (*module.parameters(), *module.buffers())):
+        # to() makes real numbers of complex ones, without their imaginary part.
+        module._apply(lambda t: t.to(_in(t, dtype)))
+    else:
+        # As the module's class may have its own: Lightning's notes the dtype.
+        module.to(dtype)
+    for parameter in module.parameters():
+        parameter.requires_grad_(False)
+    for sub in module.modules():
+        # A frozen file's module has no such mode.
+        if getattr(sub, "training", False):
+            sub.training = False
+    return module
 
 
 def _range(pair: Sequence[float]) -> tuple[float, float]:
