@@ -131,8 +131,8 @@ class Model:
 
     @property
     def sha256(self) -> str:
-        """What the model is, in hex: of its weights, its classes, its functions and how it is read. An unfinished result goes on only with
-        the same; where weights or functions cannot be read, with none."""
+        """What the model is, in hex: of its weights and buffers, the classes and plain attributes of its modules, its functions and how it is
+        read. An unfinished result goes on only with the same; where weights or functions cannot be read, with none."""
         seen = Identity()
         for part in (
             type(self.vae).__qualname__,
