@@ -95,7 +95,9 @@ def _traced(passes: _Passes, model: Model, x: Tensor) -> torch.jit.ScriptModule:
     with torch.no_grad(), warnings.catch_warnings():
         # TorchScript is deprecated, and a trace warns of every shape that Python asks for: the comparison tells what matters.
         warnings.simplefilter("ignore")
+        # Asked before it is traced: more is asked before a first question.
         mean = passes._reader.encode(x)[0]
+        passes._reader.decode(mean)
         try:
             traced = torch.jit.trace_module(passes, {"encode": x, "decode": mean}, check_trace=False)
         except Exception as error:

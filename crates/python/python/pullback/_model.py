@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ._families import Family, family_of, uncompiled, unwrapped
 from ._identity import Identity
+from ._memory import Memory
 from ._outputs import SCALES, Ask, Reading, image_of, log_variance, reading_of, told
 
 
@@ -87,6 +88,7 @@ class Model:
         self.input_range = _range(self._family.input_range if input_range is None else input_range)
         self._reading: Reading | None = None
         self._image: tuple[Callable[[Any], Tensor], str] | None = None
+        self._encode, self._decode = (Memory(f"{self.name}: {part}") for part in ("encode", "decode"))
         self._copies: dict[torch.dtype, Any] = {}
         self._lock = threading.Lock()
         self._unlike()
@@ -222,7 +224,8 @@ class Reader:
         """[B, ...] to mu and ln sigma^2 or None, [B, L] each."""
         model = self._model
         low, high = model.input_range
-        output = self._family.encode(x if (low, high) == (0.0, 1.0) else x * (high - low) + low)
+        seen = x if (low, high) == (0.0, 1.0) else x * (high - low) + low
+        output = model._encode.ask(self._family.encode, seen)
         if model._reading is None:
             reading = reading_of(output, model.name, self._family.encode, model.posterior, model.outputs)
             if model.posterior_of_library:
@@ -232,7 +235,9 @@ class Reader:
             model._reading = reading
         mean, scale = model._reading.pick(output)
         self._check("mu", mean, x)
+        mean = model._encode.kept(mean)
         if scale is not None:
+            scale = model._encode.kept(scale)
             if scale.shape != mean.shape:
                 scale = torch.broadcast_to(scale, mean.shape)
             scale = log_variance(scale, model._reading.scale or "logvar")
@@ -247,11 +252,12 @@ class Reader:
     def decode(self, z: Tensor) -> Tensor:
         """[B, L] to images [B, ...]."""
         model = self._model
-        output = self._family.decode(z if self._code is None else z.reshape(-1, *self._code))
+        output = model._decode.ask(self._family.decode, z if self._code is None else z.reshape(-1, *self._code))
         if model._image is None:
             model._image = image_of(output, model.name)
         image = model._image[0](output)
         self._check("decode", image, z)
+        image = model._decode.kept(image)
         low, high = model.input_range
         if self._sample is not None and image.shape[1:] != self._sample:
             if image[0].numel() != torch.Size(self._sample).numel():
@@ -278,6 +284,9 @@ class Reader:
         """The outputs of the watched layers, [B, ...] each, while x [B, ...] is encoded and its mean decoded; none where none is."""
         if not self._watched or self._module is None:
             return []
+        if self._model._encode.writes is None or self._model._decode.writes is None:
+            # More is asked before a first question.
+            self.decode(self.encode(x)[0])
         seen: dict[str, list[Tensor]] = {layer: [] for layer in self._watched}
         here = threading.get_ident()
 
