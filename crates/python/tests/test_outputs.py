@@ -202,6 +202,31 @@ def test_what_decoders_give(give):
     assert torch.allclose(plain.spectrum, other.spectrum)
 
 
+@pytest.mark.parametrize(
+    ("turn", "fits"),
+    [
+        (lambda y: y.permute(0, 2, 3, 1), False),
+        (lambda y: y.transpose(2, 3), False),
+        (lambda y: y.flatten(2), False),
+        (lambda y: y[:, :1], False),
+        (lambda y: y.flatten(1), True),
+        (lambda y: y[:, None], True),
+    ],
+)
+def test_axes_of_decoders(turn, fits):
+    torch.manual_seed(0)
+    into, back = torch.nn.Linear(36, 3), torch.nn.Linear(3, 36)
+    encode, x = (lambda x: into(x.flatten(1))), torch.rand(3, 2, 3, 6)
+    plain = pb.Model(into, encode=encode, decode=lambda z: back(z).view(-1, 2, 3, 6))
+    model = pb.Model(into, encode=encode, decode=lambda z: turn(back(z).view(-1, 2, 3, 6)))
+    if fits:
+        expected, found = (pb.score(m, x, metric="output", quiet=True).spectrum for m in (plain, model))
+        assert torch.equal(expected, found)
+        return
+    with pytest.raises(ValueError, match=r"decode: expected \[B, 2, 3, 6\] or \[B, 36\], found \[\d, "):
+        pb.score(model, x, metric="output", quiet=True)
+
+
 def test_another_range_of_pixels():
     parts, into, encode, decode = _vae(lambda m, v: (m, v))
     x = torch.rand(4, 1, 3, 4)

@@ -27,7 +27,7 @@ class Memory:
 
     def ask(self, function: Callable[[Tensor], Any], given: Tensor) -> Any:
         """What `function` says of `given` [B, ...]."""
-        if self.writes is None and not torch.jit.is_tracing():
+        if self.writes is None and not torch.jit.is_tracing():  # type: ignore[attr-defined]
             # What does not take one row says so at the question, or the engine does.
             with contextlib.suppress(Exception):
                 self._look(function, given)

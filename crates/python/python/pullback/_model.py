@@ -260,10 +260,7 @@ class Reader:
         image = model._decode.kept(image)
         low, high = model.input_range
         if self._sample is not None and image.shape[1:] != self._sample:
-            if image[0].numel() != torch.Size(self._sample).numel():
-                raise Ask(
-                    f"{model.name}: decode: expected images of shape {list(self._sample)} for codes of shape {list(self._code or ())}, found {list(image.shape[1:])}"
-                )
+            _refuse_other_axes(model.name, image.shape, self._sample)
             image = image.reshape(-1, *self._sample)
         image = image.to(z)
         return image if (low, high) == (0.0, 1.0) else (image - low) / (high - low)
@@ -327,6 +324,18 @@ class Reader:
             raise Ask(
                 f"{name}: {'encode' if what == 'mu' else what}: expected a tensor [{given.shape[0]}, ...] for {given.shape[0]} sample(s), found {found}"
             )
+
+
+def _refuse_other_axes(name: str, shape: Sequence[int], sample: Sequence[int]) -> None:
+    """Refuses images of `shape` [B, ...] that are neither flat nor, but for axes of length 1, of the shape of a sample: as many values in
+    another order (channels last) are another image."""
+    size = torch.Size(sample).numel()
+    if list(shape[1:]) == [size] or [n for n in shape[1:] if n != 1] == [n for n in sample if n != 1]:
+        return
+    asked = "" if len(sample) == 1 else f"[B, {', '.join(map(str, sample))}] or "
+    raise Ask(
+        f"{name}: decode: expected {asked}[B, {size}], found {list(shape)} (decode=lambda z: ... says how its axes are turned)"
+    )
 
 
 def _in(tensor: Tensor, dtype: torch.dtype) -> torch.dtype:
