@@ -97,7 +97,7 @@ class Model:
         encode, decode = self._own
         if encode is not None and decode is not None:
             return Family(encode, decode, "encode= as given", "decode= as given")
-        family = family_of(vae, self.name)
+        family = family_of(vae, self.name, encode is None and decode is None)
         if encode is None and decode is None:
             return family
         return Family(
@@ -232,6 +232,10 @@ class Reader:
                 reading = dataclasses.replace(
                     reading, words=reading.words.replace("as you said", "as the library says")
                 )
+            mean, scale = reading.pick(output)
+            self._check("mu", mean, x)
+            if self._family.parts and scale is None:
+                self._try_decoder(mean)
             model._reading = reading
         mean, scale = model._reading.pick(output)
         self._check("mu", mean, x)
@@ -264,6 +268,17 @@ class Reader:
             image = image.reshape(-1, *self._sample)
         image = image.to(z)
         return image if (low, high) == (0.0, 1.0) else (image - low) / (high - low)
+
+    def _try_decoder(self, code: Tensor) -> None:
+        """Refuses an encoder whose one tensor is no code: mu and a scale side by side, or features."""
+        try:
+            with torch.no_grad():
+                self._family.decode(code[:1].detach().clone())
+        except Exception as error:
+            shape = [1, *code.shape[1:]]
+            raise Ask(
+                f"{self._model.name}: encode: expected a code that decoder takes, found one tensor {shape}, for which it raises {told(error)} (encode=lambda x: model.encoder(x).chunk(2, 1) if it holds mu and a scale)"
+            ) from error
 
     def watch(self, layers: Sequence[str]) -> None:
         """Lets :meth:`features` give the outputs of the layers of these names, in this order."""
