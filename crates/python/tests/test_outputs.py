@@ -93,6 +93,66 @@ def test_names_in_the_source_tell():
     assert "outputs 1 and 2, read as mu and std (the code calls it z_std)" in str(model)
 
 
+SOURCE = """
+import torch
+from torch import nn
+class Encoder(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(12, 4)
+    def forward(self, x):
+        mu, log_sigma = self.fc(x.flatten(1)).chunk(2, 1)
+        logvar, h = 2 * log_sigma, mu + 1
+        return {returned}
+class Vae(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = Encoder()
+    def inner(self, x):
+        return self.net(x)
+    def encode(self, x):
+        return self.{through}(x)
+    def decode(self, z):
+        return z.repeat(1, 6).view(-1, 1, 3, 4)
+"""
+
+
+@pytest.mark.parametrize("through", ["net", "net.forward", "inner", None])
+@pytest.mark.parametrize(
+    ("returned", "words"),
+    [
+        ("mu, log_sigma", "outputs 0 and 1, read as mu and logstd (the code calls it log_sigma)"),
+        ("[mu, log_sigma]", "outputs 0 and 1, read as mu and logstd (the code calls it log_sigma)"),
+        ("logvar, mu", "outputs 1 and 0, read as mu and logvar (the code calls it logvar)"),
+        ("h, mu, logvar", "outputs 1 and 2, read as mu and logvar (the code calls it logvar)"),
+        ("mu.flatten(1), log_sigma.clamp(-5, 2)", "read as mu and logstd (the code calls it log_sigma)"),
+        ("mu, torch.clamp(log_sigma, -5, 2).float()", "read as mu and logstd (the code calls it log_sigma)"),
+        ("mu, log_sigma.exp()", None),
+    ],
+)
+def test_names_are_followed_into_modules(through, returned, words, tmp_path):
+    (tmp_path / "followed.py").write_text(SOURCE.format(through=through or "net", returned=returned))
+    vae = runpy.run_path(str(tmp_path / "followed.py"))["Vae"]()
+    sequence = torch.nn.Sequential(torch.nn.Identity(), vae.net)
+    x = torch.rand(4, 1, 3, 4)
+    for made in ({}, {"outputs": (0, 1)}) if words and "0 and 1" in words else ({},):
+        model = pb.Model(vae, encode=sequence if through is None else None, **made)
+        if words is None:
+            with pytest.raises(ValueError, match="known to be a variance of some kind"):
+                pb.score(model, x, quiet=True)
+            continue
+        found = pb.score(model, x, metric="fisher", quiet=True)
+        assert words in _reading(model), str(model)
+        exact = torch.nn.Linear(12, 4).double()
+        exact.load_state_dict(vae.net.fc.state_dict())
+
+        def encode(x, exact=exact):
+            mu, log_sigma = exact(x.flatten(1)).chunk(2, 1)
+            return mu, 2 * log_sigma
+
+        spectra_agree(found.spectrum, eigenvalues(encode, vae.decode, x, "fisher"), 1e-5)
+
+
 @pytest.mark.parametrize(
     ("returned", "code"),
     [("mu, z", 0), ("z, mu", 1), ("mu, self.reparameterize(mu)", 0), ("log_var, mu_2", 0), ("mu, sample", 0)],

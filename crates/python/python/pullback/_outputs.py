@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal
+from torch.nn import Module, Sequential
 
 SCALES = ("logvar", "logstd", "std", "var")
 
@@ -55,6 +56,11 @@ _IMAGES = (
 _DRESS = re.compile(
     r"^(self_)?(fc|linear|layer|head|conv|to|get|compute|dense|quant)_|_(layer|head|fc|linear|conv|net)$"
 )
+# What is done to a tensor that stays what it is: its values are limited, or its axes are others.
+_SAME = {
+    *("clamp", "clamp_", "clip", "flatten", "view", "view_as", "reshape", "reshape_as", "squeeze", "unsqueeze"),
+    *("contiguous", "clone", "float", "double", "to", "type_as", "transpose", "permute", "movedim"),
+}
 # Names of what is no scale, beside those of means.
 _OTHERS = re.compile(
     r"sampl|reparam|recon|quantized|^(z|zs|h|hidden|x|x_hat|features?|skips?|loss|kl|kld|indices|eps|noise)$|^z_q$"
@@ -116,7 +122,7 @@ def reading_of(
 
     Raises Ask where it cannot be told."""
     if outputs is not None:
-        return _chosen(output, model, posterior, outputs)
+        return _chosen(output, model, encode, posterior, outputs)
     if isinstance(output, Tensor):
         return Reading(lambda o: (o, None), None, "one tensor, a code without a variance")
     if isinstance(output, Distribution):
@@ -292,7 +298,9 @@ def _judged(scale: Tensor, name: str | None, model: str, posterior: str | None) 
     )
 
 
-def _chosen(output: Any, model: str, posterior: str | None, outputs: Sequence[int | str]) -> Reading:
+def _chosen(
+    output: Any, model: str, encode: Callable[..., Any], posterior: str | None, outputs: Sequence[int | str]
+) -> Reading:
     if not 1 <= len(outputs) <= 2 or len(set(outputs)) != len(outputs):
         raise Ask(
             f"outputs: expected positions or names of mean and scale, such as (0, 1), or of the mean alone, found {outputs!r}"
@@ -312,16 +320,22 @@ def _chosen(output: Any, model: str, posterior: str | None, outputs: Sequence[in
         return Reading(lambda o: (get(o, key), None), None, f"output {key!r}, a code without a variance")
     mean, scale = outputs
     name = scale if isinstance(scale, str) else None
+    if isinstance(scale, int) and isinstance(output, (tuple, list)):
+        names = getattr(output, "_fields", None) or _returned(encode, len(output))
+        name = names[scale] if names else None
     kind, why = _judged(parts[1], name, model, posterior)
     return Reading(
         lambda o: (get(o, mean), get(o, scale)), kind, f"outputs {mean!r} and {scale!r}, read as mu and {kind} ({why})"
     )
 
 
-def _returned(function: Callable[..., Any], count: int) -> list[str] | None:
-    """The names of what a function returns, where its source says them and all of its returns agree."""
+def _returned(function: Callable[..., Any], count: int, depth: int = 5) -> list[str] | None:
+    """The names of what a function or a module returns, where its source says them and all of its returns agree."""
+    if isinstance(function, Sequential) and len(function) > 0:
+        return _returned(function[-1], count, depth)
+    method = function.forward if isinstance(function, Module) else function
     try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(inspect.unwrap(function))))
+        tree = ast.parse(textwrap.dedent(inspect.getsource(inspect.unwrap(method))))
     except (OSError, TypeError, SyntaxError, ValueError):
         return None
     found: set[tuple[str, ...]] = set()
@@ -329,17 +343,43 @@ def _returned(function: Callable[..., Any], count: int) -> list[str] | None:
     if not isinstance(body, (ast.FunctionDef, ast.AsyncFunctionDef)):
         return None
     for node in ast.walk(body):
-        if isinstance(node, ast.Return) and isinstance(node.value, ast.Tuple) and len(node.value.elts) == count:
+        if not isinstance(node, ast.Return) or node.value is None:
+            continue
+        if isinstance(node.value, (ast.Tuple, ast.List)) and len(node.value.elts) == count:
             found.add(tuple(_name(e) for e in node.value.elts))
-        elif isinstance(node, ast.Return) and node.value is not None:
+            continue
+        # `return self.encoder(x)`: what that returns.
+        called = _called(node.value, body, getattr(method, "__self__", None))
+        names = _returned(called, count, depth - 1) if callable(called) and depth > 0 else None
+        if names is None:
             return None
+        found.add(tuple(names))
     return list(found.pop()) if len(found) == 1 else None
+
+
+def _called(node: ast.expr, method: ast.FunctionDef | ast.AsyncFunctionDef, owner: Any) -> Any:
+    """What a call of an attribute of `self` calls; None for any other expression."""
+    if owner is None or not method.args.args or not isinstance(node, ast.Call):
+        return None
+    path, at = [], node.func
+    while isinstance(at, ast.Attribute):
+        path.append(at.attr)
+        at = at.value
+    if not isinstance(at, ast.Name) or at.id != method.args.args[0].arg:
+        return None
+    for name in reversed(path):
+        owner = getattr(owner, name, None)
+    return owner if path else None
 
 
 def _name(node: ast.expr) -> str:
     match node:
         case ast.Name(id=name):
             return name
+        case ast.Call(func=ast.Attribute(value=value, attr=name), args=arguments) if name in _SAME:
+            # log_sigma.clamp(-5, 2), torch.clamp(log_sigma, -5, 2) are still of that name.
+            of_library = isinstance(value, ast.Name) and value.id in ("torch", "F")
+            return _name(arguments[0] if of_library and arguments else value)
         case ast.Call(func=function):
             return _name(function)
         case ast.Attribute(value=ast.Name(id="self"), attr=name):
