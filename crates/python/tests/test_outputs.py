@@ -56,6 +56,8 @@ GIVEN = {
     "Normal": (lambda m, v: Normal(m, (v / 2).exp()), "a Normal"),
     "Independent": (lambda m, v: Independent(Normal(m, (v / 2).exp()), 1), "an Independent Normal"),
     "Normal and more": (lambda m, v: (Normal(m, (v / 2).exp()), 3), "a Normal"),
+    "more and Normal": (lambda m, v: (m + 1, Normal(m, (v / 2).exp())), "a Normal, output 1 of 2"),
+    "Normal and features": (lambda m, v: (Normal(m, (v / 2).exp()), m + 1), "a Normal, output 0 of 2"),
     "nested": (lambda m, v: Bag(latent_dist=Bag(mean=m, logvar=v)), "of .latent_dist"),
     "spatial": (lambda m, v: (m.view(-1, 3, 1, 1), v.view(-1, 3, 1, 1)), "read as mu and logvar"),
 }
@@ -202,6 +204,12 @@ def test_the_scale_that_is_said_is_the_one_that_is_read(scale):
         (lambda m, v: "words", r"encode=lambda x"),
         (lambda m, v: MultivariateNormal(m, torch.diag_embed(v.exp())), r"posterior='std'"),
         (lambda m, v: {"embedding": m, "log_concentration": v[:, :1]}, "no mu and sigma"),
+        (lambda m, v: (Normal(m, v.exp()), Normal(m + 1, v.exp())), r"one distribution, found 2 .*outputs=\(1,\)"),
+        (lambda m, v: {"mu": m, "sigma": v}, r"found one called sigma, with negative values"),
+        (
+            lambda m, v: {"mu": m, "logvar": v[:, :2]},
+            r"a scale for mu \[\d, 3\], found logvar \[\d, 2\].*outputs=\('mu',\)",
+        ),
         (lambda m, v: {"a": m, "b": v}, r"outputs=\('mean', 'scale'\)"),
         (lambda m, v: m[0], r"a tensor \[1, ...\] for 1 sample"),
         (lambda m, v: (m.detach(), v), "without"),
@@ -231,6 +239,38 @@ def test_the_answer_is_taken(scale, of):
         model = pb.Model(into, encode=encode, decode=decode, posterior=scale, outputs=outputs)
         found = pb.score(model, x, metric="fisher", quiet=True)
         spectra_agree(found.spectrum, eigenvalues(exact, decode, x, "fisher"), 1e-5)
+
+
+SHARED = {
+    "one of each sample": lambda v: v[:, :1],
+    "one of each latent": lambda v: torch.tensor([-1.0, -2.0, 0.5]),
+    "one of all": lambda v: torch.tensor(-1.5),
+}
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_a_scale_that_latents_share(name):
+    of = SHARED[name]
+    for give in (lambda m, v: {"mu": m, "logvar": of(v)}, lambda m, v: Bag(mean=m, std=(of(v) / 2).exp())):
+        parts, into, encode, decode = _vae(give)
+        x = torch.rand(4, 1, 3, 4)
+        found = pb.score(pb.Model(into, encode=encode, decode=decode), x, metric="fisher", quiet=True)
+
+        def exact(x, parts=parts):
+            m, v = parts(x.float())
+            return m.double(), of(v).expand_as(m).double()
+
+        spectra_agree(found.spectrum, eigenvalues(exact, decode, x, "fisher"), 1e-5)
+
+
+def test_one_of_several_distributions_is_chosen():
+    parts, into, encode, decode = _vae(lambda m, v: (Normal(m, (v / 2).exp()), Normal(m * 0, 1 + m * 0)))
+    x = torch.rand(4, 1, 3, 4)
+    exact = lambda x: tuple(t.double() for t in parts(x.float()))  # noqa: E731
+    found = pb.score(pb.Model(into, encode=encode, decode=decode, outputs=(0,)), x, metric="stochastic", quiet=True)
+    spectra_agree(found.spectrum, eigenvalues(exact, decode, x, "stochastic"), 1e-5)
+    with pytest.raises(ValueError, match=r"expected tensors as outputs \(0, 1\), found Normal, Normal"):
+        pb.score(pb.Model(into, encode=encode, decode=decode, outputs=(0, 1)), x, quiet=True)
 
 
 def test_one_tensor_is_a_code():

@@ -10,6 +10,7 @@ import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal
 from torch.nn import Module, Sequential
@@ -234,17 +235,29 @@ def _named(output: Any, fields: Mapping[str, Any], model: str, posterior: str | 
             f"{model}: encode: expected a mean among its outputs, found {', '.join(fields) or 'nothing'} (outputs=('mean', 'scale') names mean and scale)"
         )
     # A distribution keeps several of them; the logarithm is the exact one.
-    scales = {
-        scale_of(n): n for n in reversed(list(tensors)) if scale_of(n) and tensors[n].shape == tensors[mean].shape
-    }
+    named = {scale_of(n): n for n in reversed(list(tensors)) if n != mean and scale_of(n)}
+    scales = {kind: n for kind, n in named.items() if _fits(tensors[n], tensors[mean])}
     scale = posterior if posterior in scales else next((s for s in SCALES if s in scales), None)
-    if getattr(output, "deterministic", False) or scale is None:
+    if getattr(output, "deterministic", False) or not named:
         get = _getter(output, mean)
         return Reading(lambda o: (get(o), None), None, f".{mean}, a code without a variance")
+    if scale is None:
+        found = ", ".join(f"{n} {list(tensors[n].shape)}" for n in named.values())
+        raise Ask(
+            f"{model}: encode: expected a scale for {mean} {list(tensors[mean].shape)}, found {found} (outputs=({mean!r},) says that {mean} alone is a code)"
+        )
     name = scales[scale]
     get_mean, get_scale = _getter(output, mean), _getter(output, name)
-    kind = posterior or scale
+    kind, _ = _judged(tensors[name], name, model, posterior)
     return Reading(lambda o: (get_mean(o), get_scale(o)), kind, f".{mean} and .{name}, read as {kind}")
+
+
+def _fits(scale: Tensor, mean: Tensor) -> bool:
+    """Whether a scale is one of each latent, or one that some or all of them share."""
+    try:
+        return torch.broadcast_shapes(scale.shape, mean.shape) == mean.shape
+    except RuntimeError:
+        return False
 
 
 def _sequence(output: Sequence[Any], model: str, encode: Callable[..., Any], posterior: str | None) -> Reading:
@@ -252,10 +265,17 @@ def _sequence(output: Sequence[Any], model: str, encode: Callable[..., Any], pos
         inner = reading_of(output[0], model, encode, posterior, None)
         return Reading(lambda o: inner.pick(o[0]), inner.scale, inner.words)
     tensors = [i for i, v in enumerate(output) if isinstance(v, Tensor)]
-    if not tensors and isinstance(output[0], Distribution):
-        inner = _distribution(output[0], model)
-        return Reading(lambda o: inner.pick(o[0]), inner.scale, f"{inner.words}, the first of {len(output)}")
+    distributions = [i for i, v in enumerate(output) if isinstance(v, Distribution)]
     names = _returned(encode, len(output))
+    if len(distributions) == 1:
+        at = distributions[0]
+        inner = _distribution(output[at], model)
+        return Reading(lambda o: inner.pick(o[at]), inner.scale, f"{inner.words}, output {at} of {len(output)}")
+    if distributions:
+        found = ", ".join(filter(None, names or [])) or ", ".join(map(_kind, output))
+        raise Ask(
+            f"{model}: encode: expected one distribution, found {len(distributions)} ({found}) (outputs=({distributions[-1]},) says which is the code's)"
+        )
     mean = scale = None
     code = 0
     if names:
@@ -317,8 +337,13 @@ def _chosen(
         ) from None
     if len(outputs) == 1:
         key = outputs[0]
+        if isinstance(parts[0], Distribution):
+            inner = _distribution(parts[0], model)
+            return Reading(lambda o: inner.pick(get(o, key)), inner.scale, f"{inner.words}, output {key!r}")
         return Reading(lambda o: (get(o, key), None), None, f"output {key!r}, a code without a variance")
     mean, scale = outputs
+    if others := [_kind(part) for part in parts if not isinstance(part, Tensor)]:
+        raise Ask(f"{model}: encode: expected tensors as outputs {tuple(outputs)!r}, found {', '.join(others)}")
     name = scale if isinstance(scale, str) else None
     if isinstance(scale, int) and isinstance(output, (tuple, list)):
         names = getattr(output, "_fields", None) or _returned(encode, len(output))
