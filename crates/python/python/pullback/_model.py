@@ -245,13 +245,13 @@ class Reader:
             if scale.shape != mean.shape:
                 scale = torch.broadcast_to(scale, mean.shape)
             scale = log_variance(scale, model._reading.scale or "logvar")
-            scale = scale.flatten(1).to(x)
+            scale = _like(scale.flatten(1), x)
         if torch.is_grad_enabled() and x.requires_grad and not mean.requires_grad:
             raise Ask(
                 f"{model.name}: encode: expected a code with a gradient, found one without (torch.no_grad(), .detach() or .data inside?)"
             )
         self._code, self._sample = tuple(mean.shape[1:]), tuple(x.shape[1:])
-        return mean.flatten(1).to(x), scale
+        return _like(mean.flatten(1), x), scale
 
     def decode(self, z: Tensor) -> Tensor:
         """[B, L] to images [B, ...]."""
@@ -266,7 +266,7 @@ class Reader:
         if self._sample is not None and image.shape[1:] != self._sample:
             _refuse_other_axes(model.name, image.shape, self._sample)
             image = image.reshape(-1, *self._sample)
-        image = image.to(z)
+        image = _like(image, z)
         return image if (low, high) == (0.0, 1.0) else (image - low) / (high - low)
 
     def _try_decoder(self, code: Tensor) -> None:
@@ -351,6 +351,11 @@ def _refuse_other_axes(name: str, shape: Sequence[int], sample: Sequence[int]) -
     raise Ask(
         f"{name}: decode: expected {asked}[B, {size}], found {list(shape)} (decode=lambda z: ... says how its axes are turned)"
     )
+
+
+def _like(tensor: Tensor, other: Tensor) -> Tensor:
+    """In the dtype and on the device of another. Where it is, nothing is done: a trace would keep both of them for ever."""
+    return tensor if (tensor.dtype, tensor.device) == (other.dtype, other.device) else tensor.to(other)
 
 
 def _in(tensor: Tensor, dtype: torch.dtype) -> torch.dtype:
