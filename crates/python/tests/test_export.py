@@ -1,9 +1,12 @@
 """Models that leave Python, and those that come in."""
 
+import numpy as np
 import pytest
 import torch
+from torch.utils import checkpoint
 
 import pullback as pb
+from reference import spectra_agree
 
 
 def test_a_file_gives_what_the_model_gives(conv, images, tmp_path):
@@ -58,6 +61,115 @@ def test_a_file_that_would_be_wrong_is_not_written(conv, images, tmp_path, encod
     with pytest.raises(ValueError, match=line):
         pb.export(pb.Model(conv, encode=lambda x: encode(conv, x)), tmp_path / "vae.pt", images[:2])
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64, torch.bfloat16, torch.float16, "functions", "range"])
+def test_a_file_takes_both_precisions(conv, images, tmp_path, command, kind):
+    conv.eval()
+    match kind:
+        case "functions":
+            model = pb.Model(encode=conv.encode, decode=conv.decode, posterior="logvar")
+        case "range":
+            model = pb.Model(conv, input_range=(-1, 1))
+        case _:
+            model = pb.Model(conv.to(kind))
+    pb.export(model, tmp_path / "vae.pt", images[:2])
+    file = torch.jit.load(tmp_path / "vae.pt")
+    # Weights as constants, a device or a dtype in the code would stay as they are.
+    assert len(list(file.parameters())) == len(list(conv.parameters()))
+    graph = f"{file.encode.inlined_graph} {file.decode.inlined_graph}"
+    assert not any(part in graph for part in ("Device = ", "aten::to("))
+    np.save(tmp_path / "images.npy", images.numpy())
+    ours = pb.Model(conv, input_range=model.input_range, posterior="logvar")
+    for precision, tolerance in (("f32", 1e-5), ("f64", 1e-12)):
+        command(
+            "score",
+            "-m",
+            "vae.pt",
+            "-d",
+            "images.npy",
+            "-o",
+            f"{precision}.h5",
+            "--precision",
+            precision,
+            "--full-scale",
+            "1",
+        )
+        expected = pb.score(ours, images, precision=precision, quiet=True).spectrum
+        spectra_agree(pb.open(tmp_path / f"{precision}.h5").spectrum, expected, tolerance)
+
+
+class Attention(torch.nn.Module):
+    def __init__(self, layers):
+        super().__init__()
+        layer = torch.nn.TransformerEncoderLayer(12, 2, 16, batch_first=True)
+        self.mix = (
+            torch.nn.TransformerEncoder(layer, 1) if layers else torch.nn.MultiheadAttention(12, 2, batch_first=True)
+        )
+        self.head, self.back = torch.nn.Linear(144, 6), torch.nn.Linear(3, 144)
+
+    def encode(self, x):
+        h = x.flatten(1, 2)
+        h = self.mix(h) if isinstance(self.mix, torch.nn.TransformerEncoder) else self.mix(h, h, h)[0]
+        mu, logvar = self.head(h.flatten(1)).chunk(2, 1)
+        return mu, logvar
+
+    def decode(self, z):
+        return self.back(z).sigmoid().view(-1, 1, 12, 12)
+
+
+@pytest.mark.parametrize("layers", [False, True])
+@pytest.mark.parametrize("fast", [False, True])
+def test_attention(images, tmp_path, layers, fast):
+    torch.manual_seed(0)
+    vae = Attention(layers)
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(fast)
+    try:
+        pb.export(vae, tmp_path / "vae.pt", images[:2])
+        assert torch.backends.mha.get_fastpath_enabled() is fast
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+    spectra_agree(
+        pb.score(tmp_path / "vae.pt", images, quiet=True).spectrum, pb.score(vae, images, quiet=True).spectrum, 1e-5
+    )
+
+
+class Twice(torch.autograd.Function):
+    @staticmethod
+    def forward(context, x):
+        return 2 * x
+
+    @staticmethod
+    def backward(context, gradient):
+        return 2 * gradient
+
+
+@pytest.mark.parametrize(
+    "through", [lambda f, x: f(Twice.apply(x)), lambda f, x: checkpoint.checkpoint(f, x, use_reentrant=False)]
+)
+def test_python_inside_a_model_is_no_part_of_a_file(conv, images, tmp_path, through):
+    model = pb.Model(conv, encode=lambda x: through(conv.encode, x), posterior="logvar")
+    pb.score(model, images, quiet=True)
+    with pytest.raises(
+        ValueError, match="Could not export Python function call .*no place for torch.autograd.Function"
+    ) as raised:
+        pb.export(model, tmp_path / "vae.pt", images[:2])
+    assert "\n" not in str(raised.value) and not list(tmp_path.iterdir())
+
+
+def test_models_that_write_into_their_argument(conv, images, tmp_path):
+    model = pb.Model(
+        conv.eval(),
+        encode=lambda x: conv.encode(x.mul_(2)),
+        decode=lambda z: conv.decode(z.sub_(1)),
+        posterior="logvar",
+    )
+    pb.export(model, tmp_path / "vae.pt", images[:2])
+    for metric in ("stochastic", "output"):
+        ours, theirs = (pb.score(m, images, metric=metric, quiet=True).spectrum for m in (model, tmp_path / "vae.pt"))
+        spectra_agree(theirs, ours, 1e-5)
 
 
 CONFIGS = [

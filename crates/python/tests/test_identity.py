@@ -1,5 +1,12 @@
 """Unfinished results go on only with the model and the judge that began them."""
 
+import copy
+import enum
+import functools
+import io
+import os
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -86,6 +93,135 @@ def test_functions_are_told_apart(conv):
     assert _functions(conv).sha256 != _functions(conv, 0.5).sha256
     head = pb.Model(conv, encode=lambda x: conv.head(conv.down(x)))
     assert head.sha256 != pb.Model(conv, encode=lambda x: conv.down(conv.head(x))).sha256
+
+
+class Kind(enum.Enum):
+    SMALL = 1
+    LARGE = 2
+
+
+class Config:
+    def __init__(self, gain):
+        self.gain, self.name = gain, "toy"
+
+
+class Various(nn.Module):
+    """A VAE whose state dict does not tell all that it is."""
+
+    def __init__(self, **other):
+        super().__init__()
+        torch.manual_seed(0)
+        self.enc = nn.Sequential(nn.Flatten(), nn.Linear(144, 6), other.pop("act", None) or nn.ReLU())
+        self.dec = nn.Linear(3, 144)
+        self.register_buffer("offset", torch.full((6,), other.pop("offset", 0.0)), persistent=False)
+        self.gain, self.sizes, self.function, self.kind = 1.0, [2, 3], torch.tanh, Kind.SMALL
+        self.config, self.names, self.part = Config(1.0), {"a", "b", "c"}, functools.partial(torch.clamp, min=0)
+        # What a pass leaves, and what nobody can read.
+        self.kl, self.calls, self.last, self.cache, self.lock = 0, 0, None, {}, threading.Lock()
+        self.prior = torch.distributions.Normal(0, 1)
+        for key, value in other.items():
+            setattr(self, key, value)
+
+    def encode(self, x):
+        mu, logvar = (self.enc(x) * self.gain + self.offset).chunk(2, 1)
+        self.kl, self.last = mu.square().sum(), [mu, logvar]
+        self.calls += 1
+        self.cache[x.shape] = x
+        return mu, logvar
+
+    def decode(self, z):
+        return self.dec(z).sigmoid().view(-1, 1, 12, 12)
+
+    # Locks are not copied.
+    def __getstate__(self):
+        return {key: value for key, value in vars(self).items() if key != "lock"}
+
+
+OTHER = {
+    "an activation": lambda: {"act": nn.Tanh()},
+    "a slope": lambda: {"act": nn.LeakyReLU(0.1)},
+    "another slope": lambda: {"act": nn.LeakyReLU(0.2)},
+    "a buffer that is not stored": lambda: {"offset": 1.0},
+    "a number": lambda: {"gain": 2.0},
+    "a list": lambda: {"sizes": [2, 4]},
+    "a function": lambda: {"function": torch.sigmoid},
+    "a function of one's own": lambda: {"function": lambda x: x + 1},
+    "another one": lambda: {"function": lambda x: x + 2},
+    "an enum": lambda: {"kind": Kind.LARGE},
+    "an object": lambda: {"config": Config(2.0)},
+    "a set": lambda: {"names": {"a", "b", "d"}},
+    "a partial function": lambda: {"part": functools.partial(torch.clamp, min=1)},
+    "a module that is not registered": lambda: {"hidden": [nn.Linear(1, 1)]},
+}
+
+
+def test_what_no_state_dict_holds_is_told_apart():
+    sums = {name: pb.Model(Various(**make())).sha256 for name, make in OTHER.items()}
+    sums["none of these"] = pb.Model(Various()).sha256
+    assert len(set(sums.values())) == len(OTHER) + 1, sums
+
+
+def test_equal_models_are_one(images):
+    vae = Various()
+    expected = pb.Model(vae).sha256
+    file = io.BytesIO()
+    torch.save(vae, file)
+    file.seek(0)
+    loaded = Various(act=None)
+    loaded.load_state_dict(vae.state_dict())
+    twins = [copy.deepcopy(vae), torch.load(file, weights_only=False), loaded, copy.deepcopy(vae).eval()]
+    assert [pb.Model(twin).sha256 for twin in twins] == [expected] * len(twins)
+    # What a pass leaves in a model is no part of it.
+    pb.score(vae, images, quiet=True)
+    vae.lock.acquire()
+    assert vae.calls > 0 and pb.Model(vae).sha256 == expected
+
+
+def test_a_model_is_the_same_in_another_process():
+    code = "from test_identity import *; print(pb.Model(Various(function=lambda x: x + 1)).sha256)"
+    told = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=os.path.dirname(__file__),
+            env={**os.environ, "PYTHONHASHSEED": seed},
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(told) == 1
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_scripts_are_told_apart(conv):
+    class Scripted(nn.Module):
+        def __init__(self, act, gain):
+            super().__init__()
+            self.fc, self.act, self.gain = nn.Linear(4, 2), act, gain
+            nn.init.ones_(self.fc.weight)
+            nn.init.ones_(self.fc.bias)
+
+        @torch.jit.export
+        def encode(self, x):
+            return self.act(self.fc(x)) * self.gain
+
+        @torch.jit.export
+        def decode(self, z):
+            return z
+
+    def sha256(*parts):
+        script = torch.jit.script(Scripted(*parts))
+        file = io.BytesIO()
+        torch.jit.save(script, file)
+        file.seek(0)
+        found = pb.Model(script).sha256
+        assert found == pb.Model(torch.jit.load(file)).sha256
+        return found
+
+    plain = sha256(nn.Dropout(0.5), 1.0)
+    assert plain == sha256(nn.Dropout(0.5).eval(), 1.0)
+    assert len({plain, sha256(nn.Tanh(), 1.0), sha256(nn.Dropout(0.5), 2.0), sha256(nn.ReLU(), 1.0)}) == 4
 
 
 def test_judges(conv):

@@ -47,7 +47,8 @@ def test_passes_of_other_threads_are_not_watched(conv, images):
     reader.watch(["up"])
     (seen,) = reader.features(images)
     assert torch.equal(seen, outputs_of(conv, ["up"], images)[0])
-    assert [len(other) for other in others] == [3, 8]
+    # The calls before these are those before a first question.
+    assert [len(other) for other in others[-2:]] == [3, 8]
 
 
 def test_layers_that_are_none_are_named(conv, images):

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 import pullback as pb
-from conftest import library
+from conftest import Conv, library
+from reference import eigenvalues, spectra_agree
 
 
 def _score(vae, images, **options):
@@ -63,6 +64,59 @@ def test_half_precision(conv, images, kind):
     assert "a copy in float32 is asked" in str(model)
     assert half.head.weight.dtype == kind
     assert torch.allclose(found.spectrum, _score(conv.float(), images).spectrum)
+
+
+class Waves(torch.nn.Module):
+    """A layer in the Fourier domain, whose weights and shift are complex."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.randn(12, 7, dtype=torch.complex64))
+        self.register_buffer("shift", torch.randn(12, 7, dtype=torch.complex64))
+        self.head, self.back = torch.nn.Linear(144, 4), torch.nn.Linear(2, 144)
+
+    def encode(self, x):
+        waves = torch.fft.rfft2(x) * self.weight + self.shift
+        mu, logvar = self.head(torch.fft.irfft2(waves, s=(12, 12)).flatten(1).tanh()).chunk(2, 1)
+        return mu, logvar
+
+    def decode(self, z):
+        return self.back(z).view(-1, 1, 12, 12)
+
+
+def test_complex_numbers_stay_complex(images):
+    torch.manual_seed(5)
+    vae = Waves()
+    exact = Waves()
+    exact.load_state_dict(vae.state_dict())
+    exact._apply(lambda t: t.to(torch.complex128 if t.is_complex() else torch.float64))
+    expected = eigenvalues(exact.encode, exact.decode, images, "stochastic")
+    spectra_agree(_score(vae, images, precision="f64").spectrum, expected, 1e-9)
+    spectra_agree(_score(vae, images).spectrum, expected, 1e-5)
+    spectra_agree(_score(exact, images).spectrum, expected, 1e-5)
+    assert vae.weight.dtype == torch.complex64 and exact.shift.dtype == torch.complex128
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_script_in_another_precision(images):
+    class Scripted(Conv):
+        @torch.jit.export
+        def encode(self, x: torch.Tensor):
+            mu, logvar = self.head(self.down(x)).chunk(2, dim=1)
+            return mu, logvar
+
+        @torch.jit.export
+        def decode(self, z: torch.Tensor):
+            return self.up(z).view(-1, 1, 12, 12)
+
+    conv = Scripted().eval()
+    script = torch.jit.script(conv)
+    for given in (script, torch.jit.script(conv.half())):
+        model = pb.Model(given, posterior="logvar")
+        tolerance = {"rtol": 1e-9} if given is script else {"rtol": 1e-5, "atol": 1e-9}
+        found = _score(model, images, precision="f64").spectrum
+        assert torch.allclose(found, _score(conv, images, precision="f64").spectrum, **tolerance)
+        assert next(given.parameters()).requires_grad
 
 
 def test_functions_of_another_type_are_refused(conv, images):

@@ -56,6 +56,8 @@ GIVEN = {
     "Normal": (lambda m, v: Normal(m, (v / 2).exp()), "a Normal"),
     "Independent": (lambda m, v: Independent(Normal(m, (v / 2).exp()), 1), "an Independent Normal"),
     "Normal and more": (lambda m, v: (Normal(m, (v / 2).exp()), 3), "a Normal"),
+    "more and Normal": (lambda m, v: (m + 1, Normal(m, (v / 2).exp())), "a Normal, output 1 of 2"),
+    "Normal and features": (lambda m, v: (Normal(m, (v / 2).exp()), m + 1), "a Normal, output 0 of 2"),
     "nested": (lambda m, v: Bag(latent_dist=Bag(mean=m, logvar=v)), "of .latent_dist"),
     "spatial": (lambda m, v: (m.view(-1, 3, 1, 1), v.view(-1, 3, 1, 1)), "read as mu and logvar"),
 }
@@ -91,6 +93,66 @@ def test_names_in_the_source_tell():
     model = pb.Model(Named())
     pb.score(model, torch.rand(3, 1, 3, 4), quiet=True)
     assert "outputs 1 and 2, read as mu and std (the code calls it z_std)" in str(model)
+
+
+SOURCE = """
+import torch
+from torch import nn
+class Encoder(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(12, 4)
+    def forward(self, x):
+        mu, log_sigma = self.fc(x.flatten(1)).chunk(2, 1)
+        logvar, h = 2 * log_sigma, mu + 1
+        return {returned}
+class Vae(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = Encoder()
+    def inner(self, x):
+        return self.net(x)
+    def encode(self, x):
+        return self.{through}(x)
+    def decode(self, z):
+        return z.repeat(1, 6).view(-1, 1, 3, 4)
+"""
+
+
+@pytest.mark.parametrize("through", ["net", "net.forward", "inner", None])
+@pytest.mark.parametrize(
+    ("returned", "words"),
+    [
+        ("mu, log_sigma", "outputs 0 and 1, read as mu and logstd (the code calls it log_sigma)"),
+        ("[mu, log_sigma]", "outputs 0 and 1, read as mu and logstd (the code calls it log_sigma)"),
+        ("logvar, mu", "outputs 1 and 0, read as mu and logvar (the code calls it logvar)"),
+        ("h, mu, logvar", "outputs 1 and 2, read as mu and logvar (the code calls it logvar)"),
+        ("mu.flatten(1), log_sigma.clamp(-5, 2)", "read as mu and logstd (the code calls it log_sigma)"),
+        ("mu, torch.clamp(log_sigma, -5, 2).float()", "read as mu and logstd (the code calls it log_sigma)"),
+        ("mu, log_sigma.exp()", None),
+    ],
+)
+def test_names_are_followed_into_modules(through, returned, words, tmp_path):
+    (tmp_path / "followed.py").write_text(SOURCE.format(through=through or "net", returned=returned))
+    vae = runpy.run_path(str(tmp_path / "followed.py"))["Vae"]()
+    sequence = torch.nn.Sequential(torch.nn.Identity(), vae.net)
+    x = torch.rand(4, 1, 3, 4)
+    for made in ({}, {"outputs": (0, 1)}) if words and "0 and 1" in words else ({},):
+        model = pb.Model(vae, encode=sequence if through is None else None, **made)
+        if words is None:
+            with pytest.raises(ValueError, match="known to be a variance of some kind"):
+                pb.score(model, x, quiet=True)
+            continue
+        found = pb.score(model, x, metric="fisher", quiet=True)
+        assert words in _reading(model), str(model)
+        exact = torch.nn.Linear(12, 4).double()
+        exact.load_state_dict(vae.net.fc.state_dict())
+
+        def encode(x, exact=exact):
+            mu, log_sigma = exact(x.flatten(1)).chunk(2, 1)
+            return mu, 2 * log_sigma
+
+        spectra_agree(found.spectrum, eigenvalues(encode, vae.decode, x, "fisher"), 1e-5)
 
 
 @pytest.mark.parametrize(
@@ -142,6 +204,12 @@ def test_the_scale_that_is_said_is_the_one_that_is_read(scale):
         (lambda m, v: "words", r"encode=lambda x"),
         (lambda m, v: MultivariateNormal(m, torch.diag_embed(v.exp())), r"posterior='std'"),
         (lambda m, v: {"embedding": m, "log_concentration": v[:, :1]}, "no mu and sigma"),
+        (lambda m, v: (Normal(m, v.exp()), Normal(m + 1, v.exp())), r"one distribution, found 2 .*outputs=\(1,\)"),
+        (lambda m, v: {"mu": m, "sigma": v}, r"found one called sigma, with negative values"),
+        (
+            lambda m, v: {"mu": m, "logvar": v[:, :2]},
+            r"a scale for mu \[\d, 3\], found logvar \[\d, 2\].*outputs=\('mu',\)",
+        ),
         (lambda m, v: {"a": m, "b": v}, r"outputs=\('mean', 'scale'\)"),
         (lambda m, v: m[0], r"a tensor \[1, ...\] for 1 sample"),
         (lambda m, v: (m.detach(), v), "without"),
@@ -173,6 +241,38 @@ def test_the_answer_is_taken(scale, of):
         spectra_agree(found.spectrum, eigenvalues(exact, decode, x, "fisher"), 1e-5)
 
 
+SHARED = {
+    "one of each sample": lambda v: v[:, :1],
+    "one of each latent": lambda v: torch.tensor([-1.0, -2.0, 0.5]),
+    "one of all": lambda v: torch.tensor(-1.5),
+}
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_a_scale_that_latents_share(name):
+    of = SHARED[name]
+    for give in (lambda m, v: {"mu": m, "logvar": of(v)}, lambda m, v: Bag(mean=m, std=(of(v) / 2).exp())):
+        parts, into, encode, decode = _vae(give)
+        x = torch.rand(4, 1, 3, 4)
+        found = pb.score(pb.Model(into, encode=encode, decode=decode), x, metric="fisher", quiet=True)
+
+        def exact(x, parts=parts):
+            m, v = parts(x.float())
+            return m.double(), of(v).expand_as(m).double()
+
+        spectra_agree(found.spectrum, eigenvalues(exact, decode, x, "fisher"), 1e-5)
+
+
+def test_one_of_several_distributions_is_chosen():
+    parts, into, encode, decode = _vae(lambda m, v: (Normal(m, (v / 2).exp()), Normal(m * 0, 1 + m * 0)))
+    x = torch.rand(4, 1, 3, 4)
+    exact = lambda x: tuple(t.double() for t in parts(x.float()))  # noqa: E731
+    found = pb.score(pb.Model(into, encode=encode, decode=decode, outputs=(0,)), x, metric="stochastic", quiet=True)
+    spectra_agree(found.spectrum, eigenvalues(exact, decode, x, "stochastic"), 1e-5)
+    with pytest.raises(ValueError, match=r"expected tensors as outputs \(0, 1\), found Normal, Normal"):
+        pb.score(pb.Model(into, encode=encode, decode=decode, outputs=(0, 1)), x, quiet=True)
+
+
 def test_one_tensor_is_a_code():
     _, into, encode, decode = _vae(lambda m, v: m)
     model = pb.Model(into, encode=encode, decode=decode)
@@ -200,6 +300,31 @@ def test_what_decoders_give(give):
     plain = pb.score(pb.Model(into, encode=encode, decode=decode), x, metric="output", quiet=True)
     other = pb.score(pb.Model(into, encode=encode, decode=lambda z: give(decode(z))), x, metric="output", quiet=True)
     assert torch.allclose(plain.spectrum, other.spectrum)
+
+
+@pytest.mark.parametrize(
+    ("turn", "fits"),
+    [
+        (lambda y: y.permute(0, 2, 3, 1), False),
+        (lambda y: y.transpose(2, 3), False),
+        (lambda y: y.flatten(2), False),
+        (lambda y: y[:, :1], False),
+        (lambda y: y.flatten(1), True),
+        (lambda y: y[:, None], True),
+    ],
+)
+def test_axes_of_decoders(turn, fits):
+    torch.manual_seed(0)
+    into, back = torch.nn.Linear(36, 3), torch.nn.Linear(3, 36)
+    encode, x = (lambda x: into(x.flatten(1))), torch.rand(3, 2, 3, 6)
+    plain = pb.Model(into, encode=encode, decode=lambda z: back(z).view(-1, 2, 3, 6))
+    model = pb.Model(into, encode=encode, decode=lambda z: turn(back(z).view(-1, 2, 3, 6)))
+    if fits:
+        expected, found = (pb.score(m, x, metric="output", quiet=True).spectrum for m in (plain, model))
+        assert torch.equal(expected, found)
+        return
+    with pytest.raises(ValueError, match=r"decode: expected \[B, 2, 3, 6\] or \[B, 36\], found \[\d, "):
+        pb.score(model, x, metric="output", quiet=True)
 
 
 def test_another_range_of_pixels():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import warnings
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -23,10 +24,10 @@ _TOLERANCE = 1e-4
 class _Passes(torch.nn.Module):
     """The two methods that the command line asks for: images in [0, 1], mu and ln sigma^2."""
 
-    def __init__(self, reader: Reader, module: torch.nn.Module | None) -> None:
+    def __init__(self, reader: Reader) -> None:
         super().__init__()
-        # A submodule, so that its weights go into the file.
-        self.module = module
+        # Submodules, so that their weights go into the file, where another precision reaches them.
+        self.module, self.functions = reader._module, torch.nn.ModuleList(_modules_of(reader._model._own))
         self._reader = reader
 
     def encode(self, x: Tensor) -> Any:
@@ -81,7 +82,7 @@ def export(vae: Any, path: str | os.PathLike[str], images: Tensor, *, force: boo
             # A copy: a tensor that inference mode made cannot be differentiated by.
             x = images.detach().to(model.device, torch.float32).clone()
             reader = model.reader(False)
-            passes = _Passes(reader, model.module if model.dtype == torch.float32 else None)
+            passes = _Passes(reader)
             # kept() has put the modules in this mode already; the one around them has to say so too.
             passes.training = False
             written = _traced(passes, model, x)
@@ -91,19 +92,36 @@ def export(vae: Any, path: str | os.PathLike[str], images: Tensor, *, force: boo
         model._forget()
 
 
+def _modules_of(functions: Iterable[Any]) -> list[torch.nn.Module]:
+    """Those that are modules, or methods of modules."""
+    owners = (getattr(function, "__self__", function) for function in functions)
+    return [owner for owner in owners if isinstance(owner, torch.nn.Module)]
+
+
 def _traced(passes: _Passes, model: Model, x: Tensor) -> torch.jit.ScriptModule:
     with torch.no_grad(), warnings.catch_warnings():
         # TorchScript is deprecated, and a trace warns of every shape that Python asks for: the comparison tells what matters.
         warnings.simplefilter("ignore")
+        # Asked before it is traced: more is asked before a first question.
         mean = passes._reader.encode(x)[0]
-        try:
-            traced = torch.jit.trace_module(passes, {"encode": x, "decode": mean}, check_trace=False)
-        except Exception as error:
-            raise Ask(f"{model.name}: expected a model that torch.jit.trace takes, found {told(error)}") from error
+        passes._reader.decode(mean)
+        # Otherwise attention takes a way in evaluation mode that a trace cannot differentiate.
+        fast = torch.backends.mha.get_fastpath_enabled()
+        torch.backends.mha.set_fastpath_enabled(False)
         with tempfile.TemporaryDirectory(prefix="pullback-") as folder:
-            # What is compared is what a file holds.
-            place = os.path.join(folder, "vae.pt")
-            traced.save(place)
+            try:
+                traced = torch.jit.trace_module(passes, {"encode": x, "decode": mean}, check_trace=False)
+                # What is compared is what a file holds.
+                place = os.path.join(folder, "vae.pt")
+                traced.save(place)
+            except Exception as error:
+                own = "Python function call" in str(error)
+                hint = " (a file has no place for torch.autograd.Function and checkpointing)" if own else ""
+                raise Ask(
+                    f"{model.name}: expected a model that torch.jit.trace takes, found {told(error)}{hint}"
+                ) from error
+            finally:
+                torch.backends.mha.set_fastpath_enabled(fast)
             return torch.jit.load(place, map_location=x.device)
 
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import dis
+import enum
+import functools
 import hashlib
+import inspect
+import re
 import types
 from collections.abc import Iterator
 from typing import Any
@@ -18,6 +22,9 @@ _VALUES = (
 )
 # What these define is told by its name.
 _LIBRARIES = {"torch", "numpy", "builtins", "math", "functools", "itertools", "operator", "collections"}
+# What modules keep for themselves, and what training gives to them.
+_BOOKKEEPING = {*vars(torch.nn.Module()), "_compiled_call_impl", "_trainer", "_fabric"}
+_TRAINING = (torch.optim.Optimizer, torch.utils.data.Dataset, torch.utils.data.DataLoader)
 
 
 class _Plain:
@@ -32,6 +39,8 @@ class Identity:
         #: False once there was something that nothing tells from others of its kind.
         self.told = True
         self._has_weights = False
+        # Whether a tensor is a weight; one that is a module's plain attribute may be what a pass has left there.
+        self._takes_tensors = True
         self._seen: dict[int, int] = {}
 
     def put(self, text: str | bytes | memoryview) -> None:
@@ -46,12 +55,58 @@ class Identity:
         self.told &= self._has_weights or isinstance(thing, (types.FunctionType, types.BuiltinFunctionType))
 
     def module(self, module: torch.nn.Module) -> None:
-        """Adds names, types, shapes and values of a module's tensors."""
+        """Adds names, types, shapes and values of a module's tensors, and the class and the plain attributes of each module in it."""
+        before, self._takes_tensors = self._takes_tensors, True
         self._has_weights = True
-        self._seen[id(module)] = len(self._seen)
-        for key, tensor in module.state_dict(keep_vars=True).items():
+        parts = list(module.named_modules())
+        for _, part in parts:
+            self._seen.setdefault(id(part), len(self._seen))
+        kinds: set[Any] = {type(part) for _, part in parts}
+        left = {name for kind in kinds for name in _assigned(kind)}
+        tensors = dict(module.state_dict(keep_vars=True))
+        for key, tensor in (*module.named_parameters(), *module.named_buffers()):
+            # Buffers that a file of weights does not hold.
+            if key not in tensors and key.rpartition(".")[2] not in left:
+                tensors[key] = tensor
+        for key, tensor in tensors.items():
             if isinstance(tensor, Tensor):
                 self._tensor(key, tensor)
+        for name, part in parts:
+            self.put(f"{name} {type(part).__module__}.{type(part).__qualname__} ")
+            if isinstance(part, torch.jit.ScriptModule):
+                self._script(part)
+                continue
+            for key in sorted(vars(part).keys() - _BOOKKEEPING - left):
+                self._attribute(key, vars(part)[key])
+        self._takes_tensors = before
+
+    def _attribute(self, key: str, value: Any) -> None:
+        """Adds a plain attribute of a module; nothing where it is empty yet, or where it cannot be told: a model that keeps a logger
+        goes on, too."""
+        if value is None or isinstance(value, _TRAINING) or (isinstance(value, (list, tuple, dict, set)) and not value):
+            return
+        part = Identity()
+        part._seen, part._takes_tensors = dict(self._seen), False
+        try:
+            part.add(value)
+        except RecursionError:
+            return
+        if part.told:
+            self.put(f"{key} {part.hexdigest()} ")
+
+    def _script(self, part: Any) -> None:
+        """Adds the code of a ScriptModule's own methods, its constants, and the attributes that it reads."""
+        self.put(f"{part.original_name} ")
+        for name in sorted(part._c._method_names()):
+            code, constants = part._c._get_method(name).code_with_constants
+            # Classes that have had the same name in this process are counted.
+            self.put(re.sub(r"___torch_mangle_\d+\.", "", code))
+            for key in sorted(constants):
+                self._tensor(key, constants[key])
+            left = {*_BOOKKEEPING, *re.findall(r"\.(\w+) = ", code)}
+            for key in sorted({*re.findall(r"\.(\w+)", code)} - left):
+                if part._c.hasattr(key):
+                    self._attribute(key, part._c.getattr(key))
 
     def hexdigest(self) -> str:
         return self._hash.hexdigest()
@@ -71,6 +126,9 @@ class Identity:
             self.module(thing)
         elif isinstance(thing, Tensor):
             self._has_weights = True
+            if not self._takes_tensors:
+                self.told = False
+                return
             self._tensor("", thing)
         elif kind is np.ndarray and thing.dtype.kind in "biufc":
             self._has_weights = True
@@ -79,6 +137,12 @@ class Identity:
             self._all(thing)
         elif kind is dict:
             self._all([part for item in thing.items() for part in item])
+        elif kind in (set, frozenset) and all(isinstance(part, _VALUES) for part in thing):
+            self._all(sorted(thing, key=repr))
+        elif isinstance(thing, enum.Enum):
+            self.put(f"{thing.name} ")
+        elif kind is functools.partial:
+            self._all([thing.func, thing.args, thing.keywords])
         elif name := _name(thing):
             self.put(f"{name} ")
         elif isinstance(thing, types.FunctionType):
@@ -142,6 +206,23 @@ def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
             yield from _codes(constant)
+
+
+@functools.lru_cache(maxsize=1024)
+def _assigned(kind: Any) -> frozenset[str]:
+    """Names of the attributes that methods of a class assign, beside those that make an object: what a pass has left there tells nothing of
+    the model."""
+    names: set[str] = set()
+    for base in kind.__mro__:
+        if base in (torch.nn.Module, object):
+            continue
+        for name, method in vars(base).items():
+            function = inspect.unwrap(getattr(method, "__func__", method))
+            if not isinstance(function, types.FunctionType) or name.startswith(("__init__", "__setstate__", "set_")):
+                continue
+            for code in _codes(function.__code__):
+                names |= {i.argval for i in dis.get_instructions(code) if i.opname == "STORE_ATTR"}
+    return frozenset(names)
 
 
 def _is_plain(thing: Any) -> bool:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ._identity import Identity
+from ._memory import Memory
 from ._outputs import Ask
 
 
@@ -19,7 +20,7 @@ class Judge:
     def __init__(self, judge: Callable[[Tensor], Any]) -> None:
         if not callable(judge):
             raise Ask(f"judge: expected a callable, such as an nn.Module, or the path of a TorchScript file, found {type(judge).__name__}")
-        self._judge = judge
+        self._judge, self._memory = judge, Memory("judge")
         called = type(judge).__name__ if self.module is not None else str(getattr(judge, "__qualname__", type(judge).__name__))
         # An unfinished result goes on only with the same judge.
         self.name = f"{called}:{self._digest()}"
@@ -39,9 +40,9 @@ class Judge:
 
     def answer(self, output: Tensor) -> Tensor:
         """What it says of codes or images, in their dtype."""
-        said = self._judge(output)
+        said = self._memory.ask(self._judge, output)
         if not isinstance(said, Tensor):
             raise Ask(f"judge: expected a tensor [{output.shape[0]}] or [{output.shape[0]}, K], found {type(said).__name__}")
         if torch.is_grad_enabled() and output.requires_grad and not said.requires_grad:
             raise Ask("judge: expected values with a gradient, found some without (torch.no_grad(), .detach() or argmax inside?)")
-        return said.to(output)
+        return self._memory.kept(said).to(output)

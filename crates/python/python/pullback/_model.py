@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ._families import Family, family_of, uncompiled, unwrapped
 from ._identity import Identity
+from ._memory import Memory
 from ._outputs import SCALES, Ask, Reading, image_of, log_variance, reading_of, told
 
 
@@ -87,6 +88,7 @@ class Model:
         self.input_range = _range(self._family.input_range if input_range is None else input_range)
         self._reading: Reading | None = None
         self._image: tuple[Callable[[Any], Tensor], str] | None = None
+        self._encode, self._decode = (Memory(f"{self.name}: {part}") for part in ("encode", "decode"))
         self._copies: dict[torch.dtype, Any] = {}
         self._lock = threading.Lock()
         self._unlike()
@@ -95,7 +97,7 @@ class Model:
         encode, decode = self._own
         if encode is not None and decode is not None:
             return Family(encode, decode, "encode= as given", "decode= as given")
-        family = family_of(vae, self.name)
+        family = family_of(vae, self.name, encode is None and decode is None)
         if encode is None and decode is None:
             return family
         return Family(
@@ -131,8 +133,8 @@ class Model:
 
     @property
     def sha256(self) -> str:
-        """What the model is, in hex: of its weights, its classes, its functions and how it is read. An unfinished result goes on only with
-        the same; where weights or functions cannot be read, with none."""
+        """What the model is, in hex: of its weights and buffers, the classes and plain attributes of its modules, its functions and how it is
+        read. An unfinished result goes on only with the same; where weights or functions cannot be read, with none."""
         seen = Identity()
         for part in (
             type(self.vae).__qualname__,
@@ -157,7 +159,7 @@ class Model:
     def reader(self, double: bool) -> Reader:
         """What the engine calls, in float64 or float32. A model of another dtype is copied; the one that was given stays as it is."""
         dtype = torch.float64 if double else torch.float32
-        others = {t.dtype for t in self._tensors() if t.is_floating_point()} - {dtype}
+        others = {t.dtype for t in self._tensors() if t.dtype != _in(t, dtype)}
         if not others:
             return Reader(self, self._family, dtype, self.module)
         shown = ", ".join(str(o).removeprefix("torch.") for o in sorted(others, key=str))
@@ -169,13 +171,11 @@ class Model:
         with self._lock:
             if dtype not in self._copies:
                 try:
-                    twin = copy.deepcopy(self.vae).to(dtype).requires_grad_(False)
+                    twin = _converted(copy.deepcopy(self.vae), dtype)
                 except Exception as error:
                     raise Ask(
                         f"{self.name}: expected a model that can be copied, because it is in {shown}, found {told(error)}"
                     ) from error
-                for sub in twin.modules():
-                    sub.training = False
                 self._copies[dtype] = self._asked(twin), twin
             family, twin = self._copies[dtype]
             return Reader(self, family, dtype, twin if isinstance(twin, torch.nn.Module) else None)
@@ -224,45 +224,61 @@ class Reader:
         """[B, ...] to mu and ln sigma^2 or None, [B, L] each."""
         model = self._model
         low, high = model.input_range
-        output = self._family.encode(x if (low, high) == (0.0, 1.0) else x * (high - low) + low)
+        seen = x if (low, high) == (0.0, 1.0) else x * (high - low) + low
+        output = model._encode.ask(self._family.encode, seen)
         if model._reading is None:
             reading = reading_of(output, model.name, self._family.encode, model.posterior, model.outputs)
             if model.posterior_of_library:
                 reading = dataclasses.replace(
                     reading, words=reading.words.replace("as you said", "as the library says")
                 )
+            mean, scale = reading.pick(output)
+            self._check("mu", mean, x)
+            if self._family.parts and scale is None:
+                self._try_decoder(mean)
             model._reading = reading
         mean, scale = model._reading.pick(output)
         self._check("mu", mean, x)
+        mean = model._encode.kept(mean)
         if scale is not None:
+            scale = model._encode.kept(scale)
             if scale.shape != mean.shape:
                 scale = torch.broadcast_to(scale, mean.shape)
             scale = log_variance(scale, model._reading.scale or "logvar")
-            scale = scale.flatten(1).to(x)
+            scale = _like(scale.flatten(1), x)
         if torch.is_grad_enabled() and x.requires_grad and not mean.requires_grad:
             raise Ask(
                 f"{model.name}: encode: expected a code with a gradient, found one without (torch.no_grad(), .detach() or .data inside?)"
             )
         self._code, self._sample = tuple(mean.shape[1:]), tuple(x.shape[1:])
-        return mean.flatten(1).to(x), scale
+        return _like(mean.flatten(1), x), scale
 
     def decode(self, z: Tensor) -> Tensor:
         """[B, L] to images [B, ...]."""
         model = self._model
-        output = self._family.decode(z if self._code is None else z.reshape(-1, *self._code))
+        output = model._decode.ask(self._family.decode, z if self._code is None else z.reshape(-1, *self._code))
         if model._image is None:
             model._image = image_of(output, model.name)
         image = model._image[0](output)
         self._check("decode", image, z)
+        image = model._decode.kept(image)
         low, high = model.input_range
         if self._sample is not None and image.shape[1:] != self._sample:
-            if image[0].numel() != torch.Size(self._sample).numel():
-                raise Ask(
-                    f"{model.name}: decode: expected images of shape {list(self._sample)} for codes of shape {list(self._code or ())}, found {list(image.shape[1:])}"
-                )
+            _refuse_other_axes(model.name, image.shape, self._sample)
             image = image.reshape(-1, *self._sample)
-        image = image.to(z)
+        image = _like(image, z)
         return image if (low, high) == (0.0, 1.0) else (image - low) / (high - low)
+
+    def _try_decoder(self, code: Tensor) -> None:
+        """Refuses an encoder whose one tensor is no code: mu and a scale side by side, or features."""
+        try:
+            with torch.no_grad():
+                self._family.decode(code[:1].detach().clone())
+        except Exception as error:
+            shape = [1, *code.shape[1:]]
+            raise Ask(
+                f"{self._model.name}: encode: expected a code that decoder takes, found one tensor {shape}, for which it raises {told(error)} (encode=lambda x: model.encoder(x).chunk(2, 1) if it holds mu and a scale)"
+            ) from error
 
     def watch(self, layers: Sequence[str]) -> None:
         """Lets :meth:`features` give the outputs of the layers of these names, in this order."""
@@ -280,6 +296,9 @@ class Reader:
         """The outputs of the watched layers, [B, ...] each, while x [B, ...] is encoded and its mean decoded; none where none is."""
         if not self._watched or self._module is None:
             return []
+        if self._model._encode.writes is None or self._model._decode.writes is None:
+            # More is asked before a first question.
+            self.decode(self.encode(x)[0])
         seen: dict[str, list[Tensor]] = {layer: [] for layer in self._watched}
         here = threading.get_ident()
 
@@ -320,6 +339,47 @@ class Reader:
             raise Ask(
                 f"{name}: {'encode' if what == 'mu' else what}: expected a tensor [{given.shape[0]}, ...] for {given.shape[0]} sample(s), found {found}"
             )
+
+
+def _refuse_other_axes(name: str, shape: Sequence[int], sample: Sequence[int]) -> None:
+    """Refuses images of `shape` [B, ...] that are neither flat nor, but for axes of length 1, of the shape of a sample: as many values in
+    another order (channels last) are another image."""
+    size = torch.Size(sample).numel()
+    if list(shape[1:]) == [size] or [n for n in shape[1:] if n != 1] == [n for n in sample if n != 1]:
+        return
+    asked = "" if len(sample) == 1 else f"[B, {', '.join(map(str, sample))}] or "
+    raise Ask(
+        f"{name}: decode: expected {asked}[B, {size}], found {list(shape)} (decode=lambda z: ... says how its axes are turned)"
+    )
+
+
+def _like(tensor: Tensor, other: Tensor) -> Tensor:
+    """In the dtype and on the device of another. Where it is, nothing is done: a trace would keep both of them for ever."""
+    return tensor if (tensor.dtype, tensor.device) == (other.dtype, other.device) else tensor.to(other)
+
+
+def _in(tensor: Tensor, dtype: torch.dtype) -> torch.dtype:
+    """What a tensor is in a model of a floating-point dtype: complex numbers have parts of it."""
+    if tensor.is_complex():
+        return dtype.to_complex()
+    return dtype if tensor.is_floating_point() else tensor.dtype
+
+
+def _converted(module: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
+    """A module of one's own in another dtype, in evaluation mode, its parameters without a gradient."""
+    if any(t.is_complex() for t in (*module.parameters(), *module.buffers())):
+        # to() makes real numbers of complex ones, without their imaginary part.
+        module._apply(lambda t: t.to(_in(t, dtype)))
+    else:
+        # As the module's class may have its own: Lightning's notes the dtype.
+        module.to(dtype)
+    for parameter in module.parameters():
+        parameter.requires_grad_(False)
+    for sub in module.modules():
+        # A frozen file's module has no such mode.
+        if getattr(sub, "training", False):
+            sub.training = False
+    return module
 
 
 def _range(pair: Sequence[float]) -> tuple[float, float]:

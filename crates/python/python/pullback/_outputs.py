@@ -10,8 +10,10 @@ import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal
+from torch.nn import Module, Sequential
 
 SCALES = ("logvar", "logstd", "std", "var")
 
@@ -55,6 +57,11 @@ _IMAGES = (
 _DRESS = re.compile(
     r"^(self_)?(fc|linear|layer|head|conv|to|get|compute|dense|quant)_|_(layer|head|fc|linear|conv|net)$"
 )
+# What is done to a tensor that stays what it is: its values are limited, or its axes are others.
+_SAME = {
+    *("clamp", "clamp_", "clip", "flatten", "view", "view_as", "reshape", "reshape_as", "squeeze", "unsqueeze"),
+    *("contiguous", "clone", "float", "double", "to", "type_as", "transpose", "permute", "movedim"),
+}
 # Names of what is no scale, beside those of means.
 _OTHERS = re.compile(
     r"sampl|reparam|recon|quantized|^(z|zs|h|hidden|x|x_hat|features?|skips?|loss|kl|kld|indices|eps|noise)$|^z_q$"
@@ -116,7 +123,7 @@ def reading_of(
 
     Raises Ask where it cannot be told."""
     if outputs is not None:
-        return _chosen(output, model, posterior, outputs)
+        return _chosen(output, model, encode, posterior, outputs)
     if isinstance(output, Tensor):
         return Reading(lambda o: (o, None), None, "one tensor, a code without a variance")
     if isinstance(output, Distribution):
@@ -228,17 +235,29 @@ def _named(output: Any, fields: Mapping[str, Any], model: str, posterior: str | 
             f"{model}: encode: expected a mean among its outputs, found {', '.join(fields) or 'nothing'} (outputs=('mean', 'scale') names mean and scale)"
         )
     # A distribution keeps several of them; the logarithm is the exact one.
-    scales = {
-        scale_of(n): n for n in reversed(list(tensors)) if scale_of(n) and tensors[n].shape == tensors[mean].shape
-    }
+    named = {scale_of(n): n for n in reversed(list(tensors)) if n != mean and scale_of(n)}
+    scales = {kind: n for kind, n in named.items() if _fits(tensors[n], tensors[mean])}
     scale = posterior if posterior in scales else next((s for s in SCALES if s in scales), None)
-    if getattr(output, "deterministic", False) or scale is None:
+    if getattr(output, "deterministic", False) or not named:
         get = _getter(output, mean)
         return Reading(lambda o: (get(o), None), None, f".{mean}, a code without a variance")
+    if scale is None:
+        found = ", ".join(f"{n} {list(tensors[n].shape)}" for n in named.values())
+        raise Ask(
+            f"{model}: encode: expected a scale for {mean} {list(tensors[mean].shape)}, found {found} (outputs=({mean!r},) says that {mean} alone is a code)"
+        )
     name = scales[scale]
     get_mean, get_scale = _getter(output, mean), _getter(output, name)
-    kind = posterior or scale
+    kind, _ = _judged(tensors[name], name, model, posterior)
     return Reading(lambda o: (get_mean(o), get_scale(o)), kind, f".{mean} and .{name}, read as {kind}")
+
+
+def _fits(scale: Tensor, mean: Tensor) -> bool:
+    """Whether a scale is one of each latent, or one that some or all of them share."""
+    try:
+        return torch.broadcast_shapes(scale.shape, mean.shape) == mean.shape
+    except RuntimeError:
+        return False
 
 
 def _sequence(output: Sequence[Any], model: str, encode: Callable[..., Any], posterior: str | None) -> Reading:
@@ -246,10 +265,17 @@ def _sequence(output: Sequence[Any], model: str, encode: Callable[..., Any], pos
         inner = reading_of(output[0], model, encode, posterior, None)
         return Reading(lambda o: inner.pick(o[0]), inner.scale, inner.words)
     tensors = [i for i, v in enumerate(output) if isinstance(v, Tensor)]
-    if not tensors and isinstance(output[0], Distribution):
-        inner = _distribution(output[0], model)
-        return Reading(lambda o: inner.pick(o[0]), inner.scale, f"{inner.words}, the first of {len(output)}")
+    distributions = [i for i, v in enumerate(output) if isinstance(v, Distribution)]
     names = _returned(encode, len(output))
+    if len(distributions) == 1:
+        at = distributions[0]
+        inner = _distribution(output[at], model)
+        return Reading(lambda o: inner.pick(o[at]), inner.scale, f"{inner.words}, output {at} of {len(output)}")
+    if distributions:
+        found = ", ".join(filter(None, names or [])) or ", ".join(map(_kind, output))
+        raise Ask(
+            f"{model}: encode: expected one distribution, found {len(distributions)} ({found}) (outputs=({distributions[-1]},) says which is the code's)"
+        )
     mean = scale = None
     code = 0
     if names:
@@ -292,7 +318,9 @@ def _judged(scale: Tensor, name: str | None, model: str, posterior: str | None) 
     )
 
 
-def _chosen(output: Any, model: str, posterior: str | None, outputs: Sequence[int | str]) -> Reading:
+def _chosen(
+    output: Any, model: str, encode: Callable[..., Any], posterior: str | None, outputs: Sequence[int | str]
+) -> Reading:
     if not 1 <= len(outputs) <= 2 or len(set(outputs)) != len(outputs):
         raise Ask(
             f"outputs: expected positions or names of mean and scale, such as (0, 1), or of the mean alone, found {outputs!r}"
@@ -309,19 +337,30 @@ def _chosen(output: Any, model: str, posterior: str | None, outputs: Sequence[in
         ) from None
     if len(outputs) == 1:
         key = outputs[0]
+        if isinstance(parts[0], Distribution):
+            inner = _distribution(parts[0], model)
+            return Reading(lambda o: inner.pick(get(o, key)), inner.scale, f"{inner.words}, output {key!r}")
         return Reading(lambda o: (get(o, key), None), None, f"output {key!r}, a code without a variance")
     mean, scale = outputs
+    if others := [_kind(part) for part in parts if not isinstance(part, Tensor)]:
+        raise Ask(f"{model}: encode: expected tensors as outputs {tuple(outputs)!r}, found {', '.join(others)}")
     name = scale if isinstance(scale, str) else None
+    if isinstance(scale, int) and isinstance(output, (tuple, list)):
+        names = getattr(output, "_fields", None) or _returned(encode, len(output))
+        name = names[scale] if names else None
     kind, why = _judged(parts[1], name, model, posterior)
     return Reading(
         lambda o: (get(o, mean), get(o, scale)), kind, f"outputs {mean!r} and {scale!r}, read as mu and {kind} ({why})"
     )
 
 
-def _returned(function: Callable[..., Any], count: int) -> list[str] | None:
-    """The names of what a function returns, where its source says them and all of its returns agree."""
+def _returned(function: Callable[..., Any], count: int, depth: int = 5) -> list[str] | None:
+    """The names of what a function or a module returns, where its source says them and all of its returns agree."""
+    if isinstance(function, Sequential) and len(function) > 0:
+        return _returned(function[-1], count, depth)
+    method = function.forward if isinstance(function, Module) else function
     try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(inspect.unwrap(function))))
+        tree = ast.parse(textwrap.dedent(inspect.getsource(inspect.unwrap(method))))
     except (OSError, TypeError, SyntaxError, ValueError):
         return None
     found: set[tuple[str, ...]] = set()
@@ -329,17 +368,43 @@ def _returned(function: Callable[..., Any], count: int) -> list[str] | None:
     if not isinstance(body, (ast.FunctionDef, ast.AsyncFunctionDef)):
         return None
     for node in ast.walk(body):
-        if isinstance(node, ast.Return) and isinstance(node.value, ast.Tuple) and len(node.value.elts) == count:
+        if not isinstance(node, ast.Return) or node.value is None:
+            continue
+        if isinstance(node.value, (ast.Tuple, ast.List)) and len(node.value.elts) == count:
             found.add(tuple(_name(e) for e in node.value.elts))
-        elif isinstance(node, ast.Return) and node.value is not None:
+            continue
+        # `return self.encoder(x)`: what that returns.
+        called = _called(node.value, body, getattr(method, "__self__", None))
+        names = _returned(called, count, depth - 1) if callable(called) and depth > 0 else None
+        if names is None:
             return None
+        found.add(tuple(names))
     return list(found.pop()) if len(found) == 1 else None
+
+
+def _called(node: ast.expr, method: ast.FunctionDef | ast.AsyncFunctionDef, owner: Any) -> Any:
+    """What a call of an attribute of `self` calls; None for any other expression."""
+    if owner is None or not method.args.args or not isinstance(node, ast.Call):
+        return None
+    path, at = [], node.func
+    while isinstance(at, ast.Attribute):
+        path.append(at.attr)
+        at = at.value
+    if not isinstance(at, ast.Name) or at.id != method.args.args[0].arg:
+        return None
+    for name in reversed(path):
+        owner = getattr(owner, name, None)
+    return owner if path else None
 
 
 def _name(node: ast.expr) -> str:
     match node:
         case ast.Name(id=name):
             return name
+        case ast.Call(func=ast.Attribute(value=value, attr=name), args=arguments) if name in _SAME:
+            # log_sigma.clamp(-5, 2), torch.clamp(log_sigma, -5, 2) are still of that name.
+            of_library = isinstance(value, ast.Name) and value.id in ("torch", "F")
+            return _name(arguments[0] if of_library and arguments else value)
         case ast.Call(func=function):
             return _name(function)
         case ast.Attribute(value=ast.Name(id="self"), attr=name):
