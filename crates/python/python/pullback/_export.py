@@ -105,11 +105,11 @@ def _traced(passes: _Passes, model: Model, x: Tensor) -> torch.jit.ScriptModule:
         # Asked before it is traced: more is asked before a first question.
         mean = passes._reader.encode(x)[0]
         passes._reader.decode(mean)
-        # Otherwise attention takes a way in evaluation mode that a trace cannot differentiate.
         fast = torch.backends.mha.get_fastpath_enabled()
-        torch.backends.mha.set_fastpath_enabled(False)
         with tempfile.TemporaryDirectory(prefix="pullback-") as folder:
             try:
+                # Otherwise attention takes a way in evaluation mode that a trace cannot differentiate.
+                torch.backends.mha.set_fastpath_enabled(False)
                 traced = torch.jit.trace_module(passes, {"encode": x, "decode": mean}, check_trace=False)
                 # What is compared is what a file holds.
                 place = os.path.join(folder, "vae.pt")

@@ -15,8 +15,8 @@ from ._outputs import Ask
 class Memory:
     """Asks one pass of a model, or a judge: what it is given stays as it is, and so does what it gave before.
 
-    Before the first question it is asked twice of a copy of one row. A callable that writes into its argument (`x.sub_(0.5)`, a first layer in place) is given
-    copies from then on, and answers of one that uses its buffer again are copied. Those of others are not: copies cost time."""
+    Before the first question it is asked of two copies of one row. A callable that writes into its argument (`x.sub_(0.5)`, a first layer in
+    place) is given copies from then on, and answers of one that uses its buffer again are copied. Those of others are not: copies cost time."""
 
     def __init__(self, name: str) -> None:
         self._name = name
