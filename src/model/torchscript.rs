@@ -148,6 +148,8 @@ impl Vae for TorchScript {
             return Err(self.of_another_batch("decode", batch, size[0]));
         }
         let fits = match (&size[..], &sample) {
+            // Where samples are vectors, images are flattened.
+            ([_, own @ ..], Some(sample)) if sample.len() == 1 => own.iter().product::<i64>() == sample[0],
             ([_, own @ ..], Some(sample)) => own == sample || *own == [sample.iter().product::<i64>()],
             (own, None) => own.len() >= 2,
             ([], _) => false,

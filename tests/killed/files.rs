@@ -49,7 +49,7 @@ pub fn torn(whole: &Path, found: &Path, file: &Path) -> Option<String> {
     match file.extension().and_then(|e| e.to_str()).unwrap_or_default() {
         "h5" => different(&expected, &path),
         "html" => (!text(&path).trim_end().ends_with("</html>")).then(|| "has no end".to_owned()),
-        "yaml" => (text(&expected) != text(&path)).then(|| "is another".to_owned()),
+        "yaml" | "json" => (text(&expected) != text(&path)).then(|| "is another".to_owned()),
         // So far as it goes.
         "csv" => {
             let (expected, found) = (table(&expected), table(&path));

@@ -327,6 +327,35 @@ def test_axes_of_decoders(turn, fits):
         pb.score(model, x, metric="output", quiet=True)
 
 
+class _Drawn(torch.nn.Module):
+    """Takes vectors, and gives pictures."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.into, self.back = torch.nn.Linear(36, 3), torch.nn.Linear(3, 36)
+
+    def encode(self, x):
+        mu = self.into(x)
+        return mu, mu.tanh()
+
+    def decode(self, z):
+        return self.back(z).view(-1, 1, 6, 6)
+
+
+def test_pictures_of_vectors_are_flattened(tmp_path, command):
+    numpy = pytest.importorskip("numpy")
+    model, x = _Drawn(), torch.rand(4, 36)
+    numpy.save(tmp_path / "x.npy", x.numpy())
+    torch.jit.trace_module(model, {"encode": x, "decode": torch.rand(4, 3)}).save(tmp_path / "vae.pt")
+    command("score", "-m", "vae.pt", "-d", "x.npy", "-o", "s.h5", "--metric", "output")
+    found = pb.score(model, x, metric="output", quiet=True).spectrum
+    jacobian = model.back.weight.double() @ model.into.weight.double()
+    expected = torch.linalg.svdvals(jacobian).square()[:3]
+    assert (found - expected).abs().max() < 1e-6 * expected[0]
+    assert (pb.open(tmp_path / "s.h5").spectrum - expected).abs().max() < 1e-6 * expected[0]
+
+
 def test_another_range_of_pixels():
     parts, into, encode, decode = _vae(lambda m, v: (m, v))
     x = torch.rand(4, 1, 3, 4)

@@ -1,6 +1,7 @@
 //! Whether all models of a sweep were trained on the same data, and what `--force` does to those that were not.
 
-use super::{CELLS, cell, claimed};
+use super::cell;
+use super::places::{CELLS, claimed};
 use crate::config::{Cell, SweepSpec};
 use crate::error::{Error, Result};
 use crate::pipeline::train::{self, Progress};

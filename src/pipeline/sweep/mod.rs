@@ -11,6 +11,7 @@ mod cell; //    one model: train, score, attack
 mod cells; //   the files of all cells, each opened once
 mod fleet; //   many models trained as one
 mod collect; // joins the cells' files into one
+mod places; //  where models lie, and who works on them
 mod relate; //  correlations over the models and over the samples
 mod summary; // one cell in a few numbers
 mod watch; //   reports of many cells at once for one observer
@@ -24,9 +25,9 @@ use crate::lock::{self, FolderLock};
 use crate::model::write_atomically;
 use crate::report;
 use crate::store::Overwrite;
+use places::{CELLS, claimed};
 use relate::Related;
 use serde_json::Value;
-use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -40,8 +41,6 @@ use watch::{Whole, span};
 const SWEEP_CONFIG: &str = "sweep.yaml";
 const SWEEP_FILE: &str = "sweep.h5";
 const REPORT_FILE: &str = "report.html";
-/// The folder of the cells' folders.
-const CELLS: &str = "cells";
 /// The most models at a time if the user did not say: each holds the training data.
 const AUTO_WORKERS: usize = 8;
 
@@ -265,22 +264,6 @@ fn prepare(output: &Path, spec: &SweepSpec, cells: &[Cell], overwrite: Overwrite
     write_atomically(&config, spec.to_yaml()?.as_bytes())?;
     std::fs::create_dir_all(output.join(CELLS)).map_err(|e| Error::io(output, e))
 }
-
-/// The locks of all models of `cells` that exist.
-///
-/// # Errors
-/// A wrong request if another process works on one.
-fn claimed<'a>(output: &Path, cells: impl Iterator<Item = &'a Cell>) -> Result<Vec<FolderLock>> {
-    let claims = output.join(CELLS);
-    let names: BTreeSet<String> = cells.map(Cell::name).filter(|name| claims.join(name).is_dir()).collect();
-    let mut held = Vec::with_capacity(2 * names.len());
-    for name in names {
-        held.push(FolderLock::of_work(&claims, &name)?);
-        held.push(FolderLock::of(&claims.join(name))?);
-    }
-    Ok(held)
-}
-
 /// How many models are worked on at a time.
 fn workers(asked: Workers, device: Device, pending: usize) -> usize {
     let wanted = match asked {

@@ -343,13 +343,13 @@ class Reader:
 
 def _refuse_other_axes(name: str, shape: Sequence[int], sample: Sequence[int]) -> None:
     """Refuses images of `shape` [B, ...] that are neither flat nor, but for axes of length 1, of the shape of a sample: as many values in
-    another order (channels last) are another image."""
+    another order (channels last) are another image. Where samples are flat, images are flattened."""
     size = torch.Size(sample).numel()
-    if list(shape[1:]) == [size] or [n for n in shape[1:] if n != 1] == [n for n in sample if n != 1]:
+    flat = list(shape[1:]) == [size] or (len(sample) == 1 and torch.Size(shape[1:]).numel() == size)
+    if flat or [n for n in shape[1:] if n != 1] == [n for n in sample if n != 1]:
         return
-    asked = "" if len(sample) == 1 else f"[B, {', '.join(map(str, sample))}] or "
     raise Ask(
-        f"{name}: decode: expected {asked}[B, {size}], found {list(shape)} (decode=lambda z: ... says how its axes are turned)"
+        f"{name}: decode: expected [B, {', '.join(map(str, sample))}] or [B, {size}], found {list(shape)} (decode=lambda z: ... says how its axes are turned)"
     )
 
 
