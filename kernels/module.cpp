@@ -16,6 +16,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -155,33 +156,21 @@ void join_rectified(torch::jit::Block* block) {
   }
 }
 
-// A copy of code with all that it calls.
-std::shared_ptr<torch::jit::Graph> inlined(torch::jit::Graph& graph) {
-  auto copy = graph.copy();
-  torch::jit::Inline(*copy);
-  return copy;
-}
-
-// A method as it is run: with the code of all layers in one place.
-struct Plan {
-  Plan(std::shared_ptr<torch::jit::Graph> graph, const std::string& name) : keeps(!writes_of(graph).kept) {
-    join_rectified(graph->block());
-    executor = std::make_unique<torch::jit::GraphExecutor>(std::move(graph), name);
-  }
-  std::unique_ptr<torch::jit::GraphExecutor> executor;
-  // Whether it changes neither its argument nor what the module holds.
-  bool keeps;
-};
-
+// A module, and its methods as they are run: with the code of their layers in one place.
 struct Loaded : Module {
   explicit Loaded(const Module& module) : Module(module) {}
-  std::map<std::string, Plan, std::less<>> plans;
+  std::map<std::string, std::unique_ptr<torch::jit::GraphExecutor>, std::less<>> plans;
+  // Methods that change their argument, or what the module holds.
+  std::set<std::string, std::less<>> writing;
 
-  Plan& plan_of(const torch::jit::Method& method) {
+  torch::jit::GraphExecutor& plan_of(const torch::jit::Method& method) {
     const std::string name = method.name();
     const auto found = plans.find(name);
-    if (found != plans.end()) return found->second;
-    return plans.try_emplace(name, inlined(*torch::jit::toGraphFunction(method.function()).graph()), name).first->second;
+    if (found != plans.end()) return *found->second;
+    auto graph = torch::jit::toGraphFunction(method.function()).graph()->copy();
+    torch::jit::Inline(*graph);
+    join_rectified(graph->block());
+    return *plans.emplace(name, std::make_unique<torch::jit::GraphExecutor>(graph, name)).first->second;
   }
 };
 
@@ -212,12 +201,18 @@ std::vector<torch::jit::GraphFunction*> functions_of(const Module& module) {
 
 // Whether maps may lie in another order than libtorch's own, without a difference to what the code says.
 bool may_turn(const std::vector<torch::jit::GraphFunction*>& functions) {
-  const bool may = std::none_of(functions.begin(), functions.end(), [](const auto* function) {
-    return minds_layout(function->graph()->block()) || writes_of(inlined(*function->graph())).viewed;
+  return std::none_of(functions.begin(), functions.end(), [](const auto* function) {
+    return minds_layout(function->graph()->block()) || writes_of(function->optimized_graph()).viewed;
   });
-  // Inlining has kept the code as it is now, which is to be changed.
-  for (auto* function : functions) function->clear_optimized_graphs();
-  return may;
+}
+
+// The methods of a module that change their argument, or what the module holds.
+std::set<std::string, std::less<>> writing_of(const Module& module) {
+  std::set<std::string, std::less<>> found;
+  for (const auto& method : module.get_methods()) {
+    if (writes_of(torch::jit::toGraphFunction(method.function()).optimized_graph()).kept) found.insert(method.name());
+  }
+  return found;
 }
 
 }  // namespace
@@ -241,9 +236,16 @@ const char* pb_module_load(void** result, int64_t* tf32, const char* path, int64
       *tf32 += forbid_tf32(function->graph()->block());
       convert_constants(function->graph()->block(), kind);
     }
-    if (device.is_cpu()) {
-      const bool ours = may_turn(functions);
-      for (auto* function : functions) choose_operations(function->graph()->block(), ours);
+    {
+      // With all calls inlined, and without branches that are never taken.
+      torch::jit::GraphOptimizerEnabledGuard on(true);
+      module->writing = writing_of(*module);
+      const bool ours = device.is_cpu() && may_turn(functions);
+      // They are kept as they were, and are about to change.
+      for (auto* function : functions) function->clear_optimized_graphs();
+      if (device.is_cpu()) {
+        for (auto* function : functions) choose_operations(function->graph()->block(), ours);
+      }
     }
     *result = static_cast<Module*>(module.release());
   });
@@ -254,9 +256,7 @@ const char* pb_module_share(void** result, void* module) {
     for (const auto* function : functions_of(module_of(module))) {
       TORCH_CHECK(!assigns(function->graph()->block()), "its code assigns to an attribute");
     }
-    for (const auto& method : module_of(module).get_methods()) {
-      TORCH_CHECK(loaded(module).plan_of(method).keeps, "its code writes to what it holds");
-    }
+    TORCH_CHECK(loaded(module).writing.empty(), "its code writes to what it holds");
     *result = static_cast<Module*>(new Loaded(module_of(module)));
   });
 }
@@ -291,12 +291,12 @@ const char* pb_module_call(void** results, int64_t capacity, int64_t* count, con
     *count = 0;
     torch::jit::GraphOptimizerEnabledGuard off(false);
     const auto called = module_of(module).get_method(method);
-    const Plan& plan = loaded(module).plan_of(called);
+    const bool keeps = loaded(module).writing.count(called.name()) == 0;
     // The caller's tensors are not to change, neither this one nor those of a call before.
     const auto& given = *static_cast<const at::Tensor*>(input);
-    torch::jit::Stack stack{module_of(module)._ivalue(), plan.keeps ? given : given.clone()};
+    torch::jit::Stack stack{module_of(module)._ivalue(), keeps ? given : given.clone()};
     called.function().getSchema().checkAndNormalizeInputs(stack, {});
-    plan.executor->run(stack);
+    loaded(module).plan_of(called).run(stack);
     const auto value = stack.front();
     std::vector<at::Tensor> tensors;
     bool all_tensors = true;
@@ -320,7 +320,7 @@ const char* pb_module_call(void** results, int64_t capacity, int64_t* count, con
       return;
     }
     *count = static_cast<int64_t>(tensors.size());
-    for (size_t i = 0; i < tensors.size(); ++i) results[i] = new at::Tensor(plan.keeps ? std::move(tensors[i]) : tensors[i].clone());
+    for (size_t i = 0; i < tensors.size(); ++i) results[i] = new at::Tensor(keeps ? std::move(tensors[i]) : tensors[i].clone());
   });
 }
 }
