@@ -109,7 +109,12 @@ fn a_stop_loses_no_row_and_leaves_no_child() {
         assert_eq!(out.status.code(), Some(code), "{text}");
         let told = format!("STOPPED by SIG{signal}: hangs, fails not finished");
         assert!(text.contains("quick ") && text.contains(&told), "{text}");
-        assert!(!lives(&fs::read_to_string(folder.path().join("child")).unwrap()), "{signal}");
+        // The system ends a process some time after its signal.
+        let (child, start) = (fs::read_to_string(folder.path().join("child")).unwrap(), Instant::now());
+        while lives(&child) {
+            assert!(start.elapsed() < Duration::from_secs(30), "{signal}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 }
 
