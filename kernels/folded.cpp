@@ -279,17 +279,18 @@ at::Tensor flat(const at::Tensor& rows) {
   return (last ? rows.permute({0, 1, 3, 4, 2}) : rows).flatten(2).transpose(0, 1);
 }
 
-}  // namespace
-
-at::Tensor vjp_folded(const at::Tensor& out, const Edge& target, const at::Tensor& cotangents, int (*stops)()) {
-  TORCH_CHECK(out.is_cpu(), "folded: not on the CPU");
-  at::NoGradGuard no_grad;
-  const Passes passes(out, target, cotangents, stops);
-  if (!passes.lead()) return {};
-  const auto& jobs = passes.cut().jobs;
-  std::vector<int64_t> sizes{cotangents.defined() ? cotangents.size(0) : out.size(1), out.size(0)};
+// [k, samples, ...] of rows at `target`.
+std::vector<int64_t> sizes_at(const Edge& target, int64_t k, int64_t samples) {
   const auto& metadata = target.function->input_metadata(target.input_nr);
+  std::vector<int64_t> sizes{k, samples};
   for (size_t d = 1; d < metadata.shape_as_dim_vector().size(); ++d) sizes.push_back(metadata.shape_as_dim_vector()[d].expect_int());
+  return sizes;
+}
+
+// All rows of all passes, [k, B, ...].
+at::Tensor rows_of(const Passes& passes, const at::Tensor& out, const Edge& target, int64_t k) {
+  const auto& jobs = passes.cut().jobs;
+  const auto sizes = sizes_at(target, k, out.size(0));
   const auto fresh = [&] { return at::empty(sizes, out.options().requires_grad(false)); };
   if (jobs.size() == 1) {
     Prepared prepared;
@@ -309,6 +310,16 @@ at::Tensor vjp_folded(const at::Tensor& out, const Edge& target, const at::Tenso
   return result;
 }
 
+}  // namespace
+
+at::Tensor vjp_folded(const at::Tensor& out, const Edge& target, const at::Tensor& cotangents, int (*stops)()) {
+  TORCH_CHECK(out.is_cpu(), "folded: not on the CPU");
+  at::NoGradGuard no_grad;
+  const Passes passes(out, target, cotangents, stops);
+  if (!passes.lead()) return {};
+  return rows_of(passes, out, target, cotangents.defined() ? cotangents.size(0) : out.size(1));
+}
+
 at::Tensor grams_folded(const at::Tensor& out, const Edge& target, int (*stops)()) {
   TORCH_CHECK(out.is_cpu() && out.scalar_type() == at::kFloat, "folded: not in f32 on the CPU");
   at::NoGradGuard no_grad;
@@ -321,10 +332,9 @@ at::Tensor grams_folded(const at::Tensor& out, const Edge& target, int (*stops)(
   const int64_t blocks = static_cast<int64_t>(cut.jobs.size()) / cut.chunks;
   // The threads share one sample's cotangents.
   if (blocks < passes.threads() && cut.chunks > 1) {
-    gram_into(vjp_folded(out, target, units, stops).flatten(2).transpose(0, 1), result.mutable_data_ptr<double>());
+    gram_into(rows_of(passes, out, target, k).flatten(2).transpose(0, 1), result.mutable_data_ptr<double>());
     return result;
   }
-  const auto& metadata = target.function->input_metadata(target.input_nr);
   passes.each(blocks, [&](size_t block, Prepared& prepared) {
     const Job* jobs = &cut.jobs[block * cut.chunks];
     at::Tensor rows;
@@ -334,11 +344,7 @@ at::Tensor grams_folded(const at::Tensor& out, const Edge& target, int (*stops)(
         rows = std::move(arrived.values);
         break;
       }
-      if (!rows.defined()) {
-        std::vector<int64_t> sizes{k, jobs[c].samples};
-        for (size_t d = 1; d < metadata.shape_as_dim_vector().size(); ++d) sizes.push_back(metadata.shape_as_dim_vector()[d].expect_int());
-        rows = at::empty(sizes, out.options().requires_grad(false));
-      }
+      if (!rows.defined()) rows = at::empty(sizes_at(target, k, jobs[c].samples), out.options().requires_grad(false));
       write(arrived, rows.narrow(0, jobs[c].row, jobs[c].rows));
     }
     gram_into(flat(rows), result.mutable_data_ptr<double>() + jobs[0].sample * k * k);
