@@ -7,7 +7,7 @@ use crate::ops::Reduce;
 use tch::{Kind, Tensor};
 
 /// The largest difference, relative to the size: rounding of long sums in single precision is far smaller.
-const TOLERANCE: f64 = 1e-2;
+const TOLERANCE: f64 = 1e-3;
 
 /// Whether `pulled(u)`, [B, L], is J^T u for the Jacobian J of `output` [B, O] by `input` [B, L] and some u [B, O], as a first derivative
 /// gives it. It is not asked where all functions are libtorch's, which raise if they cannot be differentiated twice.

@@ -62,6 +62,15 @@ def test_a_function_that_is_differentiable_once_counts_whole(metric, precision):
     spectra_agree(found.spectrum, expected, 2e-6 if precision == "f32" else 1e-12)
 
 
+def test_a_small_part_of_it_counts_too():
+    torch.manual_seed(0)
+    model, x = Custom(), torch.rand(6, 1, 3, 4)
+    twin = _twin(model)
+    model.once, twin.once = (lambda h: 0.002 * Once.apply(h)), (lambda h: 0.006 * h.tanh())
+    found = pb.score(model, x, metric="decoder", quiet=True)
+    spectra_agree(found.spectrum, eigenvalues(twin.encode, twin.decode, x, "decoder"))
+
+
 def test_products_with_it_are_refused():
     torch.manual_seed(0)
     with pytest.raises(ValueError, match="differentiated twice"):

@@ -257,7 +257,8 @@ def images(
     full_scale: float | Literal["none"] | None = None,
     background: str | None = None,
 ) -> tuple[Tensor, Tensor | None]:
-    """What the command line takes for DATA as tensors: to train on, or to look at.
+    """What the command line takes for DATA as tensors: to train on, or to look at. What it says of data, such as labels that are left out, is
+    warned of.
 
     Args:
         data: "strokes" (generated digits), a folder, an HDF5, .npy or .npz file (docs/data.md).
