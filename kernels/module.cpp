@@ -8,7 +8,6 @@
 #include <torch/csrc/jit/api/function_impl.h>
 #include <torch/csrc/jit/ir/constants.h>
 #include <torch/csrc/jit/ir/ir.h>
-#include <torch/csrc/jit/passes/inliner.h>
 #include <torch/csrc/jit/runtime/graph_executor.h>
 #include <torch/script.h>
 
@@ -167,8 +166,9 @@ struct Loaded : Module {
     const std::string name = method.name();
     const auto found = plans.find(name);
     if (found != plans.end()) return *found->second;
-    auto graph = torch::jit::toGraphFunction(method.function()).graph()->copy();
-    torch::jit::Inline(*graph);
+    // With all calls inlined, however deep, and without branches that are never taken: with the optimiser off, one level would be.
+    torch::jit::GraphOptimizerEnabledGuard on(true);
+    const auto graph = torch::jit::toGraphFunction(method.function()).optimized_graph()->copy();
     join_rectified(graph->block());
     return *plans.emplace(name, std::make_unique<torch::jit::GraphExecutor>(graph, name)).first->second;
   }
