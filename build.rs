@@ -82,7 +82,7 @@ fn native(lib: &Path, toolkit: Option<&Toolkit>, device: Option<&Path>) -> Resul
 }
 
 /// The C++ shim's files.
-const SHIM: [&str; 27] = [
+const SHIM: [&str; 28] = [
     "vjp",
     "memory",
     "settings",
@@ -98,6 +98,7 @@ const SHIM: [&str; 27] = [
     "lane",
     "trace",
     "module",
+    "recurrent",
     "writes",
     "taps",
     "kernels",

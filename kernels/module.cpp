@@ -2,6 +2,7 @@
 // attributes, and aborts if it fails; and it cannot ask whether a method exists.
 #include "protect.h"
 #include "pullback.h"
+#include "recurrent.h"
 #include "weights.h"
 #include "writes.h"
 
@@ -235,6 +236,7 @@ const char* pb_module_load(void** result, int64_t* tf32, const char* path, int64
     for (auto* function : functions) {
       *tf32 += forbid_tf32(function->graph()->block());
       convert_constants(function->graph()->block(), kind);
+      mend_recurrent(function->graph()->block(), kind, device);
     }
     {
       // With all calls inlined, and without branches that are never taken.

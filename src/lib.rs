@@ -43,6 +43,7 @@
 //! The modules, in the order of the layers in `docs/architecture.md`; each uses only modules of layers above it in this list.
 
 mod wording; //       the messages of libtorch's errors
+mod zipped; //        zip archives
 pub mod error; //     what can go wrong, and the exit code
 pub mod memory; //    what the host has left for this process
 pub mod seed; //      noise keyed by (run seed, stage, sample index)

@@ -182,6 +182,49 @@ fn data_that_are_no_pictures() {
     assert!(reach.iter().all(|r| (r - 5.0).abs() < 1e-12), "cut by a box: {reach:?}");
 }
 
+#[test]
+fn samples_of_two_axes_are_as_the_model_means_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let spectra = ["points", "only_points", "flat_points"].map(|name| {
+        let path = folder.path().join(name).with_extension("h5");
+        let out = run("score", &format!("others/{name}.pt"), "series", &path, "");
+        assert!(out.status.success(), "{name}: {}", said(&out));
+        assert!(said(&out).contains("no pictures in [0, 1]"), "{name}: {}", said(&out));
+        File::open(&path).unwrap().dataset("spectrum/eigenvalues").unwrap().read_2d::<f64>().unwrap()
+    });
+    assert_eq!(spectra[1].shape(), [6, 4]);
+    assert!(spectra.iter().all(|spectrum| spectrum == spectra[1]), "{spectra:?}");
+    // One to which the axes make no difference takes pictures.
+    let path = folder.path().join("grey.h5");
+    let out = run("score", "flat.pt", "series", &path, "");
+    assert!(out.status.success() && !said(&out).contains("no pictures"), "{}", said(&out));
+}
+
+#[test]
+fn recurrent_layers_take_sequences_of_vectors() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.h5");
+    let out = run("score", "others/recurrent.pt", "series", &path, "");
+    assert!(out.status.success(), "{}", said(&out));
+    let out = run("score", "others/recurrent.pt", "images", &folder.path().join("b.h5"), "");
+    let words = said(&out);
+    assert_eq!((out.status.code(), words.lines().count()), (Some(2), 1), "{words}");
+    assert!(words.contains("a recurrent layer takes sequences of vectors"), "{words}");
+}
+
+#[test]
+fn a_file_of_any_name_is_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let module = tch::CModule::load(model("flat.pt")).unwrap();
+    for letters in 20..26 {
+        // libtorch names the members after the file, and ends with a record that can look like something in front of them.
+        let path = folder.path().join("m".repeat(letters)).with_extension("pt");
+        module.save(&path).unwrap();
+        let out = program().arg("inspect").arg(&path).output().unwrap();
+        assert!(out.status.success(), "{letters} letters: {}", said(&out));
+    }
+}
+
 fn shape(data: &str) -> Vec<usize> {
     File::open(DATA.path().join(data).with_extension("h5")).unwrap().dataset("images").unwrap().shape()
 }

@@ -7,12 +7,13 @@ use crate::data::names;
 use crate::data::rows::{self, first_line, wrong};
 use crate::data::{Batch, ImageShape, Reading, Source, Split};
 use crate::error::{Error, Result};
+use crate::zipped;
 use npyz::{DType, Endianness, NpyHeader, Order, TypeChar};
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use zip::{CompressionMethod, ZipArchive};
+use zip::CompressionMethod;
 
 /// The first bytes of an `.npy` file.
 const SIGNATURE: &[u8] = b"\x93NUMPY";
@@ -42,7 +43,7 @@ pub fn is_npz(path: &Path) -> bool {
 
 /// The names of the arrays in a zip archive, without `.npy`; empty if it holds none or cannot be read.
 fn arrays(path: &Path) -> Vec<String> {
-    let Some(archive) = File::open(path).ok().and_then(|file| ZipArchive::new(BufReader::new(file)).ok()) else {
+    let Some(archive) = File::open(path).ok().and_then(|file| zipped::open(file).ok()) else {
         return vec![];
     };
     let names = archive.file_names().filter_map(Result::ok);
@@ -180,7 +181,7 @@ impl Array {
             |e: &dyn std::fmt::Display| Error::request(place.clone(), "a sound .npz file", first_line(&e.to_string()));
         let file = File::open(path).map_err(|e| Error::io(path, e))?;
         let length = file.metadata().map_err(|e| Error::io(path, e))?.len();
-        let mut archive = ZipArchive::new(BufReader::new(file)).map_err(|e| broken(&e))?;
+        let mut archive = zipped::open(file).map_err(|e| broken(&e))?;
         let mut entry = archive.by_name(&format!("{name}.npy")).map_err(|e| broken(&e))?;
         let (size, stored) = (entry.size(), entry.compression() == CompressionMethod::Stored);
         if let (true, Some(data)) = (stored, entry.data_start()) {

@@ -2,10 +2,10 @@
 //! with other weights, in silence.
 
 use crate::error::{Error, Result};
+use crate::zipped;
 use std::fs::File;
-use std::io::{BufReader, Read, copy, sink};
+use std::io::{Read, copy, sink};
 use std::path::Path;
-use zip::ZipArchive;
 
 /// The first bytes of an archive.
 const MAGIC: &[u8] = b"PK\x03\x04";
@@ -24,8 +24,7 @@ pub fn ensure_whole(path: &Path, subject: &str) -> Result<()> {
     }
     let damaged = |found: String| Error::request(subject, "a TorchScript file as it was written", found);
     let file = File::open(path).map_err(|e| Error::io(path, e))?;
-    let mut archive = ZipArchive::new(BufReader::with_capacity(1 << 18, file))
-        .map_err(|_| damaged("a damaged zip archive (truncated?)".to_owned()))?;
+    let mut archive = zipped::open(file).map_err(|_| damaged("a damaged zip archive (truncated?)".to_owned()))?;
     for member in 0..archive.len() {
         // Reading a member to its end compares it with its checksum.
         let mut member =

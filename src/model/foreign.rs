@@ -1,10 +1,9 @@
 //! Files that are not TorchScript, and modules tied to the place of their export: the error says what each is, and the remedy.
 
-use crate::wording;
+use crate::{wording, zipped};
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::Read;
 use std::path::Path;
-use zip::ZipArchive;
 
 /// How to make a TorchScript file of a model in Python.
 const EXPORT: &str = "in Python: torch.jit.script(model.eval()).save('vae.pt'), as docs/models.md shows";
@@ -32,7 +31,7 @@ pub fn file(path: &Path, message: &str) -> String {
 
 /// Says what a zip archive is that libtorch does not load.
 fn archive(path: &Path, message: &str) -> String {
-    let Some(mut archive) = File::open(path).ok().and_then(|f| ZipArchive::new(BufReader::new(f)).ok()) else {
+    let Some(mut archive) = File::open(path).ok().and_then(|file| zipped::open(file).ok()) else {
         return "a damaged zip archive (truncated?)".to_owned();
     };
     let names: Vec<String> = archive.file_names().filter_map(|name| name.ok().map(|n| n.to_string())).collect();

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::event::{Event, Observer};
 use crate::jacobian::BatchSize;
 use crate::metric::MetricKind;
-use crate::model::{self, Defence, Defended, Interface, Model, Vae};
+use crate::model::{self, Defence, Defended, Interface, Model, Posterior, Vae};
 use crate::seed::{self, Stage};
 use crate::store::Overwrite;
 use serde::{Deserialize, Serialize};
@@ -118,14 +118,11 @@ impl<'a> Job<'a> {
         }
         let positions = drawn(subject, source.len());
         let (shape, axes) = (source.shape(), source.sample());
-        // Three axes are an image, and two are a grey image, if the model takes it as such; otherwise the model takes the axes unchanged.
+        // Three axes are an image. Others are given to the model unchanged, where it takes them, and two may be a grey image.
         let own = Some((axes.clone(), shape));
-        let views = match axes.len() {
-            3 => vec![None],
-            2 => vec![None, own],
-            _ => vec![own, None],
-        };
-        let mut refused = None;
+        let views = if axes.len() == 3 { vec![None] } else { vec![own, None] };
+        let both = axes.len() == 2;
+        let (mut fitting, mut refused) = (Vec::new(), None);
         for view in views {
             let image = view.is_none() && matches!(axes.len(), 2 | 3);
             let model = match provided.model {
@@ -134,23 +131,59 @@ impl<'a> Job<'a> {
             };
             let model = Model { vae: prepare(model.vae, device, kind)?, ..model };
             let pictures = image && !subject.reading.is_free();
-            let (source, positions, axes) = (source.clone(), positions.clone(), axes.clone());
-            let axes = if image { vec![shape.channels, shape.height, shape.width] } else { axes };
+            let (source, positions, own) = (source.clone(), positions.clone(), axes.clone());
+            let axes = if image { vec![shape.channels, shape.height, shape.width] } else { own };
             let (passing, first) = (provided.passing, OnceCell::new());
             let job = Self { subject, model, source, positions, shape, axes, pictures, device, kind, passing, first };
             match job.ensure_fit() {
-                Ok(()) => {
-                    if !pictures {
-                        let text =
-                            "the samples are no pictures in [0, 1]: no box, no psnr, ssim and ms_ssim, no galleries";
-                        observer.on(Event::Note(text));
-                    }
-                    return Ok(job);
-                }
-                Err(error) => refused = refused.or(Some(error)),
+                Ok(()) => fitting.push(job),
+                // Of two axes the image's reason is told, of others the first one.
+                Err(error) => refused = refused.filter(|_| !both).or(Some(error)),
+            }
+            if !both && !fitting.is_empty() {
+                break;
             }
         }
-        Err(refused.unwrap_or(Error::Interrupted))
+        let image = if fitting.len() == 2 { fitting.pop() } else { None };
+        let job = match (fitting.pop(), image) {
+            (Some(own), Some(image)) => {
+                if own.is_meant_beside(&image)? {
+                    own
+                } else {
+                    image
+                }
+            }
+            (Some(job), None) => job,
+            _ => return Err(refused.unwrap_or(Error::Interrupted)),
+        };
+        if !job.pictures {
+            observer.on(Event::Note(
+                "the samples are no pictures in [0, 1]: no box, no psnr, ssim and ms_ssim, no galleries",
+            ));
+        }
+        Ok(job)
+    }
+
+    /// Whether samples of two axes are meant as they are, and not as grey images, by a model that takes both. Its decoder tells by the axes
+    /// that it gives. Where it fits both, as a flat one does, both give the same codes as a rule, and samples are images; where codes differ,
+    /// the model asks for the axes by number, as a maximum over a set does, and they are as the data have them.
+    fn is_meant_beside(&self, image: &Self) -> Result<bool> {
+        let look = |job: &Self| -> Result<(Posterior, bool)> {
+            tch::no_grad(|| {
+                let q = job.model.vae.encode(&job.sample()?)?;
+                match job.model.vae.decode(&q.mean) {
+                    Ok(_) => Ok((q, true)),
+                    Err(error) if error.is_out_of_memory() || matches!(error, Error::Interrupted) => Err(error),
+                    Err(_) => Ok((q, false)),
+                }
+            })
+        };
+        let ((own, own_closes), (other, other_closes)) = (look(self)?, look(image)?);
+        if own_closes != other_closes {
+            return Ok(own_closes);
+        }
+        let same = |a: &Tensor, b: &Tensor| Ok::<_, Error>(a.size() == b.size() && a.f_allclose(b, 1e-4, 1e-6, true)?);
+        Ok(!(same(&own.mean, &other.mean)? && same(&own.log_var, &other.log_var)?))
     }
 
     /// The same job behind `defences`: what the model is asked goes through them.

@@ -387,6 +387,53 @@ class Series(Flat):
         return torch.sigmoid(self.d(z)).reshape(-1, 2, 3)
 
 
+class Points(nn.Module):
+    """Sets of points [B, 2, 3], whatever their number; [B, 1, 2, 3] means something else to it."""
+
+    def __init__(self):
+        super().__init__()
+        self.e, self.d = nn.Linear(3, 2), nn.Linear(2, 6)
+
+    @torch.jit.export
+    def encode(self, x):
+        h = self.e(x).amax(1)
+        return torch.tanh(h), h
+
+    @torch.jit.export
+    def decode(self, z):
+        return torch.sigmoid(self.d(z)).reshape(-1, 2, 3)
+
+
+class OnlyPoints(Points):
+    @torch.jit.export
+    def encode(self, x):
+        assert x.dim() == 3
+        h = self.e(x).amax(1)
+        return torch.tanh(h), h
+
+
+class FlatPoints(Points):
+    """Its decoder does not tell which it takes."""
+
+    @torch.jit.export
+    def decode(self, z):
+        return torch.sigmoid(self.d(z.reshape(-1, 2)[: z.size(0)]))
+
+
+class Recurrent(nn.Module):
+    """A recurrent layer, which as traced code takes anything."""
+
+    def __init__(self):
+        super().__init__()
+        self.e, self.d = nn.LSTM(3, 4, batch_first=True), nn.Linear(2, 6)
+
+    def encode(self, x):
+        return self.e(x)[1][0][-1].chunk(2, 1)
+
+    def decode(self, z):
+        return torch.sigmoid(self.d(z)).reshape(-1, 2, 3)
+
+
 class Volume(Flat):
     """Flat for volumes [B, 1, 1, 2, 3] alone."""
 
@@ -694,8 +741,11 @@ def others():
     for name, module in {"ranged": Ranged(), "std": Std(), "logstd": LogStd(), "var": Var(), "spatial": Spatial(),
                          "four": Four(), "lone": Lone(), "vector": Vector(), "series": Series(), "volume": Volume(),
                          "rounded": Rounded(), "logits": Logits(), "remembers": Remembers(), "halved": Halved(),
-                         "on_cuda": OnCuda(), "single": Single()}.items():
+                         "on_cuda": OnCuda(), "single": Single(), "points": Points(), "only_points": OnlyPoints(),
+                         "flat_points": FlatPoints()}.items():
         script(f"others/{name}", module)
+    inputs = {"encode": torch.rand(2, 2, 3), "decode": torch.rand(2, 2)}
+    script("others/recurrent", torch.jit.trace_module(Recurrent().eval(), inputs))
 
 
 def scripts():
