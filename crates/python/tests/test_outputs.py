@@ -1,6 +1,7 @@
 """What encoders and decoders give, and how it is read."""
 
 import collections
+import copy
 import dataclasses
 import re
 import runpy
@@ -10,6 +11,7 @@ import torch
 from torch.distributions import Independent, MultivariateNormal, Normal
 
 import pullback as pb
+from pullback import _outputs
 from reference import eigenvalues, spectra_agree
 
 Pair = collections.namedtuple("Pair", "mean log_var")
@@ -58,6 +60,16 @@ GIVEN = {
     "Normal and more": (lambda m, v: (Normal(m, (v / 2).exp()), 3), "a Normal"),
     "more and Normal": (lambda m, v: (m + 1, Normal(m, (v / 2).exp())), "a Normal, output 1 of 2"),
     "Normal and features": (lambda m, v: (Normal(m, (v / 2).exp()), m + 1), "a Normal, output 0 of 2"),
+    "a prior's scale": (lambda m, v: {"mu": m, "std": (v / 2).exp(), "prior_logvar": v * 0}, ".mu and .std"),
+    "a prior": (
+        lambda m, v: {"prior_mean": m * 0, "prior_logvar": v * 0, "mean": m, "logvar": v},
+        ".mean and .logvar",
+    ),
+    "Normal of another name": (lambda m, v: {"features": m + 1, "q": Normal(m, (v / 2).exp())}, "a Normal of .q"),
+    "prior beside": (
+        lambda m, v: {"mu": m, "logvar": v, "prior": Normal(m * 0, 1 + m**2)},
+        ".mu and .logvar, read as logvar",
+    ),
     "nested": (lambda m, v: Bag(latent_dist=Bag(mean=m, logvar=v)), "of .latent_dist"),
     "spatial": (lambda m, v: (m.view(-1, 3, 1, 1), v.view(-1, 3, 1, 1)), "read as mu and logvar"),
 }
@@ -74,6 +86,82 @@ def test_what_encoders_give(name):
     assert words in _reading(model), str(model)
     exact = lambda x: tuple(t.double() for t in parts(x.float()))  # noqa: E731
     spectra_agree(found.spectrum, eigenvalues(exact, decode, x, "stochastic"), 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("scale", "names"),
+    {
+        "logvar": "logvar log_var ln_var log_variance log_sigma2 ln_sigma2 ln_sigma_sq lnsigma2 log_scale2 log_std_sq log_sd2",
+        "logstd": "logstd log_std log_sigma ln_sigma log_scale log_stddev log_sd log_sig",
+        "std": "std sigma scale z_std sd",
+        "var": "var variance sigma2 sigma_sq",
+        None: "log_precision signal log_signal logits tau",
+    }.items(),
+)
+def test_names_of_scales(scale, names):
+    assert {name: _outputs.scale_of(name) for name in names.split()} == dict.fromkeys(names.split(), scale)
+
+
+def test_what_only_the_caller_can_tell_is_asked():
+    class Precise(torch.nn.Linear):
+        def encode(self, x):
+            mu, log_precision = self(x.flatten(1)).chunk(2, 1)
+            return mu, log_precision
+
+    class Two(torch.nn.Linear):
+        def encode(self, x):
+            mu, logvar = self(x.flatten(1)).chunk(2, 1)
+            return {"q": Normal(mu, logvar.exp()), "r": Normal(mu, logvar.exp())}
+
+    class Pooled(torch.nn.Linear):
+        def encode(self, x):
+            mu, logvar = self(x.flatten(1)).chunk(2, 1)
+            loss = mu**2
+            return mu, logvar, loss.mean()
+
+    class Rounded(torch.nn.Linear):
+        def encode(self, x):
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                mu, logvar = self(x.flatten(1)).chunk(2, 1)
+            return mu, logvar
+
+    x = torch.rand(3, 1, 3, 4)
+    torch.manual_seed(3)
+
+    def model(kind):
+        vae = kind(12, 6)
+        vae.decode = torch.nn.Linear(3, 12)
+        return pb.Model(vae)
+
+    for kind, words in {Precise: "a precision", Two: "one distribution, found q, r", Rounded: "found bfloat16"}.items():
+        with pytest.raises(ValueError, match=words):
+            pb.score(model(kind), x, quiet=True)
+    with pytest.raises(ValueError, match="give the model a batch first"):
+        pb.Model(torch.nn.LazyLinear(6))
+    pooled = model(Pooled)
+    pb.score(pooled, x, quiet=True)
+    assert "outputs 0 and 1, read as mu and logvar" in _reading(pooled)
+
+
+def test_models_that_keep_tensors_of_a_pass_are_copied():
+    class Keeps(torch.nn.Linear):
+        def encode(self, x):
+            mu, logvar = self(x.flatten(1)).chunk(2, 1)
+            self.kl = [(mu**2 + logvar.exp() - logvar).sum()]
+            return mu, logvar
+
+    torch.manual_seed(3)
+    x, decode = torch.rand(3, 1, 3, 4), torch.nn.Linear(3, 12).double()
+    kept = torch.nn.utils.weight_norm(Keeps(12, 6))
+    kept.encode(x)
+    exact = copy.deepcopy(Keeps(12, 6)).double()
+    exact.load_state_dict({"weight": kept.weight.detach(), "bias": kept.bias.detach()})
+    back = torch.nn.Linear(3, 12)
+    back.load_state_dict(decode.state_dict())
+    kept.decode = back
+    found = pb.score(pb.Model(kept), x, precision="f64", quiet=True)
+    spectra_agree(found.spectrum, eigenvalues(exact.encode, decode, x, "stochastic"), 1e-7)
+    assert kept.kl[0].grad_fn is not None
 
 
 def test_names_in_the_source_tell():

@@ -6,11 +6,12 @@ import copy
 import dataclasses
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 
 from ._families import Family, family_of, uncompiled, unwrapped
 from ._identity import Identity
@@ -78,6 +79,8 @@ class Model:
         self.vae, self._notes = unwrapped(vae)
         own = type(self.vae).__name__ if vae is not None else str(getattr(encode, "__qualname__", "model"))
         self.name = name or own
+        if any(map(is_lazy, self._tensors())):
+            raise Ask(f"{self.name}: expected weights, found a lazy layer that has none yet (give the model a batch first)")
         self._own = tuple(f and uncompiled(f) for f in (encode, decode))
         if self._own != (encode, decode):
             self._notes.append("torch.compile: the function that it compiles is asked, uncompiled")
@@ -171,7 +174,7 @@ class Model:
         with self._lock:
             if dtype not in self._copies:
                 try:
-                    twin = _converted(copy.deepcopy(self.vae), dtype)
+                    twin = _converted(_copied(self.vae), dtype)
                 except Exception as error:
                     raise Ask(
                         f"{self.name}: expected a model that can be copied, because it is in {shown}, found {told(error)}"
@@ -239,6 +242,7 @@ class Reader:
             model._reading = reading
         mean, scale = model._reading.pick(output)
         self._check("mu", mean, x)
+        self._ensure_whole("encode", mean, scale)
         mean = model._encode.kept(mean)
         if scale is not None:
             scale = model._encode.kept(scale)
@@ -261,6 +265,7 @@ class Reader:
             model._image = image_of(output, model.name)
         image = model._image[0](output)
         self._check("decode", image, z)
+        self._ensure_whole("decode", image)
         image = model._decode.kept(image)
         low, high = model.input_range
         if self._sample is not None and image.shape[1:] != self._sample:
@@ -327,6 +332,15 @@ class Reader:
             raise Ask(f"{self._model.name}: {silent}: expected a layer that encode or decode calls, found one that they do not")
         return [output.to(x) for outputs in seen.values() for output in outputs]
 
+    def _ensure_whole(self, what: str, *tensors: Tensor | None) -> None:
+        """Refuses numbers of half precision: derivatives are rounded with them."""
+        for tensor in tensors:
+            if tensor is not None and tensor.dtype in (torch.float16, torch.bfloat16):
+                wanted, found = (str(dtype).removeprefix("torch.") for dtype in (self._dtype, tensor.dtype))
+                raise Ask(
+                    f"{self._model.name}: {what}: expected {wanted}, found {found} (torch.autocast inside? precision='f64' is exact; or .half()?)"
+                )
+
     def _check(self, what: str, tensor: Any, given: Tensor) -> None:
         if (
             not isinstance(tensor, Tensor)
@@ -363,6 +377,28 @@ def _in(tensor: Tensor, dtype: torch.dtype) -> torch.dtype:
     if tensor.is_complex():
         return dtype.to_complex()
     return dtype if tensor.is_floating_point() else tensor.dtype
+
+
+def _copied(vae: Any) -> Any:
+    """A copy of a model. Tensors with a history, which modules keep of a pass (`self.kl = ...`, `weight_norm`), are copied without it."""
+    memo: dict[int, Any] = {}
+
+    def note(value: Any) -> None:
+        if isinstance(value, Tensor):
+            if not value.is_leaf:
+                memo[id(value)] = value.detach().clone()
+        elif isinstance(value, Mapping):
+            for inner in value.values():
+                note(inner)
+        elif isinstance(value, (list, tuple)):
+            for inner in value:
+                note(inner)
+
+    for part in vae.modules() if isinstance(vae, torch.nn.Module) else ():
+        for name, value in vars(part).items():
+            if name not in ("_modules", "_parameters"):
+                note(value)
+    return copy.deepcopy(vae, memo)
 
 
 def _converted(module: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:

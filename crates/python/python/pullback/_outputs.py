@@ -36,11 +36,22 @@ _MEANS = (
     "z",
 )
 _PATTERNS = (
-    ("logvar", r"log_?(var|variance|cov|covariance|sigma_?(2|sq|squared))|ln_?var"),
-    ("logstd", r"(log|ln)_?(std|sigma|scale|stddev)"),
+    (
+        "logvar",
+        r"(log|ln)_?(var|variance|cov|covariance|(sigma|scale|std|stddev|stdev|sd|sig)_?(2|sq|squared?)(?![a-z\d]))",
+    ),
+    ("logstd", r"(log|ln)_?(std|sigma|scale|stdev|(sd|sig)(?![a-z]))"),
     ("std", r"^(z_|latent_)?(std|sigma|scale|stddev|stdev|sd)(_z|s)?$"),
     ("var", r"^(z_|latent_)?(var|variance|sigma_?(2|sq)|cov|covariance)(_z)?$"),
 )
+# 1 / sigma^2 or its logarithm, which is no scale of SCALES.
+_PRECISION = re.compile(r"(^|_)(log_?|ln_?)?(prec|precision|tau)(_|$)")
+# What a name says beside that it is a mean's or a scale's: "prior" of prior_logvar.
+_MEAN = re.compile(r"(mean|mu|loc)s?(?![a-z])")
+_SCALE = re.compile(
+    r"(log_?|ln_?)?(variance|var|covariance|cov|stddev|stdev|std|sigma|scale|sd|sig)(_?(2|sq|squared?))?s?(?![a-z])"
+)
+_ANOTHERS = {"prior", "p", "pz", "p_z", "x", "recon", "x_recon", "px", "p_x", "dec", "decoder"}
 _IMAGES = (
     "sample",
     "reconstruction",
@@ -104,6 +115,12 @@ def scale_of(name: str) -> str | None:
     """Which scale a name means; None where it means none."""
     plain = _undressed(name)
     return next((scale for scale, pattern in _PATTERNS if re.search(pattern, plain)), None)
+
+
+def _owner(name: str, what: re.Pattern[str]) -> str:
+    """Whose mean or scale a name says it is: "prior" of `prior_logvar`, "" of `logvar` and of names like `embedding`."""
+    plain = _undressed(name)
+    return what.sub("", plain, count=1).strip("_") if what.search(plain) else ""
 
 
 def is_mean(name: str) -> bool:
@@ -223,6 +240,17 @@ def _named(output: Any, fields: Mapping[str, Any], model: str, posterior: str | 
             nested = reading_of(value, model, lambda: None, posterior, None)
             return Reading(_within(get, nested.pick), nested.scale, f"{nested.words} of .{inner}")
     tensors = {n: v for n, v in fields.items() if isinstance(v, Tensor)}
+    distributions = [
+        n for n, v in fields.items() if isinstance(v, Distribution) and n not in _ANOTHERS and not n.startswith(("prior", "p_"))
+    ]
+    # Of a distribution other tensors are features or samples, unless they say what they are.
+    if distributions and not (any(map(is_mean, tensors)) and any(map(scale_of, tensors))):
+        if len(distributions) > 1:
+            raise Ask(
+                f"{model}: encode: expected one distribution, found {', '.join(distributions)} (outputs=({distributions[0]!r},) says which is the code's)"
+            )
+        get, inner = _getter(output, distributions[0]), _distribution(fields[distributions[0]], model)
+        return Reading(_within(get, inner.pick), inner.scale, f"{inner.words} of .{distributions[0]}")
     if "log_concentration" in tensors:
         raise Ask(
             f"{model}: encode: expected a Gaussian posterior, found a log_concentration: a distribution on the sphere has no mu and sigma"
@@ -235,7 +263,10 @@ def _named(output: Any, fields: Mapping[str, Any], model: str, posterior: str | 
             f"{model}: encode: expected a mean among its outputs, found {', '.join(fields) or 'nothing'} (outputs=('mean', 'scale') names mean and scale)"
         )
     # A distribution keeps several of them; the logarithm is the exact one.
-    named = {scale_of(n): n for n in reversed(list(tensors)) if n != mean and scale_of(n)}
+    owners = {n: _owner(n, _SCALE) for n in reversed(list(tensors)) if n != mean and scale_of(n)}
+    own = _owner(mean, _MEAN)
+    same = [n for n, owner in owners.items() if owner == own]
+    named = {scale_of(n): n for n in same or [n for n, owner in owners.items() if owner not in _ANOTHERS]}
     scales = {kind: n for kind, n in named.items() if _fits(tensors[n], tensors[mean])}
     scale = posterior if posterior in scales else next((s for s in SCALES if s in scales), None)
     if getattr(output, "deterministic", False) or not named:
@@ -308,6 +339,10 @@ def _judged(scale: Tensor, name: str | None, model: str, posterior: str | None) 
         return posterior, "as you said"
     told = scale_of(name) if name else None
     negative = bool((scale.detach() < 0).any())
+    if name and told is None and _PRECISION.search(_undressed(name)):
+        raise Ask(
+            f"{model}: encode: expected a standard deviation, a variance or the logarithm of one, found {name}, a precision (encode=lambda x: ... gives mu and ln sigma^2, with posterior='logvar')"
+        )
     if told and not (negative and told in ("std", "var")):
         return told, f"the code calls it {name}"
     if told is None and negative:
@@ -405,12 +440,15 @@ def _name(node: ast.expr) -> str:
             # log_sigma.clamp(-5, 2), torch.clamp(log_sigma, -5, 2) are still of that name.
             of_library = isinstance(value, ast.Name) and value.id in ("torch", "F")
             return _name(arguments[0] if of_library and arguments else value)
+        case ast.Call(func=ast.Attribute(attr=name)) if hasattr(Tensor, name):
+            # kl.mean(), h.mean(1): what is done to it is no name of it.
+            return ""
         case ast.Call(func=function):
             return _name(function)
         case ast.Attribute(value=ast.Name(id="self"), attr=name):
             return name
         case ast.Attribute(value=value, attr=name):
-            # torch.exp(logvar), h.mean(1): what is done to it is no name of it.
+            # torch.exp(logvar).
             return "" if isinstance(value, ast.Name) and value.id in ("torch", "F") else name
         case _:
             return ""
