@@ -91,7 +91,7 @@ struct Lines(String);
 impl Lines {
     fn add(&mut self, name: &str, value: impl std::fmt::Display) {
         // Writing to a string cannot fail.
-        let _ = writeln!(self.0, "{name:<14}{value}");
+        let _ = writeln!(self.0, "{name:<13} {value}");
     }
 }
 

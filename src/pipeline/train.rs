@@ -109,6 +109,9 @@ pub fn together(requests: &[(TrainRequest, &dyn Observer)]) -> Result<Vec<Result
 
 type Data = Arc<dyn Source>;
 
+/// As many samples tell whether two parts are the same.
+const COMPARED: usize = 8;
+
 /// The data to train on and to validate on.
 fn sources(config: &RunConfig) -> Result<(Data, Option<Data>)> {
     if !config.interface.is_default() {
@@ -127,6 +130,15 @@ fn sources(config: &RunConfig) -> Result<(Data, Option<Data>)> {
     Ok((source, valid))
 }
 
+/// Whether the validation samples are those of training, by the first of them.
+///
+/// # Errors
+/// If they cannot be read.
+fn are_same(train: &dyn Source, valid: &dyn Source) -> Result<bool> {
+    let first: Vec<u64> = (0..train.len().min(valid.len()).min(COMPARED) as u64).collect();
+    Ok(train.read(&first)?.images.f_equal(&valid.read(&first)?.images)?)
+}
+
 /// Shape of the training images.
 pub(super) fn shape(spec: &DataSpec) -> Result<ImageShape> {
     Ok(data::open(&spec.source, spec.split, spec.limit)?.shape())
@@ -142,6 +154,13 @@ fn prepare(
     let mut config = request.config.clone();
     config.model.resolve(source.shape())?;
     config.validate()?;
+    if let Some(valid) = valid
+        && are_same(source.as_ref(), valid.as_ref())?
+    {
+        let line = "the validation samples are those of training: these data have no test part, or it is the one to train on (valid: 0 \
+                    validates on none)";
+        observer.on(Event::Warning(line));
+    }
     let device = config.device.resolve_told(observer)?;
     let folder = &request.output;
     // Locked before the folder's contents are checked: another process may be working there.

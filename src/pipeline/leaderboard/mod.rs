@@ -64,7 +64,7 @@ pub fn leaderboard(inputs: &[PathBuf], output: &Path, overwrite: Overwrite, obse
 
 fn read(path: &Path) -> Result<Vec<Entry>> {
     if path.extension().is_some_and(|e| e == "json") {
-        let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
+        let text = Error::read_text(path)?;
         return serde_json::from_str(&text).map_err(|e| {
             Error::request(path.display().to_string(), "entries that `pullback leaderboard` wrote", e.to_string())
         });

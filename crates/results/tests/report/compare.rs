@@ -2,7 +2,7 @@
 
 use super::{attacked, header, of_model};
 use pullback_results::report::render;
-use pullback_results::store::FileKind;
+use pullback_results::store::{FileKind, Header};
 
 #[test]
 fn only_attacks_of_one_question_compare_models() {
@@ -32,4 +32,20 @@ fn only_attacks_of_one_question_compare_models() {
     ] {
         assert!(!compared(plain, &other) && !compared(&other, plain), "{other}");
     }
+}
+
+#[test]
+fn models_asked_about_other_images_are_not_ranked() {
+    let page = |dataset: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        let of = |name: &str, dataset: &str| {
+            let header = of_model(name, header(FileKind::Attack, "attacks: [{kind: pgd}]\n"));
+            attacked(folder.path(), name, "pgd", &Header { dataset: dataset.to_owned(), ..header })
+        };
+        render(&[of("a", "mnist"), of("b", dataset)]).unwrap()
+    };
+    let (same, other) = (page("mnist"), page("cifar"));
+    assert!(same.contains("best first") && same.contains("is least for"));
+    assert!(!other.contains("best first") && !other.contains("is least for") && !other.contains("class=\"tag best\""));
+    assert!(other.contains("on images that are not the same"));
 }

@@ -145,6 +145,46 @@ fn models_are_ranked_by_one_question_only() {
 }
 
 #[test]
+fn images_that_break_a_model_down_are_told_and_not_made_up_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let of = |name: &str| of_model(name, header(FileKind::Attack, "box: 'on'\n"));
+    // PGD goes beyond all numbers on the first two, where noise does little.
+    let breaks = |attack: &str, i: usize| match (attack, i) {
+        ("pgd", 0 | 1) => f64::NAN,
+        ("pgd", _) => 2.0,
+        _ => 0.5,
+    };
+    let holds = |attack: &str, _: usize| if attack == "pgd" { 3.0 } else { f64::NAN };
+    let attacks = ["pgd", "random"];
+    let broken = file(folder.path(), &of("broken"), &attacks, breaks, vec![]);
+    let sound = file(folder.path(), &of("sound"), &["pgd", "universal"], holds, vec![]);
+    let board = |files: &[PathBuf]| csv(&render(files).unwrap(), "board-l2-latent");
+    let rows = board(std::slice::from_ref(&broken));
+    let of = |quantity: &str, attack: &str| {
+        let found = rows.iter().find(|row| row[1] == quantity && row[2] == attack);
+        found.map_or(f64::NAN, |row| number(&row[4]))
+    };
+    assert_eq!((of("damage", ""), of("lost", ""), of("credited", "PGD")), (2.0, 2.0, 1.0), "{rows:?}");
+    assert!(of("credited", "random").is_nan(), "{rows:?}");
+    // What is missing by the way an attack is made breaks nothing down.
+    assert!(!board(std::slice::from_ref(&sound)).iter().any(|row| row[1] == "lost"));
+
+    let sound =
+        file(folder.path(), &of_model("whole", header(FileKind::Attack, "box: 'on'\n")), &attacks, |_, _| 3.0, vec![]);
+    let html = render(&[broken, sound]).unwrap();
+    let models: Vec<String> = csv(&html, "board-l2-latent").into_iter().map(|row| row[0].clone()).collect();
+    assert_eq!(models.first().map(String::as_str), Some("whole"), "{models:?}");
+    assert!(html.contains("its means leave out what broke it down"));
+    let table = html.split("id=\"compare-table\"").nth(1).and_then(|t| t.split("</table>").next()).unwrap();
+    let last = table.rsplit("<tr>").next().unwrap();
+    assert!(last.contains("broken") && !last.contains("best"), "{last}");
+
+    let none = file(folder.path(), &of_model("none", header(FileKind::Attack, "")), &attacks, |_, _| f64::NAN, vec![]);
+    let efforts = csv(&render(&[none]).unwrap(), "optimality");
+    assert!(efforts.iter().all(|row| row[4] == "NaN"), "{efforts:?}");
+}
+
+#[test]
 fn what_is_left_to_a_target_has_no_area() {
     let folder = tempfile::tempdir().unwrap();
     let left = |_: &str, i: usize| -((1 + i) as f64);

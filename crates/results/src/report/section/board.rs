@@ -19,6 +19,10 @@ const NOTE: &str = "The most that any attack of the file did to an image, mean o
 /// How rows are sorted.
 const RANKED: &str = " Least area first: the most robust by these attacks.";
 
+/// Where images are left out.
+const LOST: &str = " A model that loses images, on which an attack drove it beyond finite values, comes last: its means leave out what broke \
+                    it down.";
+
 /// Why they are not.
 const UNRANKED: &str = " The files did not ask the same of the same images, so the models are not ranked.";
 
@@ -34,6 +38,8 @@ struct Row {
     damage: Vec<MeanInterval>,
     /// None where damage is not 0 without an attack: an error of reconstructions, or minus a distance.
     area: Option<MeanInterval>,
+    /// Images whose worst case is not finite, at some size.
+    lost: usize,
     /// Attacks and their share of the images, the largest first.
     credited: Vec<(String, f64)>,
 }
@@ -48,8 +54,9 @@ pub(super) fn table(entries: &[(&Subject, &Trial)], norm: &str, goal: &str) -> V
     let areas = rows.iter().all(|row| row.area.is_some());
     if rows.len() > 1 && areas && is_one_question(entries) {
         let of = |row: &Row| row.area.map_or(f64::NAN, |area| area.mean);
-        rows.sort_by(|a, b| of(a).total_cmp(&of(b)));
+        rows.sort_by(|a, b| (a.lost > 0).cmp(&(b.lost > 0)).then(of(a).total_cmp(&of(b))));
         note.push_str(RANKED);
+        note.push_str(if rows.iter().any(|row| row.lost > 0) { LOST } else { "" });
     } else if rows.len() > 1 && areas {
         note.push_str(UNRANKED);
     }
@@ -88,6 +95,7 @@ fn row(subject: &Subject, trial: &Trial) -> Option<Row> {
         name: called(subject, trial),
         sizes: trial.eps.clone(),
         damage: by_size.iter().map(|values| MeanInterval::of(values)).collect(),
+        lost: (0..trial.index.len()).filter(|i| by_size.iter().any(|values| !values[*i].is_finite())).count(),
         area: (has_shares(trial, &by_size[largest]) && trial.goal != ERROR).then(|| MeanInterval::of(&areas)),
         credited: credited(trial, largest, &by_size[largest]),
     })
@@ -117,7 +125,9 @@ fn shown(rows: &[Row]) -> Table {
     sizes.dedup();
     let at_size = sizes.iter().map(|eps| format!("ε\u{a0}=\u{a0}{}", number::plain(*eps)));
     let first = ["model".to_owned()].into_iter();
-    let columns: Vec<String> = first.chain(at_size).chain(["area", "credited"].map(str::to_owned)).collect();
+    let any_lost = rows.iter().any(|row| row.lost > 0);
+    let last = ["area", "lost", "credited"].into_iter().filter(|name| any_lost || *name != "lost");
+    let columns: Vec<String> = first.chain(at_size).chain(last.map(str::to_owned)).collect();
     let mut table = Table { columns, rows: Vec::new() };
     for row in rows {
         let cell = |eps: &f64| {
@@ -126,7 +136,9 @@ fn shown(rows: &[Row]) -> Table {
         };
         let credited = row.credited.iter().map(|(attack, share)| format!("{attack} {}", number::percent(*share)));
         let area = row.area.as_ref().map_or_else(|| NO_SHARE.to_owned(), with_interval);
-        let last = [Cell::from(&area), Cell::from(&credited.collect::<Vec<_>>().join(", "))];
+        let lost = any_lost.then(|| Cell::from(row.lost));
+        let last = [Cell::from(&area)].into_iter().chain(lost);
+        let last = last.chain([Cell::from(&credited.collect::<Vec<_>>().join(", "))]);
         table.row([Cell::from(&row.name)].into_iter().chain(sizes.iter().map(cell)).chain(last));
     }
     table
@@ -152,6 +164,9 @@ fn numbers(rows: &[Row]) -> Table {
         let largest = row.sizes.last().copied().unwrap_or(f64::NAN);
         if let Some(found) = &row.area {
             add("area", "", largest, found.mean, [found.low.into(), found.high.into()]);
+        }
+        if row.lost > 0 {
+            add("lost", "", f64::NAN, row.lost as f64, ["", ""].map(Cell::from));
         }
         for (attack, share) in &row.credited {
             add("credited", attack, largest, *share, ["", ""].map(Cell::from));

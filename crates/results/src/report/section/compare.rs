@@ -15,8 +15,10 @@ const ROOM: usize = 7;
 struct Column {
     /// Its words in a sentence.
     spoken: String,
-    /// Whether less is better.
+    /// Whether less is better, and all were asked about the same images.
     ranked: bool,
+    /// Whether all were asked about the same images.
+    alike: bool,
     title: String,
     axis: String,
     key: &'static str,
@@ -26,6 +28,16 @@ struct Column {
 impl Column {
     fn median(&self, subject: usize) -> Option<f64> {
         self.values.get(subject)?.as_ref().map(|s| s.median).filter(|m| m.is_finite())
+    }
+
+    /// The median of a model by which it is ranked: of one that has a value for every image. Others leave out those that broke it down.
+    fn rank(&self, subject: usize) -> Option<f64> {
+        let whole = self.values.get(subject)?.as_ref().is_some_and(|s| s.undefined == 0);
+        self.median(subject).filter(|_| whole)
+    }
+
+    fn has_lost(&self) -> bool {
+        self.ranked && self.values.iter().flatten().any(|s| s.undefined > 0)
     }
 
     /// Whether models can be compared by this quantity.
@@ -44,8 +56,10 @@ pub fn section(study: &Study) -> Option<Section> {
     let first = |part: &str| columns.iter().find(|c| c.title.starts_with(part));
     let by = first("Reconstruction error, ").or_else(|| first("Latent shift")).or(columns.first())?;
     let mut order: Vec<usize> = (0..study.subjects.len()).collect();
-    let value = |i: &usize| by.median(*i).unwrap_or(f64::INFINITY);
-    order.sort_by(|a, b| value(a).total_cmp(&value(b)));
+    let value = |i: &usize| by.rank(*i).unwrap_or(f64::INFINITY);
+    if by.alike {
+        order.sort_by(|a, b| value(a).total_cmp(&value(b)));
+    }
 
     let unlike = if attacked(study).len() > 1 && Attack::common(study).is_none() {
         " No attack was asked for alike of all attacked models, with the same goal, settings and size, so models are not compared by their \
@@ -53,10 +67,20 @@ pub fn section(study: &Study) -> Option<Section> {
     } else {
         ""
     };
+    let sorted = if by.alike { format!(", sorted by {}, best first", by.spoken) } else { String::new() };
+    let others = if columns.iter().all(|c| c.alike) {
+        ""
+    } else {
+        " Columns for which models were not asked about the same images are not ranked."
+    };
+    let lost = if columns.iter().any(Column::has_lost) {
+        " Nor is a model where it has no finite value for some images, which its median leaves out."
+    } else {
+        ""
+    };
     let told = format!(
-        "A row a model, sorted by {}, best first. Medians over the images; best and worst of each column are marked: \
-         less error, less shift and a smaller λ₁ are better.{unlike}",
-        by.spoken
+        "A row a model{sorted}. Medians over the images; best and worst of each column are marked: \
+         less error, less shift and a smaller λ₁ are better.{others}{lost}{unlike}"
     );
     let mut figure = spread_table(&["quantity", "model"]);
     let mut panels = Vec::new();
@@ -91,36 +115,34 @@ fn attacked(study: &Study) -> Vec<&Subject> {
     study.subjects.iter().filter(|subject| !subject.trials.is_empty()).collect()
 }
 
+/// What a model has of a quantity, and the images of which it has it.
+type Found<'a> = (&'a [u64], Quartiles);
+
 /// The quantities by which models are compared.
-fn columns(study: &Study) -> Vec<Column> {
-    let each = |of: &dyn Fn(&Subject) -> Option<Quartiles>| -> Vec<Option<Quartiles>> {
-        study.subjects.iter().map(of).collect()
+fn columns<'s>(study: &'s Study) -> Vec<Column> {
+    let column = |title: String, spoken: String, axis: String, key, of: &dyn Fn(&'s Subject) -> Option<Found<'s>>| {
+        let found: Vec<Option<Found>> = study.subjects.iter().map(of).collect();
+        let mut asked = study.subjects.iter().zip(&found).filter_map(|(s, found)| Some((&s.origin, found.as_ref()?.0)));
+        let first = asked.next();
+        let alike = asked.all(|(origin, index)| first.is_some_and(|(o, i)| i == index && o.same_data(origin)));
+        let values = found.iter().map(|found| found.as_ref().map(|(_, s)| *s)).collect();
+        Column { title, spoken, ranked: alike && key != "von_neumann_entropy", alike, axis, key, values }
     };
     let mut columns = Vec::new();
     if let Some(attack) = Attack::common(study) {
         for key in ["recon_mse", "recon_shift", "latent_l2"] {
-            columns.push(Column {
-                title: format!("{}, {}", words::title(key), attack.words()),
-                spoken: format!("{} under the {}", words::inline(key), attack.spoken()),
-                ranked: true,
-                axis: words::axis(key),
-                key,
-                values: each(&|subject| attack.of(subject, key)),
-            });
+            let title = format!("{}, {}", words::title(key), attack.words());
+            let spoken = format!("{} under the {}", words::inline(key), attack.spoken());
+            columns.push(column(title, spoken, words::axis(key), key, &|subject| attack.of(subject, key)));
         }
     }
-    let clean = |subject: &Subject| {
-        let trial = subject.trials.iter().find(|t| t.clean.iter().any(|c| c.name == "recon_mse"))?;
-        trial.clean.iter().find(|c| c.name == "recon_mse").map(|c| Quartiles::of(&c.values))
+    let clean = |subject: &'s Subject| {
+        let named = |t: &Trial| t.clean.iter().find(|c| c.name == "recon_mse").map(|c| Quartiles::of(&c.values));
+        subject.trials.iter().find_map(|t| Some((t.index.as_slice(), named(t)?)))
     };
-    columns.push(Column {
-        title: format!("{} without attack", words::title("recon_mse")),
-        spoken: format!("{} without attack", words::inline("recon_mse")),
-        ranked: true,
-        axis: "reconstruction error x̂ − x (mean square)".to_owned(),
-        key: "recon_mse",
-        values: each(&clean),
-    });
+    let title = format!("{} without attack", words::title("recon_mse"));
+    let spoken = format!("{} without attack", words::inline("recon_mse"));
+    columns.push(column(title, spoken, "reconstruction error x̂ − x (mean square)".to_owned(), "recon_mse", &clean));
     let facets = study.facets();
     for key in ["spectral_radius", "von_neumann_entropy"] {
         if key != "spectral_radius" && columns.len() + facets.len() > ROOM {
@@ -128,14 +150,12 @@ fn columns(study: &Study) -> Vec<Column> {
         }
         for facet in &facets {
             let suffix = if facets.len() > 1 { format!(", {}", words::facet(facet)) } else { String::new() };
-            columns.push(Column {
-                title: format!("{}{suffix}", words::title(key)),
-                spoken: format!("{}{suffix}", words::inline(key)),
-                ranked: key == "spectral_radius",
-                axis: words::axis(key),
-                key,
-                values: each(&|subject| subject.facet(facet)?.column(key).map(Quartiles::of)),
-            });
+            let (title, spoken) = (format!("{}{suffix}", words::title(key)), format!("{}{suffix}", words::inline(key)));
+            let of = |subject: &'s Subject| {
+                let scores = subject.facet(facet)?;
+                Some((scores.index.as_slice(), Quartiles::of(scores.column(key)?)))
+            };
+            columns.push(column(title, spoken, words::axis(key), key, &of));
         }
     }
     columns
@@ -173,9 +193,9 @@ impl<'a> Attack<'a> {
         })
     }
 
-    fn of(&self, subject: &Subject, key: &str) -> Option<Quartiles> {
+    fn of<'b>(&self, subject: &'b Subject, key: &str) -> Option<Found<'b>> {
         let (trial, at) = self.trial(subject)?;
-        Some(Quartiles::of(trial.attack(self.name)?.measure(key)?.by_eps.get(at)?))
+        Some((&trial.index, Quartiles::of(trial.attack(self.name)?.measure(key)?.by_eps.get(at)?)))
     }
 
     fn norm(&self) -> String {
@@ -217,7 +237,7 @@ fn table(study: &Study, columns: &[Column], order: &[usize]) -> Element {
     let ends: Vec<(f64, f64)> = columns
         .iter()
         .map(|c| {
-            let all = || order.iter().filter_map(|i| c.median(*i));
+            let all = || order.iter().filter_map(|i| c.rank(*i));
             (all().fold(f64::INFINITY, f64::min), all().fold(f64::NEG_INFINITY, f64::max))
         })
         .collect();
@@ -230,7 +250,7 @@ fn table(study: &Study, columns: &[Column], order: &[usize]) -> Element {
                 continue;
             };
             let tag = match value {
-                _ if low == high || !column.ranked => None,
+                _ if low == high || !column.ranked || column.rank(*subject).is_none() => None,
                 v if v == *low => Some("best"),
                 v if v == *high => Some("worst"),
                 _ => None,
@@ -248,9 +268,10 @@ fn table(study: &Study, columns: &[Column], order: &[usize]) -> Element {
 }
 
 fn finding(study: &Study, by: &Column, order: &[usize]) -> String {
-    let named = |i: &usize| Some((study.subjects.get(*i)?.name.as_str(), by.median(*i)?));
+    let named = |i: &usize| Some((study.subjects.get(*i)?.name.as_str(), by.rank(*i)?));
     let known: Vec<(&str, f64)> = order.iter().filter_map(named).collect();
     match known.as_slice() {
+        _ if !by.alike => "Models side by side, on images that are not the same".to_owned(),
         [(best, low), .., (worst, high)] => format!(
             "The {} is least for {best} ({}) and largest for {worst} ({})",
             by.spoken,

@@ -56,11 +56,7 @@ fn figure(study: &Study, norm: &str) -> Figure {
                     note: None,
                 };
                 let points = reached.iter().enumerate().map(point).collect();
-                // If less than half of the images were reached, the median lies beyond the sizes.
-                if 2 * reached.len() > values.len() {
-                    let half = (values.len() as f64 / 2.0) / reached.len() as f64;
-                    medians.push((name.clone(), quantile(&reached, half)));
-                }
+                medians.extend(half(&reached, values.len()).map(|size| (name.clone(), size)));
                 sizes.extend(reached);
                 if !shown.iter().any(|(seen, _)| *seen == ink) {
                     shown.push((ink, subject.name.clone()));
@@ -90,5 +86,32 @@ fn figure(study: &Study, norm: &str) -> Figure {
         panels: vec![Plot::new("", x, y, marks).sized(560.0, 300.0).draw()],
         table,
         ..Figure::default()
+    }
+}
+
+/// The size that reaches half of `count` images, of which `reached`, ascending, were reached: their median, where the others lie beyond all
+/// sizes. `None` if less than half were reached.
+fn half(reached: &[f64], count: usize) -> Option<f64> {
+    let middle = count.checked_sub(1)? as f64 / 2.0;
+    match reached.get(middle.ceil() as usize) {
+        Some(_) => Some(quantile(&reached[..=middle.ceil() as usize], middle / middle.ceil().max(1.0))),
+        // Just half of them: the middle lies between the last of these and what was not reached.
+        None if 2 * reached.len() == count => reached.last().copied(),
+        None => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::half;
+
+    #[test]
+    fn half_of_all_images_not_of_those_reached() {
+        let sizes = [0.730, 0.754, 0.863, 0.9];
+        assert_eq!(half(&sizes[..3], 5), Some(0.863));
+        assert!((half(&sizes[..3], 4).unwrap() - (0.754 + 0.863) / 2.0).abs() < 1e-12);
+        assert!((half(&sizes, 4).unwrap() - (0.754 + 0.863) / 2.0).abs() < 1e-12);
+        assert_eq!(half(&sizes[..2], 4), Some(0.754));
+        assert_eq!((half(&sizes[..1], 4), half(&sizes[..1], 1), half(&[], 0)), (None, Some(0.730), None));
     }
 }

@@ -105,7 +105,7 @@ fn rows(table: &mut Table, model: &str, trial: &Trial) {
         for effort in &efforts {
             let pairs = || effort.damage[at].iter().zip(&best).filter(|(d, b)| d.is_finite() && b.is_finite());
             let shares: Vec<f64> = pairs().filter(|(_, b)| **b > 0.0).map(|(d, b)| d / b).collect();
-            let count = pairs().count().max(1) as f64;
+            let count = pairs().count() as f64;
             let mean = pairs().map(|(d, _)| d).sum::<f64>() / count;
             let credited = pairs().filter(|(d, b)| d >= b).count();
             let (forward, backward) = effort.passes(at);

@@ -247,17 +247,11 @@ impl Trial {
         Some((0..self.index.len()).map(most).collect())
     }
 
-    /// Whether the worst case of a sample at the size `at` is not finite: an attack that is the worst of its parts has no value for it, although
-    /// some part has one.
+    /// Whether the worst case of a sample at the size `at` is not finite: a search has no value for it, whatever others have. `universal` has
+    /// none for the samples on which it was made.
     pub fn breaks_down(&self, at: usize, row: usize) -> bool {
         let value = |e: &Effort| e.damage.get(at).and_then(|d| d.get(row)).copied().unwrap_or(f64::NAN);
-        let is_part = |whole: &Effort, part: &Effort| match whole.attack.as_str() {
-            "suite" => part.attack.starts_with("suite-"),
-            "spectral" => words::direction(&part.attack).is_some(),
-            _ => false,
-        };
-        let mut lost = self.efforts.iter().filter(|whole| value(whole).is_nan());
-        lost.any(|whole| self.efforts.iter().any(|part| is_part(whole, part) && value(part).is_finite()))
+        self.searches().filter(|e| e.attack != "universal").any(|e| value(e).is_nan())
     }
 
     /// Whether some attack took the metric's directions.
