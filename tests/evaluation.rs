@@ -391,7 +391,7 @@ fn a_doubtful_evaluation_is_flagged() {
     .unwrap();
     succeeds(at, "train -c fresh.yaml -o fresh -q");
     let said = succeeds(at, "attack -m fresh -d strokes -o fresh.h5 --attack race --budget 20 --eps 1 --limit 8 -q");
-    let line = "attack model: on 8 of 8 attacked images the reconstruction is no better than a grey image";
+    let line = "model: on 8 of 8 clean images the reconstruction is no better than a grey image";
     assert!(said.contains(line), "{said}");
     assert!(flags("fresh.h5").contains(&"model.untrained".to_owned()), "{:?}", flags("fresh.h5"));
     // The box leaves little of an epsilon that is as large as the image.

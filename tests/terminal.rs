@@ -90,6 +90,12 @@ fn every_example_works() {
     for part in [1, 2] {
         run(at, &format!("score -m runs/demo/plain -d strokes --limit 6 -q --shard {part}/2 -o s{part}.h5"));
     }
+    // Those of the program itself: `demo` has run.
+    let all = Args::command().render_long_help().to_string();
+    let (_, own) = all.split_once("\nExamples:\n").unwrap();
+    let own: Vec<&str> = own.lines().filter_map(|line| line.trim().strip_prefix("pullback ")).collect();
+    assert_eq!(own[0], "demo", "{own:?}");
+    own[1..].iter().filter(|example| !example.ends_with("--help")).for_each(|example| drop(run(at, example)));
     let mut carried_out = 0;
     for command in COMMANDS {
         let examples = examples(command);

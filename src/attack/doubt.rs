@@ -121,7 +121,11 @@ impl Doubts {
                 }
                 _ => flag.text(),
             };
-            format!("attack {attack}: on {n} of {seen} attacked images {what}")
+            match flag {
+                // The images as they are.
+                Flag::Untrained => format!("{attack}: on {n} of {seen} clean images {what}"),
+                _ => format!("attack {attack}: on {n} of {seen} attacked images {what}"),
+            }
         };
         self.counts.iter().filter(worth).map(line).collect()
     }

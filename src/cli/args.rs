@@ -24,7 +24,7 @@ and `demo` make anew of the results in their own folder.
 
 Examples:
   pullback demo
-  pullback inspect runs/demo
+  pullback inspect runs/demo/plain
   pullback score --help";
 
 /// How robust is a variational autoencoder? The local geometry of its encoder tells.

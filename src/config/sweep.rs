@@ -223,6 +223,9 @@ impl SweepSpec {
             };
             list("beta", &grid.beta)?;
             list("mixup", &grid.mixup)?;
+            if let Some(seed) = grid.seeds.iter().find(|seed| i64::try_from(**seed).is_err()) {
+                return Err(Error::request(format!("{place}seeds"), "whole numbers below 2^63", seed.to_string()));
+            }
             if grid.seeds.is_empty() {
                 return Err(Error::request(format!("{place}seeds"), "at least one whole number", "none"));
             }

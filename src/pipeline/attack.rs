@@ -234,7 +234,7 @@ fn ensure_scales(request: &AttackRequest, job: &Job) -> Result<()> {
     for spec in &request.attacks {
         let goal = spec.goal();
         if goal.needs_scale() {
-            let expected = "latent, cosine, recon, recon-mse, hide, layers or judge (--goal latent)";
+            let expected = "latent, cosine, recon, recon-mse, hide, layers, grill or judge (--goal latent)";
             job.ensure_scale(&format!("goal {goal}"), expected)?;
         }
         if request.eot.is_some() && !goal.reads_reconstruction() {

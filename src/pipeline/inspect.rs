@@ -109,7 +109,8 @@ fn run_folder(path: &Path) -> Result<String> {
     lines.add("parameters", count);
     lines.add("sha256", model::sha256(&path.join(WEIGHTS_FILE))?);
     if let Ok(Table { columns, rows }) = Table::read(&path.join(HISTORY_FILE)) {
-        lines.add("epochs", rows.len());
+        let asked = super::train::half_way(path).map_or_else(String::new, |(_, asked)| format!(" of {asked}"));
+        lines.add("epochs", format!("{}{asked}", rows.len()));
         let last = columns.iter().zip(rows.last().into_iter().flatten());
         for (name, value) in last.filter(|(n, v)| !v.is_nan() && *n != "epoch" && *n != "seconds") {
             lines.add(&format!("  {name}"), value);

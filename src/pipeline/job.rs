@@ -1,6 +1,7 @@
 //! What scoring and attacking share: a model, data that fit it, a device, and the samples of this run.
 
 use super::provided::Provided;
+use super::train::half_way;
 use crate::config::{HandOut, Precision, Shard};
 use crate::data::{self, ImageShape, Reading, Source, Split};
 use crate::device::DeviceChoice;
@@ -115,6 +116,11 @@ impl<'a> Job<'a> {
         };
         for note in source.notes() {
             observer.on(Event::Warning(&note));
+        }
+        if let Some((done, asked)) = half_way(&subject.model) {
+            let line =
+                format!("{}: trained for {done} of {asked} epochs: training was stopped", subject.model.display());
+            observer.on(Event::Warning(&line));
         }
         let positions = drawn(subject, source.len());
         let (shape, axes) = (source.shape(), source.sample());

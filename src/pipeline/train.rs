@@ -297,6 +297,13 @@ pub(super) fn epochs(folder: &Path) -> Result<usize> {
     }
 }
 
+/// The epochs that the run in `folder` has done, and those that its config asks for, if it has done fewer; `None` for any other folder.
+pub(super) fn half_way(folder: &Path) -> Option<(usize, usize)> {
+    let asked = RunConfig::read(&folder.join(CONFIG_FILE)).ok()?.train.epochs as usize;
+    let done = History::read(&folder.join(HISTORY_FILE)).ok()?.epochs.len();
+    (done < asked).then_some((done, asked))
+}
+
 /// Removes the files of a run from its folder.
 pub(super) fn clear_run(folder: &Path) -> Result<()> {
     clear(folder, &[CONFIG_FILE, WEIGHTS_FILE, STATE_FILE, DATA_FILE, HISTORY_FILE])?;

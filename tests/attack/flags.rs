@@ -356,7 +356,7 @@ fn a_model_that_reconstructs_is_not_untrained() {
     let (x, attacks) = (images(37, SAMPLES), ["{kind: random}"]);
     let grey = attacked(|| Box::new(Bump), &x, &attacks, &[0.3]);
     assert_eq!(grey.flags["model.untrained"], SAMPLES, "a reconstruction of one grey");
-    assert!(grey.tells("attack model: on 4 of 4 attacked images the reconstruction is no better than a grey image"));
+    assert!(grey.tells("model: on 4 of 4 clean images the reconstruction is no better than a grey image"));
     let sound = attacked(|| Box::new(Faithful), &x, &attacks, &[0.3]);
     assert_eq!(sound.flags["model.untrained"], 0);
     assert!(!sound.tells("untrained") && !sound.tells("grey image"), "{:?}", sound.told);
