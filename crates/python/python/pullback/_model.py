@@ -384,20 +384,16 @@ def _copied(vae: Any) -> Any:
     memo: dict[int, Any] = {}
 
     def note(value: Any) -> None:
-        if isinstance(value, Tensor):
-            if not value.is_leaf:
-                memo[id(value)] = value.detach().clone()
-        elif isinstance(value, Mapping):
-            for inner in value.values():
-                note(inner)
-        elif isinstance(value, (list, tuple)):
-            for inner in value:
-                note(inner)
+        if isinstance(value, Tensor) and not value.is_leaf:
+            memo[id(value)] = value.detach().clone()
 
     for part in vae.modules() if isinstance(vae, torch.nn.Module) else ():
         for name, value in vars(part).items():
-            if name not in ("_modules", "_parameters"):
-                note(value)
+            if name in ("_modules", "_parameters"):
+                continue
+            inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else ()
+            for tensor in (value, *inner):
+                note(tensor)
     return copy.deepcopy(vae, memo)
 
 
