@@ -854,7 +854,7 @@ fn what_needs_no_variance_is_named_and_works() {
         ("attack --attack spectral", "metric stochastic: expected mean or output (--metric mean), found"),
         (
             "attack --attack random --goal kl",
-            "goal kl: expected latent, cosine, recon, recon-mse, hide, layers or judge (--goal latent), found",
+            "goal kl: expected latent, cosine, recon, recon-mse, hide, layers, grill or judge (--goal latent), found",
         ),
     ] {
         let out = type_in(at, &with(what));

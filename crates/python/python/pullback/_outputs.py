@@ -249,8 +249,8 @@ def _named(output: Any, fields: Mapping[str, Any], model: str, posterior: str | 
             raise Ask(
                 f"{model}: encode: expected one distribution, found {', '.join(distributions)} (outputs=({distributions[0]!r},) says which is the code's)"
             )
-        get, inner = _getter(output, distributions[0]), _distribution(fields[distributions[0]], model)
-        return Reading(_within(get, inner.pick), inner.scale, f"{inner.words} of .{distributions[0]}")
+        get, read = _getter(output, distributions[0]), _distribution(fields[distributions[0]], model)
+        return Reading(_within(get, read.pick), read.scale, f"{read.words} of .{distributions[0]}")
     if "log_concentration" in tensors:
         raise Ask(
             f"{model}: encode: expected a Gaussian posterior, found a log_concentration: a distribution on the sphere has no mu and sigma"
