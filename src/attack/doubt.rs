@@ -139,7 +139,7 @@ pub fn signs(results: &[Attacked]) -> Result<Vec<((String, Flag), Tensor)>> {
     let mut all = Vec::new();
     for r in results {
         let mut add = |flag, mask: Tensor| all.push(((r.name.clone(), flag), mask));
-        add(Flag::NotANumber, r.damage.f_isnan()?);
+        add(Flag::NotANumber, r.endless.shallow_clone());
         add(Flag::Vanishing, r.stalled.shallow_clone());
         add(Flag::Overstepped, r.overstepped.shallow_clone());
         if let Some(short) = results.iter().find(|o| r.name == LONG && o.name == SHORT) {

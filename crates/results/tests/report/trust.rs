@@ -156,7 +156,8 @@ fn images_that_break_a_model_down_are_told_and_not_made_up_for() {
     };
     let holds = |attack: &str, _: usize| if attack == "pgd" { 3.0 } else { f64::NAN };
     let attacks = ["pgd", "random"];
-    let broken = file(folder.path(), &of("broken"), &attacks, breaks, vec![]);
+    let goal = || vec![flag("pgd.not-a-number", 0..2)];
+    let broken = file(folder.path(), &of("broken"), &attacks, breaks, goal());
     let sound = file(folder.path(), &of("sound"), &["pgd", "universal"], holds, vec![]);
     let board = |files: &[PathBuf]| csv(&render(files).unwrap(), "board-l2-latent");
     let rows = board(std::slice::from_ref(&broken));
@@ -166,8 +167,19 @@ fn images_that_break_a_model_down_are_told_and_not_made_up_for() {
     };
     assert_eq!((of("damage", ""), of("lost", ""), of("credited", "PGD")), (2.0, 2.0, 1.0), "{rows:?}");
     assert!(of("credited", "random").is_nan(), "{rows:?}");
-    // What is missing by the way an attack is made breaks nothing down.
+    // What is missing by the way an attack is made breaks nothing down, nor does an attack that had nothing to propose.
     assert!(!board(std::slice::from_ref(&sound)).iter().any(|row| row[1] == "lost"));
+    let idle = file(
+        folder.path(),
+        &of_model("idle", header(FileKind::Attack, "")),
+        &attacks,
+        breaks,
+        vec![flag("pgd.not-a-number", 0..0)],
+    );
+    let credited: Vec<Vec<String>> =
+        board(&[idle]).into_iter().filter(|row| row[1] == "credited" || row[1] == "lost").collect();
+    let shares: Vec<(&str, f64)> = credited.iter().map(|row| (row[2].as_str(), number(&row[4]))).collect();
+    assert_eq!(shares, [("PGD", 0.75), ("random", 0.25)]);
 
     let sound =
         file(folder.path(), &of_model("whole", header(FileKind::Attack, "box: 'on'\n")), &attacks, |_, _| 3.0, vec![]);

@@ -57,7 +57,12 @@ pub(super) fn efforts(reader: &Reader) -> Result<Vec<Effort>> {
             let curve = reader.read_f64(&path)?.1.chunks_exact(row).map(<[f64]>::to_vec).collect();
             (passes.clone(), curve)
         };
-        all.push(Effort { attack, damage, forward, backward, budgets, curve });
+        let path = format!("/flags/{attack}.not-a-number");
+        let endless = match reader.info(&path) {
+            Some(_) => reader.read_u8(&path)?.1.iter().map(|flag| *flag != 0).collect(),
+            None => vec![],
+        };
+        all.push(Effort { attack, damage, endless, forward, backward, budgets, curve });
     }
     all.sort_by_key(|effort| words::attack_order(&effort.attack));
     Ok(all)

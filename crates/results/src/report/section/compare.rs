@@ -53,8 +53,9 @@ pub fn section(study: &Study) -> Option<Section> {
         return None;
     }
     // The most informative is what an attack leaves of the picture, then its effect on the code, then the geometry.
-    let first = |part: &str| columns.iter().find(|c| c.title.starts_with(part));
-    let by = first("Reconstruction error, ").or_else(|| first("Latent shift")).or(columns.first())?;
+    let first = |part: &str| columns.iter().find(|c| c.alike && c.title.starts_with(part));
+    let by =
+        first("Reconstruction error, ").or_else(|| first("Latent shift")).or_else(|| first("")).or(columns.first())?;
     let mut order: Vec<usize> = (0..study.subjects.len()).collect();
     let value = |i: &usize| by.rank(*i).unwrap_or(f64::INFINITY);
     if by.alike {

@@ -247,11 +247,11 @@ impl Trial {
         Some((0..self.index.len()).map(most).collect())
     }
 
-    /// Whether the worst case of a sample at the size `at` is not finite: a search has no value for it, whatever others have. `universal` has
-    /// none for the samples on which it was made.
+    /// Whether the worst case of a sample at the size `at` is not finite: a search met a goal that is none, whatever others found. One that had
+    /// nothing to propose tells nothing.
     pub fn breaks_down(&self, at: usize, row: usize) -> bool {
         let value = |e: &Effort| e.damage.get(at).and_then(|d| d.get(row)).copied().unwrap_or(f64::NAN);
-        self.searches().filter(|e| e.attack != "universal").any(|e| value(e).is_nan())
+        self.searches().any(|e| value(e).is_nan() && e.is_endless(row))
     }
 
     /// Whether some attack took the metric's directions.
@@ -280,6 +280,8 @@ pub struct Effort {
     pub attack: String,
     /// `/damage/<attack>`, \[E\]\[N\].
     pub damage: Vec<Vec<f64>>,
+    /// `/flags/<attack>.not-a-number`, \[N\]: samples for which the goal is not finite at some size; empty if the file does not tell.
+    pub endless: Vec<bool>,
     /// Forward passes for each sample, \[E\], of the sample that took the most; empty if the file does not tell,
     pub forward: Vec<f64>,
     /// and backward passes.
@@ -291,6 +293,12 @@ pub struct Effort {
 }
 
 impl Effort {
+    /// Whether a sample without a value has none because the goal is not finite there. Where a file does not tell, the worst of several parts
+    /// has no value for this reason alone.
+    fn is_endless(&self, row: usize) -> bool {
+        self.endless.get(row).copied().unwrap_or(matches!(self.attack.as_str(), "suite" | "spectral"))
+    }
+
     /// Forward and backward passes for each sample at the size `at`; NaN if the file does not tell.
     pub fn passes(&self, at: usize) -> (f64, f64) {
         let of = |way: &[f64]| way.get(at).copied().unwrap_or(f64::NAN);
