@@ -37,4 +37,4 @@ def test_the_line_that_asks_is_the_documents():
     text = " ".join((ROOT / "docs/bring-your-model.md").read_text().split())
     with pytest.raises(ValueError) as raised:
         pb._outputs._judged(torch.ones(1, 2), None, "Vae", None)
-    assert f"ValueError: {raised.value}" in text
+    assert f"one line of a `ValueError`: ``` {raised.value} ```" in text

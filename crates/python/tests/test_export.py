@@ -25,6 +25,35 @@ def test_a_file_gives_what_the_model_gives(conv, images, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["vae.pt"]
 
 
+@pytest.mark.parametrize("kind", [torch.nn.LSTM, torch.nn.GRU, torch.nn.RNN])
+@pytest.mark.parametrize("precision", ["f32", "f64"])
+def test_a_series_model_is_read_as_it_was_given(tmp_path, kind, precision):
+    class Series(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rows, self.head, self.back = (
+                kind(3, 8, batch_first=True),
+                torch.nn.Linear(8, 4),
+                torch.nn.Linear(2, 15),
+            )
+
+        def encode(self, x):
+            mu, logvar = self.head(self.rows(x)[0][:, -1]).chunk(2, 1)
+            return mu, logvar
+
+        def decode(self, z):
+            return self.back(z).view(-1, 5, 3)
+
+    torch.manual_seed(3)
+    model, x = Series(), torch.rand(4, 5, 3)
+    pb.export(model, tmp_path / "vae.pt", x[:2])
+    for metric in ("stochastic", "output"):
+        live = pb.score(model, x, metric=metric, precision=precision, quiet=True)
+        file = pb.score(str(tmp_path / "vae.pt"), x, metric=metric, precision=precision, quiet=True)
+        assert live.spectrum.shape == file.spectrum.shape
+        spectra_agree(live.spectrum, file.spectrum, 1e-5 if precision == "f32" else 1e-12)
+
+
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, lambda: torch.device("meta")])
 def test_a_file_is_written_in_any_mode(conv, images, tmp_path, mode):
     with mode():

@@ -70,6 +70,10 @@ GIVEN = {
         lambda m, v: {"mu": m, "logvar": v, "prior": Normal(m * 0, 1 + m**2)},
         ".mu and .logvar, read as logvar",
     ),
+    "a name that ends so": (
+        lambda m, v: {"z_prior": Normal(m * 0, 1 + m**2), "q": Normal(m, (v / 2).exp())},
+        "a Normal of .q",
+    ),
     "nested": (lambda m, v: Bag(latent_dist=Bag(mean=m, logvar=v)), "of .latent_dist"),
     "spatial": (lambda m, v: (m.view(-1, 3, 1, 1), v.view(-1, 3, 1, 1)), "read as mu and logvar"),
 }
@@ -113,6 +117,21 @@ def test_what_only_the_caller_can_tell_is_asked():
             mu, logvar = self(x.flatten(1)).chunk(2, 1)
             return {"q": Normal(mu, logvar.exp()), "r": Normal(mu, logvar.exp())}
 
+    class Named(torch.nn.Linear):
+        def encode(self, x):
+            mu, log_tau = self(x.flatten(1)).chunk(2, 1)
+            return {"mu": mu, "log_tau": log_tau}
+
+    class Either(torch.nn.Linear):
+        def encode(self, x):
+            mu, logvar = self(x.flatten(1)).chunk(2, 1)
+            return {"mu": mu, "logvar_a": logvar, "logvar_b": 2 * logvar}
+
+    class Featured(torch.nn.Linear):
+        def encode(self, x):
+            mu, logvar = self(x.flatten(1)).chunk(2, 1)
+            return {"prior": Normal(mu * 0, logvar.exp()), "features": mu}
+
     class Pooled(torch.nn.Linear):
         def encode(self, x):
             mu, logvar = self(x.flatten(1)).chunk(2, 1)
@@ -133,7 +152,14 @@ def test_what_only_the_caller_can_tell_is_asked():
         vae.decode = torch.nn.Linear(3, 12)
         return pb.Model(vae)
 
-    for kind, words in {Precise: "a precision", Two: "one distribution, found q, r", Rounded: "found bfloat16"}.items():
+    for kind, words in {
+        Precise: "found log_precision, a precision",
+        Named: "found log_tau, a precision",
+        Two: "one distribution, found q, r",
+        Either: "one scale for mu, found logvar_a, logvar_b",
+        Featured: "a mean among its outputs, found prior, features",
+        Rounded: "found bfloat16",
+    }.items():
         with pytest.raises(ValueError, match=words):
             pb.score(model(kind), x, quiet=True)
     with pytest.raises(ValueError, match="give the model a batch first"):
@@ -148,6 +174,7 @@ def test_models_that_keep_tensors_of_a_pass_are_copied():
         def encode(self, x):
             mu, logvar = self(x.flatten(1)).chunk(2, 1)
             self.kl = [(mu**2 + logvar.exp() - logvar).sum()]
+            self.kl.append(self.kl)
             return mu, logvar
 
     torch.manual_seed(3)

@@ -80,7 +80,9 @@ class Model:
         own = type(self.vae).__name__ if vae is not None else str(getattr(encode, "__qualname__", "model"))
         self.name = name or own
         if any(map(is_lazy, self._tensors())):
-            raise Ask(f"{self.name}: expected weights, found a lazy layer that has none yet (give the model a batch first)")
+            raise Ask(
+                f"{self.name}: expected weights, found a lazy layer that has none yet (give the model a batch first)"
+            )
         self._own = tuple(f and uncompiled(f) for f in (encode, decode))
         if self._own != (encode, decode):
             self._notes.append("torch.compile: the function that it compiles is asked, uncompiled")
@@ -289,7 +291,9 @@ class Reader:
         """Lets :meth:`features` give the outputs of the layers of these names, in this order."""
         name = self._model.name
         if self._module is None:
-            raise Ask(f"layers: expected a model that is an nn.Module, whose layers have names, found {name}, which is none")
+            raise Ask(
+                f"layers: expected a model that is an nn.Module, whose layers have names, found {name}, which is none"
+            )
         names = [key for key, _ in self._module.named_modules() if key]
         for layer in layers:
             if layer not in names:
@@ -314,7 +318,9 @@ class Reader:
                     return
                 if not isinstance(output, Tensor) or output.ndim == 0 or output.shape[0] != x.shape[0]:
                     found = list(output.shape) if isinstance(output, Tensor) else type(output).__name__
-                    raise Ask(f"{self._model.name}: {layer}: expected a layer that gives one tensor [B, ...], found {found}")
+                    raise Ask(
+                        f"{self._model.name}: {layer}: expected a layer that gives one tensor [B, ...], found {found}"
+                    )
                 seen[layer].append(output)
 
             return keep
@@ -329,7 +335,9 @@ class Reader:
                 hook.remove()
         silent = next((layer for layer, outputs in seen.items() if not outputs), None)
         if silent is not None:
-            raise Ask(f"{self._model.name}: {silent}: expected a layer that encode or decode calls, found one that they do not")
+            raise Ask(
+                f"{self._model.name}: {silent}: expected a layer that encode or decode calls, found one that they do not"
+            )
         return [output.to(x) for outputs in seen.values() for output in outputs]
 
     def _ensure_whole(self, what: str, *tensors: Tensor | None) -> None:
@@ -337,8 +345,9 @@ class Reader:
         for tensor in tensors:
             if tensor is not None and tensor.dtype in (torch.float16, torch.bfloat16):
                 wanted, found = (str(dtype).removeprefix("torch.") for dtype in (self._dtype, tensor.dtype))
+                remedy = "" if self._dtype == torch.float64 else "; precision='f64' is not touched by autocast"
                 raise Ask(
-                    f"{self._model.name}: {what}: expected {wanted}, found {found} (torch.autocast inside? precision='f64' is exact; or .half()?)"
+                    f"{self._model.name}: {what}: expected {wanted}, found {found} (torch.autocast or .half() inside?{remedy})"
                 )
 
     def _check(self, what: str, tensor: Any, given: Tensor) -> None:

@@ -51,7 +51,8 @@ _MEAN = re.compile(r"(mean|mu|loc)s?(?![a-z])")
 _SCALE = re.compile(
     r"(log_?|ln_?)?(variance|var|covariance|cov|stddev|stdev|std|sigma|scale|sd|sig)(_?(2|sq|squared?))?s?(?![a-z])"
 )
-_ANOTHERS = {"prior", "p", "pz", "p_z", "x", "recon", "x_recon", "px", "p_x", "dec", "decoder"}
+# Whose names are not the posterior's: those of a prior, and of the image's distribution given a code.
+_ANOTHERS = re.compile(r"^(prior|p|pz|px|x|recon|dec|decoder)(_|$)|(^|_)prior$")
 _IMAGES = (
     "sample",
     "reconstruction",
@@ -240,10 +241,9 @@ def _named(output: Any, fields: Mapping[str, Any], model: str, posterior: str | 
             nested = reading_of(value, model, lambda: None, posterior, None)
             return Reading(_within(get, nested.pick), nested.scale, f"{nested.words} of .{inner}")
     tensors = {n: v for n, v in fields.items() if isinstance(v, Tensor)}
-    distributions = [
-        n for n, v in fields.items() if isinstance(v, Distribution) and n not in _ANOTHERS and not n.startswith(("prior", "p_"))
-    ]
-    # Of a distribution other tensors are features or samples, unless they say what they are.
+    drawn = [n for n, v in fields.items() if isinstance(v, Distribution)]
+    distributions = [n for n in drawn if not _ANOTHERS.search(n.lower())]
+    # Beside a distribution tensors are features or samples, unless they say what they are.
     if distributions and not (any(map(is_mean, tensors)) and any(map(scale_of, tensors))):
         if len(distributions) > 1:
             raise Ask(
@@ -256,7 +256,7 @@ def _named(output: Any, fields: Mapping[str, Any], model: str, posterior: str | 
             f"{model}: encode: expected a Gaussian posterior, found a log_concentration: a distribution on the sphere has no mu and sigma"
         )
     mean = next((n for n in _MEANS if n in tensors), None)
-    if mean is None and len(tensors) == 1:
+    if mean is None and len(tensors) == 1 and not drawn:
         mean = next(iter(tensors))
     if mean is None:
         raise Ask(
@@ -266,7 +266,14 @@ def _named(output: Any, fields: Mapping[str, Any], model: str, posterior: str | 
     owners = {n: _owner(n, _SCALE) for n in reversed(list(tensors)) if n != mean and scale_of(n)}
     own = _owner(mean, _MEAN)
     same = [n for n, owner in owners.items() if owner == own]
-    named = {scale_of(n): n for n in same or [n for n, owner in owners.items() if owner not in _ANOTHERS]}
+    likely = same or [n for n, owner in owners.items() if not _ANOTHERS.search(owner)]
+    named = {scale_of(n): n for n in likely}
+    if unsure := [n for n in tensors if not named and _PRECISION.search(_undressed(n))]:
+        raise _precise(model, unsure[0])
+    if not same and len(named) < len(likely) and posterior not in named:
+        raise Ask(
+            f"{model}: encode: expected one scale for {mean}, found {', '.join(reversed(likely))} (outputs=({mean!r}, {likely[-1]!r}) says which)"
+        )
     scales = {kind: n for kind, n in named.items() if _fits(tensors[n], tensors[mean])}
     scale = posterior if posterior in scales else next((s for s in SCALES if s in scales), None)
     if getattr(output, "deterministic", False) or not named:
@@ -333,6 +340,12 @@ def _sequence(output: Sequence[Any], model: str, encode: Callable[..., Any], pos
     return Reading(lambda o: (o[m], o[s]), kind, f"outputs {m} and {s}, read as mu and {kind} ({why})")
 
 
+def _precise(model: str, name: str) -> Ask:
+    return Ask(
+        f"{model}: encode: expected a standard deviation, a variance or the logarithm of one, found {name}, a precision (encode=lambda x: ... gives mu and ln sigma^2, with posterior='logvar')"
+    )
+
+
 def _judged(scale: Tensor, name: str | None, model: str, posterior: str | None) -> tuple[str, str]:
     """Which scale a second output is, and why."""
     if posterior is not None:
@@ -340,9 +353,7 @@ def _judged(scale: Tensor, name: str | None, model: str, posterior: str | None) 
     told = scale_of(name) if name else None
     negative = bool((scale.detach() < 0).any())
     if name and told is None and _PRECISION.search(_undressed(name)):
-        raise Ask(
-            f"{model}: encode: expected a standard deviation, a variance or the logarithm of one, found {name}, a precision (encode=lambda x: ... gives mu and ln sigma^2, with posterior='logvar')"
-        )
+        raise _precise(model, name)
     if told and not (negative and told in ("std", "var")):
         return told, f"the code calls it {name}"
     if told is None and negative:
