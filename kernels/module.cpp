@@ -167,9 +167,12 @@ struct Loaded : Module {
     const std::string name = method.name();
     const auto found = plans.find(name);
     if (found != plans.end()) return *found->second;
-    // With all calls inlined, however deep, and without branches that are never taken: with the optimiser off, one level would be.
-    torch::jit::GraphOptimizerEnabledGuard on(true);
-    const auto graph = torch::jit::toGraphFunction(method.function()).optimized_graph()->copy();
+    std::shared_ptr<torch::jit::Graph> graph;
+    {
+      // With all calls inlined, however deep, and without branches that are never taken: with the optimiser off, one level would be.
+      torch::jit::GraphOptimizerEnabledGuard on(true);
+      graph = torch::jit::toGraphFunction(method.function()).optimized_graph()->copy();
+    }
     join_rectified(graph->block());
     return *plans.emplace(name, std::make_unique<torch::jit::GraphExecutor>(graph, name)).first->second;
   }

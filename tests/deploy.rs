@@ -76,6 +76,26 @@ fn scripts_are_bashs() {
     assert_eq!(parts("export PULLBACK_SHARDS="), "${PULLBACK_SHARDS:-8}");
 }
 
+#[test]
+fn another_command_is_another_step() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    // Writes down what it is asked, and does nothing.
+    fs::write(at.join("srun"), "#!/bin/sh\necho \"$@\" >> asked\n").unwrap();
+    fs::set_permissions(at.join("srun"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let asked = |model: &str, parts: &str| {
+        let path = format!("{}:{}", at.display(), std::env::var("PATH").unwrap());
+        let mut script = Command::new("bash");
+        script.arg(root().join("deploy/slurm.sbatch")).current_dir(at).env("PATH", path);
+        script.envs([("MODEL", model), ("PULLBACK_SHARDS", parts), ("SLURM_ARRAY_TASK_ID", "0")]);
+        assert!(script.status().unwrap().success());
+        fs::read_to_string(at.join("asked")).unwrap().lines().count()
+    };
+    // A score and an attack; nothing when it is queued again.
+    assert_eq!([asked("a.pt", "8"), asked("a.pt", "8")], [2, 2]);
+    assert_eq!([asked("b.pt", "8"), asked("a.pt", "4")], [4, 6]);
+}
+
 /// The documents of a YAML file.
 fn documents(text: &str) -> Vec<serde_json::Value> {
     use serde::Deserialize;

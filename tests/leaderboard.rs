@@ -1,6 +1,7 @@
 //! The leaderboard: which entries compare, who is first, and what a reader is told.
 
 use crate::attack::flags::half_lost;
+use crate::files::program;
 use pullback::event::{Event, Observer};
 use pullback::pipeline::leaderboard::leaderboard;
 use pullback::store::Overwrite;
@@ -143,6 +144,18 @@ fn means_that_are_no_numbers_are_read_back() {
     let page = board(&[again], "md");
     assert_eq!(column(&page, "model"), ["m", "none"], "{page}");
     assert_eq!(column(&page, "damage at 1")[1], "NaN [NaN, NaN]", "{page}");
+}
+
+#[test]
+fn json_that_is_no_text_is_a_wrong_request() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    // What a shell of Windows makes of `>`.
+    fs::write(at.join("wide.json"), b"\xff\xfe[\0]\0").unwrap();
+    let out = program().args(["leaderboard", "wide.json", "-o", "board.md"]).current_dir(at).output().unwrap();
+    let said = String::from_utf8(out.stderr).unwrap();
+    assert_eq!((out.status.code(), said.lines().count()), (Some(2), 1), "{said}");
+    assert!(said.contains("wide.json: expected text in UTF-8"), "{said}");
 }
 
 /// Without an attack the error of a reconstruction is not 0, and neither is the distance to a target.

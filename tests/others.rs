@@ -203,8 +203,8 @@ fn samples_of_two_axes_are_as_the_model_means_them() {
 #[test]
 fn recurrent_layers_take_sequences_of_vectors() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("a.h5");
-    let out = run("score", "others/recurrent.pt", "series", &path, "");
+    // It was traced in single precision, and is asked in double.
+    let out = run("score", "others/recurrent.pt", "series", &folder.path().join("a.h5"), "");
     assert!(out.status.success(), "{}", said(&out));
     let out = run("score", "others/recurrent.pt", "images", &folder.path().join("b.h5"), "");
     let words = said(&out);

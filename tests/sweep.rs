@@ -61,6 +61,7 @@ fn wrong_configs_are_refused_by_key() {
         ("beta: {logspace: {start: 0, stop: 1}}", "num"),
         ("beta: [1, 1.0000001]", "six digits"),
         ("seeds: []", "seeds"),
+        ("seeds: [9223372036854775808]", "below 2^63"),
         ("mixup: [.nan]", "mixup"),
         ("also: [{beta: [1], mixup: [], seeds: [0]}]", "also: mixup"),
         ("samples: 0", "samples"),

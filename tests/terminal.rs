@@ -120,6 +120,42 @@ fn every_example_works() {
     assert_eq!(carried_out, CARRIED_OUT.len() + 1);
 }
 
+#[test]
+fn a_model_whose_training_was_stopped_is_named() {
+    let folder = desk();
+    let at = folder.path();
+    let score = "score -m runs/demo/plain -d strokes --limit 4 -q --force -o runs/demo/plain/scores.h5";
+    assert!(!err(&run(at, score)).contains("epochs"));
+    assert!(out(&run(at, "inspect runs/demo/plain")).lines().any(|line| line == "epochs        1"));
+    let config = at.join("runs/demo/plain/config.yaml");
+    let text = fs::read_to_string(&config).unwrap();
+    assert!(text.contains("epochs: 1\n"), "{text}");
+    fs::write(&config, text.replace("epochs: 1\n", "epochs: 9\n")).unwrap();
+    assert!(err(&run(at, score)).contains("runs/demo/plain: trained for 1 of 9 epochs"));
+    let shown = out(&run(at, "inspect runs/demo/plain"));
+    assert!(shown.lines().any(|line| line == "epochs        1 of 9"), "{shown}");
+    // Names that fill their column stand apart from their numbers.
+    assert!(shown.lines().any(|line| line.starts_with("  reconstruction ")), "{shown}");
+}
+
+#[test]
+fn validation_on_the_samples_of_training_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let images: Vec<f32> = (0..20 * 64).map(|i| (i * 29 % 97) as f32 / 96.0).collect();
+    let file = hdf5::File::create(at.join("images.h5")).unwrap();
+    file.new_dataset::<f32>().shape([20, 1, 8, 8]).create("images").unwrap().write_raw(&images).unwrap();
+    drop(file);
+    let told = |data: &str, name: &str| {
+        let rest = "model: {kind: mlp, hidden: [4], latent: 2}\ntrain: {epochs: 1, batch: 10}\n";
+        fs::write(at.join("c.yaml"), format!("data: {{{data}}}\n{rest}")).unwrap();
+        err(&run(at, &format!("train -c c.yaml -o {name} -q"))).contains("validation samples are those of training")
+    };
+    assert!(told("source: images.h5, valid: 5", "same"));
+    assert!(!told("source: images.h5, valid: 0", "none"));
+    assert!(!told("source: \"strokes:size=8\", limit: 20, valid: 5", "parts"));
+}
+
 /// The config of an example, with its `--set`.
 fn tree(example: &str) -> Tree {
     let words: Vec<&str> = example.split_whitespace().collect();

@@ -117,7 +117,7 @@ impl<'a> Job<'a> {
         for note in source.notes() {
             observer.on(Event::Warning(&note));
         }
-        if let Some((done, asked)) = half_way(&subject.model) {
+        if let (None, Some((done, asked))) = (provided.model, half_way(&subject.model)) {
             let line =
                 format!("{}: trained for {done} of {asked} epochs: training was stopped", subject.model.display());
             observer.on(Event::Warning(&line));
@@ -150,17 +150,11 @@ impl<'a> Job<'a> {
                 break;
             }
         }
-        let image = if fitting.len() == 2 { fitting.pop() } else { None };
-        let job = match (fitting.pop(), image) {
-            (Some(own), Some(image)) => {
-                if own.is_meant_beside(&image)? {
-                    own
-                } else {
-                    image
-                }
-            }
-            (Some(job), None) => job,
-            _ => return Err(refused.unwrap_or(Error::Interrupted)),
+        let mut fitting = fitting.into_iter();
+        let job = match (fitting.next(), fitting.next()) {
+            (Some(own), Some(image)) if !own.is_meant_beside(&image)? => image,
+            (Some(job), _) => job,
+            (None, _) => return Err(refused.unwrap_or(Error::Interrupted)),
         };
         if !job.pictures {
             observer.on(Event::Note(

@@ -51,6 +51,7 @@ pub fn run(request: &TrainRequest, observer: &dyn Observer) -> Result<History> {
     request.config.validate()?;
     let (source, valid) = sources(&request.config)?;
     source.notes().iter().for_each(|note| observer.on(Event::Warning(note)));
+    tell_if_same(&source, valid.as_ref(), observer)?;
     let (config, mut network, _alone) = prepare(request, &source, valid.as_ref(), observer)?;
     let mut log = log(request, &config, &source, valid.as_ref())?;
     let keep = Keep { folder: Some(&request.output), follower: Some(&mut log) };
@@ -65,7 +66,7 @@ pub fn run(request: &TrainRequest, observer: &dyn Observer) -> Result<History> {
 /// # Errors
 /// Inner: of a model whose loss is not a number. Outer: what stops all models, as for [`run`]; also requests that differ in more.
 pub fn together(requests: &[(TrainRequest, &dyn Observer)]) -> Result<Vec<Result<History>>> {
-    let Some((first, _)) = requests.first() else {
+    let Some((first, observer)) = requests.first() else {
         return Ok(vec![]);
     };
     first.config.validate()?;
@@ -78,6 +79,7 @@ pub fn together(requests: &[(TrainRequest, &dyn Observer)]) -> Result<Vec<Result
         }
     }
     let (source, valid) = sources(&first.config)?;
+    tell_if_same(&source, valid.as_ref(), *observer)?;
     let mut prepared = Vec::with_capacity(requests.len());
     for (request, observer) in requests {
         prepared.push(prepare(request, &source, valid.as_ref(), *observer)?);
@@ -130,13 +132,19 @@ fn sources(config: &RunConfig) -> Result<(Data, Option<Data>)> {
     Ok((source, valid))
 }
 
-/// Whether the validation samples are those of training, by the first of them.
+/// Tells where the validation samples are those of training, by the first of them.
 ///
 /// # Errors
 /// If they cannot be read.
-fn are_same(train: &dyn Source, valid: &dyn Source) -> Result<bool> {
+fn tell_if_same(train: &Data, valid: Option<&Data>, observer: &dyn Observer) -> Result<()> {
+    let Some(valid) = valid else { return Ok(()) };
     let first: Vec<u64> = (0..train.len().min(valid.len()).min(COMPARED) as u64).collect();
-    Ok(train.read(&first)?.images.f_equal(&valid.read(&first)?.images)?)
+    if train.read(&first)?.images.f_equal(&valid.read(&first)?.images)? {
+        let line = "the validation samples are those of training: these data have no test part, or it is the one to train on (valid: 0 \
+                    validates on none)";
+        observer.on(Event::Warning(line));
+    }
+    Ok(())
 }
 
 /// Shape of the training images.
@@ -154,13 +162,6 @@ fn prepare(
     let mut config = request.config.clone();
     config.model.resolve(source.shape())?;
     config.validate()?;
-    if let Some(valid) = valid
-        && are_same(source.as_ref(), valid.as_ref())?
-    {
-        let line = "the validation samples are those of training: these data have no test part, or it is the one to train on (valid: 0 \
-                    validates on none)";
-        observer.on(Event::Warning(line));
-    }
     let device = config.device.resolve_told(observer)?;
     let folder = &request.output;
     // Locked before the folder's contents are checked: another process may be working there.
@@ -261,10 +262,11 @@ pub fn progress(folder: &Path, config: &RunConfig) -> Result<Progress> {
         Ok(_) => {}
     }
     let file = folder.join(CONFIG_FILE);
+    if !file.exists() && lock::is_empty(folder)? {
+        return Ok(Progress::New);
+    }
+    // The config is a run's first file: another process may have begun the run since the question above.
     if !file.exists() {
-        if lock::is_empty(folder)? {
-            return Ok(Progress::New);
-        }
         return Err(Error::request(shown, "a new, empty or run folder, or --force", "a folder with other files"));
     }
     let there = RunConfig::read(&file)?;
