@@ -283,3 +283,84 @@ fn the_universal_attack_alone_names_lost_samples() {
         assert!(named == lost && said.contains("not finite and NaN") == lost, "{said}");
     }
 }
+
+/// Sixty-four samples of 12 values of any size; in the second file one has a value that is not a number, and another an infinite one.
+const VALUES: &str = "
+import sys, h5py, numpy as np
+x = 3 * np.random.default_rng(0).standard_normal((64, 1, 12, 12)).astype('f4')
+h5py.File(sys.argv[1] + '/clean.h5', 'w')['images'] = x
+x[5, 0, 3, 2], x[40, 0, 0, 1] = np.nan, np.inf
+h5py.File(sys.argv[1] + '/some.h5', 'w')['images'] = x
+";
+
+#[test]
+fn samples_that_are_not_finite_are_in_no_attacks_way() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    crate::python::python(VALUES, &[at]).unwrap();
+    std::fs::copy(crate::files::root().join("tests/models/standardised.pt"), at.join("m.pt")).unwrap();
+    let attacks = "spectral,random,pgd,apgd,square,spectral-iterated,race,transfer,minimal,universal,suite";
+    let all = format!("--attack {attacks} --queries 20 --budget 24 --reach 0.01 --save-images");
+    let run = |data: &str, more: &str| {
+        let flags = "--full-scale none --force --eps 0.5,1 --steps 3";
+        let line = format!("attack -m m.pt -d {data}.h5 -o {data}.a.h5 {flags} {more}");
+        let (code, said) = pullback(at, &line);
+        assert_eq!(code, Some(0), "{line}: {said}");
+        (File::open(at.join(format!("{data}.a.h5"))).unwrap(), said)
+    };
+    let ((some, said), (clean, _)) = (run("some", &all), run("clean", &all));
+    assert!(said.contains("2 of 64 samples are not finite and NaN in the file: samples 5, 40"), "{said}");
+    assert!(!said.contains("not a number"), "{said}");
+    let broken = [5, 40];
+    for attack in attacks.split(',') {
+        // What moves towards other images, or comes from them, has two fewer of them; other attacks see the sample alone.
+        let alone = !matches!(attack, "race" | "transfer" | "minimal" | "universal" | "suite");
+        for measure in ["latent_l2", "recon_mse", "input_l2"] {
+            let read =
+                |file: &File| file.dataset(&format!("attack/{attack}/{measure}")).unwrap().read_raw::<f64>().unwrap();
+            for (place, (a, b)) in read(&some).iter().zip(read(&clean)).enumerate() {
+                match broken.contains(&(place % 64)) {
+                    true => assert!(a.is_nan(), "{attack} {place}: {a}"),
+                    // The samples on which the universal attack was fitted are NaN in both.
+                    false if !alone => assert!(attack == "universal" || a.is_finite(), "{attack} {place}: {a}"),
+                    false => assert!((a - b).abs() <= 1e-4 * b.abs().max(1e-3), "{attack} {place}: {a} {b}"),
+                }
+            }
+        }
+    }
+    let integers = |path: &str| some.dataset(path).unwrap().read_raw::<i64>().unwrap();
+    for path in ["others", "pool", "universal/fitted"] {
+        assert!(integers(path).iter().all(|i| !broken.contains(&(*i as usize))), "{path}");
+    }
+    // The images are those of the data, the broken ones too.
+    for path in ["clean/images", "attack/pgd/images"] {
+        let stored = some.dataset(path).unwrap().read_raw::<f32>().unwrap();
+        let odd: Vec<usize> = (0..stored.len()).filter(|i| !stored[*i].is_finite()).map(|i| i / 144 % 64).collect();
+        assert!(odd.iter().all(|i| broken.contains(i)) && odd.len().is_multiple_of(2) && !odd.is_empty(), "{path}");
+    }
+    // Towards the others' codes: those that are led towards what is not finite have no result.
+    let (shuffled, _) = run("some", "--target shuffle --attack pgd,spectral,race");
+    let partners = shuffled.dataset("target").unwrap().read_raw::<i64>().unwrap();
+    let found = shuffled.dataset("attack/pgd/latent_l2").unwrap().read_raw::<f64>().unwrap();
+    for (place, value) in found.iter().enumerate() {
+        let sample = place % 64;
+        let lost = broken.contains(&sample) || broken.contains(&(partners[sample] as usize));
+        assert_eq!(value.is_nan(), lost, "{place}: {value}");
+    }
+    for (more, words) in [
+        ("--target 5", "pixels of target 5: expected finite numbers"),
+        ("--target some.h5", ""),
+        ("--box on", "--box: expected off: values of any size (--full-scale none) have no box"),
+        ("--save-png png", "pixels in [0, 1], as files hold, found --full-scale none"),
+        ("--eps 3.5e38", "at most 1e15"),
+        ("--target zero --goal cosine", "a code with a direction"),
+    ] {
+        let line = format!("attack -m m.pt -d some.h5 -o x.h5 --full-scale none --attack pgd --steps 2 {more}");
+        let (code, said) = pullback(at, &line);
+        assert_eq!(code, Some(if words.is_empty() { 0 } else { 2 }), "{line}: {said}");
+        assert!(said.contains(words), "{line}: {said}");
+    }
+    // Nothing is written of a box that is not there.
+    let text = some.attr("config").unwrap().read_scalar::<hdf5::types::VarLenUnicode>().unwrap().to_string();
+    assert!(text.contains("\nbox: off\n"), "{text}");
+}

@@ -372,6 +372,7 @@ fn judges_and_layers_from_the_command_line() {
         ("--goal judge".to_owned(), &["--judge", "TorchScript"]),
         ("--goal layers".to_owned(), &["--layers", "names of layers"]),
         ("--layers e --target zero".to_owned(), &["target", "an image"]),
+        ("--layers e,d,e".to_owned(), &["layers", "each once", "e twice"]),
         (judge("silent"), &["judge", "gradient"]),
         (judge("codes"), &["judge", "to take"]),
         (judge("none"), &["none.pt"]),

@@ -38,20 +38,30 @@ pub struct Budget {
 }
 
 impl Budget {
+    /// The largest epsilon: squares of single-precision numbers of this size, and their sum over an image, are finite.
+    pub const LARGEST: f64 = 1e15;
+
     /// A checked budget.
     ///
     /// # Errors
-    /// If `epsilon` is not a positive finite number or the box is empty.
+    /// If `epsilon` is not a positive number up to [`Budget::LARGEST`] or the box is empty.
     pub fn new(norm: Norm, epsilon: f64, pixels: Option<(f64, f64)>) -> Result<Self> {
         let budget = Self { norm, epsilon, pixels };
         budget.check()?;
+        if epsilon > Self::LARGEST {
+            return Err(too_large(epsilon));
+        }
         Ok(budget)
     }
 
     /// See [`Budget::new`].
     pub fn check(&self) -> Result<()> {
         if !(self.epsilon.is_finite() && self.epsilon > 0.0) {
-            return Err(Error::request("eps", "a finite number > 0", self.epsilon.to_string()));
+            return Err(Error::request("eps (--eps)", "a finite number > 0", self.epsilon.to_string()));
+        }
+        // Searches look around in balls some times as large.
+        if self.epsilon > 16.0 * Self::LARGEST {
+            return Err(too_large(self.epsilon));
         }
         match self.pixels {
             Some((low, high)) if !(low.is_finite() && high.is_finite() && low < high) => {
@@ -231,6 +241,10 @@ impl Budget {
             None => x,
         })
     }
+}
+
+fn too_large(epsilon: f64) -> Error {
+    Error::request("eps (--eps)", format!("at most {:e}", Budget::LARGEST), format!("{epsilon:e}"))
 }
 
 /// The amount, [B, 1], by which all of `lengths` [B, D] >= 0 are shortened, not below 0, so that their sum is `radius` (`[1, 1]` or [B,

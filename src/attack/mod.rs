@@ -6,6 +6,7 @@ mod aim;
 mod apgd;
 mod step;
 mod best;
+mod broken; // images with pixels that are not finite
 mod budget;
 mod crew;
 mod curve; //  damage over passes
@@ -37,6 +38,7 @@ mod universal; // one perturbation for all images, as it is fitted
 mod victim;
 
 pub use apgd::ApgdSpec;
+pub use broken::whole;
 pub use budget::{Budget, Norm, TOLERANCE};
 pub use crew::Crew;
 pub use curve::{BUDGETS, Curve};

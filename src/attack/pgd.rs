@@ -73,8 +73,9 @@ impl PgdSpec {
             return Err(Error::request("momentum of the pgd attack", "a number >= 0 and < 1", found));
         }
         match self.step {
-            Some(step) if !(step.is_finite() && step > 0.0) => {
-                Err(Error::request("step of the pgd attack", "a finite number > 0", step.to_string()))
+            // A ball is two epsilon wide; what is far beyond is a slip, or overflows.
+            Some(step) if !(step > 0.0 && step <= 1e6) => {
+                Err(Error::request("step of the pgd attack", "a number > 0, at most 1e6", step.to_string()))
             }
             _ => Ok(()),
         }

@@ -37,7 +37,8 @@ pub struct Attacked {
     pub curve: Curve,
     /// `[B]` bool: before it was moved back, a proposal was more than 1 % too large.
     pub overstepped: Tensor,
-    /// `[B]` bool: at an image within the budget the goal is NaN or infinite, so that the damage is NaN, and not because nothing was proposed.
+    /// `[B]` bool: at an image within the budget the goal is NaN or infinite, so that the damage is NaN, and not because nothing was proposed
+    /// or the clean image is not finite.
     pub endless: Tensor,
 }
 
@@ -140,9 +141,16 @@ pub fn judge(name: &str, attack: &dyn Attack, victim: &Victim, budget: &Budget) 
         let moved = Reading::of(victim.vae(), &images)?;
         let damage = attack.goal().of(victim, &moved)?;
         // Minus infinity is less than what any other image does.
-        let endless = damage.f_isnan()?.f_logical_or(&damage.f_isposinf()?)?.f_logical_and(&lost.f_logical_not()?)?;
+        let mut endless =
+            damage.f_isnan()?.f_logical_or(&damage.f_isposinf()?)?.f_logical_and(&lost.f_logical_not()?)?;
         // If a sample has no result, all of its measures say so.
         lost = lost.f_logical_or(&damage.f_isfinite()?.f_logical_not()?)?;
+        if let Some(broken) = victim.broken() {
+            lost = lost.f_logical_or(broken)?;
+            for sign in [&mut stalled, &mut overstepped, &mut endless] {
+                *sign = sign.f_logical_and(&broken.f_logical_not()?)?;
+            }
+        }
         let unless_lost = |t: &Tensor| -> Result<Tensor> { Ok(t.f_masked_fill(&lost, f64::NAN)?) };
         let mut measures = shift::all(victim.clean(), &moved)?;
         if let Some(target) = victim.target() {
@@ -164,7 +172,7 @@ pub fn judge(name: &str, attack: &dyn Attack, victim: &Victim, budget: &Budget) 
             goal: attack.goal(),
             damage: unless_lost(&damage)?,
             measures: measures?,
-            images,
+            images: victim.restored(&images)?,
             reconstruction: moved.reconstruction,
             smallest,
             radius,

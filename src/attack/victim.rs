@@ -1,6 +1,7 @@
 //! What is attacked: a model at a batch of images, and the data that all attacks on them share.
 
 use super::aim::Aim;
+use super::broken::Broken;
 use super::draws::{self, Of};
 use super::others::Others;
 use super::passes::{Counter, Passes};
@@ -46,6 +47,8 @@ pub struct Victim<'a> {
     screened: RefCell<Vec<(Goal, Budget, Tensor)>>,
     /// Lowest and highest pixel of the clean images.
     range: (f64, f64),
+    /// The images of which nothing can be said, if there are any: searches see others in their place.
+    broken: Option<Broken>,
     observer: &'a dyn Observer,
     /// Whether the reason why steps are not a graph was reported.
     told: Cell<bool>,
@@ -65,8 +68,10 @@ impl<'a> Victim<'a> {
     /// `x` [B, C, H, W] on the model's device and of its kind; `index` holds the B positions in the data set, from
     /// which, with `seed`, all noise is drawn; `spectrum` is that of the same samples in the same order.
     ///
+    /// All results of an image with a pixel that is not finite are NaN.
+    ///
     /// # Errors
-    /// If shapes do not fit together, or a pixel is not a finite number.
+    /// If shapes do not fit together.
     pub fn new(
         vae: &'a dyn Vae,
         x: &Tensor,
@@ -98,16 +103,15 @@ impl<'a> Victim<'a> {
     fn with(loops: Rc<Loops<'a>>, x: &Tensor, index: Cow<'a, [u64]>, seed: u64) -> Result<Self> {
         ffi::exact_math()?;
         ensure_shape("images to attack", x, &[index.len() as i64, -1, -1, -1])?;
-        let x = x.f_detach()?;
-        let clean = Reading::of(loops.vae(), &x)?;
-        let range = (extreme(&x.f_min()?)?, extreme(&x.f_max()?)?);
-        if !(range.0.is_finite() && range.1.is_finite()) {
-            return Err(Error::request(
-                "pixels of the images to attack",
-                "finite numbers",
-                format!("from {} to {}", range.0, range.1),
-            ));
+        let range = |x: &Tensor| -> Result<(f64, f64)> { Ok((extreme(&x.f_min()?)?, extreme(&x.f_max()?)?)) };
+        let mut x = x.f_detach()?;
+        let (mut extremes, mut broken) = (range(&x)?, None);
+        if !(extremes.0.is_finite() && extremes.1.is_finite()) {
+            let (found, stand_ins) = Broken::among(&x)?;
+            x = stand_ins;
+            (extremes, broken) = (range(&x)?, Some(found));
         }
+        let clean = Reading::of(loops.vae(), &x)?;
         let passes = Counter::of(index.len());
         Ok(Self {
             loops,
@@ -125,7 +129,8 @@ impl<'a> Victim<'a> {
             passes,
             found: RefCell::default(),
             screened: RefCell::default(),
-            range,
+            range: extremes,
+            broken,
             observer: &Silent,
             told: Cell::new(false),
         })
@@ -244,6 +249,30 @@ impl<'a> Victim<'a> {
     /// x, [B, C, H, W].
     pub fn images(&self) -> &Tensor {
         &self.clean.images
+    }
+
+    /// `[B]` bool: the images with a pixel that is not finite, in whose place [`Victim::images`] has others; `None` if there are none.
+    pub fn broken(&self) -> Option<&Tensor> {
+        self.broken.as_ref().map(Broken::mask)
+    }
+
+    /// `images` [B, C, H, W] of the victim's samples, of which the broken are as they were given.
+    ///
+    /// # Errors
+    /// If shapes do not fit together.
+    pub fn restored(&self, images: &Tensor) -> Result<Tensor> {
+        self.broken.as_ref().map_or_else(|| Ok(images.shallow_clone()), |broken| broken.restored(images))
+    }
+
+    /// `values` `[B]` f64 of the victim's samples, NaN for the broken.
+    ///
+    /// # Errors
+    /// If shapes do not fit together.
+    pub fn known(&self, values: &Tensor) -> Result<Tensor> {
+        Ok(match self.broken() {
+            Some(broken) => values.f_masked_fill(broken, f64::NAN)?,
+            None => values.shallow_clone(),
+        })
     }
 
     /// x, q(z|x) and r(x).

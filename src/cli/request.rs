@@ -2,8 +2,8 @@
 
 use super::args::{Attack, Bench, Compute, Demo, Evaluate, Read, Score, Sweep, Train};
 use crate::attack::{AttackSpec, Goal, Knob};
-use crate::config::Precision;
 use crate::config::{AttackConfig, HandOut, RunConfig, SaveImages, ShardChoice, SweepSpec, Target, Tree};
+use crate::config::{PixelBox, Precision};
 use crate::data::{Reading, Split};
 use crate::error::{Error, Result};
 use crate::jacobian::BatchSize;
@@ -138,6 +138,9 @@ pub fn attack(typed: &Attack) -> Result<AttackRequest> {
     let spec = &config.attack;
     let part = (spec.split, spec.limit, spec.sample);
     let request = AttackRequest::of(subject(&typed.evaluate, &config, part, spec.precision), spec);
+    if typed.pixels == Some(PixelBox::On) && request.pixels == PixelBox::Off {
+        return Err(Error::request("--box", "off: values of any size (--full-scale none) have no box", "on"));
+    }
     let target = match &spec.target {
         Some(Target::File(file) | Target::Code(file)) => Some(Path::new(file)),
         _ => None,

@@ -1,6 +1,7 @@
 //! The targets of attacks.
 
 use super::job::Job;
+use crate::attack::whole;
 use crate::config::Target;
 use crate::data;
 use crate::error::{Error, Result};
@@ -71,12 +72,13 @@ impl Ends {
 }
 
 impl Job<'_> {
-    /// Looks a target up.
+    /// Looks a target up; a `directed` goal needs codes that have a direction.
     ///
     /// # Errors
-    /// A wrong request if there is no such image, or it has another shape.
-    pub(super) fn aimed(&self, target: &Target) -> Result<Aimed> {
+    /// A wrong request if there is no such image, or it has another shape, or the code has no direction.
+    pub(super) fn aimed(&self, target: &Target, directed: bool) -> Result<Aimed> {
         match target {
+            Target::Zero if directed => Err(undirected("target zero")),
             Target::Zero => Ok(Aimed::Zero),
             Target::Shuffle if self.source.len() < 2 => {
                 Err(Error::request("target shuffle", "at least two images", self.source.len().to_string()))
@@ -86,7 +88,11 @@ impl Job<'_> {
                 let last = self.source.len().saturating_sub(1);
                 Err(Error::request("target", format!("a position from 0 to {last}"), index.to_string()))
             }
-            Target::Index(index) => Ok(Aimed::Image { image: self.read(&[*index])?, sha256: None }),
+            Target::Index(index) => {
+                let image = self.read(&[*index])?;
+                ensure_whole(&image, || index.to_string())?;
+                Ok(Aimed::Image { image, sha256: None })
+            }
             Target::File(file) => {
                 let subject = self.subject();
                 let source = data::open_as(file, subject.split, Some(1), &subject.reading)?;
@@ -96,14 +102,15 @@ impl Job<'_> {
                     return Err(Error::request(format!("target {file}"), told(wanted), told(found)));
                 }
                 let image = source.read(&[0])?.images.f_to_device(self.device)?.f_to_kind(self.kind)?;
+                ensure_whole(&image, || file.clone())?;
                 Ok(Aimed::Image { image, sha256: Some(data::fingerprint(source.as_ref())?) })
             }
-            Target::Code(file) => self.codes(file),
+            Target::Code(file) => self.codes(file, directed),
         }
     }
 
     /// The codes of a file, all of which are checked and hashed: a part of a run reads some of them only.
-    fn codes(&self, file: &str) -> Result<Aimed> {
+    fn codes(&self, file: &str, directed: bool) -> Result<Aimed> {
         let (subject, named) = (self.subject(), format!("target code:{file}"));
         // A code has values of any size.
         let reading = data::Reading { full_scale: Some(data::FullScale::None), ..data::Reading::default() };
@@ -124,6 +131,9 @@ impl Job<'_> {
             let values = Vec::<f32>::try_from(source.read(&index)?.images.f_to_kind(Kind::Float)?.f_flatten(0, -1)?)?;
             if let Some(wrong) = values.iter().find(|value| !value.is_finite()) {
                 return Err(Error::request(named, "finite numbers", wrong.to_string()));
+            }
+            if directed && values.chunks_exact(latents.max(1) as usize).any(|code| code.iter().all(|v| *v == 0.0)) {
+                return Err(undirected(&named));
             }
             values.iter().for_each(|value| hash.update(value.to_le_bytes()));
         }
@@ -167,6 +177,22 @@ impl Job<'_> {
             }
         }
     }
+}
+
+fn undirected(target: &str) -> Error {
+    Error::request(
+        format!("{target} with goal cosine"),
+        "a code with a direction (or another goal)",
+        "0, which has none",
+    )
+}
+
+/// Refuses a target that no image can be led towards.
+fn ensure_whole(image: &Tensor, name: impl Fn() -> String) -> Result<()> {
+    if whole(image)?.f_all()?.f_int64_value(&[])? == 1 {
+        return Ok(());
+    }
+    Err(Error::request(format!("pixels of target {}", name()), "finite numbers", "NaN or infinity"))
 }
 
 /// The model's outputs for the targets of the samples `x` [B, C, H, W]: for `ends`, or for the code 0.

@@ -14,7 +14,7 @@ use super::provided::Provided;
 use super::search::{Given, Search, Wish};
 use super::told::has_damage;
 use super::universal;
-use crate::attack::{self, AttackSpec, BUDGETS, Budget, Crew, Loops, Pool, Universal};
+use crate::attack::{self, AttackSpec, BUDGETS, Budget, Crew, Goal, Loops, Pool, Universal};
 use crate::config::{HandOut, PixelBox};
 use crate::error::{Error, Result};
 use crate::event::{Event, Observer, Silent};
@@ -64,9 +64,14 @@ pub fn attack_with(request: &AttackRequest, provided: &Provided, observer: &dyn 
         values: Values::F64(request.eps.clone()),
     };
     let others = request.attacks.iter().any(AttackSpec::needs_others).then(|| job.others()).transpose()?;
-    let aimed = request.target.as_ref().map(|target| job.aimed(target)).transpose()?;
+    let aimed = request
+        .target
+        .as_ref()
+        .map(|target| job.aimed(target, request.attacks.iter().any(|a| a.goal() == Goal::Cosine)))
+        .transpose()?;
     if request.rounded && request.pixels == PixelBox::Off {
-        return Err(Error::request("images of 8 bits (--save-png)", "--box on: files hold pixels in [0, 1]", "off"));
+        let found = if subject.reading.is_free() { "--full-scale none" } else { "--box off" };
+        return Err(Error::request("images of 8 bits (--save-png)", "pixels in [0, 1], as files hold", found));
     }
     let files = request.pictures.as_deref().map(|folder| Pictures::open(folder, &request.eps, &job)).transpose()?;
     let metric = Some(request.metric.to_string());
@@ -197,6 +202,10 @@ fn prepared(
     kind: Kind,
 ) -> Result<Box<dyn Vae>> {
     if !request.layers.is_empty() {
+        let repeated = |at: &usize| request.layers[..*at].contains(&request.layers[*at]);
+        if let Some(at) = (0..request.layers.len()).find(repeated) {
+            return Err(Error::request("layers", "each once", format!("{} twice", request.layers[at])));
+        }
         vae.watch(&request.layers)?;
     }
     let Some(file) = &request.judge else { return Ok(vae) };
@@ -220,8 +229,8 @@ fn budgets(request: &AttackRequest) -> Result<Vec<Budget>> {
         return Err(Error::request("eps", "at least one", "none"));
     }
     let pixels = match request.pixels {
-        PixelBox::On if !request.subject.reading.is_free() => Some((0.0, 1.0)),
-        PixelBox::On | PixelBox::Off => None,
+        PixelBox::On => Some((0.0, 1.0)),
+        PixelBox::Off => None,
     };
     request.eps.iter().map(|eps| Budget::new(request.norm, *eps, pixels)).collect()
 }

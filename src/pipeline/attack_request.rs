@@ -58,8 +58,9 @@ pub struct AttackRequest {
 }
 
 impl AttackRequest {
-    /// The request that the `attack` key makes for a subject.
+    /// The request that the `attack` key makes for a subject. Values of any size have no box.
     pub fn of(subject: Subject, spec: &AttackConfig) -> Self {
+        let pixels = if subject.reading.is_free() { PixelBox::Off } else { spec.pixels };
         Self {
             subject,
             attacks: spec.attacks.clone(),
@@ -73,7 +74,7 @@ impl AttackRequest {
             layers: spec.layers.clone(),
             metric: spec.metric,
             spectrum: spec.spectrum.clone(),
-            pixels: spec.pixels,
+            pixels,
             images: spec.images,
             rounded: spec.rounded,
             pictures: None,

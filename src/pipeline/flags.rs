@@ -60,6 +60,8 @@ pub(super) fn of(victim: &Victim, ascending: &[(Budget, Vec<Attacked>)], metric:
     let error = shift::mean_square(&clean.images, &clean.reconstruction)?;
     let pixels = clean.images.f_flatten(1, -1)?.f_to_kind(Kind::Double)?;
     let spread = pixels.f_var_dim([1i64].as_slice(), false, false)?;
+    // No number is larger than NaN: nothing is said of a model at an image that is not finite.
+    let error = victim.known(&error)?;
     add(("model".to_owned(), Flag::Untrained), error.f_ge_tensor(&spread)?)?;
     Ok(all)
 }

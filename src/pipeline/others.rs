@@ -1,8 +1,8 @@
 //! The other images of the data set that attacks get.
 
 use super::job::Job;
-use crate::attack::Others;
-use crate::error::Result;
+use crate::attack::{Others, whole};
+use crate::error::{Error, Result};
 use crate::seed::{self, Stage};
 use crate::store::{Column, Values};
 use tch::Tensor;
@@ -21,6 +21,10 @@ impl Job<'_> {
     }
 
     /// Positions, ascending, and images [n, C, H, W] of at most `count` samples of the data set; each `stream` of the seed is another choice.
+    /// Those with a pixel that is not finite are left out.
+    ///
+    /// # Errors
+    /// A wrong request if all are left out; other errors if they cannot be read.
     pub(super) fn choice(&self, count: usize, stream: u64) -> Result<(Vec<u64>, Tensor)> {
         let total = self.source.len();
         let mut rng = seed::generator(self.subject().seed, Stage::Others, 0, stream);
@@ -28,8 +32,26 @@ impl Job<'_> {
             rand::seq::index::sample(&mut rng, total, count.min(total)).into_iter().map(|i| i as u64).collect();
         index.sort_unstable();
         let images = self.read(&index)?;
-        Ok((index, images))
+        finite(index, images)
     }
+}
+
+/// The images all of whose pixels are finite, and their positions.
+///
+/// # Errors
+/// A wrong request if there are none.
+pub(super) fn finite(index: Vec<u64>, images: Tensor) -> Result<(Vec<u64>, Tensor)> {
+    let whole = whole(&images)?;
+    if whole.f_all()?.f_int64_value(&[])? == 1 {
+        return Ok((index, images));
+    }
+    let places = Vec::<i64>::try_from(&whole.f_nonzero()?.f_flatten(0, -1)?)?;
+    if places.is_empty() {
+        let expected = "some whose pixels are finite numbers";
+        return Err(Error::request("images that the seed chooses", expected, format!("none of {}", index.len())));
+    }
+    let images = images.f_index_select(0, &Tensor::f_from_slice(&places)?.f_to_device(images.device())?)?;
+    Ok((places.iter().map(|place| index[*place as usize]).collect(), images))
 }
 
 /// Positions of chosen images, as in result files.

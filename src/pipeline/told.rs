@@ -44,15 +44,15 @@ impl<'a> Told<'a> {
     pub fn clean(&self, victim: &Victim) -> Result<Vec<Asked>> {
         let mut columns = Vec::new();
         for (measure, values) in shift::clean(victim.clean())? {
-            columns.push(doubles(format!("/clean/{measure}"), &values, 0)?);
+            columns.push(doubles(format!("/clean/{measure}"), &victim.known(&values)?, 0)?);
         }
         if let Some(target) = victim.target() {
             for (measure, values) in shift::towards(target, victim.clean())? {
-                columns.push(doubles(format!("/clean/{measure}"), &values, 0)?);
+                columns.push(doubles(format!("/clean/{measure}"), &victim.known(&values)?, 0)?);
             }
         }
         if self.images == SaveImages::Yes {
-            columns.push(singles("/clean/images", &self.own(victim.images())?, 0)?);
+            columns.push(singles("/clean/images", &self.own(&victim.restored(victim.images())?)?, 0)?);
             columns.push(singles("/clean/recon", &self.own(&victim.clean().reconstruction)?, 0)?);
         }
         Ok(columns)
@@ -107,9 +107,9 @@ impl<'a> Told<'a> {
 }
 
 /// Columns that say that an attack's damage to a sample is not known: they are NaN, or a flag. The universal attack's own are NaN for
-/// samples that are well known, so that its flag says it.
+/// samples that are well known, so that its flag says it, or the clean image's own column.
 pub(super) fn has_damage(path: &str) -> bool {
-    path == "/flags/universal.not-a-number"
+    matches!(path, "/flags/universal.not-a-number" | "/clean/recon_mse")
         || (path.starts_with("/attack/")
             && !path.starts_with("/attack/universal/")
             && (path.ends_with("/latent_l2") || path.ends_with("/recon_mse")))
@@ -121,10 +121,12 @@ mod tests {
 
     #[test]
     fn every_attack_has_a_column_that_tells_of_lost_samples() {
-        for path in ["/attack/pgd/latent_l2", "/attack/pgd/recon_mse", "/flags/universal.not-a-number"] {
+        for path in
+            ["/attack/pgd/latent_l2", "/attack/pgd/recon_mse", "/flags/universal.not-a-number", "/clean/recon_mse"]
+        {
             assert!(has_damage(path), "{path}");
         }
-        for path in ["/attack/universal/latent_l2", "/flags/universal.vanishing", "/clean/recon_mse"] {
+        for path in ["/attack/universal/latent_l2", "/flags/universal.vanishing", "/clean/target_latent_l2"] {
             assert!(!has_damage(path), "{path}");
         }
     }

@@ -2,6 +2,7 @@
 
 use super::aim::{self, Aimed};
 use super::job::Job;
+use super::others;
 use crate::attack::{AttackSpec, Budget, Ground, Universal, UniversalSpec};
 use crate::error::Result;
 use crate::event::{Event, Observer};
@@ -43,6 +44,8 @@ impl Job<'_> {
             .collect();
         let vae = self.model.vae.as_ref();
         let images = self.source.read(&index)?.images.f_to_device(self.device)?.f_to_kind(self.kind)?;
+        let (index, images) = others::finite(index, images)?;
+        let count = index.len();
         let target = match aimed {
             None => None,
             Some(aimed) => Some(aim::reading(vae, &images, self.target_images(aimed, &index)?.as_ref())?),

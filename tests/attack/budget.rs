@@ -184,7 +184,14 @@ fn bad_budgets_are_wrong_requests() {
     for epsilon in [0.0, -1.0, f64::NAN, f64::INFINITY] {
         let error = Budget::new(Norm::L2, epsilon, None).unwrap_err();
         assert_eq!(error.exit_code(), 2);
-        assert!(error.to_string().starts_with("eps: expected a finite number > 0, found"), "{error}");
+        assert!(error.to_string().starts_with("eps (--eps): expected a finite number > 0, found"), "{error}");
+    }
+    for epsilon in [1.01 * Budget::LARGEST, 3.5e38, f64::MAX] {
+        let error = Budget::new(Norm::Linf, epsilon, None).unwrap_err();
+        assert!(
+            error.exit_code() == 2 && error.to_string().starts_with("eps (--eps): expected at most 1e15"),
+            "{error}"
+        );
     }
     assert_eq!(Budget::new(Norm::L2, 1.0, Some((1.0, 0.0))).unwrap_err().exit_code(), 2);
     assert_eq!(Budget::new(Norm::L2, 1.0, Some((0.0, f64::NAN))).unwrap_err().exit_code(), 2);

@@ -73,8 +73,8 @@ fn bad_settings_are_wrong_requests() {
     for (yaml, text) in [
         ("{kind: pgd, steps: 0}", "steps of the pgd attack: expected a whole number >= 1, found 0"),
         ("{kind: pgd, restarts: 0}", "restarts of the pgd attack: expected a whole number >= 1, found 0"),
-        ("{kind: pgd, step: 0}", "step of the pgd attack: expected a finite number > 0, found 0"),
-        ("{kind: pgd, step: .nan}", "step of the pgd attack: expected a finite number > 0, found NaN"),
+        ("{kind: pgd, step: 0}", "step of the pgd attack: expected a number > 0, at most 1e6, found 0"),
+        ("{kind: pgd, step: .nan}", "step of the pgd attack: expected a number > 0, at most 1e6, found NaN"),
         ("{kind: pgd, momentum: 1}", "momentum of the pgd attack: expected a number >= 0 and < 1, found 1"),
         ("{kind: race, budget: 3}", "budget of the race attack: expected a whole number >= 12, found 3"),
         ("{kind: race, heats: []}", "heats of the race attack: expected at least one, found none"),
