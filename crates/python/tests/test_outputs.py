@@ -138,6 +138,11 @@ def test_what_only_the_caller_can_tell_is_asked():
             loss = mu**2
             return mu, logvar, loss.mean()
 
+    class Ladder(torch.nn.Linear):
+        def encode(self, x):
+            mu, logvar = self(x.flatten(1)).chunk(2, 1)
+            return [[mu, logvar], [mu, logvar]]
+
     class Rounded(torch.nn.Linear):
         def encode(self, x):
             with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -159,6 +164,7 @@ def test_what_only_the_caller_can_tell_is_asked():
         Either: "one scale for mu, found logvar_a, logvar_b",
         Featured: "a mean among its outputs, found prior, features",
         Rounded: "found bfloat16",
+        Ladder: r"found 2 outputs \(list, list\) \(encode=lambda x: ... says what to take",
     }.items():
         with pytest.raises(ValueError, match=words):
             pb.score(model(kind), x, quiet=True)
@@ -175,6 +181,7 @@ def test_models_that_keep_tensors_of_a_pass_are_copied():
             mu, logvar = self(x.flatten(1)).chunk(2, 1)
             self.kl = [(mu**2 + logvar.exp() - logvar).sum()]
             self.kl.append(self.kl)
+            self.q = torch.distributions.Normal(mu, (logvar / 2).exp())
             return mu, logvar
 
     torch.manual_seed(3)

@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -391,18 +391,29 @@ def _in(tensor: Tensor, dtype: torch.dtype) -> torch.dtype:
 def _copied(vae: Any) -> Any:
     """A copy of a model. Tensors with a history, which modules keep of a pass (`self.kl = ...`, `weight_norm`), are copied without it."""
     memo: dict[int, Any] = {}
+    seen: set[int] = set()
 
-    def note(value: Any) -> None:
-        if isinstance(value, Tensor) and not value.is_leaf:
-            memo[id(value)] = value.detach().clone()
+    def note(value: Any, depth: int) -> None:
+        if isinstance(value, Tensor):
+            if not value.is_leaf:
+                memo[id(value)] = value.detach().clone()
+        elif depth > 0 and id(value) not in seen and not isinstance(value, (torch.nn.Module, type)):
+            seen.add(id(value))
+            inner: Iterable[Any] = ()
+            if isinstance(value, Mapping):
+                inner = value.values()
+            elif isinstance(value, (list, tuple)):
+                inner = value
+            elif not callable(value):
+                # A distribution, a dataclass.
+                inner = getattr(value, "__dict__", {}).values()
+            for part in list(inner):
+                note(part, depth - 1)
 
     for part in vae.modules() if isinstance(vae, torch.nn.Module) else ():
         for name, value in vars(part).items():
-            if name in ("_modules", "_parameters"):
-                continue
-            inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else ()
-            for tensor in (value, *inner):
-                note(tensor)
+            if name not in ("_modules", "_parameters"):
+                note(value, 4)
     return copy.deepcopy(vae, memo)
 
 

@@ -332,6 +332,10 @@ def _sequence(output: Sequence[Any], model: str, encode: Callable[..., Any], pos
         found = ", ".join(f"{list(v.shape)}" if isinstance(v, Tensor) else _kind(v) for v in output)
         if names and all(names):
             found = f"{', '.join(names)}: {found}"
+        if not tensors:
+            raise Ask(
+                f"{model}: encode: expected mu and a scale, or mu alone, found {len(output)} outputs ({found}) (encode=lambda x: ... says what to take)"
+            )
         raise Ask(
             f"{model}: encode: expected mu and a scale, or mu alone, found {len(output)} outputs ({found}) (outputs=(0, 1) says which are mean and scale, outputs=({code},) that {f'output {code}' if code else 'the first'} is a code)"
         )
