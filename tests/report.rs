@@ -207,7 +207,7 @@ fn a_sweep_pools_seeds_and_keeps_its_sets_apart() {
         ] {
             assert!(html.contains(&format!("id=\"{id}\"")), "{name}: {id}");
         }
-        assert!(html.contains("step s (the image moves by s √λᵢ)"));
+        assert!(html.contains("size s (steps along uᵢ are s √λᵢ long)"));
         assert!(html.contains("size of the perturbation, ε (ℓ₂)"));
         assert!(html.contains("reconstruction error by u₁ (unit)"), "names of relations are read");
         assert!(html.contains("without mixup</th>"), "correlations of each arm");

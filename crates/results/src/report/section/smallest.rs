@@ -31,6 +31,7 @@ pub fn section(study: &Study) -> Option<Section> {
 fn figure(study: &Study, norm: &str) -> Figure {
     let mut table = Table::new(&["model", "attack", "index", "smallest"]);
     let (mut marks, mut sizes, mut medians, mut shown) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut fewer: Vec<String> = Vec::new();
     let of_norm = |trial: &&Trial| trial.norm == norm && !trial.smallest.is_empty();
     let several =
         study.subjects.len() > 1 || study.subjects.iter().any(|s| s.trials.iter().filter(of_norm).count() > 1);
@@ -56,7 +57,10 @@ fn figure(study: &Study, norm: &str) -> Figure {
                     note: None,
                 };
                 let points = reached.iter().enumerate().map(point).collect();
-                medians.extend(half(&reached, values.len()).map(|size| (name.clone(), size)));
+                match half(&reached, values.len()) {
+                    Some(size) => medians.push((name.clone(), size)),
+                    None => fewer.push(name.clone()),
+                }
                 sizes.extend(reached);
                 if !shown.iter().any(|(seen, _)| *seen == ink) {
                     shown.push((ink, subject.name.clone()));
@@ -73,9 +77,17 @@ fn figure(study: &Study, norm: &str) -> Figure {
     }
     let x = Axis::fit(words::size_axis(norm), AxisScale::Linear, sizes).from_zero();
     let y = Axis::between("share of the images", AxisScale::Linear, 0.0, 1.0);
-    let title = match medians.len() {
-        0 => "Less than half of the images were reached".to_owned(),
-        _ => format!("Half of the images are reached at ε = {}", each(&medians)),
+    let title = match (medians.len(), fewer.len()) {
+        (0, _) => "Less than half of the images were reached".to_owned(),
+        (_, 0) => format!("Half of the images are reached at ε = {}", each(&medians)),
+        (_, 1..=4) => format!(
+            "Half of the images are reached at ε = {}, and at no size for {}",
+            each(&medians),
+            words::list(&fewer)
+        ),
+        (_, many) => {
+            format!("Half of the images are reached at ε = {}, and at no size for {many} others", each(&medians))
+        }
     };
     Figure {
         id: format!("smallest-{norm}"),

@@ -51,8 +51,7 @@ fn curves(entries: &[(usize, &Subject, &Trial)], norm: &str, goal: &str) -> Figu
     table.columns.extend(["mean_low", "mean_high"].map(str::to_owned));
     let (mut marks, mut sizes, mut seen, mut shown) = (vec![], vec![], vec![], vec![]);
     let mut last: Vec<(String, f64)> = vec![];
-    let common =
-        entries.iter().map(|(_, _, t)| t.eps.iter().copied().fold(0.0, f64::max)).fold(f64::INFINITY, f64::min);
+    let common = common(&entries.iter().map(|(_, _, trial)| trial.eps.as_slice()).collect::<Vec<_>>());
     for (ink, subject, trial) in entries {
         let mut order: Vec<usize> = (0..trial.eps.len()).collect();
         order.sort_by(|a, b| trial.eps[*a].total_cmp(&trial.eps[*b]));
@@ -102,6 +101,13 @@ fn curves(entries: &[(usize, &Subject, &Trial)], norm: &str, goal: &str) -> Figu
         table,
         ..Figure::default()
     }
+}
+
+/// The size that most files have, and the largest of these: the title compares models there.
+fn common(files: &[&[f64]]) -> f64 {
+    let having = |size: f64| files.iter().filter(|sizes| sizes.contains(&size)).count();
+    let sizes = files.iter().copied().flatten().copied();
+    sizes.max_by(|a, b| having(*a).cmp(&having(*b)).then(a.total_cmp(b))).unwrap_or(f64::NAN)
 }
 
 /// The images that were hit hardest; nothing if no file has images.
@@ -154,4 +160,18 @@ fn panel(name: &str, worst: &Worst) -> Result<Panel> {
     let after = Look::photos(&worst.attacked_recon, hit, spoken("reconstructions of attacked inputs"));
     rows.add("reconstruction", after, None)?;
     Ok(rows.panel())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::common;
+
+    #[test]
+    fn titles_compare_at_a_size_that_most_files_have() {
+        assert_eq!(common(&[&[0.5, 1.0], &[1.0, 2.0, 0.5]]), 1.0);
+        // The least of the largest would be 3, of one model alone.
+        assert_eq!(common(&[&[1.0, 3.0], &[1.0, 2.0, 4.0], &[1.0, 2.0]]), 1.0);
+        assert_eq!(common(&[&[1.0], &[2.0]]), 2.0);
+        assert!(common(&[]).is_nan());
+    }
 }

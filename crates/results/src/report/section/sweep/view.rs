@@ -120,8 +120,8 @@ impl<'a> View<'a> {
     /// The axis of step sizes.
     pub(super) fn size_axis(&self) -> Axis {
         let label = match self.scale() {
-            StepScale::Eigen => "step s (the image moves by s λᵢ)".to_owned(),
-            StepScale::Singular => "step s (the image moves by s √λᵢ)".to_owned(),
+            StepScale::Eigen => "size s (steps along uᵢ are s λᵢ long)".to_owned(),
+            StepScale::Singular => "size s (steps along uᵢ are s √λᵢ long)".to_owned(),
             StepScale::Unit => crate::report::words::size_axis(self.sweep.sets.first().map_or("", |s| s.norm.as_str())),
         };
         let sizes = || self.sweep.eps.iter().copied();
