@@ -116,7 +116,7 @@ impl Gathering<'_> {
                 let mut far = Search::of(&all, Budget { epsilon: budget.epsilon * FAR, ..*budget });
                 let spec =
                     RaceSpec { budget: EACH, starts: vec![Start::Others, Start::Random], goal, ..RaceSpec::default() };
-                far.by(&Race { spec, name: NAME, skipped: SKIPPED })?;
+                far.by(&Race { spec, name: NAME, skipped: SKIPPED, anew: false })?;
                 tell();
                 for _ in 0..ROUNDS.0 {
                     far.by(&from(far.perturbations()?))?;

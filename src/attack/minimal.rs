@@ -79,7 +79,7 @@ impl Attack for Minimal {
         let MinimalSpec { reach, steps, goal, .. } = self.0;
         let reach = reach.unwrap_or(f64::INFINITY);
         let x0 = victim.images();
-        let race = Race { spec: self.0.race(), name: "minimal", skipped: 0 };
+        let race = Race { spec: self.0.race(), name: "minimal", skipped: 0, anew: true };
         let Proposal { candidates, stalled, .. } = race.propose(victim, budget, 0)?;
         let whole = Tensor::f_full([x0.size()[0]], budget.epsilon, (Kind::Double, x0.device()))?;
         let mut best: Option<Kept> = None;

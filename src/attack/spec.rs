@@ -256,7 +256,7 @@ impl AttackSpec {
             Self::Suite(s) => s.parts(),
             Self::Random(s) => self.alone(Random(s.clone())),
             Self::Pgd(s) => self.alone(Pgd(s.clone())),
-            Self::Race(s) => self.alone(Race { spec: s.clone(), name: self.name(), skipped: 0 }),
+            Self::Race(s) => self.alone(Race { spec: s.clone(), name: self.name(), skipped: 0, anew: true }),
             Self::Transfer(s) => {
                 self.alone(Transfer { spec: s.clone(), name: self.name(), skipped: 0, perturbations: None })
             }

@@ -38,7 +38,8 @@ impl SuiteSpec {
         let goal = self.goal;
         let spectral = Directions { top: DIRECTIONS, goal };
         // At a larger epsilon the searches begin with the result of the whole suite at a smaller one.
-        let race = Race { spec: RaceSpec { budget: 120, goal, ..RaceSpec::default() }, name: NAME, skipped: 0 };
+        let race =
+            Race { spec: RaceSpec { budget: 120, goal, ..RaceSpec::default() }, name: NAME, skipped: 0, anew: false };
         let short = TransferSpec { budget: 132, goal };
         // The plans of all norms have as many rows.
         let skipped = short.plan(Norm::L2)[0].rows;

@@ -84,7 +84,7 @@ impl TransferSpec {
         let heat = |&(rows, share, lengths, radius): &Share| {
             let rows = (rows * wider).round().max(1.0);
             let steps = (whole * share / rows).round().max(1.0);
-            Heat { rows: rows as usize, steps: steps as usize, lengths, radius }
+            Heat { rows: rows as usize, steps: steps as usize, lengths, radius, anew: 0 }
         };
         shares.iter().map(heat).collect()
     }
@@ -160,7 +160,7 @@ impl Attack for Transfer {
             }
             starts.push(first.surface(victim.images(), &smaller.f_sub(victim.images())?)?);
         }
-        found.race(victim, budget, goal, &heats, starts)?;
+        found.race(victim, budget, goal, &heats, starts, &|_| Ok(Vec::new()))?;
         found.proposal(smaller)
     }
 }
@@ -170,7 +170,7 @@ impl Transfer {
     fn alone(&self) -> Race {
         let spec =
             RaceSpec { budget: (self.spec.budget * 9 / 5).max(LEAST), goal: self.spec.goal, ..RaceSpec::default() };
-        Race { spec, name: self.name, skipped: self.skipped + LEFT_OUT }
+        Race { spec, name: self.name, skipped: self.skipped + LEFT_OUT, anew: false }
     }
 }
 

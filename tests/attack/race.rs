@@ -2,7 +2,9 @@
 
 use super::toy::{Collapsed, Toy, images, jacobian, list, normal, spectrum};
 use crate::roundoff::apart;
+use pullback::Result;
 use pullback::attack::*;
+use pullback::model::{Posterior, Vae};
 use tch::{Kind, Tensor};
 
 fn spec(yaml: &str) -> AttackSpec {
@@ -60,15 +62,57 @@ fn the_surface_is_reached_as_far_as_the_box_lets_it() {
 
 #[test]
 fn plans_spend_their_budget() {
-    for budget in [12, 13, 50, 120, 299, 300, 480, 840, 5000] {
+    for budget in (12..400).chain([480, 840, 5000]) {
         for norm in [Norm::L2, Norm::Linf, Norm::L1] {
-            let plan = RaceSpec { budget, ..RaceSpec::default() }.plan(norm);
-            let passes: usize = plan.iter().map(|heat| heat.rows * heat.steps).sum();
+            let spec = RaceSpec { budget, ..RaceSpec::default() };
+            let plan = spec.plan(norm);
+            // Where ascents begin anew, every start is looked at.
+            let looks = plan[0].rows * plan.iter().filter(|heat| heat.anew > 0).count();
+            let passes = looks + plan.iter().map(|heat| heat.rows * heat.steps).sum::<usize>();
             assert!(passes <= budget && passes * 10 >= budget * 9, "{budget}: {plan:?}");
-            assert!(plan.windows(2).all(|w| w[0].rows >= w[1].rows), "{plan:?}");
+            assert!(plan.windows(2).all(|w| w[0].rows >= w[1].rows - w[1].anew), "{plan:?}");
             assert_eq!(plan.last().unwrap().rows, 1);
+            assert_eq!(looks > 0, norm == Norm::L2);
+            // The plan can be written down as it is.
+            let told = serde_yaml::to_string(&AttackSpec::Race(RaceSpec { heats: Some(plan), ..spec })).unwrap();
+            self::spec(&told);
         }
     }
+}
+
+/// Beyond two, the second pixel counts most; within one, the first does, but near 0 it is not felt.
+struct Lure;
+
+impl Vae for Lure {
+    fn encode(&self, x: &Tensor) -> Result<Posterior> {
+        let d = x.flatten(1, -1) - 0.5;
+        let (first, second) = (d.narrow(1, 0, 1), d.narrow(1, 1, 1));
+        let near = (first.abs() - 0.1).relu();
+        let far = &second * 0.5 + (second.abs() - 2.0).relu() * second.sign() * 4.0;
+        let mean = Tensor::cat(&[near, far], 1);
+        Ok(Posterior { log_var: mean.zeros_like(), mean })
+    }
+
+    fn decode(&self, z: &Tensor) -> Result<Tensor> {
+        Ok(z.repeat([1, 2]).view([-1, 1, 2, 2]))
+    }
+}
+
+#[test]
+fn larger_balls_do_not_hide_what_is_within_epsilon() {
+    let x = Tensor::full([32, 1, 2, 2], 0.5, (Kind::Double, tch::Device::Cpu));
+    let victim = Victim::of(&Lure, &x).unwrap();
+    let budget = Budget::new(Norm::L2, 1.0, None).unwrap();
+    let damage = |yaml: &str| list(&run(&spec(yaml), &victim, &budget).unwrap()[0].damage);
+    for (yaml, least) in [("{kind: race}", 0.899), ("{kind: race, budget: 840}", 0.899)] {
+        let found = damage(yaml);
+        assert!(found.iter().all(|d| *d > least), "{yaml}: {found:?}");
+    }
+    // The same without an ascent that begins anew: the far summit leads away from the near one.
+    let heats = "[{rows: 8, steps: 4, lengths: [1.5, 0.7], radius: 4}, {rows: 3, steps: 8, lengths: [1, 0.5], radius: 2.5}, \
+                 {rows: 2, steps: 10, lengths: [1, 0.5], radius: 1.5}, {rows: 1, steps: 44, lengths: [1, 0.02]}]";
+    let led = damage(&format!("{{kind: race, heats: {heats}}}"));
+    assert!(led.iter().filter(|d| **d < 0.6).count() > 16, "{led:?}");
 }
 
 /// What the plan says is what the model is asked: the model itself counts.

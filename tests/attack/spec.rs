@@ -82,6 +82,14 @@ fn bad_settings_are_wrong_requests() {
             "{kind: race, heats: [{rows: 2, steps: 1, lengths: [1, 1]}, {rows: 3, steps: 1, lengths: [1, 1]}]}",
             "rows of a heat: expected at most 2, as many as before, found 3",
         ),
+        (
+            "{kind: race, heats: [{rows: 2, steps: 1, lengths: [1, 1], anew: 1}]}",
+            "rows of a heat that begin anew: expected at most 0, found 1",
+        ),
+        (
+            "{kind: race, heats: [{rows: 2, steps: 1, lengths: [1, 1]}, {rows: 5, steps: 1, lengths: [1, 1], anew: 2}]}",
+            "rows of a heat: expected at most 2, as many as before, found 3",
+        ),
         // The last heat runs within epsilon, and no heat in a larger ball than the one before.
         (
             "{kind: race, heats: [{rows: 2, steps: 1, lengths: [1, 1], radius: 2}]}",
