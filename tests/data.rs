@@ -116,6 +116,18 @@ fn idx_reads_plain_and_gzipped_alike_under_either_name() {
 }
 
 #[test]
+fn idx_labels_are_those_of_the_images_own_set() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, bytes: Vec<u8>| std::fs::write(dir.path().join(name), bytes).unwrap();
+    write("t10k-images-idx3-ubyte", idx(8, &[2, 1, 1], &[1, 2]));
+    write("emnist-letters-test-labels-idx1-ubyte", idx(8, &[2], &[8, 9]));
+    assert!(!open(text(dir.path()), Split::Test, None).unwrap().has_labels());
+    write("test-labels-idx1-ubyte", idx(8, &[2], &[3, 4]));
+    let source = open(text(dir.path()), Split::Test, None).unwrap();
+    assert_eq!(labels(&source.read(&[0, 1]).unwrap()), [3, 4]);
+}
+
+#[test]
 fn cifar_files_follow_each_other() {
     let dir = tempfile::tempdir().unwrap();
     let value = |i: usize, p: usize| ((i * 89 + p * 7) % 256) as u8;

@@ -254,13 +254,13 @@ fn targets_are_named_in_four_ways() {
     for (wrong, text) in [
         (
             "--target zero --attack minimal --reach 1",
-            "attack.target: expected attacks other than minimal, found minimal",
+            "--target: expected attacks other than minimal, found minimal",
         ),
         ("--target 6 --limit 6", "target: expected a position from 0 to 5, found 6"),
         ("--target nowhere --limit 6", "nowhere"),
         (
             "--target zero --goal sigma --limit 6",
-            "attack.target: expected a goal that is a distance, such as latent, found goal sigma",
+            "--target: expected a goal that is a distance, such as latent, found goal sigma",
         ),
     ] {
         let (code, said) = pullback(at, &format!("attack -m m -d strokes -o w.h5 -q {wrong}"));

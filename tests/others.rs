@@ -364,6 +364,19 @@ fn judges_and_layers_from_the_command_line() {
         let (found, noise) = (damage("pgd"), damage("random"));
         assert!(found.iter().zip(&noise).all(|(f, n)| *f > 0.0 && *f >= 0.99 * n), "{flags}: {found:?} {noise:?}");
     }
+    // A judge is known by its content, however its path is written.
+    let part = |i: usize| folder.path().join(format!("part{i}.h5"));
+    let copy = folder.path().join("copy.pt");
+    std::fs::copy(model("judges/value.pt"), &copy).unwrap();
+    for (i, judge) in [judge("value"), format!("--judge {}", copy.display())].iter().enumerate() {
+        let line = format!("--attack pgd --eps 0.3 {judge} --shard {}/2", i + 1);
+        let out = run("attack", "flat.pt", "images", &part(i), &line);
+        assert!(out.status.success(), "{}", said(&out));
+    }
+    let mut merge = program();
+    let out =
+        merge.arg("merge").args([part(0), part(1)]).arg("-o").arg(folder.path().join("whole.h5")).output().unwrap();
+    assert!(out.status.success(), "{}", said(&out));
     let fresh = folder.path().join("b.h5");
     for (flags, words) in [
         ("--layers nothing".to_owned(), &["layers", "e or d", "nothing"][..]),

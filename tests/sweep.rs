@@ -492,6 +492,55 @@ fn a_sweep_that_is_done_again_goes_on_too() {
 }
 
 #[test]
+fn a_study_that_cannot_be_read_is_done_again_only_by_force() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("run");
+    let few = TINY.replace("beta: [0.1, 1, 8]", "beta: [1]").replace("mixup: [0, 1]", "mixup: [0]");
+    run(&request(&few, &output), &Silent).unwrap();
+    let made = || output.join("cells/1-0-0/attack.h5").metadata().unwrap().modified().unwrap();
+    let before = made();
+    for text in ["beta: [", "none: of ours"] {
+        std::fs::write(output.join("sweep.yaml"), text).unwrap();
+        let error = run(&request(&few, &output), &Silent).unwrap_err();
+        assert!(error.exit_code() == 2 && error.to_string().contains("sweep.yaml"), "{error}");
+        assert_eq!(made(), before);
+    }
+    let again = SweepRequest { overwrite: Overwrite::Yes, ..request(&few, &output) };
+    run(&again, &Silent).unwrap();
+    assert_ne!(made(), before);
+}
+
+/// However many models there are: their locks are held together, each an open file.
+#[cfg(unix)]
+#[test]
+fn a_sweep_of_many_models_needs_no_other_limits_of_the_shell() {
+    let folder = tempfile::tempdir().unwrap();
+    let seeds: Vec<String> = (0..300).map(|seed| seed.to_string()).collect();
+    let yaml = format!(
+        "{{beta: [1], mixup: [0], seeds: [{}], device: cpu, data: {{source: {}}}, model: {{kind: mlp, hidden: [4], latent: 2}}}}",
+        seeds.join(", "),
+        folder.path().join("none.h5").display()
+    );
+    let output = folder.path().join("run");
+    for seed in &seeds {
+        std::fs::create_dir_all(output.join(format!("cells/1-0-{seed}"))).unwrap();
+    }
+    std::fs::write(folder.path().join("c.yaml"), &yaml).unwrap();
+    std::fs::write(output.join("sweep.yaml"), &yaml).unwrap();
+    std::fs::write(output.join("sweep.h5"), "").unwrap();
+    let program = crate::files::program();
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", "ulimit -Sn 300 && exec \"$@\"", "sh"]).arg(program.get_program());
+    shell.args(["sweep", "--force", "-q", "-c"]).arg(folder.path().join("c.yaml")).arg("-o").arg(&output);
+    shell.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let out = shell.output().unwrap();
+    let said = String::from_utf8_lossy(&out.stderr);
+    // All locks were taken and all models cleared; then the data are missed.
+    assert!(out.status.code() == Some(2) && said.contains("none.h5"), "{said}");
+    assert!(!output.join("sweep.h5").exists());
+}
+
+#[test]
 fn a_folder_of_other_files_is_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("thesis.tex"), "x").unwrap();

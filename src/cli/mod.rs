@@ -13,11 +13,11 @@ mod tell;
 mod threads;
 mod usage;
 
-use crate::config::ShardChoice;
+use crate::config::{HandOut, ShardChoice};
 use crate::error::{Error, ResultsError};
 use crate::event::{Event, Observer};
 use crate::ffi::Trace;
-use crate::pipeline;
+use crate::pipeline::{self, Subject};
 use args::{Args, Command, Global};
 use clap::Parser;
 use clap::error::ErrorKind;
@@ -90,10 +90,12 @@ fn carry_out(args: Args) -> anyhow::Result<()> {
     let verbosity = verbosity(&args.global);
     let progress = Progress::new(verbosity, args.global.progress.unwrap_or_default());
     progress.on(Event::Detail(&format!("{} CPU threads", tch::get_num_threads())));
-    let show = |result: &Path| -> anyhow::Result<()> {
-        // A part of a launcher's may have no samples, and no file then.
-        if verbosity > Verbosity::Quiet && result.exists() {
-            print(&pipeline::inspect::findings(result)?)?;
+    let show = |subject: &Subject| -> anyhow::Result<()> {
+        // Parts in turn have files of their own: what is at the output is another run's. A part of a launcher's may have no samples, and
+        // no file then.
+        let own = !matches!(subject.hand_out, HandOut::InTurn { .. });
+        if verbosity > Verbosity::Quiet && own && subject.output.exists() {
+            print(&pipeline::inspect::findings(&subject.output)?)?;
         }
         Ok(())
     };
@@ -109,7 +111,7 @@ fn carry_out(args: Args) -> anyhow::Result<()> {
             let mut request = request::score(&typed)?;
             launch::subject(&mut request.subject, typed.evaluate.shard, true, &progress)?;
             pipeline::score(&request, &progress)?;
-            show(&request.subject.output)?;
+            show(&request.subject)?;
         }
         Command::Attack(typed) => {
             let mut request = request::attack(&typed)?;
@@ -117,7 +119,7 @@ fn carry_out(args: Args) -> anyhow::Result<()> {
             let share = launch::subject(&mut request.subject, typed.evaluate.shard, in_turn, &progress)?;
             request.pictures = request.pictures.map(|folder| share.map_or(folder.clone(), |s| s.file(&folder)));
             pipeline::attack(&request, &progress)?;
-            show(&request.subject.output)?;
+            show(&request.subject)?;
         }
         Command::Sweep(typed) => {
             let mut request = request::sweep(&typed)?;

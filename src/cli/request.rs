@@ -122,8 +122,8 @@ pub fn attack(typed: &Attack) -> Result<AttackRequest> {
     if typed.save_png.is_some() {
         tree.put("--save-png", "attack.rounded", &true)?;
     }
-    let mut config = RunConfig::parse(&tree)?;
-    // These go with goals, which are the attacks' own: they are checked together, below.
+    // A goal and what it reads are checked together, below, when the flags are there.
+    let mut config: RunConfig = tree.parse(|_| Ok(()))?;
     if typed.judge.is_some() {
         config.attack.judge.clone_from(&typed.judge);
     }
@@ -134,7 +134,7 @@ pub fn attack(typed: &Attack) -> Result<AttackRequest> {
         config.attack.layers.clone_from(layers);
     }
     config.attack.attacks = attacks(typed, &config.attack)?;
-    config.validate()?;
+    tree.parse(|_: &RunConfig| config.validate())?;
     let spec = &config.attack;
     let part = (spec.split, spec.limit, spec.sample);
     let request = AttackRequest::of(subject(&typed.evaluate, &config, part, spec.precision), spec);
@@ -158,7 +158,7 @@ fn attacks(typed: &Attack, config: &AttackConfig) -> Result<Vec<AttackSpec>> {
         None => config.attacks.clone(),
     };
     let mut chosen = chosen;
-    for knob in knobs(typed)? {
+    for knob in knobs(typed, &chosen)? {
         knob.turn(&mut chosen)?;
     }
     // `--metric` is for the directions of all attacks; one of them has its own key in a configuration.
@@ -170,13 +170,15 @@ fn attacks(typed: &Attack, config: &AttackConfig) -> Result<Vec<AttackSpec>> {
     Ok(chosen)
 }
 
-/// The flags that are settings of attacks. A new one is a flag of [`Attack`] and a line here.
-fn knobs(typed: &Attack) -> Result<Vec<Knob>> {
+/// The flags that are settings of the attacks `chosen`. A new one is a flag of [`Attack`] and a line here.
+fn knobs(typed: &Attack, chosen: &[AttackSpec]) -> Result<Vec<Knob>> {
     fn knob<T: Serialize>(flag: &'static str, key: &'static str, value: &Option<T>) -> Option<Result<Knob>> {
         value.as_ref().map(|value| Knob::new(flag, key, value))
     }
-    // A judge and layers are given for their goals.
-    let implied = typed.judge.as_ref().map(|_| Goal::Judge).or(typed.layers.as_ref().map(|_| Goal::Layers));
+    // A judge and layers are given for their goals, of which a file may have chosen another that reads them.
+    let read = chosen.iter().all(|attack| matches!(attack.goal(), Goal::Layers | Goal::Grill));
+    let layers = typed.layers.as_ref().filter(|_| !read).map(|_| Goal::Layers);
+    let implied = typed.judge.as_ref().map(|_| Goal::Judge).or(layers);
     let goal = typed.goal.or(implied);
     let all = [
         knob("--goal", "goal", &goal),
@@ -206,6 +208,8 @@ fn evaluate(typed: &Evaluate, section: &str) -> Result<Tree> {
     read(&mut tree, &typed.read)?;
     if let Some(sample) = typed.sample {
         tree.put("--sample", &format!("{section}.sample"), &sample)?;
+        // In place of the first ones, of which the file may speak.
+        replaced(&mut tree, "--sample", &format!("{section}.limit"))?;
     }
     if let Some(range) = typed.input_range {
         tree.put("--input-range", "interface.input_range", &range)?;
@@ -242,12 +246,18 @@ fn apply(tree: &mut Tree, typed: &Compute, sections: &[&str]) -> Result<()> {
     for section in sections {
         if let Some(limit) = typed.limit {
             tree.put("--limit", &format!("{section}.limit"), &limit)?;
+            replaced(tree, "--limit", &format!("{section}.sample"))?;
         }
         if let Some(split) = typed.split {
             tree.put("--split", &format!("{section}.split"), &split)?;
         }
     }
     Ok(())
+}
+
+/// Takes away what the flag `label` replaces.
+fn replaced(tree: &mut Tree, label: &str, path: &str) -> Result<()> {
+    if tree.get(path).is_some() { tree.put(label, path, &None::<usize>) } else { Ok(()) }
 }
 
 fn batch(tree: &mut Tree, typed: &Compute) -> Result<()> {
@@ -378,6 +388,32 @@ mod tests {
             ("--attack pgd --goal grill --layers a --target zero", "the goal grill has no value for a code alone"),
         ] {
             let error = attacks_of(line).unwrap_err();
+            assert!(error.exit_code() == 2 && error.to_string().contains(text), "{error}");
+        }
+    }
+
+    #[test]
+    fn flags_stand_for_what_a_file_says_otherwise() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("c.yaml");
+        let of = |yaml: &str, flags: &str| {
+            std::fs::write(&path, yaml).unwrap();
+            attacks_of(&format!("-c {} {flags}", path.display()))
+        };
+        let part = |yaml: &str, flags: &str| of(yaml, flags).map(|r| (r.subject.limit, r.subject.sample)).unwrap();
+        assert_eq!(part("attack: {limit: 5}", "--sample 7"), (None, Some(7)));
+        assert_eq!(part("attack: {sample: 5}", "--limit 7"), (Some(7), None));
+        assert_eq!(part("attack: {sample: 5}", ""), (None, Some(5)));
+        // A goal may be in the file and what it reads among the flags.
+        let goal = |goal: &str| format!("attack: {{attacks: [{{kind: pgd, goal: {goal}}}]}}");
+        assert_eq!(of(&goal("grill"), "--layers a").unwrap().attacks[0].goal(), Goal::Grill);
+        assert_eq!(of(&goal("judge"), "--judge j.pt").unwrap().attacks[0].goal(), Goal::Judge);
+        for (yaml, text) in [
+            (&*goal("judge"), "attack.judge (--judge): expected"),
+            ("attack: {limit: 5, sample: 7}", "c.yaml: attack.sample: expected"),
+            ("attack: {eps: [-1]}", "c.yaml: attack.eps: expected"),
+        ] {
+            let error = of(yaml, "").unwrap_err();
             assert!(error.exit_code() == 2 && error.to_string().contains(text), "{error}");
         }
     }

@@ -3,7 +3,7 @@
 //! Source: Krizhevsky, "The CIFAR-10 dataset", binary version.
 
 use crate::data::listing::Entry;
-use crate::data::rows::{self, wrong};
+use crate::data::rows::{self, no_split, wrong};
 use crate::data::{Batch, ImageShape, Source, Split};
 use crate::error::{Error, Result};
 use std::fs::File;
@@ -48,15 +48,17 @@ impl Cifar {
     /// Opens the five training files or the test file; all must exist.
     pub fn open(folder: &Path, entries: &[Entry], split: Split) -> Result<Self> {
         if split == Split::Val {
-            return Err(wrong(folder, "a validation split", "training and test files, as CIFAR-10 has them"));
+            return Err(no_split(folder, split, "files", "training and test files, as CIFAR-10 has them"));
         }
         let mut parts = Vec::new();
         let mut start = 0;
+        let is_there = |name: &str| entries.iter().any(|e| e.name == name);
+        let missing = |name: &str| match names(split).iter().any(|name| is_there(name)) {
+            true => wrong(folder, format!("{name} beside the others"), "no such file"),
+            false => no_split(folder, split, name, "no such file"),
+        };
         for name in names(split) {
-            let entry = entries
-                .iter()
-                .find(|e| e.name == name)
-                .ok_or_else(|| wrong(folder, format!("{name} for the {} split", split.name()), "no such file"))?;
+            let entry = entries.iter().find(|e| e.name == name).ok_or_else(|| missing(&name))?;
             let path = entry.path.clone();
             let file = File::open(&path).map_err(|e| Error::io(&path, e))?;
             let size = file.metadata().map_err(|e| Error::io(&path, e))?.len();

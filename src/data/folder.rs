@@ -4,7 +4,7 @@ use crate::data::array::image_shape;
 use crate::data::listing::{Entry, list};
 use crate::data::picture::{self, Look};
 use crate::data::probe::Colour;
-use crate::data::rows::{self, wrong};
+use crate::data::rows::{self, no_split, wrong};
 use crate::data::tree::{self, Found};
 use crate::data::{Background, Batch, ImageShape, Reading, Source, Split};
 use crate::error::Result;
@@ -61,7 +61,7 @@ impl Folder {
             }
         }
         let Some(part) = named(split) else {
-            return Err(wrong(root, format!("a subfolder {:?} for that split", split.name()), splits.join(", ")));
+            return Err(no_split(root, split, format!("a subfolder {:?}", split.name()), splits.join(", ")));
         };
         let (folders, images) = tree::sort(list(&part.path)?);
         Self::of(&part.path, folders, images, reading, notes)

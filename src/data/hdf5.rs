@@ -3,7 +3,7 @@
 use crate::data::array::{Axes, Numbers, class, is_one_each};
 use crate::data::listing::Entry;
 use crate::data::names;
-use crate::data::rows::{self, first_line, wrong};
+use crate::data::rows::{self, first_line, no_split, wrong};
 use crate::data::stored::{CHUNK_CACHE, ensure_readable, ensure_stored, is_matlab, opened, reversed, unreadable};
 use crate::data::{Batch, ImageShape, Reading, Source, Split};
 use crate::error::{Error, Result};
@@ -40,8 +40,8 @@ pub fn of_split(folder: &Path, entries: &[Entry], split: Split) -> Result<Option
     };
     match (find(split), find(Split::Train).or(find(Split::Test))) {
         (None, Some(other)) => {
-            let expected = format!("{}.h5 for the {0} split", split.name());
-            Err(wrong(folder, expected, format!("only {:?}", other.file_name().unwrap_or_default())))
+            let found = format!("only {:?}", other.file_name().unwrap_or_default());
+            Err(no_split(folder, split, format!("{}.h5", split.name()), found))
         }
         (found, _) => Ok(found),
     }
@@ -168,7 +168,7 @@ fn group_of(file: &File, path: &Path, split: Split) -> Result<(Group, String)> {
     };
     match (of(split), of(Split::Train).is_some() || of(Split::Test).is_some()) {
         (Some(found), _) => Ok(found),
-        (None, true) => Err(wrong(path, format!("/{}/images", split.name()), "only the other split's group")),
+        (None, true) => Err(no_split(path, split, format!("/{}/images", split.name()), "only the other split's group")),
         (None, false) if file.link_exists("images") => {
             let root = file.group("/").map_err(|e| unreadable(path, &e))?;
             Ok((root, String::new()))

@@ -5,7 +5,7 @@
 
 use crate::data::array::image_shape;
 use crate::data::listing::Entry;
-use crate::data::rows::{self, first_line, wrong};
+use crate::data::rows::{self, first_line, no_split, wrong};
 use crate::data::{Batch, ImageShape, Source, Split};
 use crate::error::{Error, Result};
 use std::fs::File;
@@ -45,8 +45,8 @@ impl Idx {
         }
         let path = choose(folder, &own, split, "images-idx3-ubyte")?.ok_or_else(|| {
             let names = parts(split).join("-images-idx3-ubyte or ");
-            let expected = format!("{names}-images-idx3-ubyte (plain or .gz) for the {} split", split.name());
-            wrong(folder, expected, format!("no such file among {}", entries.len()))
+            let expected = format!("{names}-images-idx3-ubyte (plain or .gz)");
+            no_split(folder, split, expected, format!("no such file among {}", entries.len()))
         })?;
         let images = Array::open(&path, BYTES, 3)?;
         let [count, height, width] = [images.axes[0], images.axes[1], images.axes[2]];
@@ -54,6 +54,9 @@ impl Idx {
             return Err(wrong(&path, "at least one image", "none"));
         }
         let shape = image_shape(&path.display().to_string(), 1, height.into(), width.into())?;
+        // Labels of another set are nobody's here.
+        let set = entries.iter().find(|e| e.path == path).and_then(|e| set_of(&stem(&e.name), split));
+        let own: Vec<&Entry> = own.into_iter().filter(|e| set_of(&stem(&e.name), split) == set).collect();
         let labels = match choose(folder, &own, split, "labels-idx1-ubyte")? {
             Some(path) => Some(labels(&path, count)?),
             // QMNIST's labels: eight integers for each image, and the first is its class.
@@ -70,6 +73,16 @@ fn is_of(stem: &str, named: &str) -> bool {
         let prefix = stem.split(&format!("-{part}-")).next().unwrap_or_default();
         prefix.len() < stem.len() && (prefix == named || prefix.ends_with(&format!("-{named}")))
     })
+}
+
+/// The set of a file of a split: `emnist-letters` of `emnist-letters-train-labels-idx1-ubyte`, nothing of `train-labels-idx1-ubyte`.
+fn set_of(stem: &str, split: Split) -> Option<String> {
+    let before = |part: &&str| {
+        let (before, _) = stem.rsplit_once(&format!("{part}-"))?;
+        let is_part = before.is_empty() || before.ends_with('-');
+        is_part.then(|| before.trim_end_matches('-').to_owned())
+    };
+    parts(split).iter().find_map(before)
 }
 
 /// The names of a split in file names.

@@ -29,6 +29,7 @@ pub(crate) use numpy::is_npz;
 pub use open::{open, open_as};
 pub use provided::{Rows, of_rows};
 pub use reading::{Background, FullScale, Layout, Reading};
+pub(crate) use rows::is_no_split;
 
 use crate::error::Result;
 use tch::Tensor;

@@ -4,7 +4,7 @@
 
 use crate::data::array::{Axes, Numbers, class, is_one_each};
 use crate::data::names;
-use crate::data::rows::{self, first_line, wrong};
+use crate::data::rows::{self, first_line, no_split, wrong};
 use crate::data::{Batch, ImageShape, Reading, Source, Split};
 use crate::error::{Error, Result};
 use crate::zipped;
@@ -67,12 +67,17 @@ impl Numpy {
         let of = |split: Split| names::of_split(split).find_map(|name| has(&name));
         let usual = || ["images", "imgs", "x", "X", "data"].into_iter().find_map(has);
         let lone = || <&[String; 1]>::try_from(&keys[..]).ok().map(|[only]| only.clone());
+        let parted = named.is_none() && Split::ALL.into_iter().any(|split| of(split).is_some());
         let chosen = match named {
             Some(name) => has(name),
-            None if Split::ALL.into_iter().any(|split| of(split).is_some()) => of(split),
+            None if parted => of(split),
             None => usual().or_else(lone),
         };
         let Some(chosen) = chosen else {
+            if parted {
+                let expected = format!("{0}_images or x_{0} (or -d FILE.npz:NAME)", split.name());
+                return Err(no_split(path, split, expected, keys.join(", ")));
+            }
             let expected = match named {
                 Some(name) => format!("an array {name}"),
                 None => format!("{0}_images, x_{0} or images (or -d FILE.npz:NAME)", split.name()),

@@ -1,7 +1,8 @@
 //! Reads rows in any order through reads of neighbours; turns bytes into pixels.
 
-use crate::data::{Batch, ImageShape};
+use crate::data::{Batch, ImageShape, Split};
 use crate::error::{Error, Result};
+use std::fmt::Display;
 use std::ops::Range;
 use std::path::Path;
 use tch::{Kind, Tensor};
@@ -74,6 +75,20 @@ pub fn batch(images: Tensor, labels: Option<&[i64]>, index: &[u64]) -> Result<Ba
 /// An [`Error::Request`] about a file.
 pub fn wrong(path: &Path, expected: impl Into<String>, found: impl Into<String>) -> Error {
     Error::request(path.display().to_string(), expected, found)
+}
+
+/// The error for data that are there, but have no part `split`: [`is_no_split`] knows it.
+pub fn no_split(path: &Path, split: Split, expected: impl Display, found: impl Into<String>) -> Error {
+    wrong(path, format!("{expected}{}", for_split(split)), found)
+}
+
+/// True if data were not opened because they have no part `split`, and not because something is wrong with it.
+pub fn is_no_split(error: &Error, split: Split) -> bool {
+    matches!(error, Error::Request { expected, .. } if expected.ends_with(&for_split(split)))
+}
+
+fn for_split(split: Split) -> String {
+    format!(" for the {} split", split.name())
 }
 
 /// The first line of a library's message.

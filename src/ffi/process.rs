@@ -21,6 +21,25 @@ pub fn load_no_plugins() {
     }
 }
 
+/// Lets the process open `more` files than a process usually does, as far as the system allows it: shells often allow 1024 where a process may
+/// ask for many times that.
+pub fn allow_files(more: u64) {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: both calls read or write the structure that they are given, and nothing else. Where they fail, the limit stays.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0 {
+            let wanted = (more as libc::rlim_t).saturating_add(USUAL).min(limit.rlim_max);
+            if wanted > limit.rlim_cur {
+                limit.rlim_cur = wanted;
+                libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
+            }
+        }
+    }
+}
+
+/// Files that are open beside those that a caller counts: the libraries, data, results, and a few for each thread.
+const USUAL: libc::rlim_t = 512;
+
 /// Makes the process's allocator keep the memory that is freed: every pass needs the same memory again, and pages that the system must
 /// clear again cost a third of a short pass.
 pub fn keep_memory() {

@@ -70,10 +70,15 @@ pub fn attack_with(request: &AttackRequest, provided: &Provided, observer: &dyn 
         .map(|target| job.aimed(target, request.attacks.iter().any(|a| a.goal() == Goal::Cosine)))
         .transpose()?;
     if request.rounded && request.pixels == PixelBox::Off {
-        let found = if subject.reading.is_free() { "--full-scale none" } else { "--box off" };
-        return Err(Error::request("images of 8 bits (--save-png)", "pixels in [0, 1], as files hold", found));
+        let (expected, found) = if subject.reading.is_free() {
+            ("pixels in [0, 1], as files hold", "--full-scale none")
+        } else {
+            ("--box on: files hold pixels in [0, 1]", "--box off")
+        };
+        return Err(Error::request("images of 8 bits (--save-png)", expected, found));
     }
-    let files = request.pictures.as_deref().map(|folder| Pictures::open(folder, &request.eps, &job)).transpose()?;
+    let files = request.pictures.as_deref();
+    let files = files.map(|folder| Pictures::open(folder, &request.attacks, &request.eps, &job)).transpose()?;
     let metric = Some(request.metric.to_string());
     // Checked before anything is written: every attack's damage is measured through encoder and decoder.
     let vae = job.model.vae.as_ref();

@@ -1,6 +1,6 @@
 //! `demo`: the paper on generated digits, from training to the report. Finished parts are not done again.
 
-use super::done::is_done;
+use super::done::{Fingerprints, is_done};
 use super::train::{self, Progress, TrainRequest};
 use super::{AttackRequest, ScoreRequest, Subject};
 use crate::config::{HandOut, RunConfig};
@@ -108,6 +108,7 @@ fn run_arm(request: &DemoRequest, arm: &str, observer: &dyn Observer) -> Result<
         overwrite: request.overwrite,
         hand_out: HandOut::default(),
     };
+    let prints = Fingerprints::default();
     let done = |there: Result<bool>| match there {
         Err(Error::Request { .. }) if again => Ok(false),
         there => there,
@@ -120,13 +121,13 @@ fn run_arm(request: &DemoRequest, arm: &str, observer: &dyn Observer) -> Result<
         spectrum: spec.spectrum.clone(),
         margin: spec.margin,
     };
-    if !done(is_done(&scores, &scores.subject, &sha256, "demo"))? {
+    if !done(is_done(&scores, &scores.subject, &sha256, "demo", &prints))? {
         super::score(&scores, observer)?;
         reused = false;
     }
     let spec = &config.attack;
     let attacks = AttackRequest::of(subject(spec.split, spec.limit, spec.precision, ATTACK_FILE), spec);
-    if !done(is_done(&attacks, &attacks.subject, &sha256, "demo"))? {
+    if !done(is_done(&attacks, &attacks.subject, &sha256, "demo", &prints))? {
         super::attack(&attacks, observer)?;
         reused = false;
     }

@@ -3,10 +3,33 @@
 use super::job::Subject;
 use crate::data;
 use crate::error::{Error, Result};
-use crate::store::{Header, Overwrite, Reader};
+use crate::store::{Overwrite, Reader};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_yaml::Value;
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+/// Fingerprints of the data as they are, each taken once: the results of a study are many, and of the same data.
+#[derive(Default)]
+pub(super) struct Fingerprints(Mutex<HashMap<String, Option<String>>>);
+
+impl Fingerprints {
+    /// That of a subject's data; `None` where they are not at hand.
+    fn of(&self, subject: &Subject) -> Result<Option<String>> {
+        let Subject { data, split, limit, reading, .. } = subject;
+        let key = format!("{data:?} {split:?} {limit:?} {reading:?}");
+        // Whoever needs the same waits for it.
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = known.get(&key) {
+            return Ok(known.clone());
+        }
+        let source = data::open_as(data, *split, *limit, reading).ok();
+        let print = source.map(|source| data::fingerprint(source.as_ref())).transpose()?;
+        known.insert(key, print.clone());
+        Ok(print)
+    }
+}
 
 /// True if the subject's file holds the results of `request` by the model with these weights, wherever the folder was, of data with these
 /// contents; `whole` names the job that the request is a part of. A file that may be replaced, and is of other samples alone, is none.
@@ -18,6 +41,7 @@ pub(super) fn is_done<R: Serialize + DeserializeOwned>(
     subject: &Subject,
     sha256: &str,
     whole: &str,
+    prints: &Fingerprints,
 ) -> Result<bool> {
     let file = &subject.output;
     if !file.exists() {
@@ -36,7 +60,8 @@ pub(super) fn is_done<R: Serialize + DeserializeOwned>(
         same && header.model_sha256 == sha256
     };
     let same = alike(&[MODEL]);
-    if same && is_of(subject, header)? {
+    // Results stay valid where the data are no longer at hand.
+    if same && prints.of(subject)?.is_none_or(|now| now == header.data_sha256) {
         return Ok(true);
     }
     if subject.overwrite == Overwrite::Yes && alike(&[MODEL, LIMIT]) {
@@ -45,14 +70,6 @@ pub(super) fn is_done<R: Serialize + DeserializeOwned>(
     let expected = format!("a result of this {whole}, or --force");
     let found = if same { "a result of other data" } else { "a result of another model or request" };
     Err(Error::request(file.display().to_string(), expected, found))
-}
-
-/// Whether a result is of the subject's data as they are now. Results stay valid where the data are no longer at hand.
-fn is_of(subject: &Subject, header: &Header) -> Result<bool> {
-    match data::open_as(&subject.data, subject.split, subject.limit, &subject.reading) {
-        Ok(source) => Ok(data::fingerprint(source.as_ref())? == header.data_sha256),
-        Err(_) => Ok(true),
-    }
 }
 
 /// Keys of a request: the path of its model, and the number of samples from the first.
@@ -79,7 +96,7 @@ mod tests {
     use crate::device::DeviceChoice;
     use crate::jacobian::BatchSize;
     use crate::model::Interface;
-    use crate::store::{Block, Column, FileKind, Values, Writer};
+    use crate::store::{Block, Column, FileKind, Header, Values, Writer};
     use std::path::Path;
 
     /// Six pictures of 4 x 4 as a NumPy file.
@@ -115,7 +132,7 @@ mod tests {
             hand_out: HandOut::default(),
         };
         let weights = "5e".repeat(32);
-        let is_done = || is_done(&subject, &subject, &weights, "sweep");
+        let is_done = || is_done(&subject, &subject, &weights, "sweep", &Fingerprints::default());
         assert!(!is_done().unwrap());
         let source = data::open_as(&subject.data, subject.split, subject.limit, &subject.reading).unwrap();
         let header = Header {
@@ -143,5 +160,12 @@ mod tests {
         assert!(is_done().unwrap());
         std::fs::remove_file(&data).unwrap();
         assert!(is_done().unwrap());
+        // One look at the data is enough for all results of a scan, and each part of them has its own.
+        let prints = Fingerprints::default();
+        pictures(&data, 0);
+        let first = prints.of(&subject).unwrap();
+        pictures(&data, 1);
+        assert_eq!(prints.of(&subject).unwrap(), first);
+        assert_ne!(prints.of(&Subject { limit: Some(3), ..subject.clone() }).unwrap(), first);
     }
 }

@@ -140,11 +140,15 @@ fn data_set(file: &str, reading: &Reading) -> Result<String> {
     lines.add("kind", "data");
     let mut formats: Option<&'static str> = None;
     for (split, opened) in &splits {
-        if let Ok(source) = opened {
-            if formats.replace(source.format()).is_none() {
-                lines.add("format", source.format());
+        match opened {
+            Ok(source) => {
+                if formats.replace(source.format()).is_none() {
+                    lines.add("format", source.format());
+                }
+                lines.add(split.name(), summary(source));
             }
-            lines.add(split.name(), summary(source));
+            Err(error) if data::is_no_split(error, *split) => {}
+            Err(error) => lines.add(split.name(), format!("cannot be read: {error}")),
         }
     }
     let opened = || splits.iter().filter_map(|(_, opened)| opened.as_ref().ok());
@@ -156,10 +160,13 @@ fn data_set(file: &str, reading: &Reading) -> Result<String> {
     let mut notes: Vec<String> = opened().flat_map(|source| source.notes()).collect();
     notes.dedup();
     notes.into_iter().for_each(|note| lines.add("note", note));
-    match splits {
-        [(_, Err(_)), (_, Err(error)), (_, Err(_))] => Err(error),
-        _ => Ok(lines.0),
+    if opened().next().is_some() {
+        return Ok(lines.0);
     }
+    // What is wrong with a part that is there comes first, then the part that commands read by themselves.
+    let failed = splits.into_iter().filter_map(|(split, opened)| opened.err().map(|error| (split, error)));
+    let error = failed.min_by_key(|(split, error)| (data::is_no_split(error, *split), *split != Split::Test));
+    Err(error.map_or_else(|| Error::request(file, "data", "none"), |(_, error)| error))
 }
 
 fn summary(source: &Arc<dyn Source>) -> String {

@@ -1,12 +1,13 @@
 //! Attacked images as files: 8-bit PNG, one for each sample, in a folder for each attack and epsilon.
 
 use super::job::Job;
+use crate::attack::AttackSpec;
 use crate::error::{Error, Result};
 use crate::store::{self, Overwrite};
 use image::{ExtendedColorType, ImageFormat};
 use std::collections::{BTreeSet, HashSet};
 use std::fs::File;
-use std::io::{Cursor, Read, Seek, SeekFrom};
+use std::io::{Cursor, ErrorKind, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use tch::{Device, Kind, Tensor};
@@ -16,10 +17,17 @@ pub(super) struct Pictures {
     folder: PathBuf,
     color: ExtendedColorType,
     size: (u32, u32),
-    /// The run's samples, if it replaces what an earlier run left.
-    replacing: Option<HashSet<u64>>,
-    /// Folders from which other samples were removed.
+    /// What this run has, if it replaces what an earlier run left.
+    replacing: Option<Own>,
+    /// Folders from which other samples were removed; none before the first picture.
     cleared: Mutex<HashSet<PathBuf>>,
+}
+
+/// The pictures of a run.
+struct Own {
+    samples: HashSet<u64>,
+    /// [`place`] of every attack and epsilon.
+    places: HashSet<PathBuf>,
 }
 
 impl Pictures {
@@ -28,7 +36,7 @@ impl Pictures {
     ///
     /// # Errors
     /// A wrong request if samples are not pictures, the folder holds files that must not be replaced, or pictures of an earlier run are gone.
-    pub fn open(folder: &Path, eps: &[f64], job: &Job) -> Result<Self> {
+    pub fn open(folder: &Path, attacks: &[AttackSpec], eps: &[f64], job: &Job) -> Result<Self> {
         let subject = job.subject();
         let shape = job.shape;
         let color = match (job.is_of_pictures(), shape.channels) {
@@ -63,7 +71,12 @@ impl Pictures {
             store::discard_unfinished(&subject.output)?;
         }
         std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
-        let replacing = (subject.overwrite == Overwrite::Yes).then(|| job.positions().iter().copied().collect());
+        let replacing = (subject.overwrite == Overwrite::Yes).then(|| {
+            let names: Vec<String> = attacks.iter().flat_map(AttackSpec::results).collect();
+            let places =
+                names.iter().flat_map(|attack| eps.iter().map(move |epsilon| place(attack, *epsilon))).collect();
+            Own { samples: job.positions().iter().copied().collect(), places }
+        });
         let size = (shape.width as u32, shape.height as u32);
         Ok(Self { folder: folder.to_owned(), color, size, replacing, cleared: Mutex::default() })
     }
@@ -91,21 +104,68 @@ impl Pictures {
         Ok(())
     }
 
-    /// Removes the pictures of samples that are not of this run from `folder`, so that old and new ones do not lie side by side. Nothing
-    /// else: this run writes its own anew, and other processes of it write there as well.
+    /// Removes the pictures of samples that are not of this run from `folder`, and before the first picture those of other attacks and
+    /// epsilons, so that old and new ones do not lie side by side. Nothing else: this run writes its own anew, and other processes of it
+    /// write there as well.
     fn clear(&self, folder: &Path) -> Result<()> {
-        let Some(samples) = &self.replacing else { return Ok(()) };
-        if !self.cleared.lock().unwrap_or_else(PoisonError::into_inner).insert(folder.to_owned()) {
-            return Ok(());
-        }
-        for entry in std::fs::read_dir(folder).map_err(|e| Error::io(folder, e))? {
-            let path = entry.map_err(|e| Error::io(folder, e))?.path();
-            if path.is_file() && sample_of(&path).is_some_and(|index| !samples.contains(&index)) {
-                std::fs::remove_file(&path).map_err(|e| Error::io(&path, e))?;
+        let Some(own) = &self.replacing else { return Ok(()) };
+        {
+            let mut cleared = self.cleared.lock().unwrap_or_else(PoisonError::into_inner);
+            if cleared.is_empty() {
+                for attack in folders(&self.folder)? {
+                    let stale = folders(&attack).unwrap_or_default().into_iter().filter(|place| {
+                        is_place(place) && place.strip_prefix(&self.folder).is_ok_and(|p| !own.places.contains(p))
+                    });
+                    for stale in stale {
+                        remove_pictures(&stale, |_| true)?;
+                        // What else is in there is the user's, and so are the folders then.
+                        let _ = std::fs::remove_dir(&stale).and_then(|()| std::fs::remove_dir(&attack));
+                    }
+                }
+            }
+            if !cleared.insert(folder.to_owned()) {
+                return Ok(());
             }
         }
-        Ok(())
+        remove_pictures(folder, |index| !own.samples.contains(&index))
     }
+}
+
+/// The folders in a folder.
+fn folders(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(folder).map_err(|e| Error::io(folder, e))?;
+    let paths = entries.map(|entry| entry.map(|entry| entry.path())).collect::<std::io::Result<Vec<_>>>();
+    Ok(paths
+        .map_err(|e| Error::io(folder, e))?
+        .into_iter()
+        .filter(|path| path.is_dir() && !path.is_symlink())
+        .collect())
+}
+
+/// True if a folder is named as [`place`] names those of an epsilon.
+fn is_place(folder: &Path) -> bool {
+    let name = folder.file_name().and_then(|name| name.to_str());
+    let epsilon = name.and_then(|name| name.strip_prefix("eps-")?.parse::<f64>().ok());
+    epsilon.is_some_and(|epsilon| place("", epsilon).as_os_str().to_str() == name)
+}
+
+/// Removes the pictures of the samples that are `stale`; what another process of this run has removed is no error.
+fn remove_pictures(folder: &Path, stale: impl Fn(u64) -> bool) -> Result<()> {
+    let unless_gone = |path: &Path, done: std::io::Result<()>| match done {
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::io(path, e)),
+        _ => Ok(()),
+    };
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(e) => return unless_gone(folder, Err(e)),
+    };
+    for entry in entries {
+        let path = entry.map_err(|e| Error::io(folder, e))?.path();
+        if path.is_file() && sample_of(&path).is_some_and(&stale) {
+            unless_gone(&path, std::fs::remove_file(&path))?;
+        }
+    }
+    Ok(())
 }
 
 /// A picture in `folder` that the unfinished result `output` counts as there and that is not; a file that cannot be read counts none, and
@@ -163,7 +223,7 @@ mod tests {
         for name in others.into_iter().chain(["000001.png", "000007.png", "1000007.png"]) {
             std::fs::write(place.join(name), "old").unwrap();
         }
-        let pictures = |replacing: Option<HashSet<u64>>| Pictures {
+        let pictures = |replacing: Option<Own>| Pictures {
             folder: folder.path().to_owned(),
             color: ExtendedColorType::L8,
             size: (2, 3),
@@ -175,11 +235,21 @@ mod tests {
         pictures(None).write("race", 0.5, &[0], &images).unwrap();
         image::open(place.join("000000.png")).unwrap();
         assert!(there("000007.png") && there("1000007.png"));
-        let replacing = pictures(Some([0, 1].into()));
+        for stale in ["race/eps-1", "pgd/eps-0.5", "pgd/eps-one", "kept/eps-2"] {
+            std::fs::create_dir_all(folder.path().join(stale)).unwrap();
+            std::fs::write(folder.path().join(stale).join("000000.png"), "old").unwrap();
+        }
+        std::fs::write(folder.path().join("kept/eps-2/notes.txt"), "mine").unwrap();
+        let own = Own { samples: [0, 1].into(), places: [super::place("race", 0.5), super::place("race", 2.0)].into() };
+        let replacing = pictures(Some(own));
         replacing.write("race", 0.5, &[0], &images).unwrap();
         // Sample 1 may be one that a stopped run has done.
         assert!(there("000000.png") && there("000001.png") && !there("000007.png") && !there("1000007.png"));
         assert!(others.iter().all(|name| there(name)));
+        // Of other attacks and epsilons nothing is left but what is somebody else's.
+        let left = |path: &str| folder.path().join(path).exists();
+        assert!(!left("race/eps-1") && !left("pgd/eps-0.5") && left("pgd/eps-one/000000.png"));
+        assert!(!left("kept/eps-2/000000.png") && left("kept/eps-2/notes.txt"));
         // Once for each folder, and not below another attack.
         std::fs::write(place.join("000008.png"), "another process").unwrap();
         replacing.write("race", 0.5, &[1], &images).unwrap();

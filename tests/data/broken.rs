@@ -1,7 +1,8 @@
 //! What is refused: each with exit code 2 and one line that says what was expected and what was found.
 
 use super::{golden, gzip, idx, text};
-use pullback::data::{Split, open};
+use pullback::data::{Reading, Split, open};
+use pullback::pipeline::inspect::describe;
 use std::path::Path;
 use tempfile::TempDir;
 
@@ -335,4 +336,36 @@ fn damage_is_survived() {
     }
     println!("{accepted} read, {refused} refused");
     assert!(accepted > 20 && refused > 100, "{accepted} {refused}");
+}
+
+/// A part that is not there is nothing to tell of; one that cannot be read is.
+#[test]
+fn inspect_tells_of_parts_that_cannot_be_read() {
+    let told = |files: &[(&str, &[u8])]| describe(text(folder(files).path()), &Reading::default());
+    let (train, test) = ("train-images-idx3-ubyte", "t10k-images-idx3-ubyte");
+    let good = idx(8, &[2, 3, 4], &[9; 24]);
+    let record = [vec![3u8], vec![99; 3072]].concat();
+    let shown = told(&[(train, &good)]).unwrap();
+    assert!(shown.contains("train         2 images 1x3x4") && !shown.contains("cannot"), "{shown}");
+    let shown = told(&[("test_batch.bin", &record)]).unwrap();
+    assert!(shown.contains("1 images 3x32x32") && !shown.contains("cannot"), "{shown}");
+    let shown = told(&[(train, &good), (test, &good[..39])]).unwrap();
+    assert!(shown.contains("test          cannot be read: ") && shown.contains("only 39"), "{shown}");
+    let shown = told(&[("test_batch.bin", &record), ("data_batch_1.bin", &record)]).unwrap();
+    assert!(shown.contains("train         cannot be read: ") && shown.contains("data_batch_2.bin"), "{shown}");
+    // If it is the only one, it is the error.
+    let error = told(&[(train, &good[..39])]).unwrap_err();
+    assert!(error.exit_code() == 2 && error.to_string().contains(train), "{error}");
+
+    let dir = tempfile::tempdir().unwrap();
+    for file in ["parted.h5", "folder/train.h5"].map(|name| dir.path().join(name)) {
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        let group = hdf5::File::create(&file).unwrap();
+        let group = if file.ends_with("parted.h5") { group.create_group("train").unwrap() } else { (*group).clone() };
+        group.new_dataset::<f32>().shape([2, 1, 2, 2]).create("images").unwrap().write_raw(&[0.5f32; 8]).unwrap();
+    }
+    for place in ["parted.h5", "folder"] {
+        let shown = describe(text(&dir.path().join(place)), &Reading::default()).unwrap();
+        assert!(shown.contains("train         2 images 1x2x2") && !shown.contains("cannot"), "{shown}");
+    }
 }

@@ -1,15 +1,14 @@
 //! Whether all models of a sweep were trained on the same data, and what `--force` does to those that were not.
 
-use super::cell;
+use super::cell::{self, AtHand};
 use super::places::{CELLS, claimed};
 use crate::config::{Cell, SweepSpec};
 use crate::error::{Error, Result};
 use crate::pipeline::train::{self, Progress};
 use crate::store::Overwrite;
-use serde_json::Value;
 use std::path::{Path, PathBuf};
 
-/// Checks before any work that all models in `output` will be of one training data: `data`, where they are at hand. Where the sweep may be
+/// Checks before any work that all models in `output` will be of one training data: that of `data`, where they are at hand. Where the sweep may be
 /// done again, models that do not fit are cleared instead.
 ///
 /// A model of version 0.1.0 does not say what it was trained on. It stays among others of its kind; no new one is joined to it.
@@ -21,7 +20,7 @@ pub(super) fn ensure(
     cells: &[Cell],
     output: &Path,
     overwrite: Overwrite,
-    data: Option<&Value>,
+    data: &AtHand,
 ) -> Result<()> {
     let folder = |cell: &Cell| output.join(CELLS).join(cell.name());
     let again = overwrite == Overwrite::Yes;

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::event::Observer;
 use crate::metric::MetricKind;
 use crate::model::{self, Interface, WEIGHTS_FILE};
-use crate::pipeline::done::is_done;
+use crate::pipeline::done::{Fingerprints, is_done};
 use crate::pipeline::job::Subject;
 use crate::pipeline::train::{self, Progress, TrainRequest};
 use crate::pipeline::{AttackRequest, ScoreRequest, attack, score};
@@ -16,6 +16,14 @@ use crate::spectrum::SpectrumSpec;
 use crate::store::Overwrite;
 use serde_json::Value;
 use std::path::Path;
+
+/// The data of a sweep as they are now.
+pub(super) struct AtHand {
+    /// What its models train on; `None` where that is no longer at hand.
+    pub training: Option<Value>,
+    /// What they are evaluated on.
+    pub prints: Fingerprints,
+}
 
 /// The progress of a cell.
 pub(super) struct State {
@@ -29,16 +37,16 @@ pub(super) struct State {
 ///
 /// # Errors
 /// A wrong request if it holds something else than this cell.
-pub(super) fn state(spec: &SweepSpec, cell: Cell, folder: &Path, data: Option<&Value>) -> Result<State> {
+pub(super) fn state(spec: &SweepSpec, cell: Cell, folder: &Path, data: &AtHand) -> Result<State> {
     let epochs = train::epochs(folder).unwrap_or(0) as u64;
     let mut done = is_trained(spec, cell, folder, data)?;
     if done {
         let sha256 = model::sha256(&folder.join(WEIGHTS_FILE))?;
         for request in scores(spec, cell, folder) {
-            done &= is_done(&request, &request.subject, &sha256, "sweep")?;
+            done &= is_done(&request, &request.subject, &sha256, "sweep", &data.prints)?;
         }
         for request in attacks(spec, cell, folder) {
-            done &= is_done(&request, &request.subject, &sha256, "sweep")?;
+            done &= is_done(&request, &request.subject, &sha256, "sweep", &data.prints)?;
         }
     }
     Ok(State { epochs, done })
@@ -52,37 +60,31 @@ pub(super) const DIRECTIONS_FILE: &str = "directions.h5";
 const DIRECTIONS: usize = 5;
 
 /// Does the remaining work of a cell.
-pub(super) fn work(
-    spec: &SweepSpec,
-    cell: Cell,
-    folder: &Path,
-    data: Option<&Value>,
-    observer: &dyn Observer,
-) -> Result<()> {
+pub(super) fn work(spec: &SweepSpec, cell: Cell, folder: &Path, data: &AtHand, observer: &dyn Observer) -> Result<()> {
     if !is_trained(spec, cell, folder, data)? {
         train::run(&training(spec, cell, folder), observer)?;
     }
     let sha256 = model::sha256(&folder.join(WEIGHTS_FILE))?;
     for request in scores(spec, cell, folder) {
-        if !is_done(&request, &request.subject, &sha256, "sweep")? {
+        if !is_done(&request, &request.subject, &sha256, "sweep", &data.prints)? {
             score::score(&request, observer)?;
         }
     }
     for request in attacks(spec, cell, folder) {
-        if !is_done(&request, &request.subject, &sha256, "sweep")? {
+        if !is_done(&request, &request.subject, &sha256, "sweep", &data.prints)? {
             attack::attack(&request, observer)?;
         }
     }
     train::drop_state(folder)
 }
 
-/// True if nothing is left to train; `data` is what the sweep trains on, where it is at hand.
+/// True if nothing is left to train; compared with the data where they are at hand.
 ///
 /// # Errors
 /// As [`state`]; a wrong request if the model was trained on other data, however far.
-pub(super) fn is_trained(spec: &SweepSpec, cell: Cell, folder: &Path, data: Option<&Value>) -> Result<bool> {
+pub(super) fn is_trained(spec: &SweepSpec, cell: Cell, folder: &Path, data: &AtHand) -> Result<bool> {
     let finished = train::progress(folder, &spec.run_config(cell))? == Progress::Finished;
-    if let (Some(now), true) = (data, folder.exists())
+    if let (Some(now), true) = (&data.training, folder.exists())
         && train::trained_on(folder)?.is_some_and(|there| there != *now)
     {
         let expected = "a model trained on the data as they are now, or --force";

@@ -1,6 +1,6 @@
 //! Trains the remaining models as one batched program, before the workers score and attack them.
 
-use super::cell;
+use super::cell::{self, AtHand};
 use super::watch::{Whole, span};
 use crate::config::Precision;
 use crate::config::{Cell, SweepSpec, Together};
@@ -10,7 +10,6 @@ use crate::event::Observer;
 use crate::model::Network;
 use crate::pipeline::train;
 use crate::train::{self as training, MixupSpec, TrainSpec};
-use serde_json::Value;
 use std::path::PathBuf;
 use std::time::Instant;
 use tch::Device;
@@ -53,7 +52,7 @@ pub(super) fn work(
     size: usize,
     whole: &Whole<'_>,
     folder: &impl Fn(&Cell) -> PathBuf,
-    data: Option<&Value>,
+    data: &AtHand,
 ) -> Result<Vec<(usize, Error)>> {
     let mut places = Vec::new();
     for (place, (cell, _)) in pending.iter().enumerate() {

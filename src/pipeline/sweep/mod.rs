@@ -16,6 +16,7 @@ mod relate; //  correlations over the models and over the samples
 mod summary; // one cell in a few numbers
 mod watch; //   reports of many cells at once for one observer
 
+use super::done::Fingerprints;
 use super::train::{self, clear};
 use crate::config::{Cell, Shard, SweepSpec, Workers};
 use crate::device::name;
@@ -25,9 +26,9 @@ use crate::lock::{self, FolderLock};
 use crate::model::write_atomically;
 use crate::report;
 use crate::store::Overwrite;
+use cell::AtHand;
 use places::{CELLS, claimed};
 use relate::Related;
-use serde_json::Value;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -86,8 +87,7 @@ pub fn run(request: &SweepRequest, observer: &dyn Observer) -> Result<Option<Swe
     let folder = |cell: &Cell| output.join(CELLS).join(cell.name());
     let first = all.first().map(|cell| train::data_of(&spec.run_config(*cell)));
     // Where the data are no longer at hand, models that are done stay what they are.
-    let data = first.and_then(Result::ok);
-    let data = data.as_ref();
+    let data = &AtHand { training: first.and_then(Result::ok), prints: Fingerprints::default() };
     let Some(share) = share else {
         let _alone = FolderLock::of(output)?;
         prepare(output, spec, &all, *overwrite)?;
@@ -144,12 +144,7 @@ fn soon_alone(output: &Path, observer: &dyn Observer) -> Result<FolderLock> {
 }
 
 /// The number of models that are not finished.
-fn unfinished(
-    spec: &SweepSpec,
-    cells: &[Cell],
-    folder: &impl Fn(&Cell) -> PathBuf,
-    data: Option<&Value>,
-) -> Result<usize> {
+fn unfinished(spec: &SweepSpec, cells: &[Cell], folder: &impl Fn(&Cell) -> PathBuf, data: &AtHand) -> Result<usize> {
     let states = cells.iter().map(|cell| cell::state(spec, *cell, &folder(cell), data));
     Ok(states.collect::<Result<Vec<_>>>()?.iter().filter(|state| !state.done).count())
 }
@@ -161,7 +156,7 @@ fn models(
     device: Device,
     observer: &dyn Observer,
     folder: &(impl Fn(&Cell) -> PathBuf + Sync),
-    data: Option<&Value>,
+    data: &AtHand,
     claims: Option<&Path>,
 ) -> Result<()> {
     let mut pending = Vec::new();
@@ -233,8 +228,16 @@ fn prepare(output: &Path, spec: &SweepSpec, cells: &[Cell], overwrite: Overwrite
     let shown = output.display().to_string();
     let config = output.join(SWEEP_CONFIG);
     if config.exists() {
-        let there = SweepSpec::read(&config)?;
-        match (there.difference(spec)?, overwrite) {
+        let there = match SweepSpec::read(&config) {
+            // A study that cannot be read is another one, of which only what this one would replace is known.
+            Err(Error::Request { .. }) if overwrite == Overwrite::Yes => None,
+            there => Some(there?),
+        };
+        let difference = match &there {
+            Some(there) => there.difference(spec)?,
+            None => Some("study".to_owned()),
+        };
+        match (difference, overwrite) {
             (Some(key), Overwrite::No) => {
                 let found = format!("another {key} there");
                 return Err(Error::request(
@@ -247,9 +250,12 @@ fn prepare(output: &Path, spec: &SweepSpec, cells: &[Cell], overwrite: Overwrite
             (None, Overwrite::Yes) if !output.join(SWEEP_FILE).exists() => {}
             (_, Overwrite::Yes) => {
                 // Parts of the sweep hold its folder for moments only, and their models while they work on them.
-                let _theirs = claimed(output, there.cells().iter().chain(cells))?;
-                for cell in there.cells().iter().chain(cells) {
-                    cell::clear(&output.join(CELLS).join(cell.name()), &there)?;
+                let theirs = there.as_ref().map(SweepSpec::cells).unwrap_or_default();
+                let _theirs = claimed(output, theirs.iter().chain(cells))?;
+                for cell in theirs.iter().chain(cells) {
+                    if let Some(there) = &there {
+                        cell::clear(&output.join(CELLS).join(cell.name()), there)?;
+                    }
                     cell::clear(&output.join(CELLS).join(cell.name()), spec)?;
                 }
                 // Last, because without it a sweep goes on.
@@ -284,7 +290,7 @@ fn work(
     workers: usize,
     whole: &Whole,
     folder: &(impl Fn(&Cell) -> PathBuf + Sync),
-    data: Option<&Value>,
+    data: &AtHand,
     claims: Option<&Path>,
 ) -> Result<()> {
     let threads = (tch::get_num_threads().max(1) as usize / workers).max(1) as i32;

@@ -100,7 +100,23 @@ impl Values {
             _ => self == other,
         }
     }
+
+    /// Whether two parts of a run say the same at `path`: bit for bit, but for a perturbation for all images, which each part fits anew: other
+    /// processors and numbers of threads round its sums otherwise.
+    pub(super) fn agree(&self, path: &str, other: &Self) -> bool {
+        self.same_bits(other)
+            || match (self, other) {
+                (Self::F64(a), Self::F64(b)) if path.starts_with("/universal/") && a.len() == b.len() => {
+                    let largest = a.iter().fold(0.0, |most: f64, x| most.max(x.abs()));
+                    a.iter().zip(b).all(|(a, b)| (a - b).abs() <= FITTED * largest || (a.is_nan() && b.is_nan()))
+                }
+                _ => false,
+            }
+    }
 }
+
+/// How far fits of one perturbation may lie apart, relative to the largest value: what rounding does. Another fit differs by more than 0.1.
+const FITTED: f64 = 1e-4;
 
 impl Column {
     /// Checks that shape and values agree and that the sample axis, if there is one, has `samples` entries.
@@ -314,4 +330,21 @@ fn along(shape: &[usize], axis: usize, rows: Range<usize>) -> Selection {
     let slices: Vec<SliceOrIndex> =
         shape.iter().enumerate().map(|(i, d)| if i == axis { rows.clone().into() } else { (0..*d).into() }).collect();
     Hyperslab::from(slices).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fits_of_one_perturbation_agree_to_rounding_and_nothing_else_does() {
+        let fit = Values::F64(vec![0.1, -0.4, f64::NAN]);
+        let rounded = Values::F64(vec![0.100_01, -0.400_01, f64::NAN]);
+        assert!(fit.agree("/universal/perturbation", &rounded) && !fit.agree("/eps", &rounded));
+        for other in [vec![0.1, -0.399_9, f64::NAN], vec![0.1, -0.4, 0.0], vec![0.1, -0.4]] {
+            assert!(!fit.agree("/universal/perturbation", &Values::F64(other.clone())), "{other:?}");
+        }
+        let drawn = [Values::I64(vec![3, 5]), Values::I64(vec![3, 6])];
+        assert!(!drawn[0].agree("/universal/fitted", &drawn[1]) && drawn[0].agree("/universal/fitted", &drawn[0]));
+    }
 }

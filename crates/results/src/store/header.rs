@@ -145,7 +145,12 @@ impl Header {
     pub(super) fn difference(&self, other: &Self) -> Option<Difference> {
         let none = || "none".to_owned();
         // If the difference is in the request, it is named as there.
-        if let Some(asked) = asked_differently(&self.config, &other.config).filter(|_| self.kind == other.kind) {
+        let hashed = |key: &str| {
+            let hash = format!("{key}_sha256");
+            self.extra.contains_key(&hash) && other.extra.contains_key(&hash)
+        };
+        if let Some(asked) = asked_differently(&self.config, &other.config, hashed).filter(|_| self.kind == other.kind)
+        {
             return Some(asked);
         }
         let pairs = [
@@ -272,8 +277,9 @@ const FROM_CONFIG: [&str; 3] = ["norm", "scale", "goal"];
 /// Keys of a stored request that give paths or the part of a run; they are not part of what was asked.
 const WHERE: [&str; 3] = ["model", "data", "shard"];
 
-/// The first key outside [`WHERE`] in which two stored requests differ; texts are compared if they are not mappings.
-fn asked_differently(a: &str, b: &str) -> Option<Difference> {
+/// The first key in which two stored requests differ, outside [`WHERE`] and those of files whose hashes both have (`judge`, `target`); texts are
+/// compared if they are not mappings.
+fn asked_differently(a: &str, b: &str, hashed: impl Fn(&str) -> bool) -> Option<Difference> {
     use serde_yaml::Value;
     let mapping = |text: &str| match serde_yaml::from_str::<Value>(text) {
         Ok(Value::Mapping(mapping)) => Some(mapping),
@@ -284,7 +290,7 @@ fn asked_differently(a: &str, b: &str) -> Option<Difference> {
         return (a != b).then(|| Difference { name: "config".to_owned(), ours: other(), theirs: other() });
     };
     let key = a.keys().chain(b.keys()).find(|key| {
-        let named = key.as_str().is_some_and(|key| WHERE.contains(&key));
+        let named = key.as_str().is_some_and(|key| WHERE.contains(&key) || hashed(key));
         !named && a.get(key) != b.get(key)
     })?;
     let shown = |value: Option<&Value>| match value {

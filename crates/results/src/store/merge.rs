@@ -138,7 +138,7 @@ fn agree(first: &Reader, other: &Reader) -> Result<()> {
         }
         if sample_axis(a.kind, &info.path).is_none() {
             let (ours, theirs) = (first.read(&info.path)?, other.read(&info.path)?);
-            if !ours.values.same_bits(&theirs.values) {
+            if !ours.values.agree(&info.path, &theirs.values) {
                 return differ(&info.path, "the values", "others");
             }
         }

@@ -142,7 +142,7 @@ fn same_run(file: File, path: &Path, header: &Header, index: &[u64], fixed: &[Co
         let ours = fixed.iter().find(|c| c.path == info.path).filter(|c| c.shape == info.shape);
         let same = ours.zip(info.dtype).is_some_and(|(ours, dtype)| {
             columns::read(&dataset, &info.path, dtype, 0, None)
-                .is_ok_and(|theirs| ours.values.same_bits(&theirs.values))
+                .is_ok_and(|theirs| ours.values.agree(&info.path, &theirs.values))
         });
         if !same {
             return Some(others(&file, &info.path));
