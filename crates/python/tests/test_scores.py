@@ -28,14 +28,14 @@ def test_directions_are_eigenvectors(conv, images):
             assert ((jacobian.T @ (jacobian @ direction)) - value * direction).abs().max() < 1e-5 * values[0]
 
 
-def _equal(ours, theirs, path):
-    """To 1e-6 of the largest number of a column."""
+def _equal(ours, theirs, path, within=1e-6):
+    """To a share of the largest number of a column."""
     ours, theirs = ours.double(), theirs.double()
     known = theirs.isfinite()
     # What is NaN or infinite is so in both.
     assert ours.shape == theirs.shape and torch.equal(ours[~known].isnan(), theirs[~known].isnan()), path
     if known.any():
-        assert (ours - theirs)[known].abs().max() <= 1e-6 * theirs[known].abs().max(), path
+        assert (ours - theirs)[known].abs().max() <= within * theirs[known].abs().max(), path
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -60,19 +60,22 @@ ATTACKS = [
 ]
 
 
+# In double the same numbers; in single each step carries the rounding of those before it on, by other products on other processors.
+@pytest.mark.parametrize(("precision", "within"), [("f64", 1e-7), ("f32", 1e-5)])
 @pytest.mark.parametrize(("attacks", "options"), ATTACKS, ids=lambda value: "-".join(value))
-def test_attacks_are_the_command_lines(conv, images, command, tmp_path, attacks, options):
+def test_attacks_are_the_command_lines(conv, images, command, tmp_path, attacks, options, precision, within):
     pb.export(conv, tmp_path / "vae.pt", images[:2])
     pytest.importorskip("numpy").save(tmp_path / "x.npy", images.numpy())
     flags = [part for name, value in options.items() for part in (f"--{name}", value)]
     shared = ["-m", "vae.pt", "-d", "x.npy", "-o", "theirs.h5", "--eps", "0.5,1", "--save-images", "--threads", "1"]
+    shared += ["--precision", precision]
     command("attack", *shared, "--attack", ",".join(attacks), *flags)
     theirs = pb.open(tmp_path / "theirs.h5")
-    ours = pb.attack(conv, images, attacks=attacks, eps=[0.5, 1], quiet=True, **options)
+    ours = pb.attack(conv, images, attacks=attacks, eps=[0.5, 1], precision=precision, quiet=True, **options)
     assert sorted(theirs) == sorted(ours) and set(attacks) <= set(theirs.names)
     for path in theirs:
         if path.startswith(("/attack", "/damage")):
-            _equal(ours[path], theirs[path], path)
+            _equal(ours[path], theirs[path], path, within)
 
 
 def test_attacks_do_what_they_say(conv, images):
