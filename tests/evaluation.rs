@@ -252,10 +252,7 @@ fn targets_are_named_in_four_ways() {
     let (code, said) = pullback(at, "merge p1.h5 p2.h5 -o p.h5 -q");
     assert!(code == Some(2) && said.contains("target_sha256") && !at.join("p.h5").exists(), "{said}");
     for (wrong, text) in [
-        (
-            "--target zero --attack minimal --reach 1",
-            "--target: expected attacks other than minimal, found minimal",
-        ),
+        ("--target zero --attack minimal --reach 1", "--target: expected attacks other than minimal, found minimal"),
         ("--target 6 --limit 6", "target: expected a position from 0 to 5, found 6"),
         ("--target nowhere --limit 6", "nowhere"),
         (
