@@ -373,11 +373,12 @@ impl Findings {
             for part in reached.by_start(group.len() as i64)? {
                 if counts {
                     self.best.offer(part.best, part.damage.shallow_clone())?;
+                    // Where a larger ball is flat says nothing of what is within epsilon.
+                    self.stalled = Some(match self.stalled.take() {
+                        Some(before) => before.f_logical_or(&part.stalled)?,
+                        None => part.stalled,
+                    });
                 }
-                self.stalled = Some(match self.stalled.take() {
-                    Some(before) => before.f_logical_or(&part.stalled)?,
-                    None => part.stalled,
-                });
                 ends.push(part.last);
                 damages.push(part.damage);
                 traces.push(part.trace);

@@ -293,6 +293,16 @@ fn what_is_no_number_is_flagged() {
     }
 }
 
+/// Races look beyond epsilon first: what is flat there alone says nothing of what was found.
+#[test]
+fn gradients_that_vanish_beyond_epsilon_are_not_flagged() {
+    let x = (images(36, SAMPLES) - 0.5).clamp(0.0, 1.0) * 0.1 + 0.1;
+    // No pixel comes to the wall within epsilon, and several do in the ball of four epsilon.
+    let found = |wall: f64| attacked(|| Box::new(Walled { wall, patched: true }), &x, &["{kind: race}"], &[0.06]);
+    assert_eq!(found(0.22).flags["race.vanishing"], 0);
+    assert_eq!(found(0.16).flags["race.vanishing"], SAMPLES);
+}
+
 /// Two images from which 0.4 reaches the pole, if it goes straight there, and two from which nothing does.
 fn before_the_pole() -> Tensor {
     let dim = (images(38, SAMPLES) - 0.5) * 0.02;
