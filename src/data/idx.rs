@@ -69,10 +69,8 @@ impl Idx {
 /// True for the files of the set `named`: `emnist-letters`, or the end of its name, `letters`.
 fn is_of(stem: &str, named: &str) -> bool {
     let named = named.to_ascii_lowercase();
-    Split::ALL.iter().flat_map(|s| parts(*s)).any(|part| {
-        let prefix = stem.split(&format!("-{part}-")).next().unwrap_or_default();
-        prefix.len() < stem.len() && (prefix == named || prefix.ends_with(&format!("-{named}")))
-    })
+    let mut sets = Split::ALL.iter().filter_map(|split| set_of(stem, *split)).filter(|set| !set.is_empty());
+    sets.any(|set| set == named || set.ends_with(&format!("-{named}")))
 }
 
 /// The set of a file of a split: `emnist-letters` of `emnist-letters-train-labels-idx1-ubyte`, nothing of `train-labels-idx1-ubyte`.

@@ -107,15 +107,16 @@ impl Values {
         self.same_bits(other)
             || match (self, other) {
                 (Self::F64(a), Self::F64(b)) if path.starts_with("/universal/") && a.len() == b.len() => {
-                    let largest = a.iter().fold(0.0, |most: f64, x| most.max(x.abs()));
-                    a.iter().zip(b).all(|(a, b)| (a - b).abs() <= FITTED * largest || (a.is_nan() && b.is_nan()))
+                    let finite = a.iter().map(|x| x.abs()).filter(|x| x.is_finite());
+                    let most = FITTED * finite.fold(0.0, f64::max);
+                    a.iter().zip(b).all(|(a, b)| a == b || (a - b).abs() <= most || (a.is_nan() && b.is_nan()))
                 }
                 _ => false,
             }
     }
 }
 
-/// How far fits of one perturbation may lie apart, relative to the largest value: what rounding does. Another fit differs by more than 0.1.
+/// How far fits of one perturbation may lie apart, relative to the largest value: what rounding does.
 const FITTED: f64 = 1e-4;
 
 impl Column {
@@ -343,6 +344,12 @@ mod tests {
         assert!(fit.agree("/universal/perturbation", &rounded) && !fit.agree("/eps", &rounded));
         for other in [vec![0.1, -0.399_9, f64::NAN], vec![0.1, -0.4, 0.0], vec![0.1, -0.4]] {
             assert!(!fit.agree("/universal/perturbation", &Values::F64(other.clone())), "{other:?}");
+        }
+        // What is not finite is itself, and no measure of the others.
+        let endless = Values::F64(vec![1.0, f64::INFINITY]);
+        assert!(endless.agree("/universal/damage", &Values::F64(vec![1.000_01, f64::INFINITY])));
+        for other in [vec![2.0, f64::INFINITY], vec![1.0, 1.0], vec![1.0, f64::NEG_INFINITY]] {
+            assert!(!endless.agree("/universal/damage", &Values::F64(other.clone())), "{other:?}");
         }
         let drawn = [Values::I64(vec![3, 5]), Values::I64(vec![3, 6])];
         assert!(!drawn[0].agree("/universal/fitted", &drawn[1]) && drawn[0].agree("/universal/fitted", &drawn[0]));

@@ -140,15 +140,17 @@ impl Header {
         self.difference(other).map(|difference| difference.name)
     }
 
+    /// The hash of the file behind a path in the request: of `judge` the attribute `judge_sha256`.
+    pub(crate) fn contents(&self, key: &str) -> Option<&String> {
+        self.extra.get(&format!("{key}_sha256"))
+    }
+
     /// The first difference for which a run's rows may not be in one file with ours; `None` for the same run. The device, the versions of
     /// the program and libtorch, and the spelling of paths do not count: hashes identify weights and data.
     pub(super) fn difference(&self, other: &Self) -> Option<Difference> {
         let none = || "none".to_owned();
         // If the difference is in the request, it is named as there.
-        let hashed = |key: &str| {
-            let hash = format!("{key}_sha256");
-            self.extra.contains_key(&hash) && other.extra.contains_key(&hash)
-        };
+        let hashed = |key: &str| self.contents(key).is_some() && other.contents(key).is_some();
         if let Some(asked) = asked_differently(&self.config, &other.config, hashed).filter(|_| self.kind == other.kind)
         {
             return Some(asked);

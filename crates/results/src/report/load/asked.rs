@@ -23,9 +23,6 @@ const LEFT_OUT: [&str; 14] = [
     "precision",
 ];
 
-/// Attributes with the contents behind a path, by the key that names the path.
-const CONTENTS: [(&str, &str); 2] = [("judge", "judge_sha256"), ("target", "target_sha256")];
-
 /// What was asked for, apart from the attacks, the samples and the sizes: keys of the stored request and their values.
 pub(super) fn asked(header: &Header) -> BTreeMap<String, String> {
     let Ok(Value::Mapping(request)) = serde_yaml::from_str(&header.config) else { return BTreeMap::new() };
@@ -39,9 +36,9 @@ pub(super) fn asked(header: &Header) -> BTreeMap<String, String> {
     if target_of(&request) != Some("shuffle") {
         found.remove("seed");
     }
-    for (key, attribute) in CONTENTS {
+    for (key, value) in &mut found {
         // The same file may have been given by another path.
-        if let (Some(value), Some(hash)) = (found.get_mut(key), header.extra.get(attribute)) {
+        if let Some(hash) = header.contents(key) {
             value.clone_from(hash);
         }
     }
